@@ -1,0 +1,164 @@
+/**
+ * Codec of control.proto: what the coordinator and a shard worker say to each other.
+ *
+ * In      plain objects of the types below (every field present)
+ * Out     one frame (Uint8Array) and back
+ * Limits  MAX_CONTROL_FRAME_BYTES a frame
+ * Errors  decode* throw an Error on a frame that is not of the type: both ends are ours, so it is a bug, not bad input
+ */
+import { readFileSync } from 'node:fs';
+import protobuf from 'protobufjs';
+import { MAX_CONTROL_FRAME_BYTES } from './limits.js';
+import { protoFile } from './proto-file.js';
+
+export interface Sampling {
+  /** Then temperature, topK, topP, minP, typicalP and the seed mean nothing. */
+  greedy: boolean;
+  /** > 0 */
+  temperature: number;
+  /** 0: off */
+  topK: number;
+  /** 1: off */
+  topP: number;
+  /** 0: off */
+  minP: number;
+  /** 1: off */
+  typicalP: number;
+  /** 1: off; over prompt and new tokens */
+  repetitionPenalty: number;
+  /** 0: off; over new tokens */
+  presencePenalty: number;
+  /** 0: off; over new tokens */
+  frequencyPenalty: number;
+  /** End ids are masked before. */
+  minNewTokens: number;
+  seedLow: number;
+  seedHigh: number;
+  logitBias: Record<number, number>;
+  /** Report the chosen token's log-probability: of the model, before penalties and temperature. */
+  logprob: boolean;
+  topLogprobs: number;
+}
+
+export interface SequenceOpen {
+  slot: number;
+  sequence: number;
+  promptIds: number[];
+  maxNewTokens: number;
+  endIds: number[];
+  sampling: Sampling;
+}
+
+export interface Row {
+  slot: number;
+  sequence: number;
+  /** Prompt tokens to run in this step; 1 for a decode. */
+  tokens: number;
+}
+
+export interface Step {
+  step: number;
+  closeSlots: number[];
+  opens: SequenceOpen[];
+  rows: Row[];
+}
+
+export interface TopLogprob {
+  tokenId: number;
+  logprob: number;
+}
+
+export const Finish = { RUNNING: 0, END_ID: 1, LENGTH: 2 } as const;
+export type Finish = (typeof Finish)[keyof typeof Finish];
+
+export interface RowResult {
+  slot: number;
+  sequence: number;
+  skipped: boolean;
+  hasToken: boolean;
+  tokenId: number;
+  logprob: number;
+  topLogprobs: TopLogprob[];
+  finish: Finish;
+}
+
+export interface StepResult {
+  step: number;
+  rows: RowResult[];
+  computeUs: number;
+  collectiveUs: number;
+  chooseUs: number;
+}
+
+export interface Inspection {
+  id: number;
+  pid: number;
+  steps: number;
+  allReduces: number;
+  gathers: number;
+  collectiveBytesSent: number;
+  weightBytes: number;
+  kvReservedBytes: number;
+  kvTouchedBytes: number;
+  openSlots: number[];
+  computeUs: number;
+  collectiveUs: number;
+  chooseUs: number;
+}
+
+export interface Ready {
+  pid: number;
+  loadMs: number;
+  warmUpMs: number;
+}
+
+export interface Loading {
+  doneBytes: number;
+  totalBytes: number;
+}
+
+export interface Failure {
+  /** Of proto/errors.ts. */
+  code: string;
+  message: string;
+  /** 0: not in a step. */
+  step: number;
+}
+
+export type ToWorker =
+  | { body: 'step'; step: Step }
+  | { body: 'inspect'; inspect: { id: number } }
+  | { body: 'shutdown'; shutdown: Record<string, never> };
+
+export type FromWorker =
+  | { rank: number; body: 'loading'; loading: Loading }
+  | { rank: number; body: 'ready'; ready: Ready }
+  | { rank: number; body: 'result'; result: StepResult }
+  | { rank: number; body: 'inspection'; inspection: Inspection }
+  | { rank: number; body: 'failure'; failure: Failure };
+
+const root = protobuf.parse(readFileSync(protoFile('control.proto'), 'utf8')).root;
+const toWorkerType = root.lookupType('shardserve.ToWorker');
+const fromWorkerType = root.lookupType('shardserve.FromWorker');
+const asPlain: protobuf.IConversionOptions = { defaults: true, arrays: true, objects: true, oneofs: true };
+
+export const encodeToWorker = (message: ToWorker): Uint8Array => encode(toWorkerType, message);
+export const decodeToWorker = (frame: Uint8Array): ToWorker => decode(toWorkerType, frame) as ToWorker;
+export const encodeFromWorker = (message: FromWorker): Uint8Array => encode(fromWorkerType, message);
+export const decodeFromWorker = (frame: Uint8Array): FromWorker =>
+  decode(fromWorkerType, frame) as FromWorker;
+
+function encode(type: protobuf.Type, message: object): Uint8Array {
+  const frame = type.encode(message as protobuf.Message).finish();
+  if (frame.byteLength > MAX_CONTROL_FRAME_BYTES) {
+    throw new Error(`control frame of ${frame.byteLength} bytes; the limit is ${MAX_CONTROL_FRAME_BYTES}`);
+  }
+  return frame;
+}
+
+function decode(type: protobuf.Type, frame: Uint8Array): unknown {
+  if (frame.byteLength > MAX_CONTROL_FRAME_BYTES) {
+    throw new Error(`control frame of ${frame.byteLength} bytes; the limit is ${MAX_CONTROL_FRAME_BYTES}`);
+  }
+  return type.toObject(type.decode(frame), asPlain);
+}

@@ -1,0 +1,143 @@
+/**
+ * Operating errors: what goes wrong in a correct program (bad input, a full queue, a dead worker, a timeout).
+ *
+ * One closed table: code → HTTP status, gRPC status, whether the same request may succeed later. A transport maps a code by
+ * this table, or by its dialect's own override of it, and nowhere else. A message names the limit and the value given.
+ * Bugs are not in this table: they are `assert` failures.
+ *
+ * Source  gRPC status numbers: grpc/grpc doc/statuscodes.md
+ */
+
+/** gRPC status codes that the table uses. */
+export const GrpcStatus = {
+  CANCELLED: 1,
+  INVALID_ARGUMENT: 3,
+  DEADLINE_EXCEEDED: 4,
+  NOT_FOUND: 5,
+  ALREADY_EXISTS: 6,
+  RESOURCE_EXHAUSTED: 8,
+  FAILED_PRECONDITION: 9,
+  UNIMPLEMENTED: 12,
+  INTERNAL: 13,
+  UNAVAILABLE: 14,
+  DATA_LOSS: 15,
+} as const;
+
+interface ErrorRow {
+  readonly http: number;
+  readonly grpc: number;
+  readonly retryable: boolean;
+  /** When it happens, for the table in the README. */
+  readonly when: string;
+}
+
+const row = (http: number, grpc: number, retryable: boolean, when: string): ErrorRow => ({
+  http,
+  grpc,
+  retryable,
+  when,
+});
+
+export const ERROR_TABLE = {
+  BAD_REQUEST: row(
+    400,
+    GrpcStatus.INVALID_ARGUMENT,
+    false,
+    'a body, field or parameter is malformed or out of its range',
+  ),
+  PROMPT_TOO_LONG: row(
+    400,
+    GrpcStatus.INVALID_ARGUMENT,
+    false,
+    'prompt and new tokens do not fit the context or the KV memory',
+  ),
+  NO_CHAT_TEMPLATE: row(
+    400,
+    GrpcStatus.FAILED_PRECONDITION,
+    false,
+    'chat asked of a checkpoint that has no chat template',
+  ),
+  MODEL_NOT_FOUND: row(404, GrpcStatus.NOT_FOUND, false, 'no model of that name or version'),
+  ROUTE_NOT_FOUND: row(404, GrpcStatus.UNIMPLEMENTED, false, 'no such path'),
+  METHOD_NOT_ALLOWED: row(405, GrpcStatus.UNIMPLEMENTED, false, 'the path exists, the method does not'),
+  BODY_TOO_LARGE: row(413, GrpcStatus.RESOURCE_EXHAUSTED, false, 'the body is longer than max_request_size'),
+  QUEUE_FULL: row(503, GrpcStatus.RESOURCE_EXHAUSTED, true, 'job_queue_size jobs already wait'),
+  MODEL_NOT_READY: row(
+    503,
+    GrpcStatus.UNAVAILABLE,
+    true,
+    'the model is loading, has failed, or its workers restart',
+  ),
+  SHUTTING_DOWN: row(503, GrpcStatus.UNAVAILABLE, true, 'the server or the model is being stopped'),
+  REQUEST_TIMEOUT: row(
+    408,
+    GrpcStatus.DEADLINE_EXCEEDED,
+    true,
+    'the request waited or ran past its deadline',
+  ),
+  CANCELLED: row(499, GrpcStatus.CANCELLED, false, 'the client went away'),
+  WORKER_FAILED: row(
+    500,
+    GrpcStatus.UNAVAILABLE,
+    true,
+    'a shard worker died or failed while the request ran',
+  ),
+  STEP_TIMEOUT: row(
+    500,
+    GrpcStatus.DEADLINE_EXCEEDED,
+    true,
+    'the ranks did not finish a step within its deadline',
+  ),
+  CONFIG_INVALID: row(400, GrpcStatus.FAILED_PRECONDITION, false, 'a configuration key or value is wrong'),
+  CHECKPOINT_INVALID: row(
+    400,
+    GrpcStatus.FAILED_PRECONDITION,
+    false,
+    'a checkpoint file is damaged, lies, or is of an unknown kind',
+  ),
+  TENSOR_PARALLEL_INVALID: row(
+    400,
+    GrpcStatus.FAILED_PRECONDITION,
+    false,
+    'the model cannot be split over that many ranks',
+  ),
+  SHARDS_INVALID: row(500, GrpcStatus.DATA_LOSS, false, 'a shard on disk differs from its manifest'),
+  OUT_OF_MEMORY: row(507, GrpcStatus.RESOURCE_EXHAUSTED, false, 'the model does not fit the memory there is'),
+  UNSUPPORTED_PLATFORM: row(500, GrpcStatus.FAILED_PRECONDITION, false, 'not Linux x64/arm64 with glibc'),
+  INTERNAL: row(500, GrpcStatus.INTERNAL, false, 'a bug: an assertion failed'),
+} as const satisfies Record<string, ErrorRow>;
+
+export type ErrorCode = keyof typeof ERROR_TABLE;
+
+/** An operating error. `message` is for the client; `cause` is for the log only. */
+export class ServingError extends Error {
+  override readonly name = 'ServingError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+
+  get httpStatus(): number {
+    return ERROR_TABLE[this.code].http;
+  }
+
+  get grpcStatus(): number {
+    return ERROR_TABLE[this.code].grpc;
+  }
+
+  get retryable(): boolean {
+    return ERROR_TABLE[this.code].retryable;
+  }
+
+  /** The one converter: an operating error as it is, anything else as INTERNAL with the original as cause. */
+  static from(error: unknown): ServingError {
+    if (error instanceof ServingError) return error;
+    return new ServingError('INTERNAL', 'Internal error, see the server log', { cause: error });
+  }
+}
+
+export function isErrorCode(text: string): text is ErrorCode {
+  return Object.hasOwn(ERROR_TABLE, text);
+}

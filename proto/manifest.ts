@@ -1,0 +1,262 @@
+/**
+ * The shard manifest: everything a shard worker must obey and everything the server must know of a model.
+ *
+ * Written by the partitioner as `manifest.json` beside the shards, read by the worker (all of it) and the server (`model`,
+ * `worldSize`, sizes). One manifest describes all ranks; a rank finds its files under its index.
+ *
+ * Layout of a shard folder (named by content, see partitioner/store):
+ *   manifest.json
+ *   shared.weights           tensors every rank holds whole (embedding, norms, rope tables); absent tensors: absent file
+ *   rank-0.weights  …        one file a rank; every tensor starts at a multiple of 4096 bytes
+ *   rank-0/<segment>.onnx …  ONNX graphs; their initializers point into the two files above by external data
+ *
+ * A step of the engine is the `program`, run in order over packed tokens: activations are [tokens, columns], where `tokens`
+ * counts the tokens of ALL sequences of the step and `rows` those whose logits are wanted.
+ *
+ * Limits  proto/limits.ts (world size, format version)
+ * Errors  parseManifest throws SHARDS_INVALID naming the field
+ */
+import { type Static, Type } from '@sinclair/typebox';
+import { Value } from '@sinclair/typebox/value';
+import { ServingError } from './errors.js';
+import { MANIFEST_FORMAT_VERSION, MAX_WORLD_SIZE } from './limits.js';
+
+const count = Type.Integer({ minimum: 0 });
+const positive = Type.Integer({ minimum: 1 });
+const name = Type.String({ pattern: '^[A-Za-z0-9._-]{1,100}$' });
+const sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' });
+
+/** Element types of activation buffers and of stored tensors. */
+const elementType = Type.Union([
+  Type.Literal('float32'),
+  Type.Literal('float16'),
+  Type.Literal('bfloat16'),
+  Type.Literal('int64'),
+  Type.Literal('uint8'),
+]);
+
+/**
+ * A buffer that segments read and write, [first, columns]; `first` is the number of tokens or of logit rows of the step,
+ * or 1. `rank3` buffers are seen by the graph as [1, first, columns] (rotary embedding and attention want a batch axis),
+ * `rank1` as [first].
+ * place: `worker` private memory · `partial` this rank's summand of an all-reduce, memory given by the collective ·
+ * `sum` its result, likewise.
+ */
+const buffer = Type.Object({
+  name,
+  type: Type.Union([Type.Literal('float32'), Type.Literal('int64')]),
+  first: Type.Union([Type.Literal('tokens'), Type.Literal('rows'), Type.Literal('one')]),
+  columns: positive,
+  shape: Type.Union([Type.Literal('rank1'), Type.Literal('rank2'), Type.Literal('rank3')]),
+  place: Type.Union([Type.Literal('worker'), Type.Literal('partial'), Type.Literal('sum')]),
+});
+
+/** Graph input or output name → buffer name. */
+const binding = Type.Record(Type.String(), name);
+
+const runOp = Type.Object({
+  op: Type.Literal('run'),
+  /** File stem of the segment. */
+  segment: name,
+  inputs: binding,
+  outputs: binding,
+});
+
+/**
+ * Attention of one layer, run once a sequence. The worker first copies the step's new rows of `key` and `value` to the
+ * sequence's slot, then runs the `attend` segment (graph inputs `query` [1, s, heads·dim], `key`, `value` [1, t, kvHeads·dim],
+ * `length` int64 [1] = t, output `output`) over an exact-length view of the slot; causality is bottom-right.
+ * With a window only the last rows are passed. Where one causal view cannot express the window (s > 1 and t > window)
+ * the `attendMasked` segment runs instead: the same plus `mask` float32 [s, t], added to the scores.
+ */
+const attendOp = Type.Object({
+  op: Type.Literal('attend'),
+  layer: count,
+  query: name,
+  key: name,
+  value: name,
+  output: name,
+  /** Tokens a query sees, itself included; null: all. */
+  window: Type.Union([positive, Type.Null()]),
+});
+
+/** partial (this rank's summand) → sum (the same bits on every rank). float32 [tokens, columns]. */
+const allReduceOp = Type.Object({ op: Type.Literal('all-reduce'), partial: name, sum: name });
+
+/** Pieces [first, columns] of every rank side by side → [first, worldSize · columns]. Not used by today's programs. */
+const allGatherOp = Type.Object({ op: Type.Literal('all-gather'), piece: name, whole: name });
+
+const programOp = Type.Union([runOp, attendOp, allReduceOp, allGatherOp]);
+
+const fileEntry = Type.Object({
+  path: Type.String({ pattern: '^[A-Za-z0-9._/-]{1,200}$' }),
+  bytes: count,
+  sha256,
+});
+
+/** One stored tensor, for --verify and for people; the graphs hold the same offsets. */
+const tensorEntry = Type.Object({
+  name: Type.String(),
+  file: Type.Union([Type.Literal('shared'), Type.Literal('rank')]),
+  type: elementType,
+  /** Shape on one rank. */
+  shape: Type.Array(count),
+  /** Byte offset in its file: the same on every rank. */
+  offset: count,
+  bytes: count,
+  /** How the ranks' pieces make the whole tensor. */
+  split: Type.Union([
+    Type.Literal('column'),
+    Type.Literal('row'),
+    Type.Literal('vocab'),
+    Type.Literal('replicated'),
+    Type.Literal('rank-0'),
+  ]),
+  /** Checkpoint tensors it was made of, in order. */
+  sources: Type.Array(Type.String()),
+});
+
+/** What the server must know of the model; nothing here is needed to run it. */
+const modelInfo = Type.Object({
+  architecture: Type.String(),
+  modelType: Type.String(),
+  vocabSize: positive,
+  hiddenSize: positive,
+  numLayers: positive,
+  /** Positions the model was made for: prompt and new tokens together. */
+  contextLength: positive,
+  /** Ends of text from generation_config.json, else config.json; may be empty. */
+  endIds: Type.Array(count),
+  beginId: Type.Union([count, Type.Null()]),
+  /** generation_config.json's sampling defaults, as written there (unknown keys dropped). */
+  generationDefaults: Type.Record(Type.String(), Type.Union([Type.Number(), Type.Boolean()])),
+  parameters: count,
+});
+
+const manifest = Type.Object({
+  formatVersion: Type.Literal(MANIFEST_FORMAT_VERSION),
+  toolVersion: Type.String(),
+  /** Content name: hash of everything that decides the bytes of the shards. */
+  name,
+  worldSize: Type.Integer({ minimum: 1, maximum: MAX_WORLD_SIZE }),
+  deviceClass: Type.Union([Type.Literal('cpu'), Type.Literal('cuda')]),
+  weightFormat: Type.Object({
+    dtype: Type.Union([Type.Literal('fp32'), Type.Literal('int8'), Type.Literal('int4')]),
+    /** Weights that share a scale; null for fp32. */
+    blockSize: Type.Union([positive, Type.Null()]),
+  }),
+  randomWeights: Type.Boolean(),
+  model: modelInfo,
+  /** Sizes of one rank. */
+  perRank: Type.Object({
+    numHeads: positive,
+    numKvHeads: positive,
+    headDim: positive,
+    /** Columns of this rank's logits; rank r holds ids r·vocab … (r+1)·vocab − 1, of which those ≥ vocabSize are padding. */
+    vocab: positive,
+  }),
+  buffers: Type.Array(buffer),
+  program: Type.Array(programOp),
+  /** Segments outside the program's order. */
+  attend: Type.Object({ segment: name, maskedSegment: name }),
+  /** Program inputs the worker fills, and the output it reads. */
+  io: Type.Object({
+    /** int64 [tokens] */
+    ids: name,
+    /** int64 [1, tokens] */
+    positions: name,
+    /** int64 [rows]: index of the packed token whose logits are wanted */
+    rows: name,
+    /** float32 [rows, vocab of this rank] */
+    logits: name,
+  }),
+  shared: Type.Union([fileEntry, Type.Null()]),
+  ranks: Type.Array(Type.Object({ weights: fileEntry, segments: Type.Array(fileEntry) })),
+  tensors: Type.Array(tensorEntry),
+  /** Checkpoint files the shards were made of: enough to see that nothing changed. */
+  sources: Type.Array(Type.Object({ path: Type.String(), bytes: count, modifiedMs: Type.Number() })),
+});
+
+export type Manifest = Static<typeof manifest>;
+export type ManifestBuffer = Static<typeof buffer>;
+export type ProgramOp = Static<typeof programOp>;
+export type RunOp = Static<typeof runOp>;
+export type AttendOp = Static<typeof attendOp>;
+export type AllReduceOp = Static<typeof allReduceOp>;
+export type FileEntry = Static<typeof fileEntry>;
+export type TensorEntry = Static<typeof tensorEntry>;
+export type ModelInfo = Static<typeof modelInfo>;
+export type ElementType = Static<typeof elementType>;
+
+/** Bytes of one element. */
+export const ELEMENT_BYTES: Readonly<Record<ElementType, number>> = {
+  float32: 4,
+  float16: 2,
+  bfloat16: 2,
+  int64: 8,
+  uint8: 1,
+};
+
+/** All-reduces of one step: each rank's counter rises by so many. */
+export function allReducesPerStep(program: readonly ProgramOp[]): number {
+  return program.filter((op) => op.op === 'all-reduce').length;
+}
+
+/**
+ * @param text content of manifest.json
+ * @param where path for the message
+ * @throws ServingError SHARDS_INVALID: not JSON, a missing or wrong field, a name that refers to nothing
+ */
+export function parseManifest(text: string, where: string): Manifest {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new ServingError('SHARDS_INVALID', `${where}: not JSON`, { cause });
+  }
+  if (!Value.Check(manifest, value)) {
+    const first = Value.Errors(manifest, value).First();
+    throw new ServingError(
+      'SHARDS_INVALID',
+      `${where}: ${first?.path || '/'}: ${first?.message ?? 'not a manifest'}`,
+    );
+  }
+  checkReferences(value, where);
+  return value;
+}
+
+/** Every name that the program uses must be declared, and every rank must be there. */
+function checkReferences(value: Manifest, where: string): void {
+  const fail = (what: string): never => {
+    throw new ServingError('SHARDS_INVALID', `${where}: ${what}`);
+  };
+  if (value.ranks.length !== value.worldSize) {
+    fail(`worldSize is ${value.worldSize} but ${value.ranks.length} ranks are listed`);
+  }
+  const known = new Map(value.buffers.map((entry) => [entry.name, entry]));
+  if (known.size !== value.buffers.length) fail('a buffer name occurs twice');
+  const need = (bufferName: string, place?: ManifestBuffer['place']): void => {
+    const found = known.get(bufferName);
+    if (!found) fail(`buffer ${bufferName} is used but not declared`);
+    else if (place && found.place !== place) fail(`buffer ${bufferName} is ${found.place}, not ${place}`);
+  };
+  for (const op of value.program) {
+    switch (op.op) {
+      case 'run':
+        for (const used of [...Object.values(op.inputs), ...Object.values(op.outputs)]) need(used);
+        break;
+      case 'attend':
+        for (const used of [op.query, op.key, op.value, op.output]) need(used);
+        break;
+      case 'all-reduce':
+        need(op.partial, 'partial');
+        need(op.sum, 'sum');
+        break;
+      case 'all-gather':
+        need(op.piece);
+        need(op.whole);
+        break;
+    }
+  }
+  for (const used of Object.values(value.io)) need(used);
+}

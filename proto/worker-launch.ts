@@ -1,0 +1,35 @@
+/**
+ * How a shard worker is started: the coordinator passes one JSON argument, `node dist/shard-worker/main.js '<json>'`.
+ *
+ * Sockets are ZeroMQ `ipc://` addresses inside one folder of mode 0700 that belongs to the group:
+ *   control-<rank>          PAIR; bound by the coordinator, connected by the rank; frames of control.proto
+ *   mesh-<low>-<high>       PAIR between two ranks; bound by the lower; frames of the collective
+ */
+export interface WorkerLaunch {
+  /** Folder with manifest.json. */
+  shardFolder: string;
+  rank: number;
+  worldSize: number;
+  /** Folder of the sockets. */
+  socketFolder: string;
+  /** Intra-op threads of this rank. */
+  threads: number;
+  /** Slots: sequences at once. */
+  maxSlots: number;
+  /** Positions a slot can hold: at most the model's context length. */
+  slotTokens: number;
+  /** Tokens of one step over all rows; the activation buffers are reserved for so many. */
+  maxStepTokens: number;
+  /** A peer that does not answer for so long is lost. */
+  collectiveTimeoutMs: number;
+  collective: 'zmq';
+  /** Compare each file's SHA-256 with the manifest before use. */
+  verifyChecksums: boolean;
+  logLevel: string;
+}
+
+export const controlAddress = (socketFolder: string, rank: number): string =>
+  `ipc://${socketFolder}/control-${rank}`;
+
+export const meshAddress = (socketFolder: string, a: number, b: number): string =>
+  `ipc://${socketFolder}/mesh-${Math.min(a, b)}-${Math.max(a, b)}`;

@@ -1,0 +1,86 @@
+/**
+ * The configuration as the rest of the server sees it: our names, our units, every value checked and frozen.
+ *
+ * Made by config/load-config.ts from serving.properties, config.properties, environment and flags through ONE table of keys
+ * (config/key-table.ts). Nothing else reads process.env or a properties file.
+ */
+
+export interface ListenAddress {
+  /** Host and port, or a Unix socket. */
+  kind: 'tcp' | 'unix';
+  host: string;
+  port: number;
+  path: string;
+}
+
+export interface ServerConfig {
+  inferenceAddress: ListenAddress;
+  managementAddress: ListenAddress;
+  /** Absolute folder. */
+  modelStore: string;
+  /** `ALL`, `NONE`, or the entries as given. */
+  loadModels: 'ALL' | 'NONE' | readonly string[];
+  waitModelLoading: boolean;
+  allowMultiStatus: boolean;
+  maxRequestBytes: number;
+  /** A reader that takes nothing for so long is dropped. */
+  chunkedReadTimeoutSeconds: number;
+  corsAllowedOrigin: string | null;
+  corsAllowedMethods: string | null;
+  corsAllowedHeaders: string | null;
+  badRequestHttpCode: number;
+  wlmErrorHttpCode: number;
+  throttleErrorHttpCode: number;
+  serverErrorHttpCode: number;
+  requestIdHeaderKey: string;
+  /** Absolute folder where shards of models are kept. */
+  shardStore: string;
+  logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
+  /** Running requests get so long to end on SIGTERM. */
+  drainTimeoutSeconds: number;
+}
+
+export interface ModelConfig {
+  name: string;
+  version: string | null;
+  /** Absolute folder of the checkpoint. */
+  folder: string;
+  tensorParallelDegree: number | 'max';
+  dtype: 'auto' | 'fp32' | 'int8' | 'int4';
+  /** Weights that share a scale (int4, int8); null: 128. */
+  blockSize: number | null;
+  batching: 'rolling' | 'dynamic';
+  /** Sequences at once (rolling). */
+  maxRollingBatchSize: number;
+  /** Requests in one batch (dynamic). */
+  batchSize: number;
+  maxBatchDelayMs: number;
+  jobQueueSize: number;
+  /** Positions of a sequence, prompt and new tokens; null: the model's own. */
+  maxModelLen: number | null;
+  /** Time a prefill chunk may take (design D8). */
+  prefillChunkMs: number;
+  /** Keys and values of all ranks together; null: from free memory. */
+  kvCacheMemoryMb: number | null;
+  /** Intra-op threads a rank; null: usable cores / tensorParallelDegree, at least 1. */
+  threadsPerRank: number | null;
+  modelLoadingTimeoutSeconds: number;
+  predictTimeoutSeconds: number;
+  /** A step that takes longer fails its group. */
+  stepTimeoutSeconds: number;
+  /** Deaths in ten minutes after which the model is FAILED. */
+  retryThreshold: number;
+  verifyChecksums: boolean;
+  /** DJLServing's output formatter of the model's dialect; null: by `stream`. */
+  outputFormatter: 'json' | 'jsonlines' | 'sse' | null;
+  /** Jinja text that overrides the checkpoint's; null: the checkpoint's. */
+  chatTemplate: string | null;
+}
+
+export interface Config {
+  server: ServerConfig;
+  /** Models to load at start, in order. */
+  models: readonly ModelConfig[];
+  /** Keys that have no effect here, with the reason: logged once at start. */
+  warnings: readonly string[];
+}

@@ -1,0 +1,75 @@
+/**
+ * Collectives between the ranks of one group: one interface over all transports.
+ *
+ * Implementations  single-rank (no peer), in-memory (the readable definition of correct, for tests that run n ranks in one
+ *                  process), zeromq (between processes and hosts); shared-memory has its place here and follows.
+ * Sums             are made in rank order by every rank, so that all ranks hold the same bits.
+ * Order            every rank calls the same operations in the same order. `tag` says which: a peer at another tag is a bug
+ *                  and is refused (OUT_OF_STEP), a peer that is late is waited for until the deadline (TIMEOUT), a peer that
+ *                  is gone is reported (PEER_LOST).
+ */
+
+/** Which operation this is: the step's number, and the operation's index in the step. */
+export interface CollectiveTag {
+  step: number;
+  op: number;
+}
+
+export interface CollectiveCounters {
+  allReduces: number;
+  gathers: number;
+  broadcasts: number;
+  bytesSent: number;
+}
+
+export interface Collective {
+  readonly rank: number; // 0 … worldSize - 1
+  readonly worldSize: number;
+  readonly counters: CollectiveCounters;
+
+  /**
+   * Memory for a buffer of place `partial` or `sum` of the manifest; asked for once a buffer, at load. The segment before an
+   * all-reduce writes this rank's partial sum into the first; the segment after it reads the second. They may be the same
+   * memory (single rank). A transport may still be sending a partial until the next all-reduce has ended, so the manifest
+   * alternates between two of them.
+   */
+  allocate(buffer: string, place: 'partial' | 'sum', floats: number): Float32Array;
+
+  /**
+   * The first `floats` of `sum` become the sum over all ranks of the first `floats` of their `partial`, in rank order.
+   * Both are arrays that `allocate` gave (the whole arrays, not views).
+   * Synchronous where the transport can be (shared memory, a single rank), a promise where it can't (ZeroMQ).
+   *
+   * @throws CollectiveError
+   */
+  allReduce(
+    tag: CollectiveTag,
+    partial: Float32Array,
+    sum: Float32Array,
+    floats: number,
+  ): void | Promise<void>;
+
+  /** Rank 0 gets every rank's piece, in rank order (its own included); the others get null. Pieces may differ in length. */
+  gather(tag: CollectiveTag, piece: Uint8Array): Promise<Uint8Array[] | null>;
+
+  /** Every rank gets rank 0's bytes; the others pass null. */
+  broadcast(tag: CollectiveTag, bytes: Uint8Array | null): Promise<Uint8Array>;
+
+  /** Waits for nothing: a pending operation fails with CLOSED. */
+  close(): Promise<void>;
+}
+
+export type CollectiveErrorKind = 'PEER_LOST' | 'TIMEOUT' | 'OUT_OF_STEP' | 'CLOSED';
+
+export class CollectiveError extends Error {
+  override readonly name = 'CollectiveError';
+  readonly kind: CollectiveErrorKind;
+  /** The rank at fault, where one is known. */
+  readonly peer: number | null;
+
+  constructor(kind: CollectiveErrorKind, peer: number | null, message: string) {
+    super(message);
+    this.kind = kind;
+    this.peer = peer;
+  }
+}

@@ -1,0 +1,49 @@
+/**
+ * One running sequence as every rank sees it: the same fields with the same values on all ranks, step by step.
+ */
+import type { Finish, Sampling, SequenceOpen } from '../proto/control.js';
+import { Finish as FinishCode } from '../proto/control.js';
+
+export class Sequence {
+  readonly slot: number;
+  /** Unique in the life of the group. */
+  readonly sequence: number;
+  readonly promptIds: readonly number[];
+  readonly newIds: number[] = [];
+  readonly maxNewTokens: number;
+  readonly endIds: ReadonlySet<number>;
+  readonly sampling: Sampling;
+  /** Tokens whose keys and values are in the slot. */
+  processed = 0;
+  finish: Finish = FinishCode.RUNNING;
+
+  constructor(open: SequenceOpen) {
+    this.slot = open.slot;
+    this.sequence = open.sequence;
+    this.promptIds = open.promptIds;
+    this.maxNewTokens = open.maxNewTokens;
+    this.endIds = new Set(open.endIds);
+    this.sampling = open.sampling;
+  }
+
+  get length(): number {
+    return this.promptIds.length + this.newIds.length;
+  }
+
+  /** Token at a position of prompt and new tokens together. */
+  idAt(position: number): number {
+    const id =
+      position < this.promptIds.length
+        ? this.promptIds[position]
+        : this.newIds[position - this.promptIds.length];
+    if (id === undefined) throw new Error(`sequence ${this.sequence} has no token at position ${position}`);
+    return id;
+  }
+
+  /** Append a chosen token; ends the sequence at an end id or its token budget. */
+  append(id: number): void {
+    this.newIds.push(id);
+    if (this.endIds.has(id)) this.finish = FinishCode.END_ID;
+    else if (this.newIds.length >= this.maxNewTokens) this.finish = FinishCode.LENGTH;
+  }
+}
