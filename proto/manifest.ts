@@ -38,7 +38,7 @@ const elementType = Type.Union([
 /**
  * A buffer that segments read and write, [first, columns]; `first` is the number of tokens or of logit rows of the step,
  * or 1. `rank3` buffers are seen by the graph as [1, first, columns] (rotary embedding and attention want a batch axis),
- * `rank1` as [first].
+ * `rank1` as [first], `row` as [1, first] (positions: one batch of `first`).
  * place: `worker` private memory · `partial` this rank's summand of an all-reduce, memory given by the collective ·
  * `sum` its result, likewise.
  */
@@ -47,7 +47,12 @@ const buffer = Type.Object({
   type: Type.Union([Type.Literal('float32'), Type.Literal('int64')]),
   first: Type.Union([Type.Literal('tokens'), Type.Literal('rows'), Type.Literal('one')]),
   columns: positive,
-  shape: Type.Union([Type.Literal('rank1'), Type.Literal('rank2'), Type.Literal('rank3')]),
+  shape: Type.Union([
+    Type.Literal('rank1'),
+    Type.Literal('rank2'),
+    Type.Literal('rank3'),
+    Type.Literal('row'),
+  ]),
   place: Type.Union([Type.Literal('worker'), Type.Literal('partial'), Type.Literal('sum')]),
 });
 
@@ -83,10 +88,7 @@ const attendOp = Type.Object({
 /** partial (this rank's summand) → sum (the same bits on every rank). float32 [tokens, columns]. */
 const allReduceOp = Type.Object({ op: Type.Literal('all-reduce'), partial: name, sum: name });
 
-/** Pieces [first, columns] of every rank side by side → [first, worldSize · columns]. Not used by today's programs. */
-const allGatherOp = Type.Object({ op: Type.Literal('all-gather'), piece: name, whole: name });
-
-const programOp = Type.Union([runOp, attendOp, allReduceOp, allGatherOp]);
+const programOp = Type.Union([runOp, attendOp, allReduceOp]);
 
 const fileEntry = Type.Object({
   path: Type.String({ pattern: '^[A-Za-z0-9._/-]{1,200}$' }),
@@ -251,10 +253,6 @@ function checkReferences(value: Manifest, where: string): void {
       case 'all-reduce':
         need(op.partial, 'partial');
         need(op.sum, 'sum');
-        break;
-      case 'all-gather':
-        need(op.piece);
-        need(op.whole);
         break;
     }
   }
