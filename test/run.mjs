@@ -62,46 +62,6 @@ function runTests(folders, env) {
   return { passed, failed };
 }
 
-/** Reads the coverage that every process wrote and prints lines per folder. True when no folder is under the bound. */
-async function reportCoverage(rawFolder) {
-  const { Report } = await import('c8');
-  const outFolder = path.join(ROOT, 'coverage');
-  // The scripts that ran are dist/*.js; their source maps name the *.ts files that the summary is about.
-  await new Report({
-    tempDirectory: rawFolder,
-    reportsDirectory: outFolder,
-    reporter: ['json-summary', 'lcovonly'],
-    src: [ROOT],
-    all: true,
-    include: COVERED_FOLDERS.map((folder) => `dist/${folder}/**`),
-    exclude: [],
-    extension: ['.js'],
-    excludeAfterRemap: false,
-    excludeNodeModules: true,
-    omitRelative: true,
-    mergeAsync: true,
-    resolve: '',
-  }).run();
-  const summary = JSON.parse(readFileSync(path.join(outFolder, 'coverage-summary.json'), 'utf8'));
-  let enough = true;
-  for (const folder of COVERED_FOLDERS) {
-    const files = Object.entries(summary).filter(([file]) =>
-      file.startsWith(path.join(ROOT, folder) + path.sep),
-    );
-    const covered = files.reduce((sum, [, { lines }]) => sum + lines.covered, 0);
-    const total = files.reduce((sum, [, { lines }]) => sum + lines.total, 0);
-    const percent = total === 0 ? 0 : (100 * covered) / total;
-    console.log(`coverage ${folder}: ${percent.toFixed(1)} % of ${total} lines in ${files.length} files`);
-    if (percent < MIN_LINES_PERCENT) {
-      enough = false;
-      console.log(`  under the bound of ${MIN_LINES_PERCENT} %; the least covered:`);
-      const worst = files.sort((a, b) => a[1].lines.pct - b[1].lines.pct).slice(0, 8);
-      for (const [file, { lines }] of worst) console.log(`  ${lines.pct} % ${path.relative(ROOT, file)}`);
-    }
-  }
-  return enough;
-}
-
 function finish(passed, failed) {
   console.log(`${passed} passed, ${failed} failed`);
   process.exit(failed === 0 ? 0 : 1);
@@ -123,5 +83,9 @@ if (flags.includes('--coverage')) {
   env.NODE_V8_COVERAGE = rawCoverage;
 }
 const { passed, failed } = runTests(folders, env);
-if (flags.includes('--coverage') && !(await reportCoverage(rawCoverage))) failedSteps += 1;
+if (flags.includes('--coverage')) {
+  // Imported late: c8 is there only once packages are installed.
+  const { reportCoverage } = await import('./coverage.mjs');
+  if (!(await reportCoverage(ROOT, rawCoverage, COVERED_FOLDERS, MIN_LINES_PERCENT))) failedSteps += 1;
+}
 finish(passed, failed + failedSteps);

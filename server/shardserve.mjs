@@ -1,0 +1,73 @@
+#!/usr/bin/env node
+/**
+ * The command line: checks the platform, installs and builds what is missing, then runs the compiled program in this process.
+ *
+ * In      `start | partition | bench | build | help | version` and that program's own arguments
+ * Out     what the program prints; its exit code; 1 when the machine, the packages or the sources do not allow a start
+ * Limits  plain JavaScript on Node alone (bootstrap.mjs); the checks cost well under 150 ms when there is nothing to do
+ * Errors  a program throws: one line on standard error and exit code 1 (an unknown command: 2)
+ *
+ * Signals reach the program directly, since there is no process in between.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { build, prepare, ROOT } from './bootstrap.mjs';
+
+/** Command → the compiled module whose exported `main(argv)` runs it; it may resolve to an exit code. */
+const PROGRAMS = {
+  start: 'dist/server/main.js',
+  partition: 'dist/partitioner/main.js',
+  bench: 'dist/test/bench/main.js',
+};
+
+const HELP = `Usage: shardserve <command> [arguments]
+
+  start [-f config.properties] [-m models] [-s model-store]   start the server (what \`npm start\` does)
+  partition DIR --tp N --dtype auto|fp32|int8|int4            split a checkpoint into shards; \`partition --help\` says more
+  bench --model NAME --tp N …                                 measure speed; \`bench --help\` says more
+  build                                                       compile dist/ from the sources
+  version                                                     print the version
+  help                                                        print this
+
+The server's keys are listed in server/config/KEYS.md: serving.properties, environment and flags.`;
+
+async function runProgram(command, argv) {
+  if (!prepare()) return 1;
+  const program = path.join(ROOT, PROGRAMS[command]);
+  if (!existsSync(program)) {
+    console.error(`shardserve ${command} is not part of this installation: ${PROGRAMS[command]} is missing.`);
+    return 1;
+  }
+  const { main } = await import(pathToFileURL(program).href);
+  return main(argv);
+}
+
+async function run([command = 'help', ...argv]) {
+  if (command in PROGRAMS) return runProgram(command, argv);
+  switch (command) {
+    case 'build':
+      return build() ? 0 : 1;
+    case 'version':
+    case '--version':
+      console.log(JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')).version);
+      return 0;
+    case 'help':
+    case '--help':
+    case '-h':
+      console.log(HELP);
+      return 0;
+    default:
+      console.error(`Unknown command ${command}.\n\n${HELP}`);
+      return 2;
+  }
+}
+
+try {
+  const exitCode = await run(process.argv.slice(2));
+  // The event loop ends by itself: a server keeps running after its main() has resolved.
+  if (typeof exitCode === 'number' && exitCode !== 0) process.exitCode = exitCode;
+} catch (error) {
+  console.error(error?.name === 'ServingError' ? `[${error.code}] ${error.message}` : error);
+  process.exitCode = 1;
+}
