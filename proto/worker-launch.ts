@@ -26,6 +26,8 @@ export interface WorkerLaunch {
   /** Compare each file's SHA-256 with the manifest before use. */
   verifyChecksums: boolean;
   logLevel: string;
+  /** Process that started it: the worker dies with it. */
+  parentPid: number;
 }
 
 export const controlAddress = (socketFolder: string, rank: number): string =>

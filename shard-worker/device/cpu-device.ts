@@ -1,0 +1,196 @@
+/**
+ * The CPU device: segments by ONNX Runtime's CPU provider, tensors over native memory of this process.
+ *
+ * One environment with one global thread pool and one arena for all segments: a session of its own for each would start a
+ * pool and keep an arena a segment. One thread means no pool at all.
+ *
+ * Limits  threads as given (from cgroup and affinity by the coordinator)
+ * Errors  an Error with ONNX Runtime's message
+ */
+import assert from 'node:assert/strict';
+import koffi from 'koffi';
+import { NativeArena, NativeMemory, type PointerArray } from '../native/native-memory.js';
+import { loadOrtApi, type OrtApi } from '../ort/ort-api.js';
+import type { Device, DeviceMemory, Segment, SegmentBinding, TensorHandle, TensorType } from './device.js';
+
+/** ONNXTensorElementDataType. */
+const ORT_TYPE: Readonly<Record<TensorType, number>> = { float32: 1, int64: 7 };
+const TYPE_BYTES: Readonly<Record<TensorType, number>> = { float32: 4, int64: 8 };
+const ORT_ARENA_ALLOCATOR = 1;
+const ORT_MEMORY_DEFAULT = 0;
+const LOG_WARNING = 2;
+/** ORT_ENABLE_BASIC: the graphs are written fused; more would only cost load time. */
+const OPTIMISE_BASIC = 1;
+
+class CpuBinding implements SegmentBinding {
+  readonly inputs: PointerArray;
+  readonly outputs: PointerArray;
+
+  constructor(inputs: PointerArray, outputs: PointerArray) {
+    this.inputs = inputs;
+    this.outputs = outputs;
+  }
+
+  setInput(index: number, tensor: TensorHandle): void {
+    this.inputs.set(index, tensor);
+  }
+
+  setOutput(index: number, tensor: TensorHandle): void {
+    this.outputs.set(index, tensor);
+  }
+}
+
+class CpuSegment implements Segment {
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly #api: OrtApi;
+  readonly #arena: NativeArena;
+  readonly #session: number;
+  readonly #inputNames: PointerArray;
+  readonly #outputNames: PointerArray;
+
+  constructor(
+    api: OrtApi,
+    arena: NativeArena,
+    session: number,
+    inputs: readonly string[],
+    outputs: readonly string[],
+  ) {
+    this.#api = api;
+    this.#arena = arena;
+    this.#session = session;
+    this.inputs = inputs;
+    this.outputs = outputs;
+    this.#inputNames = this.#names(inputs);
+    this.#outputNames = this.#names(outputs);
+  }
+
+  #names(names: readonly string[]): PointerArray {
+    const pointers = this.#arena.pointers(names.length);
+    names.forEach((name, index) => {
+      pointers.set(index, this.#arena.text(name));
+    });
+    return pointers;
+  }
+
+  newBinding(): CpuBinding {
+    return new CpuBinding(
+      this.#arena.pointers(this.inputs.length),
+      this.#arena.pointers(this.outputs.length),
+    );
+  }
+
+  run(binding: SegmentBinding): void {
+    const { inputs, outputs } = binding as CpuBinding;
+    this.#api.call.Run(
+      this.#session,
+      0,
+      this.#inputNames.address,
+      inputs.address,
+      inputs.count,
+      this.#outputNames.address,
+      outputs.count,
+      outputs.address,
+    );
+  }
+
+  release(): void {
+    this.#api.releaseSession(this.#session);
+  }
+}
+
+export class CpuDevice implements Device {
+  readonly deviceClass = 'cpu';
+  readonly #api: OrtApi;
+  readonly #arena = new NativeArena();
+  readonly #env: number;
+  readonly #memoryInfo: number;
+  /** Scratch for shapes: the C call copies it. */
+  readonly #shape = new BigInt64Array(4);
+
+  constructor(options: { threads: number; logId: string }) {
+    const api = loadOrtApi();
+    this.#api = api;
+    const threading = api.create('CreateThreadingOptions');
+    api.call.SetGlobalIntraOpNumThreads(threading, options.threads);
+    api.call.SetGlobalInterOpNumThreads(threading, 1);
+    // Ranks share cores with each other and the server: a pool that spins takes them away (design D5).
+    api.call.SetGlobalSpinControl(threading, options.threads > 1 ? 1 : 0);
+    this.#env = api.create('CreateEnvWithGlobalThreadPools', LOG_WARNING, options.logId, threading);
+    this.#memoryInfo = api.create('CreateCpuMemoryInfo', ORT_ARENA_ALLOCATOR, ORT_MEMORY_DEFAULT);
+    api.call.CreateAndRegisterAllocator(this.#env, this.#memoryInfo, 0);
+  }
+
+  reserve(bytes: number): NativeMemory {
+    return new NativeMemory(bytes);
+  }
+
+  tensor(memory: DeviceMemory, byteOffset: number, type: TensorType, shape: readonly number[]): TensorHandle {
+    assert(memory instanceof NativeMemory);
+    const bytes = this.#setShape(shape) * TYPE_BYTES[type];
+    assert(byteOffset + bytes <= memory.bytes, 'tensor outside its memory');
+    return this.#createTensor(memory.address + byteOffset, bytes, shape.length, type);
+  }
+
+  hostTensor(data: Float32Array, length: number, shape: readonly number[]): TensorHandle {
+    assert(this.#setShape(shape) === length && length <= data.length, 'tensor outside its array');
+    return this.#createTensor(Number(koffi.address(data)), length * 4, shape.length, 'float32');
+  }
+
+  #setShape(shape: readonly number[]): number {
+    assert(shape.length <= this.#shape.length);
+    let elements = 1;
+    for (let axis = 0; axis < shape.length; axis++) {
+      const size = shape[axis] ?? 0;
+      this.#shape[axis] = BigInt(size);
+      elements *= size;
+    }
+    return elements;
+  }
+
+  #createTensor(address: number, bytes: number, rank: number, type: TensorType): TensorHandle {
+    return this.#api.create(
+      'CreateTensorWithDataAsOrtValue',
+      this.#memoryInfo,
+      address,
+      bytes,
+      this.#shape,
+      rank,
+      ORT_TYPE[type],
+    );
+  }
+
+  releaseTensor(tensor: TensorHandle): void {
+    this.#api.releaseValue(tensor);
+  }
+
+  loadSegment(
+    model: Uint8Array,
+    weightsFolder: string,
+    inputs: readonly string[],
+    outputs: readonly string[],
+  ): Segment {
+    const api = this.#api;
+    const options = api.create('CreateSessionOptions');
+    try {
+      api.call.DisablePerSessionThreads(options);
+      // The pattern cache is keyed by shape and never evicted; the number of tokens changes every step.
+      api.call.DisableMemPattern(options);
+      api.call.SetSessionGraphOptimizationLevel(options, OPTIMISE_BASIC);
+      api.call.AddSessionConfigEntry(options, 'session.use_env_allocators', '1');
+      api.call.AddSessionConfigEntry(
+        options,
+        'session.model_external_initializers_file_folder_path',
+        weightsFolder,
+      );
+      const session = api.create('CreateSessionFromArray', this.#env, model, model.byteLength, options);
+      return new CpuSegment(api, this.#arena, session, inputs, outputs);
+    } finally {
+      api.releaseSessionOptions(options);
+    }
+  }
+
+  close(): void {
+    this.#api.releaseEnv(this.#env);
+  }
+}

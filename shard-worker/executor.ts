@@ -1,0 +1,303 @@
+/**
+ * Runs the manifest's program over the packed tokens of one step, one op at a time.
+ *
+ * In      a shard folder, its manifest, this rank; then per step the spans (which tokens of which sequence)
+ * Out     logits of the wanted rows: float32 [rows, vocabPerRank] of this rank's vocabulary slice
+ * Limits  maxStepTokens tokens and maxRows logit rows a step: the buffers are reserved for so many
+ * Errors  CollectiveError from an all-reduce; an Error from ONNX Runtime; assertions
+ *
+ * The ops are exposed one by one so that a test can run n ranks in one process in lockstep.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { setImmediate as immediate } from 'node:timers/promises';
+import type { AttendOp, Manifest, ManifestBuffer, ProgramOp, RunOp } from '../proto/manifest.js';
+import { type Activations, Attention } from './attention.js';
+import type { Collective } from './collective/collective.js';
+import type { Device, DeviceMemory, Segment, SegmentBinding, TensorHandle } from './device/device.js';
+import type { KvCache } from './kv-cache.js';
+import type { Span } from './span.js';
+
+export interface ExecutorOptions {
+  manifest: Manifest;
+  shardFolder: string;
+  rank: number;
+  device: Device;
+  collective: Collective;
+  kvCache: KvCache;
+  maxStepTokens: number;
+  maxRows: number;
+}
+
+/** One buffer of the manifest with its memory. */
+interface Buffer {
+  spec: ManifestBuffer;
+  memory: DeviceMemory | null;
+  /** Collective memory, or this process's view of the device memory. */
+  host: Float32Array | BigInt64Array;
+}
+
+/** Tensor handles and segment bindings for one (tokens, rows). */
+interface Shape {
+  key: string;
+  tensors: TensorHandle[];
+  /** By op index; null where the op is not a run. */
+  bindings: (SegmentBinding | null)[];
+}
+
+/** Shapes kept bound: decode steps alternate between few, prefill chunks come in many sizes. */
+const MAX_BOUND_SHAPES = 64;
+
+export class Executor {
+  readonly program: readonly ProgramOp[];
+  readonly #options: ExecutorOptions;
+  readonly #buffers = new Map<string, Buffer>();
+  readonly #segments = new Map<string, Segment>();
+  readonly #shapes = new Map<string, Shape>();
+  #attention!: Attention;
+  #shape: Shape | null = null;
+  #step = 0;
+  #spans: readonly Span[] = [];
+  #tokens = 0;
+  #rows = 0;
+
+  constructor(options: ExecutorOptions) {
+    this.#options = options;
+    this.program = options.manifest.program;
+  }
+
+  /** Load every segment; `onSegment` is told after each, and what it sends can leave before the next. */
+  async load(onSegment: (done: number, total: number) => void = () => {}): Promise<void> {
+    const { manifest } = this.#options;
+    for (const spec of manifest.buffers) this.#buffers.set(spec.name, this.#allocate(spec));
+    const runs = this.program.filter((op): op is RunOp => op.op === 'run');
+    const total = runs.length + 2;
+    let done = 0;
+    for (const op of runs) {
+      assert(!this.#segments.has(op.segment), `segment ${op.segment} occurs twice in the program`);
+      this.#segments.set(
+        op.segment,
+        this.#loadSegment(op.segment, Object.keys(op.inputs), Object.keys(op.outputs)),
+      );
+      onSegment(++done, total);
+      await immediate();
+    }
+    const attendInputs = ['query', 'key', 'value', 'length'];
+    const attend = this.#loadSegment(manifest.attend.segment, attendInputs, ['output']);
+    onSegment(++done, total);
+    const masked = this.#loadSegment(manifest.attend.maskedSegment, [...attendInputs, 'mask'], ['output']);
+    onSegment(++done, total);
+    this.#attention = this.#createAttention(attend, masked);
+  }
+
+  /** Set the step up: ids, positions and wanted rows are written, shapes bound. */
+  begin(step: number, spans: readonly Span[]): void {
+    const { io } = this.#options.manifest;
+    const ids = this.#int64(io.ids);
+    const positions = this.#int64(io.positions);
+    const rowIndex = this.#int64(io.rows);
+    let tokens = 0;
+    let rows = 0;
+    for (const span of spans) {
+      assert.equal(span.offset, tokens, 'spans lie side by side');
+      for (let index = 0; index < span.count; index++) {
+        ids[tokens] = BigInt(span.sequence.idAt(span.position + index));
+        positions[tokens] = BigInt(span.position + index);
+        tokens++;
+      }
+      if (span.wantsLogits) rowIndex[rows++] = BigInt(tokens - 1);
+    }
+    assert(tokens > 0 && tokens <= this.#options.maxStepTokens, `${tokens} tokens in a step`);
+    assert(rows <= this.#options.maxRows, `${rows} logit rows in a step`);
+    this.#step = step;
+    this.#spans = spans;
+    this.#tokens = tokens;
+    this.#rows = rows;
+    this.#shape = this.#bindShape(tokens, rows);
+  }
+
+  /** Run one op of the step. Ops run in order, each once. */
+  runOp(index: number): void | Promise<void> {
+    const op = this.program[index];
+    assert(op, `op ${index} of ${this.program.length}`);
+    switch (op.op) {
+      case 'run':
+        this.#run(op, index);
+        return;
+      case 'attend':
+        this.#attend(op);
+        return;
+      case 'all-reduce': {
+        const partial = this.#buffer(op.partial);
+        return this.#options.collective.allReduce(
+          { step: this.#step, op: index },
+          partial.host as Float32Array,
+          this.#float32(op.sum),
+          this.#tokens * partial.spec.columns,
+        );
+      }
+    }
+  }
+
+  /** All ops of the step. Returns the microseconds spent in all-reduces, waiting for the other ranks included. */
+  async run(): Promise<number> {
+    let collectiveNs = 0n;
+    for (let index = 0; index < this.program.length; index++) {
+      const op = this.program[index];
+      if (op?.op !== 'all-reduce') {
+        this.runOp(index);
+        continue;
+      }
+      const started = process.hrtime.bigint();
+      const pending = this.runOp(index);
+      if (pending) await pending;
+      collectiveNs += process.hrtime.bigint() - started;
+    }
+    return Number(collectiveNs / 1000n);
+  }
+
+  /** Logits of one wanted row (in the order of the spans that want them): a view, float32 [vocabPerRank]. */
+  logits(row: number): Float32Array {
+    assert(row < this.#rows, `logit row ${row} of ${this.#rows}`);
+    const { io, perRank } = this.#options.manifest;
+    return this.#float32(io.logits).subarray(row * perRank.vocab, (row + 1) * perRank.vocab);
+  }
+
+  #loadSegment(segment: string, inputs: readonly string[], outputs: readonly string[]): Segment {
+    const { device, rank, shardFolder } = this.#options;
+    const model = readFileSync(path.join(shardFolder, `rank-${rank}`, `${segment}.onnx`));
+    return device.loadSegment(model, shardFolder, inputs, outputs);
+  }
+
+  #allocate(spec: ManifestBuffer): Buffer {
+    const { collective, device, maxRows, maxStepTokens } = this.#options;
+    const first = { tokens: maxStepTokens, rows: maxRows, one: 1 }[spec.first];
+    const length = first * spec.columns;
+    if (spec.place !== 'worker') {
+      assert.equal(spec.type, 'float32');
+      return { spec, memory: null, host: collective.allocate(spec.name, spec.place, length) };
+    }
+    const memory = device.reserve(length * (spec.type === 'float32' ? 4 : 8));
+    const host = spec.type === 'float32' ? memory.float32(0, length) : memory.bigInt64(0, length);
+    return { spec, memory, host };
+  }
+
+  #buffer(name: string): Buffer {
+    const buffer = this.#buffers.get(name);
+    assert(buffer, `buffer ${name}`);
+    return buffer;
+  }
+
+  #float32(name: string): Float32Array {
+    return this.#buffer(name).host as Float32Array;
+  }
+
+  #int64(name: string): BigInt64Array {
+    return this.#buffer(name).host as BigInt64Array;
+  }
+
+  /** The bindings for this shape: kept ones, or the least recently used ones bound anew. */
+  #bindShape(tokens: number, rows: number): Shape {
+    const key = `${tokens}/${rows}`;
+    const kept = this.#shapes.get(key);
+    if (kept) {
+      this.#shapes.delete(key);
+      this.#shapes.set(key, kept);
+      return kept;
+    }
+    const shape = this.#recycledShape(key);
+    const { device } = this.#options;
+    const tensors = new Map<string, TensorHandle>();
+    for (const [name, { spec, memory, host }] of this.#buffers) {
+      const first = { tokens, rows, one: 1 }[spec.first];
+      if (first === 0) continue;
+      const dims = { rank1: [first], rank2: [first, spec.columns], rank3: [1, first, spec.columns] }[
+        spec.shape
+      ];
+      const tensor = memory
+        ? device.tensor(memory, 0, spec.type, dims)
+        : device.hostTensor(host as Float32Array, first * spec.columns, dims);
+      tensors.set(name, tensor);
+      shape.tensors.push(tensor);
+    }
+    this.program.forEach((op, index) => {
+      const binding = shape.bindings[index];
+      if (op.op !== 'run' || !binding || this.#isSkipped(op, rows)) return;
+      Object.values(op.inputs).forEach((name, input) => {
+        binding.setInput(input, tensors.get(name) ?? assert.fail(`input ${name}`));
+      });
+      Object.values(op.outputs).forEach((name, output) => {
+        binding.setOutput(output, tensors.get(name) ?? assert.fail(`output ${name}`));
+      });
+    });
+    this.#shapes.set(key, shape);
+    return shape;
+  }
+
+  #recycledShape(key: string): Shape {
+    const [oldestKey, oldest] = this.#shapes.entries().next().value ?? [];
+    if (this.#shapes.size < MAX_BOUND_SHAPES || !oldest || oldestKey === undefined) {
+      const bindings = this.program.map((op) =>
+        op.op === 'run' ? this.#segment(op.segment).newBinding() : null,
+      );
+      return { key, tensors: [], bindings };
+    }
+    this.#shapes.delete(oldestKey);
+    for (const tensor of oldest.tensors) this.#options.device.releaseTensor(tensor);
+    return { key, tensors: [], bindings: oldest.bindings };
+  }
+
+  #segment(name: string): Segment {
+    const segment = this.#segments.get(name);
+    assert(segment, `segment ${name}`);
+    return segment;
+  }
+
+  /** Segments that make rows of logits have nothing to do in a step that wants none. */
+  #isSkipped(op: RunOp, rows: number): boolean {
+    return rows === 0 && Object.values(op.outputs).some((name) => this.#buffer(name).spec.first === 'rows');
+  }
+
+  #run(op: RunOp, index: number): void {
+    if (this.#isSkipped(op, this.#rows)) return;
+    const binding = this.#shape?.bindings[index];
+    assert(binding);
+    this.#segment(op.segment).run(binding);
+  }
+
+  #createAttention(attend: Segment, masked: Segment): Attention {
+    const { device, kvCache, maxStepTokens } = this.#options;
+    const ops = this.program.filter((op): op is AttendOp => op.op === 'attend');
+    const [first] = ops;
+    assert(first, 'a program attends');
+    for (const op of ops) {
+      assert(
+        op.query === first.query && op.output === first.output,
+        'all layers attend from and to the same buffers',
+      );
+    }
+    const activations = (name: string): Activations => {
+      const { memory, spec } = this.#buffer(name);
+      assert(memory);
+      return { memory, columns: spec.columns };
+    };
+    return new Attention({
+      device,
+      kvCache,
+      attend,
+      masked,
+      query: activations(first.query),
+      output: activations(first.output),
+      maxStepTokens,
+    });
+  }
+
+  #attend(op: AttendOp): void {
+    const newKeys = this.#float32(op.key);
+    const newValues = this.#float32(op.value);
+    for (const span of this.#spans) {
+      this.#attention.attend(span, op.layer, op.window, newKeys, newValues);
+    }
+  }
+}

@@ -1,0 +1,134 @@
+/**
+ * This rank's keys and values, by slot.
+ *
+ * A slot holds one sequence: for each layer `slotTokens` rows of keys and of values, row-major [slotTokens, columns] float32,
+ * columns = this rank's KV heads · head size. A slot is address space for its full length, and memory only for the rows that
+ * were written (design D4); closing it gives the pages back.
+ *
+ * Limits  maxSlots slots; slotTokens rows each
+ * Errors  assertions: the coordinator never names a slot that is not free or a row past the end
+ */
+import assert from 'node:assert/strict';
+import type { Device, DeviceMemory } from './device/device.js';
+
+export interface KvCacheOptions {
+  device: Device;
+  numLayers: number;
+  /** KV heads of this rank · head size. */
+  columns: number;
+  maxSlots: number;
+  slotTokens: number;
+}
+
+/** Plane of a layer: keys or values. */
+export const Plane = { KEY: 0, VALUE: 1 } as const;
+export type Plane = (typeof Plane)[keyof typeof Plane];
+
+interface Slot {
+  memory: DeviceMemory;
+  /** Float32 view of each plane, by layer · 2 + plane. */
+  planes: Float32Array[];
+  /** Rows written since it was opened. */
+  rows: number;
+  open: boolean;
+}
+
+export class KvCache {
+  readonly columns: number;
+  readonly slotTokens: number;
+  readonly #device: Device;
+  readonly #numLayers: number;
+  readonly #planeBytes: number;
+  readonly #slots: (Slot | null)[];
+
+  constructor(options: KvCacheOptions) {
+    this.#device = options.device;
+    this.#numLayers = options.numLayers;
+    this.columns = options.columns;
+    this.slotTokens = options.slotTokens;
+    this.#planeBytes = options.slotTokens * options.columns * 4;
+    this.#slots = new Array<Slot | null>(options.maxSlots).fill(null);
+  }
+
+  /** Bytes of address space that the slots opened so far reserve. */
+  get reservedBytes(): number {
+    return this.#slots.filter((slot) => slot !== null).length * this.#planeBytes * this.#numLayers * 2;
+  }
+
+  /** Bytes of rows that open slots hold. */
+  get touchedBytes(): number {
+    const rows = this.#slots.reduce((sum, slot) => sum + (slot?.open ? slot.rows : 0), 0);
+    return rows * this.columns * 4 * this.#numLayers * 2;
+  }
+
+  openSlots(): number[] {
+    return this.#slots.flatMap((slot, index) => (slot?.open ? [index] : []));
+  }
+
+  open(index: number): void {
+    assert(index >= 0 && index < this.#slots.length, `slot ${index} of ${this.#slots.length}`);
+    const slot = this.#slots[index] ?? this.#reserve();
+    assert(!slot.open, `slot ${index} is open already`);
+    slot.open = true;
+    slot.rows = 0;
+    this.#slots[index] = slot;
+  }
+
+  close(index: number): void {
+    const slot = this.#open(index);
+    slot.memory.discard(0, slot.memory.bytes);
+    slot.open = false;
+  }
+
+  /**
+   * Write `count` rows, taken from `source` at its row `sourceRow`, to the slot's rows `row` … of one plane.
+   *
+   * @param source float32 [tokens, columns]
+   */
+  write(
+    index: number,
+    layer: number,
+    plane: Plane,
+    row: number,
+    source: Float32Array,
+    sourceRow: number,
+    count: number,
+  ): void {
+    const slot = this.#open(index);
+    assert(row + count <= this.slotTokens, `row ${row + count} of ${this.slotTokens}`);
+    const target = slot.planes[layer * 2 + plane];
+    assert(target);
+    const { columns } = this;
+    target.set(source.subarray(sourceRow * columns, (sourceRow + count) * columns), row * columns);
+    slot.rows = Math.max(slot.rows, row + count);
+  }
+
+  /** Where a plane's rows start: for a tensor view of exactly the rows there are. */
+  location(
+    index: number,
+    layer: number,
+    plane: Plane,
+    row: number,
+  ): { memory: DeviceMemory; byteOffset: number } {
+    const slot = this.#open(index);
+    return {
+      memory: slot.memory,
+      byteOffset: (layer * 2 + plane) * this.#planeBytes + row * this.columns * 4,
+    };
+  }
+
+  #open(index: number): Slot {
+    const slot = this.#slots[index];
+    assert(slot?.open, `slot ${index} is not open`);
+    return slot;
+  }
+
+  #reserve(): Slot {
+    const planeFloats = this.slotTokens * this.columns;
+    const memory = this.#device.reserve(this.#planeBytes * this.#numLayers * 2);
+    const planes = Array.from({ length: this.#numLayers * 2 }, (_, plane) =>
+      memory.float32(plane * this.#planeBytes, planeFloats),
+    );
+    return { memory, planes, rows: 0, open: false };
+  }
+}

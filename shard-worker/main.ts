@@ -1,0 +1,133 @@
+/**
+ * A shard worker: one process, one rank, one device. Started by the coordinator (proto/worker-launch.ts), never by hand.
+ *
+ * Life    check the files → join the other ranks → load → warm up → Ready → steps, one after the other → Shutdown
+ * Errors  any failure is told to the coordinator (Failure) and ends the process with 1: a rank that failed once is out of
+ *         step with the others for good. The kernel kills the worker when the server dies.
+ */
+import assert from 'node:assert/strict';
+import { Pair } from 'zeromq';
+import { decodeToWorker, encodeFromWorker, type FromWorker, type ToWorker } from '../proto/control.js';
+import { ServingError } from '../proto/errors.js';
+import { controlAddress, type WorkerLaunch } from '../proto/worker-launch.js';
+import type { Collective } from './collective/collective.js';
+import { SingleRankCollective } from './collective/single-rank.js';
+import { connectZeromqCollective } from './collective/zeromq.js';
+import { CpuDevice } from './device/cpu-device.js';
+import { Executor } from './executor.js';
+import { KvCache } from './kv-cache.js';
+import { dieWithParent } from './native/libc.js';
+import { Chooser } from './sampler/chooser.js';
+import { readManifest, verifyFiles } from './shard-files.js';
+import { StepRunner } from './step-runner.js';
+
+type Unaddressed<T> = T extends { rank: number } ? Omit<T, 'rank'> : never;
+type Send = (message: Unaddressed<FromWorker>) => Promise<void>;
+
+async function main(launch: WorkerLaunch): Promise<void> {
+  const control = new Pair({ linger: 1000 });
+  control.connect(controlAddress(launch.socketFolder, launch.rank));
+  const send: Send = (message) =>
+    control.send(encodeFromWorker({ rank: launch.rank, ...message } as FromWorker));
+  try {
+    const runner = await start(launch, send);
+    await serve(control, runner, launch.rank, send);
+  } catch (error) {
+    await send({ body: 'failure', failure: describeFailure(error) });
+    control.close();
+    process.exitCode = 1;
+  }
+  // Native threads and the mesh's sockets would keep the process; exit runs the last writes (linger) first.
+  setTimeout(() => process.exit(), 1000).unref();
+  control.close();
+  process.exit();
+}
+
+/** Everything up to the point where steps can come. */
+async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
+  const { rank, shardFolder, worldSize } = launch;
+  const started = performance.now();
+  const manifest = readManifest(shardFolder);
+  if (manifest.worldSize !== worldSize) {
+    throw new ServingError('SHARDS_INVALID', `shards are for ${manifest.worldSize} ranks, not ${worldSize}`);
+  }
+  await verifyFiles(shardFolder, manifest, rank, launch.verifyChecksums);
+  const weightBytes = (manifest.ranks[rank]?.weights.bytes ?? 0) + (manifest.shared?.bytes ?? 0);
+
+  const device = new CpuDevice({ threads: launch.threads, logId: `rank-${rank}` });
+  const collective = await joinRanks(launch);
+  const kvCache = new KvCache({
+    device,
+    numLayers: manifest.model.numLayers,
+    columns: manifest.perRank.numKvHeads * manifest.perRank.headDim,
+    maxSlots: launch.maxSlots,
+    slotTokens: launch.slotTokens,
+  });
+  const executor = new Executor({
+    manifest,
+    shardFolder,
+    rank,
+    device,
+    collective,
+    kvCache,
+    maxStepTokens: launch.maxStepTokens,
+    maxRows: launch.maxSlots,
+  });
+  await executor.load((done, total) => {
+    void send({
+      body: 'loading',
+      loading: { doneBytes: (weightBytes * done) / total, totalBytes: weightBytes },
+    });
+  });
+  const loaded = performance.now();
+  const chooser = new Chooser({
+    collective,
+    vocabSize: manifest.model.vocabSize,
+    vocabPerRank: manifest.perRank.vocab,
+  });
+  const runner = new StepRunner({ executor, kvCache, chooser, collective, weightBytes });
+  await runner.warmUp();
+  await send({
+    body: 'ready',
+    ready: { pid: process.pid, loadMs: loaded - started, warmUpMs: performance.now() - loaded },
+  });
+  return runner;
+}
+
+function joinRanks(launch: WorkerLaunch): Promise<Collective> | Collective {
+  const { collectiveTimeoutMs, rank, socketFolder, worldSize } = launch;
+  if (worldSize === 1) return new SingleRankCollective();
+  return connectZeromqCollective({ rank, worldSize, socketFolder, timeoutMs: collectiveTimeoutMs });
+}
+
+/** Steps, one after the other, until Shutdown. */
+async function serve(control: Pair, runner: StepRunner, rank: number, send: Send): Promise<void> {
+  for await (const [frame] of control) {
+    assert(frame, 'a control message is one frame');
+    const message: ToWorker = decodeToWorker(frame);
+    switch (message.body) {
+      case 'step': {
+        const result = await runner.run(message.step);
+        if (rank === 0) await send({ body: 'result', result });
+        break;
+      }
+      case 'inspect':
+        await send({ body: 'inspection', inspection: runner.inspect(message.inspect.id) });
+        break;
+      case 'shutdown':
+        return;
+    }
+  }
+}
+
+function describeFailure(error: unknown): { code: string; message: string; step: number } {
+  if (error instanceof ServingError) return { code: error.code, message: error.message, step: 0 };
+  const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return { code: 'WORKER_FAILED', message, step: 0 };
+}
+
+// Ctrl-C reaches the whole process group; the server decides when its workers end.
+process.on('SIGINT', () => {});
+const launch = JSON.parse(process.argv[2] ?? 'null') as WorkerLaunch | null;
+assert(launch, 'a shard worker is started by the server, with its launch parameters as one argument');
+if (dieWithParent(launch.parentPid)) await main(launch);

@@ -1,0 +1,199 @@
+/**
+ * Carries out the coordinator's steps on one rank: closes and opens sequences, packs the rows, runs the program, chooses.
+ *
+ * Every rank does the same with the same data, so that all agree on which rows have ended without being told.
+ *
+ * In      Step (control.proto), in order
+ * Out     StepResult: the same on every rank; rank 0 sends it
+ * Errors  assertions on a step that breaks the contract (a gap, a row of another sequence); CollectiveError; ONNX Runtime's
+ */
+import assert from 'node:assert/strict';
+import {
+  Finish,
+  type Inspection,
+  type Row,
+  type RowResult,
+  type Step,
+  type StepResult,
+} from '../proto/control.js';
+import type { Collective } from './collective/collective.js';
+import type { Executor } from './executor.js';
+import type { KvCache } from './kv-cache.js';
+import type { Choice, Chooser } from './sampler/chooser.js';
+import { Sequence } from './sequence.js';
+import type { Span } from './span.js';
+
+export interface StepRunnerOptions {
+  executor: Executor;
+  kvCache: KvCache;
+  chooser: Chooser;
+  collective: Collective;
+  weightBytes: number;
+}
+
+export class StepRunner {
+  readonly #options: StepRunnerOptions;
+  readonly #sequences = new Map<number, Sequence>();
+  #lastStep = 0;
+  #steps = 0;
+  #computeUs = 0;
+  #collectiveUs = 0;
+  #chooseUs = 0;
+
+  constructor(options: StepRunnerOptions) {
+    this.#options = options;
+  }
+
+  async run(step: Step): Promise<StepResult> {
+    assert.equal(step.step, this.#lastStep + 1, 'steps come in order');
+    this.#lastStep = step.step;
+    for (const slot of step.closeSlots) this.#close(slot);
+    for (const open of step.opens) {
+      assert(!this.#sequences.has(open.slot), `slot ${open.slot} is taken`);
+      assert(open.promptIds.length > 0, 'a sequence has a prompt');
+      this.#options.kvCache.open(open.slot);
+      this.#sequences.set(open.slot, new Sequence(open));
+    }
+    const spans = this.#pack(step.rows);
+    const times = { computeUs: 0, collectiveUs: 0, chooseUs: 0 };
+    const choices =
+      spans.length > 0 ? await this.#forward(step.step, spans, times) : new Map<number, Choice>();
+    this.#steps++;
+    this.#computeUs += times.computeUs;
+    this.#collectiveUs += times.collectiveUs;
+    this.#chooseUs += times.chooseUs;
+    const ran = new Set(spans.map((span) => span.sequence.slot));
+    return { step: step.step, rows: step.rows.map((row) => this.#rowResult(row, ran, choices)), ...times };
+  }
+
+  /**
+   * A pass over a made-up prompt and one token after it, before the model counts as ready: pages are touched, arenas grown.
+   * A collective operation: every rank does it at the same time.
+   */
+  async warmUp(): Promise<void> {
+    const slot = 0;
+    const { kvCache } = this.#options;
+    const promptTokens = Math.max(1, Math.min(32, kvCache.slotTokens - 1));
+    const sequence = new Sequence({
+      slot,
+      sequence: 0,
+      promptIds: new Array<number>(promptTokens).fill(0),
+      maxNewTokens: 2,
+      endIds: [],
+      sampling: WARM_UP_SAMPLING,
+    });
+    kvCache.open(slot);
+    const times = { computeUs: 0, collectiveUs: 0, chooseUs: 0 };
+    for (const count of [promptTokens, 1]) {
+      if (sequence.processed + count > kvCache.slotTokens) break;
+      const span: Span = { sequence, offset: 0, count, position: sequence.processed, wantsLogits: true };
+      await this.#forward(0, [span], times);
+    }
+    kvCache.close(slot);
+  }
+
+  inspect(id: number): Inspection {
+    const { collective, kvCache, weightBytes } = this.#options;
+    return {
+      id,
+      pid: process.pid,
+      steps: this.#steps,
+      allReduces: collective.counters.allReduces,
+      gathers: collective.counters.gathers,
+      collectiveBytesSent: collective.counters.bytesSent,
+      weightBytes,
+      kvReservedBytes: kvCache.reservedBytes,
+      kvTouchedBytes: kvCache.touchedBytes,
+      openSlots: kvCache.openSlots(),
+      computeUs: this.#computeUs,
+      collectiveUs: this.#collectiveUs,
+      chooseUs: this.#chooseUs,
+    };
+  }
+
+  #close(slot: number): void {
+    assert(this.#sequences.delete(slot), `slot ${slot} is not open`);
+    this.#options.kvCache.close(slot);
+  }
+
+  /** Rows of sequences that still run, side by side. */
+  #pack(rows: readonly Row[]): Span[] {
+    const spans: Span[] = [];
+    let offset = 0;
+    for (const row of rows) {
+      const sequence = this.#sequences.get(row.slot);
+      assert(sequence?.sequence === row.sequence, `slot ${row.slot} does not hold sequence ${row.sequence}`);
+      if (sequence.finish !== Finish.RUNNING) continue;
+      const position = sequence.processed;
+      const known = position + row.tokens;
+      assert(
+        row.tokens > 0 && known <= sequence.length,
+        `row of ${row.tokens} tokens at ${position}, but the sequence has ${sequence.length}`,
+      );
+      const wantsLogits = known === sequence.length;
+      spans.push({ sequence, offset, count: row.tokens, position, wantsLogits });
+      offset += row.tokens;
+    }
+    return spans;
+  }
+
+  /** Run the program, choose a token for every row whose tokens are through, and append it. */
+  async #forward(
+    step: number,
+    spans: readonly Span[],
+    times: { computeUs: number; collectiveUs: number; chooseUs: number },
+  ): Promise<Map<number, Choice>> {
+    const { executor, chooser } = this.#options;
+    const started = performance.now();
+    executor.begin(step, spans);
+    const collectiveUs = await executor.run();
+    const ran = performance.now();
+    const wanting = spans.filter((span) => span.wantsLogits);
+    const rows = wanting.map((span, row) => ({ sequence: span.sequence, logits: executor.logits(row) }));
+    const choices = rows.length > 0 ? await chooser.choose(step, executor.program.length, rows) : [];
+    for (const span of spans) span.sequence.processed += span.count;
+    const bySlot = new Map<number, Choice>();
+    choices.forEach((choice, index) => {
+      const sequence = wanting[index]?.sequence;
+      assert(sequence);
+      sequence.append(choice.tokenId);
+      bySlot.set(sequence.slot, choice);
+    });
+    times.collectiveUs += collectiveUs;
+    times.computeUs += Math.round((ran - started) * 1000) - collectiveUs;
+    times.chooseUs += Math.round((performance.now() - ran) * 1000);
+    return bySlot;
+  }
+
+  #rowResult(row: Row, ran: ReadonlySet<number>, choices: ReadonlyMap<number, Choice>): RowResult {
+    const choice = choices.get(row.slot);
+    return {
+      slot: row.slot,
+      sequence: row.sequence,
+      skipped: !ran.has(row.slot),
+      hasToken: choice !== undefined,
+      tokenId: choice?.tokenId ?? 0,
+      logprob: choice?.logprob ?? Number.NaN,
+      topLogprobs: choice?.topLogprobs ?? [],
+      finish: this.#sequences.get(row.slot)?.finish ?? Finish.RUNNING,
+    };
+  }
+}
+
+const WARM_UP_SAMPLING = {
+  greedy: true,
+  temperature: 1,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  typicalP: 1,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  minNewTokens: 0,
+  seedLow: 0,
+  seedHigh: 0,
+  logitBias: {},
+  logprob: false,
+  topLogprobs: 0,
+};
