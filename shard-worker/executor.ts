@@ -212,9 +212,12 @@ export class Executor {
     for (const [name, { spec, memory, host }] of this.#buffers) {
       const first = { tokens, rows, one: 1 }[spec.first];
       if (first === 0) continue;
-      const dims = { rank1: [first], rank2: [first, spec.columns], rank3: [1, first, spec.columns] }[
-        spec.shape
-      ];
+      const dims = {
+        rank1: [first],
+        rank2: [first, spec.columns],
+        rank3: [1, first, spec.columns],
+        row: [1, first],
+      }[spec.shape];
       const tensor = memory
         ? device.tensor(memory, 0, spec.type, dims)
         : device.hostTensor(host as Float32Array, first * spec.columns, dims);

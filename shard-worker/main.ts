@@ -34,11 +34,9 @@ async function main(launch: WorkerLaunch): Promise<void> {
     await serve(control, runner, launch.rank, send);
   } catch (error) {
     await send({ body: 'failure', failure: describeFailure(error) });
-    control.close();
     process.exitCode = 1;
   }
-  // Native threads and the mesh's sockets would keep the process; exit runs the last writes (linger) first.
-  setTimeout(() => process.exit(), 1000).unref();
+  // What was sent still leaves (linger). Sockets of the mesh would keep the process, so it is ended.
   control.close();
   process.exit();
 }
