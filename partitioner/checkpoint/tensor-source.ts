@@ -1,0 +1,109 @@
+/**
+ * Where weights come from: the one interface between a checkpoint (or random weights) and the rest of the partitioner.
+ *
+ * In      a tensor's name and a range of its rows
+ * Out     float32 values, or the bytes as stored
+ * Limits  a caller reads ranges of rows, so memory is bounded by the range it asks for, never by the model
+ * Errors  ServingError CHECKPOINT_INVALID: no such tensor, a type that cannot be read, a file that fails or has changed;
+ *         a range outside the tensor is a bug (assert)
+ * Note    synchronous on purpose: the partitioner is a process of its own and has nothing else to do while a disk reads
+ */
+import assert from 'node:assert/strict';
+import { ServingError } from '../../proto/errors.js';
+
+/** Types of stored weights that can be read. */
+export type StoredType = 'float32' | 'float16' | 'bfloat16';
+
+export interface TensorInfo {
+  name: string;
+  type: StoredType;
+  /** Outermost axis first; [] is a scalar: one row of one element. */
+  shape: readonly number[];
+}
+
+/** One file of a checkpoint, as the manifest's `sources` keep it. */
+export interface SourceFile {
+  /** Relative to the checkpoint's folder. */
+  path: string;
+  bytes: number;
+  modifiedMs: number;
+}
+
+export interface TensorSource {
+  /** By tensor name. */
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  /** Tensors that are there but of a type that cannot be read: name → type as the file writes it (I64, BOOL, F8_E4M3, …). */
+  readonly unsupported?: ReadonlyMap<string, string>;
+  /**
+   * Rows [rowStart, rowEnd) of axis 0 as float32, row-major [(rowEnd - rowStart) · elements per row]. A 1-D tensor has rows of
+   * 1 element.
+   *
+   * @param into at least as many elements as asked for; filled from its start, and the filled part of it is returned
+   */
+  readFloat32(name: string, rowStart: number, rowEnd: number, into?: Float32Array): Float32Array;
+  /** The same rows in their stored type, raw little-endian bytes. */
+  readBytes(name: string, rowStart: number, rowEnd: number): Uint8Array;
+  /** Files it was made of, for the manifest's `sources`; empty for random weights. */
+  readonly files: readonly SourceFile[];
+  close(): void;
+}
+
+/** Bytes of one element. */
+export const STORED_TYPE_BYTES: Readonly<Record<StoredType, number>> = {
+  float32: 4,
+  float16: 2,
+  bfloat16: 2,
+};
+
+/** Rows of axis 0, and elements of one of them. */
+export interface RowShape {
+  rows: number;
+  rowElements: number;
+}
+
+/** How a tensor is cut into rows: by axis 0; a vector has rows of one element, a scalar is one row of one. */
+export function rowShape(shape: readonly number[]): RowShape {
+  const [rows = 1, ...rest] = shape;
+  return { rows, rowElements: rest.reduce((product, size) => product * size, 1) };
+}
+
+/**
+ * The tensor of that name, or a sentence that says why there is none.
+ *
+ * @throws ServingError CHECKPOINT_INVALID
+ */
+export function requireTensor(source: TensorSource, name: string): TensorInfo {
+  const found = source.tensors.get(name);
+  if (found) return found;
+  const type = source.unsupported?.get(name);
+  throw new ServingError(
+    'CHECKPOINT_INVALID',
+    type === undefined
+      ? `Tensor ${name} is missing from the checkpoint`
+      : `Tensor ${name} is of type ${type}, which cannot be read; supported are F32, F16 and BF16`,
+  );
+}
+
+/** Checks a range of rows and its destination. @returns elements in the range */
+export function checkRowRange(
+  info: TensorInfo,
+  rowStart: number,
+  rowEnd: number,
+  into: Float32Array | undefined,
+): number {
+  const { rows, rowElements } = rowShape(info.shape);
+  assert(
+    Number.isInteger(rowStart) &&
+      Number.isInteger(rowEnd) &&
+      0 <= rowStart &&
+      rowStart <= rowEnd &&
+      rowEnd <= rows,
+    `rows ${rowStart} to ${rowEnd} of ${info.name}, which has ${rows}`,
+  );
+  const elements = (rowEnd - rowStart) * rowElements;
+  assert(
+    into === undefined || into.length >= elements,
+    `${elements} elements of ${info.name} into ${into?.length}`,
+  );
+  return elements;
+}
