@@ -24,10 +24,10 @@ import { Sequence } from './sequence.js';
 import type { Span } from './span.js';
 
 export interface StepRunnerOptions {
-  executor: Executor;
-  kvCache: KvCache;
-  chooser: Chooser;
-  collective: Collective;
+  executor: Pick<Executor, 'program' | 'begin' | 'run' | 'logits'>;
+  kvCache: Pick<KvCache, 'slotTokens' | 'reservedBytes' | 'touchedBytes' | 'open' | 'close' | 'openSlots'>;
+  chooser: Pick<Chooser, 'choose'>;
+  collective: Pick<Collective, 'counters'>;
   weightBytes: number;
 }
 
