@@ -1,0 +1,88 @@
+/**
+ * All ranks of a group in this process, joined by the in-memory collective: the real executor, cache, attention and chooser
+ * without sockets and processes, so that logits can be read.
+ */
+import type { Sampling, StepResult } from '../../proto/control.js';
+import { createInMemoryCollectives } from '../../shard-worker/collective/in-memory.js';
+import { CpuDevice } from '../../shard-worker/device/cpu-device.js';
+import { Executor } from '../../shard-worker/executor.js';
+import { KvCache } from '../../shard-worker/kv-cache.js';
+import { Chooser } from '../../shard-worker/sampler/chooser.js';
+import { readManifest } from '../../shard-worker/shard-files.js';
+import { StepRunner } from '../../shard-worker/step-runner.js';
+
+export const GREEDY: Sampling = {
+  greedy: true,
+  temperature: 1,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  typicalP: 1,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  minNewTokens: 0,
+  seedLow: 0,
+  seedHigh: 0,
+  logitBias: {},
+  logprob: false,
+  topLogprobs: 0,
+};
+
+/** ONNX Runtime has one environment a process. */
+let device: CpuDevice | null = null;
+
+export interface InProcessGroup {
+  runners: StepRunner[];
+  /** One step on every rank; the results of all of them, which must be alike. */
+  step(step: Parameters<StepRunner['run']>[0]): Promise<StepResult[]>;
+  /** Logits of one row of the last step over the whole vocabulary, padding cut off. */
+  logits(row: number): Float32Array;
+}
+
+export async function createInProcessGroup(
+  shardFolder: string,
+  options: { maxSlots?: number; slotTokens?: number } = {},
+): Promise<InProcessGroup> {
+  const manifest = readManifest(shardFolder);
+  const { model, perRank, worldSize } = manifest;
+  device ??= new CpuDevice({ threads: 1, logId: 'test' });
+  const sharedDevice = device;
+  const maxSlots = options.maxSlots ?? 4;
+  const collectives = createInMemoryCollectives(worldSize);
+  const ranks = await Promise.all(
+    collectives.map(async (collective, rank) => {
+      const kvCache = new KvCache({
+        device: sharedDevice,
+        numLayers: model.numLayers,
+        columns: perRank.numKvHeads * perRank.headDim,
+        maxSlots,
+        slotTokens: options.slotTokens ?? model.contextLength,
+      });
+      const executor = new Executor({
+        manifest,
+        shardFolder,
+        rank,
+        device: sharedDevice,
+        collective,
+        kvCache,
+        maxStepTokens: 512,
+        maxRows: maxSlots,
+      });
+      await executor.load();
+      const chooser = new Chooser({ collective, vocabSize: model.vocabSize, vocabPerRank: perRank.vocab });
+      return { executor, runner: new StepRunner({ executor, kvCache, chooser, collective, weightBytes: 0 }) };
+    }),
+  );
+  return {
+    runners: ranks.map(({ runner }) => runner),
+    step: (step) => Promise.all(ranks.map(({ runner }) => runner.run(step))),
+    logits(row) {
+      const whole = new Float32Array(perRank.vocab * worldSize);
+      ranks.forEach(({ executor }, rank) => {
+        whole.set(executor.logits(row), rank * perRank.vocab);
+      });
+      return whole.subarray(0, model.vocabSize);
+    },
+  };
+}
