@@ -1,0 +1,20 @@
+/**
+ * Mistral: Llama's block; a sliding window, where there is one, on every layer.
+ *
+ * Source  transformers: configuration_mistral.py, modeling_mistral.py
+ */
+import { type Family, readDecoderShape, readWindowSize, readWindows } from './decoder-shape.js';
+
+export const family: Family = {
+  architectures: ['MistralForCausalLM'],
+  modelTypes: ['mistral'],
+  shape(config) {
+    return readDecoderShape(config, {
+      biases: { qkv: false, attentionOut: false, mlp: false },
+      qkNorm: false,
+      windows: readWindows(config, readWindowSize(config), () => true),
+      defaultKvHeads: 8,
+      defaultHeadDim: null,
+    });
+  },
+};

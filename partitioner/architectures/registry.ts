@@ -1,0 +1,52 @@
+/**
+ * Which family a checkpoint is of.
+ *
+ * In      config.json's `architectures`, else its `model_type`
+ * Out     the ModelShape its family reads
+ * Errors  ServingError CHECKPOINT_INVALID naming the architecture and listing the known ones
+ * How     every file of this folder that exports `family` is one: a new family is one new file and no line elsewhere
+ */
+import { readdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { ServingError } from '../../proto/errors.js';
+import type { CheckpointConfig } from '../checkpoint/config-file.js';
+import type { ModelShape } from '../model-shape.js';
+import type { Family } from './decoder-shape.js';
+
+/** @throws ServingError CHECKPOINT_INVALID: no known family, or one that cannot read this config.json */
+export async function readModelShape(config: CheckpointConfig): Promise<ModelShape> {
+  const families = await loadFamilies();
+  const architectures = config.strings('architectures', []);
+  const modelType = config.nullableString('model_type');
+  const found =
+    architectures.length > 0
+      ? families.find((family) => family.architectures.some((name) => architectures.includes(name)))
+      : families.find((family) => modelType !== null && family.modelTypes.includes(modelType));
+  if (found) return found.shape(config);
+  const given = architectures.length > 0 ? architectures.join(', ') : `model_type ${modelType ?? 'absent'}`;
+  const known = families.flatMap((family) => family.architectures).sort();
+  throw new ServingError(
+    'CHECKPOINT_INVALID',
+    `${config.where}: architecture ${given} is not known; known are ${known.join(', ')}`,
+  );
+}
+
+let loaded: Promise<Family[]> | undefined;
+
+/** All families of this folder, by file name. */
+export function loadFamilies(): Promise<Family[]> {
+  loaded ??= importFamilies();
+  return loaded;
+}
+
+async function importFamilies(): Promise<Family[]> {
+  const self = fileURLToPath(import.meta.url);
+  const folder = new URL('./', import.meta.url);
+  const files = readdirSync(folder)
+    .filter((file) => file.endsWith('.js') && !self.endsWith(`/${file}`))
+    .sort();
+  const modules = await Promise.all(
+    files.map(async (file): Promise<{ family?: Family }> => import(new URL(file, folder).href)),
+  );
+  return modules.flatMap((module) => (module.family ? [module.family] : []));
+}

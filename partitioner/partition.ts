@@ -1,0 +1,247 @@
+/**
+ * Checkpoint → shards: reads a Hugging Face folder, plans, and writes one folder of the shard store.
+ *
+ * In      a model folder (config.json, *.safetensors; config.json alone with random weights), degree, format, store
+ * Out     shard folder and manifest (proto/manifest.ts); shards that are there already are used again
+ * Limits  memory: a chunk of one tensor; disk: the shards, once more while they are made
+ * Errors  ServingError CHECKPOINT_INVALID, TENSOR_PARALLEL_INVALID, CONFIG_INVALID, OUT_OF_MEMORY (the disk is too small);
+ *         after any error nothing is left behind
+ */
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ServingError } from '../proto/errors.js';
+import { MANIFEST_FORMAT_VERSION } from '../proto/limits.js';
+import type { ElementType, FileEntry, Manifest } from '../proto/manifest.js';
+import { readModelShape } from './architectures/registry.js';
+import { checkTensors } from './check-tensors.js';
+import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file.js';
+import { randomSource } from './checkpoint/random-source.js';
+import { openCheckpoint } from './checkpoint/safetensors.js';
+import type { StoredType, TensorSource } from './checkpoint/tensor-source.js';
+import { buildSegments, rankWeights, SHARED_WEIGHTS } from './graph/segments.js';
+import { countParameters, expectedTensors, type ModelShape } from './model-shape.js';
+import { makePlan, type Plan, storedTensors } from './plan.js';
+import { contentName } from './store/content-name.js';
+import { MANIFEST_FILE, ShardStore } from './store/shard-store.js';
+import { WeightsFile } from './store/weights-file.js';
+import { writeWeights } from './store/weights-writer.js';
+import { chooseWeightFormat, DEFAULT_BLOCK_SIZE, type Dtype } from './weight-format.js';
+
+export interface PartitionOptions {
+  /** Folder with config.json. */
+  folder: string;
+  /** Folder of the shard store; made if it is not there. */
+  outStore: string;
+  /** Tensor parallel degree. */
+  tp: number;
+  dtype?: Dtype;
+  /** Weights that share a scale (int8, int4). */
+  blockSize?: number;
+  /** Noise instead of a checkpoint's weights. */
+  randomWeights?: boolean;
+  seed?: number;
+  onPlan?: (plan: Plan) => void;
+  onProgress?: (doneBytes: number, totalBytes: number) => void;
+  /** Ends the work; its reason is thrown. */
+  signal?: AbortSignal;
+}
+
+export interface PartitionResult {
+  shardFolder: string;
+  manifest: Manifest;
+  /** The shards were there already. */
+  reused: boolean;
+}
+
+/** @throws ServingError */
+export async function partition(options: PartitionOptions): Promise<PartitionResult> {
+  const config = readModelConfig(options.folder);
+  const shape = await readModelShape(config);
+  const source = openSource(options, config, shape);
+  try {
+    checkTensors(shape, source);
+    const embeddingType = source.tensors.get(shape.names.embedding)?.type ?? 'float32';
+    const plan = planFor(options, shape, embeddingType);
+    options.onPlan?.(plan);
+    const { randomWeights = false, seed = 0 } = options;
+    const name = contentName({
+      modelType: shape.modelType,
+      folder: options.folder,
+      configs: [config.raw, config.generation],
+      sources: source.files,
+      worldSize: plan.worldSize,
+      format: plan.format,
+      deviceClass: 'cpu',
+      toolVersion: TOOL_VERSION,
+      randomSeed: randomWeights ? seed : null,
+    });
+    const store = new ShardStore(options.outStore);
+    const found = store.find(name);
+    if (found) return { shardFolder: store.shardFolder(name), manifest: found, reused: true };
+    const manifest = await writeShards(options, { config, plan, source, store, name });
+    return { shardFolder: store.shardFolder(name), manifest, reused: false };
+  } finally {
+    source.close();
+  }
+}
+
+/**
+ * The plan alone, of config.json alone.
+ *
+ * @throws ServingError
+ */
+export async function planPartition(
+  options: Pick<PartitionOptions, 'folder' | 'tp' | 'dtype' | 'blockSize'>,
+): Promise<Plan> {
+  const config = readModelConfig(options.folder);
+  return planFor(options, await readModelShape(config), configuredType(config));
+}
+
+/** Version of this program, from package.json. */
+export const TOOL_VERSION = readToolVersion();
+
+function readToolVersion(): string {
+  const file = fileURLToPath(new URL('../../package.json', import.meta.url));
+  const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string };
+  return version;
+}
+
+function planFor(
+  {
+    tp,
+    dtype = 'auto',
+    blockSize = DEFAULT_BLOCK_SIZE,
+  }: Pick<PartitionOptions, 'tp' | 'dtype' | 'blockSize'>,
+  shape: ModelShape,
+  embeddingType: ElementType,
+): Plan {
+  const format = chooseWeightFormat(dtype, blockSize, countParameters(shape));
+  return makePlan({ shape, worldSize: tp, format, embeddingType });
+}
+
+function openSource(options: PartitionOptions, config: CheckpointConfig, shape: ModelShape): TensorSource {
+  if (!options.randomWeights) return openCheckpoint(options.folder);
+  const type = configuredType(config);
+  return randomSource(
+    expectedTensors(shape).map((tensor) => ({ ...tensor, type })),
+    options.seed ?? 0,
+  );
+}
+
+/** The type config.json says its weights are stored in. */
+function configuredType(config: CheckpointConfig): StoredType {
+  const type = config.nullableString('dtype') ?? config.nullableString('torch_dtype');
+  return type === 'float16' || type === 'bfloat16' ? type : 'float32';
+}
+
+interface WriteContext {
+  config: CheckpointConfig;
+  plan: Plan;
+  source: TensorSource;
+  store: ShardStore;
+  name: string;
+}
+
+async function writeShards(options: PartitionOptions, context: WriteContext): Promise<Manifest> {
+  const { plan, source, store, name } = context;
+  const temporary = store.createTemporary();
+  const files: WeightsFile[] = [];
+  try {
+    const totalBytes = plan.sharedBytes + plan.worldSize * plan.rankBytes;
+    requireSpace(store.folder, totalBytes);
+    const open = (file: string): WeightsFile => {
+      const opened = new WeightsFile(path.join(temporary, file));
+      files.push(opened);
+      return opened;
+    };
+    const shared = open(SHARED_WEIGHTS);
+    const ranks = Array.from({ length: plan.worldSize }, (_, rank) => open(rankWeights(rank)));
+    await writeWeights(
+      plan,
+      source,
+      { shared, ranks },
+      {
+        onProgress: (doneBytes) => options.onProgress?.(doneBytes, totalBytes),
+        signal: options.signal,
+      },
+    );
+    const manifest: Manifest = {
+      ...describe(options, context),
+      shared: { path: SHARED_WEIGHTS, ...shared.finish() },
+      ranks: ranks.map((file, rank) => ({
+        weights: { path: rankWeights(rank), ...file.finish() },
+        segments: writeSegments(plan, rank, temporary),
+      })),
+    };
+    writeFileSync(path.join(temporary, MANIFEST_FILE), `${JSON.stringify(manifest, null, 1)}\n`, {
+      flush: true,
+    });
+    store.publish(temporary, name);
+    return manifest;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOSPC') throw diskTooSmall(store.folder, error);
+    throw error;
+  } finally {
+    for (const file of files) file.close();
+    store.discard(temporary);
+  }
+}
+
+/** All of the manifest that is known before a byte is written. */
+function describe(
+  options: PartitionOptions,
+  { config, plan, source, name }: WriteContext,
+): Omit<Manifest, 'shared' | 'ranks'> {
+  const { shape } = plan;
+  const { numHeads, numKvHeads, headDim, vocab } = plan.perRank;
+  return {
+    formatVersion: MANIFEST_FORMAT_VERSION,
+    toolVersion: TOOL_VERSION,
+    name,
+    worldSize: plan.worldSize,
+    deviceClass: 'cpu',
+    weightFormat: plan.format,
+    randomWeights: options.randomWeights ?? false,
+    model: {
+      architecture: shape.architecture,
+      modelType: shape.modelType,
+      vocabSize: shape.vocabSize,
+      hiddenSize: shape.hiddenSize,
+      numLayers: shape.numLayers,
+      contextLength: shape.contextLength,
+      endIds: [...config.endIds()],
+      beginId: config.beginId(),
+      generationDefaults: config.generationDefaults(),
+      parameters: plan.parameters,
+    },
+    perRank: { numHeads, numKvHeads, headDim, vocab },
+    buffers: plan.buffers,
+    program: plan.program,
+    attend: plan.attend,
+    io: plan.io,
+    tensors: storedTensors(plan),
+    sources: source.files.map((file) => ({ ...file })),
+  };
+}
+
+function writeSegments(plan: Plan, rank: number, folder: string): FileEntry[] {
+  mkdirSync(path.join(folder, `rank-${rank}`));
+  return [...buildSegments(plan, rank, TOOL_VERSION)].map(([segment, bytes]) => {
+    const file = `rank-${rank}/${segment}.onnx`;
+    writeFileSync(path.join(folder, file), bytes, { flush: true });
+    return { path: file, bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') };
+  });
+}
+
+/** Better before the first byte than an hour later. */
+function requireSpace(folder: string, bytes: number): void {
+  const { bavail, bsize } = statfsSync(folder);
+  if (bavail * bsize < bytes) throw diskTooSmall(folder, undefined, bytes, bavail * bsize);
+}
+
+function diskTooSmall(folder: string, cause?: unknown, needed?: number, free?: number): ServingError {
+  const sizes = needed === undefined ? '' : `: ${needed} bytes are needed, ${free} are free`;
+  return new ServingError('OUT_OF_MEMORY', `no space left for the shards in ${folder}${sizes}`, { cause });
+}

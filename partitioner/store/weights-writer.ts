@@ -1,0 +1,248 @@
+/**
+ * Streams a checkpoint into the weights files: every tensor is read once, from its first row to its last, and cut for all
+ * ranks on the way.
+ *
+ * In      Plan, TensorSource, the open files
+ * Out     filled files, as long as the plan says
+ * Limits  memory: a chunk of rows (CHUNK_FLOATS), and the scales of one linear
+ * Errors  ServingError CHECKPOINT_INVALID from the source or the quantiser; the caller's AbortSignal's reason
+ * Note    quantised padding is zero bytes with scale zero: exactly zero, whatever the level
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { ropeFrequencies, ropeTable } from '../architectures/rope-table.js';
+import type { TensorSource } from '../checkpoint/tensor-source.js';
+import type { CopyItem, LinearItem, LinearPart, Plan, PlanItem, RopeItem, Slice } from '../plan.js';
+import { blockBytes, type QuantisedBits, quantiseRows } from '../quantise/block-quantise.js';
+import { weightBits } from '../weight-format.js';
+import type { WeightsFile } from './weights-file.js';
+
+/** Floats of one chunk of rows: 16 MiB. */
+const CHUNK_FLOATS = 1 << 22;
+
+export interface OpenFiles {
+  shared: WeightsFile;
+  ranks: readonly WeightsFile[];
+}
+
+export interface WriteOptions {
+  /** Called after every chunk with the bytes written so far, over all files. */
+  onProgress?: ((doneBytes: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export async function writeWeights(
+  plan: Plan,
+  source: TensorSource,
+  files: OpenFiles,
+  { onProgress, signal }: WriteOptions,
+): Promise<void> {
+  const all = [files.shared, ...files.ranks];
+  for (const item of plan.items) {
+    for (const _ of writeItem(plan, item, source, files)) {
+      onProgress?.(all.reduce((sum, file) => sum + file.position, 0));
+      await nextTurn(); // a signal, a closed pipe, a progress bar: they all need a turn
+      signal?.throwIfAborted();
+    }
+  }
+  files.shared.padTo(plan.sharedBytes);
+  for (const file of files.ranks) file.padTo(plan.rankBytes);
+}
+
+function writeItem(plan: Plan, item: PlanItem, source: TensorSource, files: OpenFiles): Iterable<void> {
+  switch (item.kind) {
+    case 'copy':
+      return writeCopy(item, source, files.shared);
+    case 'rope':
+      return writeRope(plan, item, files.shared);
+    case 'linear':
+      return writeLinear(plan, item, source, files.ranks);
+  }
+}
+
+function* writeCopy({ weight, ...item }: CopyItem, source: TensorSource, file: WeightsFile): Generator<void> {
+  const [rows = 1, ...rest] = weight.shape;
+  const rowFloats = rest.reduce((product, size) => product * size, 1);
+  const rowBytes = weight.bytes / rows;
+  for (const [start, end] of rowChunks(rows, rowFloats)) {
+    const bytes =
+      weight.type === 'float32'
+        ? asBytes(scaled(source.readFloat32(item.source, start, end), item.factor))
+        : source.readBytes(item.source, start, end);
+    file.write(weight.offset + start * rowBytes, bytes);
+    yield;
+  }
+}
+
+function* writeRope(plan: Plan, { name, weight }: RopeItem, file: WeightsFile): Generator<void> {
+  const frequencies = ropeFrequencies(plan.shape.rope);
+  for (const [start, end] of rowChunks(plan.shape.contextLength, frequencies.length)) {
+    const { cos, sin } = ropeTable(frequencies, start, end);
+    const rowBytes = frequencies.length * 4;
+    file.write(weight.offset + start * rowBytes, asBytes(name === 'rope.cos' ? cos : sin));
+    yield;
+  }
+}
+
+function* writeLinear(
+  plan: Plan,
+  item: LinearItem,
+  source: TensorSource,
+  files: readonly WeightsFile[],
+): Generator<void> {
+  const { weight, scales } = item;
+  const rankScales = files.map(() => new Float32Array(scales ? scales.bytes / 4 : 0));
+  const bits = weightBits(plan.format);
+  const rowBytes = weight.bytes / item.outputs;
+  let firstRow = 0; // of the part, in a rank's fused weight
+  for (const part of item.parts) {
+    for (const [start, end] of rowChunks(part.rows, part.columns)) {
+      const values = scaled(source.readFloat32(part.source, start, end), part.factor);
+      const piece =
+        bits === 32
+          ? new Fp32Rows(values, part.columns)
+          : new QuantisedPiece(values, item, part, start, bits);
+      files.forEach((file, rank) => {
+        const rows = part.rowSlices[rank]!;
+        const from = Math.max(start, rows.start);
+        const to = Math.min(end, rows.start + rows.count);
+        if (from >= to) return;
+        const columns = item.columnSlices[rank]!;
+        const row = firstRow + from - rows.start;
+        file.write(weight.offset + row * rowBytes, piece.weights(from - start, to - start, columns, item));
+        if (piece instanceof QuantisedPiece) {
+          const cut = piece.scales(from - start, to - start, columns, item);
+          rankScales[rank]!.set(cut, row * (cut.length / (to - from)));
+        }
+      });
+      yield;
+    }
+    firstRow += part.rowsPerRank;
+  }
+  if (scales)
+    files.forEach((file, rank) => {
+      file.write(scales.offset, asBytes(rankScales[rank]!));
+    });
+  writeBias(item, source, files);
+  yield;
+}
+
+/** One vector a linear: its parts below each other; for a row-parallel one zero except on rank 0, so that it is added once. */
+function writeBias(item: LinearItem, source: TensorSource, files: readonly WeightsFile[]): void {
+  const { bias } = item;
+  if (!bias) return;
+  files.forEach((file, rank) => {
+    const vector = new Float32Array(item.outputs);
+    let firstRow = 0;
+    for (const part of item.parts) {
+      const rows = part.rowSlices[rank]!;
+      if (part.biasSource !== null && (item.split !== 'row' || rank === 0)) {
+        const values = source.readFloat32(part.biasSource, rows.start, rows.start + rows.count);
+        vector.set(scaled(values, part.factor), firstRow);
+      }
+      firstRow += part.rowsPerRank;
+    }
+    file.write(bias.offset, asBytes(vector));
+  });
+}
+
+/** Some whole rows of a weight in float32. */
+class Fp32Rows {
+  readonly #values: Float32Array;
+  readonly #columns: number;
+
+  constructor(values: Float32Array, columns: number) {
+    this.#values = values;
+    this.#columns = columns;
+  }
+
+  weights(from: number, to: number, columns: Slice, item: LinearItem): Uint8Array {
+    return asBytes(cut(this.#values, this.#columns, from, to, columns, item.inputs));
+  }
+}
+
+/** The same rows quantised: whole, before anything is cut. */
+class QuantisedPiece {
+  readonly #packed: Uint8Array;
+  readonly #scales: Float32Array;
+  readonly #blocks: number;
+  readonly #blockSize: number;
+  readonly #blockBytes: number;
+
+  constructor(
+    values: Float32Array,
+    item: LinearItem,
+    part: LinearPart,
+    firstRow: number,
+    bits: QuantisedBits,
+  ) {
+    const rows = values.length / part.columns;
+    this.#blockSize = item.blockSize!;
+    this.#blockBytes = blockBytes(bits, this.#blockSize);
+    const quantised = quantiseRows(values, rows, part.columns, bits, this.#blockSize, part.source, firstRow);
+    this.#packed = quantised.packed;
+    this.#scales = quantised.scales;
+    this.#blocks = Math.ceil(part.columns / this.#blockSize);
+  }
+
+  weights(from: number, to: number, columns: Slice, item: LinearItem): Uint8Array {
+    const { start, count, width } = this.#blockSlice(columns, item);
+    const bytes = this.#blockBytes;
+    const slice = { start: start * bytes, count: count * bytes };
+    return cut(this.#packed, this.#blocks * bytes, from, to, slice, width * bytes);
+  }
+
+  scales(from: number, to: number, columns: Slice, item: LinearItem): Float32Array {
+    const { start, count, width } = this.#blockSlice(columns, item);
+    return cut(this.#scales, this.#blocks, from, to, { start, count }, width);
+  }
+
+  /** A slice of columns, which begins on a block's border, in blocks; and the blocks a rank has in all. */
+  #blockSlice(columns: Slice, item: LinearItem): Slice & { width: number } {
+    return {
+      start: columns.count === 0 ? 0 : columns.start / this.#blockSize,
+      count: Math.ceil(columns.count / this.#blockSize),
+      width: Math.ceil(item.inputs / this.#blockSize),
+    };
+  }
+}
+
+/**
+ * Rows [from, to) and a slice of the columns of a matrix, padded with zeros to `width` columns.
+ *
+ * @param rowLength columns of the matrix
+ */
+function cut<T extends Uint8Array | Float32Array>(
+  matrix: T,
+  rowLength: number,
+  from: number,
+  to: number,
+  columns: Slice,
+  width: number,
+): T {
+  if (columns.count === rowLength && width === rowLength) {
+    return matrix.subarray(from * rowLength, to * rowLength) as T;
+  }
+  const Kind = matrix.constructor as new (length: number) => T;
+  const piece = new Kind((to - from) * width);
+  for (let row = from; row < to; row++) {
+    const start = row * rowLength + columns.start;
+    piece.set(matrix.subarray(start, start + columns.count), (row - from) * width);
+  }
+  return piece;
+}
+
+/** Ranges of rows that stay within a chunk; at least a row each. */
+function* rowChunks(rows: number, rowFloats: number): Generator<[start: number, end: number]> {
+  const step = Math.max(1, Math.floor(CHUNK_FLOATS / rowFloats));
+  for (let start = 0; start < rows; start += step) yield [start, Math.min(rows, start + step)];
+}
+
+/** In place: what a source returns is the caller's. Each product is rounded to float32 once. */
+function scaled(values: Float32Array, factor: number): Float32Array {
+  if (factor !== 1) for (let index = 0; index < values.length; index++) values[index]! *= factor;
+  return values;
+}
+
+function asBytes(array: Float32Array): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
