@@ -1,0 +1,71 @@
+/**
+ * The flags of `shardserve start`, as DJLServing has them.
+ *
+ * In      the arguments after `start`
+ * Errors  CONFIG_INVALID for an unknown flag, a flag without its value, a stray argument
+ */
+import { parseArgs } from 'node:util';
+import { ServingError } from '../../proto/errors.js';
+import { nearestName } from './nearest-name.js';
+
+export interface Flags {
+  /** Path of a config.properties, as given. */
+  configFile: string | null;
+  /** `load_models`, as given; several arguments after -m are one list. */
+  models: string | null;
+  modelStore: string | null;
+  help: boolean;
+}
+
+export const START_HELP = `Usage: npm start -- [flags]      or  npx shardserve start [flags]
+
+  -f, --config-file FILE    read server-wide keys from FILE too (after serving.properties of the working directory)
+  -m, --models MODEL…       models to load: ALL, NONE, or [name[:version[:engine[:devices]]]=]path, several divided by blanks or commas
+  -s, --model-store FOLDER  folder of models
+  -h, --help                print this
+
+Keys and environment variables: server/config/KEYS.md.`;
+
+const FLAG_NAMES = ['-f', '--config-file', '-m', '--models', '-s', '--model-store', '-h', '--help'];
+
+function refuse(message: string): never {
+  throw new ServingError('CONFIG_INVALID', `command line: ${message}`);
+}
+
+export function parseFlags(argv: readonly string[]): Flags {
+  const { tokens } = parseArgs({
+    args: [...argv],
+    strict: false,
+    tokens: true,
+    allowPositionals: true,
+    options: {
+      'config-file': { type: 'string', short: 'f' },
+      models: { type: 'string', short: 'm' },
+      'model-store': { type: 'string', short: 's' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+  const flags: Flags = { configFile: null, models: null, modelStore: null, help: false };
+  let inModels = false;
+  const requireValue = (token: { rawName: string; value: string | undefined }): string =>
+    token.value && !token.value.startsWith('-') ? token.value : refuse(`${token.rawName} needs a value`);
+  for (const token of tokens) {
+    if (token.kind === 'positional') {
+      if (!inModels) refuse(`${token.value} is not expected; models are given by -m`);
+      flags.models += ` ${token.value}`;
+      continue;
+    }
+    if (token.kind !== 'option') continue;
+    inModels = token.name === 'models';
+    if (token.name === 'config-file') flags.configFile = requireValue(token);
+    else if (token.name === 'models') flags.models = requireValue(token);
+    else if (token.name === 'model-store') flags.modelStore = requireValue(token);
+    else if (token.name === 'help') flags.help = true;
+    else if (token.rawName === '-i') refuse('-i installs Maven packages, which have no use here');
+    else {
+      const nearest = nearestName(token.rawName, FLAG_NAMES);
+      refuse(`${token.rawName} is not a known flag${nearest ? `; did you mean ${nearest}?` : ''}`);
+    }
+  }
+  return flags;
+}

@@ -1,0 +1,152 @@
+/**
+ * Keys of a model that DJLServing, LMI, TGI or vLLM know and that have no effect here, or cannot be had.
+ *
+ * Reasons are written to complete "KEY has no effect here: …" and sentences to complete "KEY=VALUE: …".
+ *
+ * Source  DJLServing and LMI (all), vLLM EngineArgs (the common ones), as written down in the project's notes on serving APIs
+ */
+import { type KeyRow, refused, withoutEffect } from './key-row.js';
+
+const option = (names: readonly string[]): string[] => names.map((name) => `option.${name}`);
+const optionsWithoutEffect = (reason: string, names: readonly string[]): KeyRow[] =>
+  withoutEffect('model', reason, option(names));
+
+const ONE_GROUP = 'one worker group serves a model in this version';
+const MEMORY =
+  'memory is bounded by option.kv_cache_memory_mb, and a model that does not fit is refused when it loads';
+const NO_JAVA =
+  'Java classes cannot run here: a checkpoint is served with its own tokenizer and chat template';
+const NO_PYTHON = 'no Python runs here';
+const NO_HANDLER = 'custom Python handlers cannot run here; the checkpoint is served by the built-in one';
+const NO_ADAPTER = 'LoRA adapters are not served in this version';
+const NO_TOOLS = 'tool calls are not parsed in this version';
+const NO_REASONING = 'reasoning stays in the text in this version';
+const NO_SPECULATION = 'no tokens are guessed ahead in this version; answers are the same';
+const NO_SESSION = 'sessions are not kept in this version';
+const CPU_ONLY = 'only the CPU is served in this version';
+const ONE_ENGINE = 'ONNX Runtime is always the engine';
+const BUILT_IN = 'the families of models are built in; code of a checkpoint is never run';
+const LOCAL = 'a checkpoint is a local folder, which has no revisions';
+const CHUNK_BY_TIME = 'a piece of a prompt is bounded by time: option.prefill_chunk_ms';
+const NOT_PAGED = 'the cache is not paged; weights share scales by option.quantize_block_size';
+const PREFIX = 'the prefix cache follows in a later version; answers are the same';
+
+export const FOREIGN_KEYS: readonly KeyRow[] = [
+  // DJLServing, without "option."
+  refused(
+    'model',
+    'engine',
+    'language models are served in this version, split over shard workers: it must be Rubikon, DeepSpeed, MPI or Python',
+    ['Rubikon', 'DeepSpeed', 'MPI', 'Python'],
+    { env: ['OPTION_ENGINE'] },
+  ),
+  refused('model', 'load_on_devices', CPU_ONLY, ['*', '-1', 'cpu']),
+  ...withoutEffect('model', ONE_GROUP, ['max_idle_time']),
+  ...withoutEffect('model', ONE_GROUP, ['minWorkers'], {
+    env: ['SERVING_MIN_WORKERS', 'SAGEMAKER_NUM_MODEL_WORKERS'],
+  }),
+  ...withoutEffect('model', ONE_GROUP, ['maxWorkers'], { env: ['SERVING_MAX_WORKERS'] }),
+  ...withoutEffect(
+    'model',
+    ONE_GROUP,
+    ['cpu', 'gpu', 'nc'].flatMap((device) => [`${device}.minWorkers`, `${device}.maxWorkers`]),
+  ),
+  ...withoutEffect('model', MEMORY, [
+    'required_memory_mb',
+    'reserved_memory_mb',
+    'gpu.required_memory_mb',
+    'gpu.reserved_memory_mb',
+  ]),
+  ...withoutEffect('model', 'metrics are not exported in this version', [
+    'log_request_metric',
+    'metrics_aggregation',
+  ]),
+  refused('model', 'translatorFactory', NO_JAVA),
+  refused('model', 'translator', NO_JAVA),
+  refused('model', 'blockFactory', NO_JAVA),
+  ...withoutEffect('model', NO_JAVA, ['batchifier']),
+
+  // Python engine
+  // LMI's own entry points ask for what is built in here.
+  refused('model', 'option.entryPoint', NO_HANDLER, ['djl_python.*'], { env: ['DJL_ENTRY_POINT'] }),
+  refused('model', 'option.handler', NO_HANDLER, ['handle']),
+  ...withoutEffect('model', NO_PYTHON, ['option.pythonExecutable'], { env: ['PYTHON_EXECUTABLE'] }),
+  ...optionsWithoutEffect(NO_PYTHON, [
+    'env',
+    'enable_venv',
+    'max_output_size',
+    'use_passive_workers',
+    'mpi_mode',
+  ]),
+  ...optionsWithoutEffect('the ranks of a model always load at the same time', ['parallel_loading']),
+  ...optionsWithoutEffect('requests always join and leave as they come', ['async_mode', 'waiting_steps']),
+  ...optionsWithoutEffect('a request asks for it itself: "stream": true', ['enable_streaming']),
+  ...optionsWithoutEffect("a model's name is that of its folder, or the one given in load_models", [
+    'modelName',
+  ]),
+  refused('model', 'option.pipeline_parallel_degree', 'models are split by tensors only', ['1'], {
+    env: ['PIPELINE_PARALLEL_DEGREE'],
+  }),
+  ...withoutEffect('model', LOCAL, ['option.revision'], { env: ['HF_REVISION'] }),
+  ...withoutEffect('model', BUILT_IN, ['option.trust_remote_code'], { env: ['HF_MODEL_TRUST_REMOTE_CODE'] }),
+  refused(
+    'model',
+    'option.task',
+    'only text generation is served in this version',
+    ['text-generation', 'text_generation', 'auto'],
+    { env: ['HF_TASK'] },
+  ),
+  refused('model', 'option.tgi_compat', "TGI's form of answer follows in a later version", ['false']),
+  refused('model', 'option.bedrock_compat', "Bedrock's form of answer follows in a later version", ['false']),
+
+  // LMI and vLLM
+  ...withoutEffect('model', CHUNK_BY_TIME, ['option.max_rolling_batch_prefill_tokens'], {
+    env: ['MAX_BATCH_PREFILL_TOKENS'],
+  }),
+  ...optionsWithoutEffect(CHUNK_BY_TIME, ['max_num_batched_tokens', 'enable_chunked_prefill']),
+  ...optionsWithoutEffect(NOT_PAGED, ['block_size', 'swap_space']),
+  ...optionsWithoutEffect(CPU_ONLY, ['device_map', 'low_cpu_mem_usage', 'cpu_offload_gb_per_gpu']),
+  ...withoutEffect('model', CPU_ONLY, ['option.gpu_memory_utilization'], { env: ['CUDA_MEMORY_FRACTION'] }),
+  ...withoutEffect('model', CPU_ONLY, ['option.enforce_eager'], { env: ['ENABLE_CUDA_GRAPHS'] }),
+  ...optionsWithoutEffect(CPU_ONLY, ['distributed_executor_backend', 'disable_custom_all_reduce']),
+  ...optionsWithoutEffect(PREFIX, ['enable_prefix_caching', 'lmcache_auto_config', 'lmcache_config_file']),
+  ...optionsWithoutEffect(NO_SPECULATION, [
+    'speculative_draft_model',
+    'speculative_length',
+    'draft_model_id',
+    'spec_length',
+  ]),
+  refused('model', 'option.enable_lora', NO_ADAPTER, ['false']),
+  ...optionsWithoutEffect(NO_ADAPTER, [
+    'max_loras',
+    'max_lora_rank',
+    'max_cpu_loras',
+    'fully_sharded_loras',
+    'lora_extra_vocab_size',
+    'long_lora_scaling_factors',
+    'lora_dtype',
+  ]),
+  refused('model', 'option.enable_auto_tool_choice', NO_TOOLS, ['false']),
+  ...optionsWithoutEffect(NO_TOOLS, ['tool_call_parser']),
+  refused('model', 'option.enable_reasoning', NO_REASONING, ['false']),
+  ...optionsWithoutEffect(NO_REASONING, ['reasoning_parser']),
+  ...optionsWithoutEffect('a chat template gets the content as the client wrote it', [
+    'chat_template_content_format',
+  ]),
+  ...optionsWithoutEffect('embeddings are not served in this version', ['normalize']),
+  refused('model', 'option.enable_stateful_sessions', NO_SESSION, ['false']),
+  ...optionsWithoutEffect(NO_SESSION, ['sessions_path', 'sessions_expiration', 'sessions_s3url']),
+  refused('model', 'option.kv_cache_dtype', 'keys and values are held as fp32 on the CPU', ['auto', 'fp32']),
+  ...optionsWithoutEffect('a request gives its own seed', ['seed']),
+  ...optionsWithoutEffect('safetensors are always what is read', ['load_format']),
+
+  // PyTorch and ONNX Runtime engines
+  ...optionsWithoutEffect(ONE_ENGINE, [
+    'mapLocation',
+    'extraFiles',
+    'interOpNumThreads',
+    'executionMode',
+    'optLevel',
+    'ortDevice',
+  ]),
+];

@@ -1,0 +1,82 @@
+/**
+ * THE table of keys: every name that a properties file or the environment may hold, and what becomes of it.
+ *
+ * Three parts: server-keys.ts (server-wide), model-keys.ts (of a model, working), foreign-keys.ts (of a model, known elsewhere
+ * and without effect here, or refused). KEYS.md is made from it (keys-markdown.ts).
+ */
+import assert from 'node:assert';
+import { FOREIGN_KEYS } from './foreign-keys.js';
+import type { KeyRow, KeyStatus } from './key-row.js';
+import { MODEL_KEYS } from './model-keys.js';
+import { nearestName } from './nearest-name.js';
+import { SERVER_KEYS } from './server-keys.js';
+
+export const KEY_TABLE: readonly KeyRow[] = [...SERVER_KEYS, ...MODEL_KEYS, ...FOREIGN_KEYS];
+
+export type WorkingStatus = Extract<KeyStatus, { kind: 'works' }>;
+
+/** Environment names that start so belong to us or to DJLServing; an unknown one among them is probably mistyped. */
+const OWN_PREFIXES = ['OPTION_', 'SERVING_'];
+const ARGUMENT_PREFIX = 'ARGS_';
+
+const byName = new Map<string, KeyRow>();
+/** Environment name → row, and how early the name stands in the row (0 wins). */
+const byEnvironment = new Map<string, { row: KeyRow; rank: number }>();
+
+for (const row of KEY_TABLE) {
+  assert(!byName.has(row.name), `two rows for the key ${row.name}`);
+  byName.set(row.name, row);
+  row.env.forEach((name, rank) => {
+    assert(!byEnvironment.has(name), `two rows for the environment variable ${name}`);
+    byEnvironment.set(name, { row, rank });
+  });
+}
+
+/** The row of a key in a properties file. */
+export function findKey(name: string): KeyRow | null {
+  const row = byName.get(name);
+  return row && row.scope !== 'environment' ? row : null;
+}
+
+/** The row that an environment variable sets, and its rank among the names of that row. */
+export function findEnvironment(name: string): { row: KeyRow; rank: number } | null {
+  const found = byEnvironment.get(name);
+  if (found) return found;
+  if (!name.startsWith(ARGUMENT_PREFIX)) return null;
+  const row = byName.get('ARGS_<NAME>');
+  return row ? { row, rank: 0 } : null;
+}
+
+/** Whether an environment variable in no row is worth a warning. */
+export function looksLikeOurs(name: string): boolean {
+  return OWN_PREFIXES.some((prefix) => name.startsWith(prefix));
+}
+
+/** The row that a mapped row stands for; any other row is its own target. */
+export function targetOf(row: KeyRow): KeyRow {
+  if (row.status.kind !== 'mapped') return row;
+  const target = byName.get(row.status.to);
+  assert(target?.status.kind === 'works', `${row.name} is mapped to ${row.status.to}, which does not work`);
+  return target;
+}
+
+/** The known key of a file that a mistyped one most likely meant. */
+export function nearestKey(name: string): string | null {
+  const names = KEY_TABLE.filter((row) => row.scope !== 'environment').map((row) => row.name);
+  // Who forgets the prefix means the option.
+  return byName.has(`option.${name}`) ? `option.${name}` : nearestName(name, names);
+}
+
+/** The known environment variable that a mistyped one most likely meant. */
+export function nearestEnvironment(name: string): string | null {
+  return nearestName(name, byEnvironment.keys());
+}
+
+/** Field → default, of all working rows of one scope. */
+export function defaultsOf(scope: 'server' | 'model'): Record<string, unknown> {
+  const defaults: Record<string, unknown> = {};
+  for (const { status, scope: rowScope } of KEY_TABLE) {
+    if (rowScope === scope && status.kind === 'works') defaults[status.field] = status.defaultValue;
+  }
+  return defaults;
+}

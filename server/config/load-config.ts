@@ -1,0 +1,109 @@
+/**
+ * The one reader of configuration: files, environment and flags in, one frozen Config out.
+ *
+ * Server-wide keys, the strongest first: environment, flags, the config file, the root's serving.properties, defaults.
+ * Keys of a model: arguments of its registration, its own serving.properties, environment, the config file, the root's
+ * serving.properties, defaults. So the environment can change what the root's file says of all models, and a model's own
+ * file stands against the environment (DJLServing's order).
+ *
+ * In      argv after `start`, env, cwd; the root's serving.properties is that of cwd, or else the installation's own.
+ *         The config file is -f, or conf/config.properties or config.properties in MODEL_SERVER_HOME
+ * Errors  CONFIG_INVALID, one line a problem: file, line, key, value given, range, nearest known name
+ */
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Config, ServerConfig } from './config.js';
+import { parseFlags } from './flags.js';
+import { defaultsOf } from './key-table.js';
+import { applyLayers, argumentLayer, environmentLayer, fileLayer, type Layer } from './layers.js';
+import { startupModels } from './load-models.js';
+import { type ModelEntry, resolveModel } from './model-config.js';
+import { Problems } from './problems.js';
+
+export interface ConfigSources {
+  /** Arguments after `start`. */
+  argv: readonly string[];
+  env: Readonly<Record<string, string | undefined>>;
+  cwd: string;
+  /** Root of the installation: default model store, shard store and serving.properties. Default: where this file lies. */
+  installation?: string;
+}
+
+/** Upwards from the compiled file (dist/server/config/) or the source to the folder of package.json. */
+function findInstallation(): string {
+  let folder = path.dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(path.join(folder, 'package.json')) && path.dirname(folder) !== folder) {
+    folder = path.dirname(folder);
+  }
+  return folder;
+}
+
+function configFileOf(
+  given: string | null,
+  env: ConfigSources['env'],
+  cwd: string,
+  problems: Problems,
+): string | null {
+  if (given !== null) {
+    const file = path.resolve(cwd, given);
+    if (existsSync(file)) return file;
+    problems.error(`flag -f: there is no file ${file}`);
+    return null;
+  }
+  const home = env.MODEL_SERVER_HOME;
+  if (!home) return null;
+  const candidates = ['conf/config.properties', 'config.properties'].map((name) =>
+    path.resolve(cwd, home, name),
+  );
+  return candidates.find((file) => existsSync(file)) ?? null;
+}
+
+/**
+ * @throws ServingError CONFIG_INVALID with every problem found
+ */
+export function loadConfig(sources: ConfigSources): Config {
+  const { argv, env, cwd } = sources;
+  const installation = sources.installation ?? findInstallation();
+  const problems = new Problems();
+  const flags = parseFlags(argv);
+
+  const rootFile = [cwd, installation]
+    .map((folder) => path.join(folder, 'serving.properties'))
+    .find((file) => existsSync(file));
+  const configFile = configFileOf(flags.configFile, env, cwd, problems);
+  const files: Layer[] = [rootFile, configFile]
+    .filter((file): file is string => typeof file === 'string')
+    .map((file) => fileLayer(file, 'server', cwd, problems));
+  const environment = environmentLayer(env, cwd, problems);
+  const flagLayer = argumentLayer({ load_models: flags.models, model_store: flags.modelStore }, 'flag', cwd);
+
+  const serverSettings = applyLayers([...files, flagLayer, environment], 'server', problems);
+  const server: ServerConfig = {
+    ...(defaultsOf('server') as unknown as ServerConfig),
+    modelStore: path.join(installation, 'models'),
+    shardStore: path.join(installation, '.shards'),
+  };
+  for (const [field, { value }] of serverSettings) Object.assign(server, { [field]: value });
+
+  // Also checks the server-wide keys of models when there is no model.
+  const shared = [...files, environment];
+  const sharedSettings = applyLayers(shared, 'model', problems);
+  const entries: ModelEntry[] = startupModels(
+    server,
+    serverSettings.has('loadModels'),
+    sharedSettings.get('modelId'),
+    cwd,
+    problems,
+  );
+  const models = entries.map((entry) => resolveModel(entry, shared, cwd, problems));
+  problems.throwIfAny();
+  if (models.length === 0 && server.loadModels !== 'NONE') {
+    problems.warn(`model_store: no model was found in ${server.modelStore}`);
+  }
+  return Object.freeze({
+    server: Object.freeze(server),
+    models: Object.freeze(models),
+    warnings: Object.freeze(problems.warnings),
+  });
+}

@@ -1,0 +1,244 @@
+/**
+ * Keys of a model that work: DJLServing's batching and LMI's `option.*`, and this server's own.
+ *
+ * They stand in the model's serving.properties, or server-wide as every model's default.
+ *
+ * Source  names, defaults and meaning: DJLServing and LMI, as written down in the project's notes on serving APIs;
+ *         a default that differs says so.
+ */
+import { MAX_SLOTS, MAX_WORLD_SIZE } from '../../proto/limits.js';
+import { alias, type KeyRow, modelKey } from './key-row.js';
+import { boolean, type Choice, choice, integer, orWord, template, text } from './value-types.js';
+
+const WARN_16_BIT =
+  'weights are not held in 16 bits on the CPU: dtype=auto is taken, which holds a small model as fp32 and a large one as int4';
+const AUTO_16_BIT: Choice<'auto'> = { value: 'auto', warning: WARN_16_BIT };
+const CHAT_BY_PATH = {
+  refused:
+    'the answer to a chat has its own form on /v1/chat/completions; a formatter for it follows in a later version',
+};
+const QUANTISED_CHECKPOINT = {
+  refused:
+    'checkpoints that were quantised elsewhere are not read in this version; give the original and int8 or int4',
+};
+
+const rolling = { value: 'rolling' as const };
+
+export const MODEL_KEYS: readonly KeyRow[] = [
+  modelKey(
+    'job_queue_size',
+    'jobQueueSize',
+    integer(1, 1_000_000),
+    1000,
+    'requests that may wait for a model',
+    {
+      env: ['MAX_CONCURRENT_REQUESTS'],
+    },
+  ),
+  modelKey(
+    'batch_size',
+    'batchSize',
+    integer(1, MAX_SLOTS),
+    1,
+    'requests of one dynamic batch; above 1 it turns rolling batch off',
+  ),
+  alias('max_dynamic_batch_size', 'batch_size'),
+  modelKey(
+    'max_batch_delay',
+    'maxBatchDelayMs',
+    integer(0, 600_000, 'ms'),
+    100,
+    'time that a dynamic batch waits to fill',
+  ),
+  modelKey(
+    'retry_threshold',
+    'retryThreshold',
+    integer(0, 1000),
+    3,
+    'deaths of shard workers in ten minutes after which a model is FAILED (DJLServing: 0)',
+  ),
+  modelKey(
+    'option.model_id',
+    'modelId',
+    text('the path of a checkpoint'),
+    null,
+    'folder of the checkpoint where it is not the model folder; server-wide: a model to load at start',
+    { env: ['HF_MODEL_ID'] },
+  ),
+  modelKey(
+    'option.tensor_parallel_degree',
+    'tensorParallelDegree',
+    orWord(integer(1, MAX_WORLD_SIZE), { max: 'max' as const }),
+    1,
+    'shard workers that a model is split over; max: as many as there are devices',
+    { env: ['TENSOR_PARALLEL_DEGREE', 'SM_NUM_GPUS'] },
+  ),
+  modelKey(
+    'option.rolling_batch',
+    'rollingBatch',
+    choice({
+      auto: rolling,
+      vllm: rolling,
+      trtllm: rolling,
+      'lmi-dist': rolling,
+      disable: { value: 'disabled' as const },
+    }),
+    null,
+    'continuous batching (all names but disable mean the same here); default: on, unless batch_size is above 1',
+  ),
+  modelKey(
+    'option.max_rolling_batch_size',
+    'maxRollingBatchSize',
+    integer(1, MAX_SLOTS),
+    32,
+    'sequences that run at once',
+    { env: ['MAX_BATCH_SIZE'] },
+  ),
+  alias('option.max_num_seqs', 'option.max_rolling_batch_size'),
+  modelKey(
+    'option.dtype',
+    'dtype',
+    choice<'auto' | 'fp32' | 'int8' | 'int4'>({
+      auto: { value: 'auto' },
+      fp32: { value: 'fp32' },
+      float32: { value: 'fp32' },
+      int8: { value: 'int8' },
+      int4: { value: 'int4' },
+      fp16: AUTO_16_BIT,
+      float16: AUTO_16_BIT,
+      bf16: AUTO_16_BIT,
+      bfloat16: AUTO_16_BIT,
+    }),
+    'auto',
+    'how weights are held; auto: fp32 below 200 MB of weights, else int4',
+  ),
+  modelKey(
+    'option.quantize',
+    'quantize',
+    choice<'int8' | 'int4' | null>(
+      {
+        int8: { value: 'int8' },
+        int4: { value: 'int4' },
+        none: { value: null },
+        awq: QUANTISED_CHECKPOINT,
+        gptq: QUANTISED_CHECKPOINT,
+      },
+      'this kind of quantisation is not known here; it must be int8, int4 or none',
+    ),
+    null,
+    'the same as dtype=int8 or int4',
+    { env: ['HF_MODEL_QUANTIZE'] },
+  ),
+  alias('option.quantization', 'option.quantize'),
+  modelKey(
+    'option.load_in_8bit',
+    'quantize',
+    choice({ true: { value: 'int8' as const }, false: { value: null } }),
+    null,
+    'true: the same as quantize=int8',
+  ),
+  modelKey(
+    'option.load_in_4bit',
+    'quantize',
+    choice({ true: { value: 'int4' as const }, false: { value: null } }),
+    null,
+    'true: the same as quantize=int4',
+  ),
+  modelKey(
+    'option.quantize_block_size',
+    'blockSize',
+    choice<number | null>({
+      auto: { value: null },
+      32: { value: 32 },
+      64: { value: 64 },
+      128: { value: 128 },
+      256: { value: 256 },
+    }),
+    null,
+    'weights that share a scale in int8 and int4 (ours); auto: 128',
+  ),
+  modelKey(
+    'option.max_model_len',
+    'maxModelLen',
+    orWord(integer(1, 16_777_216, 'tokens'), { auto: null }),
+    null,
+    'longest prompt and answer together; auto: what the model was trained for',
+  ),
+  modelKey(
+    'option.prefill_chunk_ms',
+    'prefillChunkMs',
+    integer(1, 10_000, 'ms'),
+    50,
+    'time that a piece of a prompt may take, since running sequences wait for it (ours)',
+  ),
+  modelKey(
+    'option.kv_cache_memory_mb',
+    'kvCacheMemoryMb',
+    orWord(integer(1, 16_777_216, 'MiB'), { auto: null }),
+    null,
+    'keys and values of all ranks together (ours); auto: from the memory that is free',
+  ),
+  modelKey(
+    'option.threads_per_rank',
+    'threadsPerRank',
+    orWord(integer(1, 1024), { auto: null }),
+    null,
+    'threads of one shard worker (ours); auto: usable cores divided by the tensor-parallel degree',
+  ),
+  alias('option.intraOpNumThreads', 'option.threads_per_rank'),
+  modelKey(
+    'option.model_loading_timeout',
+    'modelLoadingTimeoutSeconds',
+    integer(1, 86_400, 'seconds'),
+    1800,
+    'time to split and load a model (DJLServing: 240, LMI: 1800)',
+    { env: ['MODEL_LOADING_TIMEOUT', 'SAGEMAKER_STARTUP_TIMEOUT'] },
+  ),
+  modelKey(
+    'option.predict_timeout',
+    'predictTimeoutSeconds',
+    integer(1, 86_400, 'seconds'),
+    120,
+    'time of one request, waiting included',
+    { env: ['PREDICT_TIMEOUT', 'SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS'] },
+  ),
+  modelKey(
+    'option.step_timeout',
+    'stepTimeoutSeconds',
+    integer(1, 3600, 'seconds'),
+    60,
+    'a step of all ranks that takes longer fails its group (ours)',
+  ),
+  modelKey(
+    'option.verify_checksums',
+    'verifyChecksums',
+    boolean(),
+    true,
+    "compare each shard file with its manifest's SHA-256 before use (ours)",
+  ),
+  modelKey(
+    'option.output_formatter',
+    'outputFormatter',
+    choice<'json' | 'jsonlines' | 'sse' | null>({
+      auto: { value: null },
+      json: { value: 'json' },
+      jsonlines: { value: 'jsonlines' },
+      sse: { value: 'sse' },
+      json_chat: CHAT_BY_PATH,
+      jsonlines_chat: CHAT_BY_PATH,
+      sse_chat: CHAT_BY_PATH,
+      '3p': { refused: "Bedrock's form of answer follows in a later version" },
+      '3p_stream': { refused: "Bedrock's form of answer follows in a later version" },
+      none: { refused: 'an answer without any form is not offered here' },
+    }),
+    null,
+    'form of the answers; auto: json, or jsonlines for stream=true',
+  ),
+  modelKey(
+    'option.chat_template',
+    'chatTemplate',
+    template(),
+    null,
+    "Jinja template that replaces the checkpoint's",
+  ),
+];

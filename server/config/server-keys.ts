@@ -1,0 +1,208 @@
+/**
+ * Server-wide keys: what DJLServing reads from config.properties and SERVING_*, and this server's own.
+ *
+ * Source  names, defaults and meaning: DJLServing's ConfigManager, as written down in the project's notes on serving APIs;
+ *         a default that differs says so.
+ */
+import type { ListenAddress } from './config.js';
+import { type KeyRow, refused, serverKey, withoutEffect } from './key-row.js';
+import { boolean, folder, integer, listenAddress, modelList, oneOf, pattern, text } from './value-types.js';
+
+const DEFAULT_ADDRESS: ListenAddress = { kind: 'tcp', host: '127.0.0.1', port: 8080, path: '' };
+
+const httpErrorCode = integer(400, 599);
+const headerValue = text('the value of a response header');
+
+const NO_TLS = 'TLS is not served in this version; let a proxy end it';
+const NO_GRPC = 'gRPC is not served in this version';
+const NO_RATE = 'the health check does not count errors in this version';
+const NO_CACHE = 'answers are not kept for later polling in this version';
+const NO_JVM = 'there is no Java virtual machine here';
+const ONE_LOOP = 'one event loop carries all connections';
+
+/** Set by load-config from the folder of the installation; a row needs some default. */
+export const UNSET_FOLDER = '';
+
+export const SERVER_KEYS: readonly KeyRow[] = [
+  serverKey(
+    'inference_address',
+    'inferenceAddress',
+    listenAddress(),
+    DEFAULT_ADDRESS,
+    'where requests come in',
+  ),
+  serverKey(
+    'management_address',
+    'managementAddress',
+    listenAddress(),
+    DEFAULT_ADDRESS,
+    'where models are managed; equal to inference_address: one listener',
+  ),
+  serverKey(
+    'model_store',
+    'modelStore',
+    folder(),
+    UNSET_FOLDER,
+    'folder of models; default: models/ of the installation; `-s`',
+  ),
+  serverKey('load_models', 'loadModels', modelList(), 'ALL', 'models to load at start; `-m`'),
+  serverKey(
+    'wait_model_loading',
+    'waitModelLoading',
+    boolean(),
+    true,
+    'listen only when all models are ready',
+  ),
+  serverKey(
+    'allow_multi_status',
+    'allowMultiStatus',
+    boolean(),
+    false,
+    '/ping answers 207 while a model loads',
+  ),
+  serverKey(
+    'max_request_size',
+    'maxRequestBytes',
+    integer(1, 1_073_741_824, 'bytes'),
+    67_108_864,
+    'largest body that is read',
+    { env: ['SAGEMAKER_MAX_REQUEST_SIZE'] },
+  ),
+  serverKey(
+    'chunked_read_timeout',
+    'chunkedReadTimeoutSeconds',
+    integer(1, 86_400, 'seconds'),
+    120,
+    'a client that takes nothing for so long is dropped',
+  ),
+  serverKey('cors_allowed_origin', 'corsAllowedOrigin', headerValue, null, 'Access-Control-Allow-Origin'),
+  serverKey('cors_allowed_methods', 'corsAllowedMethods', headerValue, null, 'Access-Control-Allow-Methods'),
+  serverKey('cors_allowed_headers', 'corsAllowedHeaders', headerValue, null, 'Access-Control-Allow-Headers'),
+  serverKey('bad_request_http_code', 'badRequestHttpCode', httpErrorCode, 400, 'status of a bad request'),
+  serverKey(
+    'wlm_error_http_code',
+    'wlmErrorHttpCode',
+    httpErrorCode,
+    503,
+    'status when a model is not ready',
+  ),
+  serverKey(
+    'throttle_error_http_code',
+    'throttleErrorHttpCode',
+    httpErrorCode,
+    503,
+    'status when the queue is full',
+  ),
+  serverKey(
+    'server_error_http_code',
+    'serverErrorHttpCode',
+    httpErrorCode,
+    500,
+    'status of any other failure',
+  ),
+  serverKey(
+    'request_id_header_key',
+    'requestIdHeaderKey',
+    pattern(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/, 'the name of a header, at most 64 characters'),
+    'x-request-id',
+    'header whose value is echoed, or made when it is missing',
+  ),
+  serverKey(
+    'shard_store',
+    'shardStore',
+    folder(),
+    UNSET_FOLDER,
+    'folder where the shards of models are kept (ours); default: .shards/ of the installation',
+  ),
+  serverKey(
+    'log_level',
+    'logLevel',
+    oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace'),
+    'info',
+    'least important line that is logged (ours)',
+  ),
+  serverKey(
+    'drain_timeout',
+    'drainTimeoutSeconds',
+    integer(0, 3600, 'seconds'),
+    30,
+    'time that running requests get to end on SIGTERM (ours)',
+  ),
+
+  refused('server', 'model_url_pattern', 'models are not registered by a request in this version'),
+  refused('server', 'keystore', NO_TLS),
+  refused('server', 'certificate_file', NO_TLS),
+  refused('server', 'private_key_file', NO_TLS),
+  ...withoutEffect('server', NO_TLS, ['keystore_pass'], { secret: true }),
+  ...withoutEffect('server', NO_TLS, ['keystore_type']),
+  ...withoutEffect('server', 'all ranks of a model run on this host', ['cluster_address']),
+  ...withoutEffect('server', ONE_LOOP, ['number_of_netty_threads', 'use_native_io', 'io_ratio']),
+  ...withoutEffect('server', 'Java plugins cannot run here', ['plugin_folder']),
+  ...withoutEffect('server', NO_RATE, [
+    'error_rate_wlm',
+    'error_rate_server',
+    'error_rate_model',
+    'error_rate_any',
+  ]),
+  ...withoutEffect('server', 'no code path of DJLServing reads it either', ['timeout_http_code']),
+  ...withoutEffect('server', NO_GRPC, [
+    'grpc_address',
+    'grpc_port',
+    'grpc_max_connection_age',
+    'grpc_max_connection_grace',
+  ]),
+  ...withoutEffect('server', 'no static files are served', ['WEB_ROOT']),
+
+  ...withoutEffect('environment', 'a model that fails at start already ends the server', [
+    'SERVING_FAIL_FAST',
+  ]),
+  ...withoutEffect('environment', '/ping always tells what it knows', [
+    'SERVING_HEALTH_CHECK_OVERRIDE',
+    'SAGEMAKER_HEALTH_CHECK_OVERRIDE',
+  ]),
+  ...withoutEffect('environment', 'metrics are not exported in this version', ['SERVING_PROMETHEUS']),
+  ...withoutEffect('environment', 'one engine is built in', ['SERVING_FEATURES', 'DJL_DEFAULT_ENGINE']),
+  ...withoutEffect('environment', 'nothing is downloaded in this version', [
+    'SERVING_DOWNLOAD_DIR',
+    'DJL_CACHE_DIR',
+    'DJL_OFFLINE',
+  ]),
+  ...withoutEffect('environment', NO_JVM, [
+    'SERVING_OPTS',
+    'JAVA_OPTS',
+    'DEFAULT_JVM_OPTS',
+    'MAX_NETTY_BUFFER_SIZE',
+  ]),
+  ...withoutEffect('environment', NO_CACHE, [
+    'SERVING_CACHE_MULTITENANT',
+    'SERVING_CACHE_BATCH',
+    'SERVING_MEMORY_CACHE_CAPACITY',
+    'SERVING_DDB_CACHE',
+    'SERVING_DDB_TABLE_NAME',
+    'SERVING_S3_CACHE',
+    'SERVING_S3_CACHE_BUCKET',
+    'SERVING_S3_CACHE_KEY_PREFIX',
+    'SERVING_S3_CACHE_AUTOCREATE',
+  ]),
+  ...withoutEffect('environment', 'the installation finds its own folder', ['APP_HOME']),
+  ...withoutEffect('environment', 'the config file is looked for there, nothing else', ['MODEL_SERVER_HOME']),
+  refused('environment', 'DJL_CLUSTER_SIZE', 'all ranks of a model run on this host in this version', ['1']),
+  ...withoutEffect('environment', 'all ranks of a model run on this host', [
+    'DJL_LEADER_ADDR',
+    'DJL_WORKER_ADDR_FORMAT',
+    'MASTER_ADDR',
+  ]),
+  ...withoutEffect('environment', 'threads of a rank are set by option.threads_per_rank', [
+    'OMP_NUM_THREADS',
+    'NO_OMP_NUM_THREADS',
+  ]),
+  ...withoutEffect('environment', 'only the CPU is served in this version', ['CUDA_VISIBLE_DEVICES']),
+  ...withoutEffect('environment', 'there is no handler that a request could override', [
+    'ALLOW_REQUEST_HANDLER_OVERRIDE',
+  ]),
+  ...withoutEffect('environment', 'nothing is fetched from the hub in this version', ['HF_TOKEN'], {
+    secret: true,
+  }),
+  ...withoutEffect('environment', 'there is no Python environment', ['DJL_VENV_DIR']),
+  ...withoutEffect('environment', 'arguments of Java translators have no use here', ['ARGS_<NAME>']),
+];

@@ -1,0 +1,158 @@
+/**
+ * What a key's value may be: one small parser a type, each with the words that an error and KEYS.md use.
+ *
+ * In      the text of a properties file, an environment variable or a flag, and the folder that relative paths start from
+ * Out     a typed value, a value with a warning, or a problem
+ * Errors  never thrown: a problem is returned, so that all problems of a start are reported at once
+ */
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { MAX_CONFIG_FILE_BYTES } from '../../proto/limits.js';
+import type { ListenAddress } from './config.js';
+
+export type Outcome<T> =
+  | { readonly value: T; readonly warning?: string }
+  /** `sentence` replaces "it must be <expects>". */
+  | { readonly problem: true; readonly sentence?: string };
+
+export interface ValueType<T> {
+  /** Completes "it must be …". */
+  readonly expects: string;
+  parse(text: string, baseFolder: string): Outcome<T>;
+}
+
+const WRONG = { problem: true } as const;
+
+/** Whole number, both bounds included. */
+export function integer(min: number, max: number, unit = ''): ValueType<number> {
+  const suffix = unit ? ` ${unit}` : '';
+  return {
+    expects: `a whole number from ${min} to ${max}${suffix}`,
+    parse(text) {
+      const value = Number(text);
+      return /^[+-]?\d{1,15}$/.test(text) && value >= min && value <= max ? { value } : WRONG;
+    },
+  };
+}
+
+/** Another type's value, or one of some words with their own value. */
+export function orWord<T, W>(type: ValueType<T>, words: Readonly<Record<string, W>>): ValueType<T | W> {
+  return {
+    expects: `${type.expects}, or ${Object.keys(words).join(', ')}`,
+    parse(text, baseFolder) {
+      const word = text.toLowerCase();
+      return Object.hasOwn(words, word) ? { value: words[word] as W } : type.parse(text, baseFolder);
+    },
+  };
+}
+
+export function boolean(): ValueType<boolean> {
+  return {
+    expects: 'true or false',
+    parse(text) {
+      const word = text.toLowerCase();
+      return word === 'true' || word === 'false' ? { value: word === 'true' } : WRONG;
+    },
+  };
+}
+
+/** Any text; the empty text means "not set". */
+export function text(expects: string): ValueType<string | null> {
+  return { expects, parse: (given) => ({ value: given === '' ? null : given }) };
+}
+
+/** Text that matches a pattern from end to end. */
+export function pattern(expression: RegExp, expects: string): ValueType<string> {
+  return { expects, parse: (given) => (expression.test(given) ? { value: given } : WRONG) };
+}
+
+/** A folder; relative to the file that names it, or to the working directory. It need not exist yet. */
+export function folder(): ValueType<string> {
+  return {
+    expects: 'a path of a folder',
+    parse: (given, baseFolder) => (given === '' ? WRONG : { value: path.resolve(baseFolder, given) }),
+  };
+}
+
+/** What one word of a `choice` means. */
+export type Choice<T> = { value: T; warning?: string } | { refused: string };
+
+/** One of some words, whatever their case. `others` refuses every other word with a sentence. */
+export function choice<T>(choices: Readonly<Record<string, Choice<T>>>, others?: string): ValueType<T> {
+  const accepted = Object.keys(choices).filter((word) => !('refused' in choices[word]!));
+  const byLowerCase = new Map(
+    Object.entries(choices).map(([word, meaning]) => [word.toLowerCase(), meaning]),
+  );
+  return {
+    expects: accepted.length === 1 ? accepted[0]! : `one of ${accepted.join(', ')}`,
+    parse(given) {
+      const meaning = byLowerCase.get(given.toLowerCase());
+      if (meaning === undefined) return others ? { problem: true, sentence: others } : WRONG;
+      return 'refused' in meaning ? { problem: true, sentence: meaning.refused } : meaning;
+    },
+  };
+}
+
+/** `choice` where each word stands for itself. */
+export function oneOf<const T extends string>(...words: T[]): ValueType<T> {
+  return choice(Object.fromEntries(words.map((word) => [word, { value: word }])));
+}
+
+const MAX_PORT = 65_535;
+
+/** `http://host[:port]` or `unix:/path`, as DJLServing writes its addresses; port 0 lets the system choose. */
+export function listenAddress(): ValueType<ListenAddress> {
+  return {
+    expects: `http://HOST:PORT with a port from 0 to ${MAX_PORT}, or unix:/PATH`,
+    parse(given) {
+      if (given.startsWith('https://')) {
+        return {
+          problem: true,
+          sentence: 'TLS is not served in this version; let a proxy end it and give an http:// address',
+        };
+      }
+      const unix = /^unix:(\/.+)$/.exec(given);
+      if (unix) return { value: { kind: 'unix', host: '', port: 0, path: unix[1]! } };
+      const tcp = /^http:\/\/(\[[0-9a-fA-F:.]+\]|[^:/[\]]+)(?::(\d{1,5}))?\/?$/.exec(given);
+      const port = tcp ? Number(tcp[2] ?? 80) : Number.NaN;
+      if (!tcp || !(port <= MAX_PORT)) return WRONG;
+      return { value: { kind: 'tcp', host: tcp[1]!.replace(/^\[|\]$/g, ''), port, path: '' } };
+    },
+  };
+}
+
+/** `ALL`, `NONE`, or entries divided by commas or white space. */
+export function modelList(): ValueType<'ALL' | 'NONE' | readonly string[]> {
+  return {
+    expects: 'ALL, NONE, or a list of [name[:version[:engine[:devices]]]=]path',
+    parse(given) {
+      const word = given.trim().toUpperCase();
+      if (word === 'ALL' || word === 'NONE') return { value: word };
+      const entries = given.split(/[,\s]+/).filter((entry) => entry !== '');
+      return entries.length > 0 ? { value: entries } : WRONG;
+    },
+  };
+}
+
+/** A Jinja template: the path of a file that holds it, or the template itself (it has a brace). */
+export function template(): ValueType<string | null> {
+  return {
+    expects: 'a Jinja template or the path of a file that holds one',
+    parse(given, baseFolder) {
+      if (given === '') return { value: null };
+      if (given.includes('{')) return { value: given };
+      const file = path.resolve(baseFolder, given);
+      if (!existsSync(file) || !statSync(file).isFile()) {
+        return { problem: true, sentence: `there is no file ${file}, and it is no Jinja template` };
+      }
+      const { size } = statSync(file);
+      if (size > MAX_CONFIG_FILE_BYTES) {
+        return {
+          problem: true,
+          sentence: `${file} has ${size} bytes, at most ${MAX_CONFIG_FILE_BYTES} are read`,
+        };
+      }
+      return { value: readFileSync(file, 'utf8') };
+    },
+  };
+}

@@ -1,0 +1,104 @@
+/**
+ * Who may import whom: the picture of the design as a table.
+ *
+ * In      a file's path and text
+ * Out     the edges that no rule allows, each as one sentence
+ * Limits  relative imports only (`import`, `export … from`, `import()`); packages and node: are nobody's edge
+ */
+import path from 'node:path';
+
+/** Layer → layers it may import besides itself. A layer is a folder, or a file with a rule of its own. */
+const ALLOWED: Readonly<Record<string, readonly string[]>> = {
+  proto: [],
+  partitioner: ['proto'],
+  'shard-worker': ['proto'],
+  'server/config': ['proto'],
+  'server/jobs': ['proto'],
+  'server/text': ['proto'],
+  'server/model-store': ['proto'],
+  'server/coordinator': ['server/jobs', 'server/config', 'proto'],
+  'server/batching': [
+    'server/coordinator',
+    'server/jobs',
+    'server/text',
+    'server/model-store',
+    'server/config',
+    'proto',
+  ],
+  'server/work-load-manager': [
+    'server/batching',
+    'server/coordinator',
+    'server/jobs',
+    'server/text',
+    'server/model-store',
+    'server/config',
+    'proto',
+  ],
+  'server/http': [
+    'server/work-load-manager',
+    'server/jobs',
+    'server/text',
+    'server/model-store',
+    'server/config',
+    'proto',
+  ],
+  'server/grpc': [
+    'server/work-load-manager',
+    'server/jobs',
+    'server/text',
+    'server/model-store',
+    'server/config',
+    'proto',
+  ],
+  // server/main and the command line put everything together.
+  server: [
+    'server/http',
+    'server/grpc',
+    'server/work-load-manager',
+    'server/batching',
+    'server/coordinator',
+    'server/jobs',
+    'server/text',
+    'server/model-store',
+    'server/config',
+    'proto',
+  ],
+};
+
+/** The most exact layer that a path lies in, or null for one outside the product. */
+export function layerOf(file: string): string | null {
+  const inServer = /^server\/([^/]+)\//.exec(file);
+  if (inServer) return `server/${inServer[1]}`;
+  const top = file.split('/')[0]!;
+  return top in ALLOWED ? top : null;
+}
+
+/** Paths that a file imports, from the root. */
+export function importsOf(file: string, text: string): { target: string; line: number }[] {
+  const found: { target: string; line: number }[] = [];
+  const specifier = /(?:^|\s)(?:from|import)\s*\(?\s*['"](\.[^'"]*)['"]/g;
+  text.split('\n').forEach((line, index) => {
+    if (/^\s*(?:\*|\/\/)/.test(line)) return;
+    for (const match of line.matchAll(specifier)) {
+      found.push({ target: path.posix.join(path.posix.dirname(file), match[1]!), line: index + 1 });
+    }
+  });
+  return found;
+}
+
+/** Sentences about the imports of a file that the picture does not have. */
+export function forbiddenImports(file: string, text: string): string[] {
+  const layer = layerOf(file);
+  if (layer === null) return [];
+  const allowed = ALLOWED[layer];
+  if (!allowed)
+    return [`${file}: ${layer} is no layer of the design; give it a rule in test/tidy/import-rules.ts`];
+  return importsOf(file, text).flatMap(({ target, line }) => {
+    const targetLayer = layerOf(target);
+    if (targetLayer === layer || (targetLayer !== null && allowed.includes(targetLayer))) return [];
+    const may = allowed.length > 0 ? allowed.join(', ') : 'nothing';
+    return [
+      `${file}:${line} imports ${target}: ${layer} may import ${may}, not ${targetLayer ?? 'what is outside'}`,
+    ];
+  });
+}

@@ -1,0 +1,123 @@
+/** The code base checks itself: import rules, file shape, leftovers, and documentation that is made from tables. */
+import { readdirSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { keyTableMarkdown } from '../../server/config/keys-markdown.js';
+import { forbiddenImports, importsOf } from './import-rules.js';
+import { ERRORS_END, ERRORS_START, renderErrorTable } from './render-error-table.js';
+import { filesUnder, PRODUCT_FOLDERS, productFiles, ROOT, readText } from './repository.js';
+
+const MAX_LINES = 400;
+
+/** Files whose job it is to print to the terminal: the command line, its bootstrap and the partitioner's program. */
+const PRINTERS = ['server/shardserve.mjs', 'server/bootstrap.mjs', 'partitioner/main.ts'];
+
+describe('import rules', () => {
+  it('every import of product code is an edge of the picture in the design', () => {
+    const files = productFiles();
+    expect(files.length).toBeGreaterThan(10);
+    expect(files.flatMap((file) => forbiddenImports(file, readText(file)))).toEqual([]);
+  });
+
+  it('finds a forbidden edge in each way of importing', () => {
+    const bad = [
+      "import { x } from '../../shard-worker/executor.js';",
+      "import type { X } from '../http/server.js';",
+      "export * from '../main.js';",
+      "const late = await import('../../partitioner/plan.js');",
+      "import '../../test/fixtures/x.js';",
+    ];
+    for (const line of bad) expect(forbiddenImports('server/jobs/job.ts', line), line).toHaveLength(1);
+  });
+
+  it('allows an edge of the picture, and packages', () => {
+    const good =
+      "import { z } from '../../proto/errors.js';\nimport { y } from './job-queue.js';\nimport fs from 'node:fs';";
+    expect(importsOf('server/jobs/job.ts', good)).toHaveLength(2);
+    expect(forbiddenImports('server/jobs/job.ts', good)).toEqual([]);
+  });
+
+  it('reads an import that is spread over lines', () => {
+    const spread = "import {\n  a,\n  b,\n} from '../server/main.js';";
+    expect(forbiddenImports('proto/errors.ts', spread)).toEqual([
+      'proto/errors.ts:4 imports server/main.js: proto may import nothing, not server',
+    ]);
+  });
+});
+
+describe('files', () => {
+  it(`no product file has more than ${MAX_LINES} lines`, () => {
+    const long = productFiles()
+      .map((file) => ({ file, lines: readText(file).trimEnd().split('\n').length }))
+      .filter(({ lines }) => lines > MAX_LINES);
+    expect(long).toEqual([]);
+  });
+
+  it('every product file opens with a comment that says what it does', () => {
+    const bare = productFiles().filter((file) => !/^(?:#![^\n]*\n)?\/\*\*/.test(readText(file)));
+    expect(bare).toEqual([]);
+  });
+
+  it('product and test files are named in kebab-case', () => {
+    const files = [...productFiles(), ...filesUnder('test', ['.ts', '.mjs'])];
+    const odd = files.filter(
+      (file) => !/^[a-z0-9-]+(?:\.(?:test|suite))?\.(?:ts|mjs)$/.test(path.basename(file)),
+    );
+    expect(odd).toEqual([]);
+  });
+
+  it('there is no folder called src, common or utils', () => {
+    const vague = ['src', 'common', 'utils', 'util', 'helpers', 'lib'];
+    const folders = [...PRODUCT_FOLDERS, 'test'].flatMap((top) =>
+      readdirSync(path.join(ROOT, top), { withFileTypes: true, recursive: true })
+        .filter((entry) => entry.isDirectory() && vague.includes(entry.name))
+        .map((entry) => path.join(entry.parentPath, entry.name)),
+    );
+    expect(folders).toEqual([]);
+  });
+
+  it('no marker of unfinished work and no print statement is left in product code', () => {
+    const marker = /\b(?:TODO|FIXME|XXX|HACK)\b/;
+    const print = /\bconsole\.|\bdebugger\b/;
+    const found = productFiles().flatMap((file) =>
+      readText(file)
+        .split('\n')
+        .flatMap((line, index) => {
+          const isLeft = marker.test(line) || (print.test(line) && !PRINTERS.includes(file));
+          return isLeft ? [`${file}:${index + 1} ${line.trim()}`] : [];
+        }),
+    );
+    expect(found).toEqual([]);
+  });
+
+  it('no test is skipped or runs alone', () => {
+    const pattern = /\b(?:it|test|describe)\.(?:only|skip|todo)\b/;
+    // This file holds the pattern itself.
+    const files = filesUnder('test', ['.test.ts', '.suite.ts']).filter(
+      (file) => file !== 'test/tidy/tidy.test.ts',
+    );
+    expect(files.filter((file) => pattern.test(readText(file)))).toEqual([]);
+  });
+});
+
+describe('documentation made from tables', () => {
+  const howTo = 'differs from its table: run `npm run build && npm run docs`';
+
+  it('server/config/KEYS.md lists the key table', () => {
+    expect(readText('server/config/KEYS.md') === keyTableMarkdown(), `KEYS.md ${howTo}`).toBe(true);
+  });
+
+  it('the README lists the error table', () => {
+    const readme = readText('README.md');
+    const [, listed] = readme.split(`${ERRORS_START}\n`);
+    expect(listed?.split(ERRORS_END)[0] === renderErrorTable(), `the error table of README.md ${howTo}`).toBe(
+      true,
+    );
+  });
+
+  it('every npm command that the README names exists', () => {
+    const { scripts } = JSON.parse(readText('package.json')) as { scripts: Record<string, string> };
+    const named = [...readText('README.md').matchAll(/\bnpm run ([a-z][a-z:-]*)/g)].map((match) => match[1]!);
+    expect(named.filter((name) => !(name in scripts))).toEqual([]);
+  });
+});
