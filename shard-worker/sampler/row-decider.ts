@@ -1,0 +1,156 @@
+/**
+ * Rank 0's part: the shares of all ranks for one row, to one choice.
+ *
+ * In      one RowShare a rank, all of the row's kind
+ * Out     a Choice, or null where the candidates do not prove it and the whole row is needed
+ * Errors  ServingError INTERNAL: a rank's logits are NaN or infinite, or every id is masked
+ */
+import type { Sampling, TopLogprob } from '../../proto/control.js';
+import { ServingError } from '../../proto/errors.js';
+import type { Choice } from './chooser.js';
+import { Distribution, type Floor, massOf } from './distribution.js';
+import { GumbelNoise } from './noise.js';
+import type { ChooseSequence } from './processors.js';
+import { effectiveTopK, type RowShare, ShareKind, wantsLogprob } from './row-share.js';
+
+export class RowDecider {
+  private readonly vocabSize: number;
+  private readonly vocabPerRank: number;
+  private readonly distribution: Distribution;
+  private readonly noise = new GumbelNoise();
+  private readonly floor: Floor = { logit: 0, id: 0 };
+  /** Logit of the chosen id, after the processors. */
+  private chosenLogit = 0;
+
+  constructor(vocabSize: number, vocabPerRank: number) {
+    this.vocabSize = vocabSize;
+    this.vocabPerRank = vocabPerRank;
+    this.distribution = new Distribution(vocabSize);
+  }
+
+  decide(shares: readonly RowShare[], sequence: ChooseSequence): Choice | null {
+    const { kind } = shares[0]!;
+    for (let rank = 0; rank < shares.length; rank++) {
+      const share = shares[rank]!;
+      if (share.kind !== ShareKind.BAD_LOGITS) continue;
+      throw new ServingError(
+        'INTERNAL',
+        `Sequence ${sequence.sequence}, position ${sequence.promptIds.length + sequence.newIds.length}: ` +
+          `${share.badCount} of rank ${rank}'s logits are NaN or infinite; the model's weights or its shards are damaged`,
+      );
+    }
+    let tokenId: number | null;
+    if (kind === ShareKind.CANDIDATES) tokenId = this.drawFromCandidates(shares, sequence);
+    else if (kind === ShareKind.WHOLE) tokenId = this.drawFromWhole(shares, sequence);
+    else tokenId = this.best(shares, kind === ShareKind.PERTURBED);
+    if (tokenId === null) return null;
+    if (tokenId < 0) {
+      throw new ServingError(
+        'INTERNAL',
+        `Sequence ${sequence.sequence}: every token id is masked, none can be chosen`,
+      );
+    }
+    const choice: Choice = { tokenId, logprob: Number.NaN, topLogprobs: [] };
+    if (wantsLogprob(sequence.sampling)) this.addLogprobs(choice, shares, sequence.sampling);
+    return choice;
+  }
+
+  /** Shares are in the order of ids, so among equals the first has the lower id. */
+  private best(shares: readonly RowShare[], perturbed: boolean): number {
+    let tokenId = -1;
+    let highest = Number.NEGATIVE_INFINITY;
+    for (let rank = 0; rank < shares.length; rank++) {
+      const share = shares[rank]!;
+      const value = perturbed ? share.score : share.logit;
+      if (share.id < 0 || value <= highest) continue;
+      highest = value;
+      tokenId = share.id;
+      this.chosenLogit = share.logit;
+    }
+    return tokenId;
+  }
+
+  private drawFromCandidates(shares: readonly RowShare[], sequence: ChooseSequence): number | null {
+    const { distribution } = this;
+    const { sampling } = sequence;
+    distribution.clear();
+    let max = Number.NEGATIVE_INFINITY;
+    for (const { candidates } of shares) {
+      if (candidates.count > 0) max = Math.max(max, candidates.logits[0]!);
+    }
+    // Behind the best last candidate of a rank that has more, that rank's others may belong.
+    let floor: Floor | null = null;
+    let mass = 0;
+    const hasTopK = effectiveTopK(sampling, this.vocabSize) > 0;
+    for (const { candidates, complete, mass: shareMass } of shares) {
+      const { count, ids, logits } = candidates;
+      for (let i = 0; i < count; i++) distribution.offer(ids[i]!, logits[i]!);
+      if (count === 0) continue;
+      mass += shareMass * Math.exp((logits[0]! - max) / sampling.temperature);
+      // Every rank offers its k first: the k first of all are among them.
+      if (complete || hasTopK) continue;
+      const logit = logits[count - 1]!;
+      const id = ids[count - 1]!;
+      if (floor === null || logit > floor.logit || (logit === floor.logit && id < floor.id)) {
+        floor = this.floor;
+        floor.logit = logit;
+        floor.id = id;
+      }
+    }
+    return distribution.keep(sampling, floor, mass) ? this.draw(sequence) : null;
+  }
+
+  private drawFromWhole(shares: readonly RowShare[], sequence: ChooseSequence): number {
+    const { distribution } = this;
+    const { sampling } = sequence;
+    distribution.clear();
+    let max = Number.NEGATIVE_INFINITY;
+    const needsMass = sampling.topP < 1 && effectiveTopK(sampling, this.vocabSize) === 0;
+    for (let rank = 0; rank < shares.length; rank++) {
+      const whole = shares[rank]!.whole!;
+      distribution.offerAll(whole, rank * this.vocabPerRank);
+      if (needsMass) for (let i = 0; i < whole.length; i++) max = Math.max(max, whole[i]!);
+    }
+    let mass = 0;
+    if (needsMass) for (const share of shares) mass += massOf(share.whole!, sampling.temperature, max);
+    distribution.keep(sampling, null, mass);
+    return this.draw(sequence);
+  }
+
+  private draw({ sampling, promptIds, newIds }: ChooseSequence): number {
+    this.noise.prepare(sampling.seedLow, sampling.seedHigh, promptIds.length + newIds.length);
+    const at = this.distribution.draw(sampling.temperature, this.noise);
+    if (at < 0) return -1;
+    this.chosenLogit = this.distribution.logits[at]!;
+    return this.distribution.ids[at]!;
+  }
+
+  private addLogprobs(choice: Choice, shares: readonly RowShare[], sampling: Sampling): void {
+    let max = Number.NEGATIVE_INFINITY;
+    for (const share of shares) if (share.rawSum > 0) max = Math.max(max, share.rawMax);
+    let sum = 0;
+    for (const share of shares) if (share.rawSum > 0) sum += share.rawSum * Math.exp(share.rawMax - max);
+    const logSum = max + Math.log(sum);
+    const owner = shares[Math.floor(choice.tokenId / this.vocabPerRank)]!;
+    choice.logprob = (owner.saved.get(choice.tokenId) ?? this.chosenLogit) - logSum;
+    choice.topLogprobs = mergeTop(shares, sampling.topLogprobs, logSum);
+  }
+}
+
+function mergeTop(shares: readonly RowShare[], count: number, logSum: number): TopLogprob[] {
+  const top: TopLogprob[] = [];
+  const next = shares.map(() => 0);
+  while (top.length < count) {
+    let from = -1;
+    for (let rank = 0; rank < shares.length; rank++) {
+      const { rawTop } = shares[rank]!;
+      if (next[rank]! >= rawTop.count) continue;
+      if (from < 0 || rawTop.logits[next[rank]!]! > shares[from]!.rawTop.logits[next[from]!]!) from = rank;
+    }
+    if (from < 0) break;
+    const { ids, logits } = shares[from]!.rawTop;
+    top.push({ tokenId: ids[next[from]!]!, logprob: logits[next[from]!]! - logSum });
+    next[from]! += 1;
+  }
+  return top;
+}

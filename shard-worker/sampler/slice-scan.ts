@@ -1,0 +1,236 @@
+/**
+ * The passes of one rank over its slice of a row of logits. Free functions on typed arrays: this is the only work of a choice
+ * that grows with the vocabulary.
+ *
+ * One pass finds the maximum of every block of 64 ids, and whether all are finite. The others look at few blocks: the best
+ * id lies in the block with the largest maximum; the top k lie in blocks whose maximum reaches the k-th largest maximum; a
+ * perturbed logit can win only where the block's maximum plus the noise can.
+ *
+ * Order   larger logit first, lower id first among equals: the same at any split of the vocabulary
+ */
+import { GUMBEL_MAX, type GumbelNoise, hashLimit } from './noise.js';
+import { MASKED } from './processors.js';
+
+export const BLOCK_IDS = 64;
+
+export const blockCount = (count: number): number => Math.ceil(count / BLOCK_IDS);
+
+/**
+ * Largest logit of each block into blockMax.
+ *
+ * @returns whether every one of the `count` logits is finite
+ */
+export function scanBlocks(logits: Float32Array, count: number, blockMax: Float32Array): boolean {
+  // x · 0 is 0, or NaN where x is NaN or infinite; and NaN stays.
+  let check = 0;
+  for (let block = 0, start = 0; start < count; block++, start += BLOCK_IDS) {
+    const end = Math.min(start + BLOCK_IDS, count);
+    let max = MASKED;
+    for (let i = start; i < end; i++) {
+      const logit = logits[i]!;
+      check += logit * 0;
+      if (logit > max) max = logit;
+    }
+    blockMax[block] = max;
+  }
+  return check === 0;
+}
+
+/** Position of the largest logit, the lowest among equals; -1 where all are masked. */
+export function bestPosition(logits: Float32Array, count: number, blockMax: Float32Array): number {
+  const blocks = blockCount(count);
+  let best = -1;
+  let max = MASKED;
+  for (let block = 0; block < blocks; block++) {
+    if (blockMax[block]! > max) {
+      max = blockMax[block]!;
+      best = block;
+    }
+  }
+  if (best < 0) return -1;
+  let at = best * BLOCK_IDS;
+  while (logits[at] !== max) at++;
+  return at;
+}
+
+// exp(-x) = e^-⌊x⌋ · e^-(j/64) · e^-r with r < 1/64: two tables and a polynomial, 4 times faster than Math.exp.
+const SMALLEST_EXPONENT = -60;
+const E_WHOLE = Float64Array.from({ length: 64 }, (_, i) => Math.exp(-i));
+const E_FRACTION = Float64Array.from({ length: 64 }, (_, i) => Math.exp(-i / 64));
+
+/**
+ * Sum of exp((logit − max) / temperature), to some 1e-11 relative. Terms below e^-60 are left out.
+ *
+ * @param max the largest logit
+ */
+export function sumOfExponentials(
+  logits: Float32Array,
+  count: number,
+  blockMax: Float32Array,
+  max: number,
+  temperature: number,
+): number {
+  const perTemperature = 1 / temperature;
+  let sum = 0;
+  for (let block = 0, start = 0; start < count; block++, start += BLOCK_IDS) {
+    if ((blockMax[block]! - max) * perTemperature < SMALLEST_EXPONENT) continue;
+    const end = Math.min(start + BLOCK_IDS, count);
+    for (let i = start; i < end; i++) {
+      const x = (max - logits[i]!) * perTemperature;
+      if (!(x < -SMALLEST_EXPONENT)) continue;
+      const steps = (x * 64) | 0;
+      const r = steps * 0.015625 - x;
+      sum +=
+        E_WHOLE[steps >> 6]! *
+        E_FRACTION[steps & 63]! *
+        (1 + r * (1 + r * (0.5 + r * (0.16666666666666666 + r * 0.041666666666666664))));
+    }
+  }
+  return sum;
+}
+
+/** Whether a is behind b in the order of candidates. */
+const behind = (logitA: number, idA: number, logitB: number, idB: number): boolean =>
+  logitA < logitB || (logitA === logitB && idA > idB);
+
+/** The k first candidates of a slice, in order. */
+export class TopCandidates {
+  readonly ids: Int32Array;
+  readonly logits: Float32Array;
+  count = 0;
+
+  constructor(capacity: number) {
+    this.ids = new Int32Array(capacity);
+    this.logits = new Float32Array(capacity);
+  }
+
+  /**
+   * @param base id of position 0
+   * @param blockMax what scanBlocks found
+   * @param scratch of the same capacity or more; for the k-th largest block maximum
+   */
+  select(
+    logits: Float32Array,
+    count: number,
+    base: number,
+    blockMax: Float32Array,
+    k: number,
+    scratch: TopCandidates,
+  ): void {
+    const blocks = blockCount(count);
+    this.count = 0;
+    let floor = MASKED;
+    if (blocks > k) {
+      // Each of the k blocks with the largest maxima holds a logit that reaches the least of these.
+      scratch.count = 0;
+      for (let block = 0; block < blocks; block++) scratch.offer(blockMax[block]!, block, k);
+      if (scratch.count === k) floor = scratch.logits[0]!;
+    }
+    for (let block = 0, start = 0; start < count; block++, start += BLOCK_IDS) {
+      const least = this.count === k ? this.logits[0]! : floor;
+      if (blockMax[block]! < least) continue;
+      const end = Math.min(start + BLOCK_IDS, count);
+      for (let i = start; i < end; i++) {
+        const logit = logits[i]!;
+        if (logit >= least) this.offer(logit, base + i, k);
+      }
+    }
+    this.sort();
+  }
+
+  /** Ids must be offered in rising order. The root of the heap is the candidate that leaves first. */
+  private offer(logit: number, id: number, k: number): void {
+    if (this.count < k) {
+      if (logit <= MASKED) return;
+      let at = this.count++;
+      while (at > 0) {
+        const parent = (at - 1) >> 1;
+        if (!behind(logit, id, this.logits[parent]!, this.ids[parent]!)) break;
+        this.logits[at] = this.logits[parent]!;
+        this.ids[at] = this.ids[parent]!;
+        at = parent;
+      }
+      this.logits[at] = logit;
+      this.ids[at] = id;
+    } else if (logit > this.logits[0]!) {
+      this.sink(logit, id, this.count);
+    }
+  }
+
+  /** Put a candidate at the root of a heap of `size` and let it sink. */
+  private sink(logit: number, id: number, size: number): void {
+    const { logits, ids } = this;
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= size) break;
+      if (child + 1 < size && behind(logits[child + 1]!, ids[child + 1]!, logits[child]!, ids[child]!))
+        child++;
+      if (!behind(logits[child]!, ids[child]!, logit, id)) break;
+      logits[at] = logits[child]!;
+      ids[at] = ids[child]!;
+      at = child;
+    }
+    logits[at] = logit;
+    ids[at] = id;
+  }
+
+  private sort(): void {
+    for (let size = this.count - 1; size > 0; size--) {
+      const logit = this.logits[size]!;
+      const id = this.ids[size]!;
+      this.logits[size] = this.logits[0]!;
+      this.ids[size] = this.ids[0]!;
+      this.sink(logit, id, size);
+    }
+  }
+}
+
+/** The winner of a slice under noise. */
+export interface Perturbed {
+  /** Position in the slice; -1 where all are masked. */
+  position: number;
+  /** logit / temperature + noise */
+  score: number;
+}
+
+/**
+ * Largest logit / temperature + noise of a slice.
+ *
+ * @param best position of the largest logit; -1: all are masked
+ * @param into takes the result
+ */
+export function bestPerturbed(
+  logits: Float32Array,
+  count: number,
+  base: number,
+  blockMax: Float32Array,
+  best: number,
+  temperature: number,
+  noise: GumbelNoise,
+  into: Perturbed,
+): void {
+  into.position = best;
+  into.score = Number.NEGATIVE_INFINITY;
+  if (best < 0) return;
+  // The most likely id first: then few others have a chance.
+  let winner = best;
+  let highest = logits[best]! / temperature + noise.gumbel(base + best);
+  for (let block = 0, start = 0; start < count; block++, start += BLOCK_IDS) {
+    const top = blockMax[block]! / temperature;
+    if (top + GUMBEL_MAX < highest) continue;
+    const limit = hashLimit(highest - top);
+    const end = Math.min(start + BLOCK_IDS, count);
+    for (let i = start; i < end; i++) {
+      const hash = noise.hash(base + i);
+      if (hash > limit || logits[i]! <= MASKED) continue;
+      const score = logits[i]! / temperature + noise.gumbelOfHash(hash, base + i);
+      if (score > highest || (score === highest && i < winner)) {
+        winner = i;
+        highest = score;
+      }
+    }
+  }
+  into.position = winner;
+  into.score = highest;
+}
