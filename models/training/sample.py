@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from wordlist import most_repeats, read_list, words_of_continuation
 
 HERE = Path(__file__).parent

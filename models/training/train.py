@@ -380,7 +380,8 @@ def main():
                 tokens, minutes = step * o.batch * o.time, (time.time() - start) / 60
                 log.writerow([step, tokens, f"{minutes:.2f}", f"{smooth:.4f}", f"{held_loss:.4f}"])
                 file.flush()
-                print(f"step {step}, {tokens / 1e6:.2f} M tokens, {minutes:.1f} min: loss {smooth:.3f}, held out {held_loss:.3f}", flush=True)
+                losses = f"loss {smooth:.3f}, held out {held_loss:.3f}"
+                print(f"step {step}, {tokens / 1e6:.2f} M tokens, {minutes:.1f} min: {losses}", flush=True)
                 write_model(model, o.out)
     write_model(model, o.out)
 
