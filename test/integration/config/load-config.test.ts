@@ -1,0 +1,291 @@
+/** loadConfig over real folders: precedence, discovery of models, batching rules, and the exact words of errors. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Config, ModelConfig } from '../../../server/config/config.js';
+import { loadConfig } from '../../../server/config/load-config.js';
+
+let root: string;
+
+beforeEach(() => {
+  root = mkdtempSync(path.join(tmpdir(), 'shardserve-config-'));
+});
+
+afterEach(() => {
+  rmSync(root, { recursive: true, force: true });
+});
+
+function write(file: string, text: string): string {
+  const at = path.join(root, file);
+  mkdirSync(path.dirname(at), { recursive: true });
+  writeFileSync(at, text);
+  return at;
+}
+
+/** A folder of the default model store that looks like a checkpoint. */
+function makeModel(name: string, properties?: string): string {
+  if (properties !== undefined) write(`models/${name}/serving.properties`, properties);
+  return path.dirname(write(`models/${name}/config.json`, '{}'));
+}
+
+const load = (argv: string[] = [], env: Record<string, string> = {}): Config =>
+  loadConfig({ argv, env, cwd: root, installation: root });
+
+const only = (config: Config): ModelConfig => {
+  expect(config.models).toHaveLength(1);
+  return config.models[0]!;
+};
+
+function errorOf(argv: string[] = [], env: Record<string, string> = {}): string {
+  try {
+    load(argv, env);
+  } catch (error) {
+    expect(error).toMatchObject({ code: 'CONFIG_INVALID' });
+    return (error as Error).message;
+  }
+  return 'no error';
+}
+
+describe('precedence of a key of a model', () => {
+  const SOURCES = ['default', 'root', 'config file', 'environment', 'model'] as const;
+
+  it.each(SOURCES.map((winner, count) => ({ winner, count, value: [1, 2, 4, 8, 16][count] })))(
+    'the strongest of the sources up to $winner wins',
+    ({ count, value }) => {
+      const key = 'option.tensor_parallel_degree';
+      if (count >= 1) write('serving.properties', `${key}=2\n`);
+      const file = write('c.properties', count >= 2 ? `${key}=4\n` : '');
+      makeModel('m', count >= 4 ? `${key}=16\n` : undefined);
+      const config = load(['-f', file], count >= 3 ? { TENSOR_PARALLEL_DEGREE: '8' } : {});
+      expect(only(config).tensorParallelDegree).toBe(value);
+    },
+  );
+
+  it('a registration argument wins over the model file', () => {
+    const folder = makeModel('m', 'engine=Python\n');
+    expect(errorOf(['-m', `m::PyTorch=${folder}`])).toMatch(/engine=PyTorch: language models are served/);
+    expect(only(load(['-m', `m::MPI=${folder}`])).name).toBe('m');
+  });
+});
+
+describe('precedence of a server-wide key', () => {
+  it('environment, then flag, then config file, then root file, then default', () => {
+    makeModel('m');
+    for (const name of ['a', 'b', 'c', 'd']) mkdirSync(path.join(root, name));
+    const storeOf = (argv: string[], env: Record<string, string> = {}): string =>
+      path.basename(load(['-m', 'NONE', ...argv], env).server.modelStore);
+    expect(storeOf([])).toBe('models');
+    write('serving.properties', 'model_store=a\n');
+    expect(storeOf([])).toBe('a');
+    const file = write('conf.properties', 'model_store=b\n');
+    expect(storeOf(['-f', file])).toBe('b');
+    expect(storeOf(['-f', file, '-s', 'c'])).toBe('c');
+    expect(storeOf(['-f', file, '-s', 'c'], { SERVING_MODEL_STORE: 'd' })).toBe('d');
+  });
+
+  it('reads the config file that MODEL_SERVER_HOME holds', () => {
+    write('home/conf/config.properties', 'job_queue_size=5\n');
+    makeModel('m');
+    expect(only(load([], { MODEL_SERVER_HOME: path.join(root, 'home') })).jobQueueSize).toBe(5);
+  });
+
+  it("takes the installation's serving.properties when the working directory has none", () => {
+    makeModel('m');
+    write('serving.properties', 'job_queue_size=6\n');
+    mkdirSync(path.join(root, 'elsewhere'));
+    const config = loadConfig({ argv: [], env: {}, cwd: path.join(root, 'elsewhere'), installation: root });
+    expect(only(config).jobQueueSize).toBe(6);
+  });
+});
+
+describe('batching', () => {
+  const batchingOf = (properties: string): string => {
+    makeModel('m', properties);
+    return only(load()).batching;
+  };
+
+  it('is rolling by default, for every name of rolling batch, and for batch_size=1', () => {
+    for (const text of ['', 'batch_size=1', 'option.rolling_batch=auto', 'option.rolling_batch=lmi-dist']) {
+      expect(batchingOf(text), text).toBe('rolling');
+    }
+  });
+
+  it('is dynamic for batch_size above 1, and when rolling batch is disabled', () => {
+    for (const text of ['batch_size=4', 'option.rolling_batch=disable', 'max_dynamic_batch_size=2']) {
+      expect(batchingOf(text), text).toBe('dynamic');
+    }
+  });
+
+  it('refuses both together and names both places', () => {
+    makeModel('m', 'batch_size=4\n\noption.rolling_batch=vllm\n');
+    expect(errorOf()).toBe(
+      'models/m/serving.properties:1: batch_size=4 (models/m/serving.properties:1) asks for dynamic batching and ' +
+        'option.rolling_batch=vllm (models/m/serving.properties:3) for rolling batch; ' +
+        'give batch_size=1 or option.rolling_batch=disable',
+    );
+  });
+
+  it('refuses both together when they come from two layers', () => {
+    makeModel('m', 'batch_size=4\n');
+    expect(errorOf([], { OPTION_ROLLING_BATCH: 'auto' })).toContain(
+      'OPTION_ROLLING_BATCH=auto (environment)',
+    );
+  });
+});
+
+describe('dtype', () => {
+  const dtypeOf = (properties: string): string => {
+    makeModel('m', properties);
+    return only(load()).dtype;
+  };
+
+  it('quantize wins over a dtype that is no integer', () => {
+    expect(dtypeOf('option.dtype=fp16\noption.quantize=int4\n')).toBe('int4');
+    expect(dtypeOf('option.load_in_8bit=true\n')).toBe('int8');
+    expect(dtypeOf('option.dtype=fp32\n')).toBe('fp32');
+  });
+
+  it('refuses two different integer types', () => {
+    makeModel('m', 'option.dtype=int8\noption.quantize=int4\n');
+    expect(errorOf()).toMatch(/quantize=int4 .* contradicts option\.dtype=int8/);
+  });
+});
+
+describe('models to load', () => {
+  it('ALL loads every folder with a config.json, by name, and leaves others alone', () => {
+    makeModel('b-model.v2');
+    makeModel('a');
+    write('models/training/train.py', '');
+    expect(load().models.map(({ name }) => name)).toEqual(['a', 'b_model_v2']);
+    expect(load().models[0]!.folder).toBe(path.join(root, 'models', 'a'));
+  });
+
+  it('a model store that is a model itself is loaded', () => {
+    const folder = makeModel('m');
+    expect(only(load(['-s', folder]))).toMatchObject({ name: 'm', folder });
+  });
+
+  it('NONE loads none, an empty store warns', () => {
+    makeModel('m');
+    expect(load(['-m', 'NONE'])).toMatchObject({ models: [], warnings: [] });
+    mkdirSync(path.join(root, 'empty'));
+    expect(load(['-s', 'empty']).warnings).toEqual([`model_store: no model was found in ${root}/empty`]);
+  });
+
+  it('entries give name, version and path, by path, by file URL or by the name in the store', () => {
+    const folder = makeModel('m');
+    expect(only(load(['-m', `x:v1=${folder}`]))).toMatchObject({ name: 'x', version: 'v1', folder });
+    expect(only(load(['-m', `[y]=file://${folder}`]))).toMatchObject({ name: 'y', version: null, folder });
+    expect(only(load(['-m', 'm']))).toMatchObject({ name: 'm', folder });
+  });
+
+  it.each([
+    ['s3://bucket/m', 's3:// follows in a later version'],
+    ['djl://a/b', 'djl:// follows in a later version'],
+    ['missing', 'there is no folder'],
+    ['archive.zip', 'archives follow in a later version'],
+    ['a:b:c:d:e=m', 'at most name:version:engine:devices'],
+    ['a/b=m', 'may hold letters, digits'],
+    ['x::PyTorch=m', 'engine=PyTorch'],
+    ['x:::gpu0=m', 'only the CPU is served'],
+    ['empty', 'there is no config.json in'],
+    ['m,m', 'there is already a model named m'],
+  ])('the entry %s is refused: %s', (entry, message) => {
+    makeModel('m');
+    write('archive.zip', '');
+    mkdirSync(path.join(root, 'empty'));
+    expect(errorOf(['-m', entry])).toContain(message);
+  });
+
+  it('HF_MODEL_ID is the only model, unless load_models is given', () => {
+    const folder = path.dirname(write('hub/tiny/config.json', '{}'));
+    makeModel('m');
+    expect(only(load([], { HF_MODEL_ID: folder }))).toMatchObject({ name: 'tiny', folder });
+    const both = load([], { HF_MODEL_ID: folder, SERVING_LOAD_MODELS: 'ALL' });
+    expect(both.models.map(({ name }) => name)).toEqual(['tiny', 'm']);
+    expect(errorOf([], { HF_MODEL_ID: 'org/model' })).toContain('models are not downloaded in this version');
+  });
+
+  it("option.model_id in a model's file names the folder of its checkpoint", () => {
+    const checkpoint = path.dirname(write('checkpoints/tiny/config.json', '{}'));
+    write('models/m/serving.properties', 'option.model_id=../../checkpoints/tiny\n');
+    expect(only(load())).toMatchObject({ name: 'm', folder: checkpoint });
+  });
+
+  it('a folder with a handler of its own is refused', () => {
+    makeModel('m');
+    write('models/m/model.py', '');
+    expect(errorOf()).toMatch(/model\.py is a custom Python handler, which cannot run here/);
+  });
+});
+
+describe('errors and warnings', () => {
+  it('names file, line, key and nearest name of an unknown key, in every file, at once', () => {
+    write('serving.properties', '# comment\noption.tensor_parallel_degre=2\n');
+    makeModel('m', 'a=1\\\n  2\nbatchsize=4\nlog_level=debug\n');
+    expect(errorOf()).toBe(
+      [
+        'serving.properties:2: option.tensor_parallel_degre is not a known key; did you mean option.tensor_parallel_degree?',
+        'models/m/serving.properties:1: a is not a known key',
+        'models/m/serving.properties:3: batchsize is not a known key; did you mean batch_size?',
+        "models/m/serving.properties:4: log_level is a key of the whole server; it belongs in the root's serving.properties",
+      ].join('\n'),
+    );
+  });
+
+  it('checks server-wide keys of models even when no model is loaded', () => {
+    write('serving.properties', 'batch_size=0\n');
+    expect(errorOf(['-m', 'NONE'])).toBe(
+      'serving.properties:1: batch_size is 0; it must be a whole number from 1 to 1024',
+    );
+  });
+
+  it('names the line of a syntax error and a config file that is not there', () => {
+    write('serving.properties', 'ok=\\u12\n');
+    expect(errorOf(['-f', 'nowhere.properties'])).toMatch(
+      /^flag -f: there is no file .*nowhere\.properties\nserving\.properties:1: \\u needs four hexadecimal digits/,
+    );
+  });
+
+  it('warns of a key given twice, and the last one counts', () => {
+    makeModel('m', 'job_queue_size=1\njob_queue_size=2\n');
+    const config = load();
+    expect(only(config).jobQueueSize).toBe(2);
+    expect(config.warnings).toEqual([
+      'models/m/serving.properties:2: job_queue_size was already given on line 1; the last one counts',
+    ]);
+  });
+
+  it('says a warning once, however many models there are', () => {
+    makeModel('a');
+    makeModel('b');
+    expect(load([], { OPTION_TRUST_REMOTE_CODE: 'true' }).warnings).toHaveLength(1);
+  });
+
+  it('reads a chat template from a file beside the properties', () => {
+    write('models/m/chat.jinja', '{{ messages[0].content }}');
+    makeModel('m', 'option.chat_template=chat.jinja\n');
+    expect(only(load()).chatTemplate).toBe('{{ messages[0].content }}');
+  });
+
+  it('gives a frozen config', () => {
+    makeModel('m');
+    const config = load();
+    expect(
+      Object.isFrozen(config) && Object.isFrozen(config.server) && Object.isFrozen(config.models[0]),
+    ).toBe(true);
+  });
+});
+
+describe('the configuration of this repository', () => {
+  it('splits the embedded model over two shard workers, and the environment can change it', () => {
+    const repository = path.resolve(import.meta.dirname, '../../../..');
+    const degreeOf = (env: Record<string, string>): unknown => {
+      const { models } = loadConfig({ argv: [], env, cwd: repository, installation: repository });
+      return models.find(({ name }) => name === 'embedded')?.tensorParallelDegree;
+    };
+    expect(degreeOf({})).toBe(2);
+    expect(degreeOf({ TENSOR_PARALLEL_DEGREE: '4' })).toBe(4);
+  });
+});

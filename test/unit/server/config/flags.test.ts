@@ -1,0 +1,36 @@
+/** Flags of `shardserve start`. */
+import { describe, expect, it } from 'vitest';
+import { parseFlags } from '../../../../server/config/flags.js';
+
+describe('parseFlags', () => {
+  it('reads the short and long flags of DJLServing', () => {
+    expect(parseFlags(['-f', 'c.properties', '-m', 'a', '-s', 'store'])).toEqual({
+      configFile: 'c.properties',
+      models: 'a',
+      modelStore: 'store',
+      help: false,
+    });
+    expect(parseFlags(['--model-store=store', '--help'])).toMatchObject({ modelStore: 'store', help: true });
+  });
+
+  it('takes several arguments after -m as one list', () => {
+    expect(parseFlags(['-m', 'a=/x', 'b=/y', '-s', 'z']).models).toBe('a=/x b=/y');
+  });
+
+  it('is empty without arguments', () => {
+    expect(parseFlags([])).toEqual({ configFile: null, models: null, modelStore: null, help: false });
+  });
+
+  it.each([
+    [['--model-stor', 'x'], /--model-stor is not a known flag; did you mean --model-store\?/],
+    [['-z'], /-z is not a known flag/],
+    [['-f'], /-f needs a value/],
+    [['-f', '-m', 'x'], /-f needs a value/],
+    [['stray'], /stray is not expected/],
+    [['-s', 'x', 'stray'], /stray is not expected/],
+    [['-i', 'g:a:1'], /Maven/],
+  ])('refuses %j', (argv, message) => {
+    expect(() => parseFlags(argv)).toThrow(message);
+    expect(() => parseFlags(argv)).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
+  });
+});
