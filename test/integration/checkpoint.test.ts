@@ -252,6 +252,16 @@ describe('the files of a checkpoint', () => {
     expect(refusal()).toBe('FOLDER/model.safetensors.index.json: names 1001 files, the limit is 1000');
   });
 
+  it('are refused when their headers together pass the limit, each being within it', async () => {
+    const pad = MAX_SAFETENSORS_HEADER_BYTES / 2;
+    await write('m-1.safetensors', safetensorsBytes([f32('a', 1)], undefined, pad));
+    await write('m-2.safetensors', safetensorsBytes([f32('b', 1)], undefined, pad));
+    await index({ a: 'm-1.safetensors', b: 'm-2.safetensors' });
+    expect(refusal()).toMatch(
+      /^FOLDER\/m-2\.safetensors: brings the headers of this checkpoint to 1000\d{5} bytes, the limit is 100000000$/,
+    );
+  });
+
   it('are refused when there are none, too many without an index, or only pickles', async () => {
     expect(refusal()).toBe('FOLDER: no model.safetensors and no model.safetensors.index.json');
     await write('pytorch_model.bin', '');
