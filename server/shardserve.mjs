@@ -18,7 +18,7 @@ import { build, prepare, ROOT } from './bootstrap.mjs';
 const PROGRAMS = {
   start: 'dist/server/main.js',
   partition: 'dist/partitioner/main.js',
-  bench: 'dist/test/bench/main.js',
+  bench: 'dist/bench/main.js',
 };
 
 const HELP = `Usage: shardserve <command> [arguments]

@@ -1,0 +1,158 @@
+/**
+ * One group of shard workers as the server starts it (coordinator, processes, sockets), and what is measured of it.
+ *
+ * In      a shard folder, threads a rank
+ * Out     times of prefill and decode, memory of each rank, load time
+ *
+ * Steps go through the same calls as the server's batch loop makes, two in flight; only the batch loop itself is left out, so
+ * that the shape of every step is known.
+ */
+import { readFileSync } from 'node:fs';
+import pino from 'pino';
+import type { Sampling, SequenceOpen, StepResult } from '../proto/control.js';
+import type { Manifest } from '../proto/manifest.js';
+import { Coordinator } from '../server/coordinator/coordinator.js';
+
+const GREEDY: Sampling = {
+  greedy: true,
+  temperature: 1,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  typicalP: 1,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  minNewTokens: 0,
+  seedLow: 0,
+  seedHigh: 0,
+  logitBias: {},
+  logprob: false,
+  topLogprobs: 0,
+};
+
+/** One that runs and one that waits behind it, as the batch loop does. */
+const STEPS_IN_FLIGHT = 2;
+
+export interface GroupOptions {
+  shardFolder: string;
+  manifest: Manifest;
+  workerProgram: string;
+  threads: number;
+  maxSlots: number;
+  slotTokens: number;
+  maxStepTokens: number;
+}
+
+export interface RankMemory {
+  rank: number;
+  /** Proportional set size: shared pages are counted once over all processes. */
+  pssBytes: number;
+}
+
+/** Where a decode step's time goes, microseconds a step, as rank 0 sees it. */
+export interface StepSplit {
+  computeUs: number;
+  collectiveUs: number;
+  chooseUs: number;
+}
+
+export class GroupUnderTest {
+  readonly worldSize: number;
+  readonly loadMs: number;
+  readonly #coordinator: Coordinator;
+  readonly #vocabSize: number;
+  #sequence = 0;
+
+  private constructor(coordinator: Coordinator, manifest: Manifest, loadMs: number) {
+    this.#coordinator = coordinator;
+    this.worldSize = manifest.worldSize;
+    this.loadMs = loadMs;
+    this.#vocabSize = manifest.model.vocabSize;
+  }
+
+  static async start(options: GroupOptions): Promise<GroupUnderTest> {
+    const { manifest, shardFolder, workerProgram, ...sizes } = options;
+    const started = performance.now();
+    const coordinator = await Coordinator.start({
+      launch: {
+        ...sizes,
+        shardFolder,
+        worldSize: manifest.worldSize,
+        collectiveTimeoutMs: 60_000,
+        collective: 'zmq',
+        verifyChecksums: false,
+        logLevel: 'warn',
+      },
+      workerProgram,
+      loadingTimeoutMs: 600_000,
+      stepTimeoutMs: 600_000,
+      logger: pino({ level: 'warn' }, pino.destination(2)),
+    });
+    return new GroupUnderTest(coordinator, manifest, performance.now() - started);
+  }
+
+  /** Milliseconds from sending a prompt of `tokens` as one step until its first token is chosen. */
+  async prefillMs(tokens: number): Promise<number> {
+    const open = this.#open(0, tokens, 1);
+    const started = performance.now();
+    await this.#coordinator.step({ closeSlots: [], opens: [open], rows: [row(open, tokens)] });
+    const ms = performance.now() - started;
+    await this.#coordinator.step({ closeSlots: [open.slot], opens: [], rows: [] });
+    return ms;
+  }
+
+  /** Milliseconds a step of `sequences` decodes takes, after prompts of `context` tokens; the mean over `steps` steps. */
+  async decodeMs(
+    sequences: number,
+    context: number,
+    steps: number,
+  ): Promise<{ ms: number; split: StepSplit }> {
+    const opens = Array.from({ length: sequences }, (_, slot) => this.#open(slot, context, steps + 2));
+    // One prompt a step: 32 prompts in one would be more tokens than a step may have.
+    for (const open of opens) {
+      await this.#coordinator.step({ closeSlots: [], opens: [open], rows: [row(open, context)] });
+    }
+    const rows = opens.map((open) => row(open, 1));
+    const plan = { closeSlots: [], opens: [], rows };
+    await this.#coordinator.step(plan);
+    const split: StepSplit = { computeUs: 0, collectiveUs: 0, chooseUs: 0 };
+    const inFlight: Promise<StepResult>[] = [];
+    const started = performance.now();
+    for (let sent = 0; sent < steps || inFlight.length > 0; ) {
+      while (sent < steps && inFlight.length < STEPS_IN_FLIGHT) {
+        inFlight.push(this.#coordinator.step(plan));
+        sent++;
+      }
+      const result = await inFlight.shift();
+      split.computeUs += (result?.computeUs ?? 0) / steps;
+      split.collectiveUs += (result?.collectiveUs ?? 0) / steps;
+      split.chooseUs += (result?.chooseUs ?? 0) / steps;
+    }
+    const ms = (performance.now() - started) / steps;
+    await this.#coordinator.step({ closeSlots: opens.map(({ slot }) => slot), opens: [], rows: [] });
+    return { ms, split };
+  }
+
+  memory(): RankMemory[] {
+    return this.#coordinator.pids.map((pid, rank) => ({ rank, pssBytes: pssBytes(pid) }));
+  }
+
+  async stop(): Promise<void> {
+    await this.#coordinator.stop();
+  }
+
+  /** A prompt of made-up ids that differ from sequence to sequence. */
+  #open(slot: number, tokens: number, maxNewTokens: number): SequenceOpen {
+    const sequence = ++this.#sequence;
+    const promptIds = Array.from({ length: tokens }, (_, index) => (sequence * 31 + index * 7) % this.#vocabSize);
+    return { slot, sequence, promptIds, maxNewTokens, endIds: [], sampling: GREEDY };
+  }
+}
+
+const row = ({ slot, sequence }: SequenceOpen, tokens: number) => ({ slot, sequence, tokens });
+
+function pssBytes(pid: number | undefined): number {
+  const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
+  return Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024;
+}

@@ -1,0 +1,176 @@
+/**
+ * The speed of a model's groups, measured on the path that serves: partitioner → shards → coordinator → shard workers →
+ * collective. Not the HTTP server: no text, no sockets of clients.
+ *
+ * In      `--model` a named shape (partitioner/shapes) or a folder; degree, dtype, …: see HELP
+ * Out     a table, or one JSON object with --json: load time, prefill tok/s, decode ms a step and tok/s, memory a rank
+ * How     tp 1 and tp N are both loaded; their measurements alternate, `--repeat` times; medians are told with min and max
+ * Errors  a ServingError's message and exit code 1
+ */
+import { existsSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { partition } from '../partitioner/partition.js';
+import type { Dtype } from '../partitioner/weight-format.js';
+import { usableCores } from '../server/work-load-manager/machine-limits.js';
+import { GroupUnderTest, type RankMemory, type StepSplit } from './group-under-test.js';
+import { renderTable } from './report.js';
+import { spread, type Spread } from './spread.js';
+
+const HELP = `Usage: npm run bench -- --model NAME|DIR [options]
+
+  --model NAME|DIR     a named shape (tinyllama-1.1b, …) or a folder with config.json
+  --random-weights     noise in place of a checkpoint's weights
+  --dtype D            auto, fp32, int8 or int4 (default int4)
+  --block-size N       weights that share a scale (default 128)
+  --tp N[,N]           degrees to measure (default 1,2; a single N is measured beside 1)
+  --threads N          threads a rank (default: usable cores / tp)
+  --context N          tokens of prompt before a decode is measured (default 64)
+  --prefill N          tokens of the measured prompt (default 512)
+  --sequences N,N      running sequences (default 1,8,32)
+  --steps N            decode steps a measurement (default 32)
+  --repeat N           measurements of each kind (default 5)
+  --store DIR          where shards are kept (default: a folder in the system's temporary folder)
+  --json               one JSON object instead of a table`;
+
+export interface GroupReport {
+  tp: number;
+  threads: number;
+  loadMs: number;
+  memory: RankMemory[];
+  prefill: { tokens: number; tokensPerSecond: Spread };
+  decode: { sequences: number; stepMs: Spread; tokensPerSecond: number; split: StepSplit }[];
+}
+
+export interface BenchReport {
+  model: string;
+  dtype: string;
+  blockSize: number | null;
+  context: number;
+  machine: string;
+  groups: GroupReport[];
+}
+
+const list = (text: string): number[] => text.split(',').map(Number);
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      model: { type: 'string' },
+      'random-weights': { type: 'boolean', default: false },
+      dtype: { type: 'string', default: 'int4' },
+      'block-size': { type: 'string', default: '128' },
+      tp: { type: 'string', default: '1,2' },
+      threads: { type: 'string' },
+      context: { type: 'string', default: '64' },
+      prefill: { type: 'string', default: '512' },
+      sequences: { type: 'string', default: '1,8,32' },
+      steps: { type: 'string', default: '32' },
+      repeat: { type: 'string', default: '5' },
+      store: { type: 'string', default: path.join(tmpdir(), 'shardserve-bench') },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help || !values.model) {
+    console.log(HELP);
+    return values.help ? 0 : 1;
+  }
+  const degrees = [...new Set([1, ...list(values.tp)])];
+  const sizes = {
+    context: Number(values.context),
+    prefill: Number(values.prefill),
+    sequences: list(values.sequences),
+    steps: Number(values.steps),
+    repeat: Number(values.repeat),
+  };
+  const folder = existsSync(values.model) ? values.model : values.model;
+  const groups: { group: GroupUnderTest; threads: number }[] = [];
+  let blockSize: number | null = null;
+  try {
+    for (const tp of degrees) {
+      const { manifest, shardFolder } = await partition({
+        folder,
+        outStore: values.store,
+        tp,
+        dtype: values.dtype as Dtype,
+        blockSize: Number(values['block-size']),
+        randomWeights: values['random-weights'],
+      });
+      blockSize = manifest.weightFormat.blockSize;
+      const threads = values.threads ? Number(values.threads) : Math.max(1, Math.floor(usableCores() / tp));
+      const group = await GroupUnderTest.start({
+        shardFolder,
+        manifest,
+        workerProgram: fileURLToPath(new URL('../shard-worker/main.js', import.meta.url)),
+        threads,
+        maxSlots: Math.max(...sizes.sequences),
+        slotTokens: Math.min(
+          manifest.model.contextLength,
+          Math.max(sizes.prefill, sizes.context + sizes.steps) + 8,
+        ),
+        maxStepTokens: Math.max(sizes.prefill, sizes.context, ...sizes.sequences),
+      });
+      groups.push({ group, threads });
+    }
+    const report: BenchReport = {
+      model: values.model,
+      dtype: values.dtype,
+      blockSize,
+      context: sizes.context,
+      machine: `${cpus()[0]?.model ?? 'unknown'}, ${usableCores()} cores`,
+      groups: await measure(groups, sizes),
+    };
+    console.log(values.json ? JSON.stringify(report) : renderTable(report));
+    return 0;
+  } finally {
+    for (const { group } of groups) await group.stop();
+  }
+}
+
+async function measure(
+  groups: readonly { group: GroupUnderTest; threads: number }[],
+  sizes: { context: number; prefill: number; sequences: number[]; steps: number; repeat: number },
+): Promise<GroupReport[]> {
+  const samples = groups.map(() => ({
+    prefillMs: [] as number[],
+    decode: sizes.sequences.map(() => ({ ms: [] as number[], splits: [] as StepSplit[] })),
+  }));
+  // The first round is the warm-up; the groups take turns, so that a slow minute of the machine meets both.
+  for (let round = 0; round <= sizes.repeat; round++) {
+    for (const [index, { group }] of groups.entries()) {
+      const sample = samples[index];
+      if (!sample) continue;
+      const prefillMs = await group.prefillMs(sizes.prefill);
+      if (round > 0) sample.prefillMs.push(prefillMs);
+      for (const [which, sequences] of sizes.sequences.entries()) {
+        const { ms, split } = await group.decodeMs(sequences, sizes.context, sizes.steps);
+        if (round === 0) continue;
+        sample.decode[which]?.ms.push(ms);
+        sample.decode[which]?.splits.push(split);
+      }
+    }
+  }
+  return groups.map(({ group, threads }, index) => {
+    const sample = samples[index];
+    return {
+      tp: group.worldSize,
+      threads,
+      loadMs: Math.round(group.loadMs),
+      memory: group.memory(),
+      prefill: {
+        tokens: sizes.prefill,
+        tokensPerSecond: spread((sample?.prefillMs ?? []).map((ms) => (sizes.prefill * 1000) / ms)),
+      },
+      decode: sizes.sequences.map((sequences, which) => {
+        const { ms, splits } = sample?.decode[which] ?? { ms: [], splits: [] };
+        const stepMs = spread(ms);
+        const middle = splits[ms.indexOf(stepMs.median)] ?? { computeUs: 0, collectiveUs: 0, chooseUs: 0 };
+        return { sequences, stepMs, tokensPerSecond: (sequences * 1000) / stepMs.median, split: middle };
+      }),
+    };
+  });
+}

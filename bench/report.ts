@@ -1,0 +1,32 @@
+/** The report of a bench as a table for people. */
+import type { BenchReport } from './main.js';
+import type { Spread } from './spread.js';
+
+const cell = (text: string | number, width: number): string => String(text).padStart(width);
+const range = ({ min, median, max }: Spread, digits: number): string =>
+  `${median.toFixed(digits)} (${min.toFixed(digits)}–${max.toFixed(digits)})`;
+
+export function renderTable(report: BenchReport): string {
+  const format = report.blockSize === null ? report.dtype : `${report.dtype}-${report.blockSize}`;
+  const lines = [
+    `${report.model}, ${format}, ${report.machine}; median (min–max)`,
+    '',
+    `${cell('tp', 3)} ${cell('threads', 8)}  ${cell('what', 22)} ${cell('ms a step', 26)} ${cell('tok/s', 26)}  compute + collective + choose, ms`,
+  ];
+  for (const group of report.groups) {
+    const prefix = `${cell(group.tp, 3)} ${cell(group.threads, 8)} `;
+    const { prefill } = group;
+    lines.push(
+      `${prefix} ${cell(`prefill of ${prefill.tokens}`, 22)} ${cell('', 26)} ${cell(range(prefill.tokensPerSecond, 0), 26)}`,
+    );
+    for (const { sequences, split, stepMs, tokensPerSecond } of group.decode) {
+      const parts = [split.computeUs, split.collectiveUs, split.chooseUs].map((us) => (us / 1000).toFixed(2));
+      lines.push(
+        `${prefix} ${cell(`decode × ${sequences}, at ${report.context}`, 22)} ${cell(range(stepMs, 2), 26)} ${cell(tokensPerSecond.toFixed(1), 26)}  ${parts.join(' + ')}`,
+      );
+    }
+    const memory = group.memory.map(({ pssBytes }) => `${(pssBytes / 1e6).toFixed(0)} MB`).join(', ');
+    lines.push(`${prefix} ready in ${(group.loadMs / 1000).toFixed(2)} s; memory a rank (PSS): ${memory}`);
+  }
+  return lines.join('\n');
+}
