@@ -149,6 +149,7 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'blockSize',
     choice<number | null>({
       auto: { value: null },
+      16: { value: 16 },
       32: { value: 32 },
       64: { value: 64 },
       128: { value: 128 },
