@@ -49,7 +49,10 @@ export interface Collective {
     floats: number,
   ): void | Promise<void>;
 
-  /** Rank 0 gets every rank's piece, in rank order (its own included); the others get null. Pieces may differ in length. */
+  /**
+   * Rank 0 gets every rank's piece, in rank order (its own included); the others get null. Pieces may differ in length.
+   * `piece` is copied before the call returns; what comes back may lie at any alignment. `broadcast` likewise.
+   */
   gather(tag: CollectiveTag, piece: Uint8Array): Promise<Uint8Array[] | null>;
 
   /** Every rank gets rank 0's bytes; the others pass null. */

@@ -12,7 +12,7 @@
  *         peer's frame for B, and a peer sends that only when it holds all frames for A, ours included. A gather with the
  *         broadcast that answers it proves the same. Received frames are read where they lie
  * Order   a faster peer's next frame waits in the socket: a frame is asked for only when its operation has begun
- * Limits  MAX_WORLD_SIZE ranks; MAX_FRAME_BYTES a frame; few frames in flight (see MAX_FRAMES_IN_FLIGHT)
+ * Limits  MAX_WORLD_SIZE ranks; MAX_FRAME_BYTES a frame; 16 frames in flight to a peer, of which 3 are ever used
  * Errors  CollectiveError. A peer whose process ends is seen by the socket monitor at once (PEER_LOST), one that stands
  *         still by the deadline (TIMEOUT). After an error every later operation fails with it: the group has to restart
  */
@@ -26,6 +26,7 @@ import {
 } from './collective.js';
 import { checkFrame, copyIntoFrame, type Expectation, FrameKind, initHeader, setHeader } from './frame.js';
 import { sumInRankOrder } from './rank-order-sum.js';
+import { SingleRankCollective } from './single-rank.js';
 import { openMesh, type Peer, type ZeromqCollectiveOptions } from './zeromq-mesh.js';
 
 /** zeromq.js copies a message of up to this length inside send; memory of a longer one must stay as it is. */
@@ -41,12 +42,13 @@ interface Region {
 }
 
 /**
- * Join the group: resolves when every peer has said hello.
+ * Join the group: resolves when every peer has said hello. A group of one is a SingleRankCollective.
  *
  * @throws CollectiveError TIMEOUT naming the ranks that did not come; OUT_OF_STEP when a peer is of another version or group;
  *         CLOSED when the signal was aborted
  */
 export async function connectZeromqCollective(options: ZeromqCollectiveOptions): Promise<Collective> {
+  if (options.worldSize === 1) return new SingleRankCollective();
   const peers = await openMesh(options);
   return new ZeromqCollective(options, peers);
 }
