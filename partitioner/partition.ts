@@ -15,13 +15,11 @@ import { ServingError } from '../proto/errors.js';
 import { MANIFEST_FORMAT_VERSION } from '../proto/limits.js';
 import type { ElementType, FileEntry, Manifest } from '../proto/manifest.js';
 import { readModelShape } from './architectures/registry.js';
-import { checkTensors } from './check-tensors.js';
 import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file.js';
-import { randomSource } from './checkpoint/random-source.js';
-import { openCheckpoint } from './checkpoint/safetensors.js';
-import type { StoredType, TensorSource } from './checkpoint/tensor-source.js';
+import type { TensorSource } from './checkpoint/tensor-source.js';
 import { buildSegments, rankWeights, SHARED_WEIGHTS } from './graph/segments.js';
-import { countParameters, expectedTensors, type ModelShape } from './model-shape.js';
+import { countParameters, type ModelShape } from './model-shape.js';
+import { configuredType, type ModelOptions, openModel } from './open-model.js';
 import { makePlan, type Plan, storedTensors } from './plan.js';
 import { contentName } from './store/content-name.js';
 import { MANIFEST_FILE, ShardStore } from './store/shard-store.js';
@@ -29,9 +27,7 @@ import { WeightsFile } from './store/weights-file.js';
 import { writeWeights } from './store/weights-writer.js';
 import { chooseWeightFormat, DEFAULT_BLOCK_SIZE, type Dtype } from './weight-format.js';
 
-export interface PartitionOptions {
-  /** Folder with config.json. */
-  folder: string;
+export interface PartitionOptions extends ModelOptions {
   /** Folder of the shard store; made if it is not there. */
   outStore: string;
   /** Tensor parallel degree. */
@@ -39,9 +35,6 @@ export interface PartitionOptions {
   dtype?: Dtype;
   /** Weights that share a scale (int8, int4). */
   blockSize?: number;
-  /** Noise instead of a checkpoint's weights. */
-  randomWeights?: boolean;
-  seed?: number;
   onPlan?: (plan: Plan) => void;
   onProgress?: (doneBytes: number, totalBytes: number) => void;
   /** Ends the work; its reason is thrown. */
@@ -57,11 +50,8 @@ export interface PartitionResult {
 
 /** @throws ServingError */
 export async function partition(options: PartitionOptions): Promise<PartitionResult> {
-  const config = readModelConfig(options.folder);
-  const shape = await readModelShape(config);
-  const source = openSource(options, config, shape);
+  const { config, shape, source } = await openModel(options);
   try {
-    checkTensors(shape, source);
     const embeddingType = source.tensors.get(shape.names.embedding)?.type ?? 'float32';
     const plan = planFor(options, shape, embeddingType);
     options.onPlan?.(plan);
@@ -119,21 +109,6 @@ function planFor(
 ): Plan {
   const format = chooseWeightFormat(dtype, blockSize, countParameters(shape));
   return makePlan({ shape, worldSize: tp, format, embeddingType });
-}
-
-function openSource(options: PartitionOptions, config: CheckpointConfig, shape: ModelShape): TensorSource {
-  if (!options.randomWeights) return openCheckpoint(options.folder);
-  const type = configuredType(config);
-  return randomSource(
-    expectedTensors(shape).map((tensor) => ({ ...tensor, type })),
-    options.seed ?? 0,
-  );
-}
-
-/** The type config.json says its weights are stored in. */
-function configuredType(config: CheckpointConfig): StoredType {
-  const type = config.nullableString('dtype') ?? config.nullableString('torch_dtype');
-  return type === 'float16' || type === 'bfloat16' ? type : 'float32';
 }
 
 interface WriteContext {

@@ -37,15 +37,17 @@ export async function writeWeights(
   { onProgress, signal }: WriteOptions,
 ): Promise<void> {
   const all = [files.shared, ...files.ranks];
+  const report = (): void => onProgress?.(all.reduce((sum, file) => sum + file.position, 0));
   for (const item of plan.items) {
     for (const _ of writeItem(plan, item, source, files)) {
-      onProgress?.(all.reduce((sum, file) => sum + file.position, 0));
+      report();
       await nextTurn(); // a signal, a closed pipe, a progress bar: they all need a turn
       signal?.throwIfAborted();
     }
   }
   files.shared.padTo(plan.sharedBytes);
   for (const file of files.ranks) file.padTo(plan.rankBytes);
+  report();
 }
 
 function writeItem(plan: Plan, item: PlanItem, source: TensorSource, files: OpenFiles): Iterable<void> {

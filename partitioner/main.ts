@@ -1,0 +1,149 @@
+/**
+ * Command line of the partitioner: `partition DIR --tp N …` (run by `shardserve partition`, and by the server as a child).
+ *
+ * In      arguments, see USAGE
+ * Out     plan, progress and sizes on standard output (report.ts); shards in the store
+ * Errors  one line on standard error, or one `error` event with `--json`; exit code 1. A signal, or a reader of standard
+ *         output that goes away, ends the work: nothing half-written is left. Exit code 130 (SIGINT), 143 (SIGTERM)
+ */
+import { parseArgs } from 'node:util';
+import { ServingError } from '../proto/errors.js';
+import { shapeFolder, shapeNames } from './named-shapes.js';
+import { type PartitionOptions, partition, planPartition } from './partition.js';
+import { summarisePlan } from './plan-table.js';
+import { JsonReporter, type Reporter, TextReporter } from './report.js';
+import { verifyShards } from './verify.js';
+import { DEFAULT_BLOCK_SIZE, DTYPES, type Dtype } from './weight-format.js';
+
+const USAGE = `Usage: shardserve partition DIR [options]
+
+Split a Hugging Face checkpoint (config.json, *.safetensors) into shards, one a rank.
+
+  --tp N             tensor parallel degree: ranks to split over (default 1)
+  --dtype TYPE       ${DTYPES.join(', ')} (default auto: fp32 below 200 MB, else int4)
+  --block-size N     weights that share a scale with int8 and int4 (default ${DEFAULT_BLOCK_SIZE})
+  --store DIR        folder the shards are kept in (default .shards)
+  --verify           join the written slices again and compare them with the checkpoint
+  --plan-only        print the plan and write nothing; needs config.json alone
+  --random-weights   noise instead of weights, to measure speed; needs config.json alone
+  --seed N           of the noise (default 0)
+  --shape NAME       a config.json that comes with this program instead of DIR: ${shapeNames().join(', ')}
+  --json             one JSON object a line, for programs
+  --help
+`;
+
+const EXIT_SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
+
+interface CommandLine extends PartitionOptions {
+  verify: boolean;
+  planOnly: boolean;
+}
+
+process.exitCode = await main(process.argv.slice(2));
+
+/** @returns exit code */
+async function main(args: string[]): Promise<number> {
+  if (args.includes('--help') || args.includes('-h')) {
+    process.stdout.write(USAGE);
+    return 0;
+  }
+  const reporter = createReporter(args.includes('--json'));
+  const abort = new AbortController();
+  let exitCode = 1;
+  for (const [signal, code] of Object.entries(EXIT_SIGNALS)) {
+    process.once(signal, () => {
+      exitCode = code;
+      abort.abort(new ServingError('CANCELLED', `ended by ${signal}`));
+    });
+  }
+  // Nobody reads any more: the parent is gone.
+  process.stdout.on('error', () => abort.abort(new ServingError('CANCELLED', 'standard output was closed')));
+  try {
+    await run(parseCommandLine(args), reporter, abort.signal);
+    return 0;
+  } catch (error) {
+    const known = ServingError.from(error);
+    reporter.error(known);
+    if (known.code === 'INTERNAL') console.error(known.cause);
+    return exitCode;
+  }
+}
+
+async function run(commandLine: CommandLine, reporter: Reporter, signal: AbortSignal): Promise<void> {
+  const { verify, planOnly, ...options } = commandLine;
+  if (planOnly) {
+    reporter.plan(summarisePlan(await planPartition(options)));
+    return;
+  }
+  const result = await partition({
+    ...options,
+    signal,
+    onPlan: (plan) => reporter.plan(summarisePlan(plan)),
+    onProgress: (doneBytes, totalBytes) => reporter.progress(doneBytes, totalBytes),
+  });
+  if (verify) reporter.verified(await verifyShards({ ...options, shardFolder: result.shardFolder, signal }));
+  reporter.done(result);
+}
+
+function createReporter(isJson: boolean): Reporter {
+  const write = (line: string): void => void process.stdout.write(`${line}\n`);
+  const writeError = (line: string): void => void process.stderr.write(`${line}\n`);
+  if (isJson) return new JsonReporter(write);
+  return new TextReporter(write, writeError, process.stdout.isTTY && process.stderr.isTTY);
+}
+
+/** @throws ServingError CONFIG_INVALID */
+function parseCommandLine(args: string[]): CommandLine {
+  const { values, positionals } = parse(args);
+  const [folder, ...more] = positionals;
+  if (more.length > 0) throw wrong(`one folder is expected, ${positionals.length} are given`);
+  if ((folder === undefined) === (values.shape === undefined)) {
+    throw wrong('either a model folder or --shape NAME is needed');
+  }
+  const dtype = DTYPES.find((known) => known === values.dtype);
+  if (dtype === undefined) throw wrong(`--dtype ${values.dtype}: expected one of ${DTYPES.join(', ')}`);
+  return {
+    folder: folder ?? shapeFolder(values.shape ?? ''),
+    outStore: values.store,
+    tp: wholeNumber('--tp', values.tp, 1),
+    dtype: dtype satisfies Dtype,
+    blockSize: wholeNumber('--block-size', values['block-size'], 1),
+    randomWeights: values['random-weights'],
+    seed: wholeNumber('--seed', values.seed, 0),
+    verify: values.verify,
+    planOnly: values['plan-only'],
+  };
+}
+
+function parse(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        tp: { type: 'string', default: '1' },
+        dtype: { type: 'string', default: 'auto' },
+        'block-size': { type: 'string', default: String(DEFAULT_BLOCK_SIZE) },
+        store: { type: 'string', default: '.shards' },
+        verify: { type: 'boolean', default: false },
+        'plan-only': { type: 'boolean', default: false },
+        'random-weights': { type: 'boolean', default: false },
+        seed: { type: 'string', default: '0' },
+        shape: { type: 'string' },
+        json: { type: 'boolean', default: false },
+      },
+    });
+  } catch (cause) {
+    throw wrong(cause instanceof Error ? cause.message : String(cause));
+  }
+}
+
+function wholeNumber(option: string, text: string, least: number): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < least) {
+    throw wrong(`${option} ${text}: expected a whole number of at least ${least}`);
+  }
+  return value;
+}
+
+const wrong = (what: string): ServingError => new ServingError('CONFIG_INVALID', what);

@@ -1,0 +1,87 @@
+/**
+ * Opens what is to be split: config.json as a ModelShape, and a source of weights that fits it.
+ *
+ * In      a model folder; or one with config.json alone, and a seed for random weights
+ * Out     config, shape, source; the caller closes the source
+ * Errors  ServingError CHECKPOINT_INVALID: a file that is wrong; a tensor that is missing, of a type that can't be read, of
+ *         another shape, or unknown (a weight that nobody uses means that the model computes something nobody here computes)
+ */
+import { ServingError } from '../proto/errors.js';
+import { readModelShape } from './architectures/registry.js';
+import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file.js';
+import { randomSource } from './checkpoint/random-source.js';
+import { openCheckpoint } from './checkpoint/safetensors.js';
+import { requireTensor, type StoredType, type TensorSource } from './checkpoint/tensor-source.js';
+import { expectedTensors, type ModelShape } from './model-shape.js';
+
+export interface ModelOptions {
+  /** Folder with config.json. */
+  folder: string;
+  /** Noise instead of a checkpoint's weights. */
+  randomWeights?: boolean | undefined;
+  /** Of the noise. */
+  seed?: number | undefined;
+}
+
+export interface OpenModel {
+  config: CheckpointConfig;
+  shape: ModelShape;
+  source: TensorSource;
+}
+
+/** @throws ServingError CHECKPOINT_INVALID */
+export async function openModel(options: ModelOptions): Promise<OpenModel> {
+  const config = readModelConfig(options.folder);
+  const shape = await readModelShape(config);
+  const source = openSource(options, config, shape);
+  try {
+    checkTensors(shape, source);
+    return { config, shape, source };
+  } catch (error) {
+    source.close();
+    throw error;
+  }
+}
+
+/** The type config.json says its weights are stored in. */
+export function configuredType(config: CheckpointConfig): StoredType {
+  const type = config.nullableString('dtype') ?? config.nullableString('torch_dtype');
+  return type === 'float16' || type === 'bfloat16' ? type : 'float32';
+}
+
+function openSource(options: ModelOptions, config: CheckpointConfig, shape: ModelShape): TensorSource {
+  if (!options.randomWeights) return openCheckpoint(options.folder);
+  const type = configuredType(config);
+  return randomSource(
+    expectedTensors(shape).map((tensor) => ({ ...tensor, type })),
+    options.seed ?? 0,
+  );
+}
+
+/**
+ * Every tensor the shape asks for is there, and no other.
+ *
+ * @throws ServingError CHECKPOINT_INVALID
+ */
+export function checkTensors(shape: ModelShape, source: TensorSource): void {
+  const expected = expectedTensors(shape);
+  for (const { name, shape: size } of expected) {
+    const found = requireTensor(source, name);
+    if (found.shape.join() !== size.join()) {
+      throw new ServingError(
+        'CHECKPOINT_INVALID',
+        `Tensor ${name} has shape [${found.shape.join(', ')}], config.json asks for [${size.join(', ')}]`,
+      );
+    }
+  }
+  const known = new Set(expected.map((tensor) => tensor.name));
+  // A tied checkpoint may carry the head a second time; transformers does not read it either.
+  known.add(`${shape.names.head}.weight`);
+  for (const name of [...source.tensors.keys(), ...(source.unsupported?.keys() ?? [])]) {
+    if (known.has(name) || shape.names.ignored.some((pattern) => pattern.test(name))) continue;
+    throw new ServingError(
+      'CHECKPOINT_INVALID',
+      `Tensor ${name} has no place in ${shape.architecture} with this config.json`,
+    );
+  }
+}

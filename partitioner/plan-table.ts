@@ -1,0 +1,126 @@
+/**
+ * A plan as people read it: one line a tensor, layers that are alike in one, then the sizes.
+ *
+ * In      Plan
+ * Out     rows (also for `--json`), and lines of text
+ * Pure
+ */
+import { allReducesPerStep, type TensorEntry } from '../proto/manifest.js';
+import { type Plan, storedTensors } from './plan.js';
+
+/** Tensors of one role over all layers. */
+export interface PlanRow {
+  /** `*` stands for the layer. */
+  tensor: string;
+  layers: number;
+  split: TensorEntry['split'];
+  /** Axis of the stored tensor that is cut; null: none. */
+  axis: number | null;
+  type: TensorEntry['type'];
+  /** On one rank. */
+  shape: readonly number[];
+  file: TensorEntry['file'];
+  /** Of all layers, in one file. */
+  bytes: number;
+}
+
+/** Of the plan as a whole; the `plan` event of `--json`. */
+export interface PlanSummary {
+  architecture: string;
+  parameters: number;
+  worldSize: number;
+  dtype: string;
+  blockSize: number | null;
+  bytesPerRank: number;
+  sharedBytes: number;
+  kvBytesPerTokenPerRank: number;
+  contextLength: number;
+  allReducesPerStep: number;
+  tensors: readonly PlanRow[];
+}
+
+export function summarisePlan(plan: Plan): PlanSummary {
+  return {
+    architecture: plan.shape.architecture,
+    parameters: plan.parameters,
+    worldSize: plan.worldSize,
+    dtype: plan.format.dtype,
+    blockSize: plan.format.blockSize,
+    bytesPerRank: plan.rankBytes,
+    sharedBytes: plan.sharedBytes,
+    kvBytesPerTokenPerRank: plan.kvBytesPerTokenPerRank,
+    contextLength: plan.shape.contextLength,
+    allReducesPerStep: allReducesPerStep(plan.program),
+    tensors: planRows(plan),
+  };
+}
+
+function planRows(plan: Plan): PlanRow[] {
+  const rows = new Map<string, PlanRow>();
+  for (const { name, split, type, shape, file, bytes } of storedTensors(plan)) {
+    const tensor = name.replace(/^layer-\d+\./, 'layer-*.');
+    const row = rows.get(tensor);
+    if (row) {
+      row.layers++;
+      row.bytes += bytes;
+    } else {
+      rows.set(tensor, { tensor, layers: 1, split, axis: splitAxis(split), type, shape, file, bytes });
+    }
+  }
+  return [...rows.values()];
+}
+
+function splitAxis(split: TensorEntry['split']): number | null {
+  if (split === 'row') return 1;
+  return split === 'column' || split === 'vocab' ? 0 : null;
+}
+
+/** Lines of text, at most about 100 columns wide. */
+export function formatPlan(summary: PlanSummary): string[] {
+  const { worldSize, dtype, blockSize } = summary;
+  const block = blockSize === null ? '' : `, blocks of ${blockSize}`;
+  const header = ['tensor', 'layers', 'split', 'axis', 'type', 'shape on a rank', 'file', 'size'];
+  const body = summary.tensors.map((row) => [
+    row.tensor,
+    String(row.layers),
+    row.split,
+    row.axis === null ? '-' : String(row.axis),
+    row.type,
+    row.shape.join(' × '),
+    row.file,
+    formatBytes(row.bytes),
+  ]);
+  return [
+    `${summary.architecture}, ${formatCount(summary.parameters)} parameters, ${dtype}${block}, tensor parallel degree ${worldSize}`,
+    ...alignColumns([header, ...body]),
+    `${worldSize === 1 ? 'the rank' : `each of ${worldSize} ranks`}: ${formatBytes(summary.bytesPerRank)} of weights, ` +
+      `${formatBytes(summary.kvBytesPerTokenPerRank)} of keys and values a token`,
+    `shared by all ranks: ${formatBytes(summary.sharedBytes)}; all-reduces a step: ${summary.allReducesPerStep}`,
+  ];
+}
+
+function alignColumns(rows: readonly (readonly string[])[]): string[] {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
+/** 1 MB = 10^6 bytes. */
+export function formatBytes(bytes: number): string {
+  if (bytes < 1000) return `${bytes} B`;
+  const units = ['kB', 'MB', 'GB', 'TB'];
+  let value = bytes / 1000;
+  let unit = 0;
+  for (; value >= 1000 && unit < units.length - 1; unit++) value /= 1000;
+  return `${value.toFixed(value < 10 ? 2 : 1)} ${units[unit]}`;
+}
+
+function formatCount(count: number): string {
+  if (count >= 1e9) return `${(count / 1e9).toFixed(2)} billion`;
+  if (count >= 1e6) return `${(count / 1e6).toFixed(2)} million`;
+  return String(count);
+}
