@@ -1,0 +1,240 @@
+/**
+ * The heart: choose a batch, step the group, apply the tokens.
+ *
+ * In      the model's job queue; a coordinator that steps one group
+ * Out     events on the jobs' streams; `onSlotFreed` when a sequence has left
+ * Limits  slots and KV tokens of the slot table; MAX_STEPS_IN_FLIGHT steps
+ * Errors  run() rejects when the group has failed: every started job ends with that error, waiting jobs stay queued
+ *
+ * One step ahead (design D7): the next step is sent before the result of the last has come. It takes every sequence not
+ * known to have ended to go on; the workers skip the rows of those that did end. So a slot is closed a step after its end,
+ * and results of sequences that have left are dropped.
+ * When nothing can run the loop sleeps until a job is queued or cancelled, a result has come or a batch is due.
+ */
+import assert from 'node:assert/strict';
+import type { Step, StepResult } from '../../proto/control.js';
+import { ServingError } from '../../proto/errors.js';
+import type { Job } from '../jobs/job.js';
+import type { JobQueue } from '../jobs/job-queue.js';
+import type { Batch, Batcher, BatcherState } from './batcher.js';
+import type { ChunkBudget } from './chunk-budget.js';
+import type { Clock } from './clock.js';
+import { Sequence, type TokenTexts } from './sequence.js';
+import { kvTokensOf, type SlotTable } from './slot-table.js';
+import { WakeUp } from './wake-up.js';
+
+/** One that runs and one that waits behind it: enough that the workers never wait for the server. */
+const MAX_STEPS_IN_FLIGHT = 2;
+
+/** A step without its number, which the coordinator gives. */
+export type StepPlan = Omit<Step, 'step'>;
+
+/** What the loop needs of a coordinator. */
+export interface SteppedGroup {
+  /** Steps are run in the order of the calls; rejects when the group has failed. */
+  step(plan: StepPlan): Promise<StepResult>;
+  /** Resolves when the group is lost, also while no step runs. */
+  readonly failed: Promise<unknown>;
+}
+
+export interface SlotFreed {
+  jobId: number;
+  requestId: string;
+  slot: number;
+  why: 'finished' | 'cancelled' | 'failed';
+  newTokens: number;
+}
+
+export interface BatchLoopOptions {
+  group: SteppedGroup;
+  queue: JobQueue;
+  batcher: Batcher;
+  slots: SlotTable;
+  chunkBudget: ChunkBudget;
+  texts: TokenTexts;
+  clock: Clock;
+  onJobStarted?: (job: Job) => void;
+  onSlotFreed?: (event: SlotFreed) => void;
+}
+
+interface InFlight {
+  plan: StepPlan;
+  promptTokens: number;
+  allTokens: number;
+  /** Set when it has come. */
+  outcome: { result: StepResult } | { error: unknown } | null;
+}
+
+export class BatchLoop {
+  readonly #options: BatchLoopOptions;
+  readonly #wakeUp: WakeUp;
+  /** Oldest first. */
+  #running: Sequence[] = [];
+  readonly #bySequence = new Map<number, Sequence>();
+  readonly #inFlight: InFlight[] = [];
+  #nextSequence = 1;
+  #stopping = false;
+  #groupError: { error: unknown } | null = null;
+
+  constructor(options: BatchLoopOptions) {
+    this.#options = options;
+    this.#wakeUp = new WakeUp(options.clock);
+  }
+
+  get runningCount(): number {
+    return this.#running.length;
+  }
+
+  /** No job is started from now on; run() resolves when those that run have ended. */
+  stop(): void {
+    this.#stopping = true;
+    this.#wakeUp.notify();
+  }
+
+  /** Until stop, or until the group fails. @throws the group's error */
+  async run(): Promise<void> {
+    const stopListening = this.#options.queue.onPush(() => this.#wakeUp.notify());
+    void this.#options.group.failed.then((error) => {
+      this.#groupError = { error };
+      this.#wakeUp.notify();
+    });
+    try {
+      for (;;) {
+        const batch = await this.#nextBatch();
+        if (batch === null) return;
+        this.#send(batch);
+      }
+    } catch (error) {
+      this.#failAll(ServingError.from(error));
+      throw error;
+    } finally {
+      stopListening();
+    }
+  }
+
+  /** Sleeps until there is something to run. null: stopped, and all is done. */
+  async #nextBatch(): Promise<Batch | null> {
+    const { batcher, clock, slots } = this.#options;
+    for (;;) {
+      this.#applyArrived();
+      this.#dropCancelled();
+      const state = this.#state();
+      const maySend = this.#inFlight.length < MAX_STEPS_IN_FLIGHT;
+      if (maySend) {
+        const batch = batcher.next(state, clock.nowMs());
+        if (batch) return batch;
+        if (slots.hasClosed) return { starts: 0, rows: [] };
+      }
+      if (this.#stopping && this.#running.length === 0 && this.#inFlight.length === 0) return null;
+      await this.#wakeUp.wait(maySend ? batcher.wakeAtMs(state) : null);
+    }
+  }
+
+  #state(): BatcherState {
+    const { chunkBudget, queue, slots } = this.#options;
+    return {
+      waiting: this.#stopping ? [] : queue.waiting,
+      running: this.#running,
+      freeSlots: slots.freeSlots,
+      freeKvTokens: slots.freeKvTokens,
+      prefillTokens: chunkBudget.tokens,
+    };
+  }
+
+  #send(batch: Batch): void {
+    const { group, queue, slots } = this.#options;
+    const opened = queue.take(batch.starts).map((job) => this.#start(job));
+    let promptTokens = 0;
+    const rows = batch.rows.map(({ index, tokens }) => {
+      const sequence = this.#running[index];
+      assert(sequence, `batch row ${index} of ${this.#running.length} sequences`);
+      if (sequence.promptLeft > 0) promptTokens += tokens;
+      sequence.plan(tokens);
+      return { slot: sequence.slot, sequence: sequence.sequence, tokens };
+    });
+    const plan: StepPlan = {
+      closeSlots: slots.takeClosed(),
+      opens: opened.map((sequence) => sequence.open()),
+      rows,
+    };
+    const allTokens = rows.reduce((sum, row) => sum + row.tokens, 0);
+    const flight: InFlight = { plan, promptTokens, allTokens, outcome: null };
+    this.#inFlight.push(flight);
+    const arrive = (outcome: NonNullable<InFlight['outcome']>): void => {
+      flight.outcome = outcome;
+      this.#wakeUp.notify();
+    };
+    group.step(plan).then(
+      (result) => arrive({ result }),
+      (error: unknown) => arrive({ error }),
+    );
+  }
+
+  #start(job: Job): Sequence {
+    const { clock, onJobStarted, slots, texts } = this.#options;
+    const slot = slots.take(kvTokensOf(job));
+    const sequence = new Sequence(job, slot, this.#nextSequence++, texts);
+    job.startedAtMs = clock.nowMs();
+    job.signal.addEventListener('abort', () => this.#wakeUp.notify(), { once: true });
+    this.#running.push(sequence);
+    this.#bySequence.set(sequence.sequence, sequence);
+    onJobStarted?.(job);
+    return sequence;
+  }
+
+  #applyArrived(): void {
+    for (let flight = this.#inFlight[0]; flight?.outcome; flight = this.#inFlight[0]) {
+      if ('error' in flight.outcome) throw flight.outcome.error;
+      this.#apply(flight, flight.outcome.result);
+      this.#inFlight.shift();
+    }
+    if (this.#groupError) throw this.#groupError.error;
+  }
+
+  #apply(flight: InFlight, result: StepResult): void {
+    const { chunkBudget, clock } = this.#options;
+    assert.equal(result.rows.length, flight.plan.rows.length, 'a result has a row for each row of its step');
+    const stepMs = (result.computeUs + result.collectiveUs + result.chooseUs) / 1000;
+    chunkBudget.observe(flight.promptTokens, flight.allTokens, stepMs);
+    const nowMs = clock.nowMs();
+    result.rows.forEach((row, index) => {
+      assert.equal(row.sequence, flight.plan.rows[index]?.sequence, 'results come in the order of the rows');
+      const sequence = this.#bySequence.get(row.sequence);
+      if (!sequence || sequence.job.cancelled || row.skipped || !row.hasToken) return;
+      try {
+        sequence.append(row, nowMs);
+      } catch (error) {
+        // A bug in turning tokens into text is this job's alone.
+        sequence.job.cancel(ServingError.from(error));
+      }
+      if (sequence.finish !== null) this.#leave(sequence, 'finished');
+    });
+  }
+
+  #dropCancelled(): void {
+    for (const sequence of this.#running.filter((one) => one.job.cancelled)) {
+      this.#leave(sequence, 'cancelled');
+    }
+  }
+
+  #leave(sequence: Sequence, why: SlotFreed['why']): void {
+    this.#running = this.#running.filter((one) => one !== sequence);
+    this.#bySequence.delete(sequence.sequence);
+    this.#options.slots.release(sequence.slot);
+    const { id: jobId, request } = sequence.job;
+    this.#options.onSlotFreed?.({
+      jobId,
+      requestId: request.requestId,
+      slot: sequence.slot,
+      why,
+      newTokens: sequence.newTokens,
+    });
+  }
+
+  #failAll(error: ServingError): void {
+    for (const sequence of [...this.#running]) {
+      sequence.job.cancel(error);
+      this.#leave(sequence, 'failed');
+    }
+  }
+}

@@ -1,0 +1,55 @@
+/**
+ * What a batcher decides: who starts, and how many tokens each sequence runs in the next step.
+ *
+ * Implementations  continuous-batcher.ts (join and leave at every step), dynamic-batcher.ts (whole batches)
+ * Pure             no clock, no queue, no socket: everything is in the arguments, and nothing is changed
+ * Invariants       starts are a prefix of `waiting` (first come, first served) that fits the free slots and KV tokens; a
+ *                  sequence stands in a batch once; prompt tokens of a batch stay within `prefillTokens`
+ */
+
+/** A queued job, as far as a batcher cares. */
+export interface WaitingJob {
+  readonly promptIds: readonly number[];
+  readonly maxNewTokens: number;
+  readonly queuedAtMs: number;
+}
+
+/** A sequence that has a slot, as far as a batcher cares. */
+export interface RunningSequence {
+  /** Prompt tokens not planned yet. The step that runs the last of them yields the first new token. */
+  readonly promptLeft: number;
+  /** New tokens after the first that may still be asked for; 0 when all are planned or the end is known. */
+  readonly decodesLeft: number;
+}
+
+export interface BatcherState {
+  /** Oldest first. */
+  readonly waiting: readonly WaitingJob[];
+  /** Oldest first. */
+  readonly running: readonly RunningSequence[];
+  readonly freeSlots: number;
+  readonly freeKvTokens: number;
+  /** Prompt tokens the step may run: as many as fit the time of a prefill chunk (design D8). */
+  readonly prefillTokens: number;
+}
+
+export interface BatchRow {
+  /** Into `running` followed by the jobs that start. */
+  readonly index: number;
+  /** Prompt tokens to run, or 1 for a decode. */
+  readonly tokens: number;
+}
+
+export interface Batch {
+  /** So many jobs from the front of `waiting` get a slot. */
+  readonly starts: number;
+  /** Decodes first, then prompts. */
+  readonly rows: readonly BatchRow[];
+}
+
+export interface Batcher {
+  /** The next step, or null when nothing can run in this state. */
+  next(state: BatcherState, nowMs: number): Batch | null;
+  /** When `next` may decide otherwise though the state stays as it is; null: never. */
+  wakeAtMs(state: BatcherState): number | null;
+}

@@ -1,0 +1,63 @@
+/**
+ * Who runs how many tokens in a step: one for each decode, and the prompt tokens of the step shared among the prefills.
+ *
+ * In      sequences, oldest first; the step's prompt tokens
+ * Out     rows, decodes first
+ * Pure    the batchers share it
+ *
+ * Sharing the prompt tokens: half go to the oldest prompt, the rest to the shortest ones (the older of two equals first),
+ * and what is left over to the oldest again. The oldest always moves, so nobody starves; a short prompt behind a long one
+ * gets through in a step or two; prompts of equal length run one after the other, which is the best mean time to the first
+ * token there is.
+ */
+import type { BatchRow, RunningSequence, WaitingJob } from './batcher.js';
+import { kvTokensOf } from './slot-table.js';
+
+export function planRows(sequences: readonly RunningSequence[], prefillTokens: number): BatchRow[] {
+  const decodes: BatchRow[] = [];
+  const prompts: { index: number; left: number; tokens: number }[] = [];
+  sequences.forEach((sequence, index) => {
+    if (sequence.promptLeft > 0) prompts.push({ index, left: sequence.promptLeft, tokens: 0 });
+    else if (sequence.decodesLeft > 0) decodes.push({ index, tokens: 1 });
+  });
+  let budget = prefillTokens;
+  const give = (prompt: { left: number; tokens: number }, limit: number): void => {
+    const tokens = Math.min(prompt.left - prompt.tokens, limit, budget);
+    prompt.tokens += tokens;
+    budget -= tokens;
+  };
+  const oldest = prompts[0];
+  if (oldest) {
+    give(oldest, Math.ceil(prefillTokens / 2));
+    for (const prompt of prompts.slice(1).sort((a, b) => a.left - b.left || a.index - b.index)) {
+      give(prompt, budget);
+    }
+    give(oldest, budget);
+  }
+  const running = prompts.filter((prompt) => prompt.tokens > 0);
+  return [...decodes, ...running.map(({ index, tokens }) => ({ index, tokens }))];
+}
+
+/** How many jobs from the front fit, at most `limit`. The first that does not fit holds back those behind it. */
+export function countStarts(
+  waiting: readonly WaitingJob[],
+  limit: number,
+  freeSlots: number,
+  freeKvTokens: number,
+): number {
+  let starts = 0;
+  let tokens = freeKvTokens;
+  for (const job of waiting) {
+    if (starts >= Math.min(limit, freeSlots)) break;
+    tokens -= kvTokensOf(job);
+    if (tokens < 0) break;
+    starts++;
+  }
+  return starts;
+}
+
+/** The sequence that a waiting job becomes. */
+export const asStarted = (job: WaitingJob): RunningSequence => ({
+  promptLeft: job.promptIds.length,
+  decodesLeft: job.maxNewTokens - 1,
+});

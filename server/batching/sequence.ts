@@ -1,0 +1,141 @@
+/**
+ * A running sequence on the server: what is planned of it, and how its tokens become text and events.
+ *
+ * In      a job and its slot; RowResults in order
+ * Out     TokenEvents and the FinishEvent on the job's stream
+ * Limits  the job's maxNewTokens
+ * Errors  assertions
+ *
+ * The text of the token that ended the sequence (an end id) is left out unless includeStopString; the token is counted.
+ * Tokens that ran after a stop string (the workers are a step ahead) never get here: the sequence has left the loop by then.
+ */
+import assert from 'node:assert/strict';
+import { Finish, type RowResult, type SequenceOpen } from '../../proto/control.js';
+import type { FinishReason, TokenAlternative } from '../jobs/generate-request.js';
+import type { Job } from '../jobs/job.js';
+import { StopStrings } from '../text/stop-strings.js';
+import type { RunningSequence } from './batcher.js';
+
+/** What a sequence needs of a tokenizer. */
+export interface TokenTexts {
+  tokenText(id: number): string;
+  isSpecial(id: number): boolean;
+  /** @param options.context ids before the first one: it keeps its leading space */
+  detokenizer(options: { skipSpecialTokens: boolean; context: readonly number[] }): {
+    push(id: number): string;
+    flush(): string;
+  };
+}
+
+/** Prompt tokens that the detokeniser sees before the first new one. */
+const CONTEXT_TOKENS = 4;
+
+export class Sequence implements RunningSequence {
+  readonly job: Job;
+  readonly slot: number;
+  /** Unique in the life of the group. */
+  readonly sequence: number;
+  promptLeft: number;
+  decodesLeft: number;
+  /** null while it runs. */
+  finish: FinishReason | null = null;
+  readonly #texts: TokenTexts;
+  readonly #detokenizer: ReturnType<TokenTexts['detokenizer']>;
+  readonly #stops: StopStrings;
+  #generatedText = '';
+  #newTokens = 0;
+
+  constructor(job: Job, slot: number, sequence: number, texts: TokenTexts) {
+    this.job = job;
+    this.slot = slot;
+    this.sequence = sequence;
+    this.promptLeft = job.promptIds.length;
+    this.decodesLeft = job.maxNewTokens - 1;
+    this.#texts = texts;
+    this.#detokenizer = texts.detokenizer({
+      skipSpecialTokens: job.request.skipSpecialTokens,
+      context: job.promptIds.slice(-CONTEXT_TOKENS),
+    });
+    this.#stops = new StopStrings(job.request.stopStrings, job.request.includeStopString);
+  }
+
+  get newTokens(): number {
+    return this.#newTokens;
+  }
+
+  open(): SequenceOpen {
+    const { job, sequence, slot } = this;
+    return {
+      slot,
+      sequence,
+      promptIds: [...job.promptIds],
+      maxNewTokens: job.maxNewTokens,
+      endIds: [...job.endIds],
+      sampling: job.sampling,
+    };
+  }
+
+  /** Book `tokens` of a step that is being sent. */
+  plan(tokens: number): void {
+    if (this.promptLeft > 0) {
+      assert(tokens <= this.promptLeft, `${tokens} prompt tokens planned of ${this.promptLeft}`);
+      this.promptLeft -= tokens;
+    } else {
+      assert(tokens === 1 && this.decodesLeft > 0, 'a decode is one token, within the budget');
+      this.decodesLeft--;
+    }
+  }
+
+  /** Take the row's token: an event on the stream, and the end if it is one. */
+  append(row: RowResult, nowMs: number): void {
+    assert(this.finish === null && row.hasToken, 'only a running sequence gets a token');
+    this.#newTokens++;
+    this.job.firstTokenAtMs ??= nowMs;
+    const { includeStopString, logprob } = this.job.request;
+    const isEnd = row.finish === Finish.END_ID;
+    const piece = isEnd && !includeStopString ? '' : this.#detokenizer.push(row.tokenId);
+    const { text, stopped } = this.#stops.push(piece);
+    this.#generatedText += text;
+    this.job.stream.push({
+      kind: 'token',
+      tokenId: row.tokenId,
+      text,
+      special: this.#texts.isSpecial(row.tokenId),
+      logprob: logprob ? row.logprob : Number.NaN,
+      topLogprobs: this.#alternatives(row),
+    });
+    if (stopped) this.#end('stop-string', '');
+    else if (isEnd) this.#endWithHeldBack('end-id');
+    else if (row.finish === Finish.LENGTH) this.#endWithHeldBack('length');
+  }
+
+  /** Give out the text that waited for more tokens: an incomplete character, the beginning of a stop string. */
+  #endWithHeldBack(reason: FinishReason): void {
+    const last = this.#stops.push(this.#detokenizer.flush());
+    if (last.stopped) this.#end('stop-string', last.text);
+    else this.#end(reason, last.text + this.#stops.flush());
+  }
+
+  #end(reason: FinishReason, text: string): void {
+    this.finish = reason;
+    this.#generatedText += text;
+    this.job.stream.push({
+      kind: 'finish',
+      reason,
+      text,
+      generatedText: this.#generatedText,
+      promptTokens: this.job.promptIds.length,
+      newTokens: this.#newTokens,
+      seed: this.job.seed,
+    });
+    this.job.stream.end();
+  }
+
+  #alternatives(row: RowResult): TokenAlternative[] {
+    return row.topLogprobs.map(({ tokenId, logprob }) => ({
+      tokenId,
+      text: this.#texts.tokenText(tokenId),
+      logprob,
+    }));
+  }
+}

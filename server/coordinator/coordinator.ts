@@ -1,0 +1,294 @@
+/**
+ * One group of shard workers: spawn, supervise, step, stop; all ranks or none.
+ *
+ * In      where the shards are and how the ranks shall run; step plans, in order
+ * Out     step results, in order; inspections; `failed`, when the group is lost
+ * Limits  loadingTimeoutMs until every rank is ready; stepTimeoutMs for a step from when its predecessor is done
+ * Errors  WORKER_FAILED naming rank and cause, STEP_TIMEOUT, or the code that a worker reported (SHARDS_INVALID, …).
+ *         The first error is final: the other ranks are killed and all that is pending is rejected with it
+ *
+ * A rank that waits in a collective is deaf, so a hung rank is found by the step's deadline, not by heartbeats (design D5).
+ */
+import assert from 'node:assert/strict';
+import type { Logger } from 'pino';
+import type { FromWorker, Inspection, Ready, Step, StepResult } from '../../proto/control.js';
+import { isErrorCode, ServingError } from '../../proto/errors.js';
+import type { WorkerLaunch } from '../../proto/worker-launch.js';
+import { makeSocketFolder, removeSocketFolder } from './socket-folder.js';
+import { WorkerProcess } from './worker-process.js';
+
+/** A worker that was asked to end gets so long, then SIGTERM, then so long again, then SIGKILL. */
+const STOP_GRACE_MS = 3000;
+
+export interface CoordinatorOptions {
+  /** What all ranks share; the coordinator adds rank, socketFolder and parentPid. */
+  launch: Omit<WorkerLaunch, 'rank' | 'socketFolder' | 'parentPid'>;
+  /** Path of the worker's compiled program. */
+  workerProgram: string;
+  loadingTimeoutMs: number;
+  stepTimeoutMs: number;
+  logger: Logger;
+  /** Bytes of weights loaded, over all ranks. */
+  onLoading?: (doneBytes: number, totalBytes: number) => void;
+}
+
+interface Deferred<T> {
+  promise: Promise<T>;
+  resolve(value: T): void;
+  reject(error: unknown): void;
+}
+
+export class Coordinator {
+  /** Resolves with the first error of the group; stays pending while it lives and after stop. */
+  readonly failed: Promise<ServingError>;
+  readonly #options: CoordinatorOptions;
+  readonly #socketFolder: string;
+  readonly #workers: WorkerProcess[] = [];
+  readonly #ready = new Map<number, Ready>();
+  readonly #loading = new Map<number, { doneBytes: number; totalBytes: number }>();
+  readonly #allReady = deferred<void>();
+  readonly #steps: { step: number; rows: number; done: Deferred<StepResult> }[] = [];
+  readonly #inspections = new Map<number, { answers: Inspection[]; done: Deferred<Inspection[]> }>();
+  readonly #failed = deferred<ServingError>();
+  #error: ServingError | null = null;
+  #stopping = false;
+  #stopped: Promise<void> | null = null;
+  #lastStep = 0;
+  #lastInspection = 0;
+  #deadline: NodeJS.Timeout | null = null;
+
+  private constructor(options: CoordinatorOptions, socketFolder: string) {
+    this.#options = options;
+    this.#socketFolder = socketFolder;
+    this.failed = this.#failed.promise;
+  }
+
+  /** Resolves when every rank is ready. @throws ServingError after everything started is gone again */
+  static async start(options: CoordinatorOptions, signal?: AbortSignal): Promise<Coordinator> {
+    const coordinator = new Coordinator(options, await makeSocketFolder());
+    try {
+      await coordinator.#start(signal);
+    } catch (error) {
+      coordinator.#fail(ServingError.from(error));
+      await coordinator.#end();
+      throw coordinator.#error;
+    }
+    return coordinator;
+  }
+
+  async #start(signal?: AbortSignal): Promise<void> {
+    const { launch, loadingTimeoutMs, logger, workerProgram } = this.#options;
+    for (let rank = 0; rank < launch.worldSize; rank++) {
+      const worker = await WorkerProcess.start(
+        workerProgram,
+        { ...launch, rank, socketFolder: this.#socketFolder, parentPid: process.pid },
+        logger,
+        {
+          onMessage: (message) => this.#receive(message),
+          onBroken: (error) => this.#failRank(rank, 'broke its control channel', error),
+        },
+      );
+      this.#workers.push(worker);
+      void worker.exited.then((how) => this.#failRank(rank, how));
+    }
+    const timer = setTimeout(() => {
+      const missing = this.#workers.filter((worker) => !this.#ready.has(worker.rank)).map(({ rank }) => rank);
+      const limit = loadingTimeoutMs / 1000;
+      this.#fail(
+        new ServingError(
+          'WORKER_FAILED',
+          `rank ${missing.join(', ')} not ready after ${limit} s (model_loading_timeout)`,
+        ),
+      );
+    }, loadingTimeoutMs);
+    const onAbort = (): void => this.#fail(new ServingError('SHUTTING_DOWN', 'stopped while loading'));
+    signal?.addEventListener('abort', onAbort, { once: true });
+    if (signal?.aborted) onAbort();
+    try {
+      await this.#allReady.promise;
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  get pids(): readonly (number | undefined)[] {
+    return this.#workers.map((worker) => worker.pid);
+  }
+
+  /** Load and warm-up times, by rank. */
+  get readiness(): readonly Ready[] {
+    return [...this.#ready.entries()].sort(([a], [b]) => a - b).map(([, ready]) => ready);
+  }
+
+  /** Runs after every step called before it. @throws ServingError: the group is lost */
+  step(plan: Omit<Step, 'step'>): Promise<StepResult> {
+    if (this.#error) return Promise.reject(this.#error);
+    if (this.#stopping) return Promise.reject(stopped());
+    const step = ++this.#lastStep;
+    const done = deferred<StepResult>();
+    this.#steps.push({ step, rows: plan.rows.length, done });
+    this.#broadcast({ body: 'step', step: { ...plan, step } });
+    if (this.#steps.length === 1) this.#startDeadline();
+    return done.promise;
+  }
+
+  /** What every rank says of itself, by rank; answered after the steps that were sent before. */
+  inspect(): Promise<Inspection[]> {
+    if (this.#error) return Promise.reject(this.#error);
+    const id = ++this.#lastInspection;
+    const done = deferred<Inspection[]>();
+    this.#inspections.set(id, { answers: [], done });
+    this.#broadcast({ body: 'inspect', inspect: { id } });
+    return done.promise;
+  }
+
+  /** Ends every rank: by request, then SIGTERM, then SIGKILL. Resolves when all are gone. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
+    this.#stopping = true;
+    this.#clearDeadline();
+    if (!this.#error) this.#broadcast({ body: 'shutdown', shutdown: {} });
+    await this.#end();
+    this.#rejectPending(stopped());
+  }
+
+  /** Waits for every process, with growing insistence, and removes the sockets. */
+  async #end(): Promise<void> {
+    await Promise.all(
+      this.#workers.map(async (worker) => {
+        if (!this.#error) {
+          if (await exitsWithin(worker, STOP_GRACE_MS)) return;
+          worker.kill('SIGTERM');
+          if (await exitsWithin(worker, STOP_GRACE_MS)) return;
+        }
+        worker.kill('SIGKILL');
+        await worker.exited;
+      }),
+    );
+    for (const worker of this.#workers) worker.closeSocket();
+    await removeSocketFolder(this.#socketFolder);
+  }
+
+  #broadcast(message: Parameters<WorkerProcess['send']>[0]): void {
+    for (const worker of this.#workers) worker.send(message);
+  }
+
+  #receive(message: FromWorker): void {
+    switch (message.body) {
+      case 'loading':
+        this.#loading.set(message.rank, message.loading);
+        this.#reportLoading();
+        break;
+      case 'ready':
+        this.#ready.set(message.rank, message.ready);
+        if (this.#ready.size === this.#options.launch.worldSize) this.#allReady.resolve();
+        break;
+      case 'result':
+        this.#takeResult(message.rank, message.result);
+        break;
+      case 'inspection':
+        this.#takeInspection(message.inspection);
+        break;
+      case 'failure': {
+        const { code, message: text } = message.failure;
+        const known = isErrorCode(code) ? code : 'WORKER_FAILED';
+        this.#fail(new ServingError(known, `rank ${message.rank}: ${text}`));
+        break;
+      }
+    }
+  }
+
+  #takeResult(rank: number, result: StepResult): void {
+    const expected = this.#steps.shift();
+    assert(rank === 0 && expected, `rank ${rank} sent a result that nobody waits for`);
+    assert.equal(result.step, expected.step, 'results come in the order of the steps');
+    assert.equal(result.rows.length, expected.rows, 'a result has as many rows as its step');
+    this.#clearDeadline();
+    if (this.#steps.length > 0 && !this.#stopping) this.#startDeadline();
+    expected.done.resolve(result);
+  }
+
+  #takeInspection(inspection: Inspection): void {
+    const waiting = this.#inspections.get(inspection.id);
+    assert(waiting, `inspection ${inspection.id} was not asked for`);
+    waiting.answers.push(inspection);
+    if (waiting.answers.length < this.#workers.length) return;
+    this.#inspections.delete(inspection.id);
+    const order = this.#workers.map((worker) => worker.pid);
+    waiting.done.resolve(waiting.answers.sort((a, b) => order.indexOf(a.pid) - order.indexOf(b.pid)));
+  }
+
+  #reportLoading(): void {
+    let done = 0;
+    let total = 0;
+    for (const { doneBytes, totalBytes } of this.#loading.values()) {
+      done += doneBytes;
+      total += totalBytes;
+    }
+    this.#options.onLoading?.(done, total);
+  }
+
+  #startDeadline(): void {
+    const { stepTimeoutMs } = this.#options;
+    this.#deadline = setTimeout(() => {
+      const step = this.#steps[0]?.step;
+      this.#fail(new ServingError('STEP_TIMEOUT', `step ${step} took longer than ${stepTimeoutMs / 1000} s`));
+    }, stepTimeoutMs);
+  }
+
+  #clearDeadline(): void {
+    if (this.#deadline) clearTimeout(this.#deadline);
+    this.#deadline = null;
+  }
+
+  #failRank(rank: number, how: string, cause?: unknown): void {
+    if (this.#stopping) return;
+    this.#fail(new ServingError('WORKER_FAILED', `rank ${rank} ${how}`, { cause }));
+  }
+
+  /** The first error is the group's end. */
+  #fail(error: ServingError): void {
+    if (this.#error) return;
+    this.#error = error;
+    this.#clearDeadline();
+    for (const worker of this.#workers) worker.kill('SIGKILL');
+    this.#allReady.reject(error);
+    this.#rejectPending(error);
+    this.#failed.resolve(error);
+  }
+
+  #rejectPending(error: ServingError): void {
+    for (const { done } of this.#steps.splice(0)) done.reject(error);
+    for (const { done } of this.#inspections.values()) done.reject(error);
+    this.#inspections.clear();
+  }
+}
+
+const stopped = (): ServingError => new ServingError('SHUTTING_DOWN', 'The server is being stopped');
+
+async function exitsWithin(worker: WorkerProcess, ms: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), ms);
+  });
+  const exited = await Promise.race([worker.exited.then(() => true), late]);
+  clearTimeout(timer);
+  return exited;
+}
+
+/** A promise and its handles; its rejection may go unseen. */
+function deferred<T>(): Deferred<T> {
+  let resolve!: (value: T) => void;
+  let reject!: (error: unknown) => void;
+  const promise = new Promise<T>((onResolve, onReject) => {
+    resolve = onResolve;
+    reject = onReject;
+  });
+  promise.catch(() => {});
+  return { promise, resolve, reject };
+}

@@ -1,0 +1,160 @@
+/**
+ * One rank's process and its control socket: spawn, frames both ways, its log lines, its end.
+ *
+ * In      WorkerLaunch; ToWorker messages
+ * Out     FromWorker messages, and `exited` with a sentence that says how it ended
+ * Limits  MAX_CONTROL_FRAME_BYTES a frame; MAX_LOG_LINE bytes a log line
+ * Errors  onBroken: a frame that is not ours, of another rank, or a socket error
+ *
+ * The environment of a worker is a short list: nothing a user sets for the server (keys, tokens) gets there.
+ */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import type { Readable } from 'node:stream';
+import type { Logger } from 'pino';
+import { Pair } from 'zeromq';
+import { decodeFromWorker, encodeToWorker, type FromWorker, type ToWorker } from '../../proto/control.js';
+import { MAX_CONTROL_FRAME_BYTES } from '../../proto/limits.js';
+import { controlAddress, type WorkerLaunch } from '../../proto/worker-launch.js';
+
+const PASSED_ENVIRONMENT = [
+  'PATH',
+  'LANG',
+  'LC_ALL',
+  'TZ',
+  'TMPDIR',
+  'LD_LIBRARY_PATH',
+  'CUDA_VISIBLE_DEVICES',
+  'NVIDIA_VISIBLE_DEVICES',
+  'NODE_V8_COVERAGE',
+];
+const MAX_LOG_LINE = 8192;
+/** A worker that fails says why and exits; the frame may be read after the exit is seen. */
+const LAST_WORDS_MS = 200;
+
+export interface WorkerProcessEvents {
+  onMessage(message: FromWorker): void;
+  onBroken(error: unknown): void;
+}
+
+export class WorkerProcess {
+  readonly rank: number;
+  /** Resolves when the process has ended: how, in words ("was killed by SIGKILL"). Never rejects. */
+  readonly exited: Promise<string>;
+  readonly #child: ChildProcess;
+  readonly #socket: Pair;
+  readonly #outbox: Uint8Array[] = [];
+  #sending = false;
+  #closed = false;
+  readonly #events: WorkerProcessEvents;
+
+  private constructor(
+    child: ChildProcess,
+    socket: Pair,
+    rank: number,
+    logger: Logger,
+    events: WorkerProcessEvents,
+  ) {
+    this.rank = rank;
+    this.#child = child;
+    this.#socket = socket;
+    this.#events = events;
+    this.exited = new Promise((resolve) => {
+      child.once('error', (error) => resolve(`could not be started: ${error.message}`));
+      child.once('exit', (code, signal) => {
+        if (signal) resolve(`was killed by ${signal}`);
+        else if (code === 0) resolve('exited with code 0');
+        else setTimeout(() => resolve(`exited with code ${code}`), LAST_WORDS_MS);
+      });
+    });
+    if (child.stdout) logLines(child.stdout, (line) => logger.info({ rank }, line));
+    if (child.stderr) logLines(child.stderr, (line) => logger.warn({ rank }, line));
+    void this.#receive();
+  }
+
+  /** Binds the rank's control socket, then starts its process. */
+  static async start(
+    program: string,
+    launch: WorkerLaunch,
+    logger: Logger,
+    events: WorkerProcessEvents,
+  ): Promise<WorkerProcess> {
+    const socket = new Pair({ linger: 0, maxMessageSize: MAX_CONTROL_FRAME_BYTES });
+    await socket.bind(controlAddress(launch.socketFolder, launch.rank));
+    const child = spawn(process.execPath, [program, JSON.stringify(launch)], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: Object.fromEntries(
+        PASSED_ENVIRONMENT.flatMap((name) => {
+          const value = process.env[name];
+          return value === undefined ? [] : [[name, value]];
+        }),
+      ),
+    });
+    return new WorkerProcess(child, socket, launch.rank, logger, events);
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  /** Queued; frames leave in the order of the calls. */
+  send(message: ToWorker): void {
+    if (this.#closed) return;
+    this.#outbox.push(encodeToWorker(message));
+    if (!this.#sending) void this.#drain();
+  }
+
+  kill(signal: 'SIGTERM' | 'SIGKILL'): void {
+    this.#child.kill(signal);
+  }
+
+  /** No frame comes or goes from now on. */
+  closeSocket(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#outbox.length = 0;
+    this.#socket.close();
+  }
+
+  /** A ZeroMQ socket sends one message at a time. */
+  async #drain(): Promise<void> {
+    this.#sending = true;
+    try {
+      for (let frame = this.#outbox.shift(); frame && !this.#closed; frame = this.#outbox.shift()) {
+        await this.#socket.send(frame);
+      }
+    } catch (error) {
+      if (!this.#closed) this.#events.onBroken(error);
+    } finally {
+      this.#sending = false;
+    }
+  }
+
+  async #receive(): Promise<void> {
+    try {
+      for await (const parts of this.#socket) {
+        const [frame] = parts;
+        assert(frame && parts.length === 1, 'a control message is one frame');
+        const message = decodeFromWorker(frame);
+        assert.equal(message.rank, this.rank, 'a frame comes from the rank of its socket');
+        this.#events.onMessage(message);
+      }
+    } catch (error) {
+      if (!this.#closed) this.#events.onBroken(error);
+    }
+  }
+}
+
+/** Calls `log` with each line; a longer line is cut. */
+function logLines(stream: Readable, log: (line: string) => void): void {
+  let rest = '';
+  stream.setEncoding('utf8');
+  stream.on('data', (text: string) => {
+    const lines = (rest + text).split('\n');
+    rest = (lines.pop() ?? '').slice(0, MAX_LOG_LINE);
+    for (const line of lines) if (line.trim()) log(line.slice(0, MAX_LOG_LINE));
+  });
+  stream.on('end', () => {
+    if (rest.trim()) log(rest);
+  });
+}

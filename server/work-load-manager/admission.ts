@@ -1,0 +1,42 @@
+/**
+ * Whether a request fits its model, and how many new tokens it may have.
+ *
+ * In      prompt length, what was asked, the limits of the model's groups
+ * Out     the number of new tokens that is reserved for the job
+ * Errors  BAD_REQUEST: an empty prompt; PROMPT_TOO_LONG: it can never fit. The message names limit and values
+ * Pure
+ */
+import { ServingError } from '../../proto/errors.js';
+import { KV_PAGE_TOKENS } from '../batching/slot-table.js';
+
+export interface AdmissionLimits {
+  /** Positions of one sequence: prompt and new tokens. */
+  slotTokens: number;
+  /** Tokens that the KV memory of a group holds over all its sequences, in whole pages. */
+  kvTokens: number;
+}
+
+/** @param asked null: as many as there is room for */
+export function admitNewTokens(promptTokens: number, asked: number | null, limits: AdmissionLimits): number {
+  if (promptTokens === 0) throw new ServingError('BAD_REQUEST', 'The prompt is empty: it has no token');
+  const limit = Math.min(limits.slotTokens, limits.kvTokens);
+  const what =
+    limits.slotTokens <= limits.kvTokens
+      ? `This model's maximum context length is ${limit} tokens`
+      : `The KV memory holds ${limit} tokens (option.kv_cache_memory_mb, pages of ${KV_PAGE_TOKENS})`;
+  const room = limit - promptTokens;
+  if (room < 1) {
+    throw new ServingError(
+      'PROMPT_TOO_LONG',
+      `${what}, but the prompt has ${promptTokens}: shorten it to at most ${limit - 1}`,
+    );
+  }
+  if (asked !== null && asked > room) {
+    throw new ServingError(
+      'PROMPT_TOO_LONG',
+      `${what}, but ${promptTokens + asked} were requested (${promptTokens} in the prompt, ${asked} new): ` +
+        `ask for at most ${room} new tokens`,
+    );
+  }
+  return asked ?? room;
+}

@@ -1,0 +1,68 @@
+/**
+ * Everything that is needed of a model before its workers start: shards on disk, manifest, tokenizer, chat template.
+ *
+ * In      ModelConfig; where shards are kept; the partitioner's program
+ * Out     PreparedModel
+ * Errors  what the partitioner and the tokenizer report: CHECKPOINT_INVALID, TENSOR_PARALLEL_INVALID, …
+ *
+ * Degree `max`: on the CPU a rank wants a core of its own, so the largest degree up to the usable cores that the model allows.
+ */
+import { ServingError } from '../../proto/errors.js';
+import { MAX_WORLD_SIZE } from '../../proto/limits.js';
+import type { Manifest } from '../../proto/manifest.js';
+import type { TokenTexts } from '../batching/sequence.js';
+import type { ModelConfig } from '../config/config.js';
+import { ensureShards, type ModelShards } from '../model-store/ensure-shards.js';
+import { ChatTemplate } from '../text/chat-template.js';
+import { Tokenizer } from '../text/tokenizer.js';
+import { usableCores } from './machine-limits.js';
+import { PromptEncoder } from './prompt-encoder.js';
+
+export interface PreparedModel {
+  shardFolder: string;
+  manifest: Manifest;
+  texts: TokenTexts;
+  encoder: Pick<PromptEncoder, 'encode' | 'close'>;
+}
+
+export interface PrepareOptions {
+  shardStore: string;
+  partitionerProgram: string;
+  signal: AbortSignal;
+  onProgress: (doneBytes: number, totalBytes: number) => void;
+}
+
+/** @throws ServingError */
+export async function prepareModel(config: ModelConfig, options: PrepareOptions): Promise<PreparedModel> {
+  // First what is quick: a missing tokenizer is told before minutes of partitioning.
+  const tokenizer = await Tokenizer.load(config.folder);
+  const chatTemplate = ChatTemplate.load(config.folder, config.chatTemplate);
+  const { folder, manifest } = await shardsOf(config, options);
+  const { vocabSize } = manifest.model;
+  const encoder = new PromptEncoder({ modelFolder: config.folder, tokenizer, chatTemplate, vocabSize });
+  return { shardFolder: folder, manifest, texts: tokenizer, encoder };
+}
+
+async function shardsOf(config: ModelConfig, options: PrepareOptions): Promise<ModelShards> {
+  const atDegree = (tensorParallelDegree: number): Promise<ModelShards> =>
+    ensureShards({
+      program: options.partitionerProgram,
+      modelFolder: config.folder,
+      shardStore: options.shardStore,
+      tensorParallelDegree,
+      dtype: config.dtype,
+      blockSize: config.blockSize,
+      signal: options.signal,
+      onProgress: options.onProgress,
+    });
+  if (config.tensorParallelDegree !== 'max') return atDegree(config.tensorParallelDegree);
+  for (let degree = Math.min(usableCores(), MAX_WORLD_SIZE); degree > 1; degree--) {
+    try {
+      return await atDegree(degree);
+    } catch (error) {
+      // A degree that the model does not allow is refused before anything is read of the weights.
+      if (!(error instanceof ServingError && error.code === 'TENSOR_PARALLEL_INVALID')) throw error;
+    }
+  }
+  return atDegree(1);
+}

@@ -1,0 +1,101 @@
+/**
+ * Prompt → token ids: text, ready ids, or a chat through the checkpoint's template.
+ *
+ * In      Prompt of a request
+ * Out     token ids
+ * Limits  text longer than THREAD_CHARACTERS is tokenised in a worker thread, which starts with the first of them
+ * Errors  BAD_REQUEST: an id outside the vocabulary; NO_CHAT_TEMPLATE; what the template says of the messages
+ */
+import { Worker } from 'node:worker_threads';
+import { ServingError } from '../../proto/errors.js';
+import type { Prompt } from '../jobs/generate-request.js';
+import type { ChatTemplate } from '../text/chat-template.js';
+import type { Tokenizer } from '../text/tokenizer.js';
+import { checkTokenId } from './sampling.js';
+import type { TokeniseReply, TokeniseRequest } from './tokenise-thread.js';
+
+/** Design D9: 8 KB. */
+const THREAD_CHARACTERS = 8192;
+
+export interface PromptEncoderOptions {
+  modelFolder: string;
+  tokenizer: Pick<Tokenizer, 'encode'>;
+  /** null: the checkpoint has none. */
+  chatTemplate: Pick<ChatTemplate, 'render'> | null;
+  vocabSize: number;
+}
+
+export class PromptEncoder {
+  readonly #options: PromptEncoderOptions;
+  #thread: Worker | null = null;
+  #nextId = 1;
+  readonly #waiting = new Map<number, { resolve(ids: number[]): void; reject(error: unknown): void }>();
+
+  constructor(options: PromptEncoderOptions) {
+    this.#options = options;
+  }
+
+  /** @throws ServingError */
+  async encode(prompt: Prompt): Promise<readonly number[]> {
+    const { chatTemplate, vocabSize } = this.#options;
+    switch (prompt.kind) {
+      case 'ids':
+        for (const id of prompt.ids) checkTokenId(id, vocabSize, 'prompt');
+        return prompt.ids;
+      case 'text':
+        return this.#encodeText(prompt.text, true);
+      case 'chat': {
+        if (!chatTemplate) {
+          throw new ServingError(
+            'NO_CHAT_TEMPLATE',
+            'This model has no chat template: its checkpoint brings none (chat_template in tokenizer_config.json, or ' +
+              'chat_template.jinja) and option.chat_template is not set. Use text completion instead',
+          );
+        }
+        const tools = prompt.tools ? { tools: prompt.tools } : {};
+        // The template spells out the special tokens itself.
+        return this.#encodeText(
+          chatTemplate.render(prompt.messages, { addGenerationPrompt: true, ...tools }),
+          false,
+        );
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#thread?.terminate();
+  }
+
+  async #encodeText(text: string, addSpecialTokens: boolean): Promise<number[]> {
+    if (text.length <= THREAD_CHARACTERS) return this.#options.tokenizer.encode(text, { addSpecialTokens });
+    this.#thread ??= this.#startThread();
+    const thread = this.#thread;
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      thread.postMessage({ id, text, addSpecialTokens } satisfies TokeniseRequest);
+    });
+  }
+
+  #startThread(): Worker {
+    const thread = new Worker(new URL('./tokenise-thread.js', import.meta.url), {
+      workerData: this.#options.modelFolder,
+    });
+    // A thread that waits for work does not keep the server alive.
+    thread.unref();
+    thread.on('message', (reply: TokeniseReply) => {
+      const waiting = this.#waiting.get(reply.id);
+      this.#waiting.delete(reply.id);
+      if ('error' in reply) waiting?.reject(new Error(reply.error));
+      else waiting?.resolve(Array.from(reply.ids));
+    });
+    const lose = (error: unknown): void => {
+      this.#thread = null;
+      for (const { reject } of this.#waiting.values()) reject(error);
+      this.#waiting.clear();
+    };
+    thread.once('error', lose);
+    thread.once('exit', (code) => lose(new Error(`the tokeniser thread exited with code ${code}`)));
+    return thread;
+  }
+}

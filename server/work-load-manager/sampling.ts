@@ -1,0 +1,110 @@
+/**
+ * Which sampling a request gets: what it asks for wins over generation_config.json, which wins over its dialect's default.
+ *
+ * In      the request; the model's vocabulary size and generation defaults (manifest)
+ * Out     the Sampling that goes to the workers, and the seed as told to the client
+ * Errors  BAD_REQUEST: a logit bias for a token that is not in the vocabulary; more minimum than maximum new tokens
+ * Pure    the random seed is an argument
+ *
+ * Greedy: `doSample` false, or temperature 0, wherever they come from. A request that names a temperature above 0 and says
+ * nothing of do_sample wants to sample (DJLServing since 0.32). Where nothing at all is said, greedy.
+ */
+import type { Sampling } from '../../proto/control.js';
+import { ServingError } from '../../proto/errors.js';
+import type { ModelInfo } from '../../proto/manifest.js';
+import type { GenerateRequest, RequestSampling } from '../jobs/generate-request.js';
+
+export interface ResolvedSampling {
+  sampling: Sampling;
+  /** 0 … 2^53 − 1 */
+  seed: number;
+}
+
+type SamplingModel = Pick<ModelInfo, 'vocabSize' | 'generationDefaults'>;
+
+/**
+ * @param maxNewTokens of the job, resolved
+ * @param randomSeed gives 0 … 2^53 − 1
+ */
+export function resolveSampling(
+  request: GenerateRequest,
+  model: SamplingModel,
+  maxNewTokens: number,
+  randomSeed: () => number,
+): ResolvedSampling {
+  const asked = request.sampling;
+  const pick = layered(asked, fromGenerationConfig(model.generationDefaults), request.samplingDefaults);
+  const temperature = pick('temperature') ?? 1;
+  const impliedSample = asked.temperature !== undefined && asked.temperature > 0 ? true : undefined;
+  const doSample = asked.doSample ?? impliedSample ?? pick('doSample') ?? false;
+  const greedy = !doSample || temperature === 0;
+  const seed = asked.seed ?? randomSeed();
+  return {
+    seed,
+    sampling: {
+      greedy,
+      temperature: greedy ? 1 : temperature,
+      topK: pick('topK') ?? 0,
+      topP: pick('topP') ?? 1,
+      minP: pick('minP') ?? 0,
+      typicalP: pick('typicalP') ?? 1,
+      repetitionPenalty: pick('repetitionPenalty') ?? 1,
+      presencePenalty: pick('presencePenalty') ?? 0,
+      frequencyPenalty: pick('frequencyPenalty') ?? 0,
+      minNewTokens: minNewTokens(asked, pick('minNewTokens') ?? 0, maxNewTokens),
+      seedLow: seed % 2 ** 32,
+      seedHigh: Math.floor(seed / 2 ** 32),
+      logitBias: checkedBias(asked.logitBias ?? {}, model.vocabSize),
+      logprob: request.logprob || request.topLogprobs > 0,
+      topLogprobs: request.topLogprobs,
+    },
+  };
+}
+
+/** The first layer that has the field. */
+function layered(...layers: RequestSampling[]) {
+  return <K extends keyof RequestSampling>(field: K): RequestSampling[K] | undefined =>
+    layers.find((layer) => layer[field] !== undefined)?.[field];
+}
+
+/** Values out of their range are left out: the file was not written for this server. */
+function fromGenerationConfig(defaults: ModelInfo['generationDefaults']): RequestSampling {
+  const result: RequestSampling = {};
+  const numbers: [string, Exclude<keyof RequestSampling, 'doSample' | 'logitBias'>, number, number][] = [
+    ['temperature', 'temperature', 0, Number.MAX_VALUE],
+    ['top_k', 'topK', 0, Number.MAX_SAFE_INTEGER],
+    ['top_p', 'topP', Number.MIN_VALUE, 1],
+    ['min_p', 'minP', 0, 1],
+    ['typical_p', 'typicalP', Number.MIN_VALUE, 1],
+    ['repetition_penalty', 'repetitionPenalty', Number.MIN_VALUE, Number.MAX_VALUE],
+    ['min_new_tokens', 'minNewTokens', 0, Number.MAX_SAFE_INTEGER],
+  ];
+  for (const [key, field, least, most] of numbers) {
+    const value = defaults[key];
+    if (typeof value === 'number' && value >= least && value <= most) result[field] = value;
+  }
+  if (typeof defaults.do_sample === 'boolean') result.doSample = defaults.do_sample;
+  return result;
+}
+
+/** A default that is above the request's maximum gives way; a request that contradicts itself does not. */
+function minNewTokens(asked: RequestSampling, wanted: number, maxNewTokens: number): number {
+  if (asked.minNewTokens !== undefined && asked.minNewTokens > maxNewTokens) {
+    throw new ServingError(
+      'BAD_REQUEST',
+      `min_new_tokens is ${asked.minNewTokens}, but the request can have at most ${maxNewTokens} new tokens`,
+    );
+  }
+  return Math.min(wanted, maxNewTokens);
+}
+
+function checkedBias(bias: Record<number, number>, vocabSize: number): Record<number, number> {
+  for (const id of Object.keys(bias)) checkTokenId(Number(id), vocabSize, 'logit_bias');
+  return bias;
+}
+
+/** @throws ServingError BAD_REQUEST */
+export function checkTokenId(id: number, vocabSize: number, field: string): void {
+  if (Number.isInteger(id) && id >= 0 && id < vocabSize) return;
+  throw new ServingError('BAD_REQUEST', `${field}: token id ${id} is not within 0 … ${vocabSize - 1}`);
+}
