@@ -9,7 +9,8 @@
  */
 import assert from 'node:assert';
 import type { TensorEntry } from '../../proto/manifest.js';
-import type { LinearItem, Plan, PlanItem } from '../plan.js';
+import type { Plan } from '../plan.js';
+import type { LinearItem, PlanItem } from '../plan-items.js';
 import { weightBits } from '../weight-format.js';
 import { type Dimension, OnnxWriter } from './onnx-writer.js';
 

@@ -11,8 +11,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ropeFrequencies, ropeTable } from '../architectures/rope-table.js';
 import type { TensorSource } from '../checkpoint/tensor-source.js';
-import type { CopyItem, LinearItem, LinearPart, Plan, PlanItem, RopeItem, Slice } from '../plan.js';
+import type { Plan } from '../plan.js';
+import type { CopyItem, LinearItem, LinearPart, PlanItem, RopeItem, Slice } from '../plan-items.js';
 import { blockBytes, type QuantisedBits, quantiseRows } from '../quantise/block-quantise.js';
+import { sliceColumns } from '../quantise/slice.js';
 import { weightBits } from '../weight-format.js';
 import type { WeightsFile } from './weights-file.js';
 
@@ -221,16 +223,15 @@ function cut<T extends Uint8Array | Float32Array>(
   columns: Slice,
   width: number,
 ): T {
-  if (columns.count === rowLength && width === rowLength) {
-    return matrix.subarray(from * rowLength, to * rowLength) as T;
+  const rows = matrix.subarray(from * rowLength, to * rowLength) as T;
+  if (columns.count === rowLength && width === rowLength) return rows;
+  const slice = sliceColumns(rows, to - from, rowLength, columns.start, columns.start + columns.count);
+  if (columns.count === width) return slice;
+  const padded = new (matrix.constructor as new (length: number) => T)((to - from) * width);
+  for (let row = 0; row < to - from; row++) {
+    padded.set(slice.subarray(row * columns.count, (row + 1) * columns.count), row * width);
   }
-  const Kind = matrix.constructor as new (length: number) => T;
-  const piece = new Kind((to - from) * width);
-  for (let row = from; row < to; row++) {
-    const start = row * rowLength + columns.start;
-    piece.set(matrix.subarray(start, start + columns.count), (row - from) * width);
-  }
-  return piece;
+  return padded;
 }
 
 /** Ranges of rows that stay within a chunk; at least a row each. */

@@ -1,0 +1,324 @@
+/**
+ * Compares written tensors with the checkpoint, row by row.
+ *
+ * In      manifest, ModelShape, TensorSource, the weights files
+ * Out     nothing: the first difference is thrown
+ * Why so  written apart from plan.ts and the store: it knows from the manifest what is where, and from the meaning of the
+ *         model (which query head reads which KV head, which unit of the MLP is which) what ought to be there. Only the
+ *         quantiser is shared: quantised slices must equal a quantisation of the whole tensor.
+ * Limits  memory: one chunk of rows
+ * Errors  ServingError SHARDS_INVALID naming tensor, rank and row
+ */
+import { closeSync, openSync, readSync } from 'node:fs';
+import path from 'node:path';
+import { ServingError } from '../proto/errors.js';
+import type { Manifest, TensorEntry } from '../proto/manifest.js';
+import type { TensorSource } from './checkpoint/tensor-source.js';
+import type { ModelShape } from './model-shape.js';
+import { type QuantisedBits, quantiseRows } from './quantise/block-quantise.js';
+
+/** Rows are compared in pieces of about so many floats. */
+const CHUNK_FLOATS = 1 << 20;
+
+export const invalid = (what: string): ServingError => new ServingError('SHARDS_INVALID', what);
+
+/** The weights files, open for reading. */
+export class ShardFiles {
+  bytesRead = 0;
+  readonly #shared: number | null;
+  readonly #ranks: number[];
+
+  constructor(folder: string, manifest: Manifest) {
+    this.#shared = manifest.shared ? openSync(path.join(folder, manifest.shared.path), 'r') : null;
+    this.#ranks = manifest.ranks.map((rank) => openSync(path.join(folder, rank.weights.path), 'r'));
+  }
+
+  /** Rows [from, to) of a stored tensor; its first axis counts as rows. */
+  rows(tensor: TensorEntry, rank: number, from: number, to: number): Uint8Array {
+    const rowBytes = tensor.bytes / (tensor.shape[0] ?? 1);
+    const bytes = new Uint8Array((to - from) * rowBytes);
+    const fd = tensor.file === 'shared' ? this.#shared : this.#ranks[rank];
+    if (fd === null || fd === undefined) throw invalid(`${tensor.name}: its file is not in the manifest`);
+    const read = readSync(fd, bytes, 0, bytes.length, tensor.offset + from * rowBytes);
+    if (read !== bytes.length) throw invalid(`${tensor.name} ends after the end of its file`);
+    this.bytesRead += bytes.length;
+    return bytes;
+  }
+
+  close(): void {
+    for (const fd of [this.#shared, ...this.#ranks]) if (fd !== null) closeSync(fd);
+  }
+}
+
+/** Consecutive rows of a checkpoint tensor that lie together on a rank. `source` null: padding. */
+interface Run {
+  source: string | null;
+  firstSourceRow: number;
+  firstRow: number;
+  rows: number;
+}
+
+export class TensorVerifier {
+  readonly #manifest: Manifest;
+  readonly #shape: ModelShape;
+  readonly #source: TensorSource;
+  readonly #files: ShardFiles;
+  readonly #queryFactor: number;
+
+  constructor(manifest: Manifest, shape: ModelShape, source: TensorSource, files: ShardFiles) {
+    this.#manifest = manifest;
+    this.#shape = shape;
+    this.#source = source;
+    this.#files = files;
+    this.#queryFactor = 1 / Math.sqrt(shape.headDim);
+  }
+
+  /** Yields after every piece of work. */
+  *compare(tensor: TensorEntry): Generator<void> {
+    if (tensor.file === 'shared') {
+      if (tensor.name === 'rope.cos' || tensor.name === 'rope.sin') yield this.#compareRope(tensor);
+      else yield* this.#compareWhole(tensor);
+      return;
+    }
+    if (tensor.name.endsWith('.scales')) return; // with their weight
+    const runsOfRanks = this.#manifest.ranks.map((_, rank) => this.#runs(tensor, rank));
+    this.#requireAllRows(tensor, runsOfRanks.flat());
+    for (const [rank, runs] of runsOfRanks.entries()) {
+      if (tensor.name.endsWith('.bias')) this.#compareBias(tensor, rank, runs);
+      else for (const run of runs) yield* this.#compareRun(tensor, rank, run);
+      yield;
+    }
+  }
+
+  /** Embedding: the stored bytes. Norms: float32. */
+  *#compareWhole(tensor: TensorEntry): Generator<void> {
+    const [name = ''] = tensor.sources;
+    const [rows = 1] = tensor.shape;
+    const step = Math.max(1, Math.floor((CHUNK_FLOATS * rows) / (tensor.bytes / 4)));
+    for (let from = 0; from < rows; from += step) {
+      const to = Math.min(rows, from + step);
+      const stored = this.#files.rows(tensor, 0, from, to);
+      const isConverted = tensor.shape.length === 1;
+      const factor = tensor.name.endsWith('.query-norm') ? this.#queryFactor : 1;
+      const expected = isConverted
+        ? bytesOf(this.#source.readFloat32(name, from, to).map((value) => value * factor))
+        : this.#source.readBytes(name, from, to);
+      this.#requireEqual(tensor, 0, from, to, stored, expected);
+      yield;
+    }
+  }
+
+  /** Against the angles in double precision: a float32 angle is off by up to 2^-24 of itself. */
+  #compareRope(tensor: TensorEntry): void {
+    const { theta, rotaryDim, scaling } = this.#shape.rope;
+    const [positions = 0, pairs = 0] = tensor.shape;
+    for (let position = 0; position < positions; position++) {
+      const row = floatsOf(this.#files.rows(tensor, 0, position, position + 1));
+      for (let pair = 0; pair < pairs; pair++) {
+        let frequency = 1 / theta ** ((2 * pair) / rotaryDim);
+        if (scaling.kind === 'linear') frequency /= scaling.factor;
+        if (scaling.kind === 'llama3') {
+          const turns = (scaling.originalContextLength * frequency) / (2 * Math.PI);
+          const { lowFrequencyFactor: low, highFrequencyFactor: high } = scaling;
+          const kept = Math.min(1, Math.max(0, (turns - low) / (high - low)));
+          frequency *= kept + (1 - kept) / scaling.factor;
+        }
+        const angle = position * frequency;
+        const expected = tensor.name === 'rope.cos' ? Math.cos(angle) : Math.sin(angle);
+        if (!(Math.abs(row[pair]! - expected) <= 1e-6 + angle * 1e-6)) {
+          throw invalid(
+            `${tensor.name}: position ${position}, pair ${pair} is ${row[pair]}, not ${expected}`,
+          );
+        }
+      }
+    }
+  }
+
+  /** What a rank's rows of a linear ought to be, from the meaning of the model. */
+  #runs(tensor: TensorEntry, rank: number): Run[] {
+    const { numHeads, numKvHeads, headDim } = this.#manifest.perRank;
+    const rows = tensor.shape[0] ?? 0;
+    if (tensor.split === 'row' || tensor.split === 'rank-0') {
+      return [{ source: tensor.sources[0] ?? null, firstSourceRow: 0, firstRow: 0, rows }];
+    }
+    if (!tensor.name.includes('.qkv.')) return this.#evenRuns(tensor, rank);
+    // Queries first..last read the KV heads of their groups; keys and values of these, and no others, lie on the rank.
+    const queriesPerKvHead = this.#shape.numHeads / this.#shape.numKvHeads;
+    const firstQuery = rank * numHeads;
+    const firstKv = Math.floor(firstQuery / queriesPerKvHead);
+    const lastKv = Math.floor((firstQuery + numHeads - 1) / queriesPerKvHead);
+    if (lastKv - firstKv + 1 !== numKvHeads) {
+      throw invalid(`rank ${rank} holds ${numKvHeads} KV heads, its queries read ${lastKv - firstKv + 1}`);
+    }
+    const firstHeads = [firstQuery, firstKv, firstKv];
+    const heads = [numHeads, numKvHeads, numKvHeads];
+    let firstRow = 0;
+    return tensor.sources.map((source, part) => {
+      const run = {
+        source,
+        firstSourceRow: firstHeads[part]! * headDim,
+        firstRow,
+        rows: heads[part]! * headDim,
+      };
+      firstRow += run.rows;
+      return run;
+    });
+  }
+
+  /** Parts of equal height, each cut evenly; beyond the end of the whole there is padding. */
+  #evenRuns(tensor: TensorEntry, rank: number): Run[] {
+    const height = (tensor.shape[0] ?? 0) / tensor.sources.length;
+    return tensor.sources.flatMap((source, part) => {
+      const total = this.#source.tensors.get(source)?.shape[0] ?? 0;
+      const firstSourceRow = rank * height;
+      const real = Math.max(0, Math.min(height, total - firstSourceRow));
+      const firstRow = part * height;
+      return [
+        { source, firstSourceRow, firstRow, rows: real },
+        { source: null, firstSourceRow: 0, firstRow: firstRow + real, rows: height - real },
+      ].filter((run) => run.rows > 0);
+    });
+  }
+
+  /** No row of a source is left out. */
+  #requireAllRows(tensor: TensorEntry, runs: readonly Run[]): void {
+    for (const source of tensor.sources) {
+      const total = this.#source.tensors.get(source)?.shape[0] ?? 0;
+      const held = new Uint8Array(total);
+      for (const run of runs) {
+        if (run.source === source) held.fill(1, run.firstSourceRow, run.firstSourceRow + run.rows);
+      }
+      const missing = held.indexOf(0);
+      if (missing !== -1) throw invalid(`${tensor.name}: row ${missing} of ${source} is on no rank`);
+    }
+  }
+
+  #compareBias(tensor: TensorEntry, rank: number, runs: readonly Run[]): void {
+    for (const { source, firstSourceRow, firstRow, rows } of runs) {
+      const stored = this.#files.rows(tensor, rank, firstRow, firstRow + rows);
+      const isZero = source === null || (tensor.split === 'rank-0' && rank > 0);
+      const factor = source === null ? 1 : this.#factor(tensor, source);
+      const expected = isZero
+        ? new Float32Array(rows)
+        : this.#source
+            .readFloat32(source, firstSourceRow, firstSourceRow + rows)
+            .map((value) => value * factor);
+      this.#requireEqual(tensor, rank, firstRow, firstRow + rows, stored, bytesOf(expected));
+    }
+  }
+
+  *#compareRun(tensor: TensorEntry, rank: number, run: Run): Generator<void> {
+    const columns = this.#source.tensors.get(run.source ?? tensor.sources[0]!)?.shape[1] ?? 1;
+    const step = Math.max(1, Math.floor(CHUNK_FLOATS / columns));
+    for (let done = 0; done < run.rows; done += step) {
+      const rows = Math.min(step, run.rows - done);
+      const from = run.firstRow + done;
+      const values =
+        run.source === null ? null : this.#whole(tensor, run.source, run.firstSourceRow + done, rows);
+      if (tensor.type === 'float32') this.#compareFloats(tensor, rank, from, rows, columns, values);
+      else this.#compareBlocks(tensor, rank, from, rows, columns, values);
+      yield;
+    }
+  }
+
+  /** Whole rows of the checkpoint. */
+  #whole(tensor: TensorEntry, source: string, firstRow: number, rows: number): Float32Array {
+    const factor = this.#factor(tensor, source);
+    const values = this.#source.readFloat32(source, firstRow, firstRow + rows);
+    return factor === 1 ? values : values.map((value) => value * factor);
+  }
+
+  /** The query carries 1/sqrt(headDim), unless its norm does. */
+  #factor(tensor: TensorEntry, source: string): number {
+    const isQuery = tensor.name.includes('.qkv.') && source === tensor.sources[0];
+    return isQuery && !this.#shape.qkNorm ? this.#queryFactor : 1;
+  }
+
+  #compareFloats(
+    tensor: TensorEntry,
+    rank: number,
+    from: number,
+    rows: number,
+    columns: number,
+    values: Float32Array | null,
+  ): void {
+    const [, width = 1] = tensor.shape;
+    const expected = new Float32Array(rows * width);
+    if (values) fillFrom(expected, width, values, columns, rows, this.#firstColumn(tensor, rank, width));
+    const stored = this.#files.rows(tensor, rank, from, from + rows);
+    this.#requireEqual(tensor, rank, from, from + rows, stored, bytesOf(expected));
+  }
+
+  #compareBlocks(
+    tensor: TensorEntry,
+    rank: number,
+    from: number,
+    rows: number,
+    columns: number,
+    values: Float32Array | null,
+  ): void {
+    const [, blocks = 1, bytes = 1] = tensor.shape;
+    const bits: QuantisedBits = this.#manifest.weightFormat.dtype === 'int4' ? 4 : 8;
+    const blockSize = (bytes * 8) / bits;
+    const scales = this.#manifest.tensors.find(
+      ({ name }) => name === tensor.name.replace(/weight$/, 'scales'),
+    );
+    if (!scales) throw invalid(`${tensor.name} has no scales`);
+    const expected = new Uint8Array(rows * blocks * bytes);
+    const expectedScales = new Float32Array(rows * blocks);
+    if (values) {
+      const whole = quantiseRows(values, rows, columns, bits, blockSize);
+      const wholeBlocks = whole.scales.length / rows;
+      const firstBlock = this.#firstColumn(tensor, rank, blocks);
+      fillFrom(expected, blocks * bytes, whole.packed, wholeBlocks * bytes, rows, firstBlock * bytes);
+      fillFrom(expectedScales, blocks, whole.scales, wholeBlocks, rows, firstBlock);
+    }
+    const stored = this.#files.rows(tensor, rank, from, from + rows);
+    this.#requireEqual(tensor, rank, from, from + rows, stored, expected);
+    const storedScales = this.#files.rows(scales, rank, from, from + rows);
+    this.#requireEqual(scales, rank, from, from + rows, storedScales, bytesOf(expectedScales));
+  }
+
+  /** First column (or block) of a rank: ranks lie side by side in a row-parallel weight. */
+  #firstColumn(tensor: TensorEntry, rank: number, width: number): number {
+    return tensor.split === 'row' ? rank * width : 0;
+  }
+
+  #requireEqual(
+    tensor: TensorEntry,
+    rank: number,
+    from: number,
+    to: number,
+    stored: Uint8Array,
+    expected: Uint8Array,
+  ): void {
+    if (Buffer.compare(stored, expected) === 0) return;
+    const at = stored.findIndex((byte, index) => byte !== expected[index]);
+    const row = from + Math.floor((at * (to - from)) / stored.length);
+    throw invalid(`${tensor.name} of rank ${rank} differs from the checkpoint in row ${row}`);
+  }
+}
+
+/** Columns firstColumn … of `from`, as far as they go, into rows of `into`. */
+function fillFrom<T extends Uint8Array | Float32Array>(
+  into: T,
+  width: number,
+  from: T,
+  fromWidth: number,
+  rows: number,
+  firstColumn: number,
+): void {
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < width && firstColumn + column < fromWidth; column++) {
+      into[row * width + column] = from[row * fromWidth + firstColumn + column]!;
+    }
+  }
+}
+
+function bytesOf(floats: Float32Array): Uint8Array {
+  return new Uint8Array(floats.buffer, floats.byteOffset, floats.byteLength);
+}
+
+function floatsOf(bytes: Uint8Array): Float32Array {
+  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+}
