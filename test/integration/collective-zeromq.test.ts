@@ -159,7 +159,6 @@ describe('a zeromq collective between processes', () => {
     for (const { next } of [ranks[0]!, ranks[2]!]) {
       const failed = await next('failed');
       expect(failed).toMatchObject({ type: 'failed', kind: 'PEER_LOST', peer: 1 });
-      if (failed.type === 'failed') expect(failed.waitedMs).toBeLessThan(timeoutMs);
     }
   });
 

@@ -1,0 +1,85 @@
+import { describe, expect, it } from 'vitest';
+import { MASKED, Processors } from '../../../../shard-worker/sampler/processors.js';
+import { type SequenceParts, sequenceOf } from './choosing.js';
+
+const apply = (logits: number[], parts: SequenceParts, base = 0): number[] => {
+  const row = Float32Array.from(logits);
+  new Processors(base, row.length).apply(row, sequenceOf(parts), null);
+  return [...row];
+};
+
+describe('the logit processors', () => {
+  it('divide a positive and multiply a negative logit by the repetition penalty, once an id, prompt included', () => {
+    const parts = { sampling: { repetitionPenalty: 2 }, promptIds: [0, 0, 1], newIds: [1, 2] };
+    expect(apply([4, -4, 0, 4], parts)).toEqual([2, -8, 0, 4]);
+  });
+
+  it('take presence once and frequency by count, over new tokens only', () => {
+    const parts = {
+      sampling: { presencePenalty: 0.5, frequencyPenalty: 0.25 },
+      promptIds: [3],
+      newIds: [0, 1, 0, 0],
+    };
+    expect(apply([10, 10, 10, 10], parts)).toEqual([8.75, 9.25, 10, 10]);
+    expect(apply([10, 10, 10, 10], parts)).toEqual([8.75, 9.25, 10, 10]);
+  });
+
+  it('run in the order repetition, presence and frequency, bias, end ids', () => {
+    const parts = {
+      sampling: { repetitionPenalty: 2, presencePenalty: 1, logitBias: { 0: 3, 1: 50 }, minNewTokens: 2 },
+      newIds: [0],
+      endIds: [1],
+    };
+    // (8 / 2) − 1 + 3, not (8 + 3) / 2 − 1.
+    expect(apply([8, 8], parts)).toEqual([6, MASKED]);
+  });
+
+  it('let end ids pass once min_new_tokens are there', () => {
+    const parts = { sampling: { minNewTokens: 2 }, newIds: [0, 0], endIds: [1] };
+    expect(apply([1, 2], parts)).toEqual([1, 2]);
+  });
+
+  it('touch only ids of their slice', () => {
+    const parts = {
+      sampling: { repetitionPenalty: 2, presencePenalty: 1, logitBias: { 99: 1, 102: 1 }, minNewTokens: 9 },
+      promptIds: [0, 100],
+      newIds: [103, 101],
+      endIds: [3, 104],
+    };
+    expect(apply([4, 4, 4], parts, 100)).toEqual([2, 1, 5]);
+  });
+
+  it('forget the row before', () => {
+    const processors = new Processors(0, 2);
+    for (let round = 0; round < 3; round++) {
+      const row = Float32Array.of(4, 4);
+      processors.apply(row, sequenceOf({ sampling: { repetitionPenalty: 2 }, promptIds: [round % 2] }), null);
+      expect([...row]).toEqual(round % 2 === 0 ? [2, 4] : [4, 2]);
+    }
+  });
+
+  it('save what the model made of each id they change', () => {
+    const saved = new Map<number, number>();
+    const parts = {
+      sampling: { repetitionPenalty: 2, logitBias: { 10: 1 }, minNewTokens: 9 },
+      promptIds: [10],
+      endIds: [11],
+    };
+    const row = Float32Array.of(4, 5, 6);
+    new Processors(10, 3).apply(row, sequenceOf(parts), saved);
+    expect(saved).toEqual(
+      new Map([
+        [10, 4],
+        [11, 5],
+      ]),
+    );
+  });
+
+  it('hold an overflow within float32, and leave what the model made infinite', () => {
+    const parts = { sampling: { repetitionPenalty: 1e-30 }, promptIds: [0, 1, 2] };
+    const [large, infinite, nan] = apply([1e20, Number.POSITIVE_INFINITY, Number.NaN], parts);
+    expect(large).toBe(Math.fround(3.4e38));
+    expect(infinite).toBe(Number.POSITIVE_INFINITY);
+    expect(nan).toBeNaN();
+  });
+});
