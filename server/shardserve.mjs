@@ -14,12 +14,14 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build, prepare, ROOT } from './bootstrap.mjs';
 
-/** Command → the compiled module whose exported `main(argv)` runs it; it may resolve to an exit code. */
+/** Command → its compiled module: an exported `main(argv)`, which may resolve to an exit code, or a program that runs on import. */
 const PROGRAMS = {
   start: 'dist/server/main.js',
   partition: 'dist/partitioner/main.js',
   bench: 'dist/bench/main.js',
 };
+
+const START_FLAGS = 'dist/server/config/flags.js';
 
 const HELP = `Usage: shardserve <command> [arguments]
 
@@ -39,8 +41,15 @@ async function runProgram(command, argv) {
     console.error(`shardserve ${command} is not part of this installation: ${PROGRAMS[command]} is missing.`);
     return 1;
   }
+  if (command === 'start' && argv.some((flag) => flag === '-h' || flag === '--help')) {
+    const { START_HELP } = await import(pathToFileURL(path.join(ROOT, START_FLAGS)).href);
+    console.log(START_HELP);
+    return 0;
+  }
+  // A program that runs by being imported reads its arguments where Node would have put them.
+  process.argv = [process.argv[0], program, ...argv];
   const { main } = await import(pathToFileURL(program).href);
-  return main(argv);
+  return main ? main(argv) : 0;
 }
 
 async function run([command = 'help', ...argv]) {

@@ -58,8 +58,11 @@ describe('files', () => {
     expect(bare).toEqual([]);
   });
 
-  it('product and test files are named in kebab-case', () => {
-    const files = [...productFiles(), ...filesUnder('test', ['.ts', '.mjs'])];
+  it('files of the product, the benchmark and the tests are named in kebab-case', () => {
+    const files = [
+      ...productFiles(),
+      ...['bench', 'test'].flatMap((top) => filesUnder(top, ['.ts', '.mjs'])),
+    ];
     const odd = files.filter(
       (file) => !/^[a-z0-9-]+(?:\.(?:test|suite))?\.(?:ts|mjs)$/.test(path.basename(file)),
     );
