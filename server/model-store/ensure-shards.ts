@@ -48,7 +48,6 @@ export async function ensureShards(request: ShardRequest): Promise<ModelShards> 
   const { blockSize, dtype, modelFolder, onProgress, program, shardStore, tensorParallelDegree } = request;
   const args = [
     program,
-    'partition',
     modelFolder,
     '--store',
     shardStore,

@@ -1,0 +1,116 @@
+/**
+ * A rank without a model: holds the coordinator to its contract and answers with tokens that follow from the prompt alone.
+ *
+ * In      steps, in order
+ * Out     StepResult; the n-th new token of a sequence is fakeToken(prompt, n), in whatever batch it runs
+ * Errors  an AssertionError for each rule of control.proto that a step breaks
+ */
+import assert from 'node:assert/strict';
+import {
+  Finish,
+  type RowResult,
+  type SequenceOpen,
+  type Step,
+  type StepResult,
+} from '../../proto/control.js';
+
+export const FAKE_VOCAB = 512;
+
+export const fakeToken = (promptIds: readonly number[], n: number): number =>
+  (promptIds[n % promptIds.length]! + n + 1) % FAKE_VOCAB;
+
+/** All tokens of a request that runs alone. */
+export function fakeTokens(
+  promptIds: readonly number[],
+  maxNewTokens: number,
+  endIds: readonly number[] = [],
+) {
+  const ids: number[] = [];
+  while (ids.length < maxNewTokens) {
+    ids.push(fakeToken(promptIds, ids.length));
+    if (endIds.includes(ids.at(-1)!)) break;
+  }
+  return ids;
+}
+
+interface FakeSequence extends SequenceOpen {
+  processed: number;
+  newTokens: number;
+  finish: Finish;
+}
+
+export class FakeRank {
+  readonly maxSlots: number;
+  readonly slotTokens: number;
+  readonly maxStepTokens: number;
+  readonly #sequences = new Map<number, FakeSequence>();
+  readonly #seen = new Set<number>();
+  #lastStep = 0;
+
+  constructor(options: { maxSlots: number; slotTokens: number; maxStepTokens: number }) {
+    this.maxSlots = options.maxSlots;
+    this.slotTokens = options.slotTokens;
+    this.maxStepTokens = options.maxStepTokens;
+  }
+
+  get openSlots(): number[] {
+    return [...this.#sequences.keys()].sort((a, b) => a - b);
+  }
+
+  run(step: Step): StepResult {
+    assert.equal(step.step, this.#lastStep + 1, 'steps come in order');
+    this.#lastStep = step.step;
+    for (const slot of step.closeSlots) assert(this.#sequences.delete(slot), `slot ${slot} is open`);
+    for (const open of step.opens) this.#open(open);
+    assert.equal(new Set(step.rows.map((row) => row.slot)).size, step.rows.length, 'a slot runs once a step');
+    const tokens = step.rows.reduce((sum, row) => sum + row.tokens, 0);
+    assert(tokens <= this.maxStepTokens, `${tokens} tokens in a step of at most ${this.maxStepTokens}`);
+    const rows = step.rows.map(({ slot, sequence, tokens: count }) => this.#row(slot, sequence, count));
+    return { step: step.step, rows, computeUs: 1000 * tokens, collectiveUs: 0, chooseUs: 0 };
+  }
+
+  #open(open: SequenceOpen): void {
+    assert(open.slot >= 0 && open.slot < this.maxSlots, `slot ${open.slot} of ${this.maxSlots}`);
+    assert(!this.#sequences.has(open.slot), `slot ${open.slot} is free`);
+    assert(!this.#seen.has(open.sequence), `sequence ${open.sequence} is new`);
+    assert(
+      open.promptIds.length > 0 && open.maxNewTokens > 0,
+      'a sequence has a prompt and may have a token',
+    );
+    assert(open.promptIds.length + open.maxNewTokens <= this.slotTokens, 'a sequence fits its slot');
+    this.#seen.add(open.sequence);
+    this.#sequences.set(open.slot, { ...open, processed: 0, newTokens: 0, finish: Finish.RUNNING });
+  }
+
+  #row(slot: number, id: number, count: number): RowResult {
+    const sequence = this.#sequences.get(slot);
+    assert(sequence && sequence.sequence === id, `slot ${slot} holds sequence ${id}`);
+    const row = { slot, sequence: id, tokenId: 0, logprob: 0, topLogprobs: [] };
+    if (sequence.finish !== Finish.RUNNING) {
+      return { ...row, skipped: true, hasToken: false, finish: sequence.finish };
+    }
+    const length = sequence.promptIds.length + sequence.newTokens;
+    sequence.processed += count;
+    assert(count > 0 && sequence.processed <= length, `${count} tokens of sequence ${id} are known`);
+    const hasToken = sequence.processed === length;
+    const tokenId = hasToken ? fakeToken(sequence.promptIds, sequence.newTokens) : 0;
+    if (hasToken) {
+      sequence.newTokens++;
+      if (sequence.endIds.includes(tokenId)) sequence.finish = Finish.END_ID;
+      else if (sequence.newTokens >= sequence.maxNewTokens) sequence.finish = Finish.LENGTH;
+    }
+    const { logprob, topLogprobs } = sequence.sampling;
+    return {
+      ...row,
+      skipped: false,
+      hasToken,
+      tokenId,
+      logprob: logprob ? -tokenId / 100 : Number.NaN,
+      topLogprobs: Array.from({ length: hasToken ? topLogprobs : 0 }, (_, n) => ({
+        tokenId: (tokenId + n) % FAKE_VOCAB,
+        logprob: -n,
+      })),
+      finish: sequence.finish,
+    };
+  }
+}

@@ -1,0 +1,41 @@
+/** Slots and KV tokens of a group. */
+import { describe, expect, it } from 'vitest';
+import { kvTokensOf, SlotTable } from '../../../../server/batching/slot-table.js';
+
+describe('a slot table', () => {
+  it('gives each slot once, and counts KV tokens', () => {
+    const table = new SlotTable(2, 200);
+    expect([table.freeSlots, table.freeKvTokens]).toEqual([2, 192]);
+    expect([table.take(64), table.take(64)].sort()).toEqual([0, 1]);
+    expect([table.freeSlots, table.freeKvTokens]).toEqual([0, 64]);
+    expect(() => table.take(64)).toThrow(/no slot/);
+  });
+
+  it('refuses KV tokens that are not there', () => {
+    const table = new SlotTable(2, 128);
+    table.take(64);
+    expect(() => table.take(128)).toThrow(/128 KV tokens asked of 64/);
+  });
+
+  it('tells each released slot once to the next step, and can give it again in that step', () => {
+    const table = new SlotTable(1, 64);
+    const slot = table.take(64);
+    table.release(slot);
+    expect(table.hasClosed).toBe(true);
+    expect(table.take(64)).toBe(slot);
+    expect(table.takeClosed()).toEqual([slot]);
+    expect(table.hasClosed).toBe(false);
+    expect(table.takeClosed()).toEqual([]);
+  });
+
+  it('refuses to release a slot twice', () => {
+    const table = new SlotTable(1, 64);
+    table.release(table.take(64));
+    expect(() => table.release(0)).toThrow(/not taken/);
+  });
+
+  it('reserves prompt and new tokens, rounded up to pages', () => {
+    expect(kvTokensOf({ promptIds: [1], maxNewTokens: 63 })).toBe(64);
+    expect(kvTokensOf({ promptIds: [1], maxNewTokens: 64 })).toBe(128);
+  });
+});

@@ -1,0 +1,113 @@
+/** JobQueue: order, bound, cancelled and overdue jobs. */
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { ServingError } from '../../../../proto/errors.js';
+import { clientLeft } from '../../../../server/jobs/job.js';
+import { JobQueue } from '../../../../server/jobs/job-queue.js';
+import { makeJob, readAll } from '../../../fixtures/generate-requests.js';
+
+afterEach(() => vi.useRealTimers());
+
+function makeQueue(capacity = 3) {
+  vi.useFakeTimers();
+  return new JobQueue('toy', capacity, 5000);
+}
+
+describe('a job queue', () => {
+  it('gives the oldest jobs first', () => {
+    const queue = makeQueue();
+    const jobs = [makeJob(), makeJob(), makeJob()];
+    for (const job of jobs) queue.push(job);
+    expect(queue.take(2)).toEqual(jobs.slice(0, 2));
+    expect(queue.waiting).toEqual(jobs.slice(2));
+  });
+
+  it('refuses a job beyond its capacity with the sentence that clients of DJLServing know', () => {
+    const queue = makeQueue(1);
+    queue.push(makeJob());
+    expect(() => queue.push(makeJob())).toThrow(
+      new ServingError('QUEUE_FULL', 'Worker queue capacity exceeded for model: toy'),
+    );
+    expect(queue.length).toBe(1);
+  });
+
+  it('lets go of a cancelled job at once, so that its place is free', () => {
+    const queue = makeQueue(2);
+    const [first, second] = [makeJob(), makeJob()];
+    queue.push(first);
+    queue.push(second);
+    first.cancel(clientLeft());
+    expect(queue.waiting).toEqual([second]);
+    queue.push(makeJob());
+    expect(queue.length).toBe(2);
+  });
+
+  it('does not take a job that was cancelled before', () => {
+    const queue = makeQueue();
+    const job = makeJob();
+    job.cancel(clientLeft());
+    queue.push(job);
+    expect(queue.length).toBe(0);
+  });
+
+  it('ends a job that waited too long, and says how long that was', async () => {
+    const queue = makeQueue();
+    const job = makeJob();
+    queue.push(job);
+    vi.advanceTimersByTime(4999);
+    expect(queue.length).toBe(1);
+    vi.advanceTimersByTime(1);
+    expect(queue.length).toBe(0);
+    const { error } = await readAll(job.stream);
+    expect(error).toMatchObject({ code: 'REQUEST_TIMEOUT', message: expect.stringContaining('5 s') });
+  });
+
+  it('has no say over a job that was taken', () => {
+    const queue = makeQueue();
+    const job = makeJob();
+    queue.push(job);
+    queue.take(1);
+    vi.advanceTimersByTime(10_000);
+    expect(job.cancelled).toBe(false);
+    job.cancel(clientLeft());
+    expect(queue.length).toBe(0);
+  });
+
+  it('fails all that wait with one error', async () => {
+    const queue = makeQueue();
+    const jobs = [makeJob(), makeJob()];
+    for (const job of jobs) queue.push(job);
+    queue.failAll(new ServingError('MODEL_NOT_READY', 'Model is not ready: toy'));
+    for (const job of jobs)
+      expect((await readAll(job.stream)).error).toMatchObject({ code: 'MODEL_NOT_READY' });
+    expect(queue.length).toBe(0);
+  });
+
+  it('tells its listeners of each push until they leave', () => {
+    const queue = makeQueue();
+    let pushes = 0;
+    const leave = queue.onPush(() => pushes++);
+    queue.push(makeJob());
+    queue.push(makeJob());
+    leave();
+    queue.push(makeJob());
+    expect(pushes).toBe(2);
+  });
+});
+
+describe('a job', () => {
+  it('is cancelled when its reader leaves early', async () => {
+    const job = makeJob();
+    job.stream.push({ kind: 'token', tokenId: 1, text: '', special: false, logprob: 0, topLogprobs: [] });
+    for await (const _ of job.stream) break;
+    expect(job.signal.reason).toMatchObject({ code: 'CANCELLED' });
+    await job.ended;
+  });
+
+  it('that has ended is not cancelled any more', async () => {
+    const job = makeJob();
+    job.stream.end();
+    job.cancel(clientLeft());
+    expect(job.cancelled).toBe(false);
+    await job.ended;
+  });
+});
