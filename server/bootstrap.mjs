@@ -93,23 +93,31 @@ export function ensureInstalled({ needDev = true } = {}) {
   return false;
 }
 
-/** Every file whose change asks for a build: path, time and size of each, hashed. */
-function sourcesFingerprint() {
-  const hash = createHash('sha256');
-  const visit = (folder) => {
-    for (const entry of readdirSync(path.join(ROOT, folder), { withFileTypes: true })) {
+/** Paths of the sources, from the root. */
+function sourceFiles() {
+  const under = (folder) =>
+    readdirSync(path.join(ROOT, folder), { withFileTypes: true }).flatMap((entry) => {
       const file = `${folder}/${entry.name}`;
-      if (entry.isDirectory()) visit(file);
-      else if (entry.name.endsWith('.ts')) addFile(file);
-    }
-  };
-  const addFile = (file) => {
+      if (entry.isDirectory()) return under(file);
+      return entry.name.endsWith('.ts') ? [file] : [];
+    });
+  return SOURCE_FOLDERS.filter((folder) => existsSync(path.join(ROOT, folder))).flatMap(under);
+}
+
+/** Every file whose change asks for a build: path, time and size of each, hashed. */
+function fingerprintOf(sources) {
+  const hash = createHash('sha256');
+  for (const file of [...sources, 'tsconfig.json', 'package.json']) {
     const { mtimeMs, size } = statSync(path.join(ROOT, file));
     hash.update(`${file} ${mtimeMs} ${size}\n`);
-  };
-  for (const folder of SOURCE_FOLDERS) if (existsSync(path.join(ROOT, folder))) visit(folder);
-  for (const file of ['tsconfig.json', 'package.json']) addFile(file);
+  }
   return hash.digest('hex');
+}
+
+/** tsc's own record says what it wrote once, not what is still there. */
+function forgetMissingOutput(sources) {
+  const isThere = (file) => existsSync(path.join(ROOT, 'dist', file.replace(/\.ts$/, '.js')));
+  if (!sources.every(isThere)) rmSync(path.join(ROOT, 'dist', '.tsbuildinfo'), { force: true });
 }
 
 /** tsc leaves the output of deleted sources behind; a test among them would still run. */
@@ -127,7 +135,9 @@ function removeOrphans(folder) {
 /** Compiles dist/ by the local tsc. Returns whether it succeeded. */
 export function build() {
   const tsc = path.join(ROOT, 'node_modules', '.bin', 'tsc');
-  const fingerprint = sourcesFingerprint();
+  const sources = sourceFiles();
+  const fingerprint = fingerprintOf(sources);
+  forgetMissingOutput(sources);
   const result = spawnSync(tsc, ['-p', 'tsconfig.json'], { cwd: ROOT, stdio: ['ignore', 2, 2] });
   mkdirSync(path.join(ROOT, 'dist'), { recursive: true });
   removeOrphans('');
@@ -151,8 +161,9 @@ export function ensureBuilt() {
     console.error('dist/ is missing and typescript is not installed: run `npm ci`, then start again.');
     return false;
   }
-  if (existsSync(BUILD_STAMP) && readFileSync(BUILD_STAMP, 'utf8').trim() === sourcesFingerprint())
+  if (existsSync(BUILD_STAMP) && readFileSync(BUILD_STAMP, 'utf8').trim() === fingerprintOf(sourceFiles())) {
     return true;
+  }
   console.error(built ? 'Sources have changed, building …' : 'Building …');
   return build();
 }
