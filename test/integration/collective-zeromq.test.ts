@@ -113,6 +113,15 @@ describe('connecting a zeromq collective', () => {
       b!.gather({ step: 1, op: 2 }, new Uint8Array(1)).then(() => b!.broadcast({ step: 1, op: 3 }, null)),
     ]);
     await reduce(4);
+    // A broadcast alone proves nothing: rank 0 may have sent it before it asked for the frames.
+    await Promise.all([
+      a!.broadcast({ step: 1, op: 5 }, new Uint8Array(1)),
+      b!.broadcast({ step: 1, op: 5 }, null),
+    ]);
+    await expect((async () => reduce(6))()).rejects.toThrow(/two all-reduces in a row/);
+    expect(() => b!.allReduce({ step: 1, op: 6 }, partials[1]!, sums[1]!, 4)).toThrow(
+      /two all-reduces in a row/,
+    );
     await Promise.all([a!.close(), b!.close()]);
   });
 });
