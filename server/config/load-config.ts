@@ -101,6 +101,7 @@ export function loadConfig(sources: ConfigSources): Config {
   if (models.length === 0 && server.loadModels !== 'NONE') {
     problems.warn(`model_store: no model was found in ${server.modelStore}`);
   }
+  for (const value of Object.values(server)) Object.freeze(value);
   return Object.freeze({
     server: Object.freeze(server),
     models: Object.freeze(models),

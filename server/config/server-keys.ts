@@ -185,7 +185,11 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     'SERVING_S3_CACHE_AUTOCREATE',
   ]),
   ...withoutEffect('environment', 'the installation finds its own folder', ['APP_HOME']),
-  ...withoutEffect('environment', 'the config file is looked for there, nothing else', ['MODEL_SERVER_HOME']),
+  ...withoutEffect(
+    'environment',
+    'except that conf/config.properties or config.properties in it is read when there is no -f',
+    ['MODEL_SERVER_HOME'],
+  ),
   refused('environment', 'DJL_CLUSTER_SIZE', 'all ranks of a model run on this host in this version', ['1']),
   ...withoutEffect('environment', 'all ranks of a model run on this host', [
     'DJL_LEADER_ADDR',
