@@ -1,0 +1,148 @@
+/**
+ * Seeded simulation: random arrivals, lengths, cancels and deaths against a fake group that checks every step.
+ *
+ * Invariants  no slot is used twice, no more slots or tokens than there are (fake-rank.ts); every job ends; its tokens are
+ *             those it has alone; jobs start in their order; the prompt tokens of a step stay within the budget; nothing is
+ *             left open
+ */
+import { describe, expect, it } from 'vitest';
+import { ServingError } from '../../../../proto/errors.js';
+import { BatchLoop } from '../../../../server/batching/batch-loop.js';
+import type { Batcher } from '../../../../server/batching/batcher.js';
+import { ChunkBudget } from '../../../../server/batching/chunk-budget.js';
+import { ContinuousBatcher } from '../../../../server/batching/continuous-batcher.js';
+import { DynamicBatcher } from '../../../../server/batching/dynamic-batcher.js';
+import { SlotTable } from '../../../../server/batching/slot-table.js';
+import { clientLeft, type Job } from '../../../../server/jobs/job.js';
+import { JobQueue } from '../../../../server/jobs/job-queue.js';
+import { FakeGroup } from '../../../fixtures/fake-group.js';
+import { FAKE_TEXTS, makeJob, readAll, tokenIdsOf } from '../../../fixtures/generate-requests.js';
+import { ManualClock } from '../../../fixtures/manual-clock.js';
+import { type SeededRandom, seededRandom, testSeed } from '../../../fixtures/seeded-random.js';
+import { FAKE_VOCAB, fakeTokens } from '../../../support/fake-rank.js';
+
+const JOBS = 150;
+const MAX_PREFILL = 48;
+/** Far more than the tokens of all jobs: a run that needs so many rounds hangs. */
+const MAX_ROUNDS = 100_000;
+
+interface Ran {
+  job: Job;
+  result: Awaited<ReturnType<typeof readAll>>;
+}
+
+interface Simulation {
+  ran: Ran[];
+  started: number[];
+  group: FakeGroup;
+  slots: SlotTable;
+}
+
+function randomJob(random: SeededRandom): Job {
+  const promptIds = Array.from({ length: random.integer(1, 120) }, () => random.integer(0, FAKE_VOCAB - 1));
+  const endIds = random.next() < 0.5 ? [random.integer(0, FAKE_VOCAB - 1), random.integer(0, 40)] : [];
+  return makeJob({ promptIds, maxNewTokens: random.integer(1, 60), endIds });
+}
+
+async function simulate(random: SeededRandom, batcher: Batcher, cancelShare: number): Promise<Simulation> {
+  const maxSlots = random.integer(1, 8);
+  const slotTokens = 180;
+  const group = new FakeGroup({ maxSlots, slotTokens, maxStepTokens: MAX_PREFILL + maxSlots });
+  const queue = new JobQueue('toy', JOBS, 60_000);
+  const clock = new ManualClock();
+  const slots = new SlotTable(maxSlots, random.integer(192, 192 * maxSlots));
+  const started: number[] = [];
+  const loop = new BatchLoop({
+    group,
+    queue,
+    batcher,
+    slots,
+    chunkBudget: new ChunkBudget(random.integer(8, 60), MAX_PREFILL),
+    texts: FAKE_TEXTS,
+    clock,
+    onJobStarted: (job) => started.push(job.id),
+  });
+  const running = loop.run();
+  const jobs: Job[] = [];
+  const reading: Promise<Ran>[] = [];
+  for (let round = 0; jobs.length < JOBS || jobs.some((job) => !job.stream.ended); round++) {
+    expect(round, 'rounds').toBeLessThan(MAX_ROUNDS);
+    if (jobs.length < JOBS && random.next() < 0.3) {
+      const job = randomJob(random);
+      jobs.push(job);
+      queue.push(job);
+      reading.push(readAll(job.stream).then((result) => ({ job, result })));
+    }
+    if (random.next() < cancelShare) random.pick(jobs)?.cancel(clientLeft());
+    clock.advance(random.integer(0, 20));
+    if (group.inFlight > 0 && random.next() < 0.8) group.runNext();
+    for (let turn = 0; turn < 8; turn++) await Promise.resolve();
+  }
+  loop.stop();
+  group.auto = true;
+  while (group.inFlight > 0) group.runNext();
+  await running;
+  return { ran: await Promise.all(reading), started, group, slots };
+}
+
+function check({ group, ran, slots, started }: Simulation): void {
+  expect(ran).toHaveLength(JOBS);
+  for (const { job, result } of ran) {
+    const alone = fakeTokens(job.promptIds, job.maxNewTokens, job.endIds);
+    const ids = tokenIdsOf(result.events);
+    if (job.cancelled) {
+      expect(result.error).toMatchObject({ code: 'CANCELLED' });
+      expect(ids).toEqual(alone.slice(0, ids.length));
+    } else {
+      expect(result.error).toBeNull();
+      expect(ids).toEqual(alone);
+    }
+  }
+  expect(started).toEqual([...started].sort((a, b) => a - b));
+  expect(group.mostInFlight).toBeLessThanOrEqual(2);
+  expect(group.rank.openSlots).toEqual([]);
+  expect([slots.freeSlots, slots.freeKvTokens]).toEqual([slots.maxSlots, slots.kvTokens]);
+}
+
+describe(`simulation (seed ${testSeed})`, () => {
+  const batchers: [string, (random: SeededRandom) => Batcher][] = [
+    ['continuous', () => new ContinuousBatcher()],
+    ['dynamic', (random) => new DynamicBatcher(random.integer(1, 8), random.integer(0, 100))],
+  ];
+  for (const [name, make] of batchers) {
+    for (let run = 0; run < 4; run++) {
+      it(`${name} batching, run ${run}: every job ends with the tokens it has alone`, async () => {
+        const random = seededRandom(testSeed + run);
+        check(await simulate(random, make(random), run % 2 === 0 ? 0 : 0.05));
+      });
+    }
+  }
+
+  it('a group that dies ends every started job, and loses none that waits', async () => {
+    const random = seededRandom(testSeed + 100);
+    for (let run = 0; run < 20; run++) {
+      const group = new FakeGroup({ maxSlots: 4, slotTokens: 180, maxStepTokens: MAX_PREFILL + 4 });
+      const queue = new JobQueue('toy', 100, 60_000);
+      const loop = new BatchLoop({
+        group,
+        queue,
+        batcher: new ContinuousBatcher(),
+        slots: new SlotTable(4, 4096),
+        chunkBudget: new ChunkBudget(20, MAX_PREFILL),
+        texts: FAKE_TEXTS,
+        clock: new ManualClock(),
+      });
+      const ended = loop.run().catch((error: unknown) => error);
+      const jobs = Array.from({ length: 12 }, () => randomJob(random));
+      for (const job of jobs) queue.push(job);
+      for (let step = random.integer(0, 30); step > 0; step--) {
+        if (group.inFlight > 0) group.runNext();
+        for (let turn = 0; turn < 8; turn++) await Promise.resolve();
+      }
+      const death = new ServingError('WORKER_FAILED', 'rank 0 was killed by SIGKILL');
+      group.die(death);
+      expect(await ended).toBe(death);
+      for (const job of jobs) expect(job.stream.ended || queue.waiting.includes(job)).toBe(true);
+    }
+  });
+});

@@ -1,0 +1,100 @@
+/** Cores and memory, as files of the kernel tell them; KV tokens that follow from them. */
+import { describe, expect, it } from 'vitest';
+import type { Manifest } from '../../../../proto/manifest.js';
+import { kvBytesPerToken, kvTokens } from '../../../../server/work-load-manager/kv-memory.js';
+import { availableMemory, usableCores } from '../../../../server/work-load-manager/machine-limits.js';
+import { backOffMs } from '../../../../server/work-load-manager/worker-group.js';
+
+const files = (content: Record<string, string>) => (file: string) => content[file] ?? null;
+const GIB = 1024 ** 3;
+
+describe('usable cores', () => {
+  it.each([
+    ['no limit', {}, 8],
+    ['max', { '/sys/fs/cgroup/cpu.max': 'max 100000\n' }, 8],
+    ['two and a half', { '/sys/fs/cgroup/cpu.max': '250000 100000\n' }, 2],
+    ['half a core', { '/sys/fs/cgroup/cpu.max': '50000 100000\n' }, 1],
+    ['more than there are', { '/sys/fs/cgroup/cpu.max': '6400000 100000\n' }, 8],
+    [
+      'version 1',
+      { '/sys/fs/cgroup/cpu/cpu.cfs_quota_us': '300000', '/sys/fs/cgroup/cpu/cpu.cfs_period_us': '100000' },
+      3,
+    ],
+    [
+      'version 1, none',
+      { '/sys/fs/cgroup/cpu/cpu.cfs_quota_us': '-1', '/sys/fs/cgroup/cpu/cpu.cfs_period_us': '100000' },
+      8,
+    ],
+  ])('with %s', (_, content, cores) => {
+    expect(usableCores(files(content as Record<string, string>), 8)).toBe(cores);
+  });
+});
+
+describe('available memory', () => {
+  const meminfo = { '/proc/meminfo': 'MemTotal: 16777216 kB\nMemAvailable:    8388608 kB\n' };
+
+  it('is what the machine has when there is no limit', () => {
+    expect(availableMemory(files(meminfo))).toBe(8 * GIB);
+    expect(availableMemory(files({ ...meminfo, '/sys/fs/cgroup/memory.max': 'max' }))).toBe(8 * GIB);
+  });
+
+  it('is what the container has left, its file cache included', () => {
+    const cgroup = {
+      '/sys/fs/cgroup/memory.max': String(4 * GIB),
+      '/sys/fs/cgroup/memory.current': String(3 * GIB),
+      '/sys/fs/cgroup/memory.stat': `anon 5\ninactive_file ${GIB}\n`,
+    };
+    expect(availableMemory(files({ ...meminfo, ...cgroup }))).toBe(2 * GIB);
+  });
+
+  it('reads cgroup version 1', () => {
+    const cgroup = {
+      '/sys/fs/cgroup/memory/memory.limit_in_bytes': String(2 * GIB),
+      '/sys/fs/cgroup/memory/memory.usage_in_bytes': String(3 * GIB),
+    };
+    expect(availableMemory(files({ ...meminfo, ...cgroup }))).toBe(0);
+  });
+});
+
+describe('KV tokens', () => {
+  const manifest = {
+    worldSize: 2,
+    model: { numLayers: 4 },
+    perRank: { numKvHeads: 2, headDim: 32 },
+    shared: { bytes: GIB },
+    ranks: [{ weights: { bytes: GIB } }, { weights: { bytes: GIB } }],
+  } as unknown as Manifest;
+  const options = { configuredMb: null, availableBytes: 8 * GIB, maxSlots: 1000, slotTokens: 131_072 };
+
+  it('has keys and values of every layer and rank in a token', () => {
+    expect(kvBytesPerToken(manifest)).toBe(2 * 4 * 2 * 32 * 4 * 2);
+  });
+
+  it('takes a share of what the weights leave', () => {
+    expect(kvTokens(manifest, options)).toBe(Math.floor((5 * GIB * 0.4) / 4096 / 64) * 64);
+  });
+
+  it('takes what was configured, in whole pages', () => {
+    expect(kvTokens(manifest, { ...options, configuredMb: 1 })).toBe(256);
+  });
+
+  it('is no more than all slots can use', () => {
+    expect(kvTokens(manifest, { ...options, maxSlots: 3, slotTokens: 100 })).toBe(3 * 128);
+  });
+
+  it('refuses memory for less than a page, and names both sizes', () => {
+    const bigger = { ...manifest, model: { numLayers: 400 } } as unknown as Manifest;
+    expect(() => kvTokens(bigger, { ...options, configuredMb: 1 })).toThrow(
+      /kv_cache_memory_mb is 1, .* need 25/,
+    );
+    expect(() => kvTokens(manifest, { ...options, availableBytes: 2 * GIB })).toThrow(
+      /2048 MiB are free and the weights take 3072/,
+    );
+  });
+});
+
+describe('the pause before a restart', () => {
+  it('grows to half a minute', () => {
+    expect([1, 2, 3, 4, 5, 6, 7].map(backOffMs)).toEqual([0, 1000, 2000, 5000, 10_000, 30_000, 30_000]);
+  });
+});
