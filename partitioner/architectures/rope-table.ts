@@ -28,12 +28,12 @@ function scaleFrequency(frequency: number, { scaling }: RopeShape): number {
     case 'linear':
       return frequency / scaling.factor;
     case 'llama3': {
-      // Long waves are stretched, short ones kept, those between are mixed.
+      // Long waves are stretched, short ones kept, those between are mixed. PyTorch's number / tensor is number · (1 / tensor).
       const { factor, lowFrequencyFactor: low, highFrequencyFactor: high } = scaling;
-      const waveLength = round((2 * Math.PI) / frequency);
+      const waveLength = round(round(1 / frequency) * round(2 * Math.PI));
       if (waveLength < scaling.originalContextLength / high) return frequency;
       if (waveLength > scaling.originalContextLength / low) return frequency / factor;
-      const turns = round(scaling.originalContextLength / waveLength);
+      const turns = round(round(1 / waveLength) * scaling.originalContextLength);
       const smooth = round(round(turns - low) / (high - low));
       const stretched = round(round(round(1 - smooth) * frequency) / factor);
       return round(stretched + round(smooth * frequency));

@@ -1,0 +1,219 @@
+/** partitioner/plan.ts, plan-items.ts, degrees.ts: every rule of the split, and that slices make the whole. */
+import { describe, expect, it } from 'vitest';
+import { attentionOutBlock, possibleDegrees } from '../../../partitioner/degrees.js';
+import { makePlan, type Plan, storedTensors } from '../../../partitioner/plan.js';
+import { type LinearItem, TENSOR_ALIGNMENT } from '../../../partitioner/plan-items.js';
+import { chooseWeightFormat, type WeightFormat } from '../../../partitioner/weight-format.js';
+import { seededRandom, testSeed } from '../../fixtures/seeded-random.js';
+import { toyShape } from '../../fixtures/toy-config.js';
+
+const FP32: WeightFormat = { dtype: 'fp32', blockSize: null };
+const int4 = (blockSize: number): WeightFormat => ({ dtype: 'int4', blockSize });
+
+function planOf(worldSize: number, changes: Record<string, unknown> = {}, format = FP32): Plan {
+  return makePlan({ shape: toyShape(changes), worldSize, format, embeddingType: 'float16' });
+}
+
+function linear(plan: Plan, name: string): LinearItem {
+  const item = plan.items.find((candidate) => candidate.name === name);
+  if (item?.kind !== 'linear') throw new Error(`no linear ${name}`);
+  return item;
+}
+
+const code = 'TENSOR_PARALLEL_INVALID';
+
+describe('degrees', () => {
+  it('divide the heads, and the KV heads or are multiples of them', () => {
+    expect(possibleDegrees(toyShape(), FP32)).toEqual([1, 2, 4, 8]);
+    const uneven = { num_attention_heads: 12, num_key_value_heads: 6, head_dim: 16 };
+    expect(possibleDegrees(toyShape(uneven), FP32)).toEqual([1, 2, 3, 6, 12]);
+    const four = { num_attention_heads: 12, num_key_value_heads: 3, head_dim: 16 };
+    expect(possibleDegrees(toyShape(four), FP32)).toEqual([1, 3, 6, 12]);
+  });
+
+  it('that do not work are refused with those that do', () => {
+    expect(() => planOf(3)).toThrow(expect.objectContaining({ code }));
+    expect(() => planOf(3)).toThrow(
+      '8 attention heads cannot be divided by it; degrees that work: 1, 2, 4, 8',
+    );
+    const three = { num_attention_heads: 12, num_key_value_heads: 3, head_dim: 16 };
+    expect(() => planOf(4, three)).toThrow('3 KV heads can be neither divided');
+    for (const degree of [0, -2, 1.5, 65, Number.NaN]) {
+      expect(() => planOf(degree)).toThrow(`degree ${degree}: expected a whole number from 1 to 64`);
+    }
+  });
+
+  it('a quantised output projection is cut on block borders only', () => {
+    // 8 heads of 8: a rank of 8 would hold half a block of 16.
+    expect(possibleDegrees(toyShape(), int4(32))).toEqual([1, 2, 4]);
+    expect(() => planOf(8, {}, int4(32))).toThrow(
+      '8 columns of the int4 output projection are no whole blocks of 16; degrees that work: 1, 2, 4',
+    );
+  });
+});
+
+describe('the output projection has one block size at every degree', () => {
+  it.each([
+    [{ head_dim: 64 }, 128, 64],
+    [{ head_dim: 256 }, 128, 128],
+    [{ head_dim: 96 }, 128, 32],
+    [{ head_dim: 8 }, 128, 16],
+    [{ head_dim: 64, num_attention_heads: 12, num_key_value_heads: 4 }, 128, 64],
+    [{ head_dim: 64 }, 32, 32],
+  ])('%j, block %i → %i', (changes, asked, expected) => {
+    const shape = toyShape(changes);
+    expect(attentionOutBlock(shape, int4(asked))).toBe(expected);
+    for (const degree of possibleDegrees(shape, int4(asked))) {
+      const plan = planOf(degree, changes, int4(asked));
+      expect(linear(plan, 'layer-0.attention-out').blockSize).toBe(expected);
+      expect(linear(plan, 'layer-0.down').blockSize).toBe(asked);
+    }
+  });
+});
+
+describe('sizes of one rank', () => {
+  it('heads and KV heads are divided; KV heads fewer than ranks are replicated', () => {
+    expect(planOf(2).perRank).toMatchObject({ numHeads: 4, numKvHeads: 2, headDim: 8 });
+    const plan = planOf(8);
+    expect(plan.perRank).toMatchObject({ numHeads: 1, numKvHeads: 1 });
+    const [query, key, value] = linear(plan, 'layer-1.qkv').parts;
+    expect(query?.rowSlices.map(({ start }) => start / 8)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    expect(key?.rowSlices.map(({ start }) => start / 8)).toEqual([0, 0, 1, 1, 2, 2, 3, 3]);
+    expect(value?.rowSlices).toEqual(key?.rowSlices);
+  });
+
+  it('ffn is padded to ranks × block, the vocabulary to ranks × 16', () => {
+    expect(planOf(1).perRank).toMatchObject({ ffn: 112, vocab: 144 });
+    expect(planOf(4).perRank).toMatchObject({ ffn: 32, vocab: 48 });
+    expect(planOf(2, {}, int4(32)).perRank).toMatchObject({ ffn: 64, vocab: 80 });
+    const { columnSlices } = linear(planOf(4), 'layer-0.down');
+    expect(columnSlices).toEqual([
+      { start: 0, count: 32 },
+      { start: 32, count: 32 },
+      { start: 64, count: 32 },
+      { start: 96, count: 16 },
+    ]);
+  });
+
+  it('keys and values of a token: two of 4 bytes a KV head dimension and layer', () => {
+    expect(planOf(2).kvBytesPerTokenPerRank).toBe(2 * 2 * 2 * 8 * 4);
+  });
+});
+
+describe('stored tensors', () => {
+  it('the query carries 1/sqrt(headDim): in its weight, or in its norm', () => {
+    const factors = (plan: Plan) => linear(plan, 'layer-0.qkv').parts.map((part) => part.factor);
+    expect(factors(planOf(1))).toEqual([1 / Math.sqrt(8), 1, 1]);
+    const shape = { ...toyShape(), qkNorm: true };
+    const plan = makePlan({ shape, worldSize: 1, format: FP32, embeddingType: 'float32' });
+    expect(factors(plan)).toEqual([1, 1, 1]);
+    const norms = plan.items.filter((item) => /^layer-0\.(query|key)-norm$/.test(item.name));
+    expect(norms.map((item) => item.kind === 'copy' && item.factor)).toEqual([1 / Math.sqrt(8), 1]);
+  });
+
+  it('quantised: packed blocks and scales; the last block of a row may be partly padding', () => {
+    const { weight, scales } = linear(planOf(2, {}, int4(128)), 'layer-0.qkv');
+    expect(weight).toMatchObject({ type: 'uint8', shape: [64, 1, 64], split: 'column' });
+    expect(scales).toMatchObject({ type: 'float32', shape: [64, 1] });
+    const int8: WeightFormat = { dtype: 'int8', blockSize: 32 };
+    expect(linear(planOf(2, {}, int8), 'layer-0.down').weight.shape).toEqual([64, 2, 32]);
+  });
+
+  it('a bias of a row-parallel linear is on rank 0, of a column-parallel one with its rows', () => {
+    const plan = planOf(2, { attention_bias: true, mlp_bias: true });
+    const split = (name: string) => linear(plan, name).bias?.split;
+    expect(split('layer-0.qkv')).toBe('column');
+    expect(split('layer-0.attention-out')).toBe('rank-0');
+    expect(split('layer-0.gate-up')).toBe('column');
+    expect(split('layer-0.down')).toBe('rank-0');
+    expect(linear(planOf(2), 'layer-0.down').bias).toBeNull();
+  });
+
+  it('a tied head is made of the embedding, an untied one of its own weight', () => {
+    expect(linear(planOf(2), 'head').weight.sources).toEqual(['model.embed_tokens.weight']);
+    const untied = planOf(2, { tie_word_embeddings: false });
+    expect(linear(untied, 'head').weight.sources).toEqual(['lm_head.weight']);
+    expect(untied.parameters - planOf(2).parameters).toBe(131 * 64);
+  });
+});
+
+/** Elements of a part that no rank, or more than one, holds. */
+function strayRows(item: LinearItem): string[] {
+  const wrong: string[] = [];
+  for (const part of item.parts) {
+    const mayRepeat = item.split === 'column' && item.name.endsWith('.qkv') && part !== item.parts[0];
+    const held = new Int32Array(part.rows * part.columns);
+    part.rowSlices.forEach((rows, rank) => {
+      const columns = item.columnSlices[rank]!;
+      if (rows.count > part.rowsPerRank || columns.count > item.inputs)
+        wrong.push(`${part.source} overflows`);
+      for (let row = rows.start; row < rows.start + rows.count; row++) {
+        for (let column = columns.start; column < columns.start + columns.count; column++) {
+          held[row * part.columns + column]!++;
+        }
+      }
+    });
+    const expectedCount = mayRepeat ? held[0] : 1;
+    if (held.some((count) => count !== expectedCount || count < 1)) wrong.push(part.source);
+  }
+  return wrong;
+}
+
+describe(`random shapes (TEST_SEED=${testSeed})`, () => {
+  const random = seededRandom(testSeed);
+  const cases = Array.from({ length: 40 }, (_, index) => {
+    const kvHeads = random.pick([1, 2, 3, 4, 5]);
+    const changes = {
+      num_hidden_layers: random.integer(1, 2),
+      num_key_value_heads: kvHeads,
+      num_attention_heads: kvHeads * random.pick([1, 2, 3, 4, 8]),
+      head_dim: random.pick([2, 8, 16, 24, 32]),
+      hidden_size: random.integer(8, 90),
+      intermediate_size: random.integer(5, 200),
+      vocab_size: random.integer(3, 150),
+      attention_bias: random.next() < 0.5,
+      mlp_bias: random.next() < 0.5,
+      tie_word_embeddings: random.next() < 0.5,
+    };
+    const dtype = random.pick(['fp32', 'int8', 'int4'] as const);
+    return { index, changes, format: chooseWeightFormat(dtype, random.pick([16, 32, 64, 128]), 0) };
+  });
+
+  it.each(cases)(
+    '$index: slices make the whole without overlap, and tensors lie apart',
+    ({ changes, format }) => {
+      for (const degree of possibleDegrees(toyShape(changes), format)) {
+        const plan = planOf(degree, changes, format);
+        const linears = plan.items.filter((item): item is LinearItem => item.kind === 'linear');
+        expect(linears.flatMap(strayRows)).toEqual([]);
+        if (format.blockSize !== null) {
+          for (const item of linears.filter(({ split }) => split === 'row')) {
+            const starts = item.columnSlices.filter(({ count }) => count > 0).map(({ start }) => start);
+            expect(starts.filter((start) => start % item.blockSize! !== 0)).toEqual([]);
+          }
+        }
+        const ends = { shared: 0, rank: 0 };
+        for (const { file, offset, bytes } of storedTensors(plan)) {
+          expect(offset % TENSOR_ALIGNMENT).toBe(0);
+          expect(offset).toBeGreaterThanOrEqual(ends[file]);
+          ends[file] = offset + bytes;
+        }
+        expect(ends).toEqual({ shared: plan.sharedBytes, rank: plan.rankBytes });
+      }
+    },
+  );
+});
+
+describe('the weight format', () => {
+  it('auto is fp32 below 200 MB of float32, else int4', () => {
+    expect(chooseWeightFormat('auto', 128, 49_999_999)).toEqual(FP32);
+    expect(chooseWeightFormat('auto', 64, 50_000_000)).toEqual(int4(64));
+    expect(chooseWeightFormat('int8', 128, 1)).toEqual({ dtype: 'int8', blockSize: 128 });
+  });
+
+  it('refuses a block there is no kernel for', () => {
+    expect(() => chooseWeightFormat('int4', 48, 1)).toThrow(
+      'block size 48 is not one of 16, 32, 64, 128, 256',
+    );
+  });
+});
