@@ -146,4 +146,6 @@ function wholeNumber(option: string, text: string, least: number): number {
   return value;
 }
 
-const wrong = (what: string): ServingError => new ServingError('CONFIG_INVALID', what);
+function wrong(what: string): ServingError {
+  return new ServingError('CONFIG_INVALID', what);
+}
