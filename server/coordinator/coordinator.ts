@@ -17,7 +17,6 @@ import type { WorkerLaunch } from '../../proto/worker-launch.js';
 import { makeSocketFolder, removeSocketFolder } from './socket-folder.js';
 import { WorkerProcess } from './worker-process.js';
 
-/** A worker that was asked to end gets so long, then SIGTERM, then so long again, then SIGKILL. */
 const STOP_GRACE_MS = 3000;
 
 export interface CoordinatorOptions {
@@ -27,6 +26,8 @@ export interface CoordinatorOptions {
   workerProgram: string;
   loadingTimeoutMs: number;
   stepTimeoutMs: number;
+  /** A worker that was asked to end gets so long, then SIGTERM, then so long again, then SIGKILL; default 3000. */
+  stopGraceMs?: number;
   logger: Logger;
   /** Bytes of weights loaded, over all ranks. */
   onLoading?: (doneBytes: number, totalBytes: number) => void;
@@ -159,12 +160,13 @@ export class Coordinator {
 
   /** Waits for every process, with growing insistence, and removes the sockets. */
   async #end(): Promise<void> {
+    const { stopGraceMs = STOP_GRACE_MS } = this.#options;
     await Promise.all(
       this.#workers.map(async (worker) => {
         if (!this.#error) {
-          if (await exitsWithin(worker, STOP_GRACE_MS)) return;
+          if (await exitsWithin(worker, stopGraceMs)) return;
           worker.kill('SIGTERM');
-          if (await exitsWithin(worker, STOP_GRACE_MS)) return;
+          if (await exitsWithin(worker, stopGraceMs)) return;
         }
         worker.kill('SIGKILL');
         await worker.exited;
@@ -186,6 +188,7 @@ export class Coordinator {
         break;
       case 'ready':
         this.#ready.set(message.rank, message.ready);
+        this.#logReady(message.rank, message.ready);
         if (this.#ready.size === this.#options.launch.worldSize) this.#allReady.resolve();
         break;
       case 'result':
@@ -203,11 +206,18 @@ export class Coordinator {
     }
   }
 
+  #logReady(rank: number, { loadMs, pid, warmUpMs }: Ready): void {
+    const times = { loadMs: Math.round(loadMs), warmUpMs: Math.round(warmUpMs) };
+    this.#options.logger.info({ rank, workerPid: pid, ...times }, 'shard worker ready');
+  }
+
   #takeResult(rank: number, result: StepResult): void {
-    const expected = this.#steps.shift();
+    const expected = this.#steps[0];
     assert(rank === 0 && expected, `rank ${rank} sent a result that nobody waits for`);
     assert.equal(result.step, expected.step, 'results come in the order of the steps');
     assert.equal(result.rows.length, expected.rows, 'a result has as many rows as its step');
+    // Only now: a result that is refused fails the group, and this step with it.
+    this.#steps.shift();
     this.#clearDeadline();
     if (this.#steps.length > 0 && !this.#stopping) this.#startDeadline();
     expected.done.resolve(result);

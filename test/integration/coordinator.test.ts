@@ -1,0 +1,193 @@
+/** The coordinator with real processes and sockets, and workers that misbehave as told. */
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { Coordinator, type CoordinatorOptions } from '../../server/coordinator/coordinator.js';
+import { GREEDY } from '../fixtures/generate-requests.js';
+import { LogRecorder } from '../fixtures/log-recorder.js';
+import { fakeToken } from '../support/fake-rank.js';
+import type { FakeWorkerPlan } from '../support/fake-worker.js';
+
+const FAKE_WORKER = fileURLToPath(new URL('../support/fake-worker.js', import.meta.url));
+
+// A folder of its own, so that no other test's sockets are counted.
+process.env.TMPDIR = mkdtempSync(path.join(tmpdir(), 'coordinator-'));
+afterAll(() => rmSync(tmpdir(), { recursive: true }));
+
+const started: Coordinator[] = [];
+afterEach(async () => {
+  await Promise.all(started.splice(0).map((coordinator) => coordinator.stop()));
+});
+
+function makeOptions(plan: FakeWorkerPlan, fields: Partial<CoordinatorOptions> = {}) {
+  const log = new LogRecorder();
+  const options: CoordinatorOptions = {
+    launch: {
+      shardFolder: JSON.stringify(plan),
+      worldSize: 2,
+      threads: 1,
+      maxSlots: 2,
+      slotTokens: 64,
+      maxStepTokens: 32,
+      collectiveTimeoutMs: 1000,
+      collective: 'zmq',
+      verifyChecksums: false,
+      logLevel: 'info',
+    },
+    workerProgram: FAKE_WORKER,
+    loadingTimeoutMs: 20_000,
+    stepTimeoutMs: 20_000,
+    logger: log.logger,
+    ...fields,
+  };
+  return { options, log };
+}
+
+async function start(plan: FakeWorkerPlan = {}, fields: Partial<CoordinatorOptions> = {}) {
+  const { log, options } = makeOptions(plan, fields);
+  const coordinator = await Coordinator.start(options);
+  started.push(coordinator);
+  return { coordinator, log };
+}
+
+const open = (slot: number, sequence: number, promptIds: number[]) => ({
+  slot,
+  sequence,
+  promptIds,
+  maxNewTokens: 10,
+  endIds: [],
+  sampling: GREEDY,
+});
+const prefill = { closeSlots: [], opens: [open(0, 1, [5, 6])], rows: [{ slot: 0, sequence: 1, tokens: 2 }] };
+const decode = { closeSlots: [], opens: [], rows: [{ slot: 0, sequence: 1, tokens: 1 }] };
+
+const isAlive = (pid: number | undefined): boolean => {
+  try {
+    process.kill(pid ?? 0, 0);
+    return true;
+  } catch {
+    return false;
+  }
+};
+const socketFolders = () => readdirSync(tmpdir()).filter((name) => name.startsWith('shardserve-'));
+
+describe('a coordinator', () => {
+  it('starts all ranks, runs pipelined steps in order, and inspects every rank', async () => {
+    const loading: number[] = [];
+    const { coordinator, log } = await start({}, { onLoading: (done) => loading.push(done) });
+    expect(coordinator.readiness).toMatchObject([{ loadMs: 1 }, { loadMs: 1 }]);
+    expect(loading).toEqual([50, 100]);
+    const results = await Promise.all([coordinator.step(prefill), coordinator.step(decode)]);
+    expect(results.map((result) => result.step)).toEqual([1, 2]);
+    expect(results.map((result) => result.rows[0]?.tokenId)).toEqual([0, 1].map((n) => fakeToken([5, 6], n)));
+    const inspections = await coordinator.inspect();
+    expect(inspections.map(({ openSlots, pid, steps }) => ({ openSlots, pid, steps }))).toEqual(
+      coordinator.pids.map((pid) => ({ openSlots: [0], pid, steps: 2 })),
+    );
+    await log.find((line) => line.rank === 1 && line.msg === 'rank 1 of 2 with 1 threads');
+  });
+
+  it('stops all ranks and removes its sockets', async () => {
+    const before = socketFolders();
+    const { coordinator } = await start();
+    const folder = socketFolders().find((name) => !before.includes(name));
+    expect(folder).toBeDefined();
+    const { pids } = coordinator;
+    await coordinator.stop();
+    expect(pids.map(isAlive)).toEqual([false, false]);
+    expect(existsSync(path.join(tmpdir(), folder!))).toBe(false);
+    await expect(coordinator.step(decode)).rejects.toMatchObject({ code: 'SHUTTING_DOWN' });
+  });
+
+  it('lets steps that were sent end before it stops', async () => {
+    const { coordinator } = await start();
+    const step = coordinator.step(prefill);
+    await coordinator.stop();
+    expect((await step).rows).toHaveLength(1);
+  });
+
+  it('kills a worker that does not want to end', async () => {
+    const { coordinator } = await start({ rank: 1, stubborn: true }, { stopGraceMs: 100 });
+    const { pids } = coordinator;
+    await coordinator.stop();
+    expect(pids.map(isAlive)).toEqual([false, false]);
+  });
+
+  it('gives a worker no environment of the server but a short list', async () => {
+    process.env.SHARDSERVE_TEST_SECRET = 'secret';
+    const { coordinator } = await start();
+    const { readFile } = await import('node:fs/promises');
+    const environment = await readFile(`/proc/${coordinator.pids[0]}/environ`, 'utf8');
+    delete process.env.SHARDSERVE_TEST_SECRET;
+    expect(environment).toContain('PATH=');
+    expect(environment).not.toContain('SHARDSERVE_TEST_SECRET');
+  });
+});
+
+describe('a group that fails', () => {
+  it.each([
+    ['exits', 'exit', 1, 'WORKER_FAILED', /rank 1 exited with code 7/],
+    ['is killed', 'kill', 1, 'WORKER_FAILED', /rank 1 was killed by SIGKILL/],
+    ['reports a failure', 'failure', 1, 'OUT_OF_MEMORY', /rank 1: no memory/],
+    ['sends what is no frame', 'garbage', 0, 'WORKER_FAILED', /rank 0 broke its control channel/],
+    ['answers another step', 'wrong-step', 0, 'WORKER_FAILED', /rank 0 broke its control channel/],
+  ] as const)('when a rank %s: both steps in flight, and all ranks', async (_, what, rank, code, message) => {
+    // The other rank waits at the step, as it would in a collective.
+    const { coordinator } = await start({ rank, atStep: { step: 2, what }, pauseAtStep: 2 });
+    await coordinator.step(prefill);
+    const settled = await Promise.allSettled([coordinator.step(decode), coordinator.step(decode)]);
+    for (const step of settled) expect(step).toMatchObject({ status: 'rejected', reason: { code } });
+    const error = await coordinator.failed;
+    expect(error.message).toMatch(message);
+    await coordinator.stop();
+    expect(coordinator.pids.map(isAlive)).toEqual([false, false]);
+    await expect(coordinator.step(decode)).rejects.toBe(error);
+    await expect(coordinator.inspect()).rejects.toBe(error);
+  });
+
+  it('when a step takes longer than its deadline', async () => {
+    const { coordinator } = await start({ atStep: { step: 1, what: 'hang' } }, { stepTimeoutMs: 200 });
+    await expect(coordinator.step(prefill)).rejects.toMatchObject({
+      code: 'STEP_TIMEOUT',
+      message: expect.stringContaining('step 1 took longer than 0.2 s'),
+    });
+    await coordinator.stop();
+    expect(coordinator.pids.map(isAlive)).toEqual([false, false]);
+  });
+
+  it('when it is killed from outside, though it has nothing to do', async () => {
+    const { coordinator } = await start();
+    process.kill(coordinator.pids[0]!, 'SIGKILL');
+    expect(await coordinator.failed).toMatchObject({ message: 'rank 0 was killed by SIGKILL' });
+  });
+});
+
+describe('a group that does not come up', () => {
+  it.each([
+    ['exits', 'exit', 'WORKER_FAILED', /rank 1 exited with code 3/],
+    ['reports a failure', 'failure', 'SHARDS_INVALID', /rank 1: rank-0.weights differs/],
+  ] as const)('because a rank %s: nothing of it is left', async (_, onLoad, code, message) => {
+    const before = socketFolders();
+    const { options } = makeOptions({ rank: 1, onLoad });
+    const error = await Coordinator.start(options).catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ code, message: expect.stringMatching(message) });
+    expect(socketFolders().filter((name) => !before.includes(name))).toEqual([]);
+  });
+
+  it('because a rank is not ready in time: it is named', async () => {
+    const { options } = makeOptions({ rank: 1, onLoad: 'hang' }, { loadingTimeoutMs: 2000 });
+    await expect(Coordinator.start(options)).rejects.toMatchObject({
+      code: 'WORKER_FAILED',
+      message: 'rank 1 not ready after 2 s (model_loading_timeout)',
+    });
+  });
+
+  it('because it was stopped meanwhile', async () => {
+    const { options } = makeOptions({ onLoad: 'hang' });
+    const abort = new AbortController();
+    const starting = Coordinator.start({ ...options, onLoading: () => abort.abort() }, abort.signal);
+    await expect(starting).rejects.toMatchObject({ code: 'SHUTTING_DOWN' });
+  });
+});
