@@ -145,7 +145,10 @@ export class GroupUnderTest {
   /** A prompt of made-up ids that differ from sequence to sequence. */
   #open(slot: number, tokens: number, maxNewTokens: number): SequenceOpen {
     const sequence = ++this.#sequence;
-    const promptIds = Array.from({ length: tokens }, (_, index) => (sequence * 31 + index * 7) % this.#vocabSize);
+    const promptIds = Array.from(
+      { length: tokens },
+      (_, index) => (sequence * 31 + index * 7) % this.#vocabSize,
+    );
     return { slot, sequence, promptIds, maxNewTokens, endIds: [], sampling: GREEDY };
   }
 }

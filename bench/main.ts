@@ -12,12 +12,13 @@ import { cpus, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { shapeFolder } from '../partitioner/named-shapes.js';
 import { partition } from '../partitioner/partition.js';
 import type { Dtype } from '../partitioner/weight-format.js';
 import { usableCores } from '../server/work-load-manager/machine-limits.js';
 import { GroupUnderTest, type RankMemory, type StepSplit } from './group-under-test.js';
 import { renderTable } from './report.js';
-import { spread, type Spread } from './spread.js';
+import { type Spread, spread } from './spread.js';
 
 const HELP = `Usage: npm run bench -- --model NAME|DIR [options]
 
@@ -87,7 +88,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     steps: Number(values.steps),
     repeat: Number(values.repeat),
   };
-  const folder = existsSync(values.model) ? values.model : values.model;
+  const folder = existsSync(values.model) ? values.model : shapeFolder(values.model);
   const groups: { group: GroupUnderTest; threads: number }[] = [];
   let blockSize: number | null = null;
   try {
