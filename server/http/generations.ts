@@ -85,7 +85,8 @@ export async function* mergeEvents(generations: readonly Generation[]): AsyncGen
         waiting.delete(index);
         continue;
       }
-      waiting.set(index, take(index));
+      if (result.value.kind === 'finish') waiting.delete(index);
+      else waiting.set(index, take(index));
       yield { index, event: result.value };
     }
   } finally {

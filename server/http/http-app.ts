@@ -15,6 +15,7 @@ import Fastify, {
   type FastifyInstance,
   type FastifyReply,
   type FastifyRequest,
+  LogController,
 } from 'fastify';
 import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
@@ -49,22 +50,26 @@ export interface HttpApp {
   app: FastifyInstance;
   /** From now on every request is refused with 503 and its connection closed; running ones end in peace. */
   setDraining(): void;
+  /** Resolves when no request runs. */
+  idle(): Promise<void>;
 }
 
 export async function createHttpApp(deps: HttpDeps): Promise<HttpApp> {
   const { config, logger } = deps;
   const requestIdHeader = config.requestIdHeaderKey.toLowerCase();
   let draining = false;
+  let active = 0;
+  const idleWaiters: (() => void)[] = [];
 
   const errorAnswer = (url: string, error: ServingError) =>
     url.startsWith('/v1/') ? openAiError(error) : djlError(error, config);
 
   const app = Fastify({
     loggerInstance: logger as FastifyBaseLogger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: config.maxRequestBytes,
     requestTimeout: REQUEST_TIMEOUT_MS,
-    forceCloseConnections: 'idle',
+    forceCloseConnections: true,
     exposeHeadRoutes: false,
     requestIdHeader: false,
     genReqId: (raw) => {
@@ -79,6 +84,8 @@ export async function createHttpApp(deps: HttpDeps): Promise<HttpApp> {
     },
   }) as unknown as FastifyInstance;
 
+  // DJLServing's inference paths do not look at the method, so a GET may carry a body.
+  app.addHttpMethod('GET', { hasBody: true, overrideExisting: true });
   const corsHeaders = Object.fromEntries(
     [
       ['access-control-allow-origin', config.corsAllowedOrigin],
@@ -94,23 +101,27 @@ export async function createHttpApp(deps: HttpDeps): Promise<HttpApp> {
       expires: 'Thu, 01 Jan 1970 00:00:00 UTC',
       ...corsHeaders,
     });
+    active += 1;
+    // Not onResponse: it does not run for a response that the client cut off.
+    reply.raw.once('close', () => {
+      active -= 1;
+      if (active === 0) for (const wake of idleWaiters.splice(0)) wake();
+      request.log.info(
+        {
+          ip: request.ip,
+          method: request.method,
+          uri: request.url,
+          status: reply.raw.statusCode,
+          ms: Math.round(reply.elapsedTime),
+          complete: reply.raw.writableFinished,
+        },
+        'access',
+      );
+    });
     if (draining) throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
   });
   app.addHook('onSend', async (_request, reply) => {
     if (reply.statusCode >= 400) reply.header('connection', 'close');
-  });
-  app.addHook('onResponse', async (request, reply) => {
-    request.log.info(
-      {
-        ip: request.ip,
-        method: request.method,
-        uri: request.url,
-        status: reply.statusCode,
-        ms: Math.round(reply.elapsedTime),
-        complete: reply.raw.writableFinished,
-      },
-      'access',
-    );
   });
 
   app.setNotFoundHandler((request, reply) => {
@@ -135,6 +146,12 @@ export async function createHttpApp(deps: HttpDeps): Promise<HttpApp> {
     app,
     setDraining: () => {
       draining = true;
+    },
+    idle: async () => {
+      if (active === 0) return;
+      await new Promise<void>((resolve) => {
+        idleWaiters.push(resolve);
+      });
     },
   };
 }

@@ -13,14 +13,14 @@ import { createHttpApp, type HttpDeps } from './http-app.js';
 export interface HttpServer {
   /** Starts to listen; the address as a URL, with the real port where 0 was asked. */
   listen(): Promise<string>;
-  /** Stops listening, waits for running responses (bounded), closes every connection. */
+  /** Refuses new requests, waits for running responses (bounded), then stops listening and closes every connection. */
   close(): Promise<void>;
   /** Refuse new requests with 503; running ones go on. */
   setDraining(): void;
 }
 
 export async function createHttpServer(options: HttpDeps): Promise<HttpServer> {
-  const { app, setDraining } = await createHttpApp(options);
+  const { app, setDraining, idle } = await createHttpApp(options);
   const { inferenceAddress: address, drainTimeoutSeconds } = options.config;
   return {
     async listen() {
@@ -42,12 +42,13 @@ export async function createHttpServer(options: HttpDeps): Promise<HttpServer> {
     },
     async close() {
       setDraining();
-      const cut = setTimeout(() => app.server.closeAllConnections(), drainTimeoutSeconds * 1000);
-      try {
-        await app.close();
-      } finally {
-        clearTimeout(cut);
-      }
+      let timer: NodeJS.Timeout | undefined;
+      const timeout = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, drainTimeoutSeconds * 1000);
+      });
+      await Promise.race([idle(), timeout]);
+      clearTimeout(timer);
+      await app.close();
     },
     setDraining,
   };

@@ -48,10 +48,13 @@ const Parameters = Type.Object({
   top_n_tokens: optional(fields.topLogprobs),
 });
 
-const Inputs = Type.Union([
-  Type.String({ minLength: 1 }),
-  Type.Array(Type.String({ minLength: 1 }), { minItems: 1, maxItems: MAX_INPUTS }),
-]);
+const Inputs = Type.Union(
+  [
+    Type.String({ minLength: 1 }),
+    Type.Array(Type.String({ minLength: 1 }), { minItems: 1, maxItems: MAX_INPUTS }),
+  ],
+  { expects: `a text or a list of at most ${MAX_INPUTS} texts` },
+);
 
 /** What a prediction may send: everything else about it is checked by checkLmiBody. */
 export const LmiBody = Type.Object({

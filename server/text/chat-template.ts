@@ -11,7 +11,6 @@
 import path from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { ServingError } from '../../proto/errors.js';
-import type { ChatMessage } from '../jobs/generate-request.js';
 import { isObject, readJsonObject, readTextFile } from './checkpoint-text-file.js';
 
 const SPECIAL_TOKENS = [
@@ -23,6 +22,13 @@ const SPECIAL_TOKENS = [
   'cls_token',
   'mask_token',
 ];
+
+/** A message as templates read it; jobs' ChatMessage is one. */
+export interface TemplateMessage {
+  role: string;
+  content: string;
+  [field: string]: unknown;
+}
 
 export class ChatTemplate {
   private readonly template: Template;
@@ -62,7 +68,7 @@ export class ChatTemplate {
    * @throws ServingError BAD_REQUEST when the template refuses the messages
    */
   render(
-    messages: readonly ChatMessage[],
+    messages: readonly TemplateMessage[],
     options: { addGenerationPrompt: boolean; tools?: readonly unknown[] },
   ): string {
     const hasTools = options.tools !== undefined && options.tools.length > 0;

@@ -1,0 +1,284 @@
+/**
+ * A GenerationService without a model, and a server around it: tests push tokens by hand or let it answer by itself.
+ *
+ * Answers are made of the prompt's words, so that every request has its own text: token i is " wi".
+ */
+import { once } from 'node:events';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import pino from 'pino';
+import { ServingError } from '../../proto/errors.js';
+import type { ServerConfig } from '../../server/config/config.js';
+import { createHttpServer, type HttpServer } from '../../server/http/http-server.js';
+import type {
+  FinishReason,
+  GenerateRequest,
+  Generation,
+  GenerationEvent,
+  GenerationService,
+  ModelStatus,
+} from '../../server/jobs/generate-request.js';
+
+/** One accepted request, and the hand that feeds it. */
+export class Submitted implements AsyncIterable<GenerationEvent> {
+  readonly request: GenerateRequest;
+  readonly signal: AbortSignal;
+  /** The reader left before the end. */
+  abandoned = false;
+  private readonly events: (GenerationEvent | ServingError)[] = [];
+  private wake: (() => void) | null = null;
+  private text = '';
+  private newTokens = 0;
+
+  constructor(request: GenerateRequest, signal: AbortSignal) {
+    this.request = request;
+    this.signal = signal;
+    signal.addEventListener('abort', () => this.fail(new ServingError('CANCELLED', 'The client went away')));
+  }
+
+  get promptTokens(): number {
+    const { prompt } = this.request;
+    if (prompt.kind === 'ids') return prompt.ids.length;
+    const text =
+      prompt.kind === 'text' ? prompt.text : prompt.messages.map(({ content }) => content).join(' ');
+    return text.split(' ').length;
+  }
+
+  token(text: string, special = false): void {
+    this.text += text;
+    this.newTokens += 1;
+    const { logprob, topLogprobs } = this.request;
+    const tokenId = 100 + this.newTokens;
+    this.put({
+      kind: 'token',
+      tokenId,
+      text,
+      special,
+      logprob: logprob ? -0.25 * this.newTokens : Number.NaN,
+      topLogprobs: Array.from({ length: topLogprobs }, (_, rank) => ({
+        tokenId: tokenId + rank,
+        text: rank === 0 ? text : `alt${rank}`,
+        logprob: -0.25 * this.newTokens - rank,
+      })),
+    });
+  }
+
+  finish(reason: FinishReason, heldBack = ''): void {
+    this.text += heldBack;
+    this.put({
+      kind: 'finish',
+      reason,
+      text: heldBack,
+      generatedText: this.text,
+      promptTokens: this.promptTokens,
+      newTokens: this.newTokens,
+      seed: this.request.sampling.seed ?? 7,
+    });
+  }
+
+  fail(error: ServingError): void {
+    this.put(error);
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<GenerationEvent> {
+    return {
+      next: async () => {
+        for (;;) {
+          const event = this.events.shift();
+          if (event instanceof ServingError) throw event;
+          if (event !== undefined) return { done: false, value: event };
+          await new Promise<void>((resolve) => {
+            this.wake = resolve;
+          });
+        }
+      },
+      return: async () => {
+        this.abandoned = true;
+        return { done: true, value: undefined };
+      },
+    };
+  }
+
+  private put(event: GenerationEvent | ServingError): void {
+    this.events.push(event);
+    this.wake?.();
+    this.wake = null;
+  }
+}
+
+export class FakeService implements GenerationService {
+  /** Requests in the order in which they came. */
+  readonly submitted: Submitted[] = [];
+  /** Answers at once with up to `words` tokens; null: the test pushes. */
+  words: number | null = 3;
+  /** Thrown by the next submit. */
+  refuseWith: ServingError | null = null;
+  statuses: ModelStatus[] = [model('mlp')];
+  private arrived: (() => void) | null = null;
+
+  async submit(request: GenerateRequest, signal: AbortSignal): Promise<Generation> {
+    if (this.refuseWith !== null) throw this.refuseWith;
+    const job = new Submitted(request, signal);
+    this.submitted.push(job);
+    this.arrived?.();
+    if (this.words !== null) {
+      const count = Math.min(this.words, request.maxNewTokens ?? this.words);
+      for (let index = 1; index <= count; index += 1) job.token(` w${index}`);
+      job.finish(count < this.words ? 'length' : 'end-id');
+    }
+    return { promptTokens: job.promptTokens, events: job };
+  }
+
+  models(): readonly ModelStatus[] {
+    return this.statuses;
+  }
+
+  /** The n-th request, when it is there. */
+  async request(index: number): Promise<Submitted> {
+    while (this.submitted.length <= index) {
+      await new Promise<void>((resolve) => {
+        this.arrived = resolve;
+      });
+    }
+    return this.submitted[index]!;
+  }
+}
+
+export function model(name: string, fields: Partial<ModelStatus> = {}): ModelStatus {
+  return {
+    name,
+    version: null,
+    state: 'READY',
+    healthy: true,
+    loadedAtStartup: true,
+    registeredAtMs: 1_700_000_000_500,
+    contextLength: 512,
+    outputFormatter: null,
+    ...fields,
+  };
+}
+
+export const SERVER_CONFIG: ServerConfig = {
+  inferenceAddress: { kind: 'tcp', host: '127.0.0.1', port: 0, path: '' },
+  managementAddress: { kind: 'tcp', host: '127.0.0.1', port: 0, path: '' },
+  modelStore: '/models',
+  loadModels: 'NONE',
+  waitModelLoading: true,
+  allowMultiStatus: false,
+  maxRequestBytes: 64 * 1024,
+  chunkedReadTimeoutSeconds: 60,
+  corsAllowedOrigin: null,
+  corsAllowedMethods: null,
+  corsAllowedHeaders: null,
+  badRequestHttpCode: 400,
+  wlmErrorHttpCode: 503,
+  throttleErrorHttpCode: 503,
+  serverErrorHttpCode: 500,
+  requestIdHeaderKey: 'x-request-id',
+  shardStore: '/shards',
+  logLevel: 'info',
+  drainTimeoutSeconds: 30,
+};
+
+export interface TestServer {
+  server: HttpServer;
+  service: FakeService;
+  url: string;
+  /** Parsed log lines. */
+  logs: Record<string, unknown>[];
+  /** Resolves with the first log line that fits, also one that is there already. */
+  logged(fits: (line: Record<string, unknown>) => boolean): Promise<Record<string, unknown>>;
+}
+
+export async function startServer(
+  config: Partial<ServerConfig> = {},
+  singleStartupModel: string | null = 'mlp',
+): Promise<TestServer> {
+  const service = new FakeService();
+  const logs: Record<string, unknown>[] = [];
+  const watchers = new Set<() => void>();
+  const logger = pino(
+    { level: 'debug' },
+    {
+      write: (text: string) => {
+        logs.push(JSON.parse(text) as Record<string, unknown>);
+        for (const watch of watchers) watch();
+      },
+    },
+  );
+  const server = await createHttpServer({
+    config: { ...SERVER_CONFIG, ...config },
+    service,
+    logger,
+    singleStartupModel: () => singleStartupModel,
+  });
+  const url = await server.listen();
+  const logged = (fits: (line: Record<string, unknown>) => boolean) =>
+    new Promise<Record<string, unknown>>((resolve) => {
+      const look = () => {
+        const found = logs.find(fits);
+        if (found === undefined) return;
+        watchers.delete(look);
+        resolve(found);
+      };
+      watchers.add(look);
+      look();
+    });
+  return { server, service, url, logs, logged };
+}
+
+/** A raw HTTP exchange whose body is read chunk by chunk as it comes. */
+export class RawExchange {
+  readonly response: IncomingMessage;
+  private readonly client: ReturnType<typeof httpRequest>;
+  private readonly reader: AsyncIterator<Buffer>;
+
+  private constructor(client: ReturnType<typeof httpRequest>, response: IncomingMessage) {
+    this.client = client;
+    this.response = response;
+    this.reader = response[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  }
+
+  static async post(url: string, body: unknown, headers: Record<string, string> = {}): Promise<RawExchange> {
+    const client = httpRequest(url, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+    });
+    client.on('error', () => undefined);
+    client.end(JSON.stringify(body));
+    const [response] = (await once(client, 'response')) as [IncomingMessage];
+    return new RawExchange(client, response);
+  }
+
+  /** The next piece as the socket gave it; null at the end. */
+  async chunk(): Promise<string | null> {
+    const { value, done } = await this.reader.next();
+    return done ? null : value.toString('utf8');
+  }
+
+  async rest(): Promise<string> {
+    let text = '';
+    for (let piece = await this.chunk(); piece !== null; piece = await this.chunk()) text += piece;
+    return text;
+  }
+
+  /** The client goes away. */
+  destroy(): void {
+    this.client.destroy();
+  }
+}
+
+/** Resolves when a signal is aborted. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+}
+
+export async function postJson(url: string, body: unknown, headers: Record<string, string> = {}) {
+  const response = await fetch(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: typeof body === 'string' ? body : JSON.stringify(body),
+  });
+  const text = await response.text();
+  return { status: response.status, headers: response.headers, text };
+}
