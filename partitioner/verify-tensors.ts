@@ -83,6 +83,7 @@ export class TensorVerifier {
     if (tensor.name.endsWith('.scales')) return; // with their weight
     const runsOfRanks = this.#manifest.ranks.map((_, rank) => this.#runs(tensor, rank));
     this.#requireAllRows(tensor, runsOfRanks.flat());
+    if (tensor.split === 'row') this.#requireAllColumns(tensor);
     for (const [rank, runs] of runsOfRanks.entries()) {
       if (tensor.name.endsWith('.bias')) this.#compareBias(tensor, rank, runs);
       else for (const run of runs) yield* this.#compareRun(tensor, rank, run);
@@ -193,6 +194,19 @@ export class TensorVerifier {
     }
   }
 
+  /** Nor a column: ranks lie side by side. */
+  #requireAllColumns(tensor: TensorEntry): void {
+    const { shape, sources } = tensor;
+    const [, columns = 0, blockBytes] = shape;
+    const held = this.#manifest.worldSize * columns * (blockBytes ? (blockBytes * 8) / this.#bits : 1);
+    const total = this.#source.tensors.get(sources[0] ?? '')?.shape[1] ?? 0;
+    if (held < total) throw invalid(`${tensor.name}: column ${held} of ${sources[0]} is on no rank`);
+  }
+
+  get #bits(): QuantisedBits {
+    return this.#manifest.weightFormat.dtype === 'int4' ? 4 : 8;
+  }
+
   #compareBias(tensor: TensorEntry, rank: number, runs: readonly Run[]): void {
     for (const { source, firstSourceRow, firstRow, rows } of runs) {
       const stored = this.#files.rows(tensor, rank, firstRow, firstRow + rows);
@@ -258,7 +272,7 @@ export class TensorVerifier {
     values: Float32Array | null,
   ): void {
     const [, blocks = 1, bytes = 1] = tensor.shape;
-    const bits: QuantisedBits = this.#manifest.weightFormat.dtype === 'int4' ? 4 : 8;
+    const bits = this.#bits;
     const blockSize = (bytes * 8) / bits;
     const scales = this.#manifest.tensors.find(
       ({ name }) => name === tensor.name.replace(/weight$/, 'scales'),

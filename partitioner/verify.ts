@@ -3,7 +3,7 @@
  *
  * In      a shard folder; the model folder it was made of (or the seed of its random weights)
  * Out     how many tensors and bytes were compared
- * How     checksums of all files; places of all weights in all graphs; every tensor (verify-tensors.ts)
+ * How     checksums of all files; places of all weights in all graphs; every role (verify-roles.ts); every tensor (verify-tensors.ts)
  * Limits  memory: one chunk of rows
  * Errors  ServingError SHARDS_INVALID naming file, tensor, rank and row; CHECKPOINT_INVALID from the checkpoint
  */
@@ -14,6 +14,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type FileEntry, type Manifest, parseManifest } from '../proto/manifest.js';
 import { decodeOnnx } from './graph/onnx-writer.js';
 import { type ModelOptions, openModel } from './open-model.js';
+import { checkRoles } from './verify-roles.js';
 import { invalid, ShardFiles, TensorVerifier } from './verify-tensors.js';
 
 const HASH_CHUNK_BYTES = 1 << 22;
@@ -39,6 +40,7 @@ export async function verifyShards(options: VerifyOptions): Promise<Verification
   const { shape, source } = await openModel(options);
   const files = new ShardFiles(shardFolder, manifest);
   try {
+    checkRoles(manifest, shape);
     const verifier = new TensorVerifier(manifest, shape, source, files);
     for (const tensor of manifest.tensors) {
       for (const _ of verifier.compare(tensor)) {

@@ -29,6 +29,7 @@ const READERS = new Set([
   'plan-table.js',
   'report.js',
   'verify.js',
+  'verify-roles.js',
   'verify-tensors.js',
 ]);
 

@@ -231,6 +231,51 @@ describe('--verify', () => {
     );
   });
 
+  it.each<[string, (manifest: Manifest) => void, string]>([
+    [
+      'a tensor is missing',
+      ({ tensors }) =>
+        tensors.splice(
+          tensors.findIndex(({ name }) => name === 'layer-0.key-norm'),
+          1,
+        ),
+      'rank-0/layer-0-qkv.onnx: its weight layer-0.key-norm is not where the manifest says',
+    ],
+    [
+      'two roles are exchanged',
+      ({ tensors }) => {
+        tensors.find(({ name }) => name === 'layer-0.key-norm')!.sources = [
+          'model.layers.0.self_attn.q_norm.weight',
+        ];
+      },
+      'layer-0.key-norm is made of model.layers.0.self_attn.q_norm.weight, not of model.layers.0.self_attn.k_norm',
+    ],
+    [
+      'a rank is left out',
+      (manifest) => {
+        manifest.worldSize = 1;
+        manifest.ranks.pop();
+      },
+      'layer-0.qkv.weight: row 128 of model.layers.0.self_attn.q_proj.weight is on no rank',
+    ],
+    [
+      'a rank is left out, and the rows of the column-parallel tensors are not looked at',
+      (manifest) => {
+        manifest.worldSize = 1;
+        manifest.ranks.pop();
+        manifest.tensors.sort((a, b) => Number(b.split === 'row') - Number(a.split === 'row'));
+      },
+      'layer-0.attention-out.weight: column 128 of model.layers.0.self_attn.o_proj.weight is on no rank',
+    ],
+  ])('finds a manifest in which %s', async (_, change, message) => {
+    const copy = mkdtempSync(path.join(scratch, 'tampered-'));
+    cpSync(shards.shardFolder, copy, { recursive: true });
+    const manifest = readManifest(copy);
+    change(manifest);
+    writeFileSync(path.join(copy, 'manifest.json'), JSON.stringify(manifest));
+    await expect(verifyShards({ folder, shardFolder: copy })).rejects.toThrow(message);
+  });
+
   it('with random weights compares with the same noise', async () => {
     const toy = toyFolder({ attention_bias: true, mlp_bias: true });
     const options = { folder: toy, randomWeights: true, seed: 7 };
