@@ -11,9 +11,11 @@ import { readFileSync } from 'node:fs';
 import pino from 'pino';
 import type { Sampling, SequenceOpen, StepResult } from '../proto/control.js';
 import type { Manifest } from '../proto/manifest.js';
+import type { SteppedGroup } from '../server/batching/batch-loop.js';
 import { Coordinator } from '../server/coordinator/coordinator.js';
 
-const GREEDY: Sampling = {
+/** What every measured sequence is chosen by. */
+export const GREEDY: Sampling = {
   greedy: true,
   temperature: 1,
   topK: 0,
@@ -132,6 +134,11 @@ export class GroupUnderTest {
     const ms = (performance.now() - started) / steps;
     await this.#coordinator.step({ closeSlots: opens.map(({ slot }) => slot), opens: [], rows: [] });
     return { ms, split };
+  }
+
+  /** The group as the server's batch loop steps it. */
+  get stepped(): SteppedGroup {
+    return this.#coordinator;
   }
 
   memory(): RankMemory[] {

@@ -17,6 +17,7 @@ import { partition } from '../partitioner/partition.js';
 import type { Dtype } from '../partitioner/weight-format.js';
 import { usableCores } from '../server/work-load-manager/machine-limits.js';
 import { GroupUnderTest, type RankMemory, type StepSplit } from './group-under-test.js';
+import { GAP_STREAM_TOKENS, measurePromptGap, type PromptGapReport } from './prompt-gap.js';
 import { renderTable } from './report.js';
 import { type Spread, spread } from './spread.js';
 
@@ -34,7 +35,10 @@ const HELP = `Usage: npm run bench -- --model NAME|DIR [options]
   --steps N            decode steps a measurement (default 32)
   --repeat N           measurements of each kind (default 5)
   --store DIR          where shards are kept (default: a folder in the system's temporary folder)
+  --gap N              also: the largest pause of 3 streams while a prompt of N tokens runs beside them
   --json               one JSON object instead of a table`;
+
+const GAP_STREAMS = 3;
 
 export interface GroupReport {
   tp: number;
@@ -42,6 +46,8 @@ export interface GroupReport {
   loadMs: number;
   memory: RankMemory[];
   prefill: { tokens: number; tokensPerSecond: Spread };
+  /** null: not asked for. */
+  promptGap: PromptGapReport | null;
   decode: { sequences: number; stepMs: Spread; tokensPerSecond: number; split: StepSplit }[];
 }
 
@@ -72,6 +78,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       steps: { type: 'string', default: '32' },
       repeat: { type: 'string', default: '5' },
       store: { type: 'string', default: path.join(tmpdir(), 'shardserve-bench') },
+      gap: { type: 'string', default: '0' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -87,6 +94,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     sequences: list(values.sequences),
     steps: Number(values.steps),
     repeat: Number(values.repeat),
+    gapPrompt: Number(values.gap),
   };
   const folder = existsSync(values.model) ? values.model : shapeFolder(values.model);
   const groups: { group: GroupUnderTest; threads: number }[] = [];
@@ -108,10 +116,10 @@ export async function main(argv: readonly string[]): Promise<number> {
         manifest,
         workerProgram: fileURLToPath(new URL('../shard-worker/main.js', import.meta.url)),
         threads,
-        maxSlots: Math.max(...sizes.sequences),
+        maxSlots: Math.max(GAP_STREAMS + 1, ...sizes.sequences),
         slotTokens: Math.min(
           manifest.model.contextLength,
-          Math.max(sizes.prefill, sizes.context + sizes.steps) + 8,
+          Math.max(sizes.prefill, sizes.context + sizes.steps, GAP_STREAM_TOKENS, sizes.gapPrompt) + 8,
         ),
         maxStepTokens: Math.max(sizes.prefill, sizes.context, ...sizes.sequences),
       });
@@ -132,9 +140,20 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
+/** Sizes of what is measured. */
+interface Sizes {
+  context: number;
+  prefill: number;
+  sequences: number[];
+  steps: number;
+  repeat: number;
+  /** 0: not measured. */
+  gapPrompt: number;
+}
+
 async function measure(
   groups: readonly { group: GroupUnderTest; threads: number }[],
-  sizes: { context: number; prefill: number; sequences: number[]; steps: number; repeat: number },
+  sizes: Sizes,
 ): Promise<GroupReport[]> {
   const samples = groups.map(() => ({
     prefillMs: [] as number[],
@@ -155,6 +174,19 @@ async function measure(
       }
     }
   }
+  const gaps: (PromptGapReport | null)[] = [];
+  for (const { group } of groups) {
+    gaps.push(
+      sizes.gapPrompt > 0
+        ? await measurePromptGap(group.stepped, {
+            streams: GAP_STREAMS,
+            promptTokens: sizes.gapPrompt,
+            maxStepTokens: sizes.prefill,
+            repeat: sizes.repeat,
+          })
+        : null,
+    );
+  }
   return groups.map(({ group, threads }, index) => {
     const sample = samples[index];
     return {
@@ -162,6 +194,7 @@ async function measure(
       threads,
       loadMs: Math.round(group.loadMs),
       memory: group.memory(),
+      promptGap: gaps[index] ?? null,
       prefill: {
         tokens: sizes.prefill,
         tokensPerSecond: spread((sample?.prefillMs ?? []).map((ms) => (sizes.prefill * 1000) / ms)),

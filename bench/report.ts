@@ -25,6 +25,12 @@ export function renderTable(report: BenchReport): string {
         `${prefix} ${cell(`decode × ${sequences}, at ${report.context}`, 22)} ${cell(range(stepMs, 2), 26)} ${cell(tokensPerSecond.toFixed(1), 26)}  ${parts.join(' + ')}`,
       );
     }
+    if (group.promptGap) {
+      const { chunkMs, firstTokenMs, largestGapMs, promptTokens, streams, usualGapMs } = group.promptGap;
+      lines.push(
+        `${prefix} ${streams} streams, gap ${range(usualGapMs, 1)} ms; largest beside a prompt of ${promptTokens} in chunks of ${chunkMs} ms: ${range(largestGapMs, 1)} ms; its first token after ${range(firstTokenMs, 0)} ms`,
+      );
+    }
     const memory = group.memory.map(({ pssBytes }) => `${(pssBytes / 1e6).toFixed(0)} MB`).join(', ');
     lines.push(`${prefix} ready in ${(group.loadMs / 1000).toFixed(2)} s; memory a rank (PSS): ${memory}`);
   }
