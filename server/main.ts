@@ -29,7 +29,7 @@ const PARTITIONER_PROGRAM = fileURLToPath(new URL('../partitioner/main.js', impo
  */
 export async function main(argv: string[]): Promise<void> {
   const config = loadConfig({ argv, env: process.env, cwd: process.cwd() });
-  const logger = createLogger(config.server.logLevel);
+  const { logger, print } = createLog(config.server.logLevel);
   for (const warning of config.warnings) logger.warn(warning);
   const progress = new StartupProgress(logger, process.stderr.isTTY === true);
   const manager = new WorkLoadManager({
@@ -57,11 +57,13 @@ export async function main(argv: string[]): Promise<void> {
     await manager.close();
     await http.close();
   };
-  stopOnSignals(stop, logger);
+  const signals = stopOnSignals(stop, logger);
   try {
-    await startServing(config, manager, http, logger);
+    await startServing(config, manager, http, logger, print);
   } catch (error) {
     progress.stop();
+    // Stopped while it loaded: the handler of the signal ends the process.
+    if (signals.stopping) return;
     await stop();
     throw error;
   }
@@ -72,16 +74,17 @@ async function startServing(
   manager: WorkLoadManager,
   http: { listen(): Promise<string> },
   logger: pino.Logger,
+  print: (line: string) => void,
 ): Promise<void> {
   const loading = loadModels(config.models, manager, logger);
   if (config.server.waitModelLoading) {
     await loading;
-    announce(await http.listen(), config.models);
+    announce(await http.listen(), config.models, print);
     return;
   }
   const url = await http.listen();
   loading.then(
-    () => announce(url, config.models),
+    () => announce(url, config.models, print),
     () => {},
   );
 }
@@ -112,7 +115,7 @@ async function loadModels(
 }
 
 /** The command is told where a person or a script reads it, not in the log. */
-function announce(url: string, models: readonly ModelConfig[]): void {
+function announce(url: string, models: readonly ModelConfig[], print: (line: string) => void): void {
   const model = models[0];
   if (!model) return;
   const body = {
@@ -121,15 +124,15 @@ function announce(url: string, models: readonly ModelConfig[]): void {
     stream: true,
   };
   const command = `curl -N ${url}/predictions/${model.name} -H 'content-type: application/json' -d '${JSON.stringify(body)}'`;
-  process.stdout.write(`Shardserve is ready. Try:\n${command}\n`);
+  print(`Shardserve is ready. Try:\n${command}`);
 }
 
-function stopOnSignals(stop: () => Promise<void>, logger: pino.Logger): void {
-  let stopping = false;
+function stopOnSignals(stop: () => Promise<void>, logger: pino.Logger): { readonly stopping: boolean } {
+  const state = { stopping: false };
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
-      if (stopping) process.exit(1);
-      stopping = true;
+      if (state.stopping) process.exit(1);
+      state.stopping = true;
       logger.info(`${signal}: no new requests; running ones may end`);
       stop().then(
         () => process.exit(0),
@@ -140,14 +143,18 @@ function stopOnSignals(stop: () => Promise<void>, logger: pino.Logger): void {
       );
     });
   }
+  return state;
 }
 
-function createLogger(level: string): pino.Logger {
-  const isTerminal = process.stdout.isTTY === true;
-  return pino({
-    level,
-    ...(isTerminal && hasPrettyPrinter() ? { transport: { target: 'pino-pretty' } } : {}),
-  });
+/** The log, and a way to print a line of text after what was logged before it. */
+function createLog(level: string): { logger: pino.Logger; print: (line: string) => void } {
+  if (process.stdout.isTTY === true && hasPrettyPrinter()) {
+    const logger = pino({ level, transport: { target: 'pino-pretty' } });
+    return { logger, print: (line) => process.stdout.write(`${line}\n`) };
+  }
+  // Not process.stdout: the log is written a little later than it is made, and lines must keep their order.
+  const output = pino.destination({ dest: 1, sync: false });
+  return { logger: pino({ level }, output), print: (line) => output.write(`${line}\n`) };
 }
 
 /** A development package: an installation without it logs JSON. */

@@ -1,14 +1,16 @@
 /**
- * Shows how far the partitioning and loading of models is: a bar on a terminal, a log line every tenth of the way elsewhere.
+ * Shows how far the partitioning and loading of models is: a bar on a terminal, log lines elsewhere.
  *
  * In      bytes done of bytes in all, by model and phase
  * Out     standard error (the bar), or the log
+ * Limits  a log line when a phase begins, then at most one a tenth and one a second
  */
 import cliProgress from 'cli-progress';
 import type { Logger } from 'pino';
 
 export type Phase = 'partition' | 'load';
 
+const LOG_INTERVAL_MS = 1000;
 const MIB = 1024 * 1024;
 const VERBS: Record<Phase, string> = { partition: 'writing shards', load: 'loading weights' };
 
@@ -16,7 +18,7 @@ export class StartupProgress {
   readonly #logger: Logger;
   readonly #isTerminal: boolean;
   #bar: { key: string; bar: cliProgress.SingleBar; startMs: number } | null = null;
-  readonly #tenths = new Map<string, number>();
+  #logged: { key: string; tenths: number; atMs: number } | null = null;
 
   constructor(logger: Logger, isTerminal: boolean) {
     this.#logger = logger;
@@ -54,8 +56,10 @@ export class StartupProgress {
   #log(model: string, phase: Phase, doneBytes: number, totalBytes: number): void {
     const key = `${model} ${phase}`;
     const tenths = Math.floor((10 * doneBytes) / totalBytes);
-    if (tenths === (this.#tenths.get(key) ?? 0)) return;
-    this.#tenths.set(key, tenths);
+    const nowMs = performance.now();
+    const last = this.#logged?.key === key ? this.#logged : null;
+    if (last && (tenths === last.tenths || nowMs - last.atMs < LOG_INTERVAL_MS)) return;
+    this.#logged = { key, tenths, atMs: nowMs };
     this.#logger.info({ model }, `${VERBS[phase]}: ${tenths * 10} % of ${(totalBytes / MIB).toFixed(1)} MiB`);
   }
 }

@@ -234,6 +234,8 @@ export class Coordinator {
   }
 
   #reportLoading(): void {
+    // Before every rank has told its size the sum is not the whole.
+    if (this.#loading.size < this.#options.launch.worldSize) return;
     let done = 0;
     let total = 0;
     for (const { doneBytes, totalBytes } of this.#loading.values()) {

@@ -30,7 +30,7 @@ const PASSED_ENVIRONMENT = [
 ];
 const MAX_LOG_LINE = 8192;
 /** A worker that fails says why and exits; the frame may be read after the exit is seen. */
-const LAST_WORDS_MS = 200;
+const LAST_WORDS_MS = 1000;
 
 export interface WorkerProcessEvents {
   onMessage(message: FromWorker): void;

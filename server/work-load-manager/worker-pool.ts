@@ -65,6 +65,7 @@ export class WorkerPool {
   readonly #stop = new AbortController();
   #state: ModelStatus['state'] = 'PENDING';
   #model: (PreparedModel & { sizes: Sizes }) | null = null;
+  #started: Promise<void> | null = null;
   #nextJob = 1;
 
   constructor(options: WorkerPoolOptions) {
@@ -85,7 +86,12 @@ export class WorkerPool {
   }
 
   /** Shards, tokenizer, workers. @throws ServingError; the state is FAILED then */
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    this.#started = this.#start();
+    return this.#started;
+  }
+
+  async #start(): Promise<void> {
     const { onProgress, prepare } = this.#options;
     const timeout = AbortSignal.timeout(this.config.modelLoadingTimeoutSeconds * 1000);
     try {
@@ -99,7 +105,8 @@ export class WorkerPool {
       await group.start();
     } catch (error) {
       this.#fail();
-      throw ServingError.from(error);
+      if (this.#stop.signal.aborted) throw stopped();
+      throw timeout.aborted ? this.#loadedTooLong() : ServingError.from(error);
     }
   }
 
@@ -206,6 +213,8 @@ export class WorkerPool {
         chunkBudget: new ChunkBudget(config.prefillChunkMs, sizes.maxStepTokens - sizes.maxSlots),
         texts,
         clock: systemClock,
+        onJobStarted: (job) =>
+          logger.debug({ jobId: job.id, requestId: job.request.requestId }, 'slot taken'),
         onSlotFreed: (event) => {
           logger.debug(event, 'slot freed');
           onSlotFreed?.(event);
@@ -228,6 +237,14 @@ export class WorkerPool {
     this.#queue.failAll(this.#notReady());
   }
 
+  #loadedTooLong(): ServingError {
+    const limit = this.config.modelLoadingTimeoutSeconds;
+    return new ServingError(
+      'MODEL_NOT_READY',
+      `Model ${this.id} was not ready after ${limit} s (option.model_loading_timeout)`,
+    );
+  }
+
   #notReady(): ServingError {
     return new ServingError('MODEL_NOT_READY', `Model is not ready: ${this.id}`);
   }
@@ -248,6 +265,8 @@ function sizesOf(config: ModelConfig, manifest: Manifest): Sizes {
     }),
   };
 }
+
+const stopped = (): ServingError => new ServingError('SHUTTING_DOWN', 'The server is being stopped');
 
 /** A seed that JSON and JavaScript hold exactly. */
 const random53Bits = (): number => Number(randomBytes(8).readBigUInt64LE() >> 11n);

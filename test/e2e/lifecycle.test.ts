@@ -1,0 +1,95 @@
+/** How a server starts and ends: drained by SIGTERM, killed by SIGKILL, refused by its configuration. */
+import { createConnection } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import { allGone, isRunning, jsonLines, ServerProcess } from '../support/server-process.js';
+
+const servers: ServerProcess[] = [];
+afterEach(async () => {
+  for (const server of servers.splice(0)) {
+    server.kill('SIGKILL');
+    await server.exited;
+  }
+});
+
+async function start(environment: Record<string, string> = {}): Promise<ServerProcess> {
+  const server = await ServerProcess.start(environment);
+  servers.push(server);
+  return server;
+}
+
+const LONG = {
+  inputs: 'Once upon a time',
+  parameters: { max_new_tokens: 400, do_sample: false, ignore_eos: true },
+  stream: true,
+};
+
+describe('a server that is killed', () => {
+  it('leaves no shard worker, though a request runs', async () => {
+    const server = await start({ TENSOR_PARALLEL_DEGREE: '2' });
+    const { workerPids } = server;
+    expect(workerPids.map(isRunning)).toEqual([true, true]);
+    const reader = jsonLines(await server.post('/predictions/embedded', LONG));
+    await reader.next();
+    server.kill('SIGKILL');
+    expect(await server.exited).toBe('SIGKILL');
+    await allGone(workerPids);
+    await expect(reader.next().then(() => reader.next())).rejects.toThrow();
+  });
+});
+
+describe('a server that is asked to end', () => {
+  it('finishes what it has begun, takes nothing new, and leaves with 0', async () => {
+    const server = await start({ TENSOR_PARALLEL_DEGREE: '2' });
+    const { url, workerPids } = server;
+    const reader = jsonLines(await server.post('/predictions/embedded', LONG));
+    await reader.next();
+    server.kill('SIGTERM');
+    await server.line((line) => line.msg.startsWith('SIGTERM'));
+    let tokens = 1;
+    let last: Record<string, unknown> = {};
+    for await (const line of reader) {
+      last = line;
+      tokens++;
+    }
+    expect(tokens).toBe(400);
+    expect(last).toHaveProperty('generated_text');
+    expect(await server.exited).toBe(0);
+    expect(workerPids.map(isRunning)).toEqual([false, false]);
+    await expect(fetch(`${url}/ping`)).rejects.toThrow();
+  });
+
+  it('cuts what does not end within drain_timeout', async () => {
+    const server = await start({ TENSOR_PARALLEL_DEGREE: '2', SERVING_DRAIN_TIMEOUT: '0' });
+    const reader = jsonLines(await server.post('/predictions/embedded', LONG));
+    await reader.next();
+    server.kill('SIGTERM');
+    const lines: unknown[] = [];
+    for await (const line of reader) lines.push(line);
+    expect(lines.length).toBeLessThan(399);
+    expect(await server.exited).toBe(0);
+  });
+});
+
+describe('a server that cannot start', () => {
+  it('says why and ends with 1 when a model cannot be split so, and leaves nothing', async () => {
+    const server = new ServerProcess({ TENSOR_PARALLEL_DEGREE: '3' });
+    servers.push(server);
+    expect(await server.exited).toBe(1);
+    expect(server.stderr).toMatch(/TENSOR_PARALLEL_INVALID.*degree 3.*1, 2, 4/s);
+    expect(server.printed).toEqual([]);
+  });
+
+  it('says why and ends with 1 when its address is taken', async () => {
+    const first = await start({ TENSOR_PARALLEL_DEGREE: '1' });
+    const second = new ServerProcess({ TENSOR_PARALLEL_DEGREE: '1', SERVING_INFERENCE_ADDRESS: first.url });
+    servers.push(second);
+    expect(await second.exited).toBe(1);
+    expect(second.stderr).toMatch(/inference_address.*in use/);
+    // The first one is still there.
+    await new Promise<void>((resolve, reject) => {
+      const { hostname, port } = new URL(first.url);
+      const socket = createConnection(Number(port), hostname, () => resolve(socket.destroy() && undefined));
+      socket.once('error', reject);
+    });
+  });
+});
