@@ -93,3 +93,49 @@ describe('a server that cannot start', () => {
     });
   });
 });
+
+describe('a server that does not wait for its models', () => {
+  it('says 503 while it loads and is ready later', async () => {
+    const server = new ServerProcess({ TENSOR_PARALLEL_DEGREE: '1', SERVING_WAIT_MODEL_LOADING: 'false' });
+    servers.push(server);
+    const listening = await server.line((line) => line.msg.startsWith('Server listening'));
+    expect(server.lines.some((line) => line.msg === 'shard worker ready')).toBe(false);
+    const [url] = /http:\S+/.exec(listening.msg)!;
+    expect((await fetch(`${url}/v1/models`)).status).toBe(200);
+    await server.line((line) => line.msg.startsWith('model embedded is ready'));
+    expect((await fetch(`${url}/ping`)).status).toBe(200);
+    expect(await server.stop()).toBe(0);
+  });
+});
+
+describe('a server that is stopped while it loads', () => {
+  it('leaves with 0 and no worker', async () => {
+    const server = new ServerProcess({ TENSOR_PARALLEL_DEGREE: '2' });
+    servers.push(server);
+    await server.line((line) => line.msg.startsWith('loading weights'));
+    server.kill('SIGINT');
+    expect(await server.exited).toBe(0);
+    expect(server.workerPids.filter(isRunning)).toEqual([]);
+  });
+});
+
+describe('dynamic batching, as a user sets it', () => {
+  it('answers four requests of two batches', async () => {
+    const server = await start({
+      TENSOR_PARALLEL_DEGREE: '2',
+      SERVING_BATCH_SIZE: '2',
+      SERVING_MAX_BATCH_DELAY: '50',
+    });
+    const answers = await Promise.all(
+      [3, 9, 4, 5].map(async (tokens) => {
+        const parameters = { max_new_tokens: tokens, do_sample: false, ignore_eos: true };
+        const response = await server.post('/predictions/embedded', { inputs: 'The king', parameters });
+        return (await response.json()) as { generated_text: string };
+      }),
+    );
+    const texts = answers.map((answer) => answer.generated_text);
+    const longest = texts[1]!;
+    for (const text of texts) expect(longest.startsWith(text)).toBe(true);
+    expect(new Set(texts).size).toBe(4);
+  });
+});

@@ -153,7 +153,7 @@ describe('the batch loop', () => {
     queue.push(job);
     const { events } = await readAll(job.stream);
     expect(tokenIdsOf(events)).toEqual(fakeTokens(promptIds, 1));
-    expect(group.plans.flatMap((plan) => plan.rows.map((row) => row.tokens))).toEqual([64, 64, 22]);
+    expect(group.plans.flatMap((plan) => plan.rows.map((row) => row.tokens))).toEqual([16, 16, 64, 54]);
   });
 
   it('gives a slot that was freed to the next job in the same step that closes it', async () => {

@@ -4,8 +4,8 @@ import { ChunkBudget } from '../../../../server/batching/chunk-budget.js';
 
 describe('the chunk budget', () => {
   it('starts small, before anything was measured', () => {
-    expect(new ChunkBudget(50, 512).tokens).toBe(64);
-    expect(new ChunkBudget(50, 32).tokens).toBe(32);
+    expect(new ChunkBudget(50, 512).tokens).toBe(16);
+    expect(new ChunkBudget(50, 12).tokens).toBe(12);
   });
 
   it('comes to as many tokens as fit the time', () => {
@@ -39,6 +39,6 @@ describe('the chunk budget', () => {
     const budget = new ChunkBudget(50, 512);
     budget.observe(0, 8, 100);
     budget.observe(64, 64, 0);
-    expect(budget.tokens).toBe(64);
+    expect(budget.tokens).toBe(16);
   });
 });

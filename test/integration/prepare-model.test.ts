@@ -1,0 +1,141 @@
+/** What happens to a model before its workers start: the real partitioner as a child, the tokeniser's thread. */
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import type { ModelConfig } from '../../server/config/config.js';
+import { loadConfig } from '../../server/config/load-config.js';
+import { ensureShards } from '../../server/model-store/ensure-shards.js';
+import { Tokenizer } from '../../server/text/tokenizer.js';
+import { type PreparedModel, prepareModel } from '../../server/work-load-manager/prepare-model.js';
+import { repositoryRoot } from '../support/repository-root.js';
+
+const PARTITIONER = fileURLToPath(new URL('../../partitioner/main.js', import.meta.url));
+const modelFolder = path.join(repositoryRoot, 'models', 'embedded');
+const scratch = mkdtempSync(path.join(tmpdir(), 'prepare-'));
+afterAll(() => rmSync(scratch, { recursive: true }));
+
+const request = (fields: Partial<Parameters<typeof ensureShards>[0]> = {}) => ({
+  program: PARTITIONER,
+  modelFolder,
+  shardStore: path.join(scratch, 'store'),
+  tensorParallelDegree: 2,
+  dtype: 'auto',
+  blockSize: null,
+  ...fields,
+});
+
+/** A program in the partitioner's place. */
+function fakePartitioner(name: string, source: string): string {
+  const file = path.join(scratch, `${name}.mjs`);
+  writeFileSync(file, source);
+  return file;
+}
+
+describe('ensuring shards', () => {
+  it('makes them once, with progress, and finds them the second time', async () => {
+    const progress: [number, number][] = [];
+    const onProgress = (done: number, total: number) => progress.push([done, total]);
+    const first = await ensureShards(request({ onProgress }));
+    expect(first).toMatchObject({
+      reused: false,
+      manifest: { worldSize: 2, weightFormat: { dtype: 'fp32' } },
+    });
+    const [done, total] = progress.at(-1)!;
+    expect([done > 0, done]).toEqual([true, total]);
+    const second = await ensureShards(request());
+    expect(second).toEqual({ ...first, reused: true });
+  });
+
+  it('passes the format on', async () => {
+    const { manifest } = await ensureShards(
+      request({ dtype: 'int4', blockSize: 32, tensorParallelDegree: 1 }),
+    );
+    expect(manifest.weightFormat).toEqual({ dtype: 'int4', blockSize: 32 });
+  });
+
+  it("passes the partitioner's error on by its code", async () => {
+    await expect(ensureShards(request({ tensorParallelDegree: 3 }))).rejects.toMatchObject({
+      name: 'ServingError',
+      code: 'TENSOR_PARALLEL_INVALID',
+      message: expect.stringContaining('1, 2, 4'),
+    });
+    await expect(ensureShards(request({ modelFolder: scratch }))).rejects.toMatchObject({
+      code: 'CHECKPOINT_INVALID',
+    });
+  });
+
+  it('reports a partitioner that ends without a word, with the end of what it said', async () => {
+    const program = fakePartitioner(
+      'silent',
+      'console.log("no event"); console.error("out of luck"); process.exit(5)',
+    );
+    await expect(ensureShards(request({ program }))).rejects.toMatchObject({
+      code: 'INTERNAL',
+      message: expect.stringMatching(/code 5.*out of luck/),
+    });
+  });
+
+  it('ends the partitioner when it is told to, and nothing half-written stays', async () => {
+    const abort = new AbortController();
+    const store = path.join(scratch, 'aborted');
+    const waiting = ensureShards(
+      request({ shardStore: store, signal: abort.signal, onProgress: () => abort.abort() }),
+    );
+    await expect(waiting).rejects.toThrow();
+    expect(readdirSync(store).filter((name) => !name.startsWith('.'))).toEqual([]);
+  });
+});
+
+describe('a prepared model', () => {
+  const prepared: PreparedModel[] = [];
+  afterEach(async () => {
+    for (const model of prepared.splice(0)) await model.encoder.close();
+  });
+
+  async function prepare(fields: Partial<ModelConfig> = {}): Promise<PreparedModel> {
+    const [config] = loadConfig({ argv: [], env: {}, cwd: repositoryRoot }).models;
+    const model = await prepareModel(
+      { ...config!, ...fields },
+      {
+        shardStore: path.join(scratch, 'store'),
+        partitionerProgram: PARTITIONER,
+        signal: new AbortController().signal,
+        onProgress: () => {},
+      },
+    );
+    prepared.push(model);
+    return model;
+  }
+
+  it('has the same ids of a long text, made in a thread, as of the tokenizer itself', async () => {
+    const model = await prepare();
+    const tokenizer = await Tokenizer.load(modelFolder);
+    const texts = [
+      'Once upon a time there was a king. '.repeat(400),
+      'Es war einmal ein König. '.repeat(500),
+    ];
+    const encoded = await Promise.all(texts.map((text) => model.encoder.encode({ kind: 'text', text })));
+    expect(encoded).toEqual(texts.map((text) => tokenizer.encode(text)));
+  });
+
+  it('fails what its thread still held when it is closed', async () => {
+    const model = await prepare();
+    const encoding = model.encoder.encode({ kind: 'text', text: 'a king '.repeat(20_000) });
+    await model.encoder.close();
+    await expect(encoding).rejects.toThrow(/thread/);
+  });
+
+  it('of degree max is split over as many ranks as there are cores and the model allows', async () => {
+    const model = await prepare({ tensorParallelDegree: 'max' });
+    expect([1, 2, 4, 8]).toContain(model.manifest.worldSize);
+  });
+
+  it('is refused before anything is split when it has no tokenizer', async () => {
+    await expect(prepare({ folder: scratch })).rejects.toMatchObject({
+      code: 'CHECKPOINT_INVALID',
+      message: expect.stringContaining('tokenizer.json'),
+    });
+  });
+});
