@@ -46,10 +46,10 @@ export class RankProxy implements Collective {
     port1.on('message', (answer: Answer) => this.#take(answer));
   }
 
-  static async connect(options: ThreadTask['options']): Promise<RankProxy> {
+  static async join(options: ThreadTask['options']): Promise<RankProxy> {
     const proxy = new RankProxy(options);
-    const address = (await proxy.#send({ call: 'connect' })) as bigint | null;
-    if (address !== null) proxy.#stateWord = new Int32Array(koffi.view(address, 4));
+    const address = (await proxy.#send({ call: 'join' })) as bigint;
+    proxy.#stateWord = new Int32Array(koffi.view(address, 4));
     return proxy;
   }
 

@@ -11,7 +11,8 @@ import type {
   CollectiveTag,
 } from '../../shard-worker/collective/collective.js';
 import { SharedMemoryCollective } from '../../shard-worker/collective/shared-memory.js';
-import { connectSharedMemoryCollective } from '../../shard-worker/collective/shared-memory-group.js';
+import { BOARD_BYTES, Board } from '../../shard-worker/collective/shared-memory-board.js';
+import { mapShared, openSharedFile } from '../../shard-worker/native/shared-mapping.js';
 
 export interface ThreadTask {
   port: MessagePort;
@@ -20,15 +21,15 @@ export interface ThreadTask {
   options: {
     rank: number;
     worldSize: number;
-    socketFolder: string;
     timeoutMs: number;
-    connectTimeoutMs: number;
     spinUs: number;
+    /** Of the group's memory, in this process. */
+    fd: number;
   };
 }
 
 export type Call =
-  | { call: 'connect' | 'close' }
+  | { call: 'join' | 'close' }
   | { call: 'allocate'; buffer: string; place: 'partial' | 'sum'; floats: number }
   | { call: 'all-reduce'; tag: CollectiveTag; partial: number; sum: number; floats: number }
   | { call: 'gather'; tag: CollectiveTag; piece: Uint8Array }
@@ -45,10 +46,14 @@ const buffers: Float32Array[] = [];
 let collective: Collective | null = null;
 
 async function carryOut(call: Call): Promise<unknown> {
-  if (call.call === 'connect') {
-    collective = await connectSharedMemoryCollective(options);
-    const isShared = collective instanceof SharedMemoryCollective;
-    return isShared ? koffi.address((collective as SharedMemoryCollective).stateWord) : null;
+  if (call.call === 'join') {
+    const { rank, worldSize } = options;
+    const fd = openSharedFile(process.pid, options.fd);
+    const board = new Board({ ...options, memory: mapShared(fd, 0, BOARD_BYTES) });
+    board.join();
+    const joined = new SharedMemoryCollective({ rank, worldSize, fd, board });
+    collective = joined;
+    return koffi.address(joined.stateWord);
   }
   const one = collective!;
   switch (call.call) {
