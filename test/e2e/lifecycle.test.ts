@@ -95,15 +95,19 @@ describe('a server that cannot start', () => {
 });
 
 describe('a server that does not wait for its models', () => {
-  it('says 503 while it loads and is ready later', async () => {
+  it('listens before they are there, and serves them later', async () => {
     const server = new ServerProcess({ TENSOR_PARALLEL_DEGREE: '1', SERVING_WAIT_MODEL_LOADING: 'false' });
     servers.push(server);
     const listening = await server.line((line) => line.msg.startsWith('Server listening'));
     expect(server.lines.some((line) => line.msg === 'shard worker ready')).toBe(false);
     const [url] = /http:\S+/.exec(listening.msg)!;
     expect((await fetch(`${url}/v1/models`)).status).toBe(200);
-    await server.line((line) => line.msg.startsWith('model embedded is ready'));
-    expect((await fetch(`${url}/ping`)).status).toBe(200);
+    await server.ready();
+    const response = await server.post('/predictions/embedded', {
+      inputs: 'The',
+      parameters: { max_new_tokens: 2 },
+    });
+    expect(response.status).toBe(200);
     expect(await server.stop()).toBe(0);
   });
 });

@@ -59,8 +59,13 @@ export class ServerProcess {
   /** Starts a server and waits until it says that it is ready. */
   static async start(environment: Record<string, string> = {}): Promise<ServerProcess> {
     const server = new ServerProcess(environment);
-    await server.#until(() => server.printed.some((text) => text.startsWith('curl ')), 'its curl command');
+    await server.ready();
     return server;
+  }
+
+  /** It has printed its curl command: every model is ready. */
+  ready(): Promise<void> {
+    return this.#until(() => this.curlCommand !== '', 'its curl command');
   }
 
   get pid(): number {
