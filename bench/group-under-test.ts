@@ -11,8 +11,10 @@ import { readFileSync } from 'node:fs';
 import pino from 'pino';
 import type { Sampling, SequenceOpen, StepResult } from '../proto/control.js';
 import type { Manifest } from '../proto/manifest.js';
+import type { WorkerLaunch } from '../proto/worker-launch.js';
 import type { SteppedGroup } from '../server/batching/batch-loop.js';
 import { Coordinator } from '../server/coordinator/coordinator.js';
+import { usableCores } from '../server/work-load-manager/machine-limits.js';
 
 /** What every measured sequence is chosen by. */
 export const GREEDY: Sampling = {
@@ -44,6 +46,7 @@ export interface GroupOptions {
   maxSlots: number;
   slotTokens: number;
   maxStepTokens: number;
+  collective: WorkerLaunch['collective'];
 }
 
 export interface RankMemory {
@@ -82,7 +85,7 @@ export class GroupUnderTest {
         shardFolder,
         worldSize: manifest.worldSize,
         collectiveTimeoutMs: 60_000,
-        collective: 'zmq',
+        collectiveSpinUs: usableCores() < manifest.worldSize ? 0 : 50,
         verifyChecksums: false,
         logLevel: 'warn',
       },

@@ -15,6 +15,7 @@ import { parseArgs } from 'node:util';
 import { shapeFolder } from '../partitioner/named-shapes.js';
 import { partition } from '../partitioner/partition.js';
 import type { Dtype } from '../partitioner/weight-format.js';
+import { DEFAULT_COLLECTIVE } from '../server/config/config.js';
 import { usableCores } from '../server/work-load-manager/machine-limits.js';
 import { GroupUnderTest, type RankMemory, type StepSplit } from './group-under-test.js';
 import { GAP_STREAM_TOKENS, measurePromptGap, type PromptGapReport } from './prompt-gap.js';
@@ -28,6 +29,7 @@ const HELP = `Usage: npm run bench -- --model NAME|DIR [options]
   --dtype D            auto, fp32, int8 or int4 (default int4)
   --block-size N       weights that share a scale (default 128)
   --tp N[,N]           degrees to measure (default 1,2; a single N is measured beside 1)
+  --collective C[,C]   zmq, shm or auto (default: the server's); several are measured beside each other
   --threads N          threads a rank (default: usable cores / tp)
   --context N          tokens of prompt before a decode is measured (default 64)
   --prefill N          tokens of the measured prompt (default 512)
@@ -39,9 +41,12 @@ const HELP = `Usage: npm run bench -- --model NAME|DIR [options]
   --json               one JSON object instead of a table`;
 
 const GAP_STREAMS = 3;
+const COLLECTIVES = ['auto', 'zmq', 'shm'] as const;
+type Collective = (typeof COLLECTIVES)[number];
 
 export interface GroupReport {
   tp: number;
+  collective: Collective;
   threads: number;
   loadMs: number;
   memory: RankMemory[];
@@ -72,6 +77,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       'block-size': { type: 'string', default: '128' },
       tp: { type: 'string', default: '1,2' },
       threads: { type: 'string' },
+      collective: { type: 'string', default: DEFAULT_COLLECTIVE },
       context: { type: 'string', default: '64' },
       prefill: { type: 'string', default: '512' },
       sequences: { type: 'string', default: '1,8,32' },
@@ -87,6 +93,11 @@ export async function main(argv: readonly string[]): Promise<number> {
     console.log(HELP);
     return values.help ? 0 : 1;
   }
+  const collectives = values.collective.split(',').map((name) => {
+    const known = COLLECTIVES.find((collective) => collective === name);
+    if (!known) throw new Error(`--collective is ${name}; it must be one of ${COLLECTIVES.join(', ')}`);
+    return known;
+  });
   const degrees = [...new Set([1, ...list(values.tp)])];
   const sizes = {
     context: Number(values.context),
@@ -97,7 +108,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     gapPrompt: Number(values.gap),
   };
   const folder = existsSync(values.model) ? values.model : shapeFolder(values.model);
-  const groups: { group: GroupUnderTest; threads: number }[] = [];
+  const groups: MeasuredGroup[] = [];
   let blockSize: number | null = null;
   try {
     for (const tp of degrees) {
@@ -111,19 +122,23 @@ export async function main(argv: readonly string[]): Promise<number> {
       });
       blockSize = manifest.weightFormat.blockSize;
       const threads = values.threads ? Number(values.threads) : Math.max(1, Math.floor(usableCores() / tp));
-      const group = await GroupUnderTest.start({
-        shardFolder,
-        manifest,
-        workerProgram: fileURLToPath(new URL('../shard-worker/main.js', import.meta.url)),
-        threads,
-        maxSlots: Math.max(GAP_STREAMS + 1, ...sizes.sequences),
-        slotTokens: Math.min(
-          manifest.model.contextLength,
-          Math.max(sizes.prefill, sizes.context + sizes.steps, GAP_STREAM_TOKENS, sizes.gapPrompt) + 8,
-        ),
-        maxStepTokens: Math.max(sizes.prefill, sizes.context, ...sizes.sequences),
-      });
-      groups.push({ group, threads });
+      // One rank has nobody to talk to.
+      for (const collective of tp === 1 ? collectives.slice(0, 1) : collectives) {
+        const group = await GroupUnderTest.start({
+          shardFolder,
+          manifest,
+          workerProgram: fileURLToPath(new URL('../shard-worker/main.js', import.meta.url)),
+          threads,
+          maxSlots: Math.max(GAP_STREAMS + 1, ...sizes.sequences),
+          slotTokens: Math.min(
+            manifest.model.contextLength,
+            Math.max(sizes.prefill, sizes.context + sizes.steps, GAP_STREAM_TOKENS, sizes.gapPrompt) + 8,
+          ),
+          collective,
+          maxStepTokens: Math.max(sizes.prefill, sizes.context, ...sizes.sequences),
+        });
+        groups.push({ group, threads, collective });
+      }
     }
     const report: BenchReport = {
       model: values.model,
@@ -140,6 +155,12 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
+interface MeasuredGroup {
+  group: GroupUnderTest;
+  threads: number;
+  collective: Collective;
+}
+
 /** Sizes of what is measured. */
 interface Sizes {
   context: number;
@@ -151,10 +172,7 @@ interface Sizes {
   gapPrompt: number;
 }
 
-async function measure(
-  groups: readonly { group: GroupUnderTest; threads: number }[],
-  sizes: Sizes,
-): Promise<GroupReport[]> {
+async function measure(groups: readonly MeasuredGroup[], sizes: Sizes): Promise<GroupReport[]> {
   const samples = groups.map(() => ({
     prefillMs: [] as number[],
     decode: sizes.sequences.map(() => ({ ms: [] as number[], splits: [] as StepSplit[] })),
@@ -187,10 +205,11 @@ async function measure(
         : null,
     );
   }
-  return groups.map(({ group, threads }, index) => {
+  return groups.map(({ collective, group, threads }, index) => {
     const sample = samples[index];
     return {
       tp: group.worldSize,
+      collective,
       threads,
       loadMs: Math.round(group.loadMs),
       memory: group.memory(),

@@ -11,10 +11,10 @@ export function renderTable(report: BenchReport): string {
   const lines = [
     `${report.model}, ${format}, ${report.machine}; median (min–max)`,
     '',
-    `${cell('tp', 3)} ${cell('threads', 8)}  ${cell('what', 22)} ${cell('ms a step', 26)} ${cell('tok/s', 26)}  compute + collective + choose, ms`,
+    `${cell('tp', 3)} ${cell('', 4)} ${cell('threads', 8)}  ${cell('what', 22)} ${cell('ms a step', 26)} ${cell('tok/s', 26)}  compute + collective + choose, ms`,
   ];
   for (const group of report.groups) {
-    const prefix = `${cell(group.tp, 3)} ${cell(group.threads, 8)} `;
+    const prefix = `${cell(group.tp, 3)} ${cell(group.tp === 1 ? '' : group.collective, 4)} ${cell(group.threads, 8)} `;
     const { prefill } = group;
     lines.push(
       `${prefix} ${cell(`prefill of ${prefill.tokens}`, 22)} ${cell('', 26)} ${cell(range(prefill.tokensPerSecond, 0), 26)}`,

@@ -22,7 +22,10 @@ export interface WorkerLaunch {
   maxStepTokens: number;
   /** A peer that does not answer for so long is lost. */
   collectiveTimeoutMs: number;
-  collective: 'zmq';
+  /** auto: shm; zmq where the memory cannot be had. */
+  collective: 'auto' | 'zmq' | 'shm';
+  /** How long a rank that waits in shared memory spins before it sleeps, µs; absent: 50, or 0 with fewer cores than ranks. */
+  collectiveSpinUs?: number;
   /** Compare each file's SHA-256 with the manifest before use. */
   verifyChecksums: boolean;
   logLevel: string;

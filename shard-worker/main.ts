@@ -6,11 +6,13 @@
  *         step with the others for good. The kernel kills the worker when the server dies.
  */
 import assert from 'node:assert/strict';
+import { availableParallelism } from 'node:os';
 import { Pair } from 'zeromq';
 import { decodeToWorker, encodeFromWorker, type FromWorker, type ToWorker } from '../proto/control.js';
 import { ServingError } from '../proto/errors.js';
 import { controlAddress, type WorkerLaunch } from '../proto/worker-launch.js';
 import type { Collective } from './collective/collective.js';
+import { connectSharedMemoryCollective } from './collective/shared-memory-group.js';
 import { SingleRankCollective } from './collective/single-rank.js';
 import { connectZeromqCollective } from './collective/zeromq.js';
 import { CpuDevice } from './device/cpu-device.js';
@@ -93,9 +95,19 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
 }
 
 function joinRanks(launch: WorkerLaunch): Promise<Collective> | Collective {
-  const { collectiveTimeoutMs, rank, socketFolder, worldSize } = launch;
+  const { collective, collectiveTimeoutMs, rank, socketFolder, worldSize } = launch;
   if (worldSize === 1) return new SingleRankCollective();
-  return connectZeromqCollective({ rank, worldSize, socketFolder, timeoutMs: collectiveTimeoutMs });
+  const options = { rank, worldSize, socketFolder, timeoutMs: collectiveTimeoutMs };
+  if (collective === 'zmq') return connectZeromqCollective(options);
+  const onFallback = (reason: string): void => {
+    // The server logs what its workers write.
+    if (rank === 0) console.error(`no shared memory between the ranks, ZeroMQ instead: ${reason}`);
+  };
+  return connectSharedMemoryCollective({
+    ...options,
+    spinUs: launch.collectiveSpinUs ?? (availableParallelism() < worldSize ? 0 : 50),
+    ...(collective === 'auto' ? { onFallback } : {}),
+  });
 }
 
 /** Steps, one after the other, until Shutdown. */

@@ -40,6 +40,9 @@ export interface ServerConfig {
   drainTimeoutSeconds: number;
 }
 
+/** Where the model's configuration says nothing. */
+export const DEFAULT_COLLECTIVE: ModelConfig['collective'] = 'zmq';
+
 export interface ModelConfig {
   name: string;
   version: string | null;
@@ -71,6 +74,8 @@ export interface ModelConfig {
   /** Deaths in ten minutes after which the model is FAILED. */
   retryThreshold: number;
   verifyChecksums: boolean;
+  /** How partial sums pass between the ranks of a group; auto: shm, or zmq where shared memory cannot be had. */
+  collective: 'auto' | 'shm' | 'zmq';
   /** DJLServing's output formatter of the model's dialect; null: by `stream`. */
   outputFormatter: 'json' | 'jsonlines' | 'sse' | null;
   /** Jinja text that overrides the checkpoint's; null: the checkpoint's. */

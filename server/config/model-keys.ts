@@ -7,6 +7,7 @@
  *         a default that differs says so.
  */
 import { MAX_SLOTS, MAX_WORLD_SIZE } from '../../proto/limits.js';
+import { DEFAULT_COLLECTIVE } from './config.js';
 import { alias, type KeyRow, modelKey } from './key-row.js';
 import { boolean, type Choice, choice, integer, orWord, template, text } from './value-types.js';
 
@@ -216,6 +217,17 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     boolean(),
     true,
     "compare each shard file with its manifest's SHA-256 before use (ours)",
+  ),
+  modelKey(
+    'option.collective',
+    'collective',
+    choice<'auto' | 'shm' | 'zmq'>({
+      auto: { value: 'auto' },
+      shm: { value: 'shm' },
+      zmq: { value: 'zmq' },
+    }),
+    DEFAULT_COLLECTIVE,
+    'how partial sums pass between the shard workers of a group (ours): shm: shared memory, zmq: ZeroMQ sockets; auto: shm, or zmq where shared memory cannot be had',
   ),
   modelKey(
     'option.output_formatter',

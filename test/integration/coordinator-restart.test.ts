@@ -42,6 +42,7 @@ const CONFIG: ModelConfig = {
   stepTimeoutSeconds: 20,
   retryThreshold: 3,
   verifyChecksums: false,
+  collective: 'zmq',
   outputFormatter: null,
   chatTemplate: null,
 };
