@@ -1,0 +1,109 @@
+/**
+ * What the management API may ask of the work load manager: plain data, our names; a dialect maps them to its own.
+ *
+ * One pool is one (name, version). Min and max count worker groups (replicas of `tensorParallelDegree` ranks each).
+ */
+import type { ErrorCode } from '../../proto/errors.js';
+
+/** Registration of a model while the server runs. Absent fields: the model's own serving.properties, then the server's. */
+export interface RegisterRequest {
+  /** Folder, file://, archive, http(s)://, s3://, hf://. */
+  url: string;
+  /** Absent: from the url's last segment. */
+  name?: string;
+  /** null: unversioned, allowed only while the name has no other. */
+  version: string | null;
+  engine?: string;
+  device?: string;
+  jobQueueSize?: number;
+  batchSize?: number;
+  maxBatchDelayMs?: number;
+  maxIdleSeconds?: number;
+  minGroups?: number;
+  maxGroups?: number;
+}
+
+export interface Registration {
+  name: string;
+  version: string | null;
+  /** Resolves when the model is ready. Rejects with a ServingError; the model is unregistered again then. */
+  ready: Promise<void>;
+}
+
+/** Absent: unchanged. */
+export interface ScaleRequest {
+  minGroups?: number;
+  maxGroups?: number;
+  device?: string;
+}
+
+export interface ScaledPool {
+  name: string;
+  version: string | null;
+  minGroups: number;
+  maxGroups: number;
+}
+
+export interface RankDescription {
+  rank: number;
+  pid: number | null;
+  /** `cpu` or `gpu<n>`. */
+  device: string;
+}
+
+export interface GroupDescription {
+  /** Unique in the life of its pool, from 1. */
+  id: number;
+  startedAtMs: number;
+  state: 'starting' | 'running' | 'restarting' | 'failed' | 'stopping';
+  ranks: readonly RankDescription[];
+}
+
+export interface LoadingProgress {
+  stage: 'download' | 'unpack' | 'partition' | 'load' | 'warm-up';
+  doneBytes: number;
+  /** null: not known yet. */
+  totalBytes: number | null;
+}
+
+export interface PoolDescription {
+  name: string;
+  version: string | null;
+  url: string;
+  state: 'PENDING' | 'READY' | 'FAILED';
+  /** READY and at least minGroups run. */
+  healthy: boolean;
+  loadedAtStartup: boolean;
+  /** While PENDING; null otherwise. */
+  loading: LoadingProgress | null;
+  /** Why it is FAILED; null otherwise. */
+  failure: { code: ErrorCode; message: string } | null;
+  tensorParallelDegree: number;
+  batchSize: number;
+  maxBatchDelayMs: number;
+  maxIdleSeconds: number;
+  queueSize: number;
+  requestsInQueue: number;
+  minGroups: number;
+  maxGroups: number;
+  groups: readonly GroupDescription[];
+  /** Ranks of all groups use more cores than there are. */
+  coresOversubscribed: boolean;
+}
+
+export interface ManagementService {
+  /**
+   * Resolves when the name is taken and loading has begun (PENDING); what is wrong before that is thrown.
+   *
+   * @throws ServingError ALREADY_REGISTERED, BAD_REQUEST, SHUTTING_DOWN
+   */
+  register(request: RegisterRequest): Promise<Registration>;
+  /** All versions where `version` is null. Jobs that run get the drain time. @throws ServingError MODEL_NOT_FOUND */
+  unregister(name: string, version: string | null): Promise<void>;
+  /** All versions where `version` is null. @throws ServingError MODEL_NOT_FOUND, MODEL_NOT_READY, BAD_REQUEST */
+  scale(name: string, version: string | null, request: ScaleRequest): Promise<readonly ScaledPool[]>;
+  /** All versions where `version` is null, in the order of their registration. @throws ServingError MODEL_NOT_FOUND */
+  describe(name: string, version: string | null): readonly PoolDescription[];
+  /** Every pool, sorted by name and version. */
+  list(): readonly PoolDescription[];
+}
