@@ -200,7 +200,7 @@ export class BatchLoop {
     result.rows.forEach((row, index) => {
       assert.equal(row.sequence, flight.plan.rows[index]?.sequence, 'results come in the order of the rows');
       const sequence = this.#bySequence.get(row.sequence);
-      if (!sequence || sequence.job.cancelled || row.skipped || !row.hasToken) return;
+      if (!sequence || sequence.job.cancelled || !row.hasToken) return;
       try {
         sequence.append(row, nowMs);
       } catch (error) {
