@@ -121,10 +121,13 @@ export type ErrorCode = keyof typeof ERROR_TABLE;
 export class ServingError extends Error {
   override readonly name = 'ServingError';
   readonly code: ErrorCode;
+  /** When the same request may succeed, as estimated; transports that can say it do (Retry-After). */
+  readonly retryAfterSeconds?: number;
 
-  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown; retryAfterSeconds?: number }) {
     super(message, options);
     this.code = code;
+    if (options?.retryAfterSeconds !== undefined) this.retryAfterSeconds = options.retryAfterSeconds;
   }
 
   get httpStatus(): number {

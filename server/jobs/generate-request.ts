@@ -34,6 +34,9 @@ export type Prompt =
   | { kind: 'ids'; ids: readonly number[] }
   | { kind: 'chat'; messages: readonly ChatMessage[]; tools?: readonly unknown[] };
 
+/** `priority` of a request that names none, as in DJLServing. */
+export const DEFAULT_PRIORITY = 3;
+
 export interface GenerateRequest {
   requestId: string;
   model: string;
@@ -55,6 +58,10 @@ export interface GenerateRequest {
   logprob: boolean;
   /** And of so many alternatives, 0 … 20. */
   topLogprobs: number;
+  /** Whole number, lower is served first; absent: DEFAULT_PRIORITY. */
+  priority?: number;
+  /** The client's deadline, counted from submit: REQUEST_TIMEOUT, and a job that still waits never runs. Absent or null: none. */
+  timeoutMs?: number | null;
 }
 
 export interface TokenAlternative {
