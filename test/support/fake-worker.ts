@@ -16,7 +16,10 @@ export interface FakeWorkerPlan {
   /** Only this rank misbehaves; absent: every rank. */
   rank?: number;
   /** At this step: how it ends, or that it never answers. */
-  atStep?: { step: number; what: 'exit' | 'kill' | 'failure' | 'hang' | 'garbage' | 'wrong-step' };
+  atStep?: {
+    step: number;
+    what: 'exit' | 'kill' | 'failure' | 'hang' | 'garbage' | 'wrong-rank' | 'wrong-step';
+  };
   /** Waits for SIGUSR2 before this step, as if in a collective; not the rank that misbehaves there. */
   pauseAtStep?: number;
   onLoad?: 'exit' | 'failure' | 'hang';
@@ -83,7 +86,8 @@ async function main(launch: WorkerLaunch): Promise<void> {
       const result = fake.run(message.step);
       steps++;
       if (what === 'wrong-step') result.step += 1;
-      if (rank === 0) await send({ rank, body: 'result', result });
+      const sender = what === 'wrong-rank' ? rank + 1 : rank;
+      if (rank === 0) await send({ rank: sender, body: 'result', result });
     }
   }
   control.close();
