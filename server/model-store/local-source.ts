@@ -26,9 +26,11 @@ export async function findLocal(
     const name = /^\.{0,2}$/.test(path.basename(given)) ? modelNameOf(place) : suggestedName;
     let isFolder: boolean;
     try {
-      isFolder = (await stat(place)).isDirectory();
+      const found = await stat(place);
+      isFolder = found.isDirectory();
       if (isFolder && (await isModelFolder(place))) return { folder: place, suggestedName: name };
-      const archive = isFolder ? await findOnlyArchive(place) : place;
+      // A pipe or device under an archive's name would only hang its reader.
+      const archive = isFolder ? await findOnlyArchive(place) : found.isFile() ? place : null;
       if (archive !== null && isArchiveName(archive))
         return { plan: await planArchive(archive, display, name) };
     } catch (cause) {
