@@ -16,6 +16,7 @@ import type { Step, StepResult } from '../../proto/control.js';
 import { ServingError } from '../../proto/errors.js';
 import type { Job } from '../jobs/job.js';
 import type { JobQueue } from '../jobs/job-queue.js';
+import type { WorkObserver } from '../jobs/work-observer.js';
 import type { Batch, Batcher, BatcherState } from './batcher.js';
 import type { ChunkBudget } from './chunk-budget.js';
 import type { Clock } from './clock.js';
@@ -55,6 +56,7 @@ export interface BatchLoopOptions {
   clock: Clock;
   onJobStarted?: (job: Job) => void;
   onSlotFreed?: (event: SlotFreed) => void;
+  observer?: Pick<WorkObserver, 'jobStarted' | 'firstToken' | 'nextToken' | 'stepDone'>;
 }
 
 interface InFlight {
@@ -83,6 +85,11 @@ export class BatchLoop {
 
   get runningCount(): number {
     return this.#running.length;
+  }
+
+  /** For the metrics. */
+  get slots(): Pick<SlotTable, 'maxSlots' | 'freeSlots' | 'kvTokens' | 'freeKvTokens'> {
+    return this.#options.slots;
   }
 
   /** No job is started from now on; run() resolves when those that run have ended. */
@@ -171,7 +178,7 @@ export class BatchLoop {
   }
 
   #start(job: Job): Sequence {
-    const { clock, onJobStarted, slots, texts } = this.#options;
+    const { clock, observer, onJobStarted, slots, texts } = this.#options;
     const slot = slots.take(kvTokensOf(job));
     const sequence = new Sequence(job, slot, this.#nextSequence++, texts);
     job.startedAtMs = clock.nowMs();
@@ -179,6 +186,7 @@ export class BatchLoop {
     this.#running.push(sequence);
     this.#bySequence.set(sequence.sequence, sequence);
     onJobStarted?.(job);
+    observer?.jobStarted(job.startedAtMs - job.queuedAtMs, job.promptIds.length);
     return sequence;
   }
 
@@ -192,15 +200,18 @@ export class BatchLoop {
   }
 
   #apply(flight: InFlight, result: StepResult): void {
-    const { chunkBudget, clock } = this.#options;
+    const { chunkBudget, clock, observer } = this.#options;
     assert.equal(result.rows.length, flight.plan.rows.length, 'a result has a row for each row of its step');
     const stepMs = (result.computeUs + result.collectiveUs + result.chooseUs) / 1000;
     chunkBudget.observe(flight.promptTokens, flight.allTokens, stepMs);
     const nowMs = clock.nowMs();
+    let ran = 0;
     result.rows.forEach((row, index) => {
       assert.equal(row.sequence, flight.plan.rows[index]?.sequence, 'results come in the order of the rows');
       const sequence = this.#bySequence.get(row.sequence);
+      if (!row.skipped) ran++;
       if (!sequence || sequence.job.cancelled || !row.hasToken) return;
+      this.#observeToken(sequence.job, nowMs);
       try {
         sequence.append(row, nowMs);
       } catch (error) {
@@ -209,6 +220,15 @@ export class BatchLoop {
       }
       if (sequence.finish !== null) this.#leave(sequence, 'finished');
     });
+    if (ran > 0) observer?.stepDone(ran, result.computeUs, result.collectiveUs, result.chooseUs);
+  }
+
+  #observeToken(job: Job, nowMs: number): void {
+    const { observer } = this.#options;
+    const gapMs = nowMs - job.lastTokenAtMs;
+    job.lastTokenAtMs = nowMs;
+    if (job.firstTokenAtMs === null) observer?.firstToken(nowMs - job.receivedAtMs);
+    else observer?.nextToken(gapMs);
   }
 
   #dropCancelled(): void {

@@ -39,6 +39,10 @@ export class Job {
   /** When it got its slot; null while it waits. */
   startedAtMs: number | null = null;
   firstTokenAtMs: number | null = null;
+  /** NaN before the first; never null, so that a write allocates nothing. */
+  lastTokenAtMs = Number.NaN;
+  /** When the request reached the pool, before its prompt was tokenised. */
+  receivedAtMs: number;
   readonly #abort = new AbortController();
 
   constructor(options: JobOptions) {
@@ -50,6 +54,7 @@ export class Job {
     this.sampling = options.sampling;
     this.seed = options.seed;
     this.queuedAtMs = options.queuedAtMs;
+    this.receivedAtMs = options.queuedAtMs;
     let onEnded = (): void => {};
     this.ended = new Promise((resolve) => {
       onEnded = resolve;

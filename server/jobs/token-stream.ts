@@ -8,7 +8,7 @@
  */
 import assert from 'node:assert/strict';
 import type { ServingError } from '../../proto/errors.js';
-import type { GenerationEvent } from './generate-request.js';
+import type { FinishEvent, GenerationEvent } from './generate-request.js';
 
 export interface TokenStreamOptions {
   /** Events that may lie unread. */
@@ -26,6 +26,7 @@ export class TokenStream implements AsyncIterable<GenerationEvent> {
   #error: ServingError | null = null;
   #wakeReader: (() => void) | null = null;
   #taken = false;
+  #finish: FinishEvent | null = null;
 
   constructor(options: TokenStreamOptions) {
     this.#options = options;
@@ -36,11 +37,17 @@ export class TokenStream implements AsyncIterable<GenerationEvent> {
     return this.#ended;
   }
 
+  /** How it ended; null while it has not. */
+  get ending(): FinishEvent | ServingError | null {
+    return this.#error ?? this.#finish;
+  }
+
   push(event: GenerationEvent): void {
     assert(!this.#ended, 'a stream that has ended takes no event');
     const { capacity } = this.#options;
     assert(this.#events.length < capacity, `more than ${capacity} events in a stream`);
     this.#events.push(event);
+    if (event.kind === 'finish') this.#finish = event;
     this.#wake();
   }
 

@@ -15,6 +15,7 @@ import type {
   GenerationService,
   ModelStatus,
 } from '../jobs/generate-request.js';
+import type { ObservePool } from '../jobs/work-observer.js';
 import { type PrepareModel, WorkerPool } from './worker-pool.js';
 
 export interface WorkLoadManagerOptions {
@@ -25,6 +26,8 @@ export interface WorkLoadManagerOptions {
   logger: Logger;
   onProgress?: (model: string, phase: 'partition' | 'load', doneBytes: number, totalBytes: number) => void;
   onSlotFreed?: (model: string, event: SlotFreed) => void;
+  /** Who watches each pool: the metrics. */
+  observe?: ObservePool;
 }
 
 export class WorkLoadManager implements GenerationService {

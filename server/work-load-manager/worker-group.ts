@@ -12,6 +12,7 @@ import type { Logger } from 'pino';
 import { type ErrorCode, ServingError } from '../../proto/errors.js';
 import { BatchLoop, type BatchLoopOptions } from '../batching/batch-loop.js';
 import { Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';
+import type { GroupSample } from '../jobs/work-observer.js';
 
 export type GroupState = 'starting' | 'running' | 'restarting' | 'failed' | 'stopped';
 
@@ -24,6 +25,8 @@ export interface WorkerGroupOptions {
   retryThreshold: number;
   logger: Logger;
   onChange: () => void;
+  /** Before each start that follows a death. */
+  onRestart?: () => void;
 }
 
 /** Deaths further back are forgotten. */
@@ -57,6 +60,21 @@ export class WorkerGroup {
   /** Null while it is not running. */
   get coordinator(): Coordinator | null {
     return this.#coordinator;
+  }
+
+  /** For the metrics. */
+  sample(): GroupSample {
+    const slots = this.#loop?.slots;
+    const coordinator = this.#state === 'running' ? this.#coordinator : null;
+    return {
+      key: this,
+      state: this.#state,
+      sequencesRunning: this.#loop?.runningCount ?? 0,
+      slots: slots?.maxSlots ?? 0,
+      kvTokensUsed: slots ? slots.kvTokens - slots.freeKvTokens : 0,
+      kvTokensCapacity: slots?.kvTokens ?? 0,
+      inspect: coordinator && (() => coordinator.inspect()),
+    };
   }
 
   /** Resolves when the group runs. @throws ServingError of the first start */
@@ -107,6 +125,7 @@ export class WorkerGroup {
       if (this.#state === 'failed') return;
       await pause(backOffMs(this.#deathsMs.length), this.#stop.signal);
       if (this.#stop.signal.aborted) return;
+      this.#options.onRestart?.();
       life = await this.#launch().catch((error: unknown) => {
         this.#countDeath(ServingError.from(error));
         return null;

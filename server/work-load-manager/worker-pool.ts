@@ -24,6 +24,7 @@ import type { ModelConfig } from '../config/config.js';
 import type { GenerateRequest, Generation, ModelStatus } from '../jobs/generate-request.js';
 import { clientLeft, Job } from '../jobs/job.js';
 import { JobQueue } from '../jobs/job-queue.js';
+import type { ObservePool, PoolSample, WorkObserver } from '../jobs/work-observer.js';
 import { type AdmissionLimits, admitNewTokens } from './admission.js';
 import { kvTokens } from './kv-memory.js';
 import { availableMemory, usableCores } from './machine-limits.js';
@@ -48,6 +49,7 @@ export interface WorkerPoolOptions {
   /** Bytes of shards written, then of weights loaded. */
   onProgress?: (phase: 'partition' | 'load', doneBytes: number, totalBytes: number) => void;
   onSlotFreed?: (event: SlotFreed) => void;
+  observe?: ObservePool;
 }
 
 interface Sizes extends AdmissionLimits {
@@ -67,10 +69,12 @@ export class WorkerPool {
   #model: (PreparedModel & { sizes: Sizes }) | null = null;
   #started: Promise<void> | null = null;
   #nextJob = 1;
+  readonly #observer: WorkObserver | undefined;
 
   constructor(options: WorkerPoolOptions) {
     this.#options = options;
     this.config = options.config;
+    this.#observer = options.observe?.(options.config, () => this.#sample());
     const { jobQueueSize, predictTimeoutSeconds } = options.config;
     this.#queue = new JobQueue(this.id, jobQueueSize, predictTimeoutSeconds * 1000);
   }
@@ -93,6 +97,7 @@ export class WorkerPool {
 
   async #start(): Promise<void> {
     const { onProgress, prepare } = this.#options;
+    const startMs = systemClock.nowMs();
     const timeout = AbortSignal.timeout(this.config.modelLoadingTimeoutSeconds * 1000);
     try {
       const prepared = await prepare(this.config, {
@@ -103,8 +108,10 @@ export class WorkerPool {
       const group = this.#makeGroup(this.#model);
       this.#groups.push(group);
       await group.start();
+      this.#observer?.loaded(systemClock.nowMs() - startMs);
     } catch (error) {
       this.#fail();
+      this.#observer?.loadingFailed();
       if (this.#stop.signal.aborted) throw stopped();
       throw timeout.aborted ? this.#loadedTooLong() : ServingError.from(error);
     }
@@ -112,11 +119,22 @@ export class WorkerPool {
 
   /** @throws ServingError */
   async submit(request: GenerateRequest, signal: AbortSignal): Promise<Generation> {
+    try {
+      return await this.#submit(request, signal);
+    } catch (error) {
+      this.#observer?.refused(ServingError.from(error).code);
+      throw error;
+    }
+  }
+
+  async #submit(request: GenerateRequest, signal: AbortSignal): Promise<Generation> {
+    const receivedAtMs = systemClock.nowMs();
     const model = this.#model;
     if (this.#state !== 'READY' || !model) throw this.#notReady();
     const promptIds = await model.encoder.encode(request.prompt);
     if (signal.aborted) throw clientLeft();
     const job = this.#makeJob(request, promptIds, model);
+    job.receivedAtMs = receivedAtMs;
     this.#queue.push(job);
     this.#jobs.add(job);
     const onAbort = (): void => job.cancel(clientLeft());
@@ -124,6 +142,7 @@ export class WorkerPool {
     void job.ended.then(() => {
       signal.removeEventListener('abort', onAbort);
       this.#jobs.delete(job);
+      this.#observeEnd(job);
     });
     return { promptTokens: promptIds.length, events: job.stream };
   }
@@ -147,6 +166,25 @@ export class WorkerPool {
     while (this.#jobs.size > 0) await Promise.all([...this.#jobs].map((job) => job.ended));
   }
 
+  #observeEnd(job: Job): void {
+    const { ending } = job.stream;
+    if (!this.#observer || !ending) return;
+    const durationMs = systemClock.nowMs() - job.receivedAtMs;
+    this.#observer.jobEnded(
+      ending instanceof ServingError
+        ? { reason: ending.code, durationMs, newTokens: 0 }
+        : { reason: ending.reason, durationMs, newTokens: ending.newTokens },
+    );
+  }
+
+  #sample(): PoolSample {
+    return {
+      ready: this.#state === 'READY',
+      jobsWaiting: this.#queue.length,
+      groups: this.#groups.map((group) => group.sample()),
+    };
+  }
+
   /** Ends every job that is left, then the workers. */
   async close(): Promise<void> {
     this.#stop.abort();
@@ -154,6 +192,7 @@ export class WorkerPool {
       job.cancel(new ServingError('SHUTTING_DOWN', 'The server is being stopped'));
     await Promise.all(this.#groups.map((group) => group.stop()));
     await this.#model?.encoder.close();
+    this.#observer?.closed();
   }
 
   #makeJob(
@@ -220,10 +259,12 @@ export class WorkerPool {
           logger.debug(event, 'slot freed');
           onSlotFreed?.(event);
         },
+        ...(this.#observer && { observer: this.#observer }),
       }),
       retryThreshold: config.retryThreshold,
       logger,
       onChange: () => this.#groupChanged(),
+      onRestart: () => this.#observer?.groupRestarted(),
     });
   }
 

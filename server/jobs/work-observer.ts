@@ -1,0 +1,64 @@
+/**
+ * Who watches a pool work: what the batch loop, the pool and the manager tell it, and what it may ask them.
+ *
+ * Calls come from the hot path: an implementation neither blocks nor throws, and `nextToken` allocates nothing.
+ */
+import type { Inspection } from '../../proto/control.js';
+import type { ErrorCode } from '../../proto/errors.js';
+import type { FinishReason } from './generate-request.js';
+
+/** How an accepted job ended. */
+export interface JobEnding {
+  /** A FinishReason: it ended well. */
+  reason: FinishReason | ErrorCode;
+  /** Since the request reached the pool, tokenising included. */
+  durationMs: number;
+  /** 0 unless it ended well. */
+  newTokens: number;
+}
+
+export interface WorkObserver {
+  /** A job has its slot. */
+  jobStarted(waitMs: number, promptTokens: number): void;
+  /** Since the request reached the pool. */
+  firstToken(sinceReceivedMs: number): void;
+  /** Since the token before it, of the same job. */
+  nextToken(sinceLastMs: number): void;
+  /** Times are rank 0's. `rows`: sequences that ran in the step. */
+  stepDone(rows: number, computeUs: number, collectiveUs: number, chooseUs: number): void;
+  jobEnded(ending: JobEnding): void;
+  /** A request was refused before it became a job. */
+  refused(code: ErrorCode): void;
+  /** A group that had died is being started again. */
+  groupRestarted(): void;
+  /** The first group runs. */
+  loaded(durationMs: number): void;
+  loadingFailed(): void;
+  /** The pool is gone: nothing comes after this. */
+  closed(): void;
+}
+
+/** One worker group at this moment. Zeros where it does not run. */
+export interface GroupSample {
+  /** The same object for the group's whole life. */
+  key: object;
+  state: string;
+  sequencesRunning: number;
+  slots: number;
+  kvTokensUsed: number;
+  kvTokensCapacity: number;
+  /** What its ranks say of themselves; null while it does not run. */
+  inspect: (() => Promise<readonly Inspection[]>) | null;
+}
+
+export interface PoolSample {
+  ready: boolean;
+  jobsWaiting: number;
+  groups: readonly GroupSample[];
+}
+
+/** Called when a pool is made. `sample` may be called at any time until `closed`. */
+export type ObservePool = (
+  model: { name: string; version: string | null },
+  sample: () => PoolSample,
+) => WorkObserver;
