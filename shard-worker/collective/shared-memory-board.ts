@@ -72,7 +72,9 @@ export class Board {
   readonly #worldSize: number;
   readonly #timeoutMs: number;
   readonly #spinMs: number;
+  /** Of the operation under way, from its first wait on; 0: it has not waited yet. */
   #spinUntilMs = 0;
+  #deadlineMs = 0;
   /** Of the entry that this rank is at. */
   #entryAt = 0;
 
@@ -127,6 +129,7 @@ export class Board {
     this.tick = tick;
     this.#entryAt = entry;
     this.#spinUntilMs = 0;
+    this.#deadlineMs = 0;
     Atomics.store(words, at(this.#rank, Own.ARRIVED), tick);
     if (Atomics.load(words, Header.SLEEPERS) > 0 && this.#isAwaited(phase)) this.#ring();
   }
@@ -162,6 +165,7 @@ export class Board {
 
   /** The peer has read what it was given at `tick`. */
   awaitTaken(peer: number, tick: number): void {
+    this.#deadlineMs = 0;
     this.#await(Own.TAKEN, peer, tick);
   }
 
@@ -185,32 +189,24 @@ export class Board {
   #sleep(index: number, word: number, peer: number, tick: number): void {
     const words = this.#words;
     const sleepers = word === Own.ARRIVED ? Header.SLEEPERS : Header.TAKEN_SLEEPERS;
-    const deadlineMs = performance.now() + this.#timeoutMs;
-    const isReached = (): boolean => ((Atomics.load(words, index) - tick) | 0) >= 0;
+    if (this.#deadlineMs === 0) this.#deadlineMs = performance.now() + this.#timeoutMs;
+    let isPeerAlive = true;
     for (;;) {
       Atomics.add(words, sleepers, 1);
-      const bell = Atomics.load(words, Header.BELL);
       try {
-        if (isReached()) return;
-        this.#refuseIfOver(peer, isReached);
-        const leftMs = deadlineMs - performance.now();
+        const bell = Atomics.load(words, Header.BELL);
+        // Whether the peer is still there is looked at before whether it has arrived: what it left done counts.
+        const isPeerThere = isPeerAlive && Atomics.load(words, at(peer, Own.STATE)) === RankState.RUNNING;
+        if (((Atomics.load(words, index) - tick) | 0) >= 0) return;
+        if (Atomics.load(words, at(this.#rank, Own.STATE)) === RankState.CLOSED) throw closed(this.#rank);
+        if (!isPeerThere) throw gone(this.#rank, peer);
+        const leftMs = this.#deadlineMs - performance.now();
         if (leftMs <= 0) throw this.#timedOut(word, tick);
-        futexWait(this.#bellAddress, bell, Math.min(SLEEP_MS, leftMs));
+        const isRung = futexWait(this.#bellAddress, bell, Math.min(SLEEP_MS, leftMs));
+        if (!isRung) isPeerAlive = isAlive(words[at(peer, Own.PID)]!);
       } finally {
         Atomics.sub(words, sleepers, 1);
       }
-      if (isReached()) return;
-    }
-  }
-
-  /** Nobody will come: this rank was closed, or the peer has left or died. What it left done counts, so that comes first. */
-  #refuseIfOver(peer: number, isReached: () => boolean): void {
-    const words = this.#words;
-    if (Atomics.load(words, at(this.#rank, Own.STATE)) === RankState.CLOSED) throw closed(this.#rank);
-    const isThere =
-      Atomics.load(words, at(peer, Own.STATE)) === RankState.RUNNING && isAlive(words[at(peer, Own.PID)]!);
-    if (!isThere && !isReached()) {
-      throw new CollectiveError('PEER_LOST', peer, `rank ${this.#rank}: rank ${peer} is gone`);
     }
   }
 
@@ -263,6 +259,9 @@ const at = (rank: number, word: number): number => (PAGE_BYTES + rank * RANK_BYT
 
 const entryAt = (rank: number, tick: number): number => at(rank, Own.ENTRIES + (tick & (ENTRIES - 1)) * LINE);
 
+const gone = (rank: number, peer: number): CollectiveError =>
+  new CollectiveError('PEER_LOST', peer, `rank ${rank}: rank ${peer} is gone`);
+
 export const closed = (rank: number): CollectiveError =>
   new CollectiveError('CLOSED', null, `rank ${rank}: the collective is closed`);
 
@@ -270,7 +269,7 @@ function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
   }
 }
