@@ -2,7 +2,7 @@
 /**
  * The command line: checks the platform, installs and builds what is missing, then runs the compiled program in this process.
  *
- * In      `start | partition | bench | build | help | version` and that program's own arguments
+ * In      `start | serve | partition | bench | build | help | version` and that program's own arguments
  * Out     what the program prints; its exit code; 1 when the machine, the packages or the sources do not allow a start
  * Limits  plain JavaScript on Node alone (bootstrap.mjs); the checks cost well under 150 ms when there is nothing to do
  * Errors  a program throws: one line on standard error and exit code 1 (an unknown command: 2)
@@ -26,6 +26,7 @@ const START_FLAGS = 'dist/server/config/flags.js';
 const HELP = `Usage: shardserve <command> [arguments]
 
   start [-f config.properties] [-m models] [-s model-store]   start the server (what \`npm start\` does)
+  serve                                                       the same with the defaults of a SageMaker container
   partition DIR --tp N --dtype auto|fp32|int8|int4            split a checkpoint into shards; \`partition --help\` says more
   bench --model NAME --tp N …                                 measure speed; \`bench --help\` says more
   build                                                       compile dist/ from the sources
@@ -55,6 +56,8 @@ async function runProgram(command, argv) {
 async function run([command = 'help', ...argv]) {
   if (command in PROGRAMS) return runProgram(command, argv);
   switch (command) {
+    case 'serve':
+      return runProgram('start', ['serve', ...argv]);
     case 'build':
       return build() ? 0 : 1;
     case 'version':

@@ -13,6 +13,12 @@ export interface ListenAddress {
   path: string;
 }
 
+/** `count` errors within `windowMs` are borne. */
+export interface ErrorRate {
+  count: number;
+  windowMs: number;
+}
+
 export interface ServerConfig {
   inferenceAddress: ListenAddress;
   managementAddress: ListenAddress;
@@ -38,6 +44,21 @@ export interface ServerConfig {
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
   /** Running requests get so long to end on SIGTERM. */
   drainTimeoutSeconds: number;
+  /** Beyond them /ping answers 503 for good; null: not counted. */
+  errorRateWlm: ErrorRate | null;
+  errorRateServer: ErrorRate | null;
+  errorRateModel: ErrorRate | null;
+  errorRateAny: ErrorRate | null;
+  /** /ping answers 500 also while fewer workers run than should. */
+  unhealthyFailsPing: boolean;
+  /** /ping does not answer 500 for a model whose workers died too often. */
+  deadWorkersPassPing: boolean;
+  /** Asynchronous answers that are kept at once, running ones among them. */
+  asyncResultLimit: number;
+  /** MiB of all asynchronous answers together. */
+  asyncResultMemoryMb: number;
+  /** An asynchronous answer is kept so long after its end. */
+  asyncResultTtlSeconds: number;
 }
 
 /** Where the model's configuration says nothing. */

@@ -1,5 +1,5 @@
 /**
- * The flags of `shardserve start`, as DJLServing has them.
+ * The flags of `shardserve start`, as DJLServing has them, and the argument that SageMaker starts a container with.
  *
  * In      the arguments after `start`
  * Errors  CONFIG_INVALID for an unknown flag, a flag without its value, a stray argument
@@ -14,6 +14,8 @@ export interface Flags {
   /** `load_models`, as given; several arguments after -m are one list. */
   models: string | null;
   modelStore: string | null;
+  /** `serve`: SageMaker's container contract gives the defaults. */
+  serve: boolean;
   help: boolean;
 }
 
@@ -22,6 +24,7 @@ export const START_HELP = `Usage: npm start -- [flags]      or  npx shardserve s
   -f, --config-file FILE    read server-wide keys from FILE too (after serving.properties of the working directory)
   -m, --models MODEL…       models to load: ALL, NONE, or [name[:version[:engine[:devices]]]=]path, several divided by blanks or commas
   -s, --model-store FOLDER  folder of models
+  serve                     first argument: the defaults are those of a SageMaker container (all interfaces, port 8080, /opt/ml/model)
   -h, --help                print this
 
 Keys and environment variables: server/config/KEYS.md.`;
@@ -33,8 +36,9 @@ function refuse(message: string): never {
 }
 
 export function parseFlags(argv: readonly string[]): Flags {
+  const serve = argv[0] === 'serve';
   const { tokens } = parseArgs({
-    args: [...argv],
+    args: argv.slice(serve ? 1 : 0),
     strict: false,
     tokens: true,
     allowPositionals: true,
@@ -45,7 +49,7 @@ export function parseFlags(argv: readonly string[]): Flags {
       help: { type: 'boolean', short: 'h' },
     },
   });
-  const flags: Flags = { configFile: null, models: null, modelStore: null, help: false };
+  const flags: Flags = { configFile: null, models: null, modelStore: null, serve, help: false };
   let inModels = false;
   const requireValue = (token: { rawName: string; value: string | undefined }): string =>
     token.value && !token.value.startsWith('-') ? token.value : refuse(`${token.rawName} needs a value`);

@@ -28,7 +28,8 @@ export type KeyStatus =
       readonly type: ValueType<unknown>;
       readonly defaultValue: unknown;
     }
-  | { readonly kind: 'mapped'; readonly to: string }
+  /** `type` where its value is written in another way. */
+  | { readonly kind: 'mapped'; readonly to: string; readonly type?: ValueType<unknown> }
   | { readonly kind: 'noEffect'; readonly reason: string }
   | { readonly kind: 'refused'; readonly because: string; readonly unless: readonly string[] };
 
@@ -95,6 +96,11 @@ export function modelKey<F extends keyof ModelFields>(
 /** Another name of a key that works. */
 export function alias(name: string, to: string, options?: RowOptions): KeyRow {
   return row(name, 'model', { kind: 'mapped', to }, '', options);
+}
+
+/** An environment variable that says the same as a server-wide key in another unit; the key's own names are stronger. */
+export function converted(name: string, to: string, type: ValueType<unknown>): KeyRow {
+  return row(name, 'environment', { kind: 'mapped', to, type }, '');
 }
 
 /** Keys that are known and do nothing here, all for the same reason. */

@@ -157,7 +157,8 @@ function applyEntry(entry: Entry, problems: Problems): { field: string; setting:
   }
   const target = targetOf(row);
   if (target.status.kind !== 'works') return null;
-  const { type, field } = target.status;
+  const { field } = target.status;
+  const type = (row.status.kind === 'mapped' ? row.status.type : undefined) ?? target.status.type;
   // An environment variable's own name says little about the key it sets.
   const name = given === target.name ? given : `${given} (${target.name})`;
   const outcome = type.parse(text, entry.baseFolder);

@@ -28,7 +28,12 @@ export interface ConfigSources {
   cwd: string;
   /** Root of the installation: default model store, shard store and serving.properties. Default: where this file lies. */
   installation?: string;
+  /** Where SageMaker puts the model; an argument so that a test can pretend. */
+  sageMakerModelFolder?: string;
 }
+
+const SAGEMAKER_ADDRESS = 'http://0.0.0.0:8080';
+const SAGEMAKER_MODEL_FOLDER = '/opt/ml/model';
 
 /** Upwards from the compiled file (dist/server/config/) or the source to the folder of package.json. */
 function findInstallation(): string {
@@ -59,6 +64,17 @@ function configFileOf(
   return candidates.find((file) => existsSync(file)) ?? null;
 }
 
+/** Defaults of a container that SageMaker starts; with several models it registers each of them itself. */
+function sageMakerLayer({ env, cwd, sageMakerModelFolder = SAGEMAKER_MODEL_FOLDER }: ConfigSources): Layer {
+  const values = {
+    inference_address: SAGEMAKER_ADDRESS,
+    management_address: SAGEMAKER_ADDRESS,
+    model_store: existsSync(sageMakerModelFolder) ? sageMakerModelFolder : null,
+    load_models: env.SAGEMAKER_MULTI_MODEL?.toLowerCase() === 'true' ? 'NONE' : null,
+  };
+  return argumentLayer(values, 'argument serve', cwd);
+}
+
 /**
  * @throws ServingError CONFIG_INVALID with every problem found
  */
@@ -78,7 +94,8 @@ export function loadConfig(sources: ConfigSources): Config {
   const environment = environmentLayer(env, cwd, problems);
   const flagLayer = argumentLayer({ load_models: flags.models, model_store: flags.modelStore }, 'flag', cwd);
 
-  const serverSettings = applyLayers([...files, flagLayer, environment], 'server', problems);
+  const serveLayer = flags.serve ? sageMakerLayer(sources) : [];
+  const serverSettings = applyLayers([serveLayer, ...files, flagLayer, environment], 'server', problems);
   const server: ServerConfig = {
     ...(defaultsOf('server') as unknown as ServerConfig),
     modelStore: path.join(installation, 'models'),

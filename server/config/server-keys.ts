@@ -5,8 +5,19 @@
  *         a default that differs says so.
  */
 import type { ListenAddress } from './config.js';
-import { type KeyRow, refused, serverKey, withoutEffect } from './key-row.js';
-import { boolean, folder, integer, listenAddress, modelList, oneOf, pattern, text } from './value-types.js';
+import { converted, type KeyRow, refused, serverKey, withoutEffect } from './key-row.js';
+import {
+  boolean,
+  byteSize,
+  errorRate,
+  folder,
+  integer,
+  listenAddress,
+  modelList,
+  oneOf,
+  pattern,
+  text,
+} from './value-types.js';
 
 const DEFAULT_ADDRESS: ListenAddress = { kind: 'tcp', host: '127.0.0.1', port: 8080, path: '' };
 
@@ -15,8 +26,7 @@ const headerValue = text('the value of a response header');
 
 const NO_TLS = 'TLS is not served in this version; let a proxy end it';
 const NO_GRPC = 'gRPC is not served in this version';
-const NO_RATE = 'the health check does not count errors in this version';
-const NO_CACHE = 'answers are not kept for later polling in this version';
+const MEMORY_CACHE = 'asynchronous answers are kept in the memory of this server, bounded by async_result_*';
 const NO_JVM = 'there is no Java virtual machine here';
 const ONE_LOOP = 'one event loop carries all connections';
 
@@ -129,6 +139,61 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     'time that running requests get to end on SIGTERM (ours)',
   ),
 
+  ...(
+    [
+      ['wlm', 'errorRateWlm', 'of the queues and workers'],
+      ['server', 'errorRateServer', 'of 424 and 500 upwards that are not those of the queues and workers'],
+      ['model', 'errorRateModel', 'of 424, and of a model that failed while it answered'],
+      ['any', 'errorRateAny', 'of any of these kinds'],
+    ] as const
+  ).map(([kind, field, what]) =>
+    serverKey(
+      `error_rate_${kind}`,
+      field,
+      errorRate(),
+      null,
+      `more errors ${what} than this turn /ping to 503 until the server is restarted`,
+    ),
+  ),
+  serverKey(
+    'sagemaker_health_check_override',
+    'unhealthyFailsPing',
+    boolean(),
+    false,
+    '/ping answers 500 also while a model has fewer workers than its minimum',
+    { env: ['SAGEMAKER_HEALTH_CHECK_OVERRIDE'] },
+  ),
+  serverKey(
+    'health_check_override',
+    'deadWorkersPassPing',
+    boolean(),
+    false,
+    '/ping does not answer 500 for a model whose shard workers died too often',
+  ),
+  serverKey(
+    'async_result_limit',
+    'asyncResultLimit',
+    integer(1, 1_000_000),
+    1000,
+    'asynchronous answers (x-synchronous: false) that are kept at once, running ones too (ours)',
+    { env: ['SERVING_MEMORY_CACHE_CAPACITY'] },
+  ),
+  serverKey(
+    'async_result_memory_mb',
+    'asyncResultMemoryMb',
+    integer(1, 1_048_576, 'MiB'),
+    64,
+    'memory of all asynchronous answers (ours)',
+  ),
+  serverKey(
+    'async_result_ttl',
+    'asyncResultTtlSeconds',
+    integer(1, 604_800, 'seconds'),
+    3600,
+    'time that an asynchronous answer is kept after its end (ours)',
+  ),
+  converted('SAGEMAKER_MAX_PAYLOAD_IN_MB', 'max_request_size', byteSize(1, 1024, 'MiB', 1_048_576)),
+
   refused('server', 'model_url_pattern', 'models are not registered by a request in this version'),
   refused('server', 'keystore', NO_TLS),
   refused('server', 'certificate_file', NO_TLS),
@@ -138,12 +203,6 @@ export const SERVER_KEYS: readonly KeyRow[] = [
   ...withoutEffect('server', 'all ranks of a model run on this host', ['cluster_address']),
   ...withoutEffect('server', ONE_LOOP, ['number_of_netty_threads', 'use_native_io', 'io_ratio']),
   ...withoutEffect('server', 'Java plugins cannot run here', ['plugin_folder']),
-  ...withoutEffect('server', NO_RATE, [
-    'error_rate_wlm',
-    'error_rate_server',
-    'error_rate_model',
-    'error_rate_any',
-  ]),
   ...withoutEffect('server', 'no code path of DJLServing reads it either', ['timeout_http_code']),
   ...withoutEffect('server', NO_GRPC, [
     'grpc_address',
@@ -155,10 +214,6 @@ export const SERVER_KEYS: readonly KeyRow[] = [
 
   ...withoutEffect('environment', 'a model that fails at start already ends the server', [
     'SERVING_FAIL_FAST',
-  ]),
-  ...withoutEffect('environment', '/ping always tells what it knows', [
-    'SERVING_HEALTH_CHECK_OVERRIDE',
-    'SAGEMAKER_HEALTH_CHECK_OVERRIDE',
   ]),
   ...withoutEffect('environment', 'metrics are not exported in this version', ['SERVING_PROMETHEUS']),
   ...withoutEffect('environment', 'one engine is built in', ['SERVING_FEATURES', 'DJL_DEFAULT_ENGINE']),
@@ -172,17 +227,23 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     'JAVA_OPTS',
     'DEFAULT_JVM_OPTS',
     'MAX_NETTY_BUFFER_SIZE',
+    'SAGEMAKER_MODEL_SERVER_VMARGS',
   ]),
-  ...withoutEffect('environment', NO_CACHE, [
+  ...withoutEffect('environment', 'LMI reads it for scikit-learn and XGBoost models only', [
+    'SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT',
+  ]),
+  ...withoutEffect('environment', MEMORY_CACHE, [
     'SERVING_CACHE_MULTITENANT',
     'SERVING_CACHE_BATCH',
-    'SERVING_MEMORY_CACHE_CAPACITY',
     'SERVING_DDB_CACHE',
     'SERVING_DDB_TABLE_NAME',
     'SERVING_S3_CACHE',
     'SERVING_S3_CACHE_BUCKET',
     'SERVING_S3_CACHE_KEY_PREFIX',
     'SERVING_S3_CACHE_AUTOCREATE',
+  ]),
+  ...withoutEffect('environment', 'except that `serve` loads no model at start when it is true', [
+    'SAGEMAKER_MULTI_MODEL',
   ]),
   ...withoutEffect('environment', 'the installation finds its own folder', ['APP_HOME']),
   ...withoutEffect(

@@ -8,7 +8,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { MAX_CONFIG_FILE_BYTES } from '../../proto/limits.js';
-import type { ListenAddress } from './config.js';
+import type { ErrorRate, ListenAddress } from './config.js';
 
 export type Outcome<T> =
   | { readonly value: T; readonly warning?: string }
@@ -117,6 +117,46 @@ export function listenAddress(): ValueType<ListenAddress> {
       const port = tcp ? Number(tcp[2] ?? 80) : Number.NaN;
       if (!tcp || !(port <= MAX_PORT)) return WRONG;
       return { value: { kind: 'tcp', host: tcp[1]!.replace(/^\[|\]$/g, ''), port, path: '' } };
+    },
+  };
+}
+
+const MAX_RATE_COUNT = 1_000_000;
+/** DJLServing's, when no duration is given. */
+const DEFAULT_RATE_WINDOW_MS = 60_000;
+const MAX_RATE_WINDOW_MS = 86_400_000 * 366;
+const DURATION = /^P(?:(\d{1,3})D)?(?:T(?:(\d{1,5})H)?(?:(\d{1,7})M)?(?:(\d{1,9}(?:\.\d{1,3})?)S)?)?$/i;
+
+/** ISO 8601 as far as java.time.Duration reads it; null: it is none, or it is zero. */
+function durationMs(text: string): number | null {
+  const [matched, days = '0', hours = '0', minutes = '0', seconds = '0'] = DURATION.exec(text) ?? [];
+  if (matched === undefined || /[PT]$/i.test(matched)) return null;
+  const total = ((Number(days) * 24 + Number(hours)) * 60 + Number(minutes)) * 60 + Number(seconds);
+  return total > 0 && total * 1000 <= MAX_RATE_WINDOW_MS ? total * 1000 : null;
+}
+
+/** `COUNT[/DURATION]`: so many errors within so long. */
+export function errorRate(): ValueType<ErrorRate | null> {
+  return {
+    expects: `COUNT or COUNT/DURATION, a count from 1 to ${MAX_RATE_COUNT} and an ISO 8601 duration such as PT5M`,
+    parse(given) {
+      const match = /^(\d{1,7})(?:\/(.+))?$/.exec(given.trim());
+      const count = Number(match?.[1]);
+      const windowMs = match?.[2] === undefined ? DEFAULT_RATE_WINDOW_MS : durationMs(match[2]);
+      if (!(count >= 1 && count <= MAX_RATE_COUNT) || windowMs === null) return WRONG;
+      return { value: { count, windowMs } };
+    },
+  };
+}
+
+/** A whole number of units, given to the program in bytes. */
+export function byteSize(min: number, max: number, unit: string, bytesPerUnit: number): ValueType<number> {
+  const whole = integer(min, max, unit);
+  return {
+    expects: whole.expects,
+    parse(given, baseFolder) {
+      const outcome = whole.parse(given, baseFolder);
+      return 'value' in outcome ? { value: outcome.value * bytesPerUnit } : outcome;
     },
   };
 }

@@ -177,6 +177,15 @@ export const SERVER_CONFIG: ServerConfig = {
   shardStore: '/shards',
   logLevel: 'info',
   drainTimeoutSeconds: 30,
+  errorRateWlm: null,
+  errorRateServer: null,
+  errorRateModel: null,
+  errorRateAny: null,
+  unhealthyFailsPing: false,
+  deadWorkersPassPing: false,
+  asyncResultLimit: 1000,
+  asyncResultMemoryMb: 64,
+  asyncResultTtlSeconds: 3600,
 };
 
 export interface TestServer {

@@ -289,3 +289,39 @@ describe('the configuration of this repository', () => {
     expect(degreeOf({ TENSOR_PARALLEL_DEGREE: '4' })).toBe(4);
   });
 });
+
+describe('a container of SageMaker', () => {
+  const serve = (env: Record<string, string> = {}, argv: string[] = []) =>
+    loadConfig({
+      argv: ['serve', ...argv],
+      env,
+      cwd: root,
+      installation: root,
+      sageMakerModelFolder: path.join(root, 'opt'),
+    });
+
+  it('serves /opt/ml/model on port 8080 of all interfaces, unless it is told otherwise', () => {
+    write('opt/config.json', '{}');
+    const { server, models } = serve();
+    expect(server.inferenceAddress).toMatchObject({ host: '0.0.0.0', port: 8080 });
+    expect(server.managementAddress).toEqual(server.inferenceAddress);
+    expect(models.map(({ folder }) => folder)).toEqual([path.join(root, 'opt')]);
+    write('serving.properties', 'inference_address=http://127.0.0.1:9000\n');
+    expect(serve().server.inferenceAddress).toMatchObject({ host: '127.0.0.1', port: 9000 });
+  });
+
+  it('loads nothing at start with several models: they are registered one by one', () => {
+    write('opt/config.json', '{}');
+    expect(serve({ SAGEMAKER_MULTI_MODEL: 'true' }).models).toEqual([]);
+  });
+
+  it('translates its environment; the size in bytes is stronger than the size in MiB', () => {
+    makeModel('m');
+    const env = { SAGEMAKER_MAX_PAYLOAD_IN_MB: '3', SAGEMAKER_STARTUP_TIMEOUT: '77' };
+    expect(load([], env).server.maxRequestBytes).toBe(3 * 1024 * 1024);
+    expect(only(load([], env)).modelLoadingTimeoutSeconds).toBe(77);
+    expect(load([], { ...env, SAGEMAKER_MAX_REQUEST_SIZE: '5000' }).server.maxRequestBytes).toBe(5000);
+    expect(only(load([], { SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS: '9' })).predictTimeoutSeconds).toBe(9);
+    expect(load([], { SAGEMAKER_HEALTH_CHECK_OVERRIDE: 'true' }).server.unhealthyFailsPing).toBe(true);
+  });
+});

@@ -8,6 +8,7 @@ describe('parseFlags', () => {
       configFile: 'c.properties',
       models: 'a',
       modelStore: 'store',
+      serve: false,
       help: false,
     });
     expect(parseFlags(['--model-store=store', '--help'])).toMatchObject({ modelStore: 'store', help: true });
@@ -18,7 +19,18 @@ describe('parseFlags', () => {
   });
 
   it('is empty without arguments', () => {
-    expect(parseFlags([])).toEqual({ configFile: null, models: null, modelStore: null, help: false });
+    expect(parseFlags([])).toEqual({
+      configFile: null,
+      models: null,
+      modelStore: null,
+      serve: false,
+      help: false,
+    });
+  });
+
+  it("takes SageMaker's argument in the first place only", () => {
+    expect(parseFlags(['serve', '-m', 'a'])).toMatchObject({ serve: true, models: 'a' });
+    expect(() => parseFlags(['-s', 'x', 'serve'])).toThrow(/serve is not expected/);
   });
 
   it.each([

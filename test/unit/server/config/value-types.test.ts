@@ -2,7 +2,9 @@
 import { describe, expect, it } from 'vitest';
 import {
   boolean,
+  byteSize,
   choice,
+  errorRate,
   folder,
   integer,
   listenAddress,
@@ -113,5 +115,26 @@ describe('value types', () => {
     expect(parsed(template(), '{{ messages }}')).toBe('{{ messages }}');
     expect(parsed(template(), '')).toBeNull();
     expect(parsed(template(), 'missing.jinja')).toMatch(/no file \/base\/missing\.jinja/);
+  });
+
+  it.each([
+    ['10', { count: 10, windowMs: 60_000 }],
+    ['1/PT5M', { count: 1, windowMs: 300_000 }],
+    ['3/P1DT2H3M4.5S', { count: 3, windowMs: 93_784_500 }],
+    ['2/pt30s', { count: 2, windowMs: 30_000 }],
+    ['0', 'refused'],
+    ['1/5M', 'refused'],
+    ['1/P', 'refused'],
+    ['1/PT', 'refused'],
+    ['1/PT0S', 'refused'],
+    ['-1/PT1S', 'refused'],
+    ['1000001', 'refused'],
+  ])('errorRate reads %s', (given, expected) => {
+    expect(parsed(errorRate(), given)).toEqual(expected);
+  });
+
+  it('byteSize counts in its unit and gives bytes', () => {
+    expect(parsed(byteSize(1, 4, 'MiB', 1024), '3')).toBe(3072);
+    expect(parsed(byteSize(1, 4, 'MiB', 1024), '5')).toBe('refused');
   });
 });
