@@ -9,31 +9,12 @@
  */
 import { readFileSync } from 'node:fs';
 import pino from 'pino';
-import type { Sampling, SequenceOpen, StepResult } from '../proto/control.js';
+import { GREEDY_SAMPLING, type SequenceOpen, type StepResult } from '../proto/control.js';
 import type { Manifest } from '../proto/manifest.js';
 import type { WorkerLaunch } from '../proto/worker-launch.js';
 import type { SteppedGroup } from '../server/batching/batch-loop.js';
 import { Coordinator } from '../server/coordinator/coordinator.js';
 import { usableCores } from '../server/work-load-manager/machine-limits.js';
-
-/** What every measured sequence is chosen by. */
-export const GREEDY: Sampling = {
-  greedy: true,
-  temperature: 1,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  typicalP: 1,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  minNewTokens: 0,
-  seedLow: 0,
-  seedHigh: 0,
-  logitBias: {},
-  logprob: false,
-  topLogprobs: 0,
-};
 
 /** One that runs and one that waits behind it, as the batch loop does. */
 const STEPS_IN_FLIGHT = 2;
@@ -159,7 +140,7 @@ export class GroupUnderTest {
       { length: tokens },
       (_, index) => (sequence * 31 + index * 7) % this.#vocabSize,
     );
-    return { slot, sequence, promptIds, maxNewTokens, endIds: [], sampling: GREEDY };
+    return { slot, sequence, promptIds, maxNewTokens, endIds: [], sampling: GREEDY_SAMPLING };
   }
 }
 

@@ -6,6 +6,7 @@
  * Out     milliseconds: the chunk budget, the streams' usual gap, the largest gap during the prompt, the prompt's time to its
  *         first token
  */
+import { GREEDY_SAMPLING } from '../proto/control.js';
 import { BatchLoop, type SteppedGroup } from '../server/batching/batch-loop.js';
 import { ChunkBudget } from '../server/batching/chunk-budget.js';
 import { systemClock } from '../server/batching/clock.js';
@@ -14,7 +15,6 @@ import type { TokenTexts } from '../server/batching/sequence.js';
 import { SlotTable } from '../server/batching/slot-table.js';
 import { clientLeft, Job } from '../server/jobs/job.js';
 import { JobQueue } from '../server/jobs/job-queue.js';
-import { GREEDY } from './group-under-test.js';
 import { type Spread, spread } from './spread.js';
 
 export interface PromptGapReport {
@@ -162,7 +162,7 @@ function makeJob(id: number, promptTokens: number, maxNewTokens: number): Job {
     promptIds: Array.from({ length: promptTokens }, (_, index) => 1 + ((id * 31 + index * 7) % 1000)),
     maxNewTokens,
     endIds: [],
-    sampling: GREEDY,
+    sampling: GREEDY_SAMPLING,
     seed: 0,
     queuedAtMs: systemClock.nowMs(),
   });

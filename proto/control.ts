@@ -40,6 +40,25 @@ export interface Sampling {
   topLogprobs: number;
 }
 
+/** Greedy, and every processor off. */
+export const GREEDY_SAMPLING: Readonly<Sampling> = {
+  greedy: true,
+  temperature: 1,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  typicalP: 1,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  minNewTokens: 0,
+  seedLow: 0,
+  seedHigh: 0,
+  logitBias: {},
+  logprob: false,
+  topLogprobs: 0,
+};
+
 export interface SequenceOpen {
   slot: number;
   sequence: number;

@@ -10,6 +10,7 @@
 import assert from 'node:assert/strict';
 import {
   Finish,
+  GREEDY_SAMPLING,
   type Inspection,
   type Row,
   type RowResult,
@@ -80,7 +81,7 @@ export class StepRunner {
       promptIds: new Array<number>(promptTokens).fill(0),
       maxNewTokens: 2,
       endIds: [],
-      sampling: WARM_UP_SAMPLING,
+      sampling: GREEDY_SAMPLING,
     });
     kvCache.open(slot);
     const times = { computeUs: 0, collectiveUs: 0, chooseUs: 0 };
@@ -179,21 +180,3 @@ export class StepRunner {
     };
   }
 }
-
-const WARM_UP_SAMPLING = {
-  greedy: true,
-  temperature: 1,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  typicalP: 1,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  minNewTokens: 0,
-  seedLow: 0,
-  seedHigh: 0,
-  logitBias: {},
-  logprob: false,
-  topLogprobs: 0,
-};

@@ -9,11 +9,10 @@ import { fileURLToPath } from 'node:url';
 import pino from 'pino';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { partition } from '../../partitioner/partition.js';
-import type { StepResult } from '../../proto/control.js';
+import { GREEDY_SAMPLING, type StepResult } from '../../proto/control.js';
 import { allReducesPerStep, type Manifest } from '../../proto/manifest.js';
 import { Coordinator } from '../../server/coordinator/coordinator.js';
 import { type Golden, readGolden } from '../support/golden.js';
-import { GREEDY } from '../support/in-process-group.js';
 import { repositoryRoot } from '../support/repository-root.js';
 
 const workerProgram = fileURLToPath(new URL('../../shard-worker/main.js', import.meta.url));
@@ -45,7 +44,7 @@ async function generate(
   promptIds: number[],
   count: number,
 ): Promise<{ ids: number[]; logprobs: number[] }> {
-  const sampling = { ...GREEDY, logprob: true };
+  const sampling = { ...GREEDY_SAMPLING, logprob: true };
   const open = { slot: 0, sequence: 1, promptIds, maxNewTokens: count, endIds: [], sampling };
   const results: StepResult[] = [];
   for (let index = 0; index < count; index++) {

@@ -1,11 +1,12 @@
 /** The coordinator with real processes and sockets, and workers that misbehave as told. */
+
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { GREEDY_SAMPLING } from '../../proto/control.js';
 import { Coordinator, type CoordinatorOptions } from '../../server/coordinator/coordinator.js';
-import { GREEDY } from '../fixtures/generate-requests.js';
 import { LogRecorder } from '../fixtures/log-recorder.js';
 import { fakeToken } from '../support/fake-rank.js';
 import type { FakeWorkerPlan } from '../support/fake-worker.js';
@@ -59,7 +60,7 @@ const open = (slot: number, sequence: number, promptIds: number[]) => ({
   promptIds,
   maxNewTokens: 10,
   endIds: [],
-  sampling: GREEDY,
+  sampling: GREEDY_SAMPLING,
 });
 const prefill = { closeSlots: [], opens: [open(0, 1, [5, 6])], rows: [{ slot: 0, sequence: 1, tokens: 2 }] };
 const decode = { closeSlots: [], opens: [], rows: [{ slot: 0, sequence: 1, tokens: 1 }] };

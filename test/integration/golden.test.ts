@@ -8,8 +8,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition } from '../../partitioner/partition.js';
+import { GREEDY_SAMPLING } from '../../proto/control.js';
 import { type Golden, type GoldenPrompt, goldenFolder, readGolden } from '../support/golden.js';
-import { createInProcessGroup, GREEDY, type InProcessGroup } from '../support/in-process-group.js';
+import { createInProcessGroup, type InProcessGroup } from '../support/in-process-group.js';
 import { repositoryRoot } from '../support/repository-root.js';
 
 const FAMILIES = ['llama', 'llama-linear', 'mistral', 'qwen2', 'qwen3', 'embedded'];
@@ -58,7 +59,7 @@ describe.each(FAMILIES)('%s', (family) => {
         promptIds: prompt.ids,
         maxNewTokens: prompt.greedyIds.length,
         endIds: [],
-        sampling: GREEDY,
+        sampling: GREEDY_SAMPLING,
       };
       const ids: number[] = [];
       let done = 0;

@@ -9,8 +9,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition } from '../../partitioner/partition.js';
+import { GREEDY_SAMPLING } from '../../proto/control.js';
 import { readGolden } from '../support/golden.js';
-import { createInProcessGroup, GREEDY } from '../support/in-process-group.js';
+import { createInProcessGroup } from '../support/in-process-group.js';
 import { repositoryRoot } from '../support/repository-root.js';
 
 const NEW_TOKENS = 64;
@@ -48,7 +49,7 @@ describe.each(['int8', 'int4'] as const)('%s', (dtype) => {
         promptIds: prompt.ids,
         maxNewTokens: NEW_TOKENS,
         endIds: [],
-        sampling: GREEDY,
+        sampling: GREEDY_SAMPLING,
       };
       const tokens: number[] = [];
       while (tokens.length < NEW_TOKENS) {

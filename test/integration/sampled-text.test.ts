@@ -11,9 +11,9 @@ import path from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition } from '../../partitioner/partition.js';
-import type { SequenceOpen } from '../../proto/control.js';
+import { GREEDY_SAMPLING, type SequenceOpen } from '../../proto/control.js';
 import { Tokenizer } from '../../server/text/tokenizer.js';
-import { createInProcessGroup, GREEDY } from '../support/in-process-group.js';
+import { createInProcessGroup } from '../support/in-process-group.js';
 import { repositoryRoot } from '../support/repository-root.js';
 
 const SAMPLES = 20;
@@ -45,7 +45,7 @@ const openSample = (sample: number, slot: number): SequenceOpen => ({
   maxNewTokens: NEW_TOKENS,
   endIds: [0],
   sampling: {
-    ...GREEDY,
+    ...GREEDY_SAMPLING,
     greedy: false,
     temperature: 0.8,
     topK: 40,

@@ -2,7 +2,7 @@
  * All ranks of a group in this process, joined by the in-memory collective: the real executor, cache, attention and chooser
  * without sockets and processes, so that logits can be read.
  */
-import type { Sampling, StepResult } from '../../proto/control.js';
+import type { StepResult } from '../../proto/control.js';
 import { createInMemoryCollectives } from '../../shard-worker/collective/in-memory.js';
 import { CpuDevice } from '../../shard-worker/device/cpu-device.js';
 import { Executor } from '../../shard-worker/executor.js';
@@ -10,24 +10,6 @@ import { KvCache } from '../../shard-worker/kv-cache.js';
 import { Chooser } from '../../shard-worker/sampler/chooser.js';
 import { readManifest } from '../../shard-worker/shard-files.js';
 import { StepRunner } from '../../shard-worker/step-runner.js';
-
-export const GREEDY: Sampling = {
-  greedy: true,
-  temperature: 1,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  typicalP: 1,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  minNewTokens: 0,
-  seedLow: 0,
-  seedHigh: 0,
-  logitBias: {},
-  logprob: false,
-  topLogprobs: 0,
-};
 
 /** ONNX Runtime has one environment a process. */
 let device: CpuDevice | null = null;

@@ -1,26 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { Finish, type Sampling, type Step } from '../../../proto/control.js';
+import { Finish, GREEDY_SAMPLING, type Step } from '../../../proto/control.js';
 import type { ChooseRow } from '../../../shard-worker/sampler/chooser.js';
 import type { Span } from '../../../shard-worker/span.js';
 import { StepRunner } from '../../../shard-worker/step-runner.js';
-
-const GREEDY: Sampling = {
-  greedy: true,
-  temperature: 1,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  typicalP: 1,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  minNewTokens: 0,
-  seedLow: 0,
-  seedHigh: 0,
-  logitBias: {},
-  logprob: false,
-  topLogprobs: 0,
-};
 
 /** A model that answers each sequence with the next number after its last token; the spans it was given are kept. */
 function createRunner() {
@@ -79,7 +61,7 @@ const openSequence = (
   promptIds,
   maxNewTokens: rest.max ?? 10,
   endIds: rest.ends ?? [],
-  sampling: GREEDY,
+  sampling: GREEDY_SAMPLING,
 });
 
 const step = (number: number, rest: Partial<Step>): Step => ({

@@ -1,7 +1,7 @@
 /**
  * What the chooser's tests share: sequences with sampling, rows of logits, and a group of choosers in one process.
  */
-import type { Sampling } from '../../../../proto/control.js';
+import { GREEDY_SAMPLING, type Sampling } from '../../../../proto/control.js';
 import { createInMemoryCollectives } from '../../../../shard-worker/collective/in-memory.js';
 import { SingleRankCollective } from '../../../../shard-worker/collective/single-rank.js';
 import { type Choice, Chooser } from '../../../../shard-worker/sampler/chooser.js';
@@ -9,23 +9,7 @@ import { Sequence } from '../../../../shard-worker/sequence.js';
 import type { SeededRandom } from '../../../fixtures/seeded-random.js';
 
 /** Temperature 1, nothing else. */
-export const PLAIN: Sampling = {
-  greedy: false,
-  temperature: 1,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  typicalP: 1,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  minNewTokens: 0,
-  seedLow: 0,
-  seedHigh: 0,
-  logitBias: {},
-  logprob: false,
-  topLogprobs: 0,
-};
+export const PLAIN: Sampling = { ...GREEDY_SAMPLING, greedy: false };
 
 export interface SequenceParts {
   sampling?: Partial<Sampling>;
