@@ -12,6 +12,8 @@ import { decodeToWorker, encodeFromWorker, type FromWorker } from '../../proto/c
 import { controlAddress, type WorkerLaunch } from '../../proto/worker-launch.js';
 import { FakeRank } from './fake-rank.js';
 
+const FAILURE_GRACE_MS = 10_000;
+
 export interface FakeWorkerPlan {
   /** Only this rank misbehaves; absent: every rank. */
   rank?: number;
@@ -36,8 +38,9 @@ async function main(launch: WorkerLaunch): Promise<void> {
   const send = (message: FromWorker): Promise<void> => control.send(encodeFromWorker(message));
   const fail = async (code: string, message: string): Promise<never> => {
     await send({ rank, body: 'failure', failure: { code, message, step: 0 } });
-    control.close();
-    return process.exit(1);
+    // A frame that was sent can be lost when the process exits at once (3 of 40 times, whatever the linger). The
+    // coordinator kills a rank that has failed; should it be gone, this ends by itself.
+    return new Promise(() => setTimeout(() => process.exit(1), FAILURE_GRACE_MS));
   };
   let goOn: () => void = () => {};
   const released = new Promise<void>((resolve) => {
