@@ -3,31 +3,37 @@
  *
  * Reserved, not committed: a page costs memory only once it was touched.
  */
+import assert from 'node:assert/strict';
 import koffi from 'koffi';
 import { discard, PAGE_BYTES, reserve, unmap } from './libc.js';
+
+/** Largest ArrayBuffer of Node 20. */
+const MAX_VIEW_BYTES = 2 ** 32 - 1;
 
 export class NativeMemory {
   readonly address: number;
   readonly bytes: number;
-  #view: ArrayBuffer | null = null;
 
   constructor(bytes: number) {
     this.bytes = Math.max(PAGE_BYTES, Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES);
     this.address = reserve(this.bytes);
   }
 
-  /** The whole memory. Made on first use: an ArrayBuffer may not be larger than the engine allows, an address range may. */
-  get buffer(): ArrayBuffer {
-    this.#view ??= koffi.view(BigInt(this.address), this.bytes);
-    return this.#view;
-  }
-
+  /** A view, made anew with each call: keep it. */
   float32(byteOffset: number, length: number): Float32Array {
-    return new Float32Array(this.buffer, byteOffset, length);
+    return new Float32Array(this.view(byteOffset, length * 4));
   }
 
+  /** A view, made anew with each call: keep it. */
   bigInt64(byteOffset: number, length: number): BigInt64Array {
-    return new BigInt64Array(this.buffer, byteOffset, length);
+    return new BigInt64Array(this.view(byteOffset, length * 8));
+  }
+
+  /** Only the range asked for: the engine's buffers end at 4 GiB, and a slot of a long context does not. */
+  view(byteOffset: number, bytes: number): ArrayBuffer {
+    assert(byteOffset >= 0 && byteOffset + bytes <= this.bytes, 'view outside its memory');
+    assert(bytes <= MAX_VIEW_BYTES, `view of ${bytes} bytes; the limit is ${MAX_VIEW_BYTES}`);
+    return koffi.view(BigInt(this.address + byteOffset), bytes);
   }
 
   /** Give the whole pages inside the range back to the system; they read as zeros again. */
@@ -46,12 +52,14 @@ export class NativeMemory {
 /** Bump allocator for small things that live as long as the process: names, pointer arrays. */
 export class NativeArena {
   #memory: NativeMemory;
+  #buffer: ArrayBuffer;
   #used = 0;
   readonly #chunkBytes: number;
 
   constructor(chunkBytes = 1024 * 1024) {
     this.#chunkBytes = chunkBytes;
     this.#memory = new NativeMemory(chunkBytes);
+    this.#buffer = this.#memory.view(0, this.#memory.bytes);
   }
 
   /** `bytes` of zeros, 16-byte aligned. */
@@ -59,11 +67,12 @@ export class NativeArena {
     const size = Math.ceil(bytes / 16) * 16;
     if (this.#used + size > this.#memory.bytes) {
       this.#memory = new NativeMemory(Math.max(this.#chunkBytes, size));
+      this.#buffer = this.#memory.view(0, this.#memory.bytes);
       this.#used = 0;
     }
     const offset = this.#used;
     this.#used += size;
-    return { address: this.#memory.address + offset, view: new DataView(this.#memory.buffer, offset, size) };
+    return { address: this.#memory.address + offset, view: new DataView(this.#buffer, offset, size) };
   }
 
   /** A C string; returns its address. */
