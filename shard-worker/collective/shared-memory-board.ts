@@ -9,7 +9,8 @@
  * Waits   spin for `spinUs` an operation at most, then sleep on one word of the group, the bell. Whoever arrives last rings,
  *         and only if somebody sleeps. A sleeper counts itself before it looks at the condition for the last time, a ringer
  *         looks at the count after it made the condition true: in the one order that atomics have, one of them sees the other.
- *         A sleeper wakes by itself every 50 ms, for peers that died and the deadline
+ *         Where spinning was in vain lately (two ranks were put on one core, a rank is much slower), it is tried seldom: a
+ *         spinning rank keeps the other from the core that both need. A sleeper wakes by itself every 50 ms, for peers that died and the deadline
  * Limits  MAX_WORLD_SIZE ranks; ticks wrap around at 2^32, and are compared by their difference
  * Errors  CollectiveError TIMEOUT, PEER_LOST, OUT_OF_STEP, CLOSED
  */
@@ -54,6 +55,9 @@ const MAGIC = 0x5348_4d42; // 'BMHS' in memory
 const VERSION = 1;
 const SLEEP_MS = 50;
 const LOOKS_A_CLOCK = 32;
+/** Vain spins in a row after which a rank sleeps at once, and how often it tries again then. */
+const MAX_SPIN_CREDIT = 4;
+const WAITS_A_PROBE = 16;
 
 export interface BoardOptions {
   memory: SharedMapping;
@@ -75,6 +79,8 @@ export class Board {
   /** Of the operation under way, from its first wait on; 0: it has not waited yet. */
   #spinUntilMs = 0;
   #deadlineMs = 0;
+  #spinCredit = MAX_SPIN_CREDIT;
+  #waitsUnspun = 0;
   /** Of the entry that this rank is at. */
   #entryAt = 0;
 
@@ -173,17 +179,26 @@ export class Board {
     const words = this.#words;
     const index = at(peer, word);
     if (((Atomics.load(words, index) - tick) | 0) >= 0) return;
-    if (this.#spinMs > 0) {
-      let nowMs = performance.now();
-      if (this.#spinUntilMs === 0) this.#spinUntilMs = nowMs + this.#spinMs;
-      while (nowMs < this.#spinUntilMs) {
-        for (let look = 0; look < LOOKS_A_CLOCK; look++) {
-          if (((Atomics.load(words, index) - tick) | 0) >= 0) return;
-        }
-        nowMs = performance.now();
-      }
-    }
+    if (this.#spinMs > 0 && this.#spin(index, tick)) return;
     this.#sleep(index, word, peer, tick);
+  }
+
+  /** Look again and again for a while, where that has paid lately. */
+  #spin(index: number, tick: number): boolean {
+    if (this.#spinCredit === 0 && ++this.#waitsUnspun % WAITS_A_PROBE !== 0) return false;
+    const words = this.#words;
+    let nowMs = performance.now();
+    if (this.#spinUntilMs === 0) this.#spinUntilMs = nowMs + this.#spinMs;
+    while (nowMs < this.#spinUntilMs) {
+      for (let look = 0; look < LOOKS_A_CLOCK; look++) {
+        if (((Atomics.load(words, index) - tick) | 0) < 0) continue;
+        if (this.#spinCredit < MAX_SPIN_CREDIT) this.#spinCredit++;
+        return true;
+      }
+      nowMs = performance.now();
+    }
+    if (this.#spinCredit > 0) this.#spinCredit--;
+    return false;
   }
 
   #sleep(index: number, word: number, peer: number, tick: number): void {
