@@ -67,6 +67,8 @@ export const DEFAULT_COLLECTIVE: ModelConfig['collective'] = 'zmq';
 export interface ModelConfig {
   name: string;
   version: string | null;
+  /** Where it came from, as given: a path or a URL. */
+  url: string;
   /** Absolute folder of the checkpoint. */
   folder: string;
   tensorParallelDegree: number | 'max';
@@ -80,6 +82,18 @@ export interface ModelConfig {
   batchSize: number;
   maxBatchDelayMs: number;
   jobQueueSize: number;
+  /** Worker groups (replicas) that are kept; at most maxGroups. */
+  minGroups: number;
+  /** Worker groups at most. Both 0: none starts, unless scaleFromZero. */
+  maxGroups: number;
+  /** A group above minGroups that has had nothing to do for so long is stopped. */
+  maxIdleSeconds: number;
+  /** A model scaled to no group (min = max = 0) starts one when a request comes. */
+  scaleFromZero: boolean;
+  /** Memory that one group needs; 0: estimated from the plan of its shards. */
+  requiredMemoryMb: number;
+  /** Memory that loading a group must leave free. */
+  reservedMemoryMb: number;
   /** Positions of a sequence, prompt and new tokens; null: the model's own. */
   maxModelLen: number | null;
   /** Time a prefill chunk may take (design D8). */
@@ -89,6 +103,7 @@ export interface ModelConfig {
   /** Intra-op threads a rank; null: usable cores / tensorParallelDegree, at least 1. */
   threadsPerRank: number | null;
   modelLoadingTimeoutSeconds: number;
+  /** Longest wait for a slot. */
   predictTimeoutSeconds: number;
   /** A step that takes longer fails its group. */
   stepTimeoutSeconds: number;

@@ -11,9 +11,6 @@ const option = (names: readonly string[]): string[] => names.map((name) => `opti
 const optionsWithoutEffect = (reason: string, names: readonly string[]): KeyRow[] =>
   withoutEffect('model', reason, option(names));
 
-const ONE_GROUP = 'one worker group serves a model in this version';
-const MEMORY =
-  'memory is bounded by option.kv_cache_memory_mb, and a model that does not fit is refused when it loads';
 const NO_JAVA =
   'Java classes cannot run here: a checkpoint is served with its own tokenizer and chat template';
 const NO_PYTHON = 'no Python runs here';
@@ -41,22 +38,12 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
     { env: ['OPTION_ENGINE'] },
   ),
   refused('model', 'load_on_devices', CPU_ONLY, ['*', '-1', 'cpu']),
-  ...withoutEffect('model', ONE_GROUP, ['max_idle_time']),
-  ...withoutEffect('model', ONE_GROUP, ['minWorkers'], {
-    env: ['SERVING_MIN_WORKERS', 'SAGEMAKER_NUM_MODEL_WORKERS'],
-  }),
-  ...withoutEffect('model', ONE_GROUP, ['maxWorkers'], { env: ['SERVING_MAX_WORKERS'] }),
   ...withoutEffect(
     'model',
-    ONE_GROUP,
-    ['cpu', 'gpu', 'nc'].flatMap((device) => [`${device}.minWorkers`, `${device}.maxWorkers`]),
+    CPU_ONLY,
+    ['gpu', 'nc'].flatMap((device) => [`${device}.minWorkers`, `${device}.maxWorkers`]),
   ),
-  ...withoutEffect('model', MEMORY, [
-    'required_memory_mb',
-    'reserved_memory_mb',
-    'gpu.required_memory_mb',
-    'gpu.reserved_memory_mb',
-  ]),
+  ...withoutEffect('model', CPU_ONLY, ['gpu.required_memory_mb', 'gpu.reserved_memory_mb']),
   ...withoutEffect('model', 'metrics are not exported in this version', [
     'log_request_metric',
     'metrics_aggregation',

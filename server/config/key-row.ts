@@ -8,7 +8,17 @@ import type { ModelConfig, ServerConfig } from './config.js';
 import type { ValueType } from './value-types.js';
 
 /** What keys of a model can set; load-config makes a ModelConfig of it. */
-export interface ModelFields extends Omit<ModelConfig, 'name' | 'version' | 'folder' | 'batching' | 'dtype'> {
+export interface ModelFields
+  extends Omit<
+    ModelConfig,
+    'name' | 'version' | 'url' | 'folder' | 'batching' | 'dtype' | 'minGroups' | 'maxGroups'
+  > {
+  /** null: not given. */
+  minWorkers: number | null;
+  maxWorkers: number | null;
+  /** Win over those without a device. */
+  cpuMinWorkers: number | null;
+  cpuMaxWorkers: number | null;
   /** null: not given. */
   rollingBatch: 'rolling' | 'disabled' | null;
   dtype: ModelConfig['dtype'];

@@ -22,6 +22,8 @@ export interface ModelEntry {
   readonly version: string | null;
   /** Absolute. */
   readonly folder: string;
+  /** Where it was fetched from; absent: the folder. */
+  readonly url?: string;
   /** Who named it, for messages. */
   readonly where: string;
   /** Arguments of the registration; the strongest layer. */
@@ -113,6 +115,15 @@ function chooseDtype(
   return fields.quantize;
 }
 
+/** One group unless told otherwise; the least is never above the most (DJLServing). */
+export function groupLimits(
+  min: number | null,
+  max: number | null,
+): { minGroups: number; maxGroups: number } {
+  const maxGroups = max ?? Math.max(1, min ?? 1);
+  return { minGroups: Math.min(min ?? 1, maxGroups), maxGroups };
+}
+
 /**
  * @param shared layers of all models, the strongest last
  * @param cwd messages show paths from here
@@ -140,11 +151,14 @@ export function resolveModel(
   if (handler) {
     problems.error(`${entry.where}: ${handler} is a custom Python handler, which cannot run here`);
   }
-  const { rollingBatch, quantize, modelId, ...rest } = fields;
+  const { rollingBatch, quantize, modelId, minWorkers, maxWorkers, cpuMinWorkers, cpuMaxWorkers, ...rest } =
+    fields;
   return Object.freeze({
     ...rest,
+    ...groupLimits(cpuMinWorkers ?? minWorkers, cpuMaxWorkers ?? maxWorkers),
     name: entry.name ?? modelNameOf(entry.folder),
     version: entry.version,
+    url: entry.url ?? entry.folder,
     folder,
     dtype,
     batching,

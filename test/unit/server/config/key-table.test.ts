@@ -84,7 +84,10 @@ describe('key table', () => {
       loadModels: 'ALL',
     });
     expect(defaultsOf('model')).toMatchObject({
-      jobQueueSize: 1000,
+      // As its documentation for large models says; its code says 1000.
+      jobQueueSize: 100,
+      maxIdleSeconds: 60,
+      reservedMemoryMb: 500,
       batchSize: 1,
       maxBatchDelayMs: 100,
       predictTimeoutSeconds: 120,
