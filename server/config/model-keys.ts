@@ -23,6 +23,7 @@ const QUANTISED_CHECKPOINT = {
     'checkpoints that were quantised elsewhere are not read in this version; give the original and int8 or int4',
 };
 
+const workers = integer(0, 64);
 const rolling = { value: 'rolling' as const };
 
 export const MODEL_KEYS: readonly KeyRow[] = [
@@ -30,8 +31,8 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'job_queue_size',
     'jobQueueSize',
     integer(1, 1_000_000),
-    1000,
-    'requests that may wait for a model',
+    100,
+    'requests that may wait for a model (DJLServing: 1000, its documentation for large models: 100)',
     {
       env: ['MAX_CONCURRENT_REQUESTS'],
     },
@@ -55,8 +56,54 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'retry_threshold',
     'retryThreshold',
     integer(0, 1000),
-    3,
-    'deaths of shard workers in ten minutes after which a model is FAILED (DJLServing: 0)',
+    10,
+    'deaths of worker groups in ten minutes that a model survives; one more and it is FAILED (DJLServing: 0)',
+  ),
+  modelKey(
+    'minWorkers',
+    'minWorkers',
+    workers,
+    null,
+    'worker groups (replicas of tensor_parallel_degree shard workers) that a model keeps; default: 1, at most maxWorkers',
+    { env: ['SERVING_MIN_WORKERS', 'SAGEMAKER_NUM_MODEL_WORKERS'] },
+  ),
+  modelKey(
+    'maxWorkers',
+    'maxWorkers',
+    workers,
+    null,
+    'worker groups that a model may have; default: 1, or minWorkers. Both 0: the model has no workers',
+    { env: ['SERVING_MAX_WORKERS'] },
+  ),
+  modelKey('cpu.minWorkers', 'cpuMinWorkers', workers, null, 'minWorkers on the CPU; wins over minWorkers'),
+  modelKey('cpu.maxWorkers', 'cpuMaxWorkers', workers, null, 'maxWorkers on the CPU; wins over maxWorkers'),
+  modelKey(
+    'max_idle_time',
+    'maxIdleSeconds',
+    integer(1, 86_400, 'seconds'),
+    60,
+    'a worker group above minWorkers that has had nothing to do for so long is stopped',
+  ),
+  modelKey(
+    'option.scale_from_zero',
+    'scaleFromZero',
+    boolean(),
+    false,
+    'a model of no workers (minWorkers and maxWorkers 0) starts one when a request comes (ours)',
+  ),
+  modelKey(
+    'required_memory_mb',
+    'requiredMemoryMb',
+    integer(0, 16_777_216, 'MiB'),
+    0,
+    'memory that one worker group needs; 0: estimated from weights, KV cache and workspace',
+  ),
+  modelKey(
+    'reserved_memory_mb',
+    'reservedMemoryMb',
+    integer(0, 16_777_216, 'MiB'),
+    500,
+    'memory that loading a model must leave free',
   ),
   modelKey(
     'option.model_id',
@@ -201,7 +248,7 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'predictTimeoutSeconds',
     integer(1, 86_400, 'seconds'),
     120,
-    'time that a request may wait for a slot (DJLServing with a rolling batch: likewise)',
+    'longest wait of a request for a free slot',
     { env: ['PREDICT_TIMEOUT', 'SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS'] },
   ),
   modelKey(
