@@ -1,0 +1,177 @@
+/**
+ * The metrics of the server: one object that everything is told to, and one text that Prometheus reads.
+ *
+ * In      `observe` for each pool (its calls come back from the hot path), `responseSent` for each response
+ * Out     the text format of Prometheus, as a whole or some names of it; lines of DJLServing's metric logs
+ * Limits  series: registered models × closed sets. A model that was closed has none from then on
+ * Errors  none
+ */
+import { collectDefaultMetrics, Registry } from 'prom-client';
+import type { ErrorCode } from '../../proto/errors.js';
+import { djlRows } from './djl-rows.js';
+import { LLM_ROWS } from './llm-rows.js';
+import { metricLine } from './metric-line.js';
+import { registerRows } from './metric-rows.js';
+import { modelIdOf } from './model-id.js';
+import { ModelMetrics, type PoolReading } from './model-metrics.js';
+import { type GroupRanks, RankReadings, type ReadingClock } from './rank-readings.js';
+import { RequestLog } from './request-log.js';
+import type { ServerCounts, Snapshot } from './snapshot.js';
+
+/** Models whose failed loading is remembered: a client may register names without end. */
+const MAX_LOADING_ERRORS = 100;
+
+/** What DJLServing counts as an error of its work load manager. */
+const WLM_ERRORS: readonly ErrorCode[] = [
+  'QUEUE_FULL',
+  'MODEL_NOT_READY',
+  'NO_WORKERS',
+  'SHUTTING_DOWN',
+  'WORKER_FAILED',
+  'STEP_TIMEOUT',
+];
+
+export interface ServerMetricsOptions {
+  /** DJLServing's names too (SERVING_PROMETHEUS). */
+  prometheus: boolean;
+  /** Of this server. */
+  version: string;
+  /** Of the process: CPU, memory, event loop, garbage collection. Once a process. */
+  processMetrics: boolean;
+  /** Where lines of server_metric.log and model_metric.log go; null: nowhere. */
+  lines: { server(line: string): void; model(line: string): void } | null;
+  host: string;
+  clock?: ReadingClock;
+}
+
+export interface ObservedModel {
+  name: string;
+  version: string | null;
+  /** Present: every so many values a line with their percentiles (log_request_metric, metrics_aggregation). */
+  requestMetricWindow?: number | null;
+}
+
+export class ServerMetrics {
+  readonly #options: ServerMetricsOptions;
+  readonly #registry = new Registry();
+  readonly #models = new Map<ModelMetrics, RankReadings>();
+  readonly #server: ServerCounts = {
+    responses: new Map(['2', '4', '5'].map((digit) => [digit, 0])),
+    serverErrors: 0,
+    wlmErrors: 0,
+    loadingErrors: new Map(),
+    startupUs: 0,
+  };
+  #snapshot: Snapshot = { models: [], server: this.#server };
+
+  constructor(options: ServerMetricsOptions) {
+    this.#options = options;
+    registerRows(this.#registry, LLM_ROWS, () => this.#snapshot);
+    if (options.prometheus)
+      registerRows(this.#registry, djlRows(options.version, options.host), () => this.#snapshot);
+    if (options.processMetrics) collectDefaultMetrics({ register: this.#registry });
+    this.#serverLine('DJLServingStart', 'Count', 1, 'Version', options.version);
+  }
+
+  /** DJLServing's names are exported, and its endpoint answers. */
+  get prometheus(): boolean {
+    return this.#options.prometheus;
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** What a pool tells from now on, until `closed`. */
+  observe(model: ObservedModel, sample: () => PoolReading): ModelMetrics {
+    const { lines } = this.#options;
+    const id = modelIdOf(model);
+    const window = model.requestMetricWindow ?? null;
+    const metrics: ModelMetrics = new ModelMetrics({
+      name: model.name,
+      version: model.version,
+      sample,
+      requestLog: lines && window !== null ? new RequestLog(id, window, lines.model) : null,
+      line: lines && ((name, unit, value) => lines.model(metricLine(name, unit, value, 'Model', id))),
+      onError: (code) => this.#countError(code),
+      onLoadingFailed: () => this.#loadingFailed(id),
+      onClosed: () => this.#models.delete(metrics),
+    });
+    this.#models.set(metrics, new RankReadings(this.#options.clock));
+    return metrics;
+  }
+
+  responseSent(status: number): void {
+    const digit = String(Math.floor(status / 100));
+    this.#server.responses.set(digit, (this.#server.responses.get(digit) ?? 0) + 1);
+    this.#serverLine(`Response_${digit}XX`, 'Count', 1);
+  }
+
+  /** The server is ready, so long after the start of its process. */
+  started(sinceMs: number): void {
+    this.#server.startupUs = Math.round(sinceMs * 1000);
+    this.#serverLine('StartupLatency', 'Microseconds', this.#server.startupUs);
+  }
+
+  /**
+   * The text format.
+   *
+   * @param names only these metrics, with or without `_total`, `_bucket`, `_sum`, `_count`; empty: all. Unknown ones are left out
+   */
+  async text(names: ReadonlySet<string> = new Set()): Promise<string> {
+    const models = await Promise.all(
+      this.#latestOfEachName().map(async ([metrics, readings]) => {
+        const pool = metrics.sample();
+        const groups: GroupRanks[] = await readings.read(pool.groups);
+        return { metrics, pool, groups };
+      }),
+    );
+    this.#snapshot = {
+      models: models.filter(({ metrics }) => this.#models.has(metrics)),
+      server: this.#server,
+    };
+    if (names.size === 0) return this.#registry.metrics();
+    const wanted = this.#registry
+      .getMetricsAsArray()
+      .map(({ name }) => name)
+      .filter((name) => spellingsOf(name).some((spelling) => names.has(spelling)));
+    const texts = await Promise.all(wanted.map((name) => this.#registry.getSingleMetricAsString(name)));
+    return texts.map((text) => `${text}\n`).join('\n');
+  }
+
+  /** A pool may still be closing when another one has its name: the newer one is shown. */
+  #latestOfEachName(): [ModelMetrics, RankReadings][] {
+    const byId = new Map<string, [ModelMetrics, RankReadings]>();
+    for (const entry of this.#models) byId.set(JSON.stringify([entry[0].name, entry[0].version]), entry);
+    return [...byId.values()];
+  }
+
+  #countError(code: ErrorCode): void {
+    if (code === 'INTERNAL') {
+      this.#server.serverErrors++;
+      this.#serverLine('ServerError', 'Count', 1);
+    } else if (WLM_ERRORS.includes(code)) {
+      this.#server.wlmErrors++;
+      this.#serverLine('WlmError', 'Count', 1);
+    }
+  }
+
+  #loadingFailed(id: string): void {
+    const { loadingErrors } = this.#server;
+    const count = (loadingErrors.get(id) ?? 0) + 1;
+    loadingErrors.delete(id);
+    loadingErrors.set(id, count);
+    const [oldest] = loadingErrors.keys();
+    if (loadingErrors.size > MAX_LOADING_ERRORS && oldest !== undefined) loadingErrors.delete(oldest);
+    this.#serverLine('ModelLoadingError', 'Count', 1, 'Model', id);
+  }
+
+  #serverLine(name: string, unit: string, value: number, dimension = 'Host', of = this.#options.host): void {
+    this.#options.lines?.server(metricLine(name, unit, value, dimension, of));
+  }
+}
+
+/** A counter is also known without `_total`, a histogram by the names of its samples. */
+function spellingsOf(name: string): string[] {
+  return [name, name.replace(/_total$/, ''), `${name}_bucket`, `${name}_sum`, `${name}_count`];
+}
