@@ -42,6 +42,10 @@ export interface ServerConfig {
   /** Absolute folder where shards of models are kept. */
   shardStore: string;
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
+  /** Absolute folder of log files, besides standard output; null: none. */
+  logFolder: string | null;
+  /** DJLServing's metrics under its names, and its endpoint for them. */
+  prometheus: boolean;
   /** Running requests get so long to end on SIGTERM. */
   drainTimeoutSeconds: number;
   /** Beyond them /ping answers 503 for good; null: not counted. */
@@ -110,6 +114,10 @@ export interface ModelConfig {
   /** Deaths in ten minutes after which the model is FAILED. */
   retryThreshold: number;
   verifyChecksums: boolean;
+  /** Percentiles of requests to the model metric log. */
+  logRequestMetric: boolean;
+  /** Values of which one percentile is told. */
+  metricsAggregation: number;
   /** How partial sums pass between the ranks of a group; auto: shm, or zmq where shared memory cannot be had. */
   collective: 'auto' | 'shm' | 'zmq';
   /** DJLServing's output formatter of the model's dialect; null: by `stream`. */

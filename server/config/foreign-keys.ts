@@ -44,10 +44,6 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
     ['gpu', 'nc'].flatMap((device) => [`${device}.minWorkers`, `${device}.maxWorkers`]),
   ),
   ...withoutEffect('model', CPU_ONLY, ['gpu.required_memory_mb', 'gpu.reserved_memory_mb']),
-  ...withoutEffect('model', 'metrics are not exported in this version', [
-    'log_request_metric',
-    'metrics_aggregation',
-  ]),
   refused('model', 'translatorFactory', NO_JAVA),
   refused('model', 'translator', NO_JAVA),
   refused('model', 'blockFactory', NO_JAVA),

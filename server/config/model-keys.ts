@@ -259,6 +259,20 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'a step of all ranks that takes longer fails its group (ours)',
   ),
   modelKey(
+    'log_request_metric',
+    'logRequestMetric',
+    boolean(),
+    false,
+    'write percentiles of token latency, throughput, batch size and output tokens to model_metric.log (needs log_folder)',
+  ),
+  modelKey(
+    'metrics_aggregation',
+    'metricsAggregation',
+    integer(1, 1_000_000),
+    1000,
+    'values of which one percentile is written',
+  ),
+  modelKey(
     'option.verify_checksums',
     'verifyChecksums',
     boolean(),

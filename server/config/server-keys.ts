@@ -132,6 +132,20 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     'least important line that is logged (ours)',
   ),
   serverKey(
+    'log_folder',
+    'logFolder',
+    folder(),
+    null,
+    'folder for serving.log, access.log, server_metric.log and model_metric.log, besides standard output (ours)',
+  ),
+  serverKey(
+    'prometheus',
+    'prometheus',
+    boolean(),
+    false,
+    "export DJLServing's metrics too; /server/metrics answers",
+  ),
+  serverKey(
     'drain_timeout',
     'drainTimeoutSeconds',
     integer(0, 3600, 'seconds'),
@@ -215,7 +229,6 @@ export const SERVER_KEYS: readonly KeyRow[] = [
   ...withoutEffect('environment', 'a model that fails at start already ends the server', [
     'SERVING_FAIL_FAST',
   ]),
-  ...withoutEffect('environment', 'metrics are not exported in this version', ['SERVING_PROMETHEUS']),
   ...withoutEffect('environment', 'one engine is built in', ['SERVING_FEATURES', 'DJL_DEFAULT_ENGINE']),
   ...withoutEffect('environment', 'nothing is downloaded in this version', [
     'SERVING_DOWNLOAD_DIR',

@@ -49,6 +49,8 @@ const CONFIG: ModelConfig = {
   stepTimeoutSeconds: 20,
   retryThreshold: 3,
   verifyChecksums: false,
+  logRequestMetric: false,
+  metricsAggregation: 1000,
   collective: 'zmq',
   outputFormatter: null,
   chatTemplate: null,

@@ -176,6 +176,8 @@ export const SERVER_CONFIG: ServerConfig = {
   requestIdHeaderKey: 'x-request-id',
   shardStore: '/shards',
   logLevel: 'info',
+  logFolder: null,
+  prometheus: false,
   drainTimeoutSeconds: 30,
   errorRateWlm: null,
   errorRateServer: null,
