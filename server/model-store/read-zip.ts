@@ -8,7 +8,7 @@
  * Source  the format is yauzl's business (PKWARE APPNOTE 6.3.9); the policy is not
  */
 import zlib from 'node:zlib';
-import { type Entry, openPromise } from 'yauzl';
+import { type Entry, openPromise, type ZipFile } from 'yauzl';
 import { ServingError } from '../../proto/errors.js';
 import { type EntryPolicy, refused, type UnpackLimits } from './entry-policy.js';
 import type { EntryWriter } from './entry-writer.js';
@@ -52,7 +52,7 @@ export async function readZip(
     checkOverlap(admitted);
     for (const { entry, name, target, isFolder } of admitted) {
       if (isFolder) await writer.makeFolder(target);
-      else await writer.writeFile(target!, withSum(await zip.openReadStreamPromise(entry), entry, name));
+      else await writer.writeFile(target!, contentOf(zip, entry, name));
       onRead(entry.compressedSize);
     }
   } finally {
@@ -96,7 +96,9 @@ function checkOverlap(admitted: readonly { entry: Entry; name: string }[]): void
   }
 }
 
-async function* withSum(stream: AsyncIterable<Buffer>, entry: Entry, name: string): AsyncIterable<Buffer> {
+/** Opened by its first reader: the stream may fail at once, and an error that nobody listens to ends the process. */
+async function* contentOf(zip: ZipFile, entry: Entry, name: string): AsyncIterable<Buffer> {
+  const stream = await zip.openReadStreamPromise(entry);
   let sum = 0;
   for await (const chunk of stream) {
     // Since Node 20.15; before it only the sizes are checked.

@@ -39,7 +39,8 @@ function errorEvent(error: unknown): StoreEvent {
   return { event: 'error', code: isFull ? 'OUT_OF_MEMORY' : 'INTERNAL', message: `${message}` };
 }
 
-process.stdin.once('close', () => process.exit(1)).resume();
+// Not exit(): it would wait for a read that hangs.
+process.stdin.once('close', () => process.kill(process.pid, 'SIGKILL')).resume();
 try {
   await run(JSON.parse(process.argv[2] ?? '') as StoreTask);
   send({ event: 'done' });

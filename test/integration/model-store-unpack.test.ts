@@ -254,7 +254,8 @@ describe('hostile archives are refused, with nothing left behind', () => {
   const corpus = [
     ...badInTar.map(([what, bytes, message]) => [`tar with ${what}`, 'bad.tar', bytes, message] as const),
     ...badInTar.map(
-      ([what, bytes, message]) => [`tgz with ${what}`, 'bad.tgz', gzipSync(bytes, { level: 0 }), message] as const,
+      ([what, bytes, message]) =>
+        [`tgz with ${what}`, 'bad.tgz', gzipSync(bytes, { level: 0 }), message] as const,
     ),
     ...badInZip.map(([what, bytes, message]) => [`zip with ${what}`, 'bad.zip', bytes, message] as const),
   ];
