@@ -7,6 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import { availableParallelism } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Pair } from 'zeromq';
 import { decodeToWorker, encodeFromWorker, type FromWorker, type ToWorker } from '../proto/control.js';
 import { ServingError } from '../proto/errors.js';
@@ -23,6 +24,8 @@ import { Chooser } from './sampler/chooser.js';
 import { readManifest, verifyFiles } from './shard-files.js';
 import { StepRunner } from './step-runner.js';
 
+const FAILURE_LINGER_MS = 5000;
+
 type Unaddressed<T> = T extends { rank: number } ? Omit<T, 'rank'> : never;
 type Send = (message: Unaddressed<FromWorker>) => Promise<void>;
 
@@ -37,6 +40,8 @@ async function main(launch: WorkerLaunch): Promise<void> {
   } catch (error) {
     await send({ body: 'failure', failure: describeFailure(error) });
     process.exitCode = 1;
+    // The coordinator kills the group when it has read that. A process that ends at once may take the frame with it.
+    await sleep(FAILURE_LINGER_MS);
   }
   // What was sent still leaves (linger). Sockets of the mesh would keep the process, so it is ended.
   control.close();
