@@ -1,44 +1,62 @@
 /**
- * DJLServing's inference API: /predictions/{model}[/{version}], /invocations, /models/{model}/invoke, /ping, OPTIONS.
+ * DJLServing's inference API: /predictions/{model}[/{version}], /invocations, /models/{model}/invoke, OPTIONS; all of
+ * them also asynchronously.
  *
  * In      LMI's text-generation body, or an OpenAI body (by key); the method is not looked at, as in DJLServing
  * Out     {"generated_text": …}; with "stream": JSON lines, one a token
  * Limits  the body limit; a stalled reader is dropped after chunked_read_timeout
- * Errors  {"code", "type", "message"} with the configurable codes; a valid JSON body that is no valid request: 424 {"code", "error"}
+ * Errors  {"code", "type", "message"} with the configurable codes; a valid JSON body that is no valid request: 424 {"code", "error"};
+ *         a deadline that the client set itself (x-request-timeout-ms): 408
  * Source  reference serving-apis §1.2–1.6, §3
  *
- * Not here: paginated answers (x-synchronous: false) and on-the-fly registration; they are refused, not misunderstood.
+ * Not here: on-the-fly registration (model_url_pattern is a refused key).
  */
 import type { TSchema } from '@sinclair/typebox';
 import { Type } from '@sinclair/typebox';
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
+import { type Answer, sendAnswer } from './answer.js';
+import { pollAnswer, sendLater } from './async-replies.js';
 import { addDjlBodyParsers, checkDjlBody, type DjlBody } from './djl-body.js';
-import { djlError, InvalidInput, lmiInputError, prettyJson, toServingError } from './errors.js';
-import { collectAll, submitAll } from './generations.js';
-import type { HttpDeps } from './http-app.js';
-import { type LmiBody, lmiFormat, lmiRequest, unknownParameters } from './lmi-request.js';
-import { linesAsSse, lmiAnswer, lmiErrorLine, lmiLines } from './lmi-response.js';
+import {
+  addRetryAfter,
+  djlError,
+  djlErrorWith,
+  InvalidInput,
+  lmiInputError,
+  prettyJson,
+  toServingError,
+} from './errors.js';
+import type { HttpContext } from './http-context.js';
+import { answerLmi } from './lmi-handler.js';
 import { djlTarget, ModelParams, ModelQuery, type ModelTarget } from './model-target.js';
-import { answerChat, answerCompletion, JSON_LINES_FRAMING, withOwnIds } from './openai-handlers.js';
+import { answerChat, answerCompletion, JSON_LINES_FRAMING } from './openai-handlers.js';
 import type { Target } from './openai-request.js';
-import { ping } from './ping.js';
-import { clientSignal, sendFrames, withErrorFrames } from './stream-reply.js';
+import { requestControl, spreadCustomAttributes } from './request-control.js';
+import { clientSignal } from './stream-reply.js';
 import { compileValidator } from './validation.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
 /** Stands for checkDjlBody: which schema holds depends on the body's keys. */
 const PredictionBody = Type.Unknown();
 
-export async function djlRoutes(app: FastifyInstance, deps: HttpDeps): Promise<void> {
-  const { config, service } = deps;
+export async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+  const { config, service } = context;
   addDjlBodyParsers(app);
   app.setErrorHandler((thrown, request, reply) => {
     const error = toServingError(thrown, config.maxRequestBytes);
     if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
     const inBody = (thrown as { validationContext?: unknown }).validationContext === 'body';
+    const ownDeadline =
+      error.code === 'REQUEST_TIMEOUT' && request.headers['x-request-timeout-ms'] !== undefined;
     const { status, body } =
-      inBody && error instanceof InvalidInput ? lmiInputError(error) : djlError(error, config);
+      inBody && error instanceof InvalidInput
+        ? lmiInputError(error)
+        : ownDeadline
+          ? djlErrorWith(error, error.httpStatus)
+          : djlError(error, config);
+    context.countError(error, status);
+    addRetryAfter(reply, error, null);
     return reply.code(status).type('application/json').send(body);
   });
   app.setValidatorCompiler(({ schema, httpPart }) => {
@@ -46,7 +64,12 @@ export async function djlRoutes(app: FastifyInstance, deps: HttpDeps): Promise<v
     const validator = compileValidator(schema as TSchema);
     return (value: unknown) => validator.check(value);
   });
-  app.addHook('onRequest', async (request) => refuseUnservedHeaders(request));
+  app.addHook('onRequest', async (request, reply) => {
+    spreadCustomAttributes(request.headers);
+    refuseUnservedHeaders(request);
+    // Before the body is read: a poll has none.
+    if (request.headers['x-starting-token'] !== undefined) return pollAnswer(context, request, reply);
+  });
 
   const target = (request: FastifyRequest): ModelTarget =>
     djlTarget(
@@ -57,7 +80,7 @@ export async function djlRoutes(app: FastifyInstance, deps: HttpDeps): Promise<v
         form: request.formFields,
       },
       service,
-      deps.singleStartupModel(),
+      context.singleStartupModel(),
     );
 
   const predictionRoute = (url: string, params: TSchema | null) => {
@@ -70,8 +93,7 @@ export async function djlRoutes(app: FastifyInstance, deps: HttpDeps): Promise<v
       preValidation: async (request) => {
         target(request);
       },
-      handler: (request, reply) =>
-        predict(deps, request, reply, { requestId: request.id, ...target(request) }),
+      handler: (request, reply) => answerNowOrLater(context, request, reply, target(request)),
     });
     app.route({
       method: 'OPTIONS',
@@ -87,28 +109,28 @@ export async function djlRoutes(app: FastifyInstance, deps: HttpDeps): Promise<v
   predictionRoute('/predictions/:model/:version', ModelParams);
   predictionRoute('/models/:model/invoke', ModelParams);
   predictionRoute('/invocations', null);
+}
 
-  app.options('/', async (_request, reply) => reply.type('application/json').send(prettyJson({})));
-  app.route({
-    method: [...METHODS, 'OPTIONS'],
-    url: '/ping',
-    handler: async (_request, reply) => {
-      const { status, body } = ping(service.models(), config.allowMultiStatus);
-      return reply.code(status).type('application/json').send(prettyJson(body));
-    },
-  });
+function answerNowOrLater(
+  context: HttpContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  target: ModelTarget,
+): Promise<FastifyReply> {
+  const to = { requestId: request.id, ...target, ...requestControl(request.headers) };
+  const answer = (client: AbortController) =>
+    predict(context, request.log, request.body as DjlBody, to, client);
+  if (request.headers['x-synchronous']?.toString().toLowerCase() === 'false') {
+    return sendLater(context, reply, answer);
+  }
+  const stallLimitMs = context.config.chunkedReadTimeoutSeconds * 1000;
+  return answer(clientSignal(reply)).then((made) => sendAnswer(reply, made, stallLimitMs));
 }
 
 /** @throws ServingError BAD_REQUEST */
 function refuseUnservedHeaders({ headers, query }: FastifyRequest): void {
   if (headers.handler !== undefined || Object.hasOwn(query as object, 'handler')) {
     throw new ServingError('BAD_REQUEST', "The handler can't be overridden in a request");
-  }
-  if (headers['x-synchronous'] === 'false' || headers['x-starting-token'] !== undefined) {
-    throw new ServingError(
-      'BAD_REQUEST',
-      'Paginated answers (x-synchronous: false, x-starting-token) are not supported: stream instead',
-    );
   }
   const adapter = headers['x-amzn-sagemaker-adapter-identifier'];
   if (adapter !== undefined) {
@@ -119,53 +141,20 @@ function refuseUnservedHeaders({ headers, query }: FastifyRequest): void {
   }
 }
 
-function predict(deps: HttpDeps, request: FastifyRequest, reply: FastifyReply, target: Target) {
-  const prediction = request.body as DjlBody;
+/** Resolves once every job of the request is accepted. */
+function predict(
+  context: HttpContext,
+  log: FastifyBaseLogger,
+  prediction: DjlBody,
+  target: Target,
+  client: AbortController,
+): Promise<Answer> {
   switch (prediction.kind) {
     case 'chat':
-      return answerChat(deps, request, reply, prediction.body, target, JSON_LINES_FRAMING);
+      return answerChat(context, log, prediction.body, target, JSON_LINES_FRAMING, client);
     case 'completion':
-      return answerCompletion(deps, request, reply, prediction.body, target, JSON_LINES_FRAMING);
+      return answerCompletion(context, log, prediction.body, target, JSON_LINES_FRAMING, client);
     case 'lmi':
-      return answerLmi(deps, request, reply, prediction.body, target);
+      return answerLmi(context, log, prediction.body, target, client);
   }
-}
-
-async function answerLmi(
-  { config, service }: HttpDeps,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  body: LmiBody,
-  target: Target,
-): Promise<FastifyReply> {
-  const dropped = unknownParameters(body);
-  if (dropped.length > 0)
-    request.log.warn({ parameters: dropped.slice(0, 20) }, 'unknown parameters are dropped');
-  const formatter = service.models().find(({ name }) => name === target.model)?.outputFormatter ?? null;
-  // A formatter that the model's configuration names wins over the request's `stream`; a list has no stream.
-  const many = Array.isArray(body.inputs);
-  const streamed = !many && (formatter === null ? body.stream === true : formatter !== 'json');
-  const texts = Array.isArray(body.inputs) ? body.inputs : [body.inputs];
-  const requests = withOwnIds(texts.map((text) => lmiRequest(body, text, target, streamed)));
-  const format = lmiFormat(body);
-  const client = clientSignal(reply);
-  const generations = await submitAll(service, requests, client);
-  if (!streamed) {
-    const answers = (await collectAll(generations, client)).map((each, index) =>
-      lmiAnswer(each, texts[index]!, format),
-    );
-    return reply.send(many ? answers : answers[0]);
-  }
-  const prompt = texts[0]!;
-  const lines = withErrorFrames(
-    lmiLines(generations[0]!.events, prompt, format),
-    (error) => [lmiErrorLine(error, prompt)],
-    (error) => {
-      client.abort();
-      request.log.error({ err: error }, 'a stream ended with an error');
-    },
-  );
-  const stallLimitMs = config.chunkedReadTimeoutSeconds * 1000;
-  if (formatter !== 'sse') return sendFrames(reply, 'application/jsonlines', lines, stallLimitMs);
-  return sendFrames(reply, 'text/event-stream', linesAsSse(lines), stallLimitMs);
 }

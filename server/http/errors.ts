@@ -6,6 +6,7 @@
  * Errors  none; what is not an operating error becomes INTERNAL, its cause is for the log only
  * Source  reference serving-apis §1.3 (status codes, exception names, configurable codes), §3.1 (424); OpenAI API reference
  */
+import type { FastifyReply } from 'fastify';
 import { type ErrorCode, ServingError } from '../../proto/errors.js';
 import type { ServerConfig } from '../config/config.js';
 
@@ -21,7 +22,11 @@ export class InvalidInput extends ServingError {
 }
 
 /** Keys of ServerConfig that move a status. */
-type StatusKey = 'badRequestHttpCode' | 'wlmErrorHttpCode' | 'throttleErrorHttpCode' | 'serverErrorHttpCode';
+export type StatusKey =
+  | 'badRequestHttpCode'
+  | 'wlmErrorHttpCode'
+  | 'throttleErrorHttpCode'
+  | 'serverErrorHttpCode';
 
 interface DjlRow {
   readonly type: string;
@@ -109,8 +114,22 @@ export function prettyJson(value: unknown): string {
 
 export function djlError(error: ServingError, config: Pick<ServerConfig, StatusKey>): ErrorAnswer {
   const row = DJL_TABLE[error.code];
-  const status = typeof row.status === 'number' ? row.status : config[row.status];
-  return { status, body: prettyJson({ code: status, type: row.type, message: error.message }) };
+  return djlErrorWith(error, typeof row.status === 'number' ? row.status : config[row.status]);
+}
+
+/** With a status, and perhaps an exception, that the path decides. */
+export function djlErrorWith(
+  error: ServingError,
+  status: number,
+  type: string = DJL_TABLE[error.code].type,
+): ErrorAnswer {
+  return { status, body: prettyJson({ code: status, type, message: error.message }) };
+}
+
+/** @param otherwise seconds where the error estimates none; null: no header then */
+export function addRetryAfter(reply: FastifyReply, error: ServingError, otherwise: number | null): void {
+  const seconds = error.retryAfterSeconds ?? otherwise;
+  if (seconds !== null) reply.header('retry-after', String(Math.max(1, Math.ceil(seconds))));
 }
 
 /** A prediction's body that is valid JSON but not a valid request. */

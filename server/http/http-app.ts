@@ -1,7 +1,7 @@
 /**
- * All dialects on one Fastify instance, and what they share: headers, request ids, the access log, draining, unknown paths.
+ * All dialects of a listener on one Fastify instance, and what they share: headers, request ids, the access log, draining, unknown paths.
  *
- * In      the configuration, the work load manager as a GenerationService, a logger
+ * In      the context of the server; the listener's role
  * Out     a Fastify instance that is ready to listen (or to be injected into)
  * Limits  max_request_size a body, MAX_REQUEST_ID_CHARACTERS, MAX_MODEL_NAME_CHARACTERS a path parameter, REQUEST_TIMEOUT_MS to send a
  *         whole request
@@ -17,12 +17,19 @@ import Fastify, {
   type FastifyRequest,
   LogController,
 } from 'fastify';
-import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
-import type { ServerConfig } from '../config/config.js';
-import type { GenerationService } from '../jobs/generate-request.js';
 import { djlRoutes } from './djl-routes.js';
-import { djlError, methodNotAllowed, openAiError, routeNotFound, toServingError } from './errors.js';
+import {
+  djlError,
+  methodNotAllowed,
+  openAiError,
+  prettyJson,
+  routeNotFound,
+  toServingError,
+} from './errors.js';
+import { healthRoutes, LIVE_PATH, pingRoute } from './health-routes.js';
+import type { HttpContext } from './http-context.js';
+import { managementRoutes } from './management-routes.js';
 import { MAX_MODEL_NAME_CHARACTERS } from './model-target.js';
 import { openAiRoutes } from './openai-routes.js';
 
@@ -30,34 +37,30 @@ const MAX_REQUEST_ID_CHARACTERS = 256;
 /** To receive a whole request: a sender that drips is dropped. */
 const REQUEST_TIMEOUT_MS = 120_000;
 
-/** Paths that exist for other methods; DJLServing's management paths refuse the method before they look at the name. */
-const OTHER_METHOD_PATHS = [
-  /^\/(?:models|workflows)(?:[/?].*)?$/,
-  /^\/server\/.+/,
-  /^\/v1\/(?:chat\/)?completions(?:\?.*)?$/,
-  /^\/v1\/models(?:[/?].*)?$/,
-];
+/** What a listener answers: inference, management, or both where their addresses are equal. */
+export type ListenerRole = 'inference' | 'management' | 'both';
 
-export interface HttpDeps {
-  config: ServerConfig;
-  service: GenerationService;
-  logger: Logger;
-  /** The model that a request without a name means; null when there is not exactly one startup model. */
-  singleStartupModel(): string | null;
-}
+/** Paths that exist for other methods; DJLServing's management paths refuse the method before they look at the name. */
+const INFERENCE_PATHS = [/^\/v1\/(?:chat\/)?completions(?:\?.*)?$/, /^\/v1\/models(?:[/?].*)?$/];
+const MANAGEMENT_PATHS = [
+  /^\/(?:models|workflows)(?:\/[^/?]*){0,2}(?:\?.*)?$/,
+  /^\/server\/(?:logging|metrics)(?:\?.*)?$/,
+];
 
 export interface HttpApp {
   app: FastifyInstance;
-  /** From now on every request is refused with 503 and its connection closed; running ones end in peace. */
-  setDraining(): void;
   /** Resolves when no request runs. */
   idle(): Promise<void>;
 }
 
-export async function createHttpApp(deps: HttpDeps): Promise<HttpApp> {
-  const { config, logger } = deps;
+/** While `context.draining` every request but a probe of life is refused with 503; running ones end in peace. */
+export async function createHttpApp(context: HttpContext, role: ListenerRole): Promise<HttpApp> {
+  const { config, logger } = context;
   const requestIdHeader = config.requestIdHeaderKey.toLowerCase();
-  let draining = false;
+  const knownPaths = [
+    ...(role === 'management' ? [] : INFERENCE_PATHS),
+    ...(role === 'inference' ? [] : MANAGEMENT_PATHS),
+  ];
   let active = 0;
   const idleWaiters: (() => void)[] = [];
 
@@ -73,7 +76,8 @@ export async function createHttpApp(deps: HttpDeps): Promise<HttpApp> {
     exposeHeadRoutes: false,
     requestIdHeader: false,
     genReqId: (raw) => {
-      const given = raw.headers[requestIdHeader];
+      // SageMaker names its own id of a request.
+      const given = raw.headers[requestIdHeader] ?? raw.headers['x-amzn-sagemaker-inference-id'];
       const usable = typeof given === 'string' && given !== '' && given.length <= MAX_REQUEST_ID_CHARACTERS;
       return usable ? given : randomUUID();
     },
@@ -118,14 +122,16 @@ export async function createHttpApp(deps: HttpDeps): Promise<HttpApp> {
         'access',
       );
     });
-    if (draining) throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
+    if (context.draining && request.url !== LIVE_PATH) {
+      throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
+    }
   });
   app.addHook('onSend', async (_request, reply) => {
     if (reply.statusCode >= 400) reply.header('connection', 'close');
   });
 
   app.setNotFoundHandler((request, reply) => {
-    const known = OTHER_METHOD_PATHS.some((path) => path.test(request.url));
+    const known = knownPaths.some((path) => path.test(request.url));
     const isOpenAi = request.url.startsWith('/v1/');
     // CORS preflight of OpenAI's paths, as DJLServing answers it for its own.
     if (known && isOpenAi && request.method === 'OPTIONS') return reply.type('application/json').send('{}');
@@ -139,14 +145,17 @@ export async function createHttpApp(deps: HttpDeps): Promise<HttpApp> {
     return reply.code(status).type('application/json').send(body);
   });
 
-  await app.register(djlRoutes, deps);
-  await app.register(openAiRoutes, deps);
+  app.options('/', async (_request, reply) => reply.type('application/json').send(prettyJson({})));
+  await app.register(healthRoutes, context);
+  if (role !== 'management') {
+    await app.register(pingRoute, context);
+    await app.register(djlRoutes, context);
+    await app.register(openAiRoutes, context);
+  }
+  if (role !== 'inference') await app.register(managementRoutes, context);
   await app.ready();
   return {
     app,
-    setDraining: () => {
-      draining = true;
-    },
     idle: async () => {
       if (active === 0) return;
       await new Promise<void>((resolve) => {

@@ -161,7 +161,7 @@ export function lmiFormat(body: LmiBody): LmiFormat {
 export function lmiRequest(
   body: LmiBody,
   text: string,
-  target: { requestId: string; model: string; version: string | null },
+  target: Pick<GenerateRequest, 'requestId' | 'model' | 'version' | 'priority' | 'timeoutMs'>,
   streamed: boolean,
 ): GenerateRequest {
   const given = body.parameters ?? {};

@@ -2,14 +2,15 @@
  * Answers a completion or a chat completion, whichever path it came by.
  *
  * In      a checked body, the model it goes to
- * Out     the reply: one JSON object, or a stream in the path's framing
+ * Out     an Answer, once every job of it is accepted: one JSON object, or a stream in the path's framing
  * Errors  ServingError until the first frame; afterwards an error frame
  */
-import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { ServerConfig } from '../config/config.js';
-import type { GenerateRequest, GenerationService } from '../jobs/generate-request.js';
+import type { FastifyBaseLogger } from 'fastify';
+import type { GenerateRequest } from '../jobs/generate-request.js';
+import type { Answer } from './answer.js';
 import { openAiErrorObject } from './errors.js';
 import { collectAll, submitAll } from './generations.js';
+import type { HttpContext } from './http-context.js';
 import {
   type ChatBody,
   type CompletionBody,
@@ -19,7 +20,7 @@ import {
   type Target,
 } from './openai-request.js';
 import { type AnswerKind, answer, chatKind, chunks, completionKind } from './openai-response.js';
-import { clientSignal, sendFrames, withErrorFrames } from './stream-reply.js';
+import { withErrorFrames } from './stream-reply.js';
 
 /** How a path frames a stream. */
 export interface Framing {
@@ -43,19 +44,14 @@ export const JSON_LINES_FRAMING: Framing = {
   end: '',
 };
 
-export interface HandlerDeps {
-  config: ServerConfig;
-  service: GenerationService;
-}
-
 export function answerCompletion(
-  deps: HandlerDeps,
-  request: FastifyRequest,
-  reply: FastifyReply,
+  context: HttpContext,
+  log: FastifyBaseLogger,
   body: CompletionBody,
   target: Target,
   framing: Framing,
-): Promise<FastifyReply> {
+  client: AbortController,
+): Promise<Answer> {
   const perPrompt = body.n ?? 1;
   const echoed =
     body.echo === true
@@ -66,25 +62,21 @@ export function answerCompletion(
       : null;
   const kind = completionKind(body.logprobs !== undefined, echoed);
   const requests = completionRequests(body, target);
-  return respond(deps, request, reply, body, requests, { idPrefix: 'cmpl', kind, perPrompt, framing });
+  return answerWith(context, log, body, requests, { idPrefix: 'cmpl', kind, perPrompt, framing }, client);
 }
 
 export function answerChat(
-  deps: HandlerDeps,
-  request: FastifyRequest,
-  reply: FastifyReply,
+  context: HttpContext,
+  log: FastifyBaseLogger,
   body: ChatBody,
   target: Target,
   framing: Framing,
-): Promise<FastifyReply> {
+  client: AbortController,
+): Promise<Answer> {
   const requests = chatRequests(body, target);
   const kind = chatKind(body.logprobs ?? false);
-  return respond(deps, request, reply, body, requests, {
-    idPrefix: 'chatcmpl',
-    kind,
-    perPrompt: requests.length,
-    framing,
-  });
+  const shape = { idPrefix: 'chatcmpl', kind, perPrompt: requests.length, framing };
+  return answerWith(context, log, body, requests, shape, client);
 }
 
 interface Shape {
@@ -94,24 +86,20 @@ interface Shape {
   framing: Framing;
 }
 
-async function respond(
-  { config, service }: HandlerDeps,
-  request: FastifyRequest,
-  reply: FastifyReply,
+async function answerWith(
+  { service, countError }: HttpContext,
+  log: FastifyBaseLogger,
   body: Pick<CompletionBody, 'stream' | 'stream_options'>,
   requests: readonly GenerateRequest[],
   { idPrefix, kind, perPrompt, framing }: Shape,
-): Promise<FastifyReply> {
-  const client = clientSignal(reply);
+  client: AbortController,
+): Promise<Answer> {
   const generations = await submitAll(service, withOwnIds(requests), client);
-  const head = {
-    id: `${idPrefix}-${request.id}`,
-    created: Math.floor(Date.now() / 1000),
-    model: requests[0]!.model,
-  };
+  const { requestId, model } = requests[0]!;
+  const head = { id: `${idPrefix}-${requestId}`, created: Math.floor(Date.now() / 1000), model };
   if (body.stream !== true) {
-    const collected = await collectAll(generations, client);
-    return reply.send(answer(head, kind, collected, perPrompt));
+    const make = async () => answer(head, kind, await collectAll(generations, client), perPrompt);
+    return { kind: 'value', make };
   }
   const includeUsage = body.stream_options?.include_usage ?? false;
   const objects = chunks(head, kind, generations, perPrompt, includeUsage);
@@ -120,10 +108,11 @@ async function respond(
     (error) => [framing.frame(openAiErrorObject(error)), ...(framing.end === '' ? [] : [framing.end])],
     (error) => {
       client.abort();
-      request.log.error({ err: error }, 'a stream ended with an error');
+      countError(error, error.httpStatus);
+      log.error({ err: error }, 'a stream ended with an error');
     },
   );
-  return sendFrames(reply, framing.contentType, frames, config.chunkedReadTimeoutSeconds * 1000);
+  return { kind: 'stream', contentType: framing.contentType, frames };
 }
 
 async function* framed(objects: AsyncIterable<object>, framing: Framing): AsyncGenerator<string> {

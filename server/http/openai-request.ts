@@ -150,7 +150,7 @@ function refuse(body: unknown): InvalidInput | null {
 }
 
 /** Where the requests go. */
-export interface Target {
+export interface Target extends Pick<GenerateRequest, 'priority' | 'timeoutMs'> {
   requestId: string;
   model: string;
   version: string | null;

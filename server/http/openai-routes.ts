@@ -9,10 +9,11 @@
  * OpenAI's SSE; DJLServing's framing is at /invocations. `model` may be left out while exactly one startup model is loaded.
  */
 import type { TSchema } from '@sinclair/typebox';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ModelStatus } from '../jobs/generate-request.js';
-import { InvalidInput, openAiError, toServingError } from './errors.js';
-import type { HttpDeps } from './http-app.js';
+import { type Answer, sendAnswer } from './answer.js';
+import { addRetryAfter, InvalidInput, openAiError, toServingError } from './errors.js';
+import type { HttpContext } from './http-context.js';
 import { ModelParams, openAiModelNotFound, openAiTarget } from './model-target.js';
 import { answerChat, answerCompletion, SSE_FRAMING } from './openai-handlers.js';
 import {
@@ -24,15 +25,22 @@ import {
   checkCompletionBody,
   type Target,
 } from './openai-request.js';
+import { requestControl } from './request-control.js';
+import { clientSignal } from './stream-reply.js';
 import { compileValidator } from './validation.js';
 
-export async function openAiRoutes(app: FastifyInstance, deps: HttpDeps): Promise<void> {
-  const { config, service } = deps;
+const DEFAULT_RETRY_AFTER_SECONDS = 1;
+
+export async function openAiRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+  const { config, service } = context;
   app.setErrorHandler((thrown, request, reply) => {
     const error = toServingError(thrown, config.maxRequestBytes);
     if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
     const { status, body } = openAiError(error);
-    if (error.retryable && (status === 429 || status === 503)) reply.header('retry-after', '1');
+    context.countError(error, status);
+    // Their clients retry both by themselves.
+    const isRetried = error.retryable && (status === 429 || status === 503);
+    addRetryAfter(reply, error, isRetried ? DEFAULT_RETRY_AFTER_SECONDS : null);
     return reply.code(status).type('application/json').send(body);
   });
   app.setValidatorCompiler(({ schema }) => {
@@ -51,18 +59,24 @@ export async function openAiRoutes(app: FastifyInstance, deps: HttpDeps): Promis
     done(new InvalidInput(`Content-Type must be application/json, got ${given.slice(0, 80)}`, null));
   });
 
-  const target = (requestId: string, model: string | undefined): Target => ({
-    requestId,
-    ...openAiTarget(model, service, deps.singleStartupModel()),
+  const target = ({ id, headers }: FastifyRequest, model: string | undefined): Target => ({
+    requestId: id,
+    ...openAiTarget(model, service, context.singleStartupModel()),
+    ...requestControl(headers),
   });
+  const stallLimitMs = config.chunkedReadTimeoutSeconds * 1000;
+  const send = async (reply: FastifyReply, answer: (client: AbortController) => Promise<Answer>) =>
+    sendAnswer(reply, await answer(clientSignal(reply)), stallLimitMs);
 
   app.post('/v1/completions', { schema: { body: CompletionSchema } }, (request, reply) => {
     const body = request.body as CompletionBody;
-    return answerCompletion(deps, request, reply, body, target(request.id, body.model), SSE_FRAMING);
+    const to = target(request, body.model);
+    return send(reply, (client) => answerCompletion(context, request.log, body, to, SSE_FRAMING, client));
   });
   app.post('/v1/chat/completions', { schema: { body: ChatSchema } }, (request, reply) => {
     const body = request.body as ChatBody;
-    return answerChat(deps, request, reply, body, target(request.id, body.model), SSE_FRAMING);
+    const to = target(request, body.model);
+    return send(reply, (client) => answerChat(context, request.log, body, to, SSE_FRAMING, client));
   });
   app.get('/v1/models', async () => ({
     object: 'list',

@@ -517,13 +517,6 @@ describe('bad input never reaches the service', () => {
       /max_request_size, which is 65536 bytes/,
     ],
     [
-      'pages',
-      { body: '{}', headers: { 'x-synchronous': 'false' } },
-      400,
-      'BadRequestException',
-      /x-synchronous/,
-    ],
-    [
       'an adapter',
       { body: '{}', headers: { 'x-amzn-sagemaker-adapter-identifier': 'a' } },
       400,

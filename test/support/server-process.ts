@@ -35,6 +35,8 @@ export class ServerProcess {
       env: {
         ...process.env,
         SERVING_INFERENCE_ADDRESS: 'http://127.0.0.1:0',
+        // Equal: one listener.
+        SERVING_MANAGEMENT_ADDRESS: 'http://127.0.0.1:0',
         SERVING_LOG_LEVEL: 'debug',
         ...environment,
       },
