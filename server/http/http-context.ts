@@ -1,0 +1,54 @@
+/**
+ * What the routes of all listeners share: what they serve with, and the little state that outlives a request.
+ *
+ * In      the server's parts, made by main
+ * Out     one context for every listener
+ */
+import type { Logger } from 'pino';
+import type { ServingError } from '../../proto/errors.js';
+import type { ServerConfig } from '../config/config.js';
+import type { GenerationService } from '../jobs/generate-request.js';
+import type { ManagementService } from '../jobs/management.js';
+import { AsyncResults } from './async-results.js';
+import { ErrorRates } from './error-rates.js';
+import { modelsOnly } from './models-only.js';
+
+const BYTES_PER_MIB = 1_048_576;
+
+export interface HttpDeps {
+  config: ServerConfig;
+  service: GenerationService;
+  /** Absent: the models are fixed. */
+  management?: ManagementService;
+  logger: Logger;
+  /** The model that a request without a name means; null when there is not exactly one startup model. */
+  singleStartupModel(): string | null;
+  /** Every startup model has been ready once. Absent: always. */
+  hasStarted?(): boolean;
+}
+
+export interface HttpContext extends HttpDeps {
+  readonly management: ManagementService;
+  readonly errorRates: ErrorRates;
+  readonly asyncResults: AsyncResults;
+  draining: boolean;
+  /** For every error of an inference path, also one that ends a stream: /ping's limits count them. */
+  countError(error: ServingError, status: number): void;
+}
+
+export function createHttpContext(deps: HttpDeps): HttpContext {
+  const { asyncResultLimit, asyncResultMemoryMb, asyncResultTtlSeconds } = deps.config;
+  const errorRates = new ErrorRates(deps.config, () => performance.now());
+  return {
+    ...deps,
+    management: deps.management ?? modelsOnly(deps.service),
+    errorRates,
+    asyncResults: new AsyncResults({
+      maxResults: asyncResultLimit,
+      maxBytes: asyncResultMemoryMb * BYTES_PER_MIB,
+      ttlMs: asyncResultTtlSeconds * 1000,
+    }),
+    draining: false,
+    countError: (error, status) => errorRates.count(error.code, status),
+  };
+}
