@@ -119,7 +119,7 @@ describe('a shared-memory collective', () => {
       ranks.map(async (one, rank) => {
         const got: number[] = [];
         for (let op = 0; op < rounds; op++) {
-          if (op % 3 < 2) {
+          if (op % 4 < 2) {
             const pieces = await one.gather({ step: 1, op }, Uint8Array.of(rank, op));
             if (pieces) got.push(...pieces.flatMap((piece) => [...piece]));
           } else {
@@ -130,8 +130,8 @@ describe('a shared-memory collective', () => {
       }),
     );
     const ops = Array.from({ length: rounds }, (_, op) => op);
-    expect(results[0]).toEqual(ops.flatMap((op) => (op % 3 < 2 ? [0, op, 1, op, 2, op] : [op])));
-    expect(results[1]).toEqual(ops.filter((op) => op % 3 === 2));
+    expect(results[0]).toEqual(ops.flatMap((op) => (op % 4 < 2 ? [0, op, 1, op, 2, op] : [op])));
+    expect(results[1]).toEqual(ops.filter((op) => op % 4 >= 2));
     expect(results[2]).toEqual(results[1]);
     await Promise.all(ranks.map((one) => one.close()));
   });
@@ -189,23 +189,26 @@ describe('a shared-memory collective between processes', () => {
       sum,
     ]);
 
-  it('sums across processes, leaves nothing in /dev/shm, and reports a killed one to all that wait', async () => {
-    const before = readdirSync('/dev/shm');
-    const ranks = startAll(3, {}, 1);
-    for (const { next } of ranks) {
-      expect(await next('connected')).toMatchObject({ isShared: true, fallback: null });
-      const done = (await next('done')) as Extract<RankReport, { type: 'done' }>;
-      expect(done.sums).toEqual(sumsOf(3));
-      expect(new Set(done.memory)).toEqual(new Set(['/memfd:shardserve-collective (deleted)']));
-    }
-    ranks[1]!.child.kill('SIGKILL');
-    for (const { next } of [ranks[0]!, ranks[2]!]) {
-      expect(await next('failed')).toMatchObject({ type: 'failed', kind: 'PEER_LOST', peer: 1 });
-    }
-    expect(
-      readdirSync('/dev/shm').filter((file) => !before.includes(file) && file.includes('shardserve')),
-    ).toEqual([]);
-  });
+  it.each([5000, 3 * SPLIT_FLOATS])(
+    'sums %i floats, leaves nothing in /dev/shm, and reports a killed process to all that wait',
+    async (floats) => {
+      const before = readdirSync('/dev/shm');
+      const ranks = startAll(3, { floats }, 1);
+      for (const { next } of ranks) {
+        expect(await next('connected')).toMatchObject({ isShared: true, fallback: null });
+        const done = (await next('done')) as Extract<RankReport, { type: 'done' }>;
+        expect(done.sums).toEqual(sumsOf(3));
+        expect(new Set(done.memory)).toEqual(new Set(['/memfd:shardserve-collective (deleted)']));
+      }
+      ranks[1]!.child.kill('SIGKILL');
+      for (const { next } of [ranks[0]!, ranks[2]!]) {
+        expect(await next('failed')).toMatchObject({ type: 'failed', kind: 'PEER_LOST', peer: 1 });
+      }
+      expect(
+        readdirSync('/dev/shm').filter((file) => !before.includes(file) && file.includes('shardserve')),
+      ).toEqual([]);
+    },
+  );
 
   it('reports a stopped process by the deadline', async () => {
     const ranks = startAll(2, { timeoutMs: 1000, count: 3 }, 1);
