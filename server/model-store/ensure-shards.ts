@@ -1,8 +1,9 @@
 /**
- * Makes sure that the shards of a model are on disk, by the partitioner as a child process (design D9).
+ * Makes sure that the shards of a model are on disk, and tells their sizes beforehand, by the partitioner as a child process
+ * (design D9).
  *
  * In      model folder, shard store, degree, format
- * Out     shard folder and manifest; progress on the way
+ * Out     shard folder and manifest, progress on the way; or the plan, which needs config.json alone and writes nothing
  * Errors  the ServingError that the partitioner reports, by its code; INTERNAL when it ends without a word
  *
  * The child reuses shards that are there and answers in a fraction of a second then.
@@ -36,16 +37,64 @@ export interface ModelShards {
   reused: boolean;
 }
 
+/** What the shards will be; bytes of one rank, but for the shared file, which all ranks map. */
+export interface ShardPlan {
+  worldSize: number;
+  bytesPerRank: number;
+  sharedBytes: number;
+  kvBytesPerTokenPerRank: number;
+  contextLength: number;
+  /** Shapes on one rank. */
+  tensors: readonly { tensor: string; layers: number; shape: readonly number[] }[];
+}
+
 /** A line of the partitioner's `--json` output. */
 type PartitionEvent =
   | { event: 'progress'; doneBytes: number; totalBytes: number }
+  | ({ event: 'plan' } & ShardPlan)
   | { event: 'done'; shardFolder: string; reused: boolean }
   | { event: 'error'; code: string; message: string }
-  | { event: string };
+  | { event: 'verified' };
 
 /** @throws ServingError */
 export async function ensureShards(request: ShardRequest): Promise<ModelShards> {
-  const { blockSize, dtype, modelFolder, onProgress, program, shardStore, tensorParallelDegree } = request;
+  let done: { shardFolder: string; reused: boolean } | null = null;
+  const ended = await runPartitioner(request, [], (event) => {
+    if (event.event === 'progress') request.onProgress?.(event.doneBytes, event.totalBytes);
+    else if (event.event === 'done') done = event;
+  });
+  const result = done as { shardFolder: string; reused: boolean } | null;
+  if (result === null) throw silent(ended);
+  const file = path.join(result.shardFolder, 'manifest.json');
+  return {
+    folder: result.shardFolder,
+    manifest: parseManifest(await readFile(file, 'utf8'), file),
+    reused: result.reused,
+  };
+}
+
+/** @throws ServingError */
+export async function planShards(request: ShardRequest): Promise<ShardPlan> {
+  let plan: ShardPlan | null = null;
+  const ended = await runPartitioner(request, ['--plan-only'], (event) => {
+    if (event.event === 'plan') plan = event;
+  });
+  if (plan === null) throw silent(ended);
+  return plan;
+}
+
+interface Ended {
+  code: number | null;
+  stderr: string;
+}
+
+/** @throws ServingError that the child reported, or when it ended with another code than 0 */
+async function runPartitioner(
+  request: ShardRequest,
+  flags: readonly string[],
+  onEvent: (event: PartitionEvent) => void,
+): Promise<Ended> {
+  const { blockSize, dtype, modelFolder, program, shardStore, tensorParallelDegree } = request;
   const args = [
     program,
     modelFolder,
@@ -56,13 +105,13 @@ export async function ensureShards(request: ShardRequest): Promise<ModelShards> 
     '--dtype',
     dtype,
     ...(blockSize === null ? [] : ['--block-size', String(blockSize)]),
+    ...flags,
     '--json',
   ];
   const child = spawn(process.execPath, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(request.signal ? { signal: request.signal } : {}),
   });
-  let done: { shardFolder: string; reused: boolean } | null = null;
   let failure: ServingError | null = null;
   let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -70,12 +119,9 @@ export async function ensureShards(request: ShardRequest): Promise<ModelShards> 
   });
   createInterface({ input: child.stdout }).on('line', (line) => {
     const event = parseEvent(line);
-    if (event === null) return;
-    if ('doneBytes' in event) onProgress?.(event.doneBytes, event.totalBytes);
-    else if ('shardFolder' in event) done = event;
-    else if ('code' in event) {
+    if (event?.event === 'error') {
       failure = new ServingError(isErrorCode(event.code) ? event.code : 'INTERNAL', event.message);
-    }
+    } else if (event !== null) onEvent(event);
   });
   const code = await new Promise<number | null>((resolve, reject) => {
     child.once('error', reject);
@@ -83,20 +129,12 @@ export async function ensureShards(request: ShardRequest): Promise<ModelShards> 
     child.once('close', resolve);
   });
   if (failure) throw failure as ServingError;
-  const result = done as { shardFolder: string; reused: boolean } | null;
-  if (code !== 0 || result === null) {
-    throw new ServingError(
-      'INTERNAL',
-      `the partitioner ended with code ${code}: ${stderr.trim() || 'no message'}`,
-    );
-  }
-  const file = path.join(result.shardFolder, 'manifest.json');
-  return {
-    folder: result.shardFolder,
-    manifest: parseManifest(await readFile(file, 'utf8'), file),
-    reused: result.reused,
-  };
+  if (code !== 0) throw silent({ code, stderr });
+  return { code, stderr };
 }
+
+const silent = ({ code, stderr }: Ended): ServingError =>
+  new ServingError('INTERNAL', `the partitioner ended with code ${code}: ${stderr.trim() || 'no message'}`);
 
 /** null: a line that is no event. */
 function parseEvent(line: string): PartitionEvent | null {

@@ -90,7 +90,8 @@ export async function planHub(
   };
 }
 
-function hubGuard(policy: FetchPolicy): HttpGuard {
+/** @throws ServingError CONFIG_INVALID */
+export function hubGuard(policy: Pick<FetchPolicy, 'hubEndpoint' | 'hubToken'>): HttpGuard {
   let endpoint: URL;
   try {
     endpoint = new URL(policy.hubEndpoint);

@@ -2,8 +2,10 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import path from 'node:path';
+import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { downloadFile } from '../../server/model-store/download-file.js';
 import { releaseModel } from '../../server/model-store/fetch-model.js';
 import { tarBytes } from './model-store-bytes.js';
 import {
@@ -196,6 +198,24 @@ describe('a server that fails or lies', () => {
     await store.fetch(url());
     expect(server.requests.map(({ headers }) => headers.range)).toEqual([undefined, `bytes=${size}-`]);
     expect(store.left().filter((name) => name.startsWith('.'))).toEqual([]);
+  });
+
+  it('a stream that ends early without an error is not taken for the whole', async () => {
+    const starts: number[] = [];
+    const bytes = await downloadFile({
+      display: 'm',
+      target: path.join(store.scratch, 'm'),
+      maxBytes: 100,
+      expectedBytes: null,
+      open: async (offset) => {
+        starts.push(offset);
+        return { stream: Readable.from([Buffer.alloc(6)]), start: offset, totalBytes: 12 };
+      },
+      signal: new AbortController().signal,
+      onProgress: () => undefined,
+    });
+    expect(bytes).toBe(12);
+    expect(starts).toEqual([0, 6]);
   });
 
   it('a server that cannot continue starts again', async () => {

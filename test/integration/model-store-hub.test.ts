@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { hubGuard } from '../../server/model-store/hub-source.js';
 import { gitBlobId, sha256 } from './model-store-bytes.js';
 import {
   codeOf,
@@ -114,6 +115,9 @@ describe('a hub model', () => {
     expect(server.requests[0]?.headers.authorization).toBe('Bearer a-token-of-any-shape');
     expect(error).toMatchObject({ code: 'BAD_REQUEST' });
     expect(error.message).toMatch(/127.0.0.1:9 has a private address/);
+    const guard = hubGuard(store.policy);
+    expect(guard.secretHeaders?.(new URL('https://cdn.example/content'))).toEqual({});
+    expect(guard.secretHeaders?.(new URL(`${server.origin}/x`))).toHaveProperty('authorization');
   });
 
   it('a broken download is continued', async () => {

@@ -290,6 +290,16 @@ describe('hostile archives are refused, with nothing left behind', () => {
     expect(store.left()).toEqual([]);
   });
 
+  it('a gzip bomb of headers alone is stopped by its ratio', async () => {
+    const header = paxEntry(paxRecord('comment', 'x'.repeat(500_000)));
+    const entries = Array.from({ length: 20 }, (_, i) => [
+      header,
+      { name: i === 0 ? 'config.json' : `f${i}` },
+    ]);
+    const error = await failureOf(store.fetch(put('bomb.tgz', gzipSync(tarBytes(entries.flat())))));
+    expect(error.message).toMatch(/more than 200 times its size/);
+  });
+
   it('a zip bomb is stopped by its ratio', async () => {
     const bomb = zipBytes([config, { name: 'zeros', content: Buffer.alloc(8 << 20) }]);
     expect((await failureOf(store.fetch(put('bomb.zip', bomb)))).message).toMatch(
@@ -316,6 +326,11 @@ describe('hostile archives are refused, with nothing left behind', () => {
     const target = path.join(store.scratch, 'target');
     const task = runStoreTask({ task: 'unpack', archive: pipe, target, limits }, { stallMs: 500 });
     expect((await failureOf(task)).message).toMatch(/no progress for 500 ms/);
+    const controller = new AbortController();
+    const { signal } = controller;
+    const given = runStoreTask({ task: 'unpack', archive: pipe, target, limits }, { signal });
+    controller.abort();
+    expect(await codeOf(given)).toBe('CANCELLED');
     // The store itself does not even start on it.
     expect(await codeOf(store.fetch(pipe))).toBe('BAD_REQUEST');
   });
