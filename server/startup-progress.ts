@@ -3,7 +3,7 @@
  *
  * In      bytes done of bytes in all, by model and phase
  * Out     standard error (the bar), or the log
- * Limits  a log line when a phase begins, then at most one a tenth and one a second
+ * Limits  a log line when a phase begins and when it is done, at most one a tenth and one a second between
  */
 import cliProgress from 'cli-progress';
 import type { Logger } from 'pino';
@@ -11,6 +11,8 @@ import type { Logger } from 'pino';
 export type Phase = 'partition' | 'load';
 
 const LOG_INTERVAL_MS = 1000;
+/** Remembered, the newest ones. */
+const MAX_PHASES = 64;
 const MIB = 1024 * 1024;
 const VERBS: Record<Phase, string> = { partition: 'writing shards', load: 'loading weights' };
 
@@ -18,7 +20,8 @@ export class StartupProgress {
   readonly #logger: Logger;
   readonly #isTerminal: boolean;
   #bar: { key: string; bar: cliProgress.SingleBar; startMs: number } | null = null;
-  #logged: { key: string; tenths: number; atMs: number } | null = null;
+  /** What was logged last, by model and phase. */
+  readonly #logged = new Map<string, { tenths: number; atMs: number }>();
 
   constructor(logger: Logger, isTerminal: boolean) {
     this.#logger = logger;
@@ -57,9 +60,13 @@ export class StartupProgress {
     const key = `${model} ${phase}`;
     const tenths = Math.floor((10 * doneBytes) / totalBytes);
     const nowMs = performance.now();
-    const last = this.#logged?.key === key ? this.#logged : null;
-    if (last && (tenths === last.tenths || nowMs - last.atMs < LOG_INTERVAL_MS)) return;
-    this.#logged = { key, tenths, atMs: nowMs };
+    const last = this.#logged.get(key);
+    const isDone = doneBytes >= totalBytes;
+    if (last && (tenths === last.tenths || (!isDone && nowMs - last.atMs < LOG_INTERVAL_MS))) return;
+    this.#logged.delete(key);
+    this.#logged.set(key, { tenths, atMs: nowMs });
+    const [oldest] = this.#logged.keys();
+    if (this.#logged.size > MAX_PHASES && oldest !== undefined) this.#logged.delete(oldest);
     this.#logger.info({ model }, `${VERBS[phase]}: ${tenths * 10} % of ${(totalBytes / MIB).toFixed(1)} MiB`);
   }
 }

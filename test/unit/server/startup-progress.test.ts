@@ -27,6 +27,26 @@ describe('progress of a start, where there is no terminal', () => {
     ]);
   });
 
+  it('ends with its last tenth, however fast it was', () => {
+    const log = new LogRecorder();
+    const progress = new StartupProgress(log.logger, false);
+    for (let done = 0; done <= 100; done++) progress.update('toy', 'load', done * MIB, 100 * MIB);
+    progress.update('toy', 'load', 100 * MIB, 100 * MIB);
+    expect(log.lines.map((line) => line.msg)).toEqual([
+      'loading weights: 0 % of 100.0 MiB',
+      'loading weights: 100 % of 100.0 MiB',
+    ]);
+  });
+
+  it('counts models that load side by side apart', () => {
+    const log = new LogRecorder();
+    const progress = new StartupProgress(log.logger, false);
+    for (let done = 1; done < 100; done++) {
+      for (const model of ['a', 'b']) progress.update(model, 'load', done * MIB, 100 * MIB);
+    }
+    expect(log.lines.map((line) => line.model)).toEqual(['a', 'b']);
+  });
+
   it('is a bar on a terminal, and no line', () => {
     const log = new LogRecorder();
     const progress = new StartupProgress(log.logger, true);
