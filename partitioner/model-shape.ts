@@ -2,17 +2,11 @@
  * The shape of a model as data: what a family file reads out of config.json, and all that plan and graph builder know of it.
  *
  * In      architectures/<family>.ts makes a ModelShape
- * Out     plan.ts and graph/ branch on its fields and never on a model's name
- * Limits  decoder blocks of the form norm → attention → add → norm → gated MLP → add, RMS norms, rotary positions.
- *         Another form (parallel residual, experts) adds fields here, a branch in graph/, and no line to another family
- * Errors  none: plain data and sums over it
+ * Out     plan.ts and graph/ branch on its fields and never on a model's name; role-tensors.ts lists its tensors
+ * Limits  decoder blocks of attention and MLP over one residual stream, one after the other or side by side.
+ *         Another form (experts) adds fields here, a branch in graph/, and no line to another family
+ * Errors  none: plain data
  */
-
-/** A tensor of the checkpoint: its name and what its shape must be. */
-export interface ExpectedTensor {
-  name: string;
-  shape: readonly number[];
-}
 
 /** Rotary positions: how the table of angles is made (architectures/rope-table.ts). */
 export interface RopeShape {
@@ -20,6 +14,8 @@ export interface RopeShape {
   rotaryDim: number;
   theta: number;
   scaling: RopeScaling;
+  /** Rotated pairs are neighbours (0, 1), (2, 3) …, not halves (0, d/2), (1, d/2 + 1) … */
+  interleaved: boolean;
 }
 
 export type RopeScaling =
@@ -31,31 +27,98 @@ export type RopeScaling =
       lowFrequencyFactor: number;
       highFrequencyFactor: number;
       originalContextLength: number;
+    }
+  | {
+      kind: 'yarn';
+      factor: number;
+      /** Pairs below `low` are kept, pairs above `high` are stretched, those between are mixed. */
+      low: number;
+      high: number;
+      /** Cosines and sines are multiplied by it. */
+      attentionFactor: number;
+    }
+  | {
+      kind: 'longrope';
+      /** Divisor of each pair's frequency, for sequences that fit `originalContextLength` and for longer ones. */
+      shortFactors: readonly number[];
+      longFactors: readonly number[];
+      originalContextLength: number;
+      attentionFactor: number;
     };
 
-/** Roles of one layer's tensors; `{layer}` stands for its index. Linear roles are stems: `.weight` and `.bias` follow. */
+/** All norms of the block, and the last. */
+export interface NormShape {
+  kind: 'rms' | 'layer';
+  epsilon: number;
+  /** Absent: a norm without a scale of its own (OLMo). */
+  hasWeight: boolean;
+  hasBias: boolean;
+  /** The scale is 1 + weight (Gemma). */
+  plusOne: boolean;
+}
+
+/**
+ * Norm of queries and keys before the rotation: of every head by itself with one scale for all heads, of every head with a
+ * scale of its own, or of the whole vector over all heads.
+ */
+export type HeadNorm = 'none' | 'per-head' | 'own-scales' | 'whole';
+
+export type Activation = 'silu' | 'gelu' | 'gelu-tanh' | 'quick-gelu' | 'relu' | 'relu-squared';
+
+/**
+ * Rows of a fused tensor that are one role's. The tensor is groups of `groupUnits` units of `unitRows` rows; the role has
+ * units `firstUnit` … `firstUnit + units - 1` of every group.
+ */
+export interface RowPick {
+  unitRows: number;
+  groupUnits: number;
+  firstUnit: number;
+  units: number;
+}
+
+/** Where a role lies in the checkpoint. `{layer}` stands for the layer's index, `{head}` for one tensor a head. */
+export interface Place {
+  /** `.weight` and `.bias` follow. */
+  stem: string;
+  /** Null: all rows. */
+  rows: RowPick | null;
+  /** Stored [in, out] instead of [out, in]. */
+  transposed: boolean;
+}
+
+/** A whole tensor by its stem, or a part of one. */
+export type RolePlace = string | Place;
+
+/** Roles of one layer's tensors; null: the block has none. */
 export interface LayerNames {
-  attentionNorm: string;
-  query: string;
-  key: string;
-  value: string;
-  attentionOut: string;
-  queryNorm: string;
-  keyNorm: string;
-  mlpNorm: string;
-  gate: string;
-  up: string;
-  down: string;
+  attentionNorm: string | null;
+  query: RolePlace;
+  key: RolePlace;
+  value: RolePlace;
+  queryNorm: string | null;
+  keyNorm: string | null;
+  attentionOut: RolePlace;
+  /** Norms of what attention and MLP add to the stream. */
+  attentionPostNorm: string | null;
+  mlpNorm: string | null;
+  gate: RolePlace | null;
+  up: RolePlace;
+  down: RolePlace;
+  mlpPostNorm: string | null;
 }
 
 export interface TensorNames {
   embedding: string;
+  /** Learned positions, [context length, hidden]. */
+  positions: RolePlace | null;
+  embeddingNorm: string | null;
   finalNorm: string;
-  /** Stem, like the linear roles of a layer. */
   head: string;
   layer: LayerNames;
   /** Tensors some checkpoints carry that change nothing. */
   ignored: readonly RegExp[];
+  /** Other spellings in use: what matches is replaced before a tensor is looked for. */
+  renames: readonly (readonly [RegExp, string])[];
 }
 
 export interface ModelShape {
@@ -69,61 +132,37 @@ export interface ModelShape {
   headDim: number;
   ffnSize: number;
   vocabSize: number;
-  normEpsilon: number;
   contextLength: number;
+  norm: NormShape;
+  /** Parallel: attention and MLP read the same stream, and their sums are added at once. */
+  residual: 'sequential' | 'parallel';
+  /** What attention and MLP add is multiplied by it. */
+  residualScale: number;
   /** A layer's sliding window: tokens a query sees, itself included; null: all. One entry a layer. */
   windows: readonly (number | null)[];
-  rope: RopeShape;
-  activation: 'silu';
+  ropes: readonly RopeShape[];
+  /** Which of `ropes` rotates a layer's queries and keys; null: none does. One entry a layer. */
+  layerRopes: readonly (number | null)[];
+  /** Per head, what a key's score gains a position; null: no ALiBi. */
+  alibiSlopes: readonly number[] | null;
+  /** What scores are multiplied by, 1/sqrt(headDim) mostly. One entry a layer. */
+  queryScales: readonly number[];
+  headNorm: HeadNorm;
+  /** Queries, keys and values are cut to ± this. */
+  qkvClip: number | null;
+  /** c: scores become c · tanh(score / c). */
+  attentionSoftCap: number | null;
+  activation: Activation;
+  embeddingScale: number;
+  logitScale: number;
+  logitSoftCap: number | null;
   /** The head uses the embedding's weights. */
   tiedHead: boolean;
-  biases: { qkv: boolean; attentionOut: boolean; mlp: boolean };
-  /** RMS norm of every head's query and key before the rotation. */
-  qkNorm: boolean;
+  biases: { qkv: boolean; attentionOut: boolean; mlp: boolean; head: boolean };
   names: TensorNames;
 }
 
-/** A layer's tensor name. */
-export const layerName = (pattern: string, layer: number): string =>
-  pattern.replace('{layer}', String(layer));
-
-/** Every tensor the checkpoint must hold, in the order a forward pass meets them. */
-export function expectedTensors(shape: ModelShape): ExpectedTensor[] {
-  const { names, hiddenSize, headDim, ffnSize, vocabSize, biases } = shape;
-  const queryRows = shape.numHeads * headDim;
-  const kvRows = shape.numKvHeads * headDim;
-  const tensors: ExpectedTensor[] = [{ name: names.embedding, shape: [vocabSize, hiddenSize] }];
-  for (let layer = 0; layer < shape.numLayers; layer++) {
-    const add = (pattern: string, ...size: number[]): void => {
-      tensors.push({ name: layerName(pattern, layer), shape: size });
-    };
-    const addLinear = (stem: string, rows: number, columns: number, bias: boolean): void => {
-      add(`${stem}.weight`, rows, columns);
-      if (bias) add(`${stem}.bias`, rows);
-    };
-    add(names.layer.attentionNorm, hiddenSize);
-    addLinear(names.layer.query, queryRows, hiddenSize, biases.qkv);
-    addLinear(names.layer.key, kvRows, hiddenSize, biases.qkv);
-    addLinear(names.layer.value, kvRows, hiddenSize, biases.qkv);
-    if (shape.qkNorm) {
-      add(names.layer.queryNorm, headDim);
-      add(names.layer.keyNorm, headDim);
-    }
-    addLinear(names.layer.attentionOut, hiddenSize, queryRows, biases.attentionOut);
-    add(names.layer.mlpNorm, hiddenSize);
-    addLinear(names.layer.gate, ffnSize, hiddenSize, biases.mlp);
-    addLinear(names.layer.up, ffnSize, hiddenSize, biases.mlp);
-    addLinear(names.layer.down, hiddenSize, ffnSize, biases.mlp);
-  }
-  tensors.push({ name: names.finalNorm, shape: [hiddenSize] });
-  if (!shape.tiedHead) tensors.push({ name: `${names.head}.weight`, shape: [vocabSize, hiddenSize] });
-  return tensors;
-}
-
-/** Weights of the model, a tied head counted once. */
-export function countParameters(shape: ModelShape): number {
-  return expectedTensors(shape).reduce(
-    (sum, tensor) => sum + tensor.shape.reduce((product, size) => product * size, 1),
-    0,
-  );
+/** Columns of a cached key or value of one head: ALiBi takes one more, in which keys carry their position. */
+export function cachedHeadDim({ headDim, alibiSlopes }: ModelShape): number {
+  return headDim + (alibiSlopes === null ? 0 : 1);
 }

@@ -2,7 +2,7 @@
  * Opens what is to be split: config.json as a ModelShape, and a source of weights that fits it.
  *
  * In      a model folder; or one with config.json alone, and a seed for random weights
- * Out     config, shape, source; the caller closes the source
+ * Out     config, shape, source with the model's roles as tensors (role-tensors.ts); the caller closes the source
  * Errors  ServingError CHECKPOINT_INVALID: a file that is wrong; a tensor that is missing, of a type that can't be read, of
  *         another shape, or unknown (a weight that nobody uses means that the model computes something nobody here computes)
  */
@@ -12,7 +12,9 @@ import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file
 import { randomSource } from './checkpoint/random-source.js';
 import { openCheckpoint } from './checkpoint/safetensors.js';
 import { requireTensor, type StoredType, type TensorSource } from './checkpoint/tensor-source.js';
-import { expectedTensors, type ModelShape } from './model-shape.js';
+import { renamedSource, viewSource } from './checkpoint/view-source.js';
+import type { ModelShape } from './model-shape.js';
+import { expectedTensors, roleTensors } from './role-tensors.js';
 
 export interface ModelOptions {
   /** Folder with config.json. */
@@ -36,7 +38,7 @@ export async function openModel(options: ModelOptions): Promise<OpenModel> {
   const source = openSource(options, config, shape);
   try {
     checkTensors(shape, source);
-    return { config, shape, source };
+    return { config, shape, source: viewSource(source, roleTensors(shape)) };
   } catch (error) {
     source.close();
     throw error;
@@ -50,7 +52,7 @@ export function configuredType(config: CheckpointConfig): StoredType {
 }
 
 function openSource(options: ModelOptions, config: CheckpointConfig, shape: ModelShape): TensorSource {
-  if (!options.randomWeights) return openCheckpoint(options.folder);
+  if (!options.randomWeights) return renamedSource(openCheckpoint(options.folder), shape.names.renames);
   const type = configuredType(config);
   return randomSource(
     expectedTensors(shape).map((tensor) => ({ ...tensor, type })),

@@ -17,10 +17,12 @@ import type { ElementType, FileEntry, Manifest } from '../proto/manifest.js';
 import { readModelShape } from './architectures/registry.js';
 import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file.js';
 import type { TensorSource } from './checkpoint/tensor-source.js';
-import { buildSegments, rankWeights, SHARED_WEIGHTS } from './graph/segments.js';
-import { countParameters, type ModelShape } from './model-shape.js';
+import { buildSegments } from './graph/segments.js';
+import { rankWeights, SHARED_WEIGHTS } from './graph/weight-files.js';
+import { cachedHeadDim, type ModelShape } from './model-shape.js';
 import { configuredType, type ModelOptions, openModel } from './open-model.js';
 import { makePlan, type Plan, storedTensors } from './plan.js';
+import { countParameters, embeddingName } from './role-tensors.js';
 import { contentName } from './store/content-name.js';
 import { MANIFEST_FILE, ShardStore } from './store/shard-store.js';
 import { WeightsFile } from './store/weights-file.js';
@@ -52,7 +54,7 @@ export interface PartitionResult {
 export async function partition(options: PartitionOptions): Promise<PartitionResult> {
   const { config, shape, source } = await openModel(options);
   try {
-    const embeddingType = source.tensors.get(shape.names.embedding)?.type ?? 'float32';
+    const embeddingType = source.tensors.get(embeddingName(shape))?.type ?? 'float32';
     const plan = planFor(options, shape, embeddingType);
     options.onPlan?.(plan);
     const { randomWeights = false, seed = 0 } = options;
@@ -170,7 +172,7 @@ function describe(
   { config, plan, source, name }: WriteContext,
 ): Omit<Manifest, 'shared' | 'ranks'> {
   const { shape } = plan;
-  const { numHeads, numKvHeads, headDim, vocab } = plan.perRank;
+  const { numHeads, numKvHeads, vocab } = plan.perRank;
   return {
     formatVersion: MANIFEST_FORMAT_VERSION,
     toolVersion: TOOL_VERSION,
@@ -191,11 +193,12 @@ function describe(
       generationDefaults: config.generationDefaults(),
       parameters: plan.parameters,
     },
-    perRank: { numHeads, numKvHeads, headDim, vocab },
+    perRank: { numHeads, numKvHeads, headDim: cachedHeadDim(shape), vocab },
     buffers: plan.buffers,
     program: plan.program,
     attend: plan.attend,
     io: plan.io,
+    ...(plan.longContext === null ? {} : { longContext: plan.longContext }),
     tensors: storedTensors(plan),
     sources: source.files.map((file) => ({ ...file })),
   };

@@ -6,9 +6,12 @@
  * Rules   plan.ts
  * Pure
  */
+import assert from 'node:assert';
 import { ELEMENT_BYTES, type ElementType, type Manifest, type TensorEntry } from '../proto/manifest.js';
+import { ropeRows } from './architectures/rope-table.js';
 import { attentionOutBlock } from './degrees.js';
-import { layerName, type ModelShape } from './model-shape.js';
+import type { ModelShape, RopeShape } from './model-shape.js';
+import { type RoleTensor, roleTensors } from './role-tensors.js';
 import { type WeightFormat, weightBits } from './weight-format.js';
 
 /** Every stored tensor starts at a multiple of this: a page, so that a mapping of it starts with it. */
@@ -62,12 +65,18 @@ export interface CopyItem {
   weight: TensorEntry;
 }
 
-/** One of the two rotary tables. */
+/** Cosines or sines of a rotary table. */
 export interface RopeItem {
   kind: 'rope';
-  name: 'rope.cos' | 'rope.sin';
+  name: string;
+  rope: RopeShape;
+  part: 'cos' | 'sin';
   weight: TensorEntry;
 }
+
+/** Name of a rotary table's item. @param index in ModelShape.ropes */
+export const ropeName = (index: number, part: 'cos' | 'sin'): string =>
+  `rope${index === 0 ? '' : `-${index}`}.${part}`;
 
 export type PlanItem = LinearItem | CopyItem | RopeItem;
 
@@ -81,6 +90,10 @@ function evenSlices(total: number, perRank: number, worldSize: number): Slice[] 
     return { start, count: Math.min(perRank, total - start) };
   });
 }
+
+/** First of a rank's heads. Heads fewer than ranks are held by several. */
+export const firstHead = (rank: number, heads: number, worldSize: number): number =>
+  Math.floor((rank * heads) / worldSize);
 
 interface LinearOptions {
   split: LinearItem['split'];
@@ -97,111 +110,117 @@ export class ItemPlanner {
   readonly #worldSize: number;
   readonly #format: WeightFormat;
   readonly #perRank: RankSizes;
+  readonly #roles: ReadonlyMap<string, RoleTensor>;
 
   constructor(shape: ModelShape, worldSize: number, format: WeightFormat, perRank: RankSizes) {
     this.#shape = shape;
     this.#worldSize = worldSize;
     this.#format = format;
     this.#perRank = perRank;
+    this.#roles = new Map(roleTensors(shape).map((tensor) => [tensor.role, tensor]));
   }
 
   items(embeddingType: ElementType): PlanItem[] {
-    const { names, vocabSize, hiddenSize, contextLength, numLayers } = this.#shape;
-    const items: PlanItem[] = [
-      this.#copy('embedding', names.embedding, embeddingType, [vocabSize, hiddenSize]),
-    ];
-    for (const name of ['rope.cos', 'rope.sin'] as const) {
-      const size = [contextLength, this.#shape.rope.rotaryDim / 2];
-      const weight = this.#store(name, 'shared', 'float32', size, 'replicated', []);
-      items.push({ kind: 'rope', name, weight });
-    }
+    const { contextLength, numLayers, ropes } = this.#shape;
+    const items: PlanItem[] = [this.#copy('embedding', this.#role('embedding.weight'), embeddingType)];
+    items.push(...this.#optionalCopies('position-table'), ...this.#optionalCopies('embedding-norm'));
+    ropes.forEach((rope, index) => {
+      for (const part of ['cos', 'sin'] as const) {
+        const name = ropeName(index, part);
+        const size = [ropeRows(rope, contextLength), rope.rotaryDim / 2];
+        items.push({
+          kind: 'rope',
+          name,
+          rope,
+          part,
+          weight: this.#store(name, 'shared', 'float32', size, 'replicated', []),
+        });
+      }
+    });
     for (let layer = 0; layer < numLayers; layer++) items.push(...this.#layer(layer));
-    items.push(this.#norm('final-norm', names.finalNorm, hiddenSize), this.#head());
+    items.push(...this.#optionalCopies('final-norm'), this.#head());
     return items;
   }
 
   #layer(layer: number): PlanItem[] {
-    const { hiddenSize, headDim, qkNorm, names } = this.#shape;
     const name = (role: string): string => `layer-${layer}.${role}`;
-    const source = (role: keyof typeof names.layer): string => layerName(names.layer[role], layer);
-    const items: PlanItem[] = [
-      this.#norm(name('attention-norm'), source('attentionNorm'), hiddenSize),
+    return [
+      ...this.#optionalCopies(name('attention-norm')),
       this.#qkv(layer),
-    ];
-    if (qkNorm) {
-      items.push(
-        this.#norm(name('query-norm'), source('queryNorm'), headDim, queryFactor(this.#shape)),
-        this.#norm(name('key-norm'), source('keyNorm'), headDim),
-      );
-    }
-    items.push(
+      ...this.#optionalCopies(name('query-norm'), this.#shape.queryScales[layer]),
+      ...this.#optionalCopies(name('key-norm')),
       this.#attentionOut(layer),
-      this.#norm(name('mlp-norm'), source('mlpNorm'), hiddenSize),
-      this.#gateUp(layer),
+      ...this.#optionalCopies(name('attention-post-norm')),
+      ...this.#optionalCopies(name('mlp-norm')),
+      this.#mlpIn(layer),
       this.#down(layer),
-    );
-    return items;
+      ...this.#optionalCopies(name('mlp-post-norm')),
+    ];
   }
 
   #qkv(layer: number): LinearItem {
-    const { numHeads, numKvHeads, headDim, names, biases, qkNorm } = this.#shape;
-    const part = (stem: string, heads: number, headsPerRank: number, factor: number): LinearPart => ({
-      ...this.#part(layerName(stem, layer), heads * headDim, this.#shape.hiddenSize, biases.qkv),
+    const { numHeads, numKvHeads, headDim, headNorm, queryScales } = this.#shape;
+    const part = (
+      role: string,
+      heads: number,
+      headsPerRank: number,
+      isWhole: boolean,
+      factor: number,
+    ): LinearPart => ({
+      ...this.#part(`layer-${layer}.${role}`),
       factor,
-      rowsPerRank: headsPerRank * headDim,
-      // Heads fewer than ranks are held by several: rank r takes head floor(r · heads / worldSize).
-      rowSlices: Array.from({ length: this.#worldSize }, (_, rank) => ({
-        start: Math.floor((rank * heads) / this.#worldSize) * headDim,
-        count: headsPerRank * headDim,
-      })),
+      rowsPerRank: (isWhole ? heads : headsPerRank) * headDim,
+      rowSlices: Array.from({ length: this.#worldSize }, (_, rank) =>
+        isWhole
+          ? { start: 0, count: heads * headDim }
+          : {
+              start: firstHead(rank, heads, this.#worldSize) * headDim,
+              count: headsPerRank * headDim,
+            },
+      ),
     });
+    // A norm over all heads needs all heads: every rank computes them.
+    const isWhole = headNorm === 'whole';
+    const factor = headNorm === 'none' ? (queryScales[layer] ?? 1) : 1;
     const parts = [
-      part(names.layer.query, numHeads, this.#perRank.numHeads, qkNorm ? 1 : queryFactor(this.#shape)),
-      part(names.layer.key, numKvHeads, this.#perRank.numKvHeads, 1),
-      part(names.layer.value, numKvHeads, this.#perRank.numKvHeads, 1),
+      part('query', numHeads, this.#perRank.numHeads, isWhole, factor),
+      part('key', numKvHeads, this.#perRank.numKvHeads, isWhole, 1),
+      part('value', numKvHeads, this.#perRank.numKvHeads, false, 1),
     ];
     return this.#columnLinear(`layer-${layer}.qkv`, 'column', parts);
   }
 
-  #gateUp(layer: number): LinearItem {
-    const { names, ffnSize, hiddenSize, biases } = this.#shape;
-    const parts = [names.layer.gate, names.layer.up].map((stem) => ({
-      ...this.#part(layerName(stem, layer), ffnSize, hiddenSize, biases.mlp),
-      rowSlices: evenSlices(ffnSize, this.#perRank.ffn, this.#worldSize),
+  /** Gate above up; or up alone. */
+  #mlpIn(layer: number): LinearItem {
+    const isGated = this.#shape.names.layer.gate !== null;
+    const parts = (isGated ? ['gate', 'up'] : ['up']).map((role) => ({
+      ...this.#part(`layer-${layer}.${role}`),
+      rowSlices: evenSlices(this.#shape.ffnSize, this.#perRank.ffn, this.#worldSize),
       rowsPerRank: this.#perRank.ffn,
     }));
-    return this.#columnLinear(`layer-${layer}.gate-up`, 'column', parts);
+    return this.#columnLinear(`layer-${layer}.${isGated ? 'gate-up' : 'up'}`, 'column', parts);
   }
 
   #head(): LinearItem {
-    const { names, vocabSize, hiddenSize, tiedHead } = this.#shape;
     const part: LinearPart = {
-      ...this.#part(names.head, vocabSize, hiddenSize, false),
-      ...(tiedHead ? { source: names.embedding } : {}),
-      rowSlices: evenSlices(vocabSize, this.#perRank.vocab, this.#worldSize),
+      ...this.#part('head'),
+      rowSlices: evenSlices(this.#shape.vocabSize, this.#perRank.vocab, this.#worldSize),
       rowsPerRank: this.#perRank.vocab,
     };
     return this.#columnLinear('head', 'vocab', [part]);
   }
 
   #attentionOut(layer: number): LinearItem {
-    const { names, numHeads, headDim, biases } = this.#shape;
-    const inputs = this.#perRank.numHeads * headDim;
+    const inputs = this.#perRank.numHeads * this.#shape.headDim;
     return this.#rowLinear(
       `layer-${layer}.attention-out`,
-      layerName(names.layer.attentionOut, layer),
-      numHeads * headDim,
       inputs,
-      biases.attentionOut,
       attentionOutBlock(this.#shape, this.#format),
     );
   }
 
   #down(layer: number): LinearItem {
-    const { names, ffnSize, biases } = this.#shape;
-    const stem = layerName(names.layer.down, layer);
-    const { ffn } = this.#perRank;
-    return this.#rowLinear(`layer-${layer}.down`, stem, ffnSize, ffn, biases.mlp, this.#format.blockSize);
+    return this.#rowLinear(`layer-${layer}.down`, this.#perRank.ffn, this.#format.blockSize);
   }
 
   #columnLinear(name: string, split: 'column' | 'vocab', parts: LinearPart[]): LinearItem {
@@ -210,31 +229,41 @@ export class ItemPlanner {
     return this.#linear(name, { split, parts, columnSlices, inputs, blockSize: this.#format.blockSize });
   }
 
-  #rowLinear(
-    name: string,
-    stem: string,
-    columns: number,
-    inputs: number,
-    bias: boolean,
-    blockSize: number | null,
-  ): LinearItem {
-    const rows = this.#shape.hiddenSize;
-    const parts = [this.#part(stem, rows, columns, bias)];
-    const columnSlices = evenSlices(columns, inputs, this.#worldSize);
-    return this.#linear(name, { split: 'row', parts, columnSlices, inputs, blockSize });
+  #rowLinear(name: string, inputs: number, blockSize: number | null): LinearItem {
+    const part = this.#part(name);
+    const columnSlices = evenSlices(part.columns, inputs, this.#worldSize);
+    return this.#linear(name, { split: 'row', parts: [part], columnSlices, inputs, blockSize });
   }
 
   /** A weight that every rank holds all rows of. */
-  #part(stem: string, rows: number, columns: number, bias: boolean): LinearPart {
+  #part(role: string): LinearPart {
+    const weight = this.#role(`${role}.weight`);
+    const [rows = 0, columns = 0] = weight.shape;
     return {
-      source: `${stem}.weight`,
-      biasSource: bias ? `${stem}.bias` : null,
+      source: weight.name,
+      biasSource: this.#roles.get(`${role}.bias`)?.name ?? null,
       rows,
       columns,
       factor: 1,
       rowSlices: new Array<Slice>(this.#worldSize).fill({ start: 0, count: rows }),
       rowsPerRank: rows,
     };
+  }
+
+  #role(role: string): RoleTensor {
+    const found = this.#roles.get(role);
+    assert(found, `the model has no ${role}`);
+    return found;
+  }
+
+  /** Weight and bias of a norm or a table, as far as the model has them. */
+  #optionalCopies(role: string, factor = 1): CopyItem[] {
+    return ['weight', 'bias'].flatMap((kind) => {
+      const tensor = this.#roles.get(`${role}.${kind}`);
+      if (!tensor) return [];
+      const item = this.#copy(kind === 'weight' ? role : `${role}.bias`, tensor, 'float32');
+      return [{ ...item, factor }];
+    });
   }
 
   #linear(name: string, options: LinearOptions): LinearItem {
@@ -259,12 +288,8 @@ export class ItemPlanner {
     return { kind: 'linear', name, outputs, weight, scales, bias, ...options };
   }
 
-  #norm(name: string, source: string, size: number, factor = 1): CopyItem {
-    return { ...this.#copy(name, source, 'float32', [size]), factor };
-  }
-
-  #copy(name: string, source: string, type: ElementType, size: readonly number[]): CopyItem {
-    const weight = this.#store(name, 'shared', type, size, 'replicated', [source]);
+  #copy(name: string, { name: source, shape }: RoleTensor, type: ElementType): CopyItem {
+    const weight = this.#store(name, 'shared', type, shape, 'replicated', [source]);
     return { kind: 'copy', name, source, factor: 1, weight };
   }
 
@@ -282,9 +307,4 @@ export class ItemPlanner {
     this.bytes[file] = offset + bytes;
     return { name, file, type, shape: [...size], offset, bytes, split, sources };
   }
-}
-
-/** The attend segment runs with scale 1, which has the faster kernel; so the query carries the scale. */
-export function queryFactor(shape: ModelShape): number {
-  return 1 / Math.sqrt(shape.headDim);
 }

@@ -11,14 +11,17 @@
  *         Head: vocab-parallel. Embedding, norms, rope tables: whole, once, in the shared file.
  *         ffn is padded with zeros to world size × block, the vocabulary to world size × 16; both are exact.
  *         Quantised tensors are quantised whole, then cut on block borders, so that every degree has the same model.
- *         1/sqrt(headDim) is folded into the query: into its weight and bias, or into its norm's weight where it has one.
+ *         The scale of scores is folded into the query: into its weight and bias, or into its norm's weight where it has one.
+ *         Where a norm is taken over the queries or keys of all heads, every rank computes all of them and keeps its own.
  * Source  design.md D6; Megatron-LM (Shoeybi et al. 2019) for which side is cut
  */
 import type { ElementType, Manifest, TensorEntry } from '../proto/manifest.js';
+import { type LongContext, longContext } from './architectures/rope-table.js';
 import { checkDegree } from './degrees.js';
 import { planBuffers, planProgram } from './graph/program.js';
-import { countParameters, type ModelShape } from './model-shape.js';
+import { cachedHeadDim, type ModelShape } from './model-shape.js';
 import { ItemPlanner, type PlanItem, type RankSizes } from './plan-items.js';
+import { countParameters } from './role-tensors.js';
 import { columnUnit, type WeightFormat } from './weight-format.js';
 
 /** A rank's rows of the head are padded to a multiple of this. */
@@ -40,6 +43,7 @@ export interface Plan {
   program: Manifest['program'];
   attend: Manifest['attend'];
   io: Manifest['io'];
+  longContext: LongContext | null;
 }
 
 export interface PlanOptions {
@@ -71,7 +75,8 @@ export function makePlan({ shape, worldSize, format, embeddingType }: PlanOption
     items,
     sharedBytes: planner.bytes.shared,
     rankBytes: planner.bytes.rank,
-    kvBytesPerTokenPerRank: 2 * shape.numLayers * perRank.numKvHeads * shape.headDim * 4,
+    kvBytesPerTokenPerRank: 2 * shape.numLayers * perRank.numKvHeads * cachedHeadDim(shape) * 4,
+    longContext: shape.ropes[0] ? longContext(shape.ropes[0], shape.contextLength) : null,
     ...planBuffers(shape, worldSize, perRank),
     ...planProgram(shape, worldSize),
   };

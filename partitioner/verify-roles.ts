@@ -6,7 +6,8 @@
  */
 import { ServingError } from '../proto/errors.js';
 import type { Manifest } from '../proto/manifest.js';
-import { layerName, type ModelShape } from './model-shape.js';
+import type { ModelShape } from './model-shape.js';
+import { roleTensors } from './role-tensors.js';
 
 /** @throws ServingError SHARDS_INVALID */
 export function checkRoles(manifest: Manifest, shape: ModelShape): void {
@@ -25,33 +26,40 @@ export function checkRoles(manifest: Manifest, shape: ModelShape): void {
   }
 }
 
-/** Stored tensor → checkpoint tensors it is made of, in order. */
+/** Stored tensor → role tensors it is made of, in order. */
 function expectedRoles(shape: ModelShape, isQuantised: boolean): Map<string, string> {
-  const { names, biases } = shape;
+  const tensors = new Map(roleTensors(shape).map(({ role, name }) => [role, name]));
   const roles = new Map<string, string>();
-  const addLinear = (name: string, hasBias: boolean, ...stems: string[]): void => {
-    const weights = stems.map((stem) => `${stem}.weight`).join(', ');
-    roles.set(`${name}.weight`, weights);
-    if (isQuantised) roles.set(`${name}.scales`, weights);
-    if (hasBias) roles.set(`${name}.bias`, stems.map((stem) => `${stem}.bias`).join(', '));
+  const addLinear = (name: string, ...parts: string[]): void => {
+    const sources = (kind: 'weight' | 'bias'): string =>
+      parts.flatMap((part) => tensors.get(`${part}.${kind}`) ?? []).join(', ');
+    roles.set(`${name}.weight`, sources('weight'));
+    if (isQuantised) roles.set(`${name}.scales`, sources('weight'));
+    if (sources('bias') !== '') roles.set(`${name}.bias`, sources('bias'));
   };
-  roles.set('embedding', names.embedding);
-  roles.set('rope.cos', '').set('rope.sin', '');
-  roles.set('final-norm', names.finalNorm);
-  addLinear('head', false, shape.tiedHead ? names.embedding.replace(/\.weight$/, '') : names.head);
+  const addCopy = (name: string): void => {
+    const weight = tensors.get(`${name}.weight`);
+    if (weight === undefined) return;
+    roles.set(name, weight);
+    const bias = tensors.get(`${name}.bias`);
+    if (bias !== undefined) roles.set(`${name}.bias`, bias);
+  };
+  for (const name of ['embedding', 'position-table', 'embedding-norm', 'final-norm']) addCopy(name);
+  for (const [index] of shape.ropes.entries()) {
+    const table = index === 0 ? 'rope' : `rope-${index}`;
+    roles.set(`${table}.cos`, '').set(`${table}.sin`, '');
+  }
+  addLinear('head', 'head');
   for (let layer = 0; layer < shape.numLayers; layer++) {
-    const at = (role: keyof typeof names.layer): string => layerName(names.layer[role], layer);
     const name = (role: string): string => `layer-${layer}.${role}`;
-    roles.set(name('attention-norm'), at('attentionNorm'));
-    roles.set(name('mlp-norm'), at('mlpNorm'));
-    if (shape.qkNorm) {
-      roles.set(name('query-norm'), at('queryNorm'));
-      roles.set(name('key-norm'), at('keyNorm'));
+    for (const norm of ['attention', 'query', 'key', 'attention-post', 'mlp', 'mlp-post']) {
+      addCopy(name(`${norm}-norm`));
     }
-    addLinear(name('qkv'), biases.qkv, at('query'), at('key'), at('value'));
-    addLinear(name('attention-out'), biases.attentionOut, at('attentionOut'));
-    addLinear(name('gate-up'), biases.mlp, at('gate'), at('up'));
-    addLinear(name('down'), biases.mlp, at('down'));
+    addLinear(name('qkv'), name('query'), name('key'), name('value'));
+    addLinear(name('attention-out'), name('attention-out'));
+    if (shape.names.layer.gate === null) addLinear(name('up'), name('up'));
+    else addLinear(name('gate-up'), name('gate'), name('up'));
+    addLinear(name('down'), name('down'));
   }
   return roles;
 }

@@ -63,20 +63,18 @@ export class TensorVerifier {
   readonly #shape: ModelShape;
   readonly #source: TensorSource;
   readonly #files: ShardFiles;
-  readonly #queryFactor: number;
 
   constructor(manifest: Manifest, shape: ModelShape, source: TensorSource, files: ShardFiles) {
     this.#manifest = manifest;
     this.#shape = shape;
     this.#source = source;
     this.#files = files;
-    this.#queryFactor = 1 / Math.sqrt(shape.headDim);
   }
 
   /** Yields after every piece of work. */
   *compare(tensor: TensorEntry): Generator<void> {
     if (tensor.file === 'shared') {
-      if (tensor.name === 'rope.cos' || tensor.name === 'rope.sin') yield this.#compareRope(tensor);
+      if (/^rope(-\d+)?\.(cos|sin)$/.test(tensor.name)) yield this.#compareRope(tensor);
       else yield* this.#compareWhole(tensor);
       return;
     }
@@ -99,8 +97,8 @@ export class TensorVerifier {
     for (let from = 0; from < rows; from += step) {
       const to = Math.min(rows, from + step);
       const stored = this.#files.rows(tensor, 0, from, to);
-      const isConverted = tensor.shape.length === 1;
-      const factor = tensor.name.endsWith('.query-norm') ? this.#queryFactor : 1;
+      const isConverted = tensor.name !== 'embedding';
+      const factor = tensor.name.endsWith('.query-norm') ? this.#queryFactor(tensor) : 1;
       const expected = isConverted
         ? bytesOf(this.#source.readFloat32(name, from, to).map((value) => value * factor))
         : this.#source.readBytes(name, from, to);
@@ -111,10 +109,17 @@ export class TensorVerifier {
 
   /** Against the angles in double precision: a float32 angle is off by up to 2^-24 of itself. */
   #compareRope(tensor: TensorEntry): void {
-    const { theta, rotaryDim, scaling } = this.#shape.rope;
-    const [positions = 0, pairs = 0] = tensor.shape;
-    for (let position = 0; position < positions; position++) {
-      const row = floatsOf(this.#files.rows(tensor, 0, position, position + 1));
+    const rope = this.#shape.ropes[Number(/^rope-(\d+)/.exec(tensor.name)?.[1] ?? 0)];
+    if (!rope) throw invalid(`${tensor.name}: the model has no such table`);
+    const { theta, rotaryDim, scaling } = rope;
+    const [rows = 0, pairs = 0] = tensor.shape;
+    // With two tables the first holds the positions of short sequences.
+    const firstLong = rows - this.#shape.contextLength;
+    const size = scaling.kind === 'yarn' || scaling.kind === 'longrope' ? scaling.attentionFactor : 1;
+    for (let index = 0; index < rows; index++) {
+      const row = floatsOf(this.#files.rows(tensor, 0, index, index + 1));
+      const isLong = firstLong > 0 && index >= firstLong;
+      const position = isLong ? index - firstLong : index;
       for (let pair = 0; pair < pairs; pair++) {
         let frequency = 1 / theta ** ((2 * pair) / rotaryDim);
         if (scaling.kind === 'linear') frequency /= scaling.factor;
@@ -124,8 +129,15 @@ export class TensorVerifier {
           const kept = Math.min(1, Math.max(0, (turns - low) / (high - low)));
           frequency *= kept + (1 - kept) / scaling.factor;
         }
+        if (scaling.kind === 'yarn') {
+          const ramp = Math.min(1, Math.max(0, (pair - scaling.low) / (scaling.high - scaling.low)));
+          frequency *= 1 - ramp + ramp / scaling.factor;
+        }
+        if (scaling.kind === 'longrope') {
+          frequency /= (isLong ? scaling.longFactors : scaling.shortFactors)[pair] ?? Number.NaN;
+        }
         const angle = position * frequency;
-        const expected = tensor.name === 'rope.cos' ? Math.cos(angle) : Math.sin(angle);
+        const expected = size * (tensor.name.endsWith('.cos') ? Math.cos(angle) : Math.sin(angle));
         if (!(Math.abs(row[pair]! - expected) <= 1e-6 + angle * 1e-6)) {
           throw invalid(
             `${tensor.name}: position ${position}, pair ${pair} is ${row[pair]}, not ${expected}`,
@@ -137,7 +149,8 @@ export class TensorVerifier {
 
   /** What a rank's rows of a linear ought to be, from the meaning of the model. */
   #runs(tensor: TensorEntry, rank: number): Run[] {
-    const { numHeads, numKvHeads, headDim } = this.#manifest.perRank;
+    const { numHeads, numKvHeads } = this.#manifest.perRank;
+    const { headDim } = this.#shape;
     const rows = tensor.shape[0] ?? 0;
     if (tensor.split === 'row' || tensor.split === 'rank-0') {
       return [{ source: tensor.sources[0] ?? null, firstSourceRow: 0, firstRow: 0, rows }];
@@ -151,8 +164,12 @@ export class TensorVerifier {
     if (lastKv - firstKv + 1 !== numKvHeads) {
       throw invalid(`rank ${rank} holds ${numKvHeads} KV heads, its queries read ${lastKv - firstKv + 1}`);
     }
-    const firstHeads = [firstQuery, firstKv, firstKv];
-    const heads = [numHeads, numKvHeads, numKvHeads];
+    // Under a norm over all heads every rank computes all queries and keys.
+    const isWhole = this.#shape.headNorm === 'whole';
+    const firstHeads = isWhole ? [0, 0, firstKv] : [firstQuery, firstKv, firstKv];
+    const heads = isWhole
+      ? [this.#shape.numHeads, this.#shape.numKvHeads, numKvHeads]
+      : [numHeads, numKvHeads, numKvHeads];
     let firstRow = 0;
     return tensor.sources.map((source, part) => {
       const run = {
@@ -242,10 +259,14 @@ export class TensorVerifier {
     return factor === 1 ? values : values.map((value) => value * factor);
   }
 
-  /** The query carries 1/sqrt(headDim), unless its norm does. */
+  /** The query carries the scale of the scores, unless its norm does. */
   #factor(tensor: TensorEntry, source: string): number {
     const isQuery = tensor.name.includes('.qkv.') && source === tensor.sources[0];
-    return isQuery && !this.#shape.qkNorm ? this.#queryFactor : 1;
+    return isQuery && this.#shape.headNorm === 'none' ? this.#queryFactor(tensor) : 1;
+  }
+
+  #queryFactor(tensor: TensorEntry): number {
+    return this.#shape.queryScales[Number(/^layer-(\d+)\./.exec(tensor.name)?.[1])] ?? Number.NaN;
   }
 
   #compareFloats(

@@ -172,6 +172,11 @@ const manifest = Type.Object({
     /** float32 [rows, vocab of this rank] */
     logits: name,
   }),
+  /**
+   * Two rotary tables, one behind the other (LongRoPE): a sequence whose prompt and new tokens together may exceed `after`
+   * adds `positionOffset` to all its positions. Absent: one table.
+   */
+  longContext: Type.Optional(Type.Object({ after: positive, positionOffset: positive })),
   shared: Type.Union([fileEntry, Type.Null()]),
   ranks: Type.Array(Type.Object({ weights: fileEntry, segments: Type.Array(fileEntry) })),
   tensors: Type.Array(tensorEntry),

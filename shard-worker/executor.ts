@@ -101,9 +101,10 @@ export class Executor {
     let rows = 0;
     for (const span of spans) {
       assert.equal(span.offset, tokens, 'spans lie side by side');
+      const positionOffset = this.#positionOffset(span);
       for (let index = 0; index < span.count; index++) {
         ids[tokens] = BigInt(span.sequence.idAt(span.position + index));
-        positions[tokens] = BigInt(span.position + index);
+        positions[tokens] = BigInt(span.position + index + positionOffset);
         tokens++;
       }
       if (span.wantsLogits) rowIndex[rows++] = BigInt(tokens - 1);
@@ -162,6 +163,14 @@ export class Executor {
     assert(row < this.#rows, `logit row ${row} of ${this.#rows}`);
     const { io, perRank } = this.#options.manifest;
     return this.#float32(io.logits).subarray(row * perRank.vocab, (row + 1) * perRank.vocab);
+  }
+
+  /** Where a sequence's positions begin in the rotary tables: the same from its first step to its last. */
+  #positionOffset({ sequence }: Span): number {
+    const { longContext } = this.#options.manifest;
+    if (longContext === undefined) return 0;
+    const most = sequence.promptIds.length + sequence.maxNewTokens;
+    return most > longContext.after ? longContext.positionOffset : 0;
   }
 
   #loadSegment(segment: string, inputs: readonly string[], outputs: readonly string[]): Segment {

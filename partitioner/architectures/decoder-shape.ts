@@ -1,15 +1,26 @@
 /**
- * What Llama's descendants share: reads the keys of config.json that their decoders agree on into a ModelShape.
+ * What decoders share: reads the keys of config.json that a family's traits name into a ModelShape.
  *
- * In      config.json, and what the family differs in
+ * In      config.json, and what the family differs in (FamilyTraits; a trait that is left out is Llama's)
  * Out     ModelShape
  * Errors  ServingError CHECKPOINT_INVALID: a size that cannot be, and any key that would change the mathematics in a way that
- *         nobody here computes (another activation, rope type, soft-caps, multipliers, quantised weights): never silently wrong
+ *         the family does not compute (known-keys.ts): never silently wrong
  * Source  transformers: configuration_llama.py and modeling_llama.py, and their namesakes of the other families
  */
-import { ServingError } from '../../proto/errors.js';
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
-import type { LayerNames, ModelShape, RopeScaling, TensorNames } from '../model-shape.js';
+import type {
+  Activation,
+  HeadNorm,
+  LayerNames,
+  ModelShape,
+  NormShape,
+  RolePlace,
+  RopeShape,
+  TensorNames,
+} from '../model-shape.js';
+import { readActivation } from './activation.js';
+import { refuseUnknownMathematics } from './known-keys.js';
+import { type RopeTraits, readRope } from './read-rope.js';
 
 /** A family: who it answers for, and how its config.json becomes a shape. The file's default for the registry. */
 export interface Family {
@@ -20,80 +31,143 @@ export interface Family {
   shape(config: CheckpointConfig): ModelShape;
 }
 
-/** Where a family differs from the others. */
+/** How the family spells what all have. */
+export interface ConfigKeys {
+  hiddenSize: string;
+  numLayers: string;
+  numHeads: string;
+  numKvHeads: string;
+  ffnSize: string;
+  contextLength: string;
+  activation: string;
+  normEpsilon: string;
+}
+
+/** What a fused or separate query, key and value need to know. */
+export interface HeadSizes {
+  numHeads: number;
+  numKvHeads: number;
+  headDim: number;
+}
+
+/** Where a family differs from Llama. */
 export interface FamilyTraits {
-  biases: ModelShape['biases'];
-  qkNorm: boolean;
+  keys?: Partial<ConfigKeys>;
+  /** Keys of known-keys.ts that the family reads itself. */
+  honours?: readonly string[];
+  biases?: Partial<ModelShape['biases']>;
+  norm?: Partial<Omit<NormShape, 'epsilon'>>;
+  /** Where config.json does not say. */
+  defaultEpsilon?: number;
+  residual?: ModelShape['residual'];
+  residualScale?: number;
+  headNorm?: HeadNorm;
   /** Window of each layer; null: every layer sees all. */
-  windows: readonly (number | null)[] | null;
+  windows?: readonly (number | null)[] | null;
+  /** KV heads, whatever config.json says. */
+  numKvHeads?: number;
   /** Used where config.json has no `num_key_value_heads`; null: as many as heads. */
-  defaultKvHeads: number | null;
+  defaultKvHeads?: number | null;
   /** Used where config.json has no `head_dim`; null: hidden size / heads. */
-  defaultHeadDim: number | null;
+  defaultHeadDim?: number | null;
+  /** Used where config.json has no ffn size: this many hidden sizes. */
+  defaultFfnFactor?: number;
+  contextLength?: number;
+  defaultActivation?: string;
+  /** Whatever config.json says. */
+  activation?: Activation;
+  gated?: boolean;
+  /** Absent: Llama's, for all layers; null: positions are not rotated. */
+  rope?: RopeTraits | null;
+  /** Instead of `rope`. */
+  ropes?: (headDim: number) => RopeShape[];
+  layerRopes?: readonly (number | null)[];
+  alibiSlopes?: (numHeads: number) => number[];
+  /** Scale of scores by layer, instead of 1/sqrt(headDim). */
+  queryScale?: (layer: number, headDim: number) => number;
+  qkvClip?: number | null;
+  attentionSoftCap?: number | null;
+  logitSoftCap?: number | null;
+  logitScale?: number;
+  embeddingScale?: (hiddenSize: number) => number;
+  defaultTiedHead?: boolean;
+  names?: Partial<Omit<TensorNames, 'layer'>>;
+  layer?: Partial<LayerNames>;
+  /** Instead of names.query, key and value. */
+  qkv?: (sizes: HeadSizes) => { query: RolePlace; key: RolePlace; value: RolePlace };
+  /** Instead of names.gate and up: one tensor, gate above up. */
+  gateUp?: (ffnSize: number) => { gate: RolePlace; up: RolePlace };
 }
 
 /** Sizes beyond these are no model but a damaged or hostile config.json. */
 const MAX_LAYERS = 1024;
 const MAX_SIZE = 1 << 24;
 
-/** Keys that change the mathematics, with the values that leave it as it is (null and absent always do). */
-const NEUTRAL_VALUES: Readonly<Record<string, readonly unknown[]>> = {
-  quantization_config: [],
-  attn_logit_softcapping: [],
-  final_logit_softcapping: [],
-  embedding_multiplier: [1],
-  residual_multiplier: [1],
-  attention_multiplier: [],
-  logits_scaling: [1],
-  logit_scale: [1],
-  query_pre_attn_scalar: [],
-  no_rope_layers: [],
-  num_experts: [0],
-  num_local_experts: [0, 1],
-  use_qk_norm: [false],
-  parallel_attn: [false],
-  use_parallel_residual: [false],
+const LLAMA_KEYS: ConfigKeys = {
+  hiddenSize: 'hidden_size',
+  numLayers: 'num_hidden_layers',
+  numHeads: 'num_attention_heads',
+  numKvHeads: 'num_key_value_heads',
+  ffnSize: 'intermediate_size',
+  contextLength: 'max_position_embeddings',
+  activation: 'hidden_act',
+  normEpsilon: 'rms_norm_eps',
 };
 
 const LAYER_NAMES: LayerNames = {
-  attentionNorm: 'model.layers.{layer}.input_layernorm.weight',
+  attentionNorm: 'model.layers.{layer}.input_layernorm',
   query: 'model.layers.{layer}.self_attn.q_proj',
   key: 'model.layers.{layer}.self_attn.k_proj',
   value: 'model.layers.{layer}.self_attn.v_proj',
+  queryNorm: 'model.layers.{layer}.self_attn.q_norm',
+  keyNorm: 'model.layers.{layer}.self_attn.k_norm',
   attentionOut: 'model.layers.{layer}.self_attn.o_proj',
-  queryNorm: 'model.layers.{layer}.self_attn.q_norm.weight',
-  keyNorm: 'model.layers.{layer}.self_attn.k_norm.weight',
-  mlpNorm: 'model.layers.{layer}.post_attention_layernorm.weight',
+  attentionPostNorm: null,
+  mlpNorm: 'model.layers.{layer}.post_attention_layernorm',
   gate: 'model.layers.{layer}.mlp.gate_proj',
   up: 'model.layers.{layer}.mlp.up_proj',
   down: 'model.layers.{layer}.mlp.down_proj',
+  mlpPostNorm: null,
 };
 
 const NAMES: TensorNames = {
-  embedding: 'model.embed_tokens.weight',
-  finalNorm: 'model.norm.weight',
+  embedding: 'model.embed_tokens',
+  positions: null,
+  embeddingNorm: null,
+  finalNorm: 'model.norm',
   head: 'lm_head',
   layer: LAYER_NAMES,
   // Old exports keep the rotary frequencies, which config.json gives anyway.
   ignored: [/\.rotary_emb\.inv_freq$/],
+  renames: [],
 };
 
 /** @throws ServingError CHECKPOINT_INVALID */
 export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits): ModelShape {
-  refuseUnknownMathematics(config);
+  refuseUnknownMathematics(config, traits.honours ?? []);
+  const keys = { ...LLAMA_KEYS, ...traits.keys };
   const size = (key: string, most = MAX_SIZE): number => {
     const value = config.positiveInteger(key);
     if (value > most) throw config.wrong(key, `at most ${most}`);
     return value;
   };
-  const hiddenSize = size('hidden_size');
-  const numLayers = size('num_hidden_layers', MAX_LAYERS);
-  const numHeads = size('num_attention_heads');
-  const numKvHeads = config.positiveInteger('num_key_value_heads', traits.defaultKvHeads ?? numHeads);
+  const hiddenSize = size(keys.hiddenSize);
+  const numLayers = size(keys.numLayers, MAX_LAYERS);
+  const numHeads = size(keys.numHeads);
+  const numKvHeads =
+    traits.numKvHeads ?? config.positiveInteger(keys.numKvHeads, traits.defaultKvHeads ?? numHeads);
   if (numHeads % numKvHeads !== 0) {
-    throw config.wrong('num_key_value_heads', `a divisor of num_attention_heads (${numHeads})`);
+    throw config.wrong(keys.numKvHeads, `a divisor of ${keys.numHeads} (${numHeads})`);
   }
-  const headDim = readHeadDim(config, traits, hiddenSize, numHeads);
+  const headDim = readHeadDim(config, traits, keys, hiddenSize, numHeads);
+  const ffnSize =
+    traits.defaultFfnFactor !== undefined && !config.has(keys.ffnSize)
+      ? traits.defaultFfnFactor * hiddenSize
+      : size(keys.ffnSize);
+  const ropes = traits.ropes?.(headDim) ?? readRopes(config, traits, headDim);
+  const byLayer = <T>(value: (layer: number) => T): T[] =>
+    Array.from({ length: numLayers }, (_, layer) => value(layer));
+  const queryScale = traits.queryScale ?? (() => 1 / Math.sqrt(headDim));
   return {
     architecture: config.strings('architectures', [])[0] ?? config.string('model_type'),
     modelType: config.string('model_type', 'unknown'),
@@ -102,87 +176,90 @@ export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits)
     numHeads,
     numKvHeads,
     headDim,
-    ffnSize: size('intermediate_size'),
+    ffnSize,
     vocabSize: size('vocab_size'),
-    normEpsilon: config.positiveNumber('rms_norm_eps', 1e-6),
-    contextLength: size('max_position_embeddings'),
-    windows: traits.windows ?? new Array<null>(numLayers).fill(null),
-    rope: {
-      rotaryDim: headDim,
-      theta: config.ropeParameters().theta,
-      scaling: readRopeScaling(config),
+    contextLength: traits.contextLength ?? size(keys.contextLength),
+    norm: readNorm(config, traits, keys),
+    residual: traits.residual ?? 'sequential',
+    residualScale: traits.residualScale ?? 1,
+    windows: traits.windows ?? byLayer(() => null),
+    ropes,
+    layerRopes: traits.layerRopes ?? byLayer(() => (ropes.length === 0 ? null : 0)),
+    alibiSlopes: traits.alibiSlopes?.(numHeads) ?? null,
+    queryScales: byLayer((layer) => queryScale(layer, headDim)),
+    headNorm: traits.headNorm ?? 'none',
+    qkvClip: traits.qkvClip ?? null,
+    attentionSoftCap: traits.attentionSoftCap ?? null,
+    activation:
+      traits.activation ?? readActivation(config, keys.activation, traits.defaultActivation ?? 'silu'),
+    embeddingScale: traits.embeddingScale?.(hiddenSize) ?? 1,
+    logitScale: traits.logitScale ?? 1,
+    logitSoftCap: traits.logitSoftCap ?? null,
+    tiedHead: config.boolean('tie_word_embeddings', traits.defaultTiedHead ?? false),
+    biases: { qkv: false, attentionOut: false, mlp: false, head: false, ...traits.biases },
+    names: readNames(traits, { numHeads, numKvHeads, headDim }, ffnSize),
+  };
+}
+
+function readNorm(config: CheckpointConfig, traits: FamilyTraits, keys: ConfigKeys): NormShape {
+  const kind = traits.norm?.kind ?? 'rms';
+  return {
+    kind,
+    epsilon: config.positiveNumber(keys.normEpsilon, traits.defaultEpsilon ?? 1e-6),
+    hasWeight: true,
+    hasBias: kind === 'layer',
+    plusOne: false,
+    ...traits.norm,
+  };
+}
+
+function readRopes(config: CheckpointConfig, { rope }: FamilyTraits, headDim: number): RopeShape[] {
+  return rope === null ? [] : [readRope(config, headDim, rope)];
+}
+
+function readNames(traits: FamilyTraits, sizes: HeadSizes, ffnSize: number): TensorNames {
+  return {
+    ...NAMES,
+    ...traits.names,
+    ignored: [...NAMES.ignored, ...(traits.names?.ignored ?? [])],
+    layer: {
+      ...LAYER_NAMES,
+      ...(traits.gated === false ? { gate: null } : {}),
+      ...traits.layer,
+      ...traits.qkv?.(sizes),
+      ...traits.gateUp?.(ffnSize),
     },
-    activation: 'silu',
-    tiedHead: config.boolean('tie_word_embeddings', false),
-    biases: traits.biases,
-    qkNorm: traits.qkNorm,
-    names: NAMES,
   };
 }
 
 function readHeadDim(
   config: CheckpointConfig,
   traits: FamilyTraits,
+  keys: ConfigKeys,
   hiddenSize: number,
   numHeads: number,
 ): number {
-  const headDim = config.nullablePositiveInteger('head_dim') ?? traits.defaultHeadDim;
+  const headDim = config.nullablePositiveInteger('head_dim') ?? traits.defaultHeadDim ?? null;
   if (headDim !== null) {
     if (headDim % 2 !== 0 || headDim > MAX_SIZE) throw config.wrong('head_dim', 'an even number');
     return headDim;
   }
   if (hiddenSize % (2 * numHeads) !== 0) {
-    throw config.wrong('hidden_size', `a multiple of 2 · num_attention_heads (${2 * numHeads})`);
+    throw config.wrong(keys.hiddenSize, `a multiple of 2 · ${keys.numHeads} (${2 * numHeads})`);
   }
   return hiddenSize / numHeads;
-}
-
-function refuseUnknownMathematics(config: CheckpointConfig): void {
-  const activation = config.string('hidden_act', 'silu');
-  if (activation !== 'silu' && activation !== 'swish') throw config.wrong('hidden_act', '"silu"');
-  for (const [key, neutral] of Object.entries(NEUTRAL_VALUES)) {
-    if (!config.has(key) || neutral.includes(config.raw[key])) continue;
-    const fine = neutral.map((value) => JSON.stringify(value)).join(' or ');
-    throw config.wrong(key, fine === '' ? 'none: it changes what the model computes' : fine);
-  }
-}
-
-function readRopeScaling(config: CheckpointConfig): RopeScaling {
-  const rope = config.ropeParameters();
-  if (rope.partialRotaryFactor !== 1) {
-    throw new ServingError(
-      'CHECKPOINT_INVALID',
-      `${config.where}: partial_rotary_factor is ${rope.partialRotaryFactor}, expected 1`,
-    );
-  }
-  switch (rope.type) {
-    case 'default':
-      return { kind: 'none' };
-    case 'linear':
-      return { kind: 'linear', factor: rope.factor };
-    case 'llama3':
-      return {
-        kind: 'llama3',
-        factor: rope.factor,
-        lowFrequencyFactor: rope.lowFreqFactor,
-        highFrequencyFactor: rope.highFreqFactor,
-        originalContextLength: rope.originalMaxPositions,
-      };
-    default:
-      throw new ServingError(
-        'CHECKPOINT_INVALID',
-        `${config.where}: rope type "${rope.type}" is not known, expected one of default, linear, llama3`,
-      );
-  }
 }
 
 /** transformers' default for a config.json without the key; null there means none. */
 const DEFAULT_WINDOW = 4096;
 
-/** `sliding_window`: a size, or null for none. */
-export function readWindowSize(config: CheckpointConfig): number | null {
+/** `sliding_window`: a size, or null for none. @param absent for a config.json without the key */
+export function readWindowSize(
+  config: CheckpointConfig,
+  absent: number | null = DEFAULT_WINDOW,
+): number | null {
   const isAbsent = !Object.hasOwn(config.raw, 'sliding_window');
-  return isAbsent ? DEFAULT_WINDOW : config.nullablePositiveInteger('sliding_window');
+  return isAbsent ? absent : config.nullablePositiveInteger('sliding_window');
 }
 
 /**

@@ -16,10 +16,7 @@ export const family: Family = {
         attentionOut: attentionBias,
         mlp: config.boolean('mlp_bias', false),
       },
-      qkNorm: false,
       windows: readWindows(config, null, () => false),
-      defaultKvHeads: null,
-      defaultHeadDim: null,
     });
   },
 };

@@ -10,11 +10,8 @@ export const family: Family = {
   modelTypes: ['mistral'],
   shape(config) {
     return readDecoderShape(config, {
-      biases: { qkv: false, attentionOut: false, mlp: false },
-      qkNorm: false,
       windows: readWindows(config, readWindowSize(config), () => true),
       defaultKvHeads: 8,
-      defaultHeadDim: null,
     });
   },
 };

@@ -11,11 +11,9 @@ export const family: Family = {
   modelTypes: ['qwen2'],
   shape(config) {
     return readDecoderShape(config, {
-      biases: { qkv: true, attentionOut: false, mlp: false },
-      qkNorm: false,
+      biases: { qkv: true },
       windows: readUpperWindows(config),
       defaultKvHeads: 32,
-      defaultHeadDim: null,
     });
   },
 };

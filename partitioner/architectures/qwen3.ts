@@ -13,7 +13,7 @@ export const family: Family = {
     const attentionBias = config.boolean('attention_bias', false);
     return readDecoderShape(config, {
       biases: { qkv: attentionBias, attentionOut: attentionBias, mlp: false },
-      qkNorm: true,
+      headNorm: 'per-head',
       windows: readUpperWindows(config),
       defaultKvHeads: 32,
       defaultHeadDim: 128,

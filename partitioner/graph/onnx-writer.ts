@@ -3,7 +3,7 @@
  *
  * In      nodes, inputs, outputs, in the order of their calls; where each weight lies in its weights file
  * Out     the bytes of a `.onnx` file
- * Limits  a graph of some kilobytes: weights are external data (location, offset, length), only shape constants are inside
+ * Limits  a graph of some kilobytes: weights are external data (location, offset, length), only shapes and small constants are inside
  * Errors  none; a name that is defined twice or used before it is defined is a bug (assert)
  * Source  proto/onnx.proto, field numbers of the ONNX specification
  */
@@ -70,6 +70,7 @@ export interface OnnxModel {
       dims: number[];
       data_type: number;
       int64_data?: number[];
+      float_data?: number[];
       external_data?: { key: string; value: string }[];
     }[];
     input: OnnxValueInfo[];
@@ -133,6 +134,13 @@ export class OnnxWriter {
       data_type: DATA_TYPE.int64,
       int64_data: values,
     });
+    return name;
+  }
+
+  /** A small float32 constant inside the graph. @returns its name */
+  floats(name: string, values: readonly number[], shape: readonly number[] = [values.length]): string {
+    this.#define(name);
+    this.#initializers.push({ name, dims: shape, data_type: DATA_TYPE.float32, float_data: values });
     return name;
   }
 

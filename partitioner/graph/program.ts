@@ -5,14 +5,29 @@
  * Out     buffers, io and program, in the words of proto/manifest.ts
  * Pure
  *
- * A layer is  qkv → attend → out → all-reduce → mlp → all-reduce. The residual stream goes back and forth between two
- * buffers and is never written in place; partial sums and sums alternate likewise, since a transport may still be sending
- * one while the next is computed. A single rank writes its sum at once: no all-reduce, no partial.
+ * A layer is  qkv → attend → out → all-reduce → mlp → all-reduce,
+ * or, where attention and MLP stand side by side,  qkv → attend → out-mlp → all-reduce.
+ * The residual stream goes back and forth between two buffers and is never written in place; partial sums and sums alternate
+ * likewise, since a transport may still be sending one while the next is computed. That holds from one step to the next as
+ * well: with an odd number of sums the last one has a partial of its own, and a single one is followed by an empty one.
+ * A single rank writes its sum at once: no all-reduce, no partial.
  */
 import type { Manifest, ManifestBuffer, ProgramOp } from '../../proto/manifest.js';
-import type { ModelShape } from '../model-shape.js';
+import { cachedHeadDim, type ModelShape } from '../model-shape.js';
 
 type Place = ManifestBuffer['place'];
+
+/** All-reduces the model needs in a step of several ranks. */
+const sumsPerStep = ({ residual, numLayers }: ModelShape): number =>
+  residual === 'parallel' ? numLayers : 2 * numLayers;
+
+/** Partial buffer of the step's `index`-th sum: never that of the sum before, be it the last of the step before. */
+function partialOf(index: number, sums: number): string {
+  const isOddLast = sums > 1 && sums % 2 === 1 && index === sums - 1;
+  return isOddLast ? 'partial2' : `partial${index % 2}`;
+}
+
+const sumOf = (index: number): string => `sum${index % 2}`;
 
 export function planBuffers(
   shape: ModelShape,
@@ -20,8 +35,9 @@ export function planBuffers(
   perRank: Manifest['perRank'],
 ): Pick<Manifest, 'buffers' | 'io'> {
   const { hiddenSize } = shape;
-  const queryColumns = perRank.numHeads * perRank.headDim;
-  const kvColumns = perRank.numKvHeads * perRank.headDim;
+  const headDim = cachedHeadDim(shape);
+  const queryColumns = perRank.numHeads * headDim;
+  const kvColumns = perRank.numKvHeads * headDim;
   const floats = (
     name: string,
     columns: number,
@@ -35,6 +51,9 @@ export function planBuffers(
     shapeOf: ManifestBuffer['shape'],
   ): ManifestBuffer => ({ name, type: 'int64', first, columns: 1, shape: shapeOf, place: 'worker' });
   const isSplit = worldSize > 1;
+  const sums = sumsPerStep(shape);
+  const indices = Array.from({ length: sums }, (_, index) => index);
+  const partials = [...new Set([...indices.map((index) => partialOf(index, sums)), 'partial0', 'partial1'])];
   const buffers = [
     integers('ids', 'tokens', 'rank1'),
     integers('positions', 'tokens', 'row'),
@@ -45,9 +64,7 @@ export function planBuffers(
     floats('key', kvColumns, 'worker', 'rank3'),
     floats('value', kvColumns, 'worker', 'rank3'),
     floats('attended', queryColumns),
-    ...(isSplit
-      ? [floats('partial0', hiddenSize, 'partial'), floats('partial1', hiddenSize, 'partial')]
-      : []),
+    ...(isSplit ? partials.map((name) => floats(name, hiddenSize, 'partial')) : []),
     floats('sum0', hiddenSize, isSplit ? 'sum' : 'worker'),
     floats('sum1', hiddenSize, isSplit ? 'sum' : 'worker'),
     floats('logits', perRank.vocab, 'worker', 'rank2', 'rows'),
@@ -55,49 +72,69 @@ export function planBuffers(
   return { buffers, io: { ids: 'ids', positions: 'positions', rows: 'rows', logits: 'logits' } };
 }
 
+/** Some families' segments ask for no positions. */
+const rotates = (shape: ModelShape, layer: number): boolean =>
+  shape.alibiSlopes !== null || (shape.layerRopes[layer] ?? null) !== null;
+
 export function planProgram(shape: ModelShape, worldSize: number): Pick<Manifest, 'program' | 'attend'> {
+  const positions = { positions: 'positions' };
   const program: ProgramOp[] = [
-    { op: 'run', segment: 'embed', inputs: { ids: 'ids' }, outputs: { residual: 'residual0' } },
+    {
+      op: 'run',
+      segment: 'embed',
+      inputs: { ids: 'ids', ...(shape.names.positions === null ? {} : positions) },
+      outputs: { residual: 'residual0' },
+    },
   ];
+  const total = sumsPerStep(shape);
+  let sums = 0;
+  let residual = 0;
   /** Segment, then the sum of what it makes on all ranks. */
   const runAndSum = (
     segment: string,
     inputs: Record<string, string>,
-    outputs: Record<string, string>,
-    which: 0 | 1,
+    outputs: Record<string, string> = {},
   ): void => {
-    const partial = worldSize > 1 ? `partial${which}` : `sum${which}`;
+    const sum = sumOf(sums);
+    const partial = worldSize > 1 ? partialOf(sums, total) : sum;
     program.push({ op: 'run', segment, inputs, outputs: { partial, ...outputs } });
-    if (worldSize > 1) program.push({ op: 'all-reduce', partial, sum: `sum${which}` });
+    if (worldSize > 1) program.push({ op: 'all-reduce', partial, sum });
+    sums++;
   };
-  let residual = 0;
+  const lastSum = (): string => sumOf(sums - 1);
   shape.windows.forEach((window, layer) => {
     const qkv = { query: 'query', key: 'key', value: 'value' };
     const isFirst = layer === 0;
     program.push({
       op: 'run',
       segment: `layer-${layer}-qkv`,
-      inputs: isFirst
-        ? { residual: `residual${residual}`, positions: 'positions' }
-        : { residual: `residual${residual}`, sum: 'sum1', positions: 'positions' },
+      inputs: {
+        residual: `residual${residual}`,
+        ...(isFirst ? {} : { sum: lastSum() }),
+        ...(rotates(shape, layer) ? positions : {}),
+      },
       outputs: isFirst ? qkv : { ...qkv, 'next-residual': `residual${1 - residual}` },
     });
     if (!isFirst) residual = 1 - residual;
     program.push({ op: 'attend', layer, ...qkv, output: 'attended', window });
-    runAndSum(`layer-${layer}-out`, { attended: 'attended' }, {}, 0);
+    if (shape.residual === 'parallel') {
+      runAndSum(`layer-${layer}-out-mlp`, { attended: 'attended', residual: `residual${residual}` });
+      return;
+    }
+    runAndSum(`layer-${layer}-out`, { attended: 'attended' });
     runAndSum(
       `layer-${layer}-mlp`,
-      { residual: `residual${residual}`, sum: 'sum0' },
+      { residual: `residual${residual}`, sum: lastSum() },
       { 'next-residual': `residual${1 - residual}` },
-      1,
     );
     residual = 1 - residual;
   });
   program.push({
     op: 'run',
     segment: 'head',
-    inputs: { residual: `residual${residual}`, sum: 'sum1', rows: 'rows' },
+    inputs: { residual: `residual${residual}`, sum: lastSum(), rows: 'rows' },
     outputs: { logits: 'logits' },
   });
+  if (worldSize > 1 && total === 1) program.push({ op: 'all-reduce', partial: 'partial1', sum: 'sum1' });
   return { program, attend: { segment: 'attend', maskedSegment: 'attend-masked' } };
 }

@@ -9,7 +9,7 @@
  * Note    quantised padding is zero bytes with scale zero: exactly zero, whatever the level
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { ropeFrequencies, ropeTable } from '../architectures/rope-table.js';
+import { ropeRows, ropeTable } from '../architectures/rope-table.js';
 import type { TensorSource } from '../checkpoint/tensor-source.js';
 import type { Plan } from '../plan.js';
 import type { CopyItem, LinearItem, LinearPart, PlanItem, RopeItem, Slice } from '../plan-items.js';
@@ -77,12 +77,12 @@ function* writeCopy({ weight, ...item }: CopyItem, source: TensorSource, file: W
   }
 }
 
-function* writeRope(plan: Plan, { name, weight }: RopeItem, file: WeightsFile): Generator<void> {
-  const frequencies = ropeFrequencies(plan.shape.rope);
-  for (const [start, end] of rowChunks(plan.shape.contextLength, frequencies.length)) {
-    const { cos, sin } = ropeTable(frequencies, start, end);
-    const rowBytes = frequencies.length * 4;
-    file.write(weight.offset + start * rowBytes, asBytes(name === 'rope.cos' ? cos : sin));
+function* writeRope(plan: Plan, { rope, part, weight }: RopeItem, file: WeightsFile): Generator<void> {
+  const { contextLength } = plan.shape;
+  const columns = rope.rotaryDim / 2;
+  for (const [start, end] of rowChunks(ropeRows(rope, contextLength), columns)) {
+    const { cos, sin } = ropeTable(rope, contextLength, start, end);
+    file.write(weight.offset + start * columns * 4, asBytes(part === 'cos' ? cos : sin));
     yield;
   }
 }

@@ -2,7 +2,8 @@
 """Make the golden files of this folder with Hugging Face transformers, the independent program that the product is held to.
 
 In       ../../models/embedded, ../../models/training/heldout.txt
-Out      one folder a name: embedded, llama, llama-linear, mistral, qwen2, qwen3, chooser, tokenizer (README.md has the formats)
+Out      one folder a name: embedded, llama, llama-linear, mistral, qwen2, qwen3, those of tiny_families.py, chooser, tokenizer
+         (README.md has the formats)
 Same     on one machine and the versions of requirements.txt the files come out the same; elsewhere floats may differ in the last digits
 Errors   refuses, and writes nothing for that name, when a golden would be blind or undecided: see refuse()
 
@@ -10,8 +11,11 @@ Errors   refuses, and writes nothing for that name, when a golden would be blind
     python3 make_goldens.py --only qwen3       # one
 """
 import argparse
+import copy
+import functools
 import json
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -21,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_families import FAMILIES
 from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
@@ -51,6 +56,7 @@ TOLERANCE = 1e-3
 MIN_GAP = 5 * TOLERANCE
 # What a wrong or ignored parameter must move the logits by, so that no test passes without it.
 MIN_EFFECT = 100 * TOLERANCE
+ACTIVATION_EFFECT = TOLERANCE
 # float32 against float64: above this the tolerance would measure rounding, not correctness.
 MAX_ROUNDING = TOLERANCE / 5
 # A greedy text that repeats one id would be right whatever the positions are.
@@ -277,6 +283,67 @@ def redraw(model, generator):
         p.data.copy_(value)
 
 
+def redraw_by_kind(model, generator, spec):
+    """As redraw(), by what a module is and not by its name: for every family."""
+    tied = model.config.tie_word_embeddings
+    query = spec.get("query_deviation", 2.5)
+    # a model with a bias in every linear and norm says the same word for ever when they are large
+    bias = 0.3
+    drawn = set()
+    middle_of_norms = 0.0 if spec.get("plus_one") else 1.0
+
+    def normal(parameter, deviation):
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
+
+    for path, module in model.named_modules():
+        kind, leaf = type(module).__name__, path.rpartition(".")[2]
+        own = dict(module.named_parameters(recurse=False))
+        for name, p in own.items():
+            if id(p) in drawn:
+                continue  # a tied head
+            drawn.add(id(p))
+            if "Norm" in kind:
+                if name == "bias":
+                    normal(p, bias)
+                    continue
+                # heads' own norms set the size of scores: peaked
+                is_head_norm = re.search(r"(^|\.)[qk]_(layer)?norm", path) is not None
+                middle = middle_of_norms + (0.5 if is_head_norm else 0)
+                if path.endswith("word_embeddings_layernorm"):
+                    middle = 0.3  # else the last token itself is always the likeliest next one
+                if path == "model.norm":
+                    middle = spec.get("final_norm", middle)
+                spread = min(0.3, middle) if not spec.get("plus_one") else 0.3
+                p.data.copy_(middle + (torch.rand(p.shape, generator=generator) * 2 - 1) * spread)
+            elif name == "bias":
+                normal(p, bias)
+            elif "Embedding" in kind:
+                is_head = tied and p.shape[0] == model.config.vocab_size
+                # where it is multiplied, a smaller one leaves the branches something to say
+                normal(p, spec.get("embedding_deviation", 3) / p.shape[1] ** 0.5 if is_head else 1)
+            else:
+                inputs = p.shape[0] if kind == "Conv1D" else p.shape[1]
+                if p.shape[0] == model.config.vocab_size:
+                    deviation = 3
+                elif leaf in ("q_proj", "k_proj"):
+                    deviation = query
+                elif re.search(r"qkv|c_attn|query_key_value|Wqkv", leaf):
+                    deviation = spec.get("fused_deviation", 1.7)
+                elif leaf in OUTPUT_PROJECTIONS:
+                    deviation = 3 if tied else 1
+                else:
+                    deviation = 1
+                normal(p, deviation / inputs**0.5)
+
+
+OUTPUT_PROJECTIONS = ("o_proj", "down_proj", "c_proj", "dense", "dense_4h_to_h", "out_proj", "fc_out", "fc2")
+
+
+def published_config(path, publish):
+    config = publish(json.loads(path.read_text()))
+    write_json(path, dict(sorted(config.items())))
+
+
 def classic_config(path):
     """config.json as transformers wrote it before version 5: rope_theta and rope_scaling, torch_dtype, no layer_types."""
     config = json.loads(path.read_text())
@@ -295,11 +362,14 @@ def write_checkpoint(folder, model, spec):
     config["architectures"] = [type(model).__name__]
     config["dtype"] = str(spec["dtype"]).removeprefix("torch.")
     write_json(folder / "config.json", config)
-    if spec["classic"]:
+    if spec.get("classic"):
         classic_config(folder / "config.json")
+    if spec.get("publish"):
+        published_config(folder / "config.json", spec["publish"])
 
-    names = [n for n, _ in model.named_parameters()]  # a tied head is no parameter of its own
-    tensors = {n: p.data.to(spec["dtype"]).contiguous() for n, p in model.named_parameters()}
+    rename = spec.get("rename") or (lambda name: name)
+    names = [rename(n) for n, _ in model.named_parameters()]  # a tied head is no parameter of its own
+    tensors = {rename(n): p.data.to(spec["dtype"]).contiguous() for n, p in model.named_parameters()}
     if spec["shard_bytes"] is None:
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
         return
@@ -327,33 +397,42 @@ def check_not_blind(name, model, folder, prompts, spec):
     reference = [logits_of(model, p["ids"]) for p in prompts]
     least, which = float("inf"), None
     for tensor, p in model.named_parameters():
+        if spec.get("without_effect") and re.search(spec["without_effect"], tensor):
+            continue
         kept = p.data.clone()
         p.data.zero_()
         moved = effect(reference, model, prompts)
         p.data.copy_(kept)
         refuse(moved < MIN_EFFECT, f"zeroing {tensor} moves the logits by {moved:.4f} only")
         least, which = min((least, which), (moved, tensor))
-    rope = AutoConfig.from_pretrained(folder).rope_parameters
-    variations = {
-        "eps": {"rms_norm_eps": 1e-5},
-        "rope base": {"rope_parameters": {**rope, "rope_theta": rope["rope_theta"] * 10}},
-        **spec["variations"],
-    }
+    variations = dict(spec["variations"])
+    if name in TINY:
+        rope = AutoConfig.from_pretrained(folder).rope_parameters
+        rope = {"rope_parameters": {**rope, "rope_theta": rope["rope_theta"] * 10}}
+        variations = {"eps": {"rms_norm_eps": 1e-5}, "rope base": rope, **variations}
     for what, change in variations.items():
         config = AutoConfig.from_pretrained(folder)
         for key, value in change.items():
-            setattr(config, key, value)
+            *path, leaf = key.split(".")
+            setattr(functools.reduce(getattr, path, config), leaf, value)
         moved = effect(reference, load(folder, config=config), prompts)
-        refuse(moved < MIN_EFFECT, f"ignoring {what} moves the logits by {moved:.4f} only")
+        # two formulas of one activation are near each other: the test's tolerance for the families is narrower than this
+        least_effect = ACTIVATION_EFFECT if what == "activation" else MIN_EFFECT
+        refuse(moved < least_effect, f"ignoring {what} moves the logits by {moved:.4f} only")
         print(f"  without its {what}: logits move by {moved:.2f}")
     print(f"  least effect of a zeroed tensor: {least:.2f} ({which})")
 
 
 def make_tiny_with(name, spec, seed):
     generator = torch.Generator().manual_seed(seed)
-    config = spec["config"](**SHARED, **spec["arguments"])
+    is_family = name in FAMILIES
+    # a copy: transformers writes into the dictionaries it is given
+    config = spec["config"](**({} if is_family else SHARED), **copy.deepcopy(spec["arguments"]))
     made = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    redraw(made, generator)
+    if is_family:
+        redraw_by_kind(made, generator, spec)
+    else:
+        redraw(made, generator)
     made.tie_weights()
     folder = Path(tempfile.mkdtemp(dir=HERE))
     try:
@@ -361,23 +440,30 @@ def make_tiny_with(name, spec, seed):
         # from here on only what lies on disk counts, weights rounded as stored
         model, exact = load(folder), load(folder, torch.float64)
         stored = {k: v for f in folder.glob("*.safetensors") for k, v in load_file(f).items()}
+        rename = spec.get("rename") or (lambda tensor: tensor)
         for tensor, p in model.named_parameters():
-            refuse(not torch.equal(p.data, stored[tensor].float()), f"{tensor} was not loaded as stored")
+            refuse(not torch.equal(p.data, stored[rename(tensor)].float()), f"{tensor} was not loaded as stored")
         prompts = [
             {"name": length, "ids": torch.randint(3, config.vocab_size, (count,), generator=generator).tolist()}
-            for length, count in PROMPT_LENGTHS.items()
+            for length, count in spec.get("prompt_lengths", PROMPT_LENGTHS).items()
         ]
         check_not_blind(name, model, folder, prompts, spec)
-        write_model_golden(folder, name, model, exact, prompts, lambda ids: list(range(len(ids))), TINY_NEW_TOKENS)
+        every = list(range(max(len(p["ids"]) for p in prompts)))
+        few = (lambda ids: sorted({0, len(ids) // 2, len(ids) - 1})) if is_family else (lambda ids: every[: len(ids)])
+        write_model_golden(folder, name, model, exact, prompts, few, TINY_NEW_TOKENS)
+        if spec.get("repack"):
+            config, tensors = spec["repack"](json.loads((folder / "config.json").read_text()), stored)
+            write_json(folder / "config.json", config)
+            save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
         replace_folder(folder, name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_tiny(name):
-    for seed in range(1, 61):
+    for seed in range(1, 201):
         try:
-            make_tiny_with(name, TINY[name], seed)
+            make_tiny_with(name, {**TINY, **FAMILIES}[name], seed)
             print(f"  seed {seed}")
             return
         except Refused as reason:
@@ -593,7 +679,7 @@ def make_tokenizer():
 def main():
     makers = {
         "embedded": make_embedded,
-        **{name: lambda name=name: make_tiny(name) for name in TINY},
+        **{name: lambda name=name: make_tiny(name) for name in (*TINY, *FAMILIES)},
         "chooser": make_chooser,
         "tokenizer": make_tokenizer,
     }

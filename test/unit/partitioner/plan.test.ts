@@ -1,6 +1,7 @@
 /** partitioner/plan.ts, plan-items.ts, degrees.ts: every rule of the split, and that slices make the whole. */
 import { describe, expect, it } from 'vitest';
 import { attentionOutBlock, possibleDegrees } from '../../../partitioner/degrees.js';
+import type { ModelShape } from '../../../partitioner/model-shape.js';
 import { makePlan, type Plan, storedTensors } from '../../../partitioner/plan.js';
 import { type LinearItem, TENSOR_ALIGNMENT } from '../../../partitioner/plan-items.js';
 import { chooseWeightFormat, type WeightFormat } from '../../../partitioner/weight-format.js';
@@ -104,7 +105,7 @@ describe('stored tensors', () => {
   it('the query carries 1/sqrt(headDim): in its weight, or in its norm', () => {
     const factors = (plan: Plan) => linear(plan, 'layer-0.qkv').parts.map((part) => part.factor);
     expect(factors(planOf(1))).toEqual([1 / Math.sqrt(8), 1, 1]);
-    const shape = { ...toyShape(), qkNorm: true };
+    const shape: ModelShape = { ...toyShape(), headNorm: 'per-head' };
     const plan = makePlan({ shape, worldSize: 1, format: FP32, embeddingType: 'float32' });
     expect(factors(plan)).toEqual([1, 1, 1]);
     const norms = plan.items.filter((item) => /^layer-0\.(query|key)-norm$/.test(item.name));

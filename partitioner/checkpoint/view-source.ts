@@ -1,0 +1,174 @@
+/**
+ * A checkpoint as the model's roles: parts of fused tensors, transposed ones and scaled ones read as tensors of their own.
+ *
+ * In      TensorSource of the checkpoint, the views (role-tensors.ts)
+ * Out     TensorSource that has the views besides the checkpoint's tensors
+ * Limits  memory: the rows asked for; for a transposed tensor all of it (one at a time)
+ * Errors  as the source below
+ */
+import assert from 'node:assert/strict';
+import {
+  checkRowRange,
+  requireTensor,
+  rowShape,
+  type SourceFile,
+  type TensorInfo,
+  type TensorSource,
+} from './tensor-source.js';
+
+/** What is read as a tensor called `name`. */
+export interface TensorView {
+  name: string;
+  shape: readonly number[];
+  /** One tensor; or one a row, below each other. */
+  sources: readonly { name: string; shape: readonly number[] }[];
+  /** Rows of the tensor: `units` units of `unitRows` rows, from the `firstUnit`-th on, of every `groupUnits`; null: all. */
+  rows: { unitRows: number; groupUnits: number; firstUnit: number; units: number } | null;
+  transposed: boolean;
+  /** value · factor + addend */
+  factor: number;
+  addend: number;
+}
+
+/** @param views those whose name is a tensor of the source are that tensor */
+export function viewSource(source: TensorSource, views: readonly TensorView[]): TensorSource {
+  return new ViewSource(source, views);
+}
+
+/** The source with other names: what matches is replaced. */
+export function renamedSource(
+  source: TensorSource,
+  renames: readonly (readonly [RegExp, string])[],
+): TensorSource {
+  if (renames.length === 0) return source;
+  const original = new Map<string, string>();
+  const renamed = (name: string): string => {
+    const found = renames.reduce((text, [pattern, by]) => text.replace(pattern, by), name);
+    original.set(found, name);
+    return found;
+  };
+  const tensors = new Map([...source.tensors].map(([name, info]) => [renamed(name), { ...info, name }]));
+  const unsupported = new Map(
+    [...(source.unsupported ?? [])].map(([name, type]): [string, string] => [renamed(name), type]),
+  );
+  const back = (name: string): string => original.get(name) ?? name;
+  return {
+    tensors,
+    unsupported,
+    files: source.files,
+    readFloat32: (name, start, end, into) => source.readFloat32(back(name), start, end, into),
+    readBytes: (name, start, end) => source.readBytes(back(name), start, end),
+    close: () => source.close(),
+  };
+}
+
+class ViewSource implements TensorSource {
+  readonly tensors: Map<string, TensorInfo>;
+  readonly unsupported: ReadonlyMap<string, string>;
+  readonly files: readonly SourceFile[];
+  private readonly views = new Map<string, TensorView>();
+  /** The last transposed tensor: its rows are asked for in many ranges. */
+  private transposed: { name: string; values: Float32Array } | null = null;
+
+  constructor(
+    private readonly source: TensorSource,
+    views: readonly TensorView[],
+  ) {
+    this.tensors = new Map(source.tensors);
+    this.unsupported = source.unsupported ?? new Map();
+    this.files = source.files;
+    for (const view of views) {
+      if (source.tensors.has(view.name)) continue;
+      const [first] = view.sources;
+      assert(first, `${view.name} is made of nothing`);
+      const { type } = requireTensor(source, first.name);
+      this.views.set(view.name, view);
+      this.tensors.set(view.name, { name: view.name, type, shape: view.shape });
+    }
+  }
+
+  readFloat32(name: string, rowStart: number, rowEnd: number, into?: Float32Array): Float32Array {
+    const view = this.views.get(name);
+    if (!view) return this.source.readFloat32(name, rowStart, rowEnd, into);
+    const elements = checkRowRange(requireTensor(this, name), rowStart, rowEnd, into);
+    const values = into === undefined ? new Float32Array(elements) : into.subarray(0, elements);
+    if (view.transposed) this.readTransposed(view, rowStart, rowEnd, values);
+    else if (view.sources.length > 1) this.readJoined(view, rowStart, rowEnd, values);
+    else this.readPicked(view, rowStart, rowEnd, values);
+    const { factor, addend } = view;
+    if (factor !== 1 || addend !== 0) {
+      for (let index = 0; index < values.length; index++) values[index] = values[index]! * factor + addend;
+    }
+    return values;
+  }
+
+  readBytes(name: string, rowStart: number, rowEnd: number): Uint8Array {
+    assert(!this.views.has(name), `${name} is no tensor of the checkpoint, it has no bytes of its own`);
+    return this.source.readBytes(name, rowStart, rowEnd);
+  }
+
+  close(): void {
+    this.transposed = null;
+    this.source.close();
+  }
+
+  /** Runs of neighbouring rows: one group's units each. */
+  private readPicked(view: TensorView, rowStart: number, rowEnd: number, values: Float32Array): void {
+    const { name } = view.sources[0]!;
+    const { rowElements } = rowShape(view.shape);
+    if (view.rows === null) {
+      this.source.readFloat32(name, rowStart, rowEnd, values);
+      return;
+    }
+    const { unitRows, groupUnits, firstUnit, units } = view.rows;
+    const runRows = units * unitRows;
+    for (let row = rowStart; row < rowEnd; ) {
+      const group = Math.floor(row / runRows);
+      const count = Math.min(rowEnd, (group + 1) * runRows) - row;
+      const first = (group * groupUnits + firstUnit) * unitRows + (row - group * runRows);
+      this.source.readFloat32(
+        name,
+        first,
+        first + count,
+        values.subarray((row - rowStart) * rowElements, (row - rowStart + count) * rowElements),
+      );
+      row += count;
+    }
+  }
+
+  private readJoined(view: TensorView, rowStart: number, rowEnd: number, values: Float32Array): void {
+    const { rowElements } = rowShape(view.shape);
+    for (let row = rowStart; row < rowEnd; row++) {
+      const { name, shape } = view.sources[row]!;
+      const at = (row - rowStart) * rowElements;
+      this.source.readFloat32(name, 0, rowShape(shape).rows, values.subarray(at, at + rowElements));
+    }
+  }
+
+  private readTransposed(view: TensorView, rowStart: number, rowEnd: number, values: Float32Array): void {
+    const [source] = view.sources;
+    assert(source);
+    const [columns = 1, height = 1] = source.shape;
+    if (this.transposed?.name !== source.name) {
+      const stored = this.source.readFloat32(source.name, 0, columns);
+      const turned = new Float32Array(stored.length);
+      for (let column = 0; column < columns; column++) {
+        for (let row = 0; row < height; row++)
+          turned[row * columns + column] = stored[column * height + row]!;
+      }
+      this.transposed = { name: source.name, values: turned };
+    }
+    const { unitRows, groupUnits, firstUnit, units } = view.rows ?? {
+      unitRows: height,
+      groupUnits: 1,
+      firstUnit: 0,
+      units: 1,
+    };
+    const runRows = units * unitRows;
+    for (let row = rowStart; row < rowEnd; row++) {
+      const group = Math.floor(row / runRows);
+      const from = ((group * groupUnits + firstUnit) * unitRows + (row - group * runRows)) * columns;
+      values.set(this.transposed.values.subarray(from, from + columns), (row - rowStart) * columns);
+    }
+  }
+}

@@ -1,0 +1,214 @@
+/**
+ * Segments around attention: from the residual stream to queries, keys and values; and attention itself.
+ *
+ * In      SegmentBuilder (plan, rank, norms and linears)
+ * Out     nodes in the graph that is passed
+ * Limits  segments.ts
+ *
+ * ALiBi  a query and a key of a head have one more column than the model says: the key's is its position, the query's the
+ *        head's slope, so that their product is what ALiBi adds; the value's is 0. The cache is as wide.
+ */
+
+import { cachedHeadDim } from '../model-shape.js';
+import { firstHead, ropeName } from '../plan-items.js';
+import type { OnnxWriter } from './onnx-writer.js';
+import { chain, type SegmentBuilder, type Step } from './segment-builder.js';
+
+type Role = 'query' | 'key' | 'value';
+
+/** Heads of a role: those that the segment computes, and of these the ones that the rank keeps. */
+interface Heads {
+  computed: number;
+  first: number;
+  kept: number;
+  /** In the whole model. */
+  total: number;
+}
+
+/** Node that rotates the last axis' pairs. */
+const ROTATE = 'RotaryEmbedding';
+
+export class AttentionSegments {
+  readonly #builder: SegmentBuilder;
+
+  constructor(builder: SegmentBuilder) {
+    this.#builder = builder;
+  }
+
+  /** residual (, sum) (, positions) → query, key, value [1, tokens, columns] with positions applied (, next-residual) */
+  qkv(graph: OnnxWriter, layer: number): void {
+    const { shape } = this.#builder.plan;
+    const { headDim } = shape;
+    const normed = this.#builder.takeIn(graph, {
+      residual: this.#builder.hiddenInput(graph, 'residual'),
+      sum: layer === 0 ? null : this.#builder.hiddenInput(graph, 'sum'),
+      postNorm: `layer-${layer - 1}.mlp-post-norm`,
+      preNorm: shape.names.layer.attentionNorm === null ? null : `layer-${layer}.attention-norm`,
+      stream: 'next-residual',
+    });
+    const rope = shape.layerRopes[layer] ?? null;
+    if (rope !== null || shape.alibiSlopes !== null) graph.input('positions', 'int64', [1, 'tokens']);
+    if (rope !== null) {
+      for (const part of ['cos', 'sin'] as const) this.#builder.weight(graph, ropeName(rope, part));
+    }
+    const packed = this.#builder.linear(graph, `layer-${layer}.qkv`, normed, 'packed');
+    const roles: Role[] = ['query', 'key', 'value'];
+    const sizes = roles.map((role) => this.#heads(role).computed * headDim);
+    const columns = sizes.reduce((sum, size) => sum + size, 0);
+    const batched = graph.node(
+      'Reshape',
+      [packed, graph.integers('batch-shape', [1, -1, columns])],
+      ['batched'],
+    );
+    const steps = roles.map((role) => this.#steps(graph, layer, role));
+    const parts = roles.map((role, index) => ((steps[index]?.length ?? 0) > 0 ? `${role}-part` : role));
+    const [first = '', ...others] = parts;
+    graph.node('Split', [batched, graph.integers('qkv-sizes', sizes)], [first, ...others], { axis: 2 });
+    roles.forEach((role, index) => {
+      chain(steps[index] ?? [], parts[index] ?? '', role);
+      const width = this.#heads(role).kept * cachedHeadDim(shape);
+      graph.output(role, 'float32', [1, 'tokens', width]);
+    });
+    if (layer > 0) this.#builder.hiddenOutput(graph, 'next-residual');
+  }
+
+  /**
+   * query [1, s, …], key and value [1, t, …], length [1] = t (and mask [s, t]) → output [1, s, …]. Without a mask, query i
+   * sees keys 0 … t - s + i; a mask says itself what is seen. The scale is in the query's weights.
+   */
+  attend(graph: OnnxWriter, isMasked: boolean): void {
+    const { perRank, shape } = this.#builder.plan;
+    const { numHeads, numKvHeads } = perRank;
+    const headDim = cachedHeadDim(shape);
+    const query = graph.input('query', 'float32', [1, 's', numHeads * headDim]);
+    const key = graph.input('key', 'float32', [1, 't', numKvHeads * headDim]);
+    const value = graph.input('value', 'float32', [1, 't', numKvHeads * headDim]);
+    const length = graph.input('length', 'int64', [1]);
+    const mask = isMasked ? graph.input('mask', 'float32', ['s', 't']) : '';
+    graph.node('Attention', [query, key, value, mask, '', '', length], ['output'], {
+      q_num_heads: numHeads,
+      kv_num_heads: numKvHeads,
+      scale: { float: 1 },
+      is_causal: isMasked ? 0 : 1,
+      ...(shape.attentionSoftCap === null ? {} : { softcap: { float: shape.attentionSoftCap } }),
+    });
+    graph.output('output', 'float32', [1, 's', numHeads * headDim]);
+  }
+
+  #heads(role: Role): Heads {
+    const { shape, perRank, worldSize } = this.#builder.plan;
+    const total = role === 'query' ? shape.numHeads : shape.numKvHeads;
+    const kept = role === 'query' ? perRank.numHeads : perRank.numKvHeads;
+    const first = firstHead(this.#builder.rank, total, worldSize);
+    const isWhole = shape.headNorm === 'whole' && role !== 'value';
+    return { total, first, kept, computed: isWhole ? total : kept };
+  }
+
+  /** What is done to a role's columns, [1, tokens, …], between its projection and attention. */
+  #steps(graph: OnnxWriter, layer: number, role: Role): Step[] {
+    const { shape } = this.#builder.plan;
+    const steps: Step[] = [];
+    if (shape.qkvClip !== null) steps.push(this.#clip(graph, layer, role, shape.qkvClip));
+    if (role !== 'value') {
+      steps.push(...this.#headNorm(graph, layer, role));
+      const rope = shape.layerRopes[layer] ?? null;
+      if (rope !== null) steps.push(this.#rotate(graph, role, rope));
+    }
+    if (shape.alibiSlopes !== null) steps.push(...this.#alibi(graph, role, shape.alibiSlopes));
+    return steps;
+  }
+
+  /** The query is cut at a limit that is scaled as it is. */
+  #clip(graph: OnnxWriter, layer: number, role: Role, limit: number): Step {
+    const { headNorm, queryScales } = this.#builder.plan.shape;
+    const factor = role === 'query' && headNorm === 'none' ? (queryScales[layer] ?? 1) : 1;
+    const least = graph.floats(`${role}-least`, [-limit * factor], []);
+    const most = graph.floats(`${role}-most`, [limit * factor], []);
+    return (x, output) => graph.node('Clip', [x, least, most], [output]);
+  }
+
+  #headNorm(graph: OnnxWriter, layer: number, role: 'query' | 'key'): Step[] {
+    const { headNorm, headDim } = this.#builder.plan.shape;
+    const { computed, first, kept, total } = this.#heads(role);
+    if (headNorm === 'none') return [];
+    const weight = this.#builder.weight(graph, `layer-${layer}.${role}-norm`);
+    if (headNorm === 'whole') {
+      return [
+        (x, output) => this.#builder.normNode(graph, [x, weight], output),
+        ...(kept === total ? [] : [this.#slice(graph, role, first * headDim, kept * headDim, 2)]),
+      ];
+    }
+    const byHead = graph.integers(`${role}-heads-shape`, [1, -1, computed, headDim]);
+    const flat = graph.integers(`${role}-flat-shape`, [1, -1, computed * headDim]);
+    const open: Step = (x, output) => graph.node('Reshape', [x, byHead], [output]);
+    const close: Step = (x, output) => graph.node('Reshape', [x, flat], [output]);
+    if (headNorm === 'per-head') {
+      return [open, (x, output) => this.#builder.normNode(graph, [x, weight], output), close];
+    }
+    const ones = graph.floats(`${role}-ones`, new Array<number>(headDim).fill(1));
+    const scales =
+      kept === total ? weight : this.#slice(graph, role, first, kept, 0)(weight, `${role}-scales`);
+    return [
+      open,
+      (x, output) => this.#builder.normNode(graph, [x, ones], output),
+      (x, output) => graph.node('Mul', [x, scales], [output]),
+      close,
+    ];
+  }
+
+  #slice(graph: OnnxWriter, role: Role, start: number, count: number, axis: number): Step {
+    const starts = graph.integers(`${role}-slice-start`, [start]);
+    const ends = graph.integers(`${role}-slice-end`, [start + count]);
+    const axes = graph.integers(`${role}-slice-axis`, [axis]);
+    return (x, output) => graph.node('Slice', [x, starts, ends, axes], [output]);
+  }
+
+  #rotate(graph: OnnxWriter, role: Role, rope: number): Step {
+    const { ropes, headDim } = this.#builder.plan.shape;
+    const { rotaryDim = headDim, interleaved = false } = ropes[rope] ?? {};
+    return (x, output) =>
+      graph.node(
+        ROTATE,
+        [x, 'positions', ropeName(rope, 'cos'), ropeName(rope, 'sin')],
+        [output],
+        {
+          num_heads: this.#heads(role).kept,
+          interleaved: interleaved ? 1 : 0,
+          ...(rotaryDim === headDim ? {} : { rotary_embedding_dim: rotaryDim }),
+        },
+        'com.microsoft',
+      );
+  }
+
+  /** One more column a head: 0, then position or slope added. */
+  #alibi(graph: OnnxWriter, role: Role, slopes: readonly number[]): Step[] {
+    const { headDim } = this.#builder.plan.shape;
+    const { first, kept } = this.#heads(role);
+    const byHead = graph.integers(`${role}-heads-shape`, [1, -1, kept, headDim]);
+    const flat = graph.integers(`${role}-flat-shape`, [1, -1, kept * (headDim + 1)]);
+    const padding = graph.integers(`${role}-padding`, [0, 0, 0, 0, 0, 0, 0, 1]);
+    const steps: Step[] = [
+      (x, output) => graph.node('Reshape', [x, byHead], [output]),
+      (x, output) => graph.node('Pad', [x, padding], [output]),
+    ];
+    const lastColumn = (value: number): number[] => [...new Array<number>(headDim).fill(0), value];
+    if (role === 'query') {
+      const columns = slopes.slice(first, first + kept).flatMap(lastColumn);
+      const added = graph.floats('slopes', columns, [1, 1, kept, headDim + 1]);
+      steps.push((x, output) => graph.node('Add', [x, added], [output]));
+    } else if (role === 'key') {
+      // 1: FLOAT of TensorProto.DataType
+      const positions = graph.node('Cast', ['positions'], ['float-positions'], { to: 1 });
+      const shaped = graph.node(
+        'Reshape',
+        [positions, graph.integers('position-shape', [1, -1, 1, 1])],
+        ['column-positions'],
+      );
+      const unit = graph.floats('last-column', lastColumn(1), [1, 1, 1, headDim + 1]);
+      const added = graph.node('Mul', [shaped, unit], ['added-positions']);
+      steps.push((x, output) => graph.node('Add', [x, added], [output]));
+    }
+    steps.push((x, output) => graph.node('Reshape', [x, flat], [output]));
+    return steps;
+  }
+}

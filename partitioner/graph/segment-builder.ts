@@ -1,0 +1,302 @@
+/**
+ * Segments that read and write the residual stream, and the pieces that all segments are made of: norms, linears, activations.
+ *
+ * In      Plan, rank
+ * Out     nodes in the graph that is passed
+ * Limits  segments.ts
+ */
+import assert from 'node:assert';
+import type { TensorEntry } from '../../proto/manifest.js';
+import { type Activation, cachedHeadDim } from '../model-shape.js';
+import type { Plan } from '../plan.js';
+import type { LinearItem, PlanItem } from '../plan-items.js';
+import { weightBits } from '../weight-format.js';
+import { type Dimension, OnnxWriter } from './onnx-writer.js';
+import { rankWeights, SHARED_WEIGHTS } from './weight-files.js';
+
+/** MatMulNBits quantises the activations of a block to 8 bits: the fast kernels of x64 and arm64. */
+const ACCURACY_LEVEL = 4;
+
+export class SegmentBuilder {
+  readonly plan: Plan;
+  readonly rank: number;
+  readonly #items: ReadonlyMap<string, PlanItem>;
+
+  constructor(plan: Plan, rank: number) {
+    this.plan = plan;
+    this.rank = rank;
+    this.#items = new Map(plan.items.map((item) => [item.name, item]));
+  }
+
+  newGraph(name: string): OnnxWriter {
+    return new OnnxWriter(name);
+  }
+
+  /** ids [tokens] (, positions [1, tokens]) → residual [tokens, hidden] */
+  embed(graph: OnnxWriter): void {
+    const { embeddingScale, names } = this.plan.shape;
+    const ids = graph.input('ids', 'int64', ['tokens']);
+    const table = this.weight(graph, 'embedding');
+    const steps: Step[] = [];
+    steps.push((_, output) => graph.node('Gather', [table, ids], [output], { axis: 0 }));
+    // 1: FLOAT of TensorProto.DataType
+    if (this.#item('embedding').weight.type !== 'float32') {
+      steps.push((x, output) => graph.node('Cast', [x], [output], { to: 1 }));
+    }
+    if (embeddingScale !== 1) {
+      const scale = graph.floats('embedding-scale', [embeddingScale], []);
+      steps.push((x, output) => graph.node('Mul', [x, scale], [output]));
+    }
+    if (names.positions !== null) {
+      const positions = graph.input('positions', 'int64', [1, 'tokens']);
+      const flat = graph.node('Reshape', [positions, graph.integers('flat', [-1])], ['flat-positions']);
+      const rows = graph.node('Gather', [this.weight(graph, 'position-table'), flat], ['position-rows'], {
+        axis: 0,
+      });
+      steps.push((x, output) => graph.node('Add', [x, rows], [output]));
+    }
+    if (names.embeddingNorm !== null) {
+      steps.push((x, output) => this.norm(graph, 'embedding-norm', x, output));
+    }
+    chain(steps, '', 'residual');
+    this.hiddenOutput(graph, 'residual');
+  }
+
+  /** attended [tokens, cached query columns] → partial [tokens, hidden] */
+  attentionOut(graph: OnnxWriter, layer: number): void {
+    this.#project(graph, layer, 'partial');
+    this.hiddenOutput(graph, 'partial');
+  }
+
+  /** residual, sum → partial, next-residual [tokens, hidden] */
+  mlp(graph: OnnxWriter, layer: number): void {
+    const { mlpNorm } = this.plan.shape.names.layer;
+    const normed = this.takeIn(graph, {
+      residual: this.hiddenInput(graph, 'residual'),
+      sum: this.hiddenInput(graph, 'sum'),
+      postNorm: `layer-${layer}.attention-post-norm`,
+      preNorm: mlpNorm === null ? null : `layer-${layer}.mlp-norm`,
+      stream: 'next-residual',
+    });
+    this.#feedForward(graph, layer, normed, 'partial');
+    this.hiddenOutput(graph, 'partial');
+    this.hiddenOutput(graph, 'next-residual');
+  }
+
+  /** attended, residual → partial [tokens, hidden]: both branches, added before the ranks' sums are */
+  attentionOutAndMlp(graph: OnnxWriter, layer: number): void {
+    const { mlpNorm } = this.plan.shape.names.layer;
+    this.#project(graph, layer, 'projected');
+    const residual = this.hiddenInput(graph, 'residual');
+    // Without a norm of its own the MLP reads what attention read.
+    const norm = `layer-${layer}.${mlpNorm === null ? 'attention-norm' : 'mlp-norm'}`;
+    this.#feedForward(graph, layer, this.norm(graph, norm, residual, 'normed'), 'fed');
+    graph.node('Add', ['projected', 'fed'], ['partial']);
+    this.hiddenOutput(graph, 'partial');
+  }
+
+  /** residual, sum, rows [rows] → logits [rows, vocabulary of this rank] */
+  head(graph: OnnxWriter): void {
+    const { logitSoftCap, numLayers } = this.plan.shape;
+    this.hiddenInput(graph, 'residual');
+    this.hiddenInput(graph, 'sum');
+    const rows = graph.input('rows', 'int64', ['rows']);
+    const normed = this.takeIn(graph, {
+      residual: graph.node('Gather', ['residual', rows], ['wanted-residual'], { axis: 0 }),
+      sum: graph.node('Gather', ['sum', rows], ['wanted-sum'], { axis: 0 }),
+      postNorm: `layer-${numLayers - 1}.mlp-post-norm`,
+      preNorm: 'final-norm',
+      stream: '',
+    });
+    const steps: Step[] = [(x, output) => this.linear(graph, 'head', x, output)];
+    if (logitSoftCap !== null) {
+      const cap = graph.floats('cap', [logitSoftCap], []);
+      steps.push((x, output) => graph.node('Div', [x, cap], [output]));
+      steps.push((x, output) => graph.node('Tanh', [x], [output]));
+      steps.push((x, output) => graph.node('Mul', [x, cap], [output]));
+    }
+    chain(steps, normed, 'logits');
+    graph.output('logits', 'float32', ['rows', this.plan.perRank.vocab]);
+  }
+
+  /**
+   * Adds the ranks' sum to the residual stream and norms the stream.
+   *
+   * @param options.sum null: nothing to add (the first layer)
+   * @param options.postNorm item of a norm of the sum, if the plan has one
+   * @param options.preNorm item of the norm of the stream; null: the stream is read as it is
+   * @param options.stream value that the new stream becomes; '': nobody needs it
+   * @returns the normed stream
+   */
+  takeIn(
+    graph: OnnxWriter,
+    options: {
+      residual: string;
+      sum: string | null;
+      postNorm: string;
+      preNorm: string | null;
+      stream: string;
+    },
+  ): string {
+    const { residual, sum, postNorm, preNorm, stream } = options;
+    if (sum === null) return preNorm === null ? residual : this.norm(graph, preNorm, residual, 'normed');
+    const { norm } = this.plan.shape;
+    const added = this.#items.has(postNorm) ? this.norm(graph, postNorm, sum, 'normed-sum') : sum;
+    if (norm.kind === 'rms' && norm.hasWeight && preNorm !== null) {
+      return graph.node(
+        'SkipSimplifiedLayerNormalization',
+        [residual, added, this.weight(graph, preNorm)],
+        stream === '' ? ['normed'] : ['normed', '', '', stream],
+        { epsilon: { float: norm.epsilon } },
+        'com.microsoft',
+      );
+    }
+    // Not SkipLayerNormalization, whose variance is a difference of two sums.
+    const whole = graph.node('Add', [residual, added], [stream === '' ? 'stream' : stream]);
+    return preNorm === null ? whole : this.norm(graph, preNorm, whole, 'normed');
+  }
+
+  /** The model's norm over the last axis. @param item of its weight; its bias has the same name and `.bias` */
+  norm(graph: OnnxWriter, item: string, x: string, output: string): string {
+    const { norm, hiddenSize } = this.plan.shape;
+    const scale = norm.hasWeight
+      ? this.weight(graph, item)
+      : graph.floats(`${item}.ones`, new Array<number>(hiddenSize).fill(1));
+    const bias = norm.hasBias ? [this.weight(graph, `${item}.bias`)] : [];
+    return this.normNode(graph, [x, scale, ...bias], output);
+  }
+
+  /** @param inputs x, scale (, bias) */
+  normNode(graph: OnnxWriter, inputs: readonly string[], output: string): string {
+    const { kind, epsilon } = this.plan.shape.norm;
+    const type = kind === 'rms' ? 'SimplifiedLayerNormalization' : 'LayerNormalization';
+    return graph.node(type, inputs, [output], { epsilon: { float: epsilon }, axis: -1 });
+  }
+
+  /** x [n, inputs] → [n, outputs] */
+  linear(graph: OnnxWriter, name: string, x: string, output: string): string {
+    const item = this.#item(name);
+    assert(item.kind === 'linear', `${name} is no linear`);
+    const weight = this.#store(graph, item.weight);
+    const bias = item.bias ? [this.#store(graph, item.bias)] : [];
+    if (item.scales === null) return graph.node('Gemm', [x, weight, ...bias], [output], { transB: 1 });
+    const scales = this.#store(graph, item.scales);
+    const optional = bias.length > 0 ? ['', '', ...bias] : [];
+    return graph.node(
+      'MatMulNBits',
+      [x, weight, scales, ...optional],
+      [output],
+      this.#matMulNBitsAttributes(item),
+      'com.microsoft',
+    );
+  }
+
+  weight(graph: OnnxWriter, name: string): string {
+    return this.#store(graph, this.#item(name).weight);
+  }
+
+  hiddenInput(graph: OnnxWriter, name: string): string {
+    return graph.input(name, 'float32', this.#hiddenShape);
+  }
+
+  hiddenOutput(graph: OnnxWriter, name: string): void {
+    graph.output(name, 'float32', this.#hiddenShape);
+  }
+
+  #project(graph: OnnxWriter, layer: number, output: string): void {
+    const { headDim, numHeads } = this.plan.perRank;
+    const cached = cachedHeadDim(this.plan.shape);
+    const attended = graph.input('attended', 'float32', ['tokens', numHeads * cached]);
+    const steps: Step[] = [];
+    if (cached !== headDim) {
+      // Values have nothing in the column that ALiBi added.
+      const byHead = graph.integers('attended-by-head', [-1, numHeads, cached]);
+      const flat = graph.integers('attended-flat', [-1, numHeads * headDim]);
+      const sizes = graph.integers('attended-sizes', [headDim, cached - headDim]);
+      steps.push((x, out) => graph.node('Reshape', [x, byHead], [out]));
+      steps.push((x, out) => graph.node('Split', [x, sizes], [out, 'rest'], { axis: 2 }));
+      steps.push((x, out) => graph.node('Reshape', [x, flat], [out]));
+    }
+    steps.push((x, out) => this.linear(graph, `layer-${layer}.attention-out`, x, out));
+    chain(steps, attended, output);
+  }
+
+  /** down(activation(gate(x)) · up(x)), or down(activation(up(x))) */
+  #feedForward(graph: OnnxWriter, layer: number, x: string, output: string): void {
+    const { ffn } = this.plan.perRank;
+    const { activation, names } = this.plan.shape;
+    if (names.layer.gate === null) {
+      const up = this.linear(graph, `layer-${layer}.up`, x, 'up');
+      activate(graph, activation, up, 'activated');
+      this.linear(graph, `layer-${layer}.down`, 'activated', output);
+      return;
+    }
+    const packed = this.linear(graph, `layer-${layer}.gate-up`, x, 'gate-up');
+    graph.node('Split', [packed, graph.integers('gate-up-sizes', [ffn, ffn])], ['gate', 'up'], { axis: 1 });
+    activate(graph, activation, 'gate', 'activated');
+    graph.node('Mul', ['activated', 'up'], ['gated']);
+    this.linear(graph, `layer-${layer}.down`, 'gated', output);
+  }
+
+  #matMulNBitsAttributes(item: LinearItem): Record<string, number> {
+    assert(item.blockSize !== null, `${item.name} is not quantised`);
+    return {
+      K: item.inputs,
+      N: item.outputs,
+      bits: weightBits(this.plan.format),
+      block_size: item.blockSize,
+      accuracy_level: ACCURACY_LEVEL,
+    };
+  }
+
+  #item(name: string): PlanItem {
+    const item = this.#items.get(name);
+    assert(item, `the plan has no ${name}`);
+    return item;
+  }
+
+  #store(graph: OnnxWriter, entry: TensorEntry): string {
+    const location = entry.file === 'shared' ? SHARED_WEIGHTS : rankWeights(this.rank);
+    return graph.weight(entry.name, { ...entry, location });
+  }
+
+  get #hiddenShape(): Dimension[] {
+    return ['tokens', this.plan.shape.hiddenSize];
+  }
+}
+
+/** Makes `output` of `x`; returns its name. */
+export type Step = (x: string, output: string) => string;
+
+/** One step after the other, the last one making `output`. */
+export function chain(steps: readonly Step[], x: string, output: string): void {
+  steps.reduce((value, step, index) => {
+    const isLast = index === steps.length - 1;
+    return step(value, isLast ? output : `${output}.${index}`);
+  }, x);
+}
+
+function activate(graph: OnnxWriter, activation: Activation, x: string, output: string): void {
+  switch (activation) {
+    case 'silu':
+      // x · sigmoid(alpha · x) with alpha 1 is SiLU, in one node with a vector kernel.
+      graph.node('QuickGelu', [x], [output], { alpha: { float: 1 } }, 'com.microsoft');
+      return;
+    case 'quick-gelu':
+      graph.node('QuickGelu', [x], [output], { alpha: { float: 1.702 } }, 'com.microsoft');
+      return;
+    case 'gelu':
+      graph.node('Gelu', [x], [output], {}, 'com.microsoft');
+      return;
+    case 'gelu-tanh':
+      graph.node('FastGelu', [x], [output], {}, 'com.microsoft');
+      return;
+    case 'relu':
+      graph.node('Relu', [x], [output]);
+      return;
+    case 'relu-squared':
+      graph.node('Relu', [x], ['relu']);
+      graph.node('Mul', ['relu', 'relu'], [output]);
+      return;
+  }
+}

@@ -1,0 +1,267 @@
+"""The tiny checkpoints of test/integration/golden-families.test.ts: one or two a decoder family, two layers each.
+
+A row    class of the config, its arguments, stored dtype; how config.json and tensors are spelled where they are published
+         (`publish`, `rename`); what the maker must see when it is ignored (`variations`; value: changed keys of the config);
+         tensors that change nothing by mathematics (`without_effect`)
+Sizes    8 heads mostly, or 12 where the number must not be a power of two (ALiBi's slopes); sizes that no world size divides;
+         epsilon of 0.02 (Gemma 0.2, whose stream is larger), because at 1e-5 nobody would see it ignored
+"""
+import functools
+import re
+
+import torch
+import transformers as T
+
+
+def classic(config):
+    """config.json as transformers wrote it before version 5."""
+    rope = config.pop("rope_parameters", None)
+    if rope is not None:
+        config["rope_theta"] = rope.pop("rope_theta")
+        if "partial_rotary_factor" in rope:
+            config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
+        original = rope.pop("original_max_position_embeddings", None)
+        config["rope_scaling"] = rope if rope["rope_type"] != "default" else None
+        if original is not None:
+            if rope["rope_type"] == "longrope":
+                config["original_max_position_embeddings"] = original
+            else:
+                rope["original_max_position_embeddings"] = original
+    config["torch_dtype"] = config.pop("dtype")
+    config.pop("layer_types", None)
+    return config
+
+
+def neox(config):
+    classic(config)
+    config["rotary_pct"] = config.pop("partial_rotary_factor")
+    config["rotary_emb_base"] = config.pop("rope_theta")
+    config.pop("rope_scaling")
+    return config
+
+
+def gemma3(config):
+    rope = config.pop("rope_parameters")
+    config["rope_theta"] = rope["full_attention"].pop("rope_theta")
+    config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+    config["rope_scaling"] = rope["full_attention"]
+    config["torch_dtype"] = config.pop("dtype")
+    config["sliding_window_pattern"] = 2
+    config.pop("layer_types", None)
+    config.pop("_sliding_window_pattern", None)
+    return config
+
+
+def internlm2(config, tensors):
+    """As its authors publish it: transformers has no InternLM2, but it is Llama with other names and one tensor for q, k and v.
+    Laid out after the model's own modeling_internlm2.py: of each group its queries, its key, its value."""
+    classic(config)
+    config.update(architectures=["InternLM2ForCausalLM"], model_type="internlm2", bias=False)
+    for key in ("attention_bias", "mlp_bias"):
+        config.pop(key)
+    groups, size = config["num_key_value_heads"], config["head_dim"]
+    spelling = {"embed_tokens": "tok_embeddings", "input_layernorm": "attention_norm", "post_attention_layernorm": "ffn_norm",
+                "self_attn.o_proj": "attention.wo", "mlp.gate_proj": "feed_forward.w1", "mlp.up_proj": "feed_forward.w3",
+                "mlp.down_proj": "feed_forward.w2", "lm_head": "output"}  # fmt: skip
+    packed = {}
+    for name, tensor in tensors.items():
+        if "q_proj" in name:
+            q, k, v = (tensors[name.replace("q_proj", f"{role}_proj")].unflatten(0, (groups, -1, size)) for role in "qkv")
+            packed[name.replace("self_attn.q_proj", "attention.wqkv")] = torch.cat([q, k, v], 1).flatten(0, 2)
+        elif not re.search("[kv]_proj", name):
+            packed[functools.reduce(lambda text, pair: text.replace(*pair), spelling.items(), name)] = tensor
+    return config, packed
+
+
+def without_prefix(name):
+    """openai-community/gpt2 and bigscience/bloom are saved without the name of their base model."""
+    return re.sub(r"^transformer\.", "", name)
+
+
+DEFAULT = {"rope_type": "default", "rope_theta": 10000.0}
+IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+LLAMA_LIKE = {
+    "num_hidden_layers": 2, "num_attention_heads": 8, "hidden_size": 64, "intermediate_size": 100, "vocab_size": 131,
+    "max_position_embeddings": 256, **IDS,
+}  # fmt: skip
+GPT2_LIKE = {"n_layer": 2, "n_head": 8, "n_embd": 64, "n_positions": 160, "vocab_size": 131, "layer_norm_epsilon": 0.02, **IDS}
+F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
+
+
+def row(config, arguments, dtype=F32, publish=None, rename=None, variations=None, **rest):
+    return {
+        "config": config, "arguments": arguments, "dtype": dtype, "publish": publish, "rename": rename,
+        "variations": variations or {}, "shard_bytes": None, **rest,
+    }  # fmt: skip
+
+
+def eps(key):
+    return {"eps": {key: 1e-5}}
+
+
+GPT2_EPS = eps("layer_norm_epsilon")
+RMS_EPS = eps("rms_norm_eps")
+LAYER_EPS = eps("layer_norm_eps")
+EXACT, TANH, RELU = {"activation": {"hidden_act": "gelu"}}, {"activation": {"hidden_act": "gelu_new"}}, {"activation": {"hidden_act": "relu"}}
+
+
+def base(theta=100000.0, **rest):
+    return {"rope base": {"rope_parameters": {"rope_type": "default", "rope_theta": theta, **rest}}}
+
+
+FAMILIES = {
+    "gpt2": row(T.GPT2Config, GPT2_LIKE, rename=without_prefix,
+                variations={**GPT2_EPS, "activation": {"activation_function": "gelu"}}),
+    "gpt2-inverse-layer": row(
+        T.GPT2Config, {**GPT2_LIKE, "scale_attn_by_inverse_layer_idx": True, "n_inner": 100},
+        BF16, variations={"scaling by layer": {"scale_attn_by_inverse_layer_idx": False}}),
+    "gpt-neox": row(
+        T.GPTNeoXConfig, {**LLAMA_LIKE, "hidden_size": 96, "layer_norm_eps": 0.02, "hidden_act": "gelu",
+                          "rope_parameters": {**DEFAULT, "partial_rotary_factor": 0.34}},
+        F16, neox, lambda name: name.replace("lm_head.", "embed_out."),
+        {**LAYER_EPS, **TANH, **base(partial_rotary_factor=0.34), "parallel residual": {"use_parallel_residual": False},
+         "partial rotation": {"rope_parameters": {**DEFAULT, "partial_rotary_factor": 1.0}}}),
+    "gpt-neox-sequential": row(
+        T.GPTNeoXConfig, {**LLAMA_LIKE, "layer_norm_eps": 0.02, "hidden_act": "gelu_fast", "use_parallel_residual": False,
+                          "attention_bias": False, "rope_parameters": {**DEFAULT, "partial_rotary_factor": 0.25}},
+        BF16, None, None, {"parallel residual": {"use_parallel_residual": True}}),
+    "gptj": row(T.GPTJConfig, {**GPT2_LIKE, "rotary_dim": 4}, F16,
+                variations={**GPT2_EPS, "partial rotation": {"rotary_dim": 8}}),
+    "phi": row(
+        T.PhiConfig, {**LLAMA_LIKE, "num_key_value_heads": 2, "layer_norm_eps": 0.02,
+                      "rope_parameters": {**DEFAULT, "partial_rotary_factor": 0.5}},
+        F16, classic, None,
+        {**LAYER_EPS, **base(partial_rotary_factor=0.5),
+         "partial rotation": {"rope_parameters": {**DEFAULT, "partial_rotary_factor": 1.0}}}),
+    "phi3": row(
+        T.Phi3Config, {**LLAMA_LIKE, "num_key_value_heads": 4, "rms_norm_eps": 0.02, "sliding_window": 16,
+                       "rope_parameters": dict(DEFAULT)},
+        BF16, classic, None,
+        {**RMS_EPS, **base(), "window": {"sliding_window": None}, "window by one": {"sliding_window": 17}}),
+    "phi3-longrope": row(
+        T.Phi3Config, {
+            **LLAMA_LIKE, "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 0.02,
+            "original_max_position_embeddings": 40, "max_position_embeddings": 160, "tie_word_embeddings": True,
+            "rope_parameters": {
+                "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
+                "original_max_position_embeddings": 40,
+                "short_factor": [1.0, 1.1, 1.2, 1.4, 1.7, 2.0], "long_factor": [1.0, 1.5, 2.5, 4.0, 6.0, 9.0],
+            }},
+        F16, classic, None,
+        {**RMS_EPS, "long factors": {"original_max_position_embeddings": 160},
+         "rope scaling": {"rope_parameters": {**DEFAULT, "partial_rotary_factor": 0.75}}},
+        # below and above the original context; no prompt crosses it on its way, since transformers then computes its cache again
+        prompt_lengths={"short": 5, "medium": 60, "long": 90}),
+    "gemma": row(
+        T.GemmaConfig, {**LLAMA_LIKE, "num_key_value_heads": 1, "head_dim": 16, "rms_norm_eps": 0.2, "hidden_size": 72,
+                        "rope_parameters": dict(DEFAULT)},
+        BF16, lambda config: {**classic(config), "hidden_act": "gelu"}, None,  # its old spelling of the tanh form
+        {**RMS_EPS, **base(), "activation": {"hidden_act": "gelu"}}, plus_one=True, embedding_deviation=0.3, final_norm=6.0),
+    "gemma2": row(
+        T.Gemma2Config, {**LLAMA_LIKE, "num_key_value_heads": 4, "head_dim": 16, "rms_norm_eps": 0.2, "sliding_window": 16,
+                         "query_pre_attn_scalar": 24, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 8.0,
+                         "rope_parameters": dict(DEFAULT)},
+        BF16, classic, None,
+        {**RMS_EPS, **base(), "window": {"sliding_window": 250}, "window by one": {"sliding_window": 17},
+         "attention soft-cap": {"attn_logit_softcapping": None}, "logit soft-cap": {"final_logit_softcapping": None},
+         "query scale": {"query_pre_attn_scalar": 16}}, plus_one=True, embedding_deviation=0.3, final_norm=6.0),
+    "gemma3": row(
+        T.Gemma3TextConfig, {
+            **LLAMA_LIKE, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 24, "rms_norm_eps": 0.2,
+            "sliding_window": 16, "query_pre_attn_scalar": 20, "layer_types": ["sliding_attention", "full_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 100000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1000.0},
+            }},
+        BF16, gemma3, None,
+        {**RMS_EPS, "window by one": {"sliding_window": 17}, "query scale": {"query_pre_attn_scalar": 24},
+         "local rope": {"rope_parameters": {
+             "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 100000.0},
+             "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
+         "global rope": {"rope_parameters": {
+             "full_attention": {"rope_type": "default", "rope_theta": 100000.0},
+             "sliding_attention": {"rope_type": "default", "rope_theta": 1000.0}}}}, plus_one=True, embedding_deviation=0.3, final_norm=6.0),
+    "falcon-7b": row(
+        T.FalconConfig, {"num_hidden_layers": 2, "num_attention_heads": 8, "hidden_size": 64, "vocab_size": 131,
+                         "layer_norm_epsilon": 0.02, "max_position_embeddings": 256, "multi_query": True,
+                         "parallel_attn": True, "bias": False, "rope_parameters": dict(DEFAULT), **IDS},
+        F16, classic, None, {**GPT2_EPS, **base(), "activation": {"activation": "gelu_new"}}),
+    "falcon-40b": row(
+        T.FalconConfig, {"num_hidden_layers": 2, "num_attention_heads": 8, "num_kv_heads": 2, "hidden_size": 96,
+                         "vocab_size": 131, "layer_norm_epsilon": 0.02, "max_position_embeddings": 256, "bias": True,
+                         "new_decoder_architecture": True, "ffn_hidden_size": 100, "rope_parameters": dict(DEFAULT), **IDS},
+        BF16, None, None, {**GPT2_EPS}),
+    "falcon-11b": row(
+        T.FalconConfig, {"num_hidden_layers": 3, "num_attention_heads": 4, "num_kv_heads": 2, "hidden_size": 48,
+                         "vocab_size": 131, "layer_norm_epsilon": 0.02, "max_position_embeddings": 256, "bias": False,
+                         "new_decoder_architecture": True, "num_ln_in_parallel_attn": 1, "ffn_hidden_size": 100,
+                         "tie_word_embeddings": False, "rope_parameters": dict(DEFAULT), **IDS},
+        BF16, None, None, {**GPT2_EPS}),
+    "stablelm": row(
+        T.StableLmConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "hidden_size": 96, "layer_norm_eps": 0.02, "use_qkv_bias": True,
+                           "rope_parameters": {**DEFAULT, "partial_rotary_factor": 0.5}},
+        F16, classic, None, {**LAYER_EPS, **base(partial_rotary_factor=0.5)}),
+    "stablelm-12b": row(
+        T.StableLmConfig, {**LLAMA_LIKE, "num_key_value_heads": 2, "layer_norm_eps": 0.02, "qk_layernorm": True,
+                           "use_parallel_residual": True, "rope_parameters": {**DEFAULT, "partial_rotary_factor": 0.25}},
+        BF16, None, None, {**LAYER_EPS, "parallel residual": {"use_parallel_residual": False}}),
+    "opt": row(
+        T.OPTConfig, {"num_hidden_layers": 2, "num_attention_heads": 8, "hidden_size": 96, "ffn_dim": 100, "vocab_size": 131,
+                      "max_position_embeddings": 160, **IDS},
+        F16, None, lambda name: name.replace("model.decoder.", "decoder."), {"activation": {"activation_function": "gelu"}},
+        without_effect=r"k_proj\.bias"),
+    "bloom": row(
+        T.BloomConfig, {"n_layer": 2, "n_head": 12, "hidden_size": 96, "vocab_size": 131, "layer_norm_epsilon": 0.02, **IDS},
+        F16, None, without_prefix, {**GPT2_EPS}),
+    "starcoder2": row(
+        T.Starcoder2Config, {**LLAMA_LIKE, "num_key_value_heads": 2, "norm_epsilon": 0.02, "sliding_window": 16,
+                             "rope_parameters": dict(DEFAULT)},
+        BF16, classic, None,
+        {**eps("norm_epsilon"), **base(), "activation": {"hidden_act": "gelu"}, "window by one": {"sliding_window": 17}}),
+    "gpt-bigcode": row(T.GPTBigCodeConfig, {**GPT2_LIKE, "n_inner": 100}, F16,
+                       variations={**GPT2_EPS, "activation": {"activation_function": "gelu"}}),
+    "gpt-bigcode-multi-head": row(T.GPTBigCodeConfig, {**GPT2_LIKE, "multi_query": False}, BF16),
+    "granite": row(
+        T.GraniteConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "rms_norm_eps": 0.02, "tie_word_embeddings": True,
+                          "embedding_multiplier": 2.5, "attention_multiplier": 0.2, "residual_multiplier": 0.6,
+                          "logits_scaling": 0.4, "rope_parameters": dict(DEFAULT)},
+        BF16, classic, None,
+        {**RMS_EPS, **base(), "embedding multiplier": {"embedding_multiplier": 1.0}, "attention": {"attention_multiplier": 0.25},
+         "residual": {"residual_multiplier": 1.0}, "logits": {"logits_scaling": 1.0}}, embedding_deviation=1),
+    "olmo": row(
+        T.OlmoConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "clip_qkv": 1.5, "rope_parameters": dict(DEFAULT)},
+        BF16, classic, None, {**base(), "clip": {"clip_qkv": None}}),
+    "olmo2": row(
+        T.Olmo2Config, {**LLAMA_LIKE, "num_key_value_heads": 2, "rms_norm_eps": 0.02, "rope_parameters": dict(DEFAULT)},
+        BF16, classic, None, {**RMS_EPS, **base()}),
+    "cohere": row(
+        T.CohereConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "layer_norm_eps": 0.02, "logit_scale": 0.7,
+                         "rope_parameters": dict(DEFAULT)},
+        F16, classic, None, {**LAYER_EPS, **base(), "logit scale": {"logit_scale": 1.0}}),
+    "cohere-plus": row(
+        T.CohereConfig, {**LLAMA_LIKE, "num_key_value_heads": 2, "layer_norm_eps": 0.02, "logit_scale": 1.3, "use_qk_norm": True,
+                         "rope_parameters": dict(DEFAULT)},
+        BF16, None, None, {**LAYER_EPS}),
+    "mpt": row(
+        T.MptConfig, {"n_layers": 2, "n_heads": 12, "d_model": 96, "max_seq_len": 256, "vocab_size": 131,
+                      "layer_norm_epsilon": 1e-5, "attn_config": {"clip_qkv": 1.5, "softmax_scale": 0.5}, **IDS},
+        F16, None, None, {"clip": {"attn_config.clip_qkv": None}, "scale": {"attn_config.softmax_scale": None}}),
+    "codegen": row(T.CodeGenConfig, {**GPT2_LIKE, "rotary_dim": 4}, F16,
+                   variations={**GPT2_EPS, "partial rotation": {"rotary_dim": 8}}),
+    "smollm3": row(
+        T.SmolLM3Config, {**LLAMA_LIKE, "num_key_value_heads": 4, "rms_norm_eps": 0.02, "no_rope_layers": [1, 0],
+                          "rope_parameters": dict(DEFAULT)},
+        BF16, classic, None, {**RMS_EPS, **base()}),
+    "smollm3-yarn": row(
+        T.SmolLM3Config, {
+            **LLAMA_LIKE, "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 0.02, "no_rope_layer_interval": 4,
+            "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32}},
+        BF16, classic, None, {"rope scaling": {"rope_parameters": dict(DEFAULT)}}),
+    "internlm2": row(
+        T.LlamaConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "rms_norm_eps": 0.02, "rope_parameters": dict(DEFAULT)},
+        F16, None, None, {**RMS_EPS, **base()}, repack=internlm2),
+    "gpt-neo": row(
+        T.GPTNeoConfig, {"num_layers": 2, "num_heads": 8, "hidden_size": 64, "vocab_size": 131, "max_position_embeddings": 160,
+                         "attention_types": [[["global", "local"], 1]], "window_size": 16, "layer_norm_epsilon": 0.02, **IDS},
+        F16, None, None, {**GPT2_EPS, "window by one": {"window_size": 17}}, query_deviation=1.2),
+}  # fmt: skip
