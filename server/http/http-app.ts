@@ -30,6 +30,7 @@ import {
 import { healthRoutes, LIVE_PATH, pingRoute } from './health-routes.js';
 import type { HttpContext } from './http-context.js';
 import { managementRoutes } from './management-routes.js';
+import { metricsRoutes } from './metrics-routes.js';
 import { MAX_MODEL_NAME_CHARACTERS } from './model-target.js';
 import { openAiRoutes } from './openai-routes.js';
 
@@ -110,17 +111,12 @@ export async function createHttpApp(context: HttpContext, role: ListenerRole): P
     reply.raw.once('close', () => {
       active -= 1;
       if (active === 0) for (const wake of idleWaiters.splice(0)) wake();
-      request.log.info(
-        {
-          ip: request.ip,
-          method: request.method,
-          uri: request.url,
-          status: reply.raw.statusCode,
-          ms: Math.round(reply.elapsedTime),
-          complete: reply.raw.writableFinished,
-        },
-        'access',
-      );
+      const { ip, method, url: uri } = request;
+      const [status, durationMs] = [reply.raw.statusCode, reply.elapsedTime];
+      const complete = reply.raw.writableFinished;
+      request.log.info({ ip, method, uri, status, ms: Math.round(durationMs), complete }, 'access');
+      const { httpVersion } = request.raw;
+      context.onResponse?.({ ip, method, uri, httpVersion, status, durationMs });
     });
     if (context.draining && request.url !== LIVE_PATH) {
       throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
@@ -152,7 +148,10 @@ export async function createHttpApp(context: HttpContext, role: ListenerRole): P
     await app.register(djlRoutes, context);
     await app.register(openAiRoutes, context);
   }
-  if (role !== 'inference') await app.register(managementRoutes, context);
+  if (role !== 'inference') {
+    await app.register(managementRoutes, context);
+    if (context.metrics) await app.register(metricsRoutes, { metrics: context.metrics });
+  }
   await app.ready();
   return {
     app,

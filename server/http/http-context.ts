@@ -11,9 +11,21 @@ import type { GenerationService } from '../jobs/generate-request.js';
 import type { ManagementService } from '../jobs/management.js';
 import { AsyncResults } from './async-results.js';
 import { ErrorRates } from './error-rates.js';
+import type { MetricsText } from './metrics-routes.js';
 import { modelsOnly } from './models-only.js';
 
 const BYTES_PER_MIB = 1_048_576;
+
+export interface ResponseFacts {
+  ip: string;
+  method: string;
+  /** Path and query, as the client sent them. */
+  uri: string;
+  httpVersion: string;
+  status: number;
+  /** From the request's head to the response's end. */
+  durationMs: number;
+}
 
 export interface HttpDeps {
   config: ServerConfig;
@@ -23,6 +35,10 @@ export interface HttpDeps {
   logger: Logger;
   /** The model that a request without a name means; null when there is not exactly one startup model. */
   singleStartupModel(): string | null;
+  /** Absent: no /metrics. */
+  metrics?: MetricsText;
+  /** Called when a response has ended, or was cut off. */
+  onResponse?(response: ResponseFacts): void;
   /** Every startup model has been ready once. Absent: always. */
   hasStarted?(): boolean;
 }
