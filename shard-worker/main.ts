@@ -106,7 +106,7 @@ function joinRanks(launch: WorkerLaunch): Promise<Collective> | Collective {
   if (collective === 'zmq') return connectZeromqCollective(options);
   const onFallback = (reason: string): void => {
     // The server logs what its workers write.
-    if (rank === 0) console.error(`no shared memory between the ranks, ZeroMQ instead: ${reason}`);
+    if (rank === 0) process.stderr.write(`no shared memory between the ranks, ZeroMQ instead: ${reason}\n`);
   };
   return connectSharedMemoryCollective({
     ...options,
