@@ -8,18 +8,24 @@
  * Out     log lines (JSON; readable text on a terminal) and the curl command on standard output; an exit code
  * Errors  a ServingError of configuration or, with wait_model_loading, of a model's start: the caller prints it and exits 1
  */
-import { createRequire } from 'node:module';
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { pino } from 'pino';
+import type { Logger } from 'pino';
 import { ServingError } from '../proto/errors.js';
 import type { Config, ModelConfig } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
 import { createHttpServer } from './http/http-server.js';
+import { createServerLog } from './logging/server-log.js';
+import { ServerMetrics } from './metrics/server-metrics.js';
 import { StartupProgress } from './startup-progress.js';
 import { prepareModel } from './work-load-manager/prepare-model.js';
 import { WorkLoadManager } from './work-load-manager/work-load-manager.js';
 
 const WORKER_PROGRAM = fileURLToPath(new URL('../shard-worker/main.js', import.meta.url));
+const VERSION = (
+  JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
+).version;
 const PARTITIONER_PROGRAM = fileURLToPath(new URL('../partitioner/main.js', import.meta.url));
 
 /**
@@ -29,9 +35,17 @@ const PARTITIONER_PROGRAM = fileURLToPath(new URL('../partitioner/main.js', impo
  */
 export async function main(argv: string[]): Promise<void> {
   const config = loadConfig({ argv, env: process.env, cwd: process.cwd() });
-  const { logger, print } = createLog(config.server.logLevel);
+  const log = createServerLog({ level: config.server.logLevel, folder: config.server.logFolder });
+  const { files, logger, print } = log;
   for (const warning of config.warnings) logger.warn(warning);
   const progress = new StartupProgress(logger, process.stderr.isTTY === true);
+  const metrics = new ServerMetrics({
+    prometheus: config.server.prometheus,
+    version: VERSION,
+    host: hostname(),
+    processMetrics: true,
+    lines: files && { server: files.serverMetric, model: files.modelMetric },
+  });
   const manager = new WorkLoadManager({
     prepare: (model, options) =>
       prepareModel(model, {
@@ -43,11 +57,21 @@ export async function main(argv: string[]): Promise<void> {
     logLevel: config.server.logLevel,
     logger,
     onProgress: (model, phase, done, total) => progress.update(model, phase, done, total),
+    observe: ({ name, version, logRequestMetric, metricsAggregation }, sample) =>
+      metrics.observe(
+        { name, version, requestMetricWindow: logRequestMetric ? metricsAggregation : null },
+        sample,
+      ),
   });
   const http = await createHttpServer({
     config: config.server,
     service: manager,
     logger,
+    metrics,
+    onResponse: (response) => {
+      metrics.responseSent(response.status);
+      files?.access(response);
+    },
     singleStartupModel: () => (config.models.length === 1 ? (config.models[0]?.name ?? null) : null),
   });
   const stop = async (): Promise<void> => {
@@ -56,10 +80,14 @@ export async function main(argv: string[]): Promise<void> {
     // First the jobs that are left: their streams end, and with them the connections that close() waits for.
     await manager.close();
     await http.close();
+    await log.close();
   };
   const signals = stopOnSignals(stop, logger);
   try {
-    await startServing(config, manager, http, logger, print);
+    await startServing(config, manager, http, logger, (url) => {
+      metrics.started(performance.now());
+      announce(url, config.models, print);
+    });
   } catch (error) {
     progress.stop();
     // Stopped while it loaded: the handler of the signal ends the process.
@@ -73,18 +101,18 @@ async function startServing(
   config: Config,
   manager: WorkLoadManager,
   http: { listen(): Promise<string> },
-  logger: pino.Logger,
-  print: (line: string) => void,
+  logger: Logger,
+  onReady: (url: string) => void,
 ): Promise<void> {
   const loading = loadModels(config.models, manager, logger);
   if (config.server.waitModelLoading) {
     await loading;
-    announce(await http.listen(), config.models, print);
+    onReady(await http.listen());
     return;
   }
   const url = await http.listen();
   loading.then(
-    () => announce(url, config.models, print),
+    () => onReady(url),
     () => {},
   );
 }
@@ -93,7 +121,7 @@ async function startServing(
 async function loadModels(
   models: readonly ModelConfig[],
   manager: WorkLoadManager,
-  logger: pino.Logger,
+  logger: Logger,
 ): Promise<void> {
   let first: unknown = null;
   for (const model of models) {
@@ -127,7 +155,7 @@ function announce(url: string, models: readonly ModelConfig[], print: (line: str
   print(`Shardserve is ready. Try:\n${command}`);
 }
 
-function stopOnSignals(stop: () => Promise<void>, logger: pino.Logger): { readonly stopping: boolean } {
+function stopOnSignals(stop: () => Promise<void>, logger: Logger): { readonly stopping: boolean } {
   const state = { stopping: false };
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
@@ -144,25 +172,4 @@ function stopOnSignals(stop: () => Promise<void>, logger: pino.Logger): { readon
     });
   }
   return state;
-}
-
-/** The log, and a way to print a line of text after what was logged before it. */
-function createLog(level: string): { logger: pino.Logger; print: (line: string) => void } {
-  if (process.stdout.isTTY === true && hasPrettyPrinter()) {
-    const logger = pino({ level, transport: { target: 'pino-pretty' } });
-    return { logger, print: (line) => process.stdout.write(`${line}\n`) };
-  }
-  // Not process.stdout: the log is written a little later than it is made, and lines must keep their order.
-  const output = pino.destination({ dest: 1, sync: false });
-  return { logger: pino({ level }, output), print: (line) => output.write(`${line}\n`) };
-}
-
-/** A development package: an installation without it logs JSON. */
-function hasPrettyPrinter(): boolean {
-  try {
-    createRequire(import.meta.url).resolve('pino-pretty');
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -34,7 +34,7 @@ import {
 import { describeBody, modelsBody, scaledStatus, workflowsBody } from './management-response.js';
 import { ModelParams } from './model-target.js';
 
-const FIXED_CODES: Record<StatusKey, number> = {
+export const FIXED_CODES: Record<StatusKey, number> = {
   badRequestHttpCode: 400,
   wlmErrorHttpCode: 503,
   throttleErrorHttpCode: 503,

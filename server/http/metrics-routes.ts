@@ -8,7 +8,8 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
-import { methodNotAllowed } from './errors.js';
+import { djlError, methodNotAllowed, toServingError } from './errors.js';
+import { FIXED_CODES } from './management-routes.js';
 
 /** What the routes need of server/metrics. */
 export interface MetricsText {
@@ -26,6 +27,12 @@ export async function metricsRoutes(
   app: FastifyInstance,
   { metrics }: { metrics: MetricsText },
 ): Promise<void> {
+  app.setErrorHandler((thrown, request, reply) => {
+    const error = toServingError(thrown, 0);
+    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a scrape failed');
+    const { body, status } = djlError(error, FIXED_CODES);
+    return reply.code(status).type('application/json').send(body);
+  });
   const answer = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
     const text = await metrics.text(namesOf(request.query));
     return reply.type(metrics.contentType).send(text);

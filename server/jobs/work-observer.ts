@@ -57,8 +57,14 @@ export interface PoolSample {
   groups: readonly GroupSample[];
 }
 
+export interface ObservedPool {
+  name: string;
+  version: string | null;
+  /** Percentiles of requests to the model metric log … */
+  logRequestMetric: boolean;
+  /** … of so many values each. */
+  metricsAggregation: number;
+}
+
 /** Called when a pool is made. `sample` may be called at any time until `closed`. */
-export type ObservePool = (
-  model: { name: string; version: string | null },
-  sample: () => PoolSample,
-) => WorkObserver;
+export type ObservePool = (model: ObservedPool, sample: () => PoolSample) => WorkObserver;

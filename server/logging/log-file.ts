@@ -17,7 +17,8 @@ export class LogFile {
   readonly #stream: RotatingFileStream;
   readonly #name: string;
   readonly #onTrouble: (text: string) => void;
-  #failed = false;
+  /** Until the first error, or close. */
+  #isOpen = true;
   #dropped = 0;
 
   constructor(folder: string, name: string, onTrouble: (text: string) => void) {
@@ -35,21 +36,23 @@ export class LogFile {
   }
 
   write(line: string): void {
-    if (this.#failed) return;
+    if (!this.#isOpen) return;
     if (this.#stream.writableLength > MAX_WAITING_BYTES) {
       this.#dropped++;
       return;
     }
     if (this.#dropped > 0) {
-      this.#onTrouble(`${this.#name}: the disk was too slow; ${this.#dropped} lines were dropped`);
+      const dropped = this.#dropped;
       this.#dropped = 0;
+      this.#onTrouble(`${this.#name}: the disk was too slow; ${dropped} lines were dropped`);
     }
     this.#stream.write(`${line}\n`);
   }
 
   /** Resolves when what was written before is on its way to the disk. */
   async close(): Promise<void> {
-    if (this.#failed || this.#stream.destroyed) return;
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
     await new Promise<void>((resolve) => {
       this.#stream.once('error', () => resolve());
       this.#stream.end(() => resolve());
@@ -57,7 +60,9 @@ export class LogFile {
   }
 
   #fail(error: Error): void {
-    if (!this.#failed) this.#onTrouble(`${this.#name} is not written any more: ${error.message}`);
-    this.#failed = true;
+    if (!this.#isOpen) return;
+    // First: what is told may be a line of this very file.
+    this.#isOpen = false;
+    this.#onTrouble(`${this.#name} is not written any more: ${error.message}`);
   }
 }
