@@ -8,6 +8,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import pino from 'pino';
 import { ServingError } from '../../proto/errors.js';
 import type { ServerConfig } from '../../server/config/config.js';
+import type { HttpDeps } from '../../server/http/http-context.js';
 import { createHttpServer, type HttpServer } from '../../server/http/http-server.js';
 import type {
   FinishReason,
@@ -200,9 +201,11 @@ export interface TestServer {
   logged(fits: (line: Record<string, unknown>) => boolean): Promise<Record<string, unknown>>;
 }
 
+/** @param more further parts of the server, such as its management */
 export async function startServer(
   config: Partial<ServerConfig> = {},
   singleStartupModel: string | null = 'mlp',
+  more: Partial<HttpDeps> = {},
 ): Promise<TestServer> {
   const service = new FakeService();
   const logs: Record<string, unknown>[] = [];
@@ -221,6 +224,7 @@ export async function startServer(
     service,
     logger,
     singleStartupModel: () => singleStartupModel,
+    ...more,
   });
   const url = await server.listen();
   const logged = (fits: (line: Record<string, unknown>) => boolean) =>

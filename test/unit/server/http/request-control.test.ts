@@ -1,0 +1,35 @@
+/** SageMaker's custom attributes as headers. */
+import { describe, expect, it } from 'vitest';
+import { requestControl, spreadCustomAttributes } from '../../../../server/http/request-control.js';
+
+const spread = (attributes: string, headers: Record<string, string> = {}) => {
+  const all: Record<string, string> = { 'x-amzn-sagemaker-custom-attributes': attributes, ...headers };
+  spreadCustomAttributes(all);
+  delete all['x-amzn-sagemaker-custom-attributes'];
+  return all;
+};
+
+describe('spreadCustomAttributes', () => {
+  it.each([
+    ['model_name=a;model_version=v1', { model_name: 'a', model_version: 'v1' }],
+    [' X-Starting-Token = t=1 ; ', { 'x-starting-token': 't=1' }],
+    ['content-length=9;host=evil;transfer-encoding=chunked', {}],
+    ['c000b4f9-df62-4c85-a0bf-7c525f9104a4', {}],
+    ['handler=x', { handler: 'x' }],
+  ])('%s', (attributes, expected) => {
+    expect(spread(attributes)).toEqual(expected);
+  });
+
+  it('a header of its own is stronger', () => {
+    expect(spread('x-priority=9', { 'x-priority': '1' })).toEqual({ 'x-priority': '1' });
+  });
+
+  it('has a limit', () => {
+    expect(() => spread('a'.repeat(1025))).toThrow(/at most 1024 characters, got 1025/);
+  });
+});
+
+it('requestControl leaves out what is not given', () => {
+  expect(requestControl({})).toEqual({});
+  expect(requestControl({ 'x-priority': '+4' })).toEqual({ priority: 4 });
+});
