@@ -41,17 +41,14 @@ export class LogFile {
       this.#dropped++;
       return;
     }
-    if (this.#dropped > 0) {
-      const dropped = this.#dropped;
-      this.#dropped = 0;
-      this.#onTrouble(`${this.#name}: the disk was too slow; ${dropped} lines were dropped`);
-    }
+    this.#tellDropped();
     this.#stream.write(`${line}\n`);
   }
 
   /** Resolves when what was written before is on its way to the disk. */
   async close(): Promise<void> {
     if (!this.#isOpen) return;
+    this.#tellDropped();
     this.#isOpen = false;
     await new Promise<void>((resolve) => {
       this.#stream.once('error', () => resolve());
@@ -59,9 +56,17 @@ export class LogFile {
     });
   }
 
+  #tellDropped(): void {
+    if (this.#dropped === 0) return;
+    const dropped = this.#dropped;
+    // First: what is told may be a line of this very file.
+    this.#dropped = 0;
+    this.#onTrouble(`${this.#name}: the disk was too slow; ${dropped} lines were dropped`);
+  }
+
   #fail(error: Error): void {
     if (!this.#isOpen) return;
-    // First: what is told may be a line of this very file.
+    // First, for the same reason.
     this.#isOpen = false;
     this.#onTrouble(`${this.#name} is not written any more: ${error.message}`);
   }
