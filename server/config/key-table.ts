@@ -20,15 +20,21 @@ const OWN_PREFIXES = ['OPTION_', 'SERVING_'];
 const ARGUMENT_PREFIX = 'ARGS_';
 
 const byName = new Map<string, KeyRow>();
-/** Environment name → row, and how early the name stands in the row (0 wins). */
-const byEnvironment = new Map<string, { row: KeyRow; rank: number }>();
+/** Environment name → its rows, and how early the name stands in each (0 wins). */
+const byEnvironment = new Map<string, { row: KeyRow; rank: number }[]>();
+/** One name for two keys, as in DJLServing; every other name has one row. */
+const OF_TWO_KEYS = ['SAGEMAKER_NUM_MODEL_WORKERS'];
 
 for (const row of KEY_TABLE) {
   assert(!byName.has(row.name), `two rows for the key ${row.name}`);
   byName.set(row.name, row);
   row.env.forEach((name, rank) => {
-    assert(!byEnvironment.has(name), `two rows for the environment variable ${name}`);
-    byEnvironment.set(name, { row, rank });
+    const others = byEnvironment.get(name) ?? [];
+    assert(
+      others.length === 0 || OF_TWO_KEYS.includes(name),
+      `two rows for the environment variable ${name}`,
+    );
+    byEnvironment.set(name, [...others, { row, rank }]);
   });
 }
 
@@ -38,13 +44,13 @@ export function findKey(name: string): KeyRow | null {
   return row && row.scope !== 'environment' ? row : null;
 }
 
-/** The row that an environment variable sets, and its rank among the names of that row. */
-export function findEnvironment(name: string): { row: KeyRow; rank: number } | null {
+/** The rows that an environment variable sets, and its rank among the names of each. */
+export function findEnvironment(name: string): readonly { row: KeyRow; rank: number }[] {
   const found = byEnvironment.get(name);
   if (found) return found;
-  if (!name.startsWith(ARGUMENT_PREFIX)) return null;
+  if (!name.startsWith(ARGUMENT_PREFIX)) return [];
   const row = byName.get('ARGS_<NAME>');
-  return row ? { row, rank: 0 } : null;
+  return row ? [{ row, rank: 0 }] : [];
 }
 
 /** Whether an environment variable in no row is worth a warning. */

@@ -105,11 +105,11 @@ export function environmentLayer(
   const found: { entry: Entry; rank: number }[] = [];
   for (const [name, text] of Object.entries(env)) {
     if (text === undefined || text === '') continue;
-    const match = findEnvironment(name);
-    if (match) {
-      const entry = { row: match.row, given: name, text, where: 'environment', baseFolder: cwd };
-      found.push({ entry, rank: match.rank });
-    } else if (looksLikeOurs(name)) {
+    const matches = findEnvironment(name);
+    for (const { row, rank } of matches) {
+      found.push({ entry: { row, given: name, text, where: 'environment', baseFolder: cwd }, rank });
+    }
+    if (matches.length === 0 && looksLikeOurs(name)) {
       const nearest = nearestEnvironment(name);
       problems.warn(`environment: ${name} is not known here${nearest ? `; did you mean ${nearest}?` : ''}`);
     }

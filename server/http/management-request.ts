@@ -15,10 +15,10 @@ import { InvalidInput } from './errors.js';
 import { type Checked, compileValidator } from './validation.js';
 
 const MAX_URL_CHARACTERS = 4096;
-const MAX_GROUPS = 1024;
+const MAX_GROUPS = 64;
 const MAX_QUEUE = 1_000_000;
 const MAX_DELAY_MS = 600_000;
-const MAX_IDLE_SECONDS = 31_536_000;
+const MAX_IDLE_SECONDS = 86_400;
 /** DJLServing's largest page, and its default. */
 const MAX_PAGE = 100;
 const MAX_PAGE_TOKEN = 1_000_000_000;
@@ -147,14 +147,11 @@ function convert(value: string, type: unknown): unknown {
 }
 
 function groupBounds(given: { min_worker?: number; max_worker?: number }) {
-  const [min, max] = [set(given.min_worker), set(given.max_worker)];
-  if (min !== undefined && max !== undefined && min > max) {
-    throw new InvalidInput(
-      `min_worker must be at most max_worker, which is ${max}, got ${min}`,
-      'min_worker',
-    );
-  }
-  return { ...whenGiven('minGroups', min), ...whenGiven('maxGroups', max) };
+  // min above max is the manager's to settle, as in DJLServing: the smaller of them.
+  return {
+    ...whenGiven('minGroups', set(given.min_worker)),
+    ...whenGiven('maxGroups', set(given.max_worker)),
+  };
 }
 
 /** −1 or a count: 0 of these would never serve a request. */

@@ -153,7 +153,7 @@ describe('POST /models', () => {
     ['?url=/m&job_queue_size=-2', /job_queue_size .*at least -1 .*got -2/],
     ['?url=/m&max_batch_delay=600001', /at most 600000, got 600001/],
     ['?url=/m&max_idle_time=1.5', /max_idle_time .*got "1.5"/],
-    ['?url=/m&min_worker=3&max_worker=2', /min_worker must be at most max_worker, which is 2, got 3/],
+    ['?url=/m&min_worker=-2', /min_worker .*at least -1 .*got -2/],
     ['?url=/m&model_name=a/b', /model_name must be a name of 1 … 128 letters.* got "a\/b"/],
     ['?url=/m&model_version=invoke', /model_version .*not invoke.* got "invoke"/],
     ['?url=/m&synchronous=maybe', /synchronous must be true or false, got "maybe"/],

@@ -322,6 +322,12 @@ describe('a container of SageMaker', () => {
     expect(only(load([], env)).modelLoadingTimeoutSeconds).toBe(77);
     expect(load([], { ...env, SAGEMAKER_MAX_REQUEST_SIZE: '5000' }).server.maxRequestBytes).toBe(5000);
     expect(only(load([], { SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS: '9' })).predictTimeoutSeconds).toBe(9);
+    const workers = { SAGEMAKER_NUM_MODEL_WORKERS: '3', SERVING_MAX_WORKERS: '4' };
+    expect(only(load([], { SAGEMAKER_NUM_MODEL_WORKERS: '3' }))).toMatchObject({
+      minGroups: 3,
+      maxGroups: 3,
+    });
+    expect(only(load([], workers))).toMatchObject({ minGroups: 3, maxGroups: 4 });
     expect(load([], { SAGEMAKER_HEALTH_CHECK_OVERRIDE: 'true' }).server.unhealthyFailsPing).toBe(true);
   });
 });

@@ -25,7 +25,7 @@ describe('key table', () => {
       ...CONFIG_PROPERTIES.map((key) => `SERVING_${key.toUpperCase()}`),
       ...OPTIONS.map((key) => `OPTION_${key.toUpperCase()}`),
     ];
-    expect(names.filter((name) => findEnvironment(name) === null)).toEqual([]);
+    expect(names.filter((name) => findEnvironment(name).length === 0)).toEqual([]);
   });
 
   it("keys of a model's file may all stand in a model's file", () => {
@@ -34,7 +34,7 @@ describe('key table', () => {
   });
 
   it('maps each of the TGI aliases to the key that the LMI image maps it to', () => {
-    const target = (name: string): string | undefined => findEnvironment(name)?.row.name;
+    const target = (name: string): string | undefined => findEnvironment(name)[0]?.row.name;
     expect({
       HF_MODEL_QUANTIZE: target('HF_MODEL_QUANTIZE'),
       SM_NUM_GPUS: target('SM_NUM_GPUS'),
