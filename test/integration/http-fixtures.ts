@@ -8,6 +8,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import pino from 'pino';
 import { ServingError } from '../../proto/errors.js';
 import type { ServerConfig } from '../../server/config/config.js';
+import { defaultsOf } from '../../server/config/key-table.js';
 import type { HttpDeps } from '../../server/http/http-context.js';
 import { createHttpServer, type HttpServer } from '../../server/http/http-server.js';
 import type {
@@ -159,36 +160,13 @@ export function model(name: string, fields: Partial<ModelStatus> = {}): ModelSta
 }
 
 export const SERVER_CONFIG: ServerConfig = {
+  ...(defaultsOf('server') as unknown as ServerConfig),
   inferenceAddress: { kind: 'tcp', host: '127.0.0.1', port: 0, path: '' },
   managementAddress: { kind: 'tcp', host: '127.0.0.1', port: 0, path: '' },
   modelStore: '/models',
   loadModels: 'NONE',
-  waitModelLoading: true,
-  allowMultiStatus: false,
   maxRequestBytes: 64 * 1024,
   chunkedReadTimeoutSeconds: 60,
-  corsAllowedOrigin: null,
-  corsAllowedMethods: null,
-  corsAllowedHeaders: null,
-  badRequestHttpCode: 400,
-  wlmErrorHttpCode: 503,
-  throttleErrorHttpCode: 503,
-  serverErrorHttpCode: 500,
-  requestIdHeaderKey: 'x-request-id',
-  shardStore: '/shards',
-  logLevel: 'info',
-  logFolder: null,
-  prometheus: false,
-  drainTimeoutSeconds: 30,
-  errorRateWlm: null,
-  errorRateServer: null,
-  errorRateModel: null,
-  errorRateAny: null,
-  unhealthyFailsPing: false,
-  deadWorkersPassPing: false,
-  asyncResultLimit: 1000,
-  asyncResultMemoryMb: 64,
-  asyncResultTtlSeconds: 3600,
 };
 
 export interface TestServer {
