@@ -4,7 +4,7 @@
  * In      architectures/<family>.ts makes a ModelShape
  * Out     plan.ts and graph/ branch on its fields and never on a model's name; role-tensors.ts lists its tensors
  * Limits  decoder blocks of attention and MLP over one residual stream, one after the other or side by side.
- *         Another form (experts) adds fields here, a branch in graph/, and no line to another family
+ *         Another form adds fields here, a branch in graph/, and no line to another family
  * Errors  none: plain data
  */
 
@@ -89,6 +89,20 @@ export interface Place {
 /** A whole tensor by its stem, or a part of one. */
 export type RolePlace = string | Place;
 
+/** A gated MLP's tensors. */
+export interface GatedNames {
+  gate: string;
+  up: string;
+  down: string;
+}
+
+/** Tensors of a layer with experts; `{expert}` stands for the expert's index. */
+export interface ExpertNames extends GatedNames {
+  router: string;
+  /** An expert that every token visits, multiplied by the sigmoid of its own router. */
+  shared: (GatedNames & { router: string }) | null;
+}
+
 /** Roles of one layer's tensors; null: the block has none. */
 export interface LayerNames {
   attentionNorm: string | null;
@@ -105,6 +119,19 @@ export interface LayerNames {
   up: RolePlace;
   down: RolePlace;
   mlpPostNorm: string | null;
+  experts: ExpertNames | null;
+}
+
+/** Instead of one MLP, several of which a token visits the likeliest few. */
+export interface ExpertsShape {
+  count: number;
+  perToken: number;
+  ffnSize: number;
+  /** The chosen ones' probabilities are made to sum up to 1. */
+  normalised: boolean;
+  sharedFfnSize: number | null;
+  /** Which layers have experts; the others have the plain MLP. One entry a layer. */
+  layers: readonly boolean[];
 }
 
 export interface TensorNames {
@@ -153,6 +180,7 @@ export interface ModelShape {
   /** c: scores become c · tanh(score / c). */
   attentionSoftCap: number | null;
   activation: Activation;
+  experts: ExpertsShape | null;
   embeddingScale: number;
   logitScale: number;
   logitSoftCap: number | null;
@@ -161,6 +189,10 @@ export interface ModelShape {
   biases: { qkv: boolean; attentionOut: boolean; mlp: boolean; head: boolean };
   names: TensorNames;
 }
+
+/** A layer whose MLP is experts. */
+export const hasExperts = ({ experts }: ModelShape, layer: number): boolean =>
+  experts?.layers[layer] ?? false;
 
 /** Columns of a cached key or value of one head: ALiBi takes one more, in which keys carry their position. */
 export function cachedHeadDim({ headDim, alibiSlopes }: ModelShape): number {

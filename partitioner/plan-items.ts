@@ -10,9 +10,9 @@ import assert from 'node:assert';
 import { ELEMENT_BYTES, type ElementType, type Manifest, type TensorEntry } from '../proto/manifest.js';
 import { ropeRows } from './architectures/rope-table.js';
 import { attentionOutBlock } from './degrees.js';
-import type { ModelShape, RopeShape } from './model-shape.js';
+import { hasExperts, type ModelShape, type RopeShape } from './model-shape.js';
 import { type RoleTensor, roleTensors } from './role-tensors.js';
-import { type WeightFormat, weightBits } from './weight-format.js';
+import { columnUnit, type WeightFormat, weightBits } from './weight-format.js';
 
 /** Every stored tensor starts at a multiple of this: a page, so that a mapping of it starts with it. */
 export const TENSOR_ALIGNMENT = 4096;
@@ -81,7 +81,7 @@ export const ropeName = (index: number, part: 'cos' | 'sin'): string =>
 export type PlanItem = LinearItem | CopyItem | RopeItem;
 
 /** Sizes of one rank, padding included. */
-export type RankSizes = Manifest['perRank'] & { ffn: number };
+export type RankSizes = Manifest['perRank'];
 
 /** What rank r holds of `total` when every rank takes `perRank`: the last ones may hold less, or nothing. */
 function evenSlices(total: number, perRank: number, worldSize: number): Slice[] {
@@ -89,6 +89,11 @@ function evenSlices(total: number, perRank: number, worldSize: number): Slice[] 
     const start = Math.min(total, rank * perRank);
     return { start, count: Math.min(perRank, total - start) };
   });
+}
+
+/** `total` cut evenly over the ranks in multiples of `unit`, rounded up. */
+export function perRankPadded(total: number, worldSize: number, unit: number): number {
+  return Math.ceil(total / (worldSize * unit)) * unit;
 }
 
 /** First of a rank's heads. Heads fewer than ranks are held by several. */
@@ -152,8 +157,7 @@ export class ItemPlanner {
       this.#attentionOut(layer),
       ...this.#optionalCopies(name('attention-post-norm')),
       ...this.#optionalCopies(name('mlp-norm')),
-      this.#mlpIn(layer),
-      this.#down(layer),
+      ...this.#feedForward(layer),
       ...this.#optionalCopies(name('mlp-post-norm')),
     ];
   }
@@ -190,15 +194,34 @@ export class ItemPlanner {
     return this.#columnLinear(`layer-${layer}.qkv`, 'column', parts);
   }
 
-  /** Gate above up; or up alone. */
-  #mlpIn(layer: number): LinearItem {
-    const isGated = this.#shape.names.layer.gate !== null;
-    const parts = (isGated ? ['gate', 'up'] : ['up']).map((role) => ({
-      ...this.#part(`layer-${layer}.${role}`),
-      rowSlices: evenSlices(this.#shape.ffnSize, this.#perRank.ffn, this.#worldSize),
-      rowsPerRank: this.#perRank.ffn,
+  /** The MLP; or the router, the experts and what they share. */
+  #feedForward(layer: number): PlanItem[] {
+    const { experts, ffnSize } = this.#shape;
+    const role = `layer-${layer}`;
+    if (experts === null || !hasExperts(this.#shape, layer)) return this.#mlp(role, ffnSize);
+    return [
+      ...this.#optionalCopies(`${role}.router`),
+      ...Array.from({ length: experts.count }, (_, expert) =>
+        this.#mlp(`${role}.expert-${expert}`, experts.ffnSize),
+      ).flat(),
+      ...this.#optionalCopies(`${role}.shared-router`),
+      ...(experts.sharedFfnSize === null ? [] : this.#mlp(`${role}.shared`, experts.sharedFfnSize)),
+    ];
+  }
+
+  /** Gate above up, or up alone; and down. */
+  #mlp(role: string, ffnSize: number): PlanItem[] {
+    const perRank = perRankPadded(ffnSize, this.#worldSize, columnUnit(this.#format));
+    const isGated = this.#roles.has(`${role}.gate.weight`);
+    const parts = (isGated ? ['gate', 'up'] : ['up']).map((part) => ({
+      ...this.#part(`${role}.${part}`),
+      rowSlices: evenSlices(ffnSize, perRank, this.#worldSize),
+      rowsPerRank: perRank,
     }));
-    return this.#columnLinear(`layer-${layer}.${isGated ? 'gate-up' : 'up'}`, 'column', parts);
+    return [
+      this.#columnLinear(`${role}.${isGated ? 'gate-up' : 'up'}`, 'column', parts),
+      this.#rowLinear(`${role}.down`, perRank, this.#format.blockSize),
+    ];
   }
 
   #head(): LinearItem {
@@ -217,10 +240,6 @@ export class ItemPlanner {
       inputs,
       attentionOutBlock(this.#shape, this.#format),
     );
-  }
-
-  #down(layer: number): LinearItem {
-    return this.#rowLinear(`layer-${layer}.down`, this.#perRank.ffn, this.#format.blockSize);
   }
 
   #columnLinear(name: string, split: 'column' | 'vocab', parts: LinearPart[]): LinearItem {

@@ -58,7 +58,7 @@ export function summarisePlan(plan: Plan): PlanSummary {
 function planRows(plan: Plan): PlanRow[] {
   const rows = new Map<string, PlanRow>();
   for (const { name, split, type, shape, file, bytes } of storedTensors(plan)) {
-    const tensor = name.replace(/^layer-\d+\./, 'layer-*.');
+    const tensor = name.replace(/^layer-\d+\./, 'layer-*.').replace(/\.expert-\d+\./, '.expert-*.');
     const row = rows.get(tensor);
     if (row) {
       row.layers++;

@@ -20,9 +20,9 @@ import { type LongContext, longContext } from './architectures/rope-table.js';
 import { checkDegree } from './degrees.js';
 import { planBuffers, planProgram } from './graph/program.js';
 import { cachedHeadDim, type ModelShape } from './model-shape.js';
-import { ItemPlanner, type PlanItem, type RankSizes } from './plan-items.js';
+import { ItemPlanner, type PlanItem, perRankPadded, type RankSizes } from './plan-items.js';
 import { countParameters } from './role-tensors.js';
-import { columnUnit, type WeightFormat } from './weight-format.js';
+import type { WeightFormat } from './weight-format.js';
 
 /** A rank's rows of the head are padded to a multiple of this. */
 const VOCAB_UNIT = 16;
@@ -62,7 +62,6 @@ export function makePlan({ shape, worldSize, format, embeddingType }: PlanOption
     numKvHeads: Math.max(1, shape.numKvHeads / worldSize),
     headDim: shape.headDim,
     vocab: perRankPadded(shape.vocabSize, worldSize, VOCAB_UNIT),
-    ffn: perRankPadded(shape.ffnSize, worldSize, columnUnit(format)),
   };
   const planner = new ItemPlanner(shape, worldSize, format, perRank);
   const items = planner.items(embeddingType);
@@ -89,9 +88,4 @@ export function storedTensors(plan: Plan): TensorEntry[] {
       ? [item.weight, item.scales, item.bias].filter((entry) => entry !== null)
       : [item.weight],
   );
-}
-
-/** `total` cut evenly over the ranks in multiples of `unit`, rounded up. */
-function perRankPadded(total: number, worldSize: number, unit: number): number {
-  return Math.ceil(total / (worldSize * unit)) * unit;
 }

@@ -9,7 +9,14 @@
  * transposed, or where the model scales it, the role is a view: checkpoint/view-source.ts reads it as if it were a tensor of
  * its own, and nobody after that knows.
  */
-import type { ModelShape, Place, RolePlace, RowPick } from './model-shape.js';
+import {
+  type GatedNames,
+  hasExperts,
+  type ModelShape,
+  type Place,
+  type RolePlace,
+  type RowPick,
+} from './model-shape.js';
 
 /** A tensor of the checkpoint: its name and what its shape must be. */
 export interface ExpectedTensor {
@@ -110,10 +117,37 @@ class RoleLister {
     );
     this.#norm(role('attention-post-norm'), at(names.attentionPostNorm));
     this.#norm(role('mlp-norm'), at(names.mlpNorm));
-    if (names.gate !== null) linear('gate', names.gate, ffnSize, hiddenSize, biases.mlp);
-    linear('up', names.up, ffnSize, hiddenSize, biases.mlp);
-    this.#linear(role('down'), at(names.down), [hiddenSize, ffnSize], biases.mlp, change);
+    if (hasExperts(this.#shape, layer)) {
+      this.#experts(layer);
+    } else {
+      if (names.gate !== null) linear('gate', names.gate, ffnSize, hiddenSize, biases.mlp);
+      linear('up', names.up, ffnSize, hiddenSize, biases.mlp);
+      this.#linear(role('down'), at(names.down), [hiddenSize, ffnSize], biases.mlp, change);
+    }
     this.#norm(role('mlp-post-norm'), at(names.mlpPostNorm));
+  }
+
+  #experts(layer: number): void {
+    const { experts, hiddenSize } = this.#shape;
+    const names = this.#shape.names.layer.experts;
+    if (experts === null || names === null) return;
+    const { count, ffnSize, sharedFfnSize } = experts;
+    const at = (stem: string, expert = 0): string =>
+      layerName(stem, layer).replace('{expert}', String(expert));
+    this.#add(`layer-${layer}.router.weight`, at(names.router), [count, hiddenSize]);
+    for (let expert = 0; expert < count; expert++) {
+      this.#gated(`layer-${layer}.expert-${expert}`, names, (stem) => at(stem, expert), ffnSize);
+    }
+    if (names.shared === null || sharedFfnSize === null) return;
+    this.#add(`layer-${layer}.shared-router.weight`, at(names.shared.router), [1, hiddenSize]);
+    this.#gated(`layer-${layer}.shared`, names.shared, at, sharedFfnSize);
+  }
+
+  #gated(role: string, names: GatedNames, at: (stem: string) => string, ffnSize: number): void {
+    const { hiddenSize, residualScale } = this.#shape;
+    this.#linear(`${role}.gate`, at(names.gate), [ffnSize, hiddenSize], false);
+    this.#linear(`${role}.up`, at(names.up), [ffnSize, hiddenSize], false);
+    this.#linear(`${role}.down`, at(names.down), [hiddenSize, ffnSize], false, { factor: residualScale });
   }
 
   #linear(role: string, place: RolePlace, size: [number, number], bias: boolean, change?: Change): void {

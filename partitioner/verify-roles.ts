@@ -6,7 +6,7 @@
  */
 import { ServingError } from '../proto/errors.js';
 import type { Manifest } from '../proto/manifest.js';
-import type { ModelShape } from './model-shape.js';
+import { hasExperts, type ModelShape } from './model-shape.js';
 import { roleTensors } from './role-tensors.js';
 
 /** @throws ServingError SHARDS_INVALID */
@@ -57,9 +57,21 @@ function expectedRoles(shape: ModelShape, isQuantised: boolean): Map<string, str
     }
     addLinear(name('qkv'), name('query'), name('key'), name('value'));
     addLinear(name('attention-out'), name('attention-out'));
-    if (shape.names.layer.gate === null) addLinear(name('up'), name('up'));
-    else addLinear(name('gate-up'), name('gate'), name('up'));
-    addLinear(name('down'), name('down'));
+    const mlps = hasExperts(shape, layer)
+      ? Array.from({ length: shape.experts?.count ?? 0 }, (_, expert) => name(`expert-${expert}`))
+      : [`layer-${layer}`];
+    if (hasExperts(shape, layer)) {
+      addCopy(name('router'));
+      if (tensors.has(name('shared-router.weight'))) {
+        addCopy(name('shared-router'));
+        mlps.push(name('shared'));
+      }
+    }
+    for (const mlp of mlps) {
+      if (tensors.has(`${mlp}.gate.weight`)) addLinear(`${mlp}.gate-up`, `${mlp}.gate`, `${mlp}.up`);
+      else addLinear(`${mlp}.up`, `${mlp}.up`);
+      addLinear(`${mlp}.down`, `${mlp}.down`);
+    }
   }
   return roles;
 }

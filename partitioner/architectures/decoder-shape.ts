@@ -10,6 +10,7 @@
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
 import type {
   Activation,
+  ExpertsShape,
   HeadNorm,
   LayerNames,
   ModelShape,
@@ -89,6 +90,7 @@ export interface FamilyTraits {
   attentionSoftCap?: number | null;
   logitSoftCap?: number | null;
   logitScale?: number;
+  experts?: ExpertsShape | null;
   embeddingScale?: (hiddenSize: number) => number;
   defaultTiedHead?: boolean;
   names?: Partial<Omit<TensorNames, 'layer'>>;
@@ -128,6 +130,7 @@ const LAYER_NAMES: LayerNames = {
   up: 'model.layers.{layer}.mlp.up_proj',
   down: 'model.layers.{layer}.mlp.down_proj',
   mlpPostNorm: null,
+  experts: null,
 };
 
 const NAMES: TensorNames = {
@@ -192,6 +195,7 @@ export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits)
     attentionSoftCap: traits.attentionSoftCap ?? null,
     activation:
       traits.activation ?? readActivation(config, keys.activation, traits.defaultActivation ?? 'silu'),
+    experts: traits.experts ?? null,
     embeddingScale: traits.embeddingScale?.(hiddenSize) ?? 1,
     logitScale: traits.logitScale ?? 1,
     logitSoftCap: traits.logitSoftCap ?? null,

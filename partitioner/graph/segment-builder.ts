@@ -1,5 +1,5 @@
 /**
- * Segments that read and write the residual stream, and the pieces that all segments are made of: norms, linears, activations.
+ * Segments that read and write the residual stream, and the pieces that all segments are made of: norms and linears.
  *
  * In      Plan, rank
  * Out     nodes in the graph that is passed
@@ -7,10 +7,11 @@
  */
 import assert from 'node:assert';
 import type { TensorEntry } from '../../proto/manifest.js';
-import { type Activation, cachedHeadDim } from '../model-shape.js';
+import { cachedHeadDim } from '../model-shape.js';
 import type { Plan } from '../plan.js';
 import type { LinearItem, PlanItem } from '../plan-items.js';
 import { weightBits } from '../weight-format.js';
+import { feedForward } from './feed-forward.js';
 import { type Dimension, OnnxWriter } from './onnx-writer.js';
 import { rankWeights, SHARED_WEIGHTS } from './weight-files.js';
 
@@ -78,7 +79,7 @@ export class SegmentBuilder {
       preNorm: mlpNorm === null ? null : `layer-${layer}.mlp-norm`,
       stream: 'next-residual',
     });
-    this.#feedForward(graph, layer, normed, 'partial');
+    feedForward(this, graph, layer, normed, 'partial');
     this.hiddenOutput(graph, 'partial');
     this.hiddenOutput(graph, 'next-residual');
   }
@@ -90,7 +91,7 @@ export class SegmentBuilder {
     const residual = this.hiddenInput(graph, 'residual');
     // Without a norm of its own the MLP reads what attention read.
     const norm = `layer-${layer}.${mlpNorm === null ? 'attention-norm' : 'mlp-norm'}`;
-    this.#feedForward(graph, layer, this.norm(graph, norm, residual, 'normed'), 'fed');
+    feedForward(this, graph, layer, this.norm(graph, norm, residual, 'normed'), 'fed');
     graph.node('Add', ['projected', 'fed'], ['partial']);
     this.hiddenOutput(graph, 'partial');
   }
@@ -191,6 +192,17 @@ export class SegmentBuilder {
     );
   }
 
+  has(name: string): boolean {
+    return this.#items.has(name);
+  }
+
+  /** Rows of a linear on this rank. */
+  outputs(name: string): number {
+    const item = this.#item(name);
+    assert(item.kind === 'linear', `${name} is no linear`);
+    return item.outputs;
+  }
+
   weight(graph: OnnxWriter, name: string): string {
     return this.#store(graph, this.#item(name).weight);
   }
@@ -219,23 +231,6 @@ export class SegmentBuilder {
     }
     steps.push((x, out) => this.linear(graph, `layer-${layer}.attention-out`, x, out));
     chain(steps, attended, output);
-  }
-
-  /** down(activation(gate(x)) · up(x)), or down(activation(up(x))) */
-  #feedForward(graph: OnnxWriter, layer: number, x: string, output: string): void {
-    const { ffn } = this.plan.perRank;
-    const { activation, names } = this.plan.shape;
-    if (names.layer.gate === null) {
-      const up = this.linear(graph, `layer-${layer}.up`, x, 'up');
-      activate(graph, activation, up, 'activated');
-      this.linear(graph, `layer-${layer}.down`, 'activated', output);
-      return;
-    }
-    const packed = this.linear(graph, `layer-${layer}.gate-up`, x, 'gate-up');
-    graph.node('Split', [packed, graph.integers('gate-up-sizes', [ffn, ffn])], ['gate', 'up'], { axis: 1 });
-    activate(graph, activation, 'gate', 'activated');
-    graph.node('Mul', ['activated', 'up'], ['gated']);
-    this.linear(graph, `layer-${layer}.down`, 'gated', output);
   }
 
   #matMulNBitsAttributes(item: LinearItem): Record<string, number> {
@@ -274,29 +269,4 @@ export function chain(steps: readonly Step[], x: string, output: string): void {
     const isLast = index === steps.length - 1;
     return step(value, isLast ? output : `${output}.${index}`);
   }, x);
-}
-
-function activate(graph: OnnxWriter, activation: Activation, x: string, output: string): void {
-  switch (activation) {
-    case 'silu':
-      // x · sigmoid(alpha · x) with alpha 1 is SiLU, in one node with a vector kernel.
-      graph.node('QuickGelu', [x], [output], { alpha: { float: 1 } }, 'com.microsoft');
-      return;
-    case 'quick-gelu':
-      graph.node('QuickGelu', [x], [output], { alpha: { float: 1.702 } }, 'com.microsoft');
-      return;
-    case 'gelu':
-      graph.node('Gelu', [x], [output], {}, 'com.microsoft');
-      return;
-    case 'gelu-tanh':
-      graph.node('FastGelu', [x], [output], {}, 'com.microsoft');
-      return;
-    case 'relu':
-      graph.node('Relu', [x], [output]);
-      return;
-    case 'relu-squared':
-      graph.node('Relu', [x], ['relu']);
-      graph.node('Mul', ['relu', 'relu'], [output]);
-      return;
-  }
 }

@@ -288,7 +288,7 @@ def redraw_by_kind(model, generator, spec):
     tied = model.config.tie_word_embeddings
     query = spec.get("query_deviation", 2.5)
     # a model with a bias in every linear and norm says the same word for ever when they are large
-    bias = 0.3
+    bias = spec.get("bias_deviation", 0.3)
     drawn = set()
     middle_of_norms = 0.0 if spec.get("plus_one") else 1.0
 
@@ -322,15 +322,17 @@ def redraw_by_kind(model, generator, spec):
                 # where it is multiplied, a smaller one leaves the branches something to say
                 normal(p, spec.get("embedding_deviation", 3) / p.shape[1] ** 0.5 if is_head else 1)
             else:
-                inputs = p.shape[0] if kind == "Conv1D" else p.shape[1]
+                inputs = p.shape[0] if kind == "Conv1D" else p.shape[-1]
                 if p.shape[0] == model.config.vocab_size:
                     deviation = 3
                 elif leaf in ("q_proj", "k_proj"):
                     deviation = query
                 elif re.search(r"qkv|c_attn|query_key_value|Wqkv", leaf):
                     deviation = spec.get("fused_deviation", 1.7)
-                elif leaf in OUTPUT_PROJECTIONS:
+                elif leaf in OUTPUT_PROJECTIONS or name in OUTPUT_PROJECTIONS:
                     deviation = 3 if tied else 1
+                elif "Router" in kind:
+                    deviation = 1.5
                 else:
                     deviation = 1
                 normal(p, deviation / inputs**0.5)
@@ -399,12 +401,13 @@ def check_not_blind(name, model, folder, prompts, spec):
     for tensor, p in model.named_parameters():
         if spec.get("without_effect") and re.search(spec["without_effect"], tensor):
             continue
-        kept = p.data.clone()
-        p.data.zero_()
-        moved = effect(reference, model, prompts)
-        p.data.copy_(kept)
-        refuse(moved < MIN_EFFECT, f"zeroing {tensor} moves the logits by {moved:.4f} only")
-        least, which = min((least, which), (moved, tensor))
+        for part in p.data if p.dim() == 3 else [p.data]:  # each expert by itself
+            kept = part.clone()
+            part.zero_()
+            moved = effect(reference, model, prompts)
+            part.copy_(kept)
+            refuse(moved < MIN_EFFECT, f"zeroing {tensor} moves the logits by {moved:.4f} only")
+            least, which = min((least, which), (moved, tensor))
     variations = dict(spec["variations"])
     if name in TINY:
         rope = AutoConfig.from_pretrained(folder).rope_parameters
@@ -455,6 +458,9 @@ def make_tiny_with(name, spec, seed):
             config, tensors = spec["repack"](json.loads((folder / "config.json").read_text()), stored)
             write_json(folder / "config.json", config)
             save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+            if config["model_type"] == model.config.model_type:  # transformers reads that spelling too, and as the same
+                again = dict(load(folder).named_parameters())
+                refuse(any(not torch.equal(again[n], p) for n, p in model.named_parameters()), "the published spelling differs")
         replace_folder(folder, name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

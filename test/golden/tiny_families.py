@@ -73,6 +73,33 @@ def internlm2(config, tensors):
     return config, packed
 
 
+def experts_apart(config, tensors, folder, roles):
+    """A tensor for each expert, as published; transformers keeps all experts of a layer in one. roles: gate, up, down."""
+    classic(config)
+    apart = {}
+    for name, tensor in tensors.items():
+        stem, _, kind = name.rpartition(".experts.")
+        stem = re.sub(r"\.mlp$", f".{folder}", stem)
+        if kind == "gate_up_proj":
+            for expert, both in enumerate(tensor):
+                for role, part in zip(roles, both.chunk(2)):
+                    apart[f"{stem}.experts.{expert}.{role}.weight"] = part
+        elif kind == "down_proj":
+            for expert, part in enumerate(tensor):
+                apart[f"{stem}.experts.{expert}.{roles[2]}.weight"] = part
+        else:
+            apart[name.replace(".mlp.gate.", f".{folder}.gate.")] = tensor
+    return config, apart
+
+
+def mixtral(config, tensors):
+    return experts_apart(config, tensors, "block_sparse_moe", ("w1", "w3", "w2"))
+
+
+def qwen_moe(config, tensors):
+    return experts_apart(config, tensors, "mlp", ("gate_proj", "up_proj", "down_proj"))
+
+
 def without_prefix(name):
     """openai-community/gpt2 and bigscience/bloom are saved without the name of their base model."""
     return re.sub(r"^transformer\.", "", name)
@@ -212,7 +239,7 @@ FAMILIES = {
         without_effect=r"k_proj\.bias"),
     "bloom": row(
         T.BloomConfig, {"n_layer": 2, "n_head": 12, "hidden_size": 96, "vocab_size": 131, "layer_norm_epsilon": 0.02, **IDS},
-        F16, None, without_prefix, {**GPT2_EPS}),
+        F16, None, without_prefix, {**GPT2_EPS}, bias_deviation=0.15, fused_deviation=2.5),
     "starcoder2": row(
         T.Starcoder2Config, {**LLAMA_LIKE, "num_key_value_heads": 2, "norm_epsilon": 0.02, "sliding_window": 16,
                              "rope_parameters": dict(DEFAULT)},
@@ -260,6 +287,20 @@ FAMILIES = {
     "internlm2": row(
         T.LlamaConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "rms_norm_eps": 0.02, "rope_parameters": dict(DEFAULT)},
         F16, None, None, {**RMS_EPS, **base()}, repack=internlm2),
+    "mixtral": row(
+        T.MixtralConfig, {**LLAMA_LIKE, "intermediate_size": 44, "num_key_value_heads": 4, "rms_norm_eps": 0.02,
+                          "num_local_experts": 8, "num_experts_per_tok": 2, "rope_parameters": dict(DEFAULT)},
+        BF16, None, None, {**RMS_EPS, **base(), "experts per token": {"num_experts_per_tok": 3}}, repack=mixtral),
+    "qwen2-moe": row(
+        T.Qwen2MoeConfig, {**LLAMA_LIKE, "num_key_value_heads": 2, "rms_norm_eps": 0.02, "moe_intermediate_size": 36,
+                           "shared_expert_intermediate_size": 52, "num_experts": 5, "num_experts_per_tok": 2,
+                           "rope_parameters": dict(DEFAULT)},
+        BF16, None, None, {**RMS_EPS, **base(), "sum of the chosen": {"norm_topk_prob": True}}, repack=qwen_moe),
+    "qwen3-moe": row(
+        T.Qwen3MoeConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "head_dim": 16, "rms_norm_eps": 0.02, "norm_topk_prob": True,
+                           "moe_intermediate_size": 36, "num_experts": 6, "num_experts_per_tok": 3, "mlp_only_layers": [0],
+                           "rope_parameters": dict(DEFAULT)},
+        BF16, None, None, {**RMS_EPS, **base(), "sum of the chosen": {"norm_topk_prob": False}}, repack=qwen_moe),
     "gpt-neo": row(
         T.GPTNeoConfig, {"num_layers": 2, "num_heads": 8, "hidden_size": 64, "vocab_size": 131, "max_position_embeddings": 160,
                          "attention_types": [[["global", "local"], 1]], "window_size": 16, "layer_norm_epsilon": 0.02, **IDS},

@@ -1,0 +1,144 @@
+/**
+ * The MLP of a layer, or its experts.
+ *
+ * In      SegmentBuilder, x [tokens, hidden]
+ * Out     nodes that make `output` [tokens, hidden]: this rank's summand
+ *
+ * Experts  every rank holds a slice of every expert, and the whole router, so that all choose alike. The tokens' rows are put
+ *          in the order of the experts they visit, k rows a token, and cut: an expert computes its own rows only, in the same
+ *          operators as an MLP, and none when nobody visits it. Then the rows go back to their tokens and are weighed.
+ * Source   transformers modeling_mixtral.py, modeling_qwen2_moe.py
+ */
+import assert from 'node:assert';
+import { type Activation, hasExperts } from '../model-shape.js';
+import type { OnnxWriter } from './onnx-writer.js';
+import type { SegmentBuilder } from './segment-builder.js';
+
+export function feedForward(
+  builder: SegmentBuilder,
+  graph: OnnxWriter,
+  layer: number,
+  x: string,
+  output: string,
+): void {
+  const role = `layer-${layer}`;
+  if (!hasExperts(builder.plan.shape, layer)) {
+    mlp(builder, graph, role, x, output);
+    return;
+  }
+  if (builder.plan.shape.experts?.sharedFfnSize == null) {
+    experts(builder, graph, role, x, output);
+    return;
+  }
+  experts(builder, graph, role, x, 'chosen-sum');
+  mlp(builder, graph, `${role}.shared`, x, 'shared');
+  const router = builder.weight(graph, `${role}.shared-router`);
+  const score = graph.node('Gemm', [x, router], ['shared-score'], { transB: 1 });
+  const weight = graph.node('Sigmoid', [score], ['shared-weight']);
+  graph.node('Mul', ['shared', weight], ['shared-weighed']);
+  graph.node('Add', ['chosen-sum', 'shared-weighed'], [output]);
+}
+
+/** down(activation(gate(x)) · up(x)), or down(activation(up(x))) */
+function mlp(builder: SegmentBuilder, graph: OnnxWriter, role: string, x: string, output: string): void {
+  const { activation } = builder.plan.shape;
+  if (builder.has(`${role}.up`)) {
+    const up = builder.linear(graph, `${role}.up`, x, `${role}.raised`);
+    activate(graph, activation, up, `${role}.activated`);
+    builder.linear(graph, `${role}.down`, `${role}.activated`, output);
+    return;
+  }
+  const packed = builder.linear(graph, `${role}.gate-up`, x, `${role}.packed`);
+  const ffn = builder.outputs(`${role}.gate-up`) / 2;
+  const sizes = graph.integers(`${role}.sizes`, [ffn, ffn]);
+  graph.node('Split', [packed, sizes], [`${role}.gated`, `${role}.raised`], { axis: 1 });
+  activate(graph, activation, `${role}.gated`, `${role}.activated`);
+  graph.node('Mul', [`${role}.activated`, `${role}.raised`], [`${role}.product`]);
+  builder.linear(graph, `${role}.down`, `${role}.product`, output);
+}
+
+/** The chosen experts' outputs, weighed and added. n = tokens · k rows */
+function experts(builder: SegmentBuilder, graph: OnnxWriter, role: string, x: string, output: string): void {
+  const { experts: shape, hiddenSize } = builder.plan.shape;
+  assert(shape, `${role} has no experts`);
+  const { count, perToken } = shape;
+  const k = graph.integers('per-token', [perToken]);
+  const router = builder.weight(graph, `${role}.router`);
+  const scores = graph.node('Gemm', [x, router], ['scores'], { transB: 1 });
+  const probabilities = graph.node('Softmax', [scores], ['probabilities'], { axis: -1 });
+  graph.node('TopK', [probabilities, k], ['chosen', 'chosen-experts'], { axis: -1 });
+  const weights = shape.normalised
+    ? graph.node(
+        'Div',
+        ['chosen', graph.node('ReduceSum', ['chosen', graph.integers('last', [-1])], ['total'])],
+        ['weights'],
+      )
+    : 'chosen';
+
+  // Rows by expert: `order` [n] says which of the token's visits stands where, `counts` [count] how many each expert gets.
+  const flat = graph.node('Reshape', ['chosen-experts', graph.integers('flat', [-1])], ['visits']);
+  const n = graph.node('Shape', [flat], ['n']);
+  graph.node('TopK', [flat, n], ['sorted', 'order'], { largest: 0 });
+  const tokens = graph.node('Div', ['order', k], ['visiting']);
+  const rows = graph.node('Gather', [x, tokens], ['rows-by-expert'], { axis: 0 });
+  const column = graph.node('Reshape', [flat, graph.integers('column', [-1, 1])], ['visits-column']);
+  const ids = graph.integers(
+    'ids',
+    Array.from({ length: count }, (_, expert) => expert),
+  );
+  const matches = graph.node('Equal', [column, ids], ['matches']);
+  // 7: INT64 of TensorProto.DataType
+  const ones = graph.node('Cast', [matches], ['ones'], { to: 7 });
+  graph.node('ReduceSum', [ones, graph.integers('first', [0])], ['counts'], { keepdims: 0 });
+  const names = Array.from({ length: count }, (_, expert) => `rows-${expert}`);
+  const [first = '', ...others] = names;
+  graph.node('Split', [rows, 'counts'], [first, ...others], { axis: 0 });
+
+  const outputs = names.map((name, expert) => {
+    const made = `made-${expert}`;
+    mlp(builder, graph, `${role}.expert-${expert}`, name, made);
+    return made;
+  });
+  const together = graph.node('Concat', outputs, ['together'], { axis: 0 });
+
+  // The order of an order is its inverse.
+  graph.node('TopK', ['order', n], ['counting', 'inverse'], { largest: 0 });
+  const back = graph.node('Gather', [together, 'inverse'], ['rows-by-token'], { axis: 0 });
+  const visits = graph.node(
+    'Reshape',
+    [back, graph.integers('visits-shape', [-1, perToken, hiddenSize])],
+    ['visits-by-token'],
+  );
+  const factors = graph.node(
+    'Reshape',
+    [weights, graph.integers('weights-shape', [-1, perToken, 1])],
+    ['factors'],
+  );
+  graph.node('Mul', [visits, factors], ['weighed']);
+  graph.node('ReduceSum', ['weighed', graph.integers('visit-axis', [1])], [output], { keepdims: 0 });
+}
+
+function activate(graph: OnnxWriter, activation: Activation, x: string, output: string): void {
+  switch (activation) {
+    case 'silu':
+      // x · sigmoid(alpha · x) with alpha 1 is SiLU, in one node with a vector kernel.
+      graph.node('QuickGelu', [x], [output], { alpha: { float: 1 } }, 'com.microsoft');
+      return;
+    case 'quick-gelu':
+      graph.node('QuickGelu', [x], [output], { alpha: { float: 1.702 } }, 'com.microsoft');
+      return;
+    case 'gelu':
+      graph.node('Gelu', [x], [output], {}, 'com.microsoft');
+      return;
+    case 'gelu-tanh':
+      graph.node('FastGelu', [x], [output], {}, 'com.microsoft');
+      return;
+    case 'relu':
+      graph.node('Relu', [x], [output]);
+      return;
+    case 'relu-squared':
+      graph.node('Relu', [x], [`${output}.relu`]);
+      graph.node('Mul', [`${output}.relu`, `${output}.relu`], [output]);
+      return;
+  }
+}
