@@ -93,8 +93,11 @@ describe('AsyncResults', () => {
     results.close();
     expect(running.client.signal.aborted).toBe(true);
     expect(() => results.poll(ended, 10)).toThrow(ServingError);
-    running.fill(value('late'));
+    running.fill(value('late'.repeat(20)));
     await settle();
     expect(vi.getTimerCount()).toBe(0);
+    // What came too late takes no room.
+    const next = await stored(results, 'n'.repeat(90));
+    expect(results.poll(next, 10)).toMatchObject({ kind: 'items' });
   });
 });
