@@ -4,7 +4,7 @@
  *
  * Tolerance  max |a − b| ≤ RELATIVE_TOLERANCE · max |b|: narrow enough that one form of GELU is not taken for the other
  */
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -12,20 +12,13 @@ import { partition } from '../../partitioner/partition.js';
 import { verifyShards } from '../../partitioner/verify.js';
 import { GREEDY_SAMPLING } from '../../proto/control.js';
 import { type Golden, type GoldenPrompt, goldenFolder, readGolden } from '../support/golden.js';
+import { GOLDEN_FAMILIES, relativeDeviation } from '../support/golden-families.js';
 import { createInProcessGroup, type InProcessGroup } from '../support/in-process-group.js';
-
-/** golden.test.ts has the first ones, which keep all positions. */
-const ELSEWHERE = ['chooser', 'tokenizer', 'embedded', 'llama', 'llama-linear', 'mistral', 'qwen2', 'qwen3'];
-const FAMILIES = readdirSync(goldenFolder(''), { withFileTypes: true })
-  .filter((entry) => entry.isDirectory() && !ELSEWHERE.includes(entry.name))
-  .map((entry) => entry.name)
-  // The maker's temporary folders have none until they are whole.
-  .filter((name) => existsSync(path.join(goldenFolder(name), 'golden.json')));
 
 const DEGREES = [1, 2, 4];
 const RELATIVE_TOLERANCE = 1e-5;
 
-describe.each(FAMILIES)('%s', (family) => {
+describe.each(GOLDEN_FAMILIES)('%s', (family) => {
   const golden: Golden = readGolden(family);
   let store: string;
   beforeAll(() => {
@@ -117,16 +110,3 @@ describe.each(FAMILIES)('%s', (family) => {
     });
   });
 });
-
-/** max |seen − expected| / max |expected| */
-function relativeDeviation(seen: Float32Array, expected: Float32Array): number {
-  expect(seen.length).toBe(expected.length);
-  let difference = 0;
-  let size = 0;
-  expected.forEach((value, index) => {
-    const distance = Math.abs((seen[index] ?? Number.NaN) - value);
-    difference = distance <= difference ? difference : distance;
-    size = Math.max(size, Math.abs(value));
-  });
-  return difference / size;
-}
