@@ -13,7 +13,7 @@ import { ServingError } from '../../proto/errors.js';
 import type { Answer } from './answer.js';
 import { quote } from './validation.js';
 
-const JSON_TYPE = 'application/json; charset=utf-8';
+const JSON_TYPE = 'application/json';
 const TOKEN = /^([0-9a-f-]{36})(\d{0,9})$/;
 
 export interface AsyncResultLimits {

@@ -35,6 +35,7 @@ import { MAX_MODEL_NAME_CHARACTERS } from './model-target.js';
 import { openAiRoutes } from './openai-routes.js';
 
 const MAX_REQUEST_ID_CHARACTERS = 256;
+const FASTIFY_JSON = 'application/json; charset=utf-8';
 /** To receive a whole request: a sender that drips is dropped. */
 const REQUEST_TIMEOUT_MS = 120_000;
 
@@ -123,6 +124,8 @@ export async function createHttpApp(context: HttpContext, role: ListenerRole): P
     }
   });
   app.addHook('onSend', async (_request, reply) => {
+    // JSON is UTF-8 and has no such parameter (RFC 8259); DJLServing sends none.
+    if (reply.getHeader('content-type') === FASTIFY_JSON) reply.header('content-type', 'application/json');
     if (reply.statusCode >= 400) reply.header('connection', 'close');
   });
 
