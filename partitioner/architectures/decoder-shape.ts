@@ -71,6 +71,8 @@ export interface FamilyTraits {
   defaultKvHeads?: number | null;
   /** Used where config.json has no `head_dim`; null: hidden size / heads. */
   defaultHeadDim?: number | null;
+  /** Whatever config.json says. */
+  ffnSize?: number;
   /** Used where config.json has no ffn size: this many hidden sizes. */
   defaultFfnFactor?: number;
   contextLength?: number;
@@ -164,9 +166,10 @@ export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits)
   }
   const headDim = readHeadDim(config, traits, keys, hiddenSize, numHeads);
   const ffnSize =
-    traits.defaultFfnFactor !== undefined && !config.has(keys.ffnSize)
+    traits.ffnSize ??
+    (traits.defaultFfnFactor !== undefined && !config.has(keys.ffnSize)
       ? traits.defaultFfnFactor * hiddenSize
-      : size(keys.ffnSize);
+      : size(keys.ffnSize));
   const ropes = traits.ropes?.(headDim) ?? readRopes(config, traits, headDim);
   const byLayer = <T>(value: (layer: number) => T): T[] =>
     Array.from({ length: numLayers }, (_, layer) => value(layer));

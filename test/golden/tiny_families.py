@@ -73,6 +73,33 @@ def internlm2(config, tensors):
     return config, packed
 
 
+def qwen1(config, tensors):
+    """As its authors publish it: Qwen2 under GPT-2's names, q, k and v below each other, w1 the up and w2 the gate projection.
+    Laid out after the model's own modeling_qwen.py."""
+    published = {
+        "architectures": ["QWenLMHeadModel"], "model_type": "qwen", "hidden_size": config["hidden_size"],
+        "intermediate_size": 2 * config["intermediate_size"], "kv_channels": config["hidden_size"] // config["num_attention_heads"],
+        "layer_norm_epsilon": config["rms_norm_eps"], "max_position_embeddings": 32768, "no_bias": True,
+        "num_attention_heads": config["num_attention_heads"], "num_hidden_layers": config["num_hidden_layers"],
+        "rotary_emb_base": config["rope_parameters"]["rope_theta"], "rotary_pct": 1.0, "scale_attn_weights": True,
+        "seq_length": config["max_position_embeddings"], "tie_word_embeddings": False, "torch_dtype": config["dtype"],
+        "use_dynamic_ntk": True, "use_logn_attn": True, "vocab_size": config["vocab_size"],
+        "bos_token_id": config["bos_token_id"], "eos_token_id": config["eos_token_id"],
+    }  # fmt: skip
+    spelling = {"model.embed_tokens": "transformer.wte", "model.layers": "transformer.h", "model.norm": "transformer.ln_f",
+                "input_layernorm": "ln_1", "post_attention_layernorm": "ln_2", "self_attn.o_proj": "attn.c_proj",
+                "self_attn.q_proj": "attn.c_attn", "mlp.up_proj": "mlp.w1", "mlp.gate_proj": "mlp.w2",
+                "mlp.down_proj": "mlp.c_proj"}  # fmt: skip
+    packed = {}
+    for name, tensor in tensors.items():
+        if re.search("[kv]_proj", name):
+            continue
+        if "q_proj" in name:
+            tensor = torch.cat([tensors[name.replace("q_proj", f"{role}_proj")] for role in "qkv"])
+        packed[functools.reduce(lambda text, pair: text.replace(*pair), spelling.items(), name)] = tensor
+    return published, packed
+
+
 def experts_apart(config, tensors, folder, roles):
     """A tensor for each expert, as published; transformers keeps all experts of a layer in one. roles: gate, up, down."""
     classic(config)
@@ -287,6 +314,9 @@ FAMILIES = {
     "internlm2": row(
         T.LlamaConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "rms_norm_eps": 0.02, "rope_parameters": dict(DEFAULT)},
         F16, None, None, {**RMS_EPS, **base()}, repack=internlm2),
+    "qwen": row(
+        T.Qwen2Config, {**LLAMA_LIKE, "num_key_value_heads": 8, "rms_norm_eps": 0.02, "rope_parameters": dict(DEFAULT)},
+        F16, None, None, {**RMS_EPS, **base()}, repack=qwen1),
     "mixtral": row(
         T.MixtralConfig, {**LLAMA_LIKE, "intermediate_size": 44, "num_key_value_heads": 4, "rms_norm_eps": 0.02,
                           "num_local_experts": 8, "num_experts_per_tok": 2, "rope_parameters": dict(DEFAULT)},
