@@ -13,12 +13,15 @@ import { hostname } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { ServingError } from '../proto/errors.js';
-import type { Config, ModelConfig } from './config/config.js';
+import type { Config } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
 import { createHttpServer } from './http/http-server.js';
 import { createServerLog } from './logging/server-log.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
+import { fetchModel, releaseModel } from './model-store/fetch-model.js';
+import { parseModelUrl } from './model-store/model-source.js';
 import { StartupProgress } from './startup-progress.js';
+import type { RegistrationParts } from './work-load-manager/model-origin.js';
 import { prepareModel } from './work-load-manager/prepare-model.js';
 import { WorkLoadManager } from './work-load-manager/work-load-manager.js';
 
@@ -53,10 +56,13 @@ export async function main(argv: string[]): Promise<void> {
         shardStore: config.server.shardStore,
         partitionerProgram: PARTITIONER_PROGRAM,
       }),
+    registration: registrationParts(config, logger),
     workerProgram: WORKER_PROGRAM,
     logLevel: config.server.logLevel,
     logger,
-    onProgress: (model, phase, done, total) => progress.update(model, phase, done, total),
+    drainTimeoutMs: config.server.drainTimeoutSeconds * 1000,
+    onProgress: (model, { doneBytes, stage, totalBytes }) =>
+      progress.update(model, stage, doneBytes, totalBytes ?? 0),
     observe: ({ name, version, logRequestMetric, metricsAggregation }, sample) =>
       metrics.observe(
         { name, version, requestMetricWindow: logRequestMetric ? metricsAggregation : null },
@@ -66,13 +72,17 @@ export async function main(argv: string[]): Promise<void> {
   const http = await createHttpServer({
     config: config.server,
     service: manager,
+    management: manager,
     logger,
     metrics,
     onResponse: (response) => {
       metrics.responseSent(response.status);
       files?.access(response);
     },
-    singleStartupModel: () => (config.models.length === 1 ? (config.models[0]?.name ?? null) : null),
+    singleStartupModel: () => {
+      const [only, another] = manager.models().filter((model) => model.loadedAtStartup);
+      return only && !another ? only.name : null;
+    },
   });
   const stop = async (): Promise<void> => {
     http.setDraining();
@@ -86,7 +96,7 @@ export async function main(argv: string[]): Promise<void> {
   try {
     await startServing(config, manager, http, logger, (url) => {
       metrics.started(performance.now());
-      announce(url, config.models, print);
+      announce(url, manager.models()[0]?.name, print);
     });
   } catch (error) {
     progress.stop();
@@ -97,6 +107,22 @@ export async function main(argv: string[]): Promise<void> {
   }
 }
 
+/** The model store under the operator's policy. */
+function registrationParts(config: Config, logger: Logger): RegistrationParts {
+  const { downloadFolder, ...limits } = config.store;
+  const policy = { ...limits, modelStore: config.server.modelStore };
+  return {
+    fetch: (url, { onProgress, signal }) => fetchModel({ url, downloadFolder, policy, signal, onProgress }),
+    release: ({ folder, owned }) => releaseModel({ folder, owned, suggestedName: '' }),
+    nameOf: (url) => parseModelUrl(url).suggestedName,
+    configure: (registration, folder) => {
+      const configured = config.configure(registration, folder);
+      for (const warning of configured.warnings) logger.warn(warning);
+      return configured.config;
+    },
+  };
+}
+
 async function startServing(
   config: Config,
   manager: WorkLoadManager,
@@ -104,7 +130,7 @@ async function startServing(
   logger: Logger,
   onReady: (url: string) => void,
 ): Promise<void> {
-  const loading = loadModels(config.models, manager, logger);
+  const loading = loadModels(config, manager, logger);
   if (config.server.waitModelLoading) {
     await loading;
     onReady(await http.listen());
@@ -118,23 +144,21 @@ async function startServing(
 }
 
 /** One after the other: two models that load at once only take each other's memory and cores. */
-async function loadModels(
-  models: readonly ModelConfig[],
-  manager: WorkLoadManager,
-  logger: Logger,
-): Promise<void> {
+async function loadModels(config: Config, manager: WorkLoadManager, logger: Logger): Promise<void> {
+  // All are registered before the first is loaded, so that a client is told of each what it is.
+  const models = [...config.models, ...config.remoteModels].map((model) => manager.enlist(model));
   let first: unknown = null;
   for (const model of models) {
     const startMs = performance.now();
     try {
-      await manager.load(model);
+      await model.start();
       const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
-      logger.info({ model: model.name }, `model ${model.name} is ready after ${seconds} s`);
+      logger.info({ model: model.id }, `model ${model.id} is ready after ${seconds} s`);
     } catch (error) {
       const { code, message } = ServingError.from(error);
       logger.error(
-        { model: model.name, code, err: error },
-        `model ${model.name} could not be loaded: ${message}`,
+        { model: model.id, code, err: error },
+        `model ${model.id} could not be loaded: ${message}`,
       );
       first ??= error;
     }
@@ -143,15 +167,14 @@ async function loadModels(
 }
 
 /** The command is told where a person or a script reads it, not in the log. */
-function announce(url: string, models: readonly ModelConfig[], print: (line: string) => void): void {
-  const model = models[0];
-  if (!model) return;
+function announce(url: string, model: string | undefined, print: (line: string) => void): void {
+  if (model === undefined) return;
   const body = {
     inputs: 'Once upon a time',
     parameters: { max_new_tokens: 100, do_sample: true },
     stream: true,
   };
-  const command = `curl -N ${url}/predictions/${model.name} -H 'content-type: application/json' -d '${JSON.stringify(body)}'`;
+  const command = `curl -N ${url}/predictions/${model} -H 'content-type: application/json' -d '${JSON.stringify(body)}'`;
   print(`Shardserve is ready. Try:\n${command}`);
 }
 

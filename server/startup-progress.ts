@@ -8,13 +8,20 @@
 import cliProgress from 'cli-progress';
 import type { Logger } from 'pino';
 
-export type Phase = 'partition' | 'load';
+export type Phase = 'download' | 'verify' | 'unpack' | 'partition' | 'load' | 'warm-up';
 
 const LOG_INTERVAL_MS = 1000;
 /** Remembered, the newest ones. */
 const MAX_PHASES = 64;
 const MIB = 1024 * 1024;
-const VERBS: Record<Phase, string> = { partition: 'writing shards', load: 'loading weights' };
+const VERBS: Record<Phase, string> = {
+  download: 'downloading',
+  verify: 'checking files',
+  unpack: 'unpacking',
+  partition: 'writing shards',
+  load: 'loading weights',
+  'warm-up': 'warming up',
+};
 
 export class StartupProgress {
   readonly #logger: Logger;

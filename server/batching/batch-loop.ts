@@ -54,6 +54,10 @@ export interface BatchLoopOptions {
   chunkBudget: ChunkBudget;
   texts: TokenTexts;
   clock: Clock;
+  /** Jobs that this loop may start now, when several loops share the queue; absent: all. */
+  mayStart?: () => number;
+  /** Nothing runs and no step is in flight (true), or there is something again. A new loop is idle. */
+  onIdle?: (idle: boolean) => void;
   onJobStarted?: (job: Job) => void;
   onSlotFreed?: (event: SlotFreed) => void;
   observer?: Pick<WorkObserver, 'jobStarted' | 'firstToken' | 'nextToken' | 'stepDone'>;
@@ -77,6 +81,7 @@ export class BatchLoop {
   #nextSequence = 1;
   #stopping = false;
   #groupError: { error: unknown } | null = null;
+  #idle = true;
 
   constructor(options: BatchLoopOptions) {
     this.#options = options;
@@ -90,6 +95,11 @@ export class BatchLoop {
   /** For the metrics. */
   get slots(): Pick<SlotTable, 'maxSlots' | 'freeSlots' | 'kvTokens' | 'freeKvTokens'> {
     return this.#options.slots;
+  }
+
+  /** Jobs that it could start at once. */
+  get room(): number {
+    return this.#stopping ? 0 : this.#options.batcher.room(this.#state(this.#options.queue.waiting));
   }
 
   /** No job is started from now on; run() resolves when those that run have ended. */
@@ -121,11 +131,13 @@ export class BatchLoop {
 
   /** Sleeps until there is something to run. null: stopped, and all is done. */
   async #nextBatch(): Promise<Batch | null> {
-    const { batcher, clock, slots } = this.#options;
+    const { batcher, clock, queue, slots } = this.#options;
     for (;;) {
       this.#applyArrived();
       this.#dropCancelled();
-      const state = this.#state();
+      this.#tellIdle();
+      queue.dropExpired();
+      const state = this.#state(this.#mayTake());
       const maySend = this.#inFlight.length < MAX_STEPS_IN_FLIGHT;
       if (maySend) {
         const batch = batcher.next(state, clock.nowMs());
@@ -137,10 +149,26 @@ export class BatchLoop {
     }
   }
 
-  #state(): BatcherState {
-    const { chunkBudget, queue, slots } = this.#options;
+  /** The part of the queue that this loop may choose from. */
+  #mayTake(): readonly Job[] {
+    const { mayStart, queue } = this.#options;
+    if (this.#stopping) return [];
+    if (!mayStart || queue.length === 0) return queue.waiting;
+    const count = mayStart();
+    return count < queue.length ? queue.waiting.slice(0, count) : queue.waiting;
+  }
+
+  #tellIdle(): void {
+    const idle = this.#running.length === 0 && this.#inFlight.length === 0;
+    if (idle === this.#idle) return;
+    this.#idle = idle;
+    this.#options.onIdle?.(idle);
+  }
+
+  #state(waiting: readonly Job[]): BatcherState {
+    const { chunkBudget, slots } = this.#options;
     return {
-      waiting: this.#stopping ? [] : queue.waiting,
+      waiting,
       running: this.#running,
       freeSlots: slots.freeSlots,
       freeKvTokens: slots.freeKvTokens,
@@ -167,6 +195,7 @@ export class BatchLoop {
     const allTokens = rows.reduce((sum, row) => sum + row.tokens, 0);
     const flight: InFlight = { plan, promptTokens, allTokens, outcome: null };
     this.#inFlight.push(flight);
+    this.#tellIdle();
     const arrive = (outcome: NonNullable<InFlight['outcome']>): void => {
       flight.outcome = outcome;
       this.#wakeUp.notify();

@@ -3,7 +3,7 @@
  *
  * Implementations  continuous-batcher.ts (join and leave at every step), dynamic-batcher.ts (whole batches)
  * Pure             no clock, no queue, no socket: everything is in the arguments, and nothing is changed
- * Invariants       starts are a prefix of `waiting` (first come, first served) that fits the free slots and KV tokens; a
+ * Invariants       starts are a prefix of `waiting` that fits the free slots and KV tokens; a
  *                  sequence stands in a batch once; prompt tokens of a batch stay within `prefillTokens`
  */
 
@@ -23,7 +23,7 @@ export interface RunningSequence {
 }
 
 export interface BatcherState {
-  /** Oldest first. */
+  /** In the order in which they may start: by priority, then by age. */
   readonly waiting: readonly WaitingJob[];
   /** Oldest first. */
   readonly running: readonly RunningSequence[];
@@ -52,4 +52,6 @@ export interface Batcher {
   next(state: BatcherState, nowMs: number): Batch | null;
   /** When `next` may decide otherwise though the state stays as it is; null: never. */
   wakeAtMs(state: BatcherState): number | null;
+  /** Jobs that would start at once: those from the front of `waiting`, and others behind them if all of those fit. */
+  room(state: BatcherState): number;
 }

@@ -9,6 +9,7 @@
  */
 import type { Batch, Batcher, BatcherState } from './batcher.js';
 import { asStarted, countStarts, planRows } from './row-planner.js';
+import { KV_PAGE_TOKENS, kvTokensOf } from './slot-table.js';
 
 export class ContinuousBatcher implements Batcher {
   next(state: BatcherState): Batch | null {
@@ -20,5 +21,12 @@ export class ContinuousBatcher implements Batcher {
 
   wakeAtMs(): null {
     return null;
+  }
+
+  room({ freeKvTokens, freeSlots, waiting }: BatcherState): number {
+    const starts = countStarts(waiting, Number.POSITIVE_INFINITY, freeSlots, freeKvTokens);
+    if (starts < waiting.length) return starts;
+    const kvLeft = waiting.reduce((left, job) => left - kvTokensOf(job), freeKvTokens);
+    return starts + Math.min(freeSlots - starts, Math.floor(kvLeft / KV_PAGE_TOKENS));
   }
 }

@@ -34,7 +34,14 @@ export class DynamicBatcher implements Batcher {
   }
 
   wakeAtMs(state: BatcherState): number | null {
-    const oldest = state.waiting[0];
-    return oldest && state.running.length === 0 ? oldest.queuedAtMs + this.#maxBatchDelayMs : null;
+    if (state.waiting.length === 0 || state.running.length > 0) return null;
+    // With priorities the first is not always the oldest.
+    let oldestMs = Number.POSITIVE_INFINITY;
+    for (const { queuedAtMs } of state.waiting) oldestMs = Math.min(oldestMs, queuedAtMs);
+    return oldestMs + this.#maxBatchDelayMs;
+  }
+
+  room({ freeSlots, running }: BatcherState): number {
+    return running.length === 0 ? Math.min(this.#batchSize, freeSlots) : 0;
   }
 }

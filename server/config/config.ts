@@ -41,6 +41,16 @@ export interface ServerConfig {
   requestIdHeaderKey: string;
   /** Absolute folder where shards of models are kept. */
   shardStore: string;
+  /** Absolute folder of fetched models. */
+  downloadFolder: string;
+  allowedHosts: readonly string[];
+  maxDownloadMb: number;
+  maxUnpackedMb: number;
+  maxArchiveEntries: number;
+  maxArchiveRatio: number;
+  hubEndpoint: string;
+  hubToken: string | null;
+  s3Endpoint: string | null;
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
   /** Absolute folder of log files, besides standard output; null: none. */
   logFolder: string | null;
@@ -68,13 +78,48 @@ export interface ServerConfig {
 /** Where the model's configuration says nothing. */
 export const DEFAULT_COLLECTIVE: ModelConfig['collective'] = 'zmq';
 
+/** A model to be fetched and configured: by load_models, HF_MODEL_ID or the management API. */
+export interface ModelRegistration {
+  /** null: from the URL. */
+  readonly name: string | null;
+  readonly version: string | null;
+  readonly url: string;
+  /** Who asks, for messages. */
+  readonly where: string;
+  /** Keys of the key table and their values, stronger than the model's own file. */
+  readonly arguments: Readonly<Record<string, string>>;
+}
+
+export interface ConfiguredModel {
+  readonly config: ModelConfig;
+  readonly warnings: readonly string[];
+}
+
+/** Sizes in bytes; absent limits are none. */
+export interface StoreConfig {
+  /** Absolute folder of what is fetched and unpacked. */
+  downloadFolder: string;
+  /** http(s) URLs of other hosts are refused; empty: of all. */
+  allowedHosts: readonly string[];
+  maxDownloadBytes: number;
+  maxUnpackedBytes: number;
+  maxEntries: number;
+  maxCompressionRatio: number;
+  hubEndpoint: string;
+  hubToken: string | null;
+  /** null: Amazon's. */
+  s3Endpoint: string | null;
+}
+
 export interface ModelConfig {
   name: string;
   version: string | null;
   /** Where it came from, as given: a path or a URL. */
   url: string;
-  /** Absolute folder of the checkpoint. */
+  /** Absolute folder of the checkpoint; empty while it is not fetched. */
   folder: string;
+  /** Where the checkpoint must be fetched from first, when option.model_id names no local folder; null: it is there. */
+  checkpointUrl: string | null;
   tensorParallelDegree: number | 'max';
   dtype: 'auto' | 'fp32' | 'int8' | 'int4';
   /** Weights that share a scale (int4, int8); null: 128. */
@@ -128,8 +173,19 @@ export interface ModelConfig {
 
 export interface Config {
   server: ServerConfig;
-  /** Models to load at start, in order. */
+  /** Models to load at start whose folders are there, in order. */
   models: readonly ModelConfig[];
+  /** Models to load at start, after those, that must be fetched or unpacked first. */
+  remoteModels: readonly ModelRegistration[];
+  /** What the model store may fetch, and where it puts it. */
+  store: StoreConfig;
+  /**
+   * Configuration of a model that is registered while the server runs.
+   *
+   * @param folder of the model; null: it is not there yet, so its own serving.properties is not known
+   * @throws ServingError CONFIG_INVALID
+   */
+  configure(registration: ModelRegistration, folder: string | null): ConfiguredModel;
   /** Keys that have no effect here, with the reason: logged once at start. */
   warnings: readonly string[];
 }

@@ -23,7 +23,6 @@ const NO_SESSION = 'sessions are not kept in this version';
 const CPU_ONLY = 'only the CPU is served in this version';
 const ONE_ENGINE = 'ONNX Runtime is always the engine';
 const BUILT_IN = 'the families of models are built in; code of a checkpoint is never run';
-const LOCAL = 'a checkpoint is a local folder, which has no revisions';
 const CHUNK_BY_TIME = 'a piece of a prompt is bounded by time: option.prefill_chunk_ms';
 const NOT_PAGED = 'the cache is not paged; weights share scales by option.quantize_block_size';
 const PREFIX = 'the prefix cache follows in a later version; answers are the same';
@@ -70,7 +69,6 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
   refused('model', 'option.pipeline_parallel_degree', 'models are split by tensors only', ['1'], {
     env: ['PIPELINE_PARALLEL_DEGREE'],
   }),
-  ...withoutEffect('model', LOCAL, ['option.revision'], { env: ['HF_REVISION'] }),
   ...withoutEffect('model', BUILT_IN, ['option.trust_remote_code'], { env: ['HF_MODEL_TRUST_REMOTE_CODE'] }),
   refused(
     'model',

@@ -11,7 +11,7 @@ import type { ValueType } from './value-types.js';
 export interface ModelFields
   extends Omit<
     ModelConfig,
-    'name' | 'version' | 'url' | 'folder' | 'batching' | 'dtype' | 'minGroups' | 'maxGroups'
+    'name' | 'version' | 'url' | 'folder' | 'checkpointUrl' | 'batching' | 'dtype' | 'minGroups' | 'maxGroups'
   > {
   /** null: not given. */
   minWorkers: number | null;
@@ -24,8 +24,10 @@ export interface ModelFields
   dtype: ModelConfig['dtype'];
   /** Wins over a dtype that is no integer type. */
   quantize: 'int8' | 'int4' | null;
-  /** Folder of the checkpoint where it is not the model's own folder. */
+  /** Folder or URL of the checkpoint where it is not the model's own folder. */
   modelId: string | null;
+  /** Branch, tag or commit of a checkpoint of the hub. */
+  revision: string | null;
 }
 
 /** Where a key may stand: server-wide only, anywhere (server-wide it is every model's default), or the environment only. */

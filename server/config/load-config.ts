@@ -13,12 +13,12 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Config, ServerConfig } from './config.js';
+import type { Config, ConfiguredModel, ModelRegistration, ServerConfig, StoreConfig } from './config.js';
 import { parseFlags } from './flags.js';
 import { defaultsOf } from './key-table.js';
 import { applyLayers, argumentLayer, environmentLayer, fileLayer, type Layer } from './layers.js';
 import { startupModels } from './load-models.js';
-import { type ModelEntry, resolveModel } from './model-config.js';
+import { resolveModel } from './model-config.js';
 import { Problems } from './problems.js';
 
 export interface ConfigSources {
@@ -75,6 +75,34 @@ function sageMakerLayer({ env, cwd, sageMakerModelFolder = SAGEMAKER_MODEL_FOLDE
   return argumentLayer(values, 'argument serve', cwd);
 }
 
+const MIB = 1024 * 1024;
+
+function storeOf(server: ServerConfig): StoreConfig {
+  const { allowedHosts, downloadFolder, hubEndpoint, hubToken, s3Endpoint } = server;
+  return {
+    ...{ allowedHosts, downloadFolder, hubToken, s3Endpoint },
+    hubEndpoint: hubEndpoint.replace(/\/$/, ''),
+    maxDownloadBytes: server.maxDownloadMb * MIB,
+    maxUnpackedBytes: server.maxUnpackedMb * MIB,
+    maxEntries: server.maxArchiveEntries,
+    maxCompressionRatio: server.maxArchiveRatio,
+  };
+}
+
+/** @throws ServingError CONFIG_INVALID */
+function configure(
+  { arguments: given, name, url, version, where }: ModelRegistration,
+  folder: string | null,
+  shared: readonly Layer[],
+  cwd: string,
+): ConfiguredModel {
+  const problems = new Problems();
+  const entry = { name, version, folder, url, where, registration: argumentLayer(given, where, cwd) };
+  const config = resolveModel(entry, shared, cwd, problems);
+  problems.throwIfAny();
+  return { config, warnings: problems.warnings };
+}
+
 /**
  * @throws ServingError CONFIG_INVALID with every problem found
  */
@@ -100,28 +128,27 @@ export function loadConfig(sources: ConfigSources): Config {
     ...(defaultsOf('server') as unknown as ServerConfig),
     modelStore: path.join(installation, 'models'),
     shardStore: path.join(installation, '.shards'),
+    downloadFolder: path.join(installation, '.downloads'),
   };
   for (const [field, { value }] of serverSettings) Object.assign(server, { [field]: value });
 
   // Also checks the server-wide keys of models when there is no model.
   const shared = [...files, environment];
   const sharedSettings = applyLayers(shared, 'model', problems);
-  const entries: ModelEntry[] = startupModels(
-    server,
-    serverSettings.has('loadModels'),
-    sharedSettings.get('modelId'),
-    cwd,
-    problems,
-  );
-  const models = entries.map((entry) => resolveModel(entry, shared, cwd, problems));
+  const startup = startupModels(server, serverSettings.has('loadModels'), sharedSettings, cwd, problems);
+  const models = startup.local.map((entry) => resolveModel(entry, shared, cwd, problems));
   problems.throwIfAny();
-  if (models.length === 0 && server.loadModels !== 'NONE') {
+  if (models.length + startup.remote.length === 0 && server.loadModels !== 'NONE') {
     problems.warn(`model_store: no model was found in ${server.modelStore}`);
   }
   for (const value of Object.values(server)) Object.freeze(value);
   return Object.freeze({
     server: Object.freeze(server),
     models: Object.freeze(models),
+    remoteModels: Object.freeze(startup.remote),
+    store: Object.freeze(storeOf(server)),
+    configure: (registration: ModelRegistration, folder: string | null) =>
+      configure(registration, folder, shared, cwd),
     warnings: Object.freeze(problems.warnings),
   });
 }

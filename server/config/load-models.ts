@@ -2,15 +2,15 @@
  * Which models load at start.
  *
  * In      load_models (`ALL`, `NONE` or entries), the model store, a server-wide option.model_id (HF_MODEL_ID)
- * Out     an entry a model, in order; the folders exist
- * Limits  MAX_MODELS; entries are `[name[:version[:engine[:devices]]]=]path`, brackets around the name allowed
- * Errors  Problems: other URLs, archives, a folder that is not there, the same name and version twice
+ * Out     an entry a model, in order: folders that exist, and what must be fetched or unpacked first
+ * Limits  MAX_MODELS; entries are `[name[:version[:engine[:devices]]]=]url`, brackets around the name allowed
+ * Errors  Problems: a URL of another scheme, a folder or archive that is not there, the same name and version twice
  */
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
-import type { ServerConfig } from './config.js';
+import type { ModelRegistration, ServerConfig } from './config.js';
 import { argumentLayer, type Setting } from './layers.js';
-import { localFolder, type ModelEntry, modelNameOf } from './model-config.js';
+import { hubUrl, type ModelEntry, modelNameOf, placeOf } from './model-config.js';
 import type { Problems } from './problems.js';
 
 /** A host holds a few models; more folders than this are a mistaken model_store. */
@@ -21,7 +21,18 @@ const MODEL_NAME = /^[\w.-]{1,128}$/;
 
 const isFolder = (at: string): boolean => statSync(at, { throwIfNoEntry: false })?.isDirectory() ?? false;
 
-/** Every folder with a config.json or a serving.properties in the store, by name; or the store itself if it is a model. */
+const ARCHIVE = /\.(?:tar\.gz|tgz|tar|zip)$/i;
+
+/** Models to load at start: those whose folder is there, and those that must be fetched or unpacked first. */
+export interface StartupModels {
+  readonly local: ModelEntry[];
+  readonly remote: ModelRegistration[];
+}
+
+/**
+ * Every folder with a config.json or a serving.properties in the store, and every archive, by name; or the store itself if it
+ * is a model.
+ */
 function modelsOfStore(store: string): string[] {
   const isModel = (folder: string): boolean =>
     existsSync(path.join(folder, 'config.json')) || existsSync(path.join(folder, 'serving.properties'));
@@ -30,7 +41,7 @@ function modelsOfStore(store: string): string[] {
   return readdirSync(store)
     .sort()
     .map((name) => path.join(store, name))
-    .filter((folder) => isFolder(folder) && isModel(folder));
+    .filter((at) => (isFolder(at) ? isModel(at) : ARCHIVE.test(at)));
 }
 
 /** `name:version:engine:devices=path`; every field but the path may be missing. */
@@ -39,40 +50,66 @@ function parseEntry(text: string): { endpoint: string[]; url: string } {
   return { endpoint: match?.[1]?.split(':') ?? [], url: match?.[2] ?? text };
 }
 
-function entryOf(text: string, store: string, cwd: string, problems: Problems): ModelEntry | null {
+/** Adds the model of a load_models entry. */
+function addEntry(text: string, store: string, cwd: string, models: StartupModels, problems: Problems): void {
   const { endpoint, url } = parseEntry(text);
   const [name, version, engine, devices, surplus] = endpoint;
   const where = `load_models entry ${text}`;
   if (surplus !== undefined) {
     problems.error(`${where}: at most name:version:engine:devices may stand before the =`);
-    return null;
+    return;
   }
   if (name && !MODEL_NAME.test(name)) {
     problems.error(`${where}: the name ${name} may hold letters, digits, _, . and - only, at most 128`);
-    return null;
+    return;
   }
-  const inWorkingFolder = localFolder(url, cwd);
-  if ('refused' in inWorkingFolder) {
-    problems.error(`${where}: ${inWorkingFolder.refused}`);
-    return null;
+  const place = placeOf(url, cwd);
+  if ('refused' in place) {
+    problems.error(`${where}: ${place.refused}`);
+    return;
   }
-  const inStore = path.resolve(store, url);
-  const folder = [inWorkingFolder.folder, inStore].find(isFolder);
-  if (folder === undefined) {
-    const isFile = existsSync(inWorkingFolder.folder);
-    problems.error(
-      isFile
-        ? `${where}: ${inWorkingFolder.folder} is a file; archives follow in a later version`
-        : `${where}: there is no folder ${[...new Set([inWorkingFolder.folder, inStore])].join(' or ')}`,
-    );
-    return null;
+  const given = { engine: engine || null, load_on_devices: devices || null };
+  const known = { name: name || null, version: version || null, where };
+  const remote = (from: string): void => {
+    const used = Object.entries(given).filter((entry): entry is [string, string] => entry[1] !== null);
+    models.remote.push({ ...known, url: from, arguments: Object.fromEntries(used) });
+  };
+  if ('fetched' in place) {
+    remote(url);
+    return;
   }
-  const registration = argumentLayer(
-    { engine: engine || null, load_on_devices: devices || null },
-    where,
-    cwd,
-  );
-  return { name: name || null, version: version || null, folder, where, registration };
+  const candidates = [...new Set([place.folder, path.resolve(store, url)])];
+  const folder = candidates.find(isFolder);
+  const archive = candidates.find((at) => ARCHIVE.test(at) && existsSync(at));
+  if (folder !== undefined) {
+    models.local.push({ ...known, folder, registration: argumentLayer(given, where, cwd) });
+  } else if (archive !== undefined) remote(archive);
+  else problems.error(`${where}: there is no folder or archive ${candidates.join(' or ')}`);
+}
+
+/** Adds the model that a server-wide option.model_id names. */
+function addModelId(
+  modelId: Setting,
+  revision: Setting | undefined,
+  cwd: string,
+  models: StartupModels,
+  problems: Problems,
+): void {
+  const where = `${modelId.where}: ${modelId.given}`;
+  const text = modelId.value as string;
+  const place = placeOf(text, cwd);
+  const remote = (url: string): void => {
+    models.remote.push({ name: null, version: null, url, where, arguments: {} });
+  };
+  if ('refused' in place) problems.error(`${where} is ${modelId.text}: ${place.refused}`);
+  else if ('fetched' in place) remote(text);
+  else if (isFolder(place.folder)) models.local.push(entryOfFolder(place.folder, where));
+  else {
+    const fromHub = hubUrl(text, (revision?.value as string | undefined) ?? null);
+    if (existsSync(place.folder) && ARCHIVE.test(place.folder)) remote(place.folder);
+    else if (fromHub !== null) remote(fromHub);
+    else problems.error(`${where} is ${modelId.text}: there is no folder ${place.folder}`);
+  }
 }
 
 const entryOfFolder = (folder: string, where: string): ModelEntry => ({
@@ -84,47 +121,43 @@ const entryOfFolder = (folder: string, where: string): ModelEntry => ({
 });
 
 /**
- * @param modelId a server-wide option.model_id: one more model, or the only one when load_models is not given
+ * @param settings of every model; a server-wide option.model_id is one more model, or the only one when load_models is not given
  */
 export function startupModels(
   server: ServerConfig,
   loadModelsGiven: boolean,
-  modelId: Setting | undefined,
+  settings: ReadonlyMap<string, Setting>,
   cwd: string,
   problems: Problems,
-): ModelEntry[] {
-  const entries: ModelEntry[] = [];
+): StartupModels {
+  const models: StartupModels = { local: [], remote: [] };
   const { loadModels, modelStore } = server;
+  const modelId = settings.get('modelId');
   if (typeof modelId?.value === 'string') {
-    const found = localFolder(modelId.value, cwd);
-    if ('refused' in found || !isFolder(found.folder)) {
-      const reason = 'refused' in found ? found.refused : `there is no folder ${found.folder}`;
-      problems.error(
-        `${modelId.where}: ${modelId.given} is ${modelId.text}: ${reason}; models are not downloaded in this version`,
-      );
-    } else {
-      entries.push(entryOfFolder(found.folder, `${modelId.where}: ${modelId.given}`));
-    }
-    if (!loadModelsGiven) return entries;
+    addModelId(modelId, settings.get('revision'), cwd, models, problems);
+    if (!loadModelsGiven) return models;
   }
   if (Array.isArray(loadModels)) {
-    for (const text of loadModels) {
-      const entry = entryOf(text, modelStore, cwd, problems);
-      if (entry) entries.push(entry);
-    }
+    for (const text of loadModels) addEntry(text, modelStore, cwd, models, problems);
   } else if (loadModels === 'ALL') {
     if (!isFolder(modelStore)) problems.error(`model_store: there is no folder ${modelStore}`);
-    else entries.push(...modelsOfStore(modelStore).map((folder) => entryOfFolder(folder, 'model_store')));
+    else {
+      for (const at of modelsOfStore(modelStore)) {
+        if (isFolder(at)) models.local.push(entryOfFolder(at, 'model_store'));
+        else models.remote.push({ name: null, version: null, url: at, where: 'model_store', arguments: {} });
+      }
+    }
   }
-  if (entries.length > MAX_MODELS) {
-    problems.error(`load_models: ${entries.length} models were found, at most ${MAX_MODELS} are loaded`);
-    return [];
+  const count = models.local.length + models.remote.length;
+  if (count > MAX_MODELS) {
+    problems.error(`load_models: ${count} models were found, at most ${MAX_MODELS} are loaded`);
+    return { local: [], remote: [] };
   }
   const seen = new Set<string>();
-  for (const entry of entries) {
-    const id = `${entry.name ?? modelNameOf(entry.folder)}${entry.version ? `:${entry.version}` : ''}`;
+  for (const entry of models.local) {
+    const id = `${entry.name ?? modelNameOf(entry.folder ?? '')}${entry.version ? `:${entry.version}` : ''}`;
     if (seen.has(id)) problems.error(`${entry.where}: there is already a model named ${id}`);
     seen.add(id);
   }
-  return entries;
+  return models;
 }

@@ -20,8 +20,8 @@ export interface ModelEntry {
   /** null: made from the folder's name. */
   readonly name: string | null;
   readonly version: string | null;
-  /** Absolute. */
-  readonly folder: string;
+  /** Absolute; null: it is not there yet. */
+  readonly folder: string | null;
   /** Where it was fetched from; absent: the folder. */
   readonly url?: string;
   /** Who named it, for messages. */
@@ -37,12 +37,18 @@ export function modelNameOf(folder: string): string {
 
 const shown = ({ where, given, text }: Setting): string => `${given}=${text} (${where})`;
 
+const FETCHED_SCHEMES = ['http', 'https', 's3', 'hf'];
+const HUB_ID = /^[A-Za-z0-9][\w.-]*(?:\/[A-Za-z0-9][\w.-]*)?(?:@[\w./-]+)?$/;
+
 /**
- * A path or file:// URL of a local folder.
+ * Where a path or URL leads.
  *
- * @returns the absolute path, or a sentence why there is none
+ * @returns the absolute path; `fetched`, when the model store must fetch it first; or a sentence why it is neither
  */
-export function localFolder(url: string, baseFolder: string): { folder: string } | { refused: string } {
+export function placeOf(
+  url: string,
+  baseFolder: string,
+): { folder: string } | { fetched: true } | { refused: string } {
   if (url.startsWith('file:')) {
     try {
       return { folder: fileURLToPath(url) };
@@ -50,35 +56,55 @@ export function localFolder(url: string, baseFolder: string): { folder: string }
       return { refused: `${url} is no file URL of this host: ${(error as Error).message}` };
     }
   }
-  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(url);
-  if (scheme) {
-    return {
-      refused: `models are read from local folders in this version; ${scheme[1]}:// follows in a later version`,
-    };
-  }
-  return { folder: path.resolve(baseFolder, url) };
+  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(url)?.[1]?.toLowerCase();
+  if (scheme === undefined) return { folder: path.resolve(baseFolder, url) };
+  if (FETCHED_SCHEMES.includes(scheme)) return { fetched: true };
+  return {
+    refused: `models of ${scheme}:// are not fetched; a path, file, ${FETCHED_SCHEMES.join(', ')} are`,
+  };
 }
 
-/** Where the checkpoint is: the model folder itself, or the one that its option.model_id names. */
-function checkpointFolder(entry: ModelEntry, modelId: Setting | undefined, problems: Problems): string {
+/** The hub id that a text means when there is no such path, at a revision; null: it can be none. */
+export function hubUrl(text: string, revision: string | null): string | null {
+  const id = text.replace(/^hf:\/\//, '');
+  if (!HUB_ID.test(id)) return null;
+  return revision === null || id.includes('@') ? `hf://${id}` : `hf://${id}@${revision}`;
+}
+
+/** Where the checkpoint is: the model folder itself, or the one that its option.model_id names, or what must be fetched. */
+function checkpointOf(
+  entry: ModelEntry,
+  settings: Map<string, Setting>,
+  problems: Problems,
+): { folder: string; checkpointUrl: string | null } {
+  const own = { folder: entry.folder ?? '', checkpointUrl: null };
+  const modelId = settings.get('modelId');
   if (typeof modelId?.value !== 'string') {
-    if (!existsSync(path.join(entry.folder, 'config.json'))) {
+    if (entry.folder !== null && !existsSync(path.join(entry.folder, 'config.json'))) {
       problems.error(`${entry.where}: there is no config.json in ${entry.folder}`);
     }
-    return entry.folder;
+    return own;
   }
-  const found = localFolder(modelId.value, entry.folder);
-  if ('refused' in found) {
-    problems.error(`${modelId.where}: ${modelId.given} is ${modelId.text}: ${found.refused}`);
-    return entry.folder;
+  if (entry.folder === null) return own;
+  const shownId = `${modelId.where}: ${modelId.given} is ${modelId.text}`;
+  const revision = (settings.get('revision')?.value as string | undefined) ?? null;
+  const place = placeOf(modelId.value, entry.folder);
+  if ('refused' in place) {
+    problems.error(`${shownId}: ${place.refused}`);
+    return own;
   }
-  if (!existsSync(path.join(found.folder, 'config.json'))) {
-    problems.error(
-      `${modelId.where}: ${modelId.given} is ${modelId.text}: there is no config.json in ${found.folder}; ` +
-        'models are not downloaded in this version, so it must be the path of a checkpoint',
-    );
+  if ('fetched' in place) {
+    const url = modelId.value;
+    return { folder: '', checkpointUrl: url.startsWith('hf:') ? (hubUrl(url, revision) ?? url) : url };
   }
-  return found.folder;
+  if (existsSync(path.join(place.folder, 'config.json')))
+    return { folder: place.folder, checkpointUrl: null };
+  const fromHub = existsSync(place.folder) ? null : hubUrl(modelId.value, revision);
+  if (fromHub !== null) return { folder: '', checkpointUrl: fromHub };
+  problems.error(
+    `${shownId}: there is no config.json in ${place.folder}, and it is neither a URL nor the id of a model of the hub`,
+  );
+  return own;
 }
 
 /** `batch_size` above 1 asks for dynamic batching, unless rolling batch was asked for: then both cannot be. */
@@ -134,8 +160,8 @@ export function resolveModel(
   cwd: string,
   problems: Problems,
 ): ModelConfig {
-  const ownFile = path.join(entry.folder, 'serving.properties');
-  const own = existsSync(ownFile) ? fileLayer(ownFile, 'model', cwd, problems) : [];
+  const ownFile = entry.folder === null ? null : path.join(entry.folder, 'serving.properties');
+  const own = ownFile !== null && existsSync(ownFile) ? fileLayer(ownFile, 'model', cwd, problems) : [];
   // A server-wide option.model_id names one more model, not the checkpoint of every model.
   const defaults = shared.map((layer) => layer.filter(({ row }) => row.name !== 'option.model_id'));
   const settings = applyLayers([...defaults, own, entry.registration], 'model', problems);
@@ -144,22 +170,33 @@ export function resolveModel(
 
   const batching = chooseBatching(fields, settings, problems);
   const dtype = chooseDtype(fields, settings, problems);
-  const folder = checkpointFolder(entry, settings.get('modelId'), problems);
+  const { checkpointUrl, folder } = checkpointOf(entry, settings, problems);
   const handler = [entry.folder, folder]
+    .filter((at): at is string => at !== null && at !== '')
     .map((at) => path.join(at, 'model.py'))
     .find((file) => existsSync(file));
   if (handler) {
     problems.error(`${entry.where}: ${handler} is a custom Python handler, which cannot run here`);
   }
-  const { rollingBatch, quantize, modelId, minWorkers, maxWorkers, cpuMinWorkers, cpuMaxWorkers, ...rest } =
-    fields;
+  const {
+    rollingBatch,
+    quantize,
+    modelId,
+    revision,
+    minWorkers,
+    maxWorkers,
+    cpuMinWorkers,
+    cpuMaxWorkers,
+    ...rest
+  } = fields;
   return Object.freeze({
     ...rest,
     ...groupLimits(cpuMinWorkers ?? minWorkers, cpuMaxWorkers ?? maxWorkers),
-    name: entry.name ?? modelNameOf(entry.folder),
+    name: entry.name ?? modelNameOf(entry.folder ?? entry.url ?? 'model'),
     version: entry.version,
-    url: entry.url ?? entry.folder,
+    url: entry.url ?? entry.folder ?? '',
     folder,
+    checkpointUrl,
     dtype,
     batching,
   });

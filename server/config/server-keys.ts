@@ -17,6 +17,7 @@ import {
   oneOf,
   pattern,
   text,
+  words,
 } from './value-types.js';
 
 const DEFAULT_ADDRESS: ListenAddress = { kind: 'tcp', host: '127.0.0.1', port: 8080, path: '' };
@@ -125,6 +126,69 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     'folder where the shards of models are kept (ours); default: .shards/ of the installation',
   ),
   serverKey(
+    'download_dir',
+    'downloadFolder',
+    folder(),
+    UNSET_FOLDER,
+    'folder of models that were fetched or unpacked; default: .downloads/ of the installation',
+    { env: ['DJL_CACHE_DIR'] },
+  ),
+  serverKey(
+    'allowed_hosts',
+    'allowedHosts',
+    words('host names, `host:port` or `*.domain`, divided by commas or white space'),
+    [],
+    'hosts that http(s):// models are fetched from (ours); default: none. A host named in full may have a private address',
+  ),
+  serverKey(
+    'max_download_mb',
+    'maxDownloadMb',
+    integer(1, 16_777_216, 'MiB'),
+    1_048_576,
+    'largest model that is fetched (ours)',
+  ),
+  serverKey(
+    'max_unpacked_mb',
+    'maxUnpackedMb',
+    integer(1, 16_777_216, 'MiB'),
+    1_048_576,
+    'largest content of an archive (ours)',
+  ),
+  serverKey(
+    'max_archive_entries',
+    'maxArchiveEntries',
+    integer(1, 10_000_000),
+    10_000,
+    'entries of an archive, files of a hub repository (ours)',
+  ),
+  serverKey(
+    'max_archive_ratio',
+    'maxArchiveRatio',
+    integer(1, 1_000_000),
+    200,
+    'unpacked bytes for each byte of an archive (ours)',
+  ),
+  serverKey(
+    'hub_endpoint',
+    'hubEndpoint',
+    pattern(/^https?:\/\/[^\s/?#@]+\/?$/, 'an http(s):// URL of a host'),
+    'https://huggingface.co',
+    'hub that hf:// models and hub ids are fetched from',
+    { env: ['HF_ENDPOINT'] },
+  ),
+  serverKey('hub_token', 'hubToken', text('an access token'), null, "the hub's access token", {
+    env: ['HF_TOKEN'],
+    secret: true,
+  }),
+  serverKey(
+    's3_endpoint',
+    's3Endpoint',
+    text('a URL'),
+    null,
+    "S3-compatible service that s3:// models are fetched from; default: Amazon's",
+    { env: ['AWS_ENDPOINT_URL_S3', 'AWS_ENDPOINT_URL'] },
+  ),
+  serverKey(
     'log_level',
     'logLevel',
     oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace'),
@@ -230,11 +294,7 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     'SERVING_FAIL_FAST',
   ]),
   ...withoutEffect('environment', 'one engine is built in', ['SERVING_FEATURES', 'DJL_DEFAULT_ENGINE']),
-  ...withoutEffect('environment', 'nothing is downloaded in this version', [
-    'SERVING_DOWNLOAD_DIR',
-    'DJL_CACHE_DIR',
-    'DJL_OFFLINE',
-  ]),
+  ...withoutEffect('environment', 'a model that is here is never fetched again', ['DJL_OFFLINE']),
   ...withoutEffect('environment', NO_JVM, [
     'SERVING_OPTS',
     'JAVA_OPTS',
@@ -278,9 +338,6 @@ export const SERVER_KEYS: readonly KeyRow[] = [
   ...withoutEffect('environment', 'there is no handler that a request could override', [
     'ALLOW_REQUEST_HANDLER_OVERRIDE',
   ]),
-  ...withoutEffect('environment', 'nothing is fetched from the hub in this version', ['HF_TOKEN'], {
-    secret: true,
-  }),
   ...withoutEffect('environment', 'there is no Python environment', ['DJL_VENV_DIR']),
   ...withoutEffect('environment', 'arguments of Java translators have no use here', ['ARGS_<NAME>']),
 ];

@@ -161,6 +161,11 @@ export function byteSize(min: number, max: number, unit: string, bytesPerUnit: n
   };
 }
 
+/** Words divided by commas or white space; none is a value, too. */
+export function words(expects: string): ValueType<readonly string[]> {
+  return { expects, parse: (given) => ({ value: given.split(/[,\s]+/).filter((word) => word !== '') }) };
+}
+
 /** `ALL`, `NONE`, or entries divided by commas or white space. */
 export function modelList(): ValueType<'ALL' | 'NONE' | readonly string[]> {
   return {

@@ -1,80 +1,131 @@
 /**
- * Jobs that wait for a slot, oldest first. All groups of a model pull from the one queue of its pool.
+ * Jobs that wait for a slot: by priority (lower first), the oldest first among equals. All groups of a model pull from the one
+ * queue of its pool.
  *
  * In      push, by the work load manager
  * Out     `waiting` (a view) and `take`, by the batch loops; a cancelled job leaves at once
- * Limits  `capacity` jobs; a job that has waited `maxWaitMs` leaves with REQUEST_TIMEOUT
- * Errors  push throws QUEUE_FULL with DJLServing's sentence
+ * Limits  as many jobs as the caller of push allows; a job that has waited `maxWaitMs`, or to its own deadline, leaves with
+ *         REQUEST_TIMEOUT and never runs
+ * Errors  push throws QUEUE_FULL with DJLServing's sentence, and when to come back
+ *
+ * There is no rule against starvation: who floods the queue with a low number keeps the others waiting until their deadline.
  */
 import assert from 'node:assert/strict';
 import { ServingError } from '../../proto/errors.js';
+import { DrainRate } from './drain-rate.js';
 import type { Job } from './job.js';
 
 export class JobQueue {
   readonly capacity: number;
   readonly #model: string;
   readonly #maxWaitMs: number;
+  readonly #nowMs: () => number;
   readonly #jobs: Job[] = [];
   readonly #forget = new Map<Job, () => void>();
   readonly #listeners = new Set<() => void>();
+  readonly #drainRate = new DrainRate();
 
-  constructor(model: string, capacity: number, maxWaitMs: number) {
+  /** @param nowMs the clock of the jobs' queuedAtMs and deadlineMs */
+  constructor(
+    model: string,
+    capacity: number,
+    maxWaitMs: number,
+    nowMs: () => number = () => performance.now(),
+  ) {
     this.#model = model;
     this.capacity = capacity;
     this.#maxWaitMs = maxWaitMs;
+    this.#nowMs = nowMs;
   }
 
   get length(): number {
     return this.#jobs.length;
   }
 
-  /** Oldest first. Not a copy: it changes with the queue. */
+  /** The next one first. Not a copy: it changes with the queue. */
   get waiting(): readonly Job[] {
     return this.#jobs;
   }
 
-  /** @throws ServingError QUEUE_FULL */
-  push(job: Job): void {
-    if (this.#jobs.length >= this.capacity) {
-      throw new ServingError('QUEUE_FULL', `Worker queue capacity exceeded for model: ${this.#model}`);
-    }
+  /**
+   * @param limit jobs that may wait, this one included
+   * @throws ServingError QUEUE_FULL
+   */
+  push(job: Job, limit = this.capacity): void {
+    this.checkRoom(limit);
     if (job.cancelled) return;
     const onAbort = (): void => this.#remove(job);
     job.signal.addEventListener('abort', onAbort, { once: true });
-    const timer = setTimeout(() => job.cancel(this.#waitedTooLong()), this.#maxWaitMs);
+    const waitMs = Math.max(0, this.#lastMs(job) - this.#nowMs());
+    const timer = setTimeout(() => this.dropExpired(), Math.ceil(waitMs));
     this.#forget.set(job, () => {
       clearTimeout(timer);
       job.signal.removeEventListener('abort', onAbort);
     });
-    this.#jobs.push(job);
-    for (const listener of this.#listeners) listener();
+    let index = this.#jobs.length;
+    while (index > 0 && this.#jobs[index - 1]!.priority > job.priority) index--;
+    this.#jobs.splice(index, 0, job);
+    this.wakeTakers();
+  }
+
+  /** @throws ServingError QUEUE_FULL when `limit` jobs wait */
+  checkRoom(limit: number): void {
+    if (this.#jobs.length < limit) return;
+    throw new ServingError('QUEUE_FULL', `Worker queue capacity exceeded for model: ${this.#model}`, {
+      retryAfterSeconds: this.#drainRate.secondsFor(this.#jobs.length, this.#nowMs()),
+    });
   }
 
   /** Removes `count` jobs from the front. */
   take(count: number): Job[] {
     assert(count <= this.#jobs.length, `${count} jobs taken from a queue of ${this.#jobs.length}`);
-    const taken = this.#jobs.splice(0, count);
-    for (const job of taken) this.#release(job);
-    return taken;
+    if (count === 0) return [];
+    this.#drainRate.taken(count, this.#nowMs());
+    return this.#removeFirst(count);
+  }
+
+  /** Ends what has waited too long. To be called before a choice is made: a timer may come late. */
+  dropExpired(): void {
+    const nowMs = this.#nowMs();
+    for (const job of this.#jobs.filter((one) => this.#lastMs(one) <= nowMs))
+      job.cancel(this.#waitedTooLong(job));
   }
 
   /** Ends every waiting job with `error`. */
   failAll(error: ServingError): void {
-    for (const job of this.take(this.#jobs.length)) job.cancel(error);
+    for (const job of this.#removeFirst(this.#jobs.length)) job.cancel(error);
   }
 
-  /** Calls `listener` after every push, until the returned function is called. */
+  /** Calls `listener` after every push, and when there is a new choice to make, until the returned function is called. */
   onPush(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  #waitedTooLong(): ServingError {
+  /** Lets every taker look at the queue again. */
+  wakeTakers(): void {
+    for (const listener of this.#listeners) listener();
+  }
+
+  /** When it leaves the queue if nobody takes it. */
+  #lastMs(job: Job): number {
+    return Math.min(job.queuedAtMs + this.#maxWaitMs, job.deadlineMs ?? Number.POSITIVE_INFINITY);
+  }
+
+  #waitedTooLong(job: Job): ServingError {
+    if (job.deadlineMs !== null && job.deadlineMs < job.queuedAtMs + this.#maxWaitMs)
+      return job.deadlinePassed();
     const limit = this.#maxWaitMs / 1000;
     return new ServingError(
       'REQUEST_TIMEOUT',
       `The request waited ${limit} s for a free slot (option.predict_timeout)`,
     );
+  }
+
+  #removeFirst(count: number): Job[] {
+    const removed = this.#jobs.splice(0, count);
+    for (const job of removed) this.#release(job);
+    return removed;
   }
 
   #remove(job: Job): void {

@@ -7,7 +7,7 @@
 
 import type { Sampling } from '../../proto/control.js';
 import { ServingError } from '../../proto/errors.js';
-import type { GenerateRequest } from './generate-request.js';
+import { DEFAULT_PRIORITY, type GenerateRequest } from './generate-request.js';
 import { TokenStream } from './token-stream.js';
 
 export interface JobOptions {
@@ -22,6 +22,10 @@ export interface JobOptions {
   /** The seed as told to the client, 0 … 2^53 − 1. */
   seed: number;
   queuedAtMs: number;
+  /** Lower is served first; absent: DEFAULT_PRIORITY. */
+  priority?: number;
+  /** When it must have ended, on the clock of queuedAtMs; null or absent: whenever. */
+  deadlineMs?: number | null;
 }
 
 export class Job {
@@ -36,6 +40,8 @@ export class Job {
   /** Resolves when the stream has got its last event or error. */
   readonly ended: Promise<void>;
   readonly queuedAtMs: number;
+  readonly priority: number;
+  readonly deadlineMs: number | null;
   /** When it got its slot; null while it waits. */
   startedAtMs: number | null = null;
   firstTokenAtMs: number | null = null;
@@ -54,6 +60,8 @@ export class Job {
     this.sampling = options.sampling;
     this.seed = options.seed;
     this.queuedAtMs = options.queuedAtMs;
+    this.priority = options.priority ?? DEFAULT_PRIORITY;
+    this.deadlineMs = options.deadlineMs ?? null;
     this.receivedAtMs = options.queuedAtMs;
     let onEnded = (): void => {};
     this.ended = new Promise((resolve) => {
@@ -74,6 +82,12 @@ export class Job {
 
   get cancelled(): boolean {
     return this.#abort.signal.aborted;
+  }
+
+  /** What it is cancelled with when its deadline has passed. */
+  deadlinePassed(): ServingError {
+    const ms = Math.round((this.deadlineMs ?? 0) - this.receivedAtMs);
+    return new ServingError('REQUEST_TIMEOUT', `The request was not done after ${ms} ms (its own limit)`);
   }
 
   /** Ends the stream with `reason` and tells the holder of the job; nothing happens when the job has ended. */

@@ -60,7 +60,7 @@ export interface GroupDescription {
 }
 
 export interface LoadingProgress {
-  stage: 'download' | 'unpack' | 'partition' | 'load' | 'warm-up';
+  stage: 'download' | 'verify' | 'unpack' | 'partition' | 'load' | 'warm-up';
   doneBytes: number;
   /** null: not known yet. */
   totalBytes: number | null;

@@ -23,24 +23,26 @@ export function usableCores(read: ReadText = readOrNull, affinity = availablePar
   return Math.max(1, Math.min(affinity, ...limits));
 }
 
-/** Bytes that can still be had: of the machine, and of the cgroup (its file cache counts as free). */
+/** Bytes that can still be had: of the machine, and of the cgroup (its file cache counts as free, as in the kernel's MemAvailable). */
 export function availableMemory(read: ReadText = readOrNull): number {
   const machine = /^MemAvailable:\s+(\d+) kB$/m.exec(read('/proc/meminfo') ?? '')?.[1];
   const candidates = [machine === undefined ? freemem() : Number(machine) * 1024];
-  for (const [limitFile, usedFile, statFile, cacheKey] of [
-    ['memory.max', 'memory.current', 'memory.stat', 'inactive_file'],
+  for (const [limitFile, usedFile, statFile, cacheKeys] of [
+    ['memory.max', 'memory.current', 'memory.stat', 'inactive_file|active_file'],
     [
       'memory/memory.limit_in_bytes',
       'memory/memory.usage_in_bytes',
       'memory/memory.stat',
-      'total_inactive_file',
+      'total_inactive_file|total_active_file',
     ],
   ] as const) {
     const limit = Number(read(`${CGROUP}/${limitFile}`) ?? Number.NaN);
     const used = Number(read(`${CGROUP}/${usedFile}`) ?? Number.NaN);
     if (!Number.isFinite(limit) || !Number.isFinite(used)) continue;
     const stat = read(`${CGROUP}/${statFile}`) ?? '';
-    const cache = Number(new RegExp(`^${cacheKey} (\\d+)$`, 'm').exec(stat)?.[1] ?? 0);
+    let cache = 0;
+    for (const match of stat.matchAll(new RegExp(`^(?:${cacheKeys}) (\\d+)$`, 'gm')))
+      cache += Number(match[1]);
     candidates.push(Math.max(0, limit - used + cache));
   }
   return Math.min(...candidates);

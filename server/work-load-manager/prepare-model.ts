@@ -12,10 +12,11 @@ import { MAX_WORLD_SIZE } from '../../proto/limits.js';
 import type { Manifest } from '../../proto/manifest.js';
 import type { TokenTexts } from '../batching/sequence.js';
 import type { ModelConfig } from '../config/config.js';
-import { ensureShards, type ModelShards } from '../model-store/ensure-shards.js';
+import { ensureShards, planShards, type ShardPlan, type ShardRequest } from '../model-store/ensure-shards.js';
 import { ChatTemplate } from '../text/chat-template.js';
 import { Tokenizer } from '../text/tokenizer.js';
 import { usableCores } from './machine-limits.js';
+import { type ModelSizes, sizesOfPlan } from './memory-need.js';
 import { PromptEncoder } from './prompt-encoder.js';
 
 export interface PreparedModel {
@@ -29,6 +30,8 @@ export interface PrepareOptions {
   shardStore: string;
   partitionerProgram: string;
   signal: AbortSignal;
+  /** Called before anything is written; it may throw OUT_OF_MEMORY. */
+  onPlan: (sizes: ModelSizes) => void;
   onProgress: (doneBytes: number, totalBytes: number) => void;
 }
 
@@ -37,30 +40,44 @@ export async function prepareModel(config: ModelConfig, options: PrepareOptions)
   // First what is quick: a missing tokenizer is told before minutes of partitioning.
   const tokenizer = await Tokenizer.load(config.folder);
   const chatTemplate = ChatTemplate.load(config.folder, config.chatTemplate);
-  const { folder, manifest } = await shardsOf(config, options);
+  const { degree, plan } = await planOf(config, options);
+  options.onPlan(sizesOfPlan(plan));
+  const { folder, manifest } = await ensureShards({
+    ...shardRequest(config, degree, options),
+    onProgress: options.onProgress,
+  });
   const { vocabSize } = manifest.model;
   const encoder = new PromptEncoder({ modelFolder: config.folder, tokenizer, chatTemplate, vocabSize });
   return { shardFolder: folder, manifest, texts: tokenizer, encoder };
 }
 
-async function shardsOf(config: ModelConfig, options: PrepareOptions): Promise<ModelShards> {
-  const atDegree = (tensorParallelDegree: number): Promise<ModelShards> =>
-    ensureShards({
-      program: options.partitionerProgram,
-      modelFolder: config.folder,
-      shardStore: options.shardStore,
-      tensorParallelDegree,
-      dtype: config.dtype,
-      blockSize: config.blockSize,
-      signal: options.signal,
-      onProgress: options.onProgress,
-    });
+const shardRequest = (
+  config: ModelConfig,
+  tensorParallelDegree: number,
+  { partitionerProgram, shardStore, signal }: PrepareOptions,
+): ShardRequest => ({
+  program: partitionerProgram,
+  modelFolder: config.folder,
+  shardStore,
+  tensorParallelDegree,
+  dtype: config.dtype,
+  blockSize: config.blockSize,
+  signal,
+});
+
+async function planOf(
+  config: ModelConfig,
+  options: PrepareOptions,
+): Promise<{ degree: number; plan: ShardPlan }> {
+  const atDegree = async (degree: number) => ({
+    degree,
+    plan: await planShards(shardRequest(config, degree, options)),
+  });
   if (config.tensorParallelDegree !== 'max') return atDegree(config.tensorParallelDegree);
   for (let degree = Math.min(usableCores(), MAX_WORLD_SIZE); degree > 1; degree--) {
     try {
       return await atDegree(degree);
     } catch (error) {
-      // A degree that the model does not allow is refused before anything is read of the weights.
       if (!(error instanceof ServingError && error.code === 'TENSOR_PARALLEL_INVALID')) throw error;
     }
   }

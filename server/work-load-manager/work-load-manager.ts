@@ -1,90 +1,238 @@
 /**
- * The work load manager: every model's pool, and the one door for requests.
+ * The work load manager: every registered model, and the one door for requests.
  *
- * In      model configurations; GenerateRequests
- * Out     GenerationService for the transports
- * Errors  MODEL_NOT_FOUND, SHUTTING_DOWN, and those of worker-pool.ts
+ * In      model configurations, registrations; GenerateRequests
+ * Out     GenerationService for the transports, ManagementService for the management API
+ * Limits  MAX_GROUPS groups a model
+ * Errors  MODEL_NOT_FOUND, ALREADY_REGISTERED, SHUTTING_DOWN, BAD_REQUEST, and those of registered-model.ts
  */
 import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
 import type { SlotFreed } from '../batching/batch-loop.js';
-import type { ModelConfig } from '../config/config.js';
+import type { ModelConfig, ModelRegistration } from '../config/config.js';
 import type {
   GenerateRequest,
   Generation,
   GenerationService,
   ModelStatus,
 } from '../jobs/generate-request.js';
+import type {
+  LoadingProgress,
+  ManagementService,
+  PoolDescription,
+  RegisterRequest,
+  Registration,
+  ScaledPool,
+  ScaleRequest,
+} from '../jobs/management.js';
 import type { ObservePool } from '../jobs/work-observer.js';
-import { type PrepareModel, WorkerPool } from './worker-pool.js';
+import { MemoryLedger } from './memory-ledger.js';
+import { ModelOrigin, type RegistrationParts } from './model-origin.js';
+import { ModelRegistry } from './model-registry.js';
+import { type PrepareModel, RegisteredModel } from './registered-model.js';
+import { registrationOf } from './registration.js';
 
 export interface WorkLoadManagerOptions {
   prepare: PrepareModel;
+  /** Absent: models come from `load` alone. */
+  registration?: RegistrationParts;
   /** Path of the shard worker's compiled program. */
   workerProgram: string;
   logLevel: string;
   logger: Logger;
-  onProgress?: (model: string, phase: 'partition' | 'load', doneBytes: number, totalBytes: number) => void;
+  /** Running jobs of a model that is unregistered get so long; default 30 s. */
+  drainTimeoutMs?: number;
+  ledger?: MemoryLedger;
+  onProgress?: (model: string, progress: LoadingProgress) => void;
   onSlotFreed?: (model: string, event: SlotFreed) => void;
   /** Who watches each pool: the metrics. */
   observe?: ObservePool;
 }
 
-export class WorkLoadManager implements GenerationService {
+const DEFAULT_DRAIN_MS = 30_000;
+const MAX_GROUPS = 64;
+const CPU_DEVICES = ['*', '-1', 'cpu'];
+
+export class WorkLoadManager implements GenerationService, ManagementService {
   readonly #options: WorkLoadManagerOptions;
-  readonly #pools: WorkerPool[] = [];
+  readonly #ledger: MemoryLedger;
+  readonly #models = new ModelRegistry<RegisteredModel>(
+    (model) => model.state === 'READY' && (model.pool?.groups.mostGroups ?? 0) > 0,
+  );
+  /** Models that nobody finds any more and that are not gone yet. */
+  readonly #leaving = new Map<RegisteredModel, Promise<void>>();
   #draining = false;
 
   constructor(options: WorkLoadManagerOptions) {
     this.#options = options;
+    this.#ledger = options.ledger ?? new MemoryLedger();
   }
 
   /** Resolves when the model is ready. @throws ServingError; the model stays registered as FAILED */
   async load(config: ModelConfig): Promise<void> {
-    const { logger, onProgress, onSlotFreed, ...rest } = this.#options;
-    const pool = new WorkerPool({
-      ...rest,
-      config,
-      logger: logger.child({ model: config.name }),
-      onProgress: (phase, done, total) => onProgress?.(config.name, phase, done, total),
-      onSlotFreed: (event) => onSlotFreed?.(config.name, event),
+    await this.enlist(config).start();
+  }
+
+  /**
+   * Registers a model of the start as PENDING; `start` loads it. One that fails stays registered as FAILED.
+   *
+   * @param model a registration: it must be fetched first
+   * @throws ServingError ALREADY_REGISTERED, CONFIG_INVALID
+   */
+  enlist(model: ModelConfig | ModelRegistration): { id: string; start(): Promise<void> } {
+    if (!('arguments' in model)) {
+      return this.#add(ModelOrigin.ofConfig(model, this.#options.registration ?? null), true);
+    }
+    const { parts } = this.#registrationParts();
+    const name = model.name ?? parts.nameOf(model.url);
+    return this.#add(ModelOrigin.ofRegistration({ ...model, name }, parts), true);
+  }
+
+  async register(request: RegisterRequest): Promise<Registration> {
+    if (this.#draining) throw shuttingDown();
+    const { parts } = this.#registrationParts();
+    const registration = registrationOf(request, parts);
+    this.#models.checkFree(registration.name, registration.version);
+    const model = this.#add(originOf(registration, parts), false);
+    const ready = model.start().catch(async (error: unknown) => {
+      const { code, message } = ServingError.from(error);
+      this.#options.logger.error(
+        { model: model.id, code, err: error },
+        `model ${model.id} was not registered`,
+      );
+      this.#models.remove(model);
+      await this.#leave(model, 0);
+      throw new ServingError(code, message, { cause: error });
     });
-    this.#pools.push(pool);
-    await pool.start();
+    // Nobody need wait for it.
+    ready.catch(() => {});
+    return { name: model.name, version: model.version, ready };
+  }
+
+  async unregister(name: string, version: string | null): Promise<void> {
+    const models = this.#models.find(name, version);
+    for (const model of models) this.#models.remove(model);
+    const limitMs = this.#options.drainTimeoutMs ?? DEFAULT_DRAIN_MS;
+    await Promise.all(models.map((model) => this.#leave(model, limitMs)));
+  }
+
+  async scale(name: string, version: string | null, request: ScaleRequest): Promise<readonly ScaledPool[]> {
+    const models = this.#models.find(name, version);
+    const { device, maxGroups, minGroups } = request;
+    if (device !== undefined && !CPU_DEVICES.includes(device)) {
+      throw new ServingError('BAD_REQUEST', `device is ${device}; only the CPU is served here: cpu, -1 or *`);
+    }
+    for (const [key, value] of [
+      ['min_worker', minGroups],
+      ['max_worker', maxGroups],
+    ] as const) {
+      if (value !== undefined && !(Number.isInteger(value) && value >= 0 && value <= MAX_GROUPS)) {
+        throw new ServingError(
+          'BAD_REQUEST',
+          `${key} is ${value}; it must be a whole number from 0 to ${MAX_GROUPS}`,
+        );
+      }
+    }
+    const pools = models.map((model) => {
+      if (model.state !== 'READY' || !model.pool) {
+        throw new ServingError('MODEL_NOT_READY', `Model or workflow is not ready: ${model.id}`);
+      }
+      return { model, pool: model.pool };
+    });
+    return pools.map(({ model, pool }) => {
+      const max = maxGroups ?? pool.groups.maxGroups;
+      // DJLServing's rule: the least is never above the most.
+      const min = Math.min(minGroups ?? pool.groups.minGroups, max);
+      pool.scale(min, max);
+      return { name: model.name, version: model.version, minGroups: min, maxGroups: max };
+    });
+  }
+
+  describe(name: string, version: string | null): readonly PoolDescription[] {
+    return this.#models.find(name, version).map((model) => model.describe());
+  }
+
+  list(): readonly PoolDescription[] {
+    return this.#sorted().map((model) => model.describe());
   }
 
   /** @throws ServingError: nothing reached a worker */
   async submit(request: GenerateRequest, signal: AbortSignal): Promise<Generation> {
-    if (this.#draining) throw new ServingError('SHUTTING_DOWN', 'The server is being stopped');
-    return this.#find(request.model, request.version).submit(request, signal);
+    if (this.#draining) throw shuttingDown();
+    return this.#models.pick(request.model, request.version).submit(request, signal);
   }
 
   models(): readonly ModelStatus[] {
-    return this.#pools.map((pool) => pool.status()).sort((a, b) => (a.name < b.name ? -1 : 1));
+    return this.#sorted().map((model) => model.status());
   }
 
   /** Takes nothing new and waits until all is answered, or for `limitMs`. */
   async drain(limitMs: number): Promise<void> {
     this.#draining = true;
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, limitMs);
-    });
-    await Promise.race([Promise.all(this.#pools.map((pool) => pool.drain())), late]);
-    clearTimeout(timer);
+    await Promise.all(this.#everyone().map((model) => model.drain(limitMs)));
   }
 
   /** Ends what still runs, and every worker. */
   async close(): Promise<void> {
     this.#draining = true;
-    await Promise.all(this.#pools.map((pool) => pool.close()));
+    await Promise.all(this.#everyone().map((model) => model.close()));
+    await Promise.all(this.#leaving.values());
   }
 
-  #find(name: string, version: string | null): WorkerPool {
-    const sameName = this.#pools.filter((pool) => pool.config.name === name);
-    const pool = version === null ? sameName[0] : sameName.find((one) => one.config.version === version);
-    if (pool) return pool;
-    const id = version === null ? name : `${name}:${version}`;
-    throw new ServingError('MODEL_NOT_FOUND', `Model not found: ${id}`);
+  #everyone(): RegisteredModel[] {
+    return [...this.#models.all(), ...this.#leaving.keys()];
+  }
+
+  #sorted(): RegisteredModel[] {
+    return this.#models
+      .all()
+      .sort((a, b) => compare(a.name, b.name) || compare(a.version ?? '', b.version ?? ''));
+  }
+
+  /** @throws ServingError ALREADY_REGISTERED */
+  #add(origin: ModelOrigin, loadedAtStartup: boolean): RegisteredModel {
+    if (this.#draining) throw shuttingDown();
+    const { logger, logLevel, observe, onProgress, onSlotFreed, prepare, workerProgram } = this.#options;
+    const { name, version } = origin.provisional;
+    const model: RegisteredModel = new RegisteredModel({
+      ...{ origin, loadedAtStartup, prepare, workerProgram, logLevel, ledger: this.#ledger },
+      logger: logger.child(version === null ? { model: name } : { model: name, version }),
+      hooks: { onSlotFreed: (event) => onSlotFreed?.(name, event) },
+      onProgress: (progress) => onProgress?.(model.id, progress),
+      ...(observe && { observe }),
+    });
+    this.#models.add(model);
+    return model;
+  }
+
+  #leave(model: RegisteredModel, drainMs: number): Promise<void> {
+    const leaving = (async () => {
+      if (drainMs > 0) await model.drain(drainMs);
+      await model.close();
+      this.#leaving.delete(model);
+      this.#options.logger.info({ model: model.id }, `model ${model.id} is unregistered`);
+    })();
+    this.#leaving.set(model, leaving);
+    return leaving;
+  }
+
+  #registrationParts(): { parts: RegistrationParts } {
+    const parts = this.#options.registration;
+    if (!parts) throw new Error('this work load manager was made without a model store');
+    return { parts };
   }
 }
+
+/** An argument that is wrong is the client's mistake, not the operator's. */
+function originOf(registration: ModelRegistration, parts: RegistrationParts): ModelOrigin {
+  try {
+    return ModelOrigin.ofRegistration(registration, parts);
+  } catch (error) {
+    const { code, message } = ServingError.from(error);
+    if (code !== 'CONFIG_INVALID') throw error;
+    throw new ServingError('BAD_REQUEST', message, { cause: error });
+  }
+}
+
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+const shuttingDown = (): ServingError => new ServingError('SHUTTING_DOWN', 'The server is being stopped');

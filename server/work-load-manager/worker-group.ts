@@ -3,34 +3,42 @@
  *
  * In      what to launch; the pool's queue
  * Out     jobs run; `onChange` after every change of `state`
- * Limits  more than `retryThreshold` deaths in DEATH_WINDOW_MS: FAILED for good; a pause before each new start (backOffMs)
+ * Limits  the pool decides how many deaths are too many (onDeath); a pause before each new start (backOffMs)
  * Errors  start() rejects when the first start fails: nothing is tried again, since nothing has changed
  *
- * A failed group has ended its started jobs (batch-loop.ts); those that wait stay in the queue and are served by the next start.
+ * A failed group has ended its started jobs (batch-loop.ts); those that wait stay in the queue and are served by the next
+ * start, or by another group.
+ *
+ * State: starting → running ⇄ restarting → failed; from any of them stopping (runs what it has begun) → stopped.
  */
 import type { Logger } from 'pino';
 import { type ErrorCode, ServingError } from '../../proto/errors.js';
 import { BatchLoop, type BatchLoopOptions } from '../batching/batch-loop.js';
+import type { Taker } from '../batching/fair-share.js';
 import { Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';
 import type { GroupSample } from '../jobs/work-observer.js';
 
-export type GroupState = 'starting' | 'running' | 'restarting' | 'failed' | 'stopped';
+export type GroupState = 'starting' | 'running' | 'restarting' | 'failed' | 'stopping' | 'stopped';
 
 /** Everything a loop needs but the group it steps; made anew for each start, since slots die with their workers. */
-export type LoopParts = Omit<BatchLoopOptions, 'group'>;
+export type LoopParts = Omit<BatchLoopOptions, 'group' | 'onIdle'>;
 
 export interface WorkerGroupOptions {
+  /** Unique in the life of the pool, from 1. */
+  id: number;
   coordinator: CoordinatorOptions;
   makeLoopParts: () => LoopParts;
-  retryThreshold: number;
   logger: Logger;
+  nowMs: () => number;
+  /** Called for each death; `isLasting`: another start cannot mend it. false: the group has failed for good. */
+  onDeath: (error: ServingError, isLasting: boolean) => boolean;
   onChange: () => void;
   /** Before each start that follows a death. */
   onRestart?: () => void;
 }
 
 /** Deaths further back are forgotten. */
-const DEATH_WINDOW_MS = 10 * 60 * 1000;
+export const DEATH_WINDOW_MS = 10 * 60 * 1000;
 const BACK_OFF_MS = [0, 1000, 2000, 5000, 10_000];
 const MAX_BACK_OFF_MS = 30_000;
 
@@ -40,17 +48,26 @@ const LASTING: readonly ErrorCode[] = ['SHARDS_INVALID', 'CHECKPOINT_INVALID', '
 /** Pause before the start that follows the n-th death in the window, n = 1, 2, … */
 export const backOffMs = (deaths: number): number => BACK_OFF_MS[deaths - 1] ?? MAX_BACK_OFF_MS;
 
+/** Resolves with the error that ended a loop, or null after it was stopped. */
+type LoopEnd = { error: Promise<ServingError | null> };
+
 export class WorkerGroup {
+  readonly id: number;
+  readonly startedAtMs = Date.now();
   readonly #options: WorkerGroupOptions;
   readonly #stop = new AbortController();
   #state: GroupState = 'starting';
   #coordinator: Coordinator | null = null;
   #loop: BatchLoop | null = null;
   #supervision: Promise<void> = Promise.resolve();
+  #retiring = false;
+  #stopped: Promise<void> | null = null;
+  #idleSinceMs: number | null = null;
   #deathsMs: number[] = [];
 
   constructor(options: WorkerGroupOptions) {
     this.#options = options;
+    this.id = options.id;
   }
 
   get state(): GroupState {
@@ -77,6 +94,18 @@ export class WorkerGroup {
     };
   }
 
+  /** What it runs and has room for; null while it takes no jobs. */
+  get load(): Taker | null {
+    const loop = this.#loop;
+    if (this.#state !== 'running' || !loop) return null;
+    return { running: loop.runningCount, room: loop.room };
+  }
+
+  /** Since when it runs without a job; null: it has one, or does not run. */
+  get idleSinceMs(): number | null {
+    return this.#state === 'running' ? this.#idleSinceMs : null;
+  }
+
   /** Resolves when the group runs. @throws ServingError of the first start */
   async start(): Promise<void> {
     try {
@@ -88,25 +117,55 @@ export class WorkerGroup {
     }
   }
 
+  /** Starts in the background; a start that fails counts as a death and is tried again. */
+  begin(): void {
+    this.#supervision = this.#supervise(null);
+  }
+
+  /** Takes no job any more, runs those it has to their end, then stops. Resolves when the workers are gone. */
+  async retire(): Promise<void> {
+    this.#retiring = true;
+    const loop = this.#loop;
+    this.#setState('stopping');
+    if (loop) {
+      loop.stop();
+      await this.#supervision;
+    }
+    await this.stop();
+  }
+
   /** Lets nothing run on; the caller has waited for the jobs or ends them here. */
-  async stop(): Promise<void> {
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stopNow();
+    return this.#stopped;
+  }
+
+  async #stopNow(): Promise<void> {
     this.#stop.abort();
+    if (this.#state !== 'failed') this.#setState('stopping');
     this.#loop?.stop();
     // The workers finish the steps that were sent before they end; a hung one is killed.
     await this.#coordinator?.stop();
     await this.#supervision;
     this.#coordinator = null;
+    this.#loop = null;
     this.#setState('stopped');
   }
 
-  /** Starts workers and loop. The result resolves with the error that ended the loop, or null after stop. */
-  async #launch(): Promise<{ error: Promise<ServingError | null> }> {
-    const { coordinator: options, makeLoopParts } = this.#options;
+  /** Starts workers and loop. */
+  async #launch(): Promise<LoopEnd> {
+    const { coordinator: options, makeLoopParts, nowMs } = this.#options;
     const coordinator = await Coordinator.start(options, this.#stop.signal);
-    const loop = new BatchLoop({ ...makeLoopParts(), group: coordinator });
+    const onIdle = (idle: boolean): void => {
+      this.#idleSinceMs = idle ? nowMs() : null;
+      this.#options.onChange();
+    };
+    const loop = new BatchLoop({ ...makeLoopParts(), group: coordinator, onIdle });
     this.#coordinator = coordinator;
     this.#loop = loop;
-    this.#setState('running');
+    this.#idleSinceMs = nowMs();
+    if (this.#retiring) loop.stop();
+    else this.#setState('running');
     const error = loop.run().then(
       () => null,
       (reason: unknown) => ServingError.from(reason),
@@ -114,18 +173,21 @@ export class WorkerGroup {
     return { error };
   }
 
-  async #supervise(first: { error: Promise<ServingError | null> }): Promise<void> {
-    let life: { error: Promise<ServingError | null> } | null = first;
+  /** @param first null: nothing runs yet */
+  async #supervise(first: LoopEnd | null): Promise<void> {
+    let life: LoopEnd | null = first;
+    let isFirst = first === null;
     while (!this.#stop.signal.aborted) {
       if (life) {
         const error = await life.error;
         if (error === null) return;
         await this.#bury(error);
       }
-      if (this.#state === 'failed') return;
-      await pause(backOffMs(this.#deathsMs.length), this.#stop.signal);
+      if (this.#state === 'failed' || this.#retiring) return;
+      if (!isFirst) await pause(backOffMs(this.#deathsMs.length), this.#stop.signal);
       if (this.#stop.signal.aborted) return;
-      this.#options.onRestart?.();
+      if (!isFirst) this.#options.onRestart?.();
+      isFirst = false;
       life = await this.#launch().catch((error: unknown) => {
         this.#countDeath(ServingError.from(error));
         return null;
@@ -134,24 +196,24 @@ export class WorkerGroup {
   }
 
   async #bury(error: ServingError): Promise<void> {
+    // Before anything is awaited: nobody shall leave a job to a dead group.
+    this.#countDeath(error);
     await this.#coordinator?.stop();
     this.#coordinator = null;
     this.#loop = null;
-    this.#countDeath(error);
   }
 
   #countDeath(error: ServingError): void {
-    const { logger, retryThreshold } = this.#options;
-    if (this.#stop.signal.aborted) return;
-    const nowMs = performance.now();
-    this.#deathsMs = [...this.#deathsMs.filter((at) => nowMs - at < DEATH_WINDOW_MS), nowMs];
-    const deaths = this.#deathsMs.length;
-    const isLast = deaths > retryThreshold || LASTING.includes(error.code);
+    const { logger, nowMs, onDeath } = this.#options;
+    if (this.#stop.signal.aborted || this.#retiring) return;
+    const now = nowMs();
+    this.#deathsMs = [...this.#deathsMs.filter((at) => now - at < DEATH_WINDOW_MS), now];
+    const goesOn = onDeath(error, LASTING.includes(error.code));
     logger.error(
-      { err: error, code: error.code, deaths, retryThreshold },
-      isLast ? 'worker group failed' : 'worker group died',
+      { err: error, code: error.code, groupId: this.id, deaths: this.#deathsMs.length },
+      goesOn ? 'worker group died' : 'worker group failed',
     );
-    this.#setState(isLast ? 'failed' : 'restarting');
+    this.#setState(goesOn ? 'restarting' : 'failed');
   }
 
   #setState(state: GroupState): void {

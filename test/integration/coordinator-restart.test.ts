@@ -1,60 +1,17 @@
 /** The work load manager over groups that die: every request gets an answer, the group comes back, or the model is FAILED. */
-import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
-import type { Manifest } from '../../proto/manifest.js';
-import type { SlotFreed } from '../../server/batching/batch-loop.js';
 import type { ModelConfig } from '../../server/config/config.js';
-import type { GenerateRequest } from '../../server/jobs/generate-request.js';
-import { WorkLoadManager } from '../../server/work-load-manager/work-load-manager.js';
-import { FAKE_TEXTS, makeRequest, readAll, tokenIdsOf } from '../fixtures/generate-requests.js';
-import { LogRecorder } from '../fixtures/log-recorder.js';
+import type { WorkLoadManager } from '../../server/work-load-manager/work-load-manager.js';
+import { readAll, tokenIdsOf } from '../fixtures/generate-requests.js';
+import type { LogRecorder } from '../fixtures/log-recorder.js';
+import {
+  FAKE_CONFIG as CONFIG,
+  promptIds as ids,
+  makeFakeManager,
+  submitTo as submit,
+} from '../support/fake-model.js';
 import { FAKE_VOCAB, fakeTokens } from '../support/fake-rank.js';
 import type { FakeWorkerPlan } from '../support/fake-worker.js';
-
-const FAKE_WORKER = fileURLToPath(new URL('../support/fake-worker.js', import.meta.url));
-
-const MANIFEST = {
-  worldSize: 2,
-  model: { contextLength: 1000, vocabSize: FAKE_VOCAB, numLayers: 1, endIds: [], generationDefaults: {} },
-  perRank: { numKvHeads: 1, headDim: 8 },
-  shared: null,
-  ranks: [{ weights: { bytes: 0 } }, { weights: { bytes: 0 } }],
-} as unknown as Manifest;
-
-const CONFIG: ModelConfig = {
-  name: 'toy',
-  version: null,
-  url: '/none',
-  folder: '/none',
-  tensorParallelDegree: 2,
-  dtype: 'auto',
-  blockSize: null,
-  batching: 'rolling',
-  maxRollingBatchSize: 2,
-  batchSize: 1,
-  maxBatchDelayMs: 10,
-  jobQueueSize: 10,
-  minGroups: 1,
-  maxGroups: 1,
-  maxIdleSeconds: 60,
-  scaleFromZero: false,
-  requiredMemoryMb: 0,
-  reservedMemoryMb: 0,
-  maxModelLen: null,
-  prefillChunkMs: 50,
-  kvCacheMemoryMb: 10,
-  threadsPerRank: 1,
-  modelLoadingTimeoutSeconds: 20,
-  predictTimeoutSeconds: 20,
-  stepTimeoutSeconds: 20,
-  retryThreshold: 3,
-  verifyChecksums: false,
-  logRequestMetric: false,
-  metricsAggregation: 1000,
-  collective: 'zmq',
-  outputFormatter: null,
-  chatTemplate: null,
-};
 
 const managers: WorkLoadManager[] = [];
 afterEach(async () => {
@@ -62,25 +19,9 @@ afterEach(async () => {
 });
 
 function makeManager(plan: FakeWorkerPlan) {
-  const log = new LogRecorder();
-  const freed: SlotFreed[] = [];
-  const manager = new WorkLoadManager({
-    prepare: async () => ({
-      shardFolder: JSON.stringify(plan),
-      manifest: MANIFEST,
-      texts: FAKE_TEXTS,
-      encoder: {
-        encode: async (prompt) => (prompt.kind === 'ids' ? prompt.ids : []),
-        close: async () => {},
-      },
-    }),
-    workerProgram: FAKE_WORKER,
-    logLevel: 'info',
-    logger: log.logger,
-    onSlotFreed: (_model, event) => freed.push(event),
-  });
-  managers.push(manager);
-  return { manager, log, freed };
+  const made = makeFakeManager(plan);
+  managers.push(made.manager);
+  return made;
 }
 
 async function start(plan: FakeWorkerPlan = {}, config: Partial<ModelConfig> = {}) {
@@ -88,14 +29,6 @@ async function start(plan: FakeWorkerPlan = {}, config: Partial<ModelConfig> = {
   await made.manager.load({ ...CONFIG, ...config });
   return made;
 }
-
-const submit = (
-  manager: WorkLoadManager,
-  fields: Partial<GenerateRequest> = {},
-  signal = new AbortController().signal,
-) => manager.submit(makeRequest(fields), signal);
-
-const ids = (...promptIds: number[]) => ({ prompt: { kind: 'ids' as const, ids: promptIds } });
 
 describe('a worker that dies', () => {
   it('ends the requests that run, keeps those that wait, and they are answered after the restart', async () => {
@@ -177,10 +110,10 @@ describe('the work load manager', () => {
     const { manager } = await start();
     await expect(submit(manager, { model: 'other' })).rejects.toMatchObject({
       code: 'MODEL_NOT_FOUND',
-      message: 'Model not found: other',
+      message: 'Model or workflow not found: other',
     });
     await expect(submit(manager, { version: '2' })).rejects.toMatchObject({
-      message: 'Model not found: toy:2',
+      message: 'Model or workflow not found: toy/2',
     });
     await expect(submit(manager, ids())).rejects.toMatchObject({ code: 'BAD_REQUEST' });
     await expect(submit(manager, { maxNewTokens: 998 })).rejects.toMatchObject({ code: 'PROMPT_TOO_LONG' });
@@ -211,11 +144,12 @@ describe('the work load manager', () => {
     const { log, manager } = await start({ pauseAtStep: 1 }, { maxRollingBatchSize: 1, jobQueueSize: 2 });
     await submit(manager);
     await log.find((line) => line.msg === 'paused at step 1');
-    await submit(manager);
+    // As in DJLServing: the last place stays empty while every worker is busy.
     await submit(manager);
     await expect(submit(manager)).rejects.toMatchObject({
       code: 'QUEUE_FULL',
       message: 'Worker queue capacity exceeded for model: toy',
+      retryAfterSeconds: 1,
     });
   });
 

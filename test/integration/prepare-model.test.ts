@@ -102,6 +102,7 @@ describe('a prepared model', () => {
         shardStore: path.join(scratch, 'store'),
         partitionerProgram: PARTITIONER,
         signal: new AbortController().signal,
+        onPlan: () => {},
         onProgress: () => {},
       },
     );

@@ -181,10 +181,8 @@ describe('models to load', () => {
   });
 
   it.each([
-    ['s3://bucket/m', 's3:// follows in a later version'],
-    ['djl://a/b', 'djl:// follows in a later version'],
-    ['missing', 'there is no folder'],
-    ['archive.zip', 'archives follow in a later version'],
+    ['djl://a/b', 'models of djl:// are not fetched'],
+    ['missing', 'there is no folder or archive'],
     ['a:b:c:d:e=m', 'at most name:version:engine:devices'],
     ['a/b=m', 'may hold letters, digits'],
     ['x::PyTorch=m', 'engine=PyTorch'],
@@ -193,7 +191,6 @@ describe('models to load', () => {
     ['m,m', 'there is already a model named m'],
   ])('the entry %s is refused: %s', (entry, message) => {
     makeModel('m');
-    write('archive.zip', '');
     mkdirSync(path.join(root, 'empty'));
     expect(errorOf(['-m', entry])).toContain(message);
   });
@@ -204,7 +201,60 @@ describe('models to load', () => {
     expect(only(load([], { HF_MODEL_ID: folder }))).toMatchObject({ name: 'tiny', folder });
     const both = load([], { HF_MODEL_ID: folder, SERVING_LOAD_MODELS: 'ALL' });
     expect(both.models.map(({ name }) => name)).toEqual(['tiny', 'm']);
-    expect(errorOf([], { HF_MODEL_ID: 'org/model' })).toContain('models are not downloaded in this version');
+    expect(errorOf([], { HF_MODEL_ID: './org/model' })).toContain('there is no folder');
+  });
+
+  it('URLs, archives and ids of the hub are fetched later, under the name and with the arguments given', () => {
+    makeModel('m');
+    const archive = write('models/packed.tar.gz', '');
+    const remote = (argv: string[], env: Record<string, string> = {}) => load(argv, env).remoteModels;
+    expect(remote(['-m', 's3://bucket/m x:v1::cpu=https://host/m.zip'])).toMatchObject([
+      { name: null, version: null, url: 's3://bucket/m', arguments: {} },
+      { name: 'x', version: 'v1', url: 'https://host/m.zip', arguments: { load_on_devices: 'cpu' } },
+    ]);
+    expect(remote([])).toMatchObject([{ url: archive }]);
+    expect(remote(['-m', 'packed.tar.gz'])).toMatchObject([{ url: archive }]);
+    const hub = { HF_MODEL_ID: 'org/model', HF_REVISION: 'v2' };
+    expect(load([], hub)).toMatchObject({ models: [], remoteModels: [{ url: 'hf://org/model@v2' }] });
+  });
+
+  it("option.model_id in a model's file may be the id of a model of the hub, or a URL", () => {
+    write('models/m/serving.properties', 'option.model_id=org/model\noption.revision=v2\n');
+    expect(only(load())).toMatchObject({ name: 'm', folder: '', checkpointUrl: 'hf://org/model@v2' });
+    write('models/m/serving.properties', 'option.model_id=s3://bucket/model/\n');
+    expect(only(load()).checkpointUrl).toBe('s3://bucket/model/');
+  });
+
+  it("a registered model gets the layers of its kind, the registration's arguments the strongest", () => {
+    write('serving.properties', 'batch_size=2\nmax_idle_time=5\n');
+    const folder = makeModel('m', 'max_idle_time=7\nminWorkers=3\ncpu.maxWorkers=4\n');
+    const config = load(['-m', 'NONE']);
+    const registration = {
+      ...{ name: 'r', version: 'v1', url: 'file:///x', where: 'registration' },
+      arguments: { job_queue_size: '9', 'cpu.minWorkers': '2' },
+    };
+    expect(config.configure(registration, folder).config).toMatchObject({
+      ...{ name: 'r', version: 'v1', url: 'file:///x', folder, jobQueueSize: 9, batchSize: 2 },
+      ...{ maxIdleSeconds: 7, minGroups: 2, maxGroups: 4 },
+    });
+    expect(config.configure(registration, null).config).toMatchObject({ maxIdleSeconds: 5, maxGroups: 2 });
+    const bad = { ...registration, arguments: { load_on_devices: 'gpu0' } };
+    expect(() => config.configure(bad, null)).toThrow(
+      'registration: load_on_devices=gpu0: only the CPU is served',
+    );
+  });
+
+  it.each([
+    ['', 1, 1],
+    ['minWorkers=2', 2, 2],
+    ['maxWorkers=3', 1, 3],
+    ['minWorkers=4\nmaxWorkers=2', 2, 2],
+    ['minWorkers=0', 0, 1],
+    ['minWorkers=0\nmaxWorkers=0', 0, 0],
+    ['minWorkers=5\ncpu.minWorkers=1\ngpu.maxWorkers=9\nmaxWorkers=2', 1, 2],
+  ])('the worker groups of %j are %i to %i', (properties, minGroups, maxGroups) => {
+    makeModel('m', properties);
+    expect(only(load())).toMatchObject({ minGroups, maxGroups });
   });
 
   it("option.model_id in a model's file names the folder of its checkpoint", () => {

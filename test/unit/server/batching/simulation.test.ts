@@ -48,8 +48,8 @@ async function simulate(random: SeededRandom, batcher: Batcher, cancelShare: num
   const maxSlots = random.integer(1, 8);
   const slotTokens = 180;
   const group = new FakeGroup({ maxSlots, slotTokens, maxStepTokens: MAX_PREFILL + maxSlots });
-  const queue = new JobQueue('toy', JOBS, 60_000);
   const clock = new ManualClock();
+  const queue = new JobQueue('toy', JOBS, 60_000_000, () => clock.nowMs());
   const slots = new SlotTable(maxSlots, random.integer(192, 192 * maxSlots));
   const started: number[] = [];
   const loop = new BatchLoop({

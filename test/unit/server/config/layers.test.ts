@@ -157,7 +157,11 @@ describe('environmentLayer', () => {
 
   it('never shows a secret', () => {
     const problems = new Problems();
-    applyLayers([environmentLayer({ HF_TOKEN: 'hf_secret' }, '/', problems)], 'server', problems);
+    applyLayers(
+      [environmentLayer({ SERVING_KEYSTORE_PASS: 'hf_secret' }, '/', problems)],
+      'server',
+      problems,
+    );
     expect(problems.warnings).toHaveLength(1);
     expect(problems.warnings.join()).not.toContain('hf_secret');
   });

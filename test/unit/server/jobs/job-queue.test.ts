@@ -25,7 +25,9 @@ describe('a job queue', () => {
     const queue = makeQueue(1);
     queue.push(makeJob());
     expect(() => queue.push(makeJob())).toThrow(
-      new ServingError('QUEUE_FULL', 'Worker queue capacity exceeded for model: toy'),
+      new ServingError('QUEUE_FULL', 'Worker queue capacity exceeded for model: toy', {
+        retryAfterSeconds: 1,
+      }),
     );
     expect(queue.length).toBe(1);
   });
@@ -39,6 +41,57 @@ describe('a job queue', () => {
     expect(queue.waiting).toEqual([second]);
     queue.push(makeJob());
     expect(queue.length).toBe(2);
+  });
+
+  it('gives jobs by priority, and the oldest first among equals', () => {
+    const queue = makeQueue(6);
+    const jobs = [3, 5, 1, 3, 1, -2].map((priority) => makeJob({ priority }));
+    for (const job of jobs) queue.push(job);
+    expect(queue.take(6)).toEqual([5, 2, 4, 0, 3, 1].map((index) => jobs[index]));
+  });
+
+  it('ends a job at its own deadline, and says which that was', async () => {
+    const queue = makeQueue();
+    const job = makeJob({ deadlineMs: 300 });
+    queue.push(job);
+    vi.advanceTimersByTime(299);
+    expect(queue.length).toBe(1);
+    vi.advanceTimersByTime(1);
+    expect(queue.length).toBe(0);
+    const { error } = await readAll(job.stream);
+    expect(error).toMatchObject({ code: 'REQUEST_TIMEOUT', message: expect.stringContaining('300 ms') });
+  });
+
+  it('drops what has expired before anybody looks, though no timer has fired', () => {
+    let nowMs = 0;
+    vi.useFakeTimers();
+    const queue = new JobQueue('toy', 3, 5000, () => nowMs);
+    const [expired, other] = [makeJob({ deadlineMs: 100 }), makeJob()];
+    queue.push(expired);
+    queue.push(other);
+    nowMs = 100;
+    queue.dropExpired();
+    expect(queue.waiting).toEqual([other]);
+    expect(expired.cancelled).toBe(true);
+  });
+
+  it('tells a refused job when the queue will have emptied, by how fast it does', () => {
+    let nowMs = 0;
+    vi.useFakeTimers();
+    const queue = new JobQueue('toy', 10, 100_000, () => nowMs);
+    const fill = () => {
+      while (queue.length < 10) queue.push(makeJob());
+    };
+    // One job each half second.
+    for (let job = 0; job < 8; job++) {
+      fill();
+      nowMs += 500;
+      queue.take(1);
+    }
+    fill();
+    expect(() => queue.push(makeJob())).toThrow(expect.objectContaining({ retryAfterSeconds: 5 }));
+    nowMs += 60_000;
+    expect(() => queue.push(makeJob())).toThrow(expect.objectContaining({ retryAfterSeconds: 1 }));
   });
 
   it('does not take a job that was cancelled before', () => {

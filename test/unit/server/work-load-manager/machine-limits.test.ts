@@ -1,8 +1,9 @@
 /** Cores and memory, as files of the kernel tell them; KV tokens that follow from them. */
 import { describe, expect, it } from 'vitest';
 import type { Manifest } from '../../../../proto/manifest.js';
-import { kvBytesPerToken, kvTokens } from '../../../../server/work-load-manager/kv-memory.js';
+import { kvTokens } from '../../../../server/work-load-manager/kv-memory.js';
 import { availableMemory, usableCores } from '../../../../server/work-load-manager/machine-limits.js';
+import { sizesOfManifest } from '../../../../server/work-load-manager/memory-need.js';
 import { backOffMs } from '../../../../server/work-load-manager/worker-group.js';
 
 const files = (content: Record<string, string>) => (file: string) => content[file] ?? null;
@@ -42,7 +43,7 @@ describe('available memory', () => {
     const cgroup = {
       '/sys/fs/cgroup/memory.max': String(4 * GIB),
       '/sys/fs/cgroup/memory.current': String(3 * GIB),
-      '/sys/fs/cgroup/memory.stat': `anon 5\ninactive_file ${GIB}\n`,
+      '/sys/fs/cgroup/memory.stat': `anon 5\ninactive_file ${GIB / 2}\nactive_file ${GIB / 2}\n`,
     };
     expect(availableMemory(files({ ...meminfo, ...cgroup }))).toBe(2 * GIB);
   });
@@ -61,34 +62,46 @@ describe('KV tokens', () => {
     worldSize: 2,
     model: { numLayers: 4 },
     perRank: { numKvHeads: 2, headDim: 32 },
+    buffers: [],
     shared: { bytes: GIB },
     ranks: [{ weights: { bytes: GIB } }, { weights: { bytes: GIB } }],
   } as unknown as Manifest;
-  const options = { configuredMb: null, availableBytes: 8 * GIB, maxSlots: 1000, slotTokens: 131_072 };
+  const sizes = sizesOfManifest(manifest);
+  const options = {
+    configuredMb: null,
+    availableBytes: 8 * GIB,
+    maxGroups: 1,
+    maxSlots: 1000,
+    slotTokens: 131_072,
+  };
 
   it('has keys and values of every layer and rank in a token', () => {
-    expect(kvBytesPerToken(manifest)).toBe(2 * 4 * 2 * 32 * 4 * 2);
+    expect(sizes.kvBytesPerToken).toBe(2 * 4 * 2 * 32 * 4 * 2);
+  });
+
+  it('leaves room for every group that may come', () => {
+    expect(kvTokens(sizes, { ...options, maxGroups: 2 })).toBe(Math.floor((GIB * 0.4) / 4096 / 64) * 64);
   });
 
   it('takes a share of what the weights leave', () => {
-    expect(kvTokens(manifest, options)).toBe(Math.floor((5 * GIB * 0.4) / 4096 / 64) * 64);
+    expect(kvTokens(sizes, options)).toBe(Math.floor((5 * GIB * 0.4) / 4096 / 64) * 64);
   });
 
   it('takes what was configured, in whole pages', () => {
-    expect(kvTokens(manifest, { ...options, configuredMb: 1 })).toBe(256);
+    expect(kvTokens(sizes, { ...options, configuredMb: 1 })).toBe(256);
   });
 
   it('is no more than all slots can use', () => {
-    expect(kvTokens(manifest, { ...options, maxSlots: 3, slotTokens: 100 })).toBe(3 * 128);
+    expect(kvTokens(sizes, { ...options, maxSlots: 3, slotTokens: 100 })).toBe(3 * 128);
   });
 
   it('refuses memory for less than a page, and names both sizes', () => {
-    const bigger = { ...manifest, model: { numLayers: 400 } } as unknown as Manifest;
+    const bigger = { ...sizes, kvBytesPerToken: 100 * sizes.kvBytesPerToken };
     expect(() => kvTokens(bigger, { ...options, configuredMb: 1 })).toThrow(
       /kv_cache_memory_mb is 1, .* need 25/,
     );
-    expect(() => kvTokens(manifest, { ...options, availableBytes: 2 * GIB })).toThrow(
-      /2048 MiB are free and the weights take 3072/,
+    expect(() => kvTokens(sizes, { ...options, availableBytes: 2 * GIB })).toThrow(
+      /2048 MiB are free and the weights of 1 worker group take 3072/,
     );
   });
 });

@@ -1,0 +1,93 @@
+/**
+ * What one worker group is made of: how its ranks are launched, and the parts of its batch loop.
+ *
+ * In      configuration, prepared model, sizes, the pool's queue
+ * Out     options of a WorkerGroup
+ */
+import type { Logger } from 'pino';
+import type { SlotFreed } from '../batching/batch-loop.js';
+import { ChunkBudget } from '../batching/chunk-budget.js';
+import { systemClock } from '../batching/clock.js';
+import { ContinuousBatcher } from '../batching/continuous-batcher.js';
+import { DynamicBatcher } from '../batching/dynamic-batcher.js';
+import { SlotTable } from '../batching/slot-table.js';
+import type { ModelConfig } from '../config/config.js';
+import type { Job } from '../jobs/job.js';
+import type { JobQueue } from '../jobs/job-queue.js';
+import type { WorkObserver } from '../jobs/work-observer.js';
+import type { GroupSizes } from './group-sizes.js';
+import { usableCores } from './machine-limits.js';
+import type { PreparedModel } from './prepare-model.js';
+import type { WorkerGroupOptions } from './worker-group.js';
+
+/** Who wants to see what groups do. */
+export interface GroupHooks {
+  /** Bytes of weights loaded, of all ranks of a group. */
+  onLoading?: (doneBytes: number, totalBytes: number) => void;
+  onJobStarted?: (job: Job) => void;
+  onSlotFreed?: (event: SlotFreed) => void;
+  observer?: WorkObserver;
+}
+
+export interface GroupPartsOptions {
+  config: ModelConfig;
+  model: PreparedModel;
+  sizes: GroupSizes;
+  threads: number;
+  queue: JobQueue;
+  mayStart: () => number;
+  workerProgram: string;
+  logLevel: string;
+  logger: Logger;
+  hooks?: GroupHooks;
+}
+
+export function makeGroupParts(
+  options: GroupPartsOptions,
+): Pick<WorkerGroupOptions, 'coordinator' | 'makeLoopParts'> {
+  const { config, hooks, logLevel, logger, mayStart, model, queue, sizes, threads, workerProgram } = options;
+  const { worldSize } = model.manifest;
+  return {
+    coordinator: {
+      launch: {
+        shardFolder: model.shardFolder,
+        worldSize,
+        threads,
+        maxSlots: sizes.maxSlots,
+        slotTokens: sizes.slotTokens,
+        maxStepTokens: sizes.maxStepTokens,
+        collectiveTimeoutMs: config.stepTimeoutSeconds * 1000,
+        collective: config.collective,
+        collectiveSpinUs: usableCores() < worldSize ? 0 : 50,
+        verifyChecksums: config.verifyChecksums,
+        logLevel,
+      },
+      workerProgram,
+      loadingTimeoutMs: config.modelLoadingTimeoutSeconds * 1000,
+      stepTimeoutMs: config.stepTimeoutSeconds * 1000,
+      logger,
+      onLoading: (done, total) => hooks?.onLoading?.(done, total),
+    },
+    makeLoopParts: () => ({
+      queue,
+      batcher:
+        config.batching === 'rolling'
+          ? new ContinuousBatcher()
+          : new DynamicBatcher(config.batchSize, config.maxBatchDelayMs),
+      slots: new SlotTable(sizes.maxSlots, sizes.kvTokens),
+      chunkBudget: new ChunkBudget(config.prefillChunkMs, sizes.maxStepTokens - sizes.maxSlots),
+      texts: model.texts,
+      clock: systemClock,
+      mayStart,
+      onJobStarted: (job) => {
+        logger.debug({ jobId: job.id, requestId: job.request.requestId }, 'slot taken');
+        hooks?.onJobStarted?.(job);
+      },
+      onSlotFreed: (event) => {
+        logger.debug(event, 'slot freed');
+        hooks?.onSlotFreed?.(event);
+      },
+      ...(hooks?.observer && { observer: hooks.observer }),
+    }),
+  };
+}

@@ -1,0 +1,38 @@
+/**
+ * The sizes of every group of a pool: slots, positions, tokens of a step, KV tokens, memory.
+ *
+ * In      ModelConfig; sizes of the model on its ranks; free memory
+ * Out     GroupSizes
+ * Errors  OUT_OF_MEMORY
+ * Pure    free memory is an argument
+ */
+import { MAX_STEP_TOKENS } from '../../proto/limits.js';
+import type { ModelConfig } from '../config/config.js';
+import type { AdmissionLimits } from './admission.js';
+import { kvTokens } from './kv-memory.js';
+import { type MemoryNeed, MIB, type ModelSizes, memoryNeed } from './memory-need.js';
+
+/** Prompt tokens of one step at most: more at once is no faster, and their activations are memory. */
+const MAX_PREFILL_TOKENS = 512;
+
+export interface GroupSizes extends AdmissionLimits {
+  maxSlots: number;
+  maxStepTokens: number;
+  need: MemoryNeed;
+}
+
+/** @throws ServingError OUT_OF_MEMORY when not even a page of KV memory fits */
+export function groupSizes(config: ModelConfig, sizes: ModelSizes, freeBytes: number): GroupSizes {
+  const maxSlots = config.batching === 'rolling' ? config.maxRollingBatchSize : config.batchSize;
+  const slotTokens = Math.min(config.maxModelLen ?? Number.POSITIVE_INFINITY, sizes.contextLength);
+  const maxStepTokens = Math.min(MAX_STEP_TOKENS, maxSlots + MAX_PREFILL_TOKENS);
+  const kv = kvTokens(sizes, {
+    configuredMb: config.kvCacheMemoryMb,
+    availableBytes: freeBytes - config.reservedMemoryMb * MIB,
+    maxGroups: config.maxGroups,
+    maxSlots,
+    slotTokens,
+  });
+  const need = memoryNeed(sizes, { kvTokens: kv, maxStepTokens }, config.requiredMemoryMb);
+  return { maxSlots, slotTokens, maxStepTokens, kvTokens: kv, need };
+}

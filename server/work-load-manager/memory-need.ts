@@ -1,0 +1,107 @@
+/**
+ * How much memory a worker group takes, known before anything is written or started.
+ *
+ * In      sizes of the model on its ranks: from the partitioner's plan, or from a manifest; sizes of the group
+ * Out     bytes by what they are for; OUT_OF_MEMORY with need, have and the key to change
+ * Pure
+ *
+ * Weights are counted for each group, since ONNX Runtime keeps its own arrangement of most of them; what all ranks hold whole
+ * is one mapped file. KV memory is counted in full, though it is touched only as it is used: a running sequence never meets a
+ * machine that has no more (design D4).
+ */
+import { ServingError } from '../../proto/errors.js';
+import type { Manifest } from '../../proto/manifest.js';
+import type { ShardPlan } from '../model-store/ensure-shards.js';
+
+export const MIB = 1024 * 1024;
+/** A shard worker without a model: Node, ONNX Runtime, its arenas. Seen: 95 to 130 MiB. */
+const WORKER_BYTES = 128 * MIB;
+
+/** Of the model, whatever its group looks like. */
+export interface ModelSizes {
+  worldSize: number;
+  /** Of all ranks; the shared file once. */
+  weightBytes: number;
+  /** Keys and values of one token, over all layers and ranks. */
+  kvBytesPerToken: number;
+  /** Activations of one token on one rank. */
+  activationBytesPerToken: number;
+  contextLength: number;
+}
+
+export function sizesOfPlan(plan: ShardPlan): ModelSizes {
+  // The outputs of one layer's projections live side by side; a stored weight is [outputs, …].
+  const columns = plan.tensors
+    .filter(({ shape, tensor }) => shape.length > 1 && !tensor.startsWith('rope'))
+    .reduce((sum, { shape, tensor }) => sum + (tensor === 'embedding' ? (shape.at(-1) ?? 0) : shape[0]!), 0);
+  return {
+    worldSize: plan.worldSize,
+    weightBytes: plan.sharedBytes + plan.bytesPerRank * plan.worldSize,
+    kvBytesPerToken: plan.kvBytesPerTokenPerRank * plan.worldSize,
+    activationBytesPerToken: columns * Float32Array.BYTES_PER_ELEMENT,
+    contextLength: plan.contextLength,
+  };
+}
+
+export function sizesOfManifest(manifest: Manifest): ModelSizes {
+  const { model, perRank, ranks, shared, worldSize } = manifest;
+  const columns = manifest.buffers.reduce((sum, buffer) => sum + buffer.columns, 0);
+  return {
+    worldSize,
+    weightBytes: (shared?.bytes ?? 0) + ranks.reduce((sum, rank) => sum + rank.weights.bytes, 0),
+    kvBytesPerToken:
+      2 * model.numLayers * perRank.numKvHeads * perRank.headDim * Float32Array.BYTES_PER_ELEMENT * worldSize,
+    activationBytesPerToken: columns * Float32Array.BYTES_PER_ELEMENT,
+    contextLength: model.contextLength,
+  };
+}
+
+export interface MemoryNeed {
+  weightBytes: number;
+  kvBytes: number;
+  workspaceBytes: number;
+  totalBytes: number;
+}
+
+/** @param requiredMb what the operator says it is; 0: estimated */
+export function memoryNeed(
+  sizes: ModelSizes,
+  group: { kvTokens: number; maxStepTokens: number },
+  requiredMb: number,
+): MemoryNeed {
+  const { activationBytesPerToken, kvBytesPerToken, weightBytes, worldSize } = sizes;
+  const kvBytes = group.kvTokens * kvBytesPerToken;
+  const workspaceBytes = worldSize * (WORKER_BYTES + group.maxStepTokens * activationBytesPerToken);
+  const estimate = weightBytes + kvBytes + workspaceBytes;
+  return { weightBytes, kvBytes, workspaceBytes, totalBytes: requiredMb > 0 ? requiredMb * MIB : estimate };
+}
+
+/** @throws ServingError OUT_OF_MEMORY */
+export function checkMemory(
+  model: string,
+  need: MemoryNeed,
+  freeBytes: number,
+  config: { requiredMemoryMb: number; reservedMemoryMb: number },
+): void {
+  if (freeBytes - need.totalBytes >= config.reservedMemoryMb * MIB) return;
+  const up = (bytes: number): number => Math.ceil(bytes / MIB);
+  const { kvBytes, totalBytes, weightBytes, workspaceBytes } = need;
+  const parts =
+    config.requiredMemoryMb > 0
+      ? 'required_memory_mb says so'
+      : `weights ${up(weightBytes)}, KV cache ${up(kvBytes)}, workspace ${up(workspaceBytes)}`;
+  const haveMb = Math.floor(Math.max(0, freeBytes) / MIB);
+  // Without any KV cache it would still not fit.
+  const weightsAlone = freeBytes - (totalBytes - kvBytes) < config.reservedMemoryMb * MIB;
+  const change =
+    config.requiredMemoryMb > 0
+      ? 'lower required_memory_mb or reserved_memory_mb'
+      : weightsAlone
+        ? 'take a smaller option.dtype (int8, int4), or lower reserved_memory_mb'
+        : 'lower option.kv_cache_memory_mb';
+  throw new ServingError(
+    'OUT_OF_MEMORY',
+    `No enough memory to load the model. A worker group of ${model} needs ${up(totalBytes)} MiB (${parts}), but ${haveMb} ` +
+      `MiB are free, of which reserved_memory_mb=${config.reservedMemoryMb} must stay so: ${change}`,
+  );
+}

@@ -1,0 +1,80 @@
+/**
+ * Where a model comes from: a configuration whose folder is there, or a URL that is fetched first.
+ *
+ * In      ModelConfig, or a registration; the model store's fetch and release
+ * Out     what is known before anything is fetched (`provisional`), then the configuration; `release` gives back what was fetched
+ * Errors  those of the model store, CONFIG_INVALID of the model's own serving.properties
+ */
+import type { ModelConfig, ModelRegistration } from '../config/config.js';
+import type { LoadingProgress } from '../jobs/management.js';
+
+/** A folder of the model store; `owned`: it goes with the model. */
+export interface FetchedFolder {
+  folder: string;
+  owned: boolean;
+}
+
+export interface LocateOptions {
+  signal: AbortSignal;
+  onProgress: (progress: LoadingProgress) => void;
+}
+
+/** The model store and the configuration, as far as registration needs them. */
+export interface RegistrationParts {
+  /** @throws ServingError */
+  fetch(url: string, options: LocateOptions): Promise<FetchedFolder>;
+  release(fetched: FetchedFolder): Promise<void>;
+  /** Checks the form of a URL, too. @throws ServingError BAD_REQUEST */
+  nameOf(url: string): string;
+  /** @param folder null: not fetched yet. @throws ServingError CONFIG_INVALID */
+  configure(registration: ModelRegistration, folder: string | null): ModelConfig;
+}
+
+export class ModelOrigin {
+  readonly provisional: ModelConfig;
+  readonly #parts: RegistrationParts | null;
+  readonly #registration: ModelRegistration | null;
+  readonly #fetched: FetchedFolder[] = [];
+
+  private constructor(
+    provisional: ModelConfig,
+    parts: RegistrationParts | null,
+    registration: ModelRegistration | null,
+  ) {
+    this.provisional = provisional;
+    this.#parts = parts;
+    this.#registration = registration;
+  }
+
+  static ofConfig(config: ModelConfig, parts: RegistrationParts | null): ModelOrigin {
+    return new ModelOrigin(config, parts, null);
+  }
+
+  /** @throws ServingError CONFIG_INVALID: an argument of the registration */
+  static ofRegistration(registration: ModelRegistration, parts: RegistrationParts): ModelOrigin {
+    return new ModelOrigin(parts.configure(registration, null), parts, registration);
+  }
+
+  /** @throws ServingError; what was fetched until then is still to be released */
+  async locate(options: LocateOptions): Promise<ModelConfig> {
+    const registration = this.#registration;
+    let config = this.provisional;
+    if (registration) {
+      const folder = await this.#fetch(registration.url, options);
+      config = this.#parts!.configure(registration, folder);
+    }
+    const { checkpointUrl } = config;
+    return checkpointUrl === null ? config : { ...config, folder: await this.#fetch(checkpointUrl, options) };
+  }
+
+  async release(): Promise<void> {
+    for (const fetched of this.#fetched.splice(0)) await this.#parts?.release(fetched);
+  }
+
+  async #fetch(url: string, options: LocateOptions): Promise<string> {
+    if (!this.#parts) throw new Error('there is no model store to fetch a checkpoint from');
+    const fetched = await this.#parts.fetch(url, options);
+    this.#fetched.push(fetched);
+    return fetched.folder;
+  }
+}

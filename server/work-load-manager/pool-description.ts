@@ -1,0 +1,47 @@
+/**
+ * A registered model as the management API tells it.
+ *
+ * In      a RegisteredModel
+ * Out     PoolDescription
+ */
+import type { GroupDescription, PoolDescription } from '../jobs/management.js';
+import type { RegisteredModel } from './registered-model.js';
+import type { WorkerGroup } from './worker-group.js';
+
+export function describeModel(model: RegisteredModel): PoolDescription {
+  const { config, failure, loading, loadedAtStartup, name, pool, state, version } = model;
+  const { tensorParallelDegree } = config;
+  const degree = pool?.worldSize ?? (tensorParallelDegree === 'max' ? 1 : tensorParallelDegree);
+  return {
+    name,
+    version,
+    url: config.url,
+    state,
+    healthy: state === 'READY' && (pool?.healthy ?? false),
+    loadedAtStartup,
+    loading,
+    failure: failure && { code: failure.code, message: failure.message },
+    tensorParallelDegree: degree,
+    batchSize: config.batchSize,
+    maxBatchDelayMs: config.maxBatchDelayMs,
+    maxIdleSeconds: config.maxIdleSeconds,
+    queueSize: config.jobQueueSize,
+    requestsInQueue: pool?.waitingJobs ?? 0,
+    minGroups: pool?.groups.minGroups ?? config.minGroups,
+    maxGroups: pool?.groups.maxGroups ?? config.maxGroups,
+    groups: (pool?.groups.all ?? []).flatMap((group) => describeGroup(group, degree)),
+    coresOversubscribed: pool?.groups.coresOversubscribed ?? false,
+  };
+}
+
+function describeGroup(group: WorkerGroup, worldSize: number): GroupDescription[] {
+  const { id, startedAtMs, state } = group;
+  if (state === 'stopped') return [];
+  const pids = group.coordinator?.pids ?? [];
+  const ranks = Array.from({ length: worldSize }, (_, rank) => ({
+    rank,
+    pid: pids[rank] ?? null,
+    device: 'cpu',
+  }));
+  return [{ id, startedAtMs, state, ranks }];
+}

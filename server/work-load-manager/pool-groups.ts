@@ -1,0 +1,315 @@
+/**
+ * The groups of a pool: how many there are, who of them may take a job, what happens when one dies.
+ *
+ * In      what a group is made of; limits; the pool's queue
+ * Out     groups that come and go with the load (scaling.ts), within the memory there is
+ * Limits  min … max groups; retry_threshold deaths in DEATH_WINDOW_MS
+ * Errors  OUT_OF_MEMORY from start and setLimits. A group of the backlog that finds no memory is logged and not started
+ *
+ * After too many deaths, or one that no start can mend, `failure` is set: what runs ends in peace, nothing starts any more.
+ */
+import type { Logger } from 'pino';
+import { ServingError } from '../../proto/errors.js';
+import { systemClock } from '../batching/clock.js';
+import { fairShare } from '../batching/fair-share.js';
+import type { ModelConfig } from '../config/config.js';
+import type { JobQueue } from '../jobs/job-queue.js';
+import { type GroupHooks, makeGroupParts } from './group-parts.js';
+import type { GroupSizes } from './group-sizes.js';
+import { usableCores } from './machine-limits.js';
+import type { MemoryLedger } from './memory-ledger.js';
+import { checkMemory } from './memory-need.js';
+import type { PreparedModel } from './prepare-model.js';
+import { isLive, nextScaling, type ScalingState, scalingDueAtMs } from './scaling.js';
+import { DEATH_WINDOW_MS, WorkerGroup } from './worker-group.js';
+
+/** A job this old is anybody's: the group whose turn it is may hang. */
+const MAX_RESERVED_MS = 250;
+
+/** A group that found no memory is not tried again before. */
+const REFUSED_START_MS = 10_000;
+
+export interface PoolGroupsOptions {
+  /** The model's name, and its version where it has one. */
+  id: string;
+  config: ModelConfig;
+  model: PreparedModel;
+  sizes: GroupSizes;
+  queue: JobQueue;
+  ledger: MemoryLedger;
+  workerProgram: string;
+  logLevel: string;
+  logger: Logger;
+  hooks?: GroupHooks;
+  /** Too many have died. */
+  onFailed: () => void;
+}
+
+interface Member {
+  group: WorkerGroup;
+  giveMemoryBack: () => void;
+}
+
+export class PoolGroups {
+  readonly threadsPerRank: number;
+  readonly #options: PoolGroupsOptions;
+  readonly #members: Member[] = [];
+  readonly #stopping = new Set<Promise<void>>();
+  #minGroups: number;
+  #maxGroups: number;
+  #failure: ServingError | null = null;
+  #closed = false;
+  #nextGroup = 1;
+  #deathsMs: number[] = [];
+  #cancelTimer: (() => void) | null = null;
+  /** Groups are started by start(), one after the other. */
+  #starting = true;
+  #toldOversubscribed = false;
+  /** The last group that could not be started, until it is tried again. */
+  #refusal: { error: ServingError; untilMs: number } | null = null;
+  #runningGroups = 0;
+
+  constructor(options: PoolGroupsOptions) {
+    const { config, model } = options;
+    this.#options = options;
+    this.#minGroups = config.minGroups;
+    this.#maxGroups = config.maxGroups;
+    const { worldSize } = model.manifest;
+    this.threadsPerRank = config.threadsPerRank ?? Math.max(1, Math.floor(usableCores() / worldSize));
+  }
+
+  get minGroups(): number {
+    return this.#minGroups;
+  }
+
+  get maxGroups(): number {
+    return this.#maxGroups;
+  }
+
+  /** Groups that there may be: one that a request starts, where none is wanted otherwise. */
+  get mostGroups(): number {
+    return this.#maxGroups === 0 && this.#options.config.scaleFromZero ? 1 : this.#maxGroups;
+  }
+
+  get all(): readonly WorkerGroup[] {
+    return this.#members.map(({ group }) => group);
+  }
+
+  /** Why nothing is served any more; null: it is. */
+  get failure(): ServingError | null {
+    return this.#failure;
+  }
+
+  get running(): readonly WorkerGroup[] {
+    return this.all.filter((group) => group.state === 'running');
+  }
+
+  /** Jobs that the groups could start at once. */
+  get room(): number {
+    return this.running.reduce((sum, group) => sum + (group.load?.room ?? 0), 0);
+  }
+
+  /** Ranks of the groups there are need more cores than there are. */
+  get coresOversubscribed(): boolean {
+    return (
+      this.all.filter(isLive).length * this.#options.model.manifest.worldSize * this.threadsPerRank >
+      usableCores()
+    );
+  }
+
+  /** Resolves when minGroups run. @throws ServingError of the first that does not start */
+  async start(): Promise<void> {
+    while (this.all.length < this.#minGroups && !this.#closed) await this.#addGroup('below minimum').start();
+    if (this.#minGroups === 0) this.#checkMemory();
+    this.#starting = false;
+    this.scale();
+  }
+
+  /** @throws ServingError OUT_OF_MEMORY: nothing has changed */
+  setLimits(minGroups: number, maxGroups: number): void {
+    const more = minGroups - this.all.filter(isLive).length;
+    if (more > 0) this.#checkMemory(more);
+    this.#minGroups = minGroups;
+    this.#maxGroups = maxGroups;
+    this.#options.logger.info({ minGroups, maxGroups }, 'worker pool scaled');
+    this.scale();
+  }
+
+  /** Ends every worker. */
+  async stop(): Promise<void> {
+    this.#closed = true;
+    this.#cancelTimer?.();
+    for (const group of this.all) this.#release(group, group.stop());
+    await Promise.all(this.#stopping);
+  }
+
+  /** Starts and stops groups until all is as it should be, and comes back when that changes by time alone. */
+  scale(): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = null;
+    if (this.#closed || this.#starting || this.#failure) return;
+    const nowMs = systemClock.nowMs();
+    for (let action = nextScaling(this.#scalingState(), nowMs); action; ) {
+      if (action.kind === 'stop') this.#removeGroup(action.id, action.why);
+      else if (!this.#tryAddGroup(action.why, nowMs)) break;
+      action = nextScaling(this.#scalingState(), nowMs);
+    }
+    const dueMs = scalingDueAtMs(this.#scalingState());
+    // What a group's change has set on the way.
+    (this.#cancelTimer as (() => void) | null)?.();
+    if (dueMs !== null) this.#cancelTimer = systemClock.at(dueMs, () => this.scale());
+  }
+
+  #scalingState(): ScalingState {
+    const { batchSize, maxIdleSeconds } = this.#options.config;
+    return {
+      minGroups: this.#minGroups,
+      maxGroups: this.mostGroups,
+      groups: this.all,
+      waiting: this.#options.queue.length,
+      backlog: Math.max(0, this.#options.queue.length - this.room),
+      batchSize,
+      maxIdleMs: maxIdleSeconds * 1000,
+    };
+  }
+
+  /** @throws ServingError OUT_OF_MEMORY */
+  #checkMemory(groups = 1): void {
+    const { config, id, ledger } = this.#options;
+    const { need } = this.#options.sizes;
+    checkMemory(id, need, ledger.freeBytes() - (groups - 1) * need.totalBytes, config);
+  }
+
+  #tryAddGroup(why: string, nowMs: number): boolean {
+    try {
+      if (this.#refusal && nowMs < this.#refusal.untilMs) throw this.#refusal.error;
+      this.#addGroup(why).begin();
+      this.#refusal = null;
+      return true;
+    } catch (error) {
+      const refusal = ServingError.from(error);
+      if (refusal !== this.#refusal?.error) {
+        this.#refusal = { error: refusal, untilMs: nowMs + REFUSED_START_MS };
+        this.#options.logger.warn({ code: refusal.code, why }, refusal.message);
+      }
+      // Nobody would ever take what waits.
+      if (!this.all.some(isLive)) this.#options.queue.failAll(refusal);
+      return false;
+    }
+  }
+
+  /** @throws ServingError OUT_OF_MEMORY */
+  #addGroup(why: string): WorkerGroup {
+    this.#checkMemory();
+    const { config, hooks, ledger, logLevel, model, queue, sizes, workerProgram } = this.#options;
+    const id = this.#nextGroup++;
+    const logger = this.#options.logger.child({ groupId: id });
+    const parts = makeGroupParts({
+      ...{ config, model, sizes, queue, workerProgram, logLevel, logger },
+      threads: this.threadsPerRank,
+      mayStart: () => this.#mayStart(group),
+      ...(hooks ? { hooks } : {}),
+    });
+    const group: WorkerGroup = new WorkerGroup({
+      ...parts,
+      id,
+      logger,
+      nowMs: systemClock.nowMs,
+      onDeath: (error, isLasting) => this.#countDeath(error, isLasting),
+      onChange: () => this.#groupChanged(),
+      onRestart: () => hooks?.observer?.groupRestarted(),
+    });
+    const giveMemoryBack = ledger.reserve(sizes.need.totalBytes, () => group.coordinator?.pids ?? []);
+    this.#members.push({ group, giveMemoryBack });
+    logger.info({ why, groups: this.all.filter(isLive).length }, 'worker group starts');
+    this.#tellOversubscribed();
+    return group;
+  }
+
+  #removeGroup(id: number, why: string): void {
+    const group = this.all.find((one) => one.id === id);
+    if (!group) return;
+    // Its jobs get their end; those that wait are for the others.
+    const retired = group.retire();
+    this.#release(group, retired);
+    const groups = this.all.filter(isLive).length;
+    this.#options.logger.info({ groupId: id, why, groups }, 'worker group stops');
+  }
+
+  #release(group: WorkerGroup, stopped: Promise<void>): void {
+    const done = stopped.then(() => {
+      this.#stopping.delete(done);
+      const index = this.#members.findIndex((member) => member.group === group);
+      const [member] = index < 0 ? [] : this.#members.splice(index, 1);
+      member?.giveMemoryBack();
+    });
+    this.#stopping.add(done);
+  }
+
+  /** How many jobs of the queue a group may take, so that the groups carry the same load. */
+  #mayStart(group: WorkerGroup): number {
+    const running = this.running;
+    const first = this.#options.queue.waiting[0];
+    const isOld = first !== undefined && systemClock.nowMs() - first.queuedAtMs > MAX_RESERVED_MS;
+    // A dynamic batch is taken as a whole.
+    if (running.length < 2 || isOld || this.#options.config.batching === 'dynamic')
+      return Number.POSITIVE_INFINITY;
+    const takers = running.map((one) => one.load ?? { running: 0, room: 0 });
+    return fairShare(takers, running.indexOf(group), this.#options.queue.length);
+  }
+
+  /** @returns whether the group shall be started again */
+  #countDeath(error: ServingError, isLasting: boolean): boolean {
+    const { retryThreshold } = this.#options.config;
+    const nowMs = systemClock.nowMs();
+    this.#deathsMs = [...this.#deathsMs.filter((at) => nowMs - at < DEATH_WINDOW_MS), nowMs];
+    const deaths = this.#deathsMs.length;
+    if (deaths <= retryThreshold && !isLasting) return true;
+    const minutes = DEATH_WINDOW_MS / 60_000;
+    const why = isLasting
+      ? error.message
+      : `${deaths} deaths of worker groups in ${minutes} minutes, retry_threshold is ${retryThreshold}; the last: ${error.message}`;
+    this.#fail(new ServingError(error.code, why, { cause: error }));
+    return false;
+  }
+
+  #groupChanged(): void {
+    const running = this.running.length;
+    if (running !== this.#runningGroups) {
+      this.#runningGroups = running;
+      this.#options.logger.info(
+        { running, min: this.#minGroups, max: this.#maxGroups },
+        'worker groups running',
+      );
+    }
+    // What was left to a group that is gone is now for the others.
+    this.#options.queue.wakeTakers();
+    this.scale();
+  }
+
+  #fail(error: ServingError): void {
+    if (this.#failure || this.#closed) return;
+    this.#failure = error;
+    this.#options.logger.error(
+      { code: error.code },
+      `model ${this.#options.id} has failed: ${error.message}`,
+    );
+    this.#options.onFailed();
+    for (const group of this.all) this.#release(group, group.retire());
+  }
+
+  #tellOversubscribed(): void {
+    if (this.#toldOversubscribed || !this.coresOversubscribed) return;
+    this.#toldOversubscribed = true;
+    const groups = this.all.filter(isLive).length;
+    this.#options.logger.warn(
+      {
+        groups,
+        worldSize: this.#options.model.manifest.worldSize,
+        threadsPerRank: this.threadsPerRank,
+        cores: usableCores(),
+      },
+      'worker groups use more threads than there are cores',
+    );
+  }
+}

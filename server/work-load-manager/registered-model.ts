@@ -1,0 +1,248 @@
+/**
+ * One registered (name, version), from the first byte that is fetched to its end.
+ *
+ * State   PENDING: it is fetched, split and loaded → READY: its pool takes requests, also while a group restarts → FAILED: it
+ *         did not load, or too many of its groups died (`failure` says why)
+ * In      a ModelOrigin; requests
+ * Out     accepted jobs, description, progress
+ * Limits  option.model_loading_timeout from when it is fetched
+ * Errors  MODEL_NOT_READY while it is not READY; those of worker-pool.ts
+ */
+import type { Logger } from 'pino';
+import { ServingError } from '../../proto/errors.js';
+import { systemClock } from '../batching/clock.js';
+import type { ModelConfig } from '../config/config.js';
+import type { GenerateRequest, Generation, ModelStatus } from '../jobs/generate-request.js';
+import type { LoadingProgress, PoolDescription } from '../jobs/management.js';
+import type { ObservePool, PoolSample, WorkObserver } from '../jobs/work-observer.js';
+import type { GroupHooks } from './group-parts.js';
+import { groupSizes } from './group-sizes.js';
+import type { MemoryLedger } from './memory-ledger.js';
+import { checkMemory, type ModelSizes } from './memory-need.js';
+import type { ModelOrigin } from './model-origin.js';
+import { describeModel } from './pool-description.js';
+import type { PreparedModel, PrepareOptions } from './prepare-model.js';
+import { WorkerPool } from './worker-pool.js';
+
+export type PrepareModel = (
+  config: ModelConfig,
+  options: Pick<PrepareOptions, 'signal' | 'onPlan' | 'onProgress'>,
+) => Promise<PreparedModel>;
+
+export interface RegisteredModelOptions {
+  origin: ModelOrigin;
+  loadedAtStartup: boolean;
+  prepare: PrepareModel;
+  ledger: MemoryLedger;
+  workerProgram: string;
+  logLevel: string;
+  logger: Logger;
+  hooks?: Omit<GroupHooks, 'onLoading' | 'observer'>;
+  observe?: ObservePool;
+  onProgress?: (progress: LoadingProgress) => void;
+}
+
+export class RegisteredModel {
+  readonly name: string;
+  readonly version: string | null;
+  readonly registeredAtMs = Date.now();
+  readonly loadedAtStartup: boolean;
+  readonly #options: RegisteredModelOptions;
+  readonly #stop = new AbortController();
+  #config: ModelConfig;
+  #pool: WorkerPool | null = null;
+  #started: Promise<void> | null = null;
+  /** From when the configuration is known. */
+  #observer: WorkObserver | undefined;
+  #isReady = false;
+  #failure: ServingError | null = null;
+  #loading: LoadingProgress | null = { stage: 'partition', doneBytes: 0, totalBytes: null };
+
+  constructor(options: RegisteredModelOptions) {
+    this.#options = options;
+    this.#config = options.origin.provisional;
+    this.name = this.#config.name;
+    this.version = this.#config.version;
+    this.loadedAtStartup = options.loadedAtStartup;
+  }
+
+  /** The name, and the version where there is one. */
+  get id(): string {
+    return this.version === null ? this.name : `${this.name}:${this.version}`;
+  }
+
+  get state(): 'PENDING' | 'READY' | 'FAILED' {
+    if (this.failure) return 'FAILED';
+    return this.#isReady ? 'READY' : 'PENDING';
+  }
+
+  get failure(): ServingError | null {
+    return this.#failure ?? this.#pool?.groups.failure ?? null;
+  }
+
+  /** null until it is prepared. */
+  get pool(): WorkerPool | null {
+    return this.#pool;
+  }
+
+  get config(): ModelConfig {
+    return this.#config;
+  }
+
+  /** null unless PENDING. */
+  get loading(): LoadingProgress | null {
+    return this.state === 'PENDING' ? this.#loading : null;
+  }
+
+  /** Fetches, splits, loads. @throws ServingError; the state is FAILED then */
+  start(): Promise<void> {
+    this.#started = this.#start();
+    return this.#started;
+  }
+
+  async #start(): Promise<void> {
+    const { origin } = this.#options;
+    const timeout = new AbortController();
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      const onProgress = (progress: LoadingProgress): void => this.#tell(progress);
+      this.#config = await origin.locate({ signal: this.#stop.signal, onProgress });
+      this.#observer = this.#options.observe?.(this.#config, () => this.#sample());
+      const startMs = systemClock.nowMs();
+      const limitMs = this.#config.modelLoadingTimeoutSeconds * 1000;
+      timer = setTimeout(() => timeout.abort(), limitMs);
+      await this.#load(AbortSignal.any([this.#stop.signal, timeout.signal]));
+      this.#isReady = true;
+      this.#observer?.loaded(systemClock.nowMs() - startMs);
+    } catch (error) {
+      this.#failure = this.#stop.signal.aborted
+        ? new ServingError('SHUTTING_DOWN', `Model ${this.id} was stopped while it loaded`)
+        : timeout.signal.aborted
+          ? this.#loadedTooLong()
+          : ServingError.from(error);
+      this.#observer ??= this.#options.observe?.(this.#config, () => this.#sample());
+      this.#observer?.loadingFailed();
+      await this.#pool?.close();
+      await origin.release();
+      throw this.#failure;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #load(signal: AbortSignal): Promise<void> {
+    const { hooks, ledger, logLevel, logger, prepare, workerProgram } = this.#options;
+    const model = await prepare(this.#config, {
+      signal,
+      onPlan: (sizes) => this.#checkPlan(sizes),
+      onProgress: (doneBytes, totalBytes) => this.#tell({ stage: 'partition', doneBytes, totalBytes }),
+    });
+    if (signal.aborted) {
+      await model.encoder.close();
+      signal.throwIfAborted();
+    }
+    const pool = new WorkerPool({
+      ...{ id: this.id, config: this.#config, model, ledger, workerProgram, logLevel, logger },
+      hooks: {
+        ...hooks,
+        ...(this.#observer && { observer: this.#observer }),
+        onLoading: (doneBytes, totalBytes) => {
+          if (this.#isReady) return;
+          this.#tell({ stage: 'load', doneBytes, totalBytes });
+          if (doneBytes >= totalBytes) this.#loading = { stage: 'warm-up', doneBytes: 0, totalBytes: null };
+        },
+      },
+    });
+    this.#pool = pool;
+    const onAbort = (): void => void pool.close();
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      await pool.start();
+      signal.throwIfAborted();
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** Before anything is written: whether the groups that shall start find room. */
+  #checkPlan(sizes: ModelSizes): void {
+    const freeBytes = this.#options.ledger.freeBytes();
+    const { need } = groupSizes(this.#config, sizes, freeBytes);
+    const others = Math.max(0, this.#config.minGroups - 1);
+    checkMemory(this.id, need, freeBytes - others * need.totalBytes, this.#config);
+  }
+
+  #tell(progress: LoadingProgress): void {
+    this.#loading = progress;
+    this.#options.onProgress?.(progress);
+  }
+
+  /** @throws ServingError */
+  async submit(request: GenerateRequest, signal: AbortSignal): Promise<Generation> {
+    try {
+      if (!this.#pool || this.state !== 'READY') throw this.notReady();
+      return await this.#pool.submit(request, signal);
+    } catch (error) {
+      this.#observer?.refused(ServingError.from(error).code);
+      throw error;
+    }
+  }
+
+  #sample(): PoolSample {
+    return {
+      ready: this.state === 'READY',
+      jobsWaiting: this.#pool?.waitingJobs ?? 0,
+      groups: (this.#pool?.groups.all ?? []).map((group) => group.sample()),
+    };
+  }
+
+  status(): ModelStatus {
+    const { name, registeredAtMs, state, version } = this;
+    return {
+      name,
+      version,
+      state,
+      healthy: state === 'READY' && (this.#pool?.healthy ?? false),
+      loadedAtStartup: this.loadedAtStartup,
+      registeredAtMs,
+      contextLength: this.#pool?.sizes.slotTokens ?? 0,
+      outputFormatter: this.#config.outputFormatter,
+    };
+  }
+
+  describe(): PoolDescription {
+    return describeModel(this);
+  }
+
+  /** Waits until all accepted jobs are answered, or for `limitMs`. */
+  async drain(limitMs: number): Promise<void> {
+    if (!this.#pool) return;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, limitMs);
+    });
+    await Promise.race([this.#pool.drain(), late]);
+    clearTimeout(timer);
+  }
+
+  /** Ends what is left of it, its workers and its downloads. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#started?.catch(() => {});
+    await this.#pool?.close();
+    await this.#options.origin.release();
+    this.#observer?.closed();
+  }
+
+  notReady(): ServingError {
+    return new ServingError('MODEL_NOT_READY', `Model is not ready: ${this.id}`);
+  }
+
+  #loadedTooLong(): ServingError {
+    const limit = this.#config.modelLoadingTimeoutSeconds;
+    return new ServingError(
+      'MODEL_NOT_READY',
+      `Model ${this.id} was not ready after ${limit} s (option.model_loading_timeout)`,
+    );
+  }
+}

@@ -1,0 +1,138 @@
+/** A work load manager over workers without a model (fake-worker.ts): configuration, manifest, and how to make one. */
+import { fileURLToPath } from 'node:url';
+import type { Manifest } from '../../proto/manifest.js';
+import type { SlotFreed } from '../../server/batching/batch-loop.js';
+import type { ModelConfig } from '../../server/config/config.js';
+import type { GenerateRequest } from '../../server/jobs/generate-request.js';
+import type { RegistrationParts } from '../../server/work-load-manager/model-origin.js';
+import {
+  WorkLoadManager,
+  type WorkLoadManagerOptions,
+} from '../../server/work-load-manager/work-load-manager.js';
+import { FAKE_TEXTS, makeRequest } from '../fixtures/generate-requests.js';
+import { LogRecorder } from '../fixtures/log-recorder.js';
+import { FAKE_VOCAB } from './fake-rank.js';
+import type { FakeWorkerPlan } from './fake-worker.js';
+
+export const FAKE_WORKER = fileURLToPath(new URL('./fake-worker.js', import.meta.url));
+
+export const FAKE_MANIFEST = {
+  worldSize: 2,
+  model: { contextLength: 1000, vocabSize: FAKE_VOCAB, numLayers: 1, endIds: [], generationDefaults: {} },
+  perRank: { numKvHeads: 1, headDim: 8 },
+  buffers: [],
+  shared: null,
+  ranks: [{ weights: { bytes: 0 } }, { weights: { bytes: 0 } }],
+} as unknown as Manifest;
+
+export const FAKE_CONFIG: ModelConfig = {
+  name: 'toy',
+  version: null,
+  url: '/none',
+  folder: '/none',
+  checkpointUrl: null,
+  tensorParallelDegree: 2,
+  dtype: 'auto',
+  blockSize: null,
+  batching: 'rolling',
+  maxRollingBatchSize: 2,
+  batchSize: 1,
+  maxBatchDelayMs: 10,
+  jobQueueSize: 10,
+  minGroups: 1,
+  maxGroups: 1,
+  maxIdleSeconds: 60,
+  scaleFromZero: false,
+  requiredMemoryMb: 0,
+  reservedMemoryMb: 0,
+  maxModelLen: null,
+  prefillChunkMs: 50,
+  kvCacheMemoryMb: 10,
+  threadsPerRank: 1,
+  modelLoadingTimeoutSeconds: 20,
+  predictTimeoutSeconds: 20,
+  stepTimeoutSeconds: 20,
+  retryThreshold: 3,
+  verifyChecksums: false,
+  logRequestMetric: false,
+  metricsAggregation: 1000,
+  collective: 'zmq',
+  outputFormatter: null,
+  chatTemplate: null,
+};
+
+/** A model of one rank: half the processes. */
+export const ONE_RANK_MANIFEST = {
+  ...FAKE_MANIFEST,
+  worldSize: 1,
+  ranks: FAKE_MANIFEST.ranks.slice(0, 1),
+} as Manifest;
+
+export interface FakeManager {
+  manager: WorkLoadManager;
+  log: LogRecorder;
+  freed: SlotFreed[];
+}
+
+/** Models are prepared at once; every worker keeps to `plan`. */
+export function makeFakeManager(
+  plan: FakeWorkerPlan = {},
+  options: Partial<WorkLoadManagerOptions> & { manifest?: Manifest } = {},
+): FakeManager {
+  const log = new LogRecorder();
+  const freed: SlotFreed[] = [];
+  const { manifest = FAKE_MANIFEST, ...more } = options;
+  const manager = new WorkLoadManager({
+    prepare: async () => ({
+      shardFolder: JSON.stringify(plan),
+      manifest,
+      texts: FAKE_TEXTS,
+      encoder: {
+        encode: async (prompt) => (prompt.kind === 'ids' ? prompt.ids : []),
+        close: async () => {},
+      },
+    }),
+    workerProgram: FAKE_WORKER,
+    logLevel: 'info',
+    logger: log.logger,
+    onSlotFreed: (_model, event) => freed.push(event),
+    ...more,
+  });
+  return { manager, log, freed };
+}
+
+/** A model store where everything is there: `file:///NAME`; whatever is asked for is written down. */
+export function fakeStore(
+  config: Partial<ModelConfig> = {},
+): RegistrationParts & { fetched: string[]; released: string[] } {
+  const fetched: string[] = [];
+  const released: string[] = [];
+  return {
+    fetched,
+    released,
+    async fetch(url) {
+      fetched.push(url);
+      return { folder: url, owned: true };
+    },
+    async release({ folder }) {
+      released.push(folder);
+    },
+    nameOf: (url) => url.replace(/^.*\//, ''),
+    configure: (registration, folder) => ({
+      ...FAKE_CONFIG,
+      ...config,
+      name: registration.name ?? '',
+      version: registration.version,
+      url: registration.url,
+      folder: folder ?? '',
+    }),
+  };
+}
+
+export const submitTo = (
+  manager: WorkLoadManager,
+  fields: Partial<GenerateRequest> = {},
+  signal: AbortSignal = new AbortController().signal,
+) => manager.submit(makeRequest(fields), signal);
+
+export const promptIds = (...ids: number[]) => ({ prompt: { kind: 'ids' as const, ids } });
