@@ -66,14 +66,14 @@ function answer(reply: FastifyReply, reason: string | null, good = 'ready'): Fas
     .send(prettyJson(body));
 }
 
-function reasonNotReady({ draining, hasStarted, management }: HttpContext): string | null {
+/** Startup models are registered before the server listens. */
+function reasonNotReady({ draining, management }: HttpContext): string | null {
   if (draining) return 'the server is shutting down';
   const reasons = management
     .list()
     .filter(({ loadedAtStartup }) => loadedAtStartup)
     .flatMap((pool) => reasonPoolNotReady(pool) ?? []);
-  if (reasons.length > 0) return reasons.join('; ');
-  return hasStarted?.() === false ? 'startup models are loading' : null;
+  return reasons.length === 0 ? null : reasons.join('; ');
 }
 
 function reasonPoolNotReady({

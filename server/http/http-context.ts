@@ -12,7 +12,6 @@ import type { ManagementService } from '../jobs/management.js';
 import { AsyncResults } from './async-results.js';
 import { ErrorRates } from './error-rates.js';
 import type { MetricsText } from './metrics-routes.js';
-import { modelsOnly } from './models-only.js';
 
 const BYTES_PER_MIB = 1_048_576;
 
@@ -30,8 +29,7 @@ export interface ResponseFacts {
 export interface HttpDeps {
   config: ServerConfig;
   service: GenerationService;
-  /** Absent: the models are fixed. */
-  management?: ManagementService;
+  management: ManagementService;
   logger: Logger;
   /** The model that a request without a name means; null when there is not exactly one startup model. */
   singleStartupModel(): string | null;
@@ -39,12 +37,9 @@ export interface HttpDeps {
   metrics?: MetricsText;
   /** Called when a response has ended, or was cut off. */
   onResponse?(response: ResponseFacts): void;
-  /** Every startup model has been ready once. Absent: always. */
-  hasStarted?(): boolean;
 }
 
 export interface HttpContext extends HttpDeps {
-  readonly management: ManagementService;
   readonly errorRates: ErrorRates;
   readonly asyncResults: AsyncResults;
   draining: boolean;
@@ -57,7 +52,6 @@ export function createHttpContext(deps: HttpDeps): HttpContext {
   const errorRates = new ErrorRates(deps.config, () => performance.now());
   return {
     ...deps,
-    management: deps.management ?? modelsOnly(deps.service),
     errorRates,
     asyncResults: new AsyncResults({
       maxResults: asyncResultLimit,

@@ -1,5 +1,6 @@
 /** A ManagementService without workers: it keeps descriptions, and tests change them by hand. */
 import { ServingError } from '../../proto/errors.js';
+import type { GenerationService } from '../../server/jobs/generate-request.js';
 import type {
   GroupDescription,
   ManagementService,
@@ -89,4 +90,16 @@ export class FakeManagement implements ManagementService {
   list(): readonly PoolDescription[] {
     return this.pools.toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
+}
+
+/** What a GenerationService knows, as descriptions: for tests that manage nothing. */
+export function managementOf(service: GenerationService): ManagementService {
+  const fake = new FakeManagement();
+  fake.list = () =>
+    service
+      .models()
+      .map(({ name, version, state, healthy, loadedAtStartup }) =>
+        pool(name, { version, state, healthy, loadedAtStartup }),
+      );
+  return fake;
 }

@@ -19,6 +19,7 @@ import type {
   GenerationService,
   ModelStatus,
 } from '../../server/jobs/generate-request.js';
+import { managementOf } from './http-fake-management.js';
 
 /** One accepted request, and the hand that feeds it. */
 export class Submitted implements AsyncIterable<GenerationEvent> {
@@ -200,6 +201,7 @@ export async function startServer(
   const server = await createHttpServer({
     config: { ...SERVER_CONFIG, ...config },
     service,
+    management: managementOf(service),
     logger,
     singleStartupModel: () => singleStartupModel,
     ...more,

@@ -8,8 +8,8 @@ import { postJson, startServer, type TestServer } from './http-fixtures.js';
 let management: FakeManagement;
 let test: TestServer;
 const servers: TestServer[] = [];
-const start = async (config: Partial<ServerConfig> = {}, hasStarted?: () => boolean) => {
-  test = await startServer(config, 'mlp', { management, ...(hasStarted && { hasStarted }) });
+const start = async (config: Partial<ServerConfig> = {}) => {
+  test = await startServer(config, 'mlp', { management });
   servers.push(test);
   return test;
 };
@@ -143,14 +143,6 @@ describe('probes', () => {
     server.setDraining();
     expect((await get('/health/live')).status).toBe(200);
     expect((await get('/health/ready')).status).toBe(503);
-  });
-
-  it('not ready while startup models are still to be loaded', async () => {
-    let started = false;
-    await start({}, () => started);
-    expect((await get('/health/ready')).body.reason).toBe('startup models are loading');
-    started = true;
-    expect((await get('/health/ready')).status).toBe(200);
   });
 
   it.each([
