@@ -120,7 +120,10 @@ describe('x-synchronous: false', () => {
         { inputs: 'a' },
         { 'x-synchronous': 'false' },
       );
-      expect(JSON.parse(refused.text)).toMatchObject({ code: 503, type: 'WlmCapacityException' });
+      expect(JSON.parse(refused.text)).toMatchObject({
+        code: 503,
+        message: 'Worker queue capacity exceeded for model: mlp',
+      });
     }
     await small.server.close();
   });

@@ -86,7 +86,7 @@ describe('error_rate_*', () => {
   const bad = () => postJson(`${test.url}/predictions/mlp`, { parameters: {} });
   const full = () => {
     test.service.refuseWith = new ServingError('QUEUE_FULL', 'full');
-    return postJson(`${test.url}/v1/completions`, { prompt: 'a' });
+    return postJson(`${test.url}/predictions/mlp`, { inputs: 'a' });
   };
   const notFound = () => postJson(`${test.url}/predictions/none`, { inputs: 'a' });
   const rate = { count: 1, windowMs: 300_000 };
@@ -107,7 +107,9 @@ describe('error_rate_*', () => {
     ['model', 'errorRateModel', bad, full],
   ] as const)('%s counts its own kind only, and a 404 never', async (_kind, key, own, other) => {
     await start({ [key]: rate });
-    for (const cause of [other, other, other, notFound, notFound, notFound, own]) await cause();
+    for (const cause of [other, other, other, notFound, notFound, notFound]) await cause();
+    test.service.refuseWith = null;
+    await own();
     test.service.refuseWith = null;
     expect((await get('/ping')).status).toBe(200);
     await own();
