@@ -76,7 +76,7 @@ export interface ServerConfig {
 }
 
 /** Where the model's configuration says nothing. */
-export const DEFAULT_COLLECTIVE: ModelConfig['collective'] = 'zmq';
+export const DEFAULT_COLLECTIVE: ModelConfig['collective'] = 'auto';
 
 /** A model to be fetched and configured: by load_models, HF_MODEL_ID or the management API. */
 export interface ModelRegistration {
