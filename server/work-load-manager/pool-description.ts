@@ -37,7 +37,8 @@ export function describeModel(model: RegisteredModel): PoolDescription {
 function describeGroup(group: WorkerGroup, worldSize: number): GroupDescription[] {
   const { id, startedAtMs, state } = group;
   if (state === 'stopped') return [];
-  const pids = group.coordinator?.pids ?? [];
+  // Those of a group that has died are nobody's.
+  const pids = state === 'restarting' ? [] : (group.coordinator?.pids ?? []);
   const ranks = Array.from({ length: worldSize }, (_, rank) => ({
     rank,
     pid: pids[rank] ?? null,
