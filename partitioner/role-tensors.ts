@@ -180,8 +180,9 @@ class RoleLister {
     const { stem, rows, transposed } = typeof place === 'string' ? wholeTensor(place) : place;
     const kind = role.endsWith('.bias') ? 'bias' : 'weight';
     const sources = placedSources(`${stem}.${kind}`, size, rows, transposed && size.length === 2);
-    const isWhole = rows === null && !transposed && factor === 1 && addend === 0 && sources.length === 1;
     const [first] = sources;
+    const isSame = sources.length === 1 && first?.shape.join() === size.join();
+    const isWhole = rows === null && !transposed && factor === 1 && addend === 0 && isSame;
     const shortRole = role.replace(/^layer-\d+\./, '').replace(/\.(weight|bias)$/, '');
     this.tensors.push({
       role,

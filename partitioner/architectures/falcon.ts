@@ -11,7 +11,7 @@ import { requireValue } from './known-keys.js';
 
 export const family: Family = {
   architectures: ['FalconForCausalLM'],
-  modelTypes: ['falcon', 'RefinedWeb', 'RefinedWebModel'],
+  modelTypes: ['falcon'],
   shape(config) {
     const bias = config.boolean('bias', false);
     const isNew = config.boolean('new_decoder_architecture', false);

@@ -8,10 +8,14 @@ import type { RopeShape } from '../model-shape.js';
 import { type Family, type FamilyTraits, readDecoderShape } from './decoder-shape.js';
 import { GPT2_KEYS, GPT2_NAMES } from './gpt2.js';
 
+const DEFAULT_ROTARY_DIM = 64;
+
 /** What GPT-J and CodeGen share. */
 export function gptjTraits(config: CheckpointConfig): FamilyTraits {
   const ropes = (headDim: number): RopeShape[] => {
-    const rotaryDim = config.nullablePositiveInteger('rotary_dim') ?? headDim;
+    // transformers makes another table of a null, which no published model has.
+    if (config.raw.rotary_dim === null) throw config.wrong('rotary_dim', 'a number');
+    const rotaryDim = config.positiveInteger('rotary_dim', DEFAULT_ROTARY_DIM);
     if (rotaryDim > headDim || rotaryDim % 2 !== 0) {
       throw config.wrong('rotary_dim', `an even number of at most ${headDim}`);
     }

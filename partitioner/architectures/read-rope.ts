@@ -50,7 +50,10 @@ export function readRopeSection(
     : config.positiveNumber(partialKey, traits.defaultPartial ?? 1);
   const rotaryDim = Math.floor(headDim * (partial ?? 1));
   if (rotaryDim > headDim || rotaryDim % 2 !== 0 || rotaryDim === 0) {
-    throw config.wrong(partialKey, `an even part of the head's ${headDim} dimensions`);
+    const expected = `an even part of the head's ${headDim} dimensions`;
+    throw has('partial_rotary_factor') && section
+      ? section.wrong('partial_rotary_factor', expected)
+      : config.wrong(partialKey, expected);
   }
   return {
     rotaryDim,

@@ -6,8 +6,8 @@
 import { type Family, readDecoderShape } from './decoder-shape.js';
 
 export const family: Family = {
-  architectures: ['StableLmForCausalLM', 'StableLMEpochForCausalLM'],
-  modelTypes: ['stablelm', 'stablelm_epoch'],
+  architectures: ['StableLmForCausalLM'],
+  modelTypes: ['stablelm'],
   shape(config) {
     const isParallel = config.boolean('use_parallel_residual', false);
     const hasHeadNorms = config.boolean('qk_layernorm', false);

@@ -93,7 +93,8 @@ class ViewSource implements TensorSource {
     const elements = checkRowRange(requireTensor(this, name), rowStart, rowEnd, into);
     const values = into === undefined ? new Float32Array(elements) : into.subarray(0, elements);
     if (view.transposed) this.readTransposed(view, rowStart, rowEnd, values);
-    else if (view.sources.length > 1) this.readJoined(view, rowStart, rowEnd, values);
+    else if (view.sources[0]?.shape.length !== view.shape.length)
+      this.readJoined(view, rowStart, rowEnd, values);
     else this.readPicked(view, rowStart, rowEnd, values);
     const { factor, addend } = view;
     if (factor !== 1 || addend !== 0) {

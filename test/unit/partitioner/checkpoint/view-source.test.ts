@@ -105,6 +105,12 @@ describe('a view', () => {
     expect(read(source, view({ shape: [2, 3], sources }), 1, 2)).toEqual([0, 1, 2]);
   });
 
+  it('makes one row of one vector', () => {
+    const source = new CountingSource({ a: [3] });
+    const sources = [{ name: 'a', shape: [3] }];
+    expect(read(source, view({ shape: [1, 3], sources }), 0, 1)).toEqual([0, 1, 2]);
+  });
+
   it('multiplies and adds', () => {
     const source = new CountingSource({ a: [3] });
     const scaled = view({ shape: [3], sources: [{ name: 'a', shape: [3] }], factor: 2, addend: 1 });
