@@ -241,7 +241,9 @@ export class PoolGroups {
       this.#stopping.delete(done);
       const index = this.#members.findIndex((member) => member.group === group);
       const [member] = index < 0 ? [] : this.#members.splice(index, 1);
-      member?.giveMemoryBack();
+      if (!member) return;
+      member.giveMemoryBack();
+      this.#options.logger.info({ groupId: group.id }, 'worker group stopped');
     });
     this.#stopping.add(done);
   }

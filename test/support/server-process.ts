@@ -67,7 +67,7 @@ export class ServerProcess {
 
   /** It has printed its curl command: every model is ready. */
   ready(): Promise<void> {
-    return this.#until(() => this.curlCommand !== '', 'its curl command');
+    return this.until(() => this.curlCommand !== '', 'its curl command');
   }
 
   get pid(): number {
@@ -98,7 +98,7 @@ export class ServerProcess {
   /** The first log line from `from` on that matches. */
   async line(matches: (line: LogLine) => boolean, from = 0): Promise<LogLine> {
     let found: LogLine | undefined;
-    await this.#until(() => {
+    await this.until(() => {
       found = this.lines.slice(from).find(matches);
       return found !== undefined;
     }, 'a log line');
@@ -124,7 +124,8 @@ export class ServerProcess {
     return this.exited;
   }
 
-  async #until(isTrue: () => boolean, what: string): Promise<void> {
+  /** Resolves when it is true after a line of output. */
+  async until(isTrue: () => boolean, what: string): Promise<void> {
     const limit = setTimeout(() => this.#wake(), START_LIMIT_MS);
     const startMs = performance.now();
     try {
