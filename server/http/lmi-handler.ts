@@ -13,7 +13,7 @@ import { type LmiBody, lmiFormat, lmiRequest, unknownParameters } from './lmi-re
 import { linesAsSse, lmiAnswer, lmiErrorLine, lmiLines } from './lmi-response.js';
 import { withOwnIds } from './openai-handlers.js';
 import type { Target } from './openai-request.js';
-import { withErrorFrames } from './stream-reply.js';
+import { logStreamError, withErrorFrames } from './stream-reply.js';
 
 export async function answerLmi(
   { service, countError }: HttpContext,
@@ -47,7 +47,7 @@ export async function answerLmi(
     (error) => {
       client.abort();
       countError(error, error.httpStatus);
-      log.error({ err: error }, 'a stream ended with an error');
+      logStreamError(log, error);
     },
   );
   return formatter === 'sse'

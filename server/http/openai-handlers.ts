@@ -20,7 +20,7 @@ import {
   type Target,
 } from './openai-request.js';
 import { type AnswerKind, answer, chatKind, chunks, completionKind } from './openai-response.js';
-import { withErrorFrames } from './stream-reply.js';
+import { logStreamError, withErrorFrames } from './stream-reply.js';
 
 /** How a path frames a stream. */
 export interface Framing {
@@ -109,7 +109,7 @@ async function answerWith(
     (error) => {
       client.abort();
       countError(error, error.httpStatus);
-      log.error({ err: error }, 'a stream ended with an error');
+      logStreamError(log, error);
     },
   );
   return { kind: 'stream', contentType: framing.contentType, frames };

@@ -7,7 +7,7 @@
  * Errors  before the first frame: thrown on to the dialect's error handler; after it: the dialect's own error frames
  */
 import type { ServerResponse } from 'node:http';
-import type { FastifyReply } from 'fastify';
+import type { FastifyBaseLogger, FastifyReply } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
 
 /** Aborted when the connection ends before the response does. */
@@ -73,6 +73,12 @@ export async function* withErrorFrames(
     onError(error);
     yield* errorFrames(error);
   }
+}
+
+/** A client that went away is no fault of the server's. */
+export function logStreamError(log: FastifyBaseLogger, error: ServingError): void {
+  if (error.code === 'CANCELLED') log.info('the client left before the end of its stream');
+  else log.error({ err: error }, 'a stream ended with an error');
 }
 
 function drained(raw: ServerResponse, limitMs: number): Promise<'drained' | 'closed' | 'stalled'> {

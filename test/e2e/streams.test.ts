@@ -111,7 +111,7 @@ describe('concurrent streams', () => {
     const long = await predict('Once upon a time', {
       max_new_tokens: 400,
       do_sample: false,
-      ignore_eos: true,
+      ignore_eos_token: true,
     });
     const reader = jsonLines(long);
     await reader.next();
@@ -132,7 +132,7 @@ describe('a client that leaves', () => {
   it('while its answer is made frees its slot', async () => {
     const from = server.lines.length;
     const leave = new AbortController();
-    const response = await predict('Once', { max_new_tokens: 450, ignore_eos: true }, leave.signal);
+    const response = await predict('Once', { max_new_tokens: 450, ignore_eos_token: true }, leave.signal);
     await readSome(response, 3).catch(() => {});
     leave.abort();
     const freed = await slotFreed('cancelled', from);
@@ -140,10 +140,14 @@ describe('a client that leaves', () => {
   });
 
   it('while its prompt is read frees its slot', async () => {
-    const from = server.lines.length;
+    // Steps of the request before would hold the prompt back: a request that ends by its length leaves none but a close.
+    const before = server.lines.length;
+    await tokensOf(await predict('Once', { max_new_tokens: 2, ignore_eos_token: true }));
+    await slotFreed('finished', before);
     // A stopped rank holds the prompt's step where it is.
     const stopped = server.workerPids[1]!;
     process.kill(stopped, 'SIGSTOP');
+    const from = server.lines.length;
     try {
       const leave = new AbortController();
       const answer = predict('word '.repeat(300), { max_new_tokens: 20 }, leave.signal).catch(() => 'left');
@@ -154,7 +158,7 @@ describe('a client that leaves', () => {
     } finally {
       process.kill(stopped, 'SIGCONT');
     }
-    const { ids } = await tokensOf(await predict('Once', { max_new_tokens: 3, ignore_eos: true }));
+    const { ids } = await tokensOf(await predict('Once', { max_new_tokens: 3, ignore_eos_token: true }));
     expect(ids).toHaveLength(3);
   });
 });
@@ -162,7 +166,7 @@ describe('a client that leaves', () => {
 describe('a rank that is stopped', () => {
   it('stops the tokens, and lets them go on where they were', async () => {
     const stopped = server.workerPids[1]!;
-    const parameters = { max_new_tokens: 300, do_sample: false, ignore_eos: true };
+    const parameters = { max_new_tokens: 300, do_sample: false, ignore_eos_token: true };
     const reference = (await tokensOf(await predict('The old', parameters))).ids;
     const ids: number[] = [];
     const reader = jsonLines(await predict('The old', parameters));
@@ -192,7 +196,7 @@ describe('a rank that is killed', () => {
   it('ends the streams with an error, and the next request is served by a new group', async () => {
     const from = server.lines.length;
     const [first, second] = server.workerPids;
-    const response = await predict('Once', { max_new_tokens: 450, do_sample: false, ignore_eos: true });
+    const response = await predict('Once', { max_new_tokens: 450, do_sample: false, ignore_eos_token: true });
     const reader = jsonLines(response);
     await reader.next();
     process.kill(second!, 'SIGKILL');
@@ -200,7 +204,7 @@ describe('a rank that is killed', () => {
     for await (const line of reader) lines.push(line);
     expect(JSON.stringify(lines.at(-1))).toMatch(/error/i);
     await server.line((line) => line.msg === 'worker group died', from);
-    const { ids } = await tokensOf(await predict('Once', { max_new_tokens: 5, ignore_eos: true }));
+    const { ids } = await tokensOf(await predict('Once', { max_new_tokens: 5, ignore_eos_token: true }));
     expect(ids).toHaveLength(5);
     expect(server.workerPids).not.toContain(first);
     expect(server.workerPids).not.toContain(second);
