@@ -113,6 +113,9 @@ function findLibrary(): string {
 
 function openLibrary(): OrtApi {
   const libraryPath = findLibrary();
+  // Since 1.30 the library reports its use over the internet and keeps files in the temporary folder and in ~/.cache for that,
+  // unless it finds this variable when it starts.
+  process.env.ORT_DISABLE_TELEMETRY = '1';
   const library = koffi.load(libraryPath);
   const getApiBase = library.func('void *OrtGetApiBase()');
   keepAlive.push(library, getApiBase);
