@@ -6,7 +6,7 @@
  * Limits  START_LIMIT_MS until it is ready; every wait ends with an error when the server does
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { repositoryRoot } from './repository-root.js';
 
@@ -28,8 +28,10 @@ export class ServerProcess {
   #ended = false;
   #stderr = '';
 
-  constructor(environment: Record<string, string> = {}) {
-    this.#child = spawn(process.execPath, ['server/shardserve.mjs', 'start'], {
+  /** @param wrapper a command that runs the server as its child */
+  constructor(environment: Record<string, string> = {}, wrapper: readonly string[] = []) {
+    const [command, ...args] = [...wrapper, process.execPath, 'server/shardserve.mjs', 'start'];
+    this.#child = spawn(command!, args, {
       cwd: repositoryRoot,
       stdio: ['ignore', 'pipe', 'pipe'],
       env: {
@@ -72,6 +74,18 @@ export class ServerProcess {
 
   get pid(): number {
     return this.#child.pid!;
+  }
+
+  /** Pids of its children that run, or of the children of another process. */
+  childPids(parent = this.pid): number[] {
+    const tasks = readdirSync(`/proc/${parent}/task`);
+    return tasks.flatMap((task) =>
+      readFileSync(`/proc/${parent}/task/${task}/children`, 'utf8')
+        .trim()
+        .split(/\s+/)
+        .filter(Boolean)
+        .map(Number),
+    );
   }
 
   get stderr(): string {
