@@ -80,7 +80,8 @@ export function makeGroupParts(
       clock: systemClock,
       mayStart,
       onJobStarted: (job) => {
-        logger.debug({ jobId: job.id, requestId: job.request.requestId }, 'slot taken');
+        const waitMs = (job.startedAtMs ?? job.queuedAtMs) - job.queuedAtMs;
+        logger.debug({ jobId: job.id, requestId: job.request.requestId, waitMs }, 'slot taken');
         hooks?.onJobStarted?.(job);
       },
       onSlotFreed: (event) => {

@@ -3,10 +3,9 @@
  *
  * Out     resident memory of the server after each cycle, in bytes; what is left behind of processes, sockets and files
  *
- * Memory is read after a full collection (the server runs with --expose-gc, and a signal asks for one): what is not collected
- * yet is no leak.
+ * Memory is read after a full collection, asked for by a signal (server-preload.ts): what is not collected yet is no leak.
  */
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readlinkSync } from 'node:fs';
 import { expect } from 'vitest';
 import { describedModel } from './described-groups.js';
 import { allGone, isRunning, type ServerProcess } from './server-process.js';
@@ -36,9 +35,23 @@ export function footprint(server: ServerProcess, temporaryFolder: string): Footp
   };
 }
 
-export function residentBytes(server: ServerProcess): number {
-  const status = readFileSync(`/proc/${server.pid}/status`, 'utf8');
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
+/** How a server under measurement is started. */
+export const MEASURED_ENVIRONMENT = {
+  NODE_OPTIONS: `--expose-gc --import=${new URL('./server-preload.js', import.meta.url).href}`,
+};
+
+/** After a full collection. */
+export async function residentBytes(server: ServerProcess): Promise<number> {
+  const from = server.lines.length;
+  server.kill('SIGUSR2');
+  return Number((await server.line((line) => line.msg === 'collected', from)).rssBytes);
+}
+
+/** One megabyte that nothing frees. */
+export async function leakMegabyte(server: ServerProcess): Promise<void> {
+  const from = server.lines.length;
+  server.kill('SIGHUP');
+  await server.line((line) => line.msg === 'leaked', from);
 }
 
 /** Registers, asks, unregisters; resolves when its workers are gone. */
