@@ -8,12 +8,13 @@ import { expect } from 'vitest';
 import type { ServerProcess } from './server-process.js';
 
 const NEW_TOKENS = 16;
+/** Ids of requests are unique over all loads of a test. */
+let sent = 0;
 
 export class ModelLoad {
   readonly #server: ServerProcess;
   readonly #name: string;
   readonly #clients: number;
-  #sent = 0;
 
   /** @param clients more than the model has slots */
   constructor(server: ServerProcess, name: string, clients: number) {
@@ -24,7 +25,7 @@ export class ModelLoad {
 
   /** One request, whatever the server says; resolves with its id when it is answered. */
   async ask(): Promise<string> {
-    const id = `${this.#name}-${++this.#sent}`;
+    const id = `${this.#name}-${++sent}`;
     const response = await fetch(`${this.#server.url}/predictions/${this.#name}`, {
       method: 'POST',
       headers: { 'content-type': 'application/json', 'x-request-id': id },
