@@ -122,6 +122,23 @@ describe('a pool of one to three groups', () => {
     await expectAnswers(generations.slice(1), [2, 3], 5);
   });
 
+  it('does not start a group again that dies while it ends its last jobs', async () => {
+    const made = await start({ pauseAtStep: 2 }, { minGroups: 2, maxGroups: 2, retryThreshold: 0 });
+    const { log, manager } = made;
+    const generations = [];
+    for (const id of [1, 2]) generations.push(await submitTo(manager, { ...promptIds(id), maxNewTokens: 5 }));
+    await paused(made, 2);
+    const [, newest] = pidsOf(manager);
+    await manager.scale('toy', null, { maxGroups: 1 });
+    expect(pool(manager).groups).toMatchObject([{ state: 'running' }, { state: 'stopping' }]);
+    process.kill(newest!, 'SIGKILL');
+    expect((await readAll(generations[1]!.events)).error).toMatchObject({ code: 'WORKER_FAILED' });
+    await log.find((line) => line.msg === 'worker group stopped');
+    expect(pool(manager)).toMatchObject({ state: 'READY', groups: [{ id: 1, state: 'running' }] });
+    goOn(manager);
+    await expectAnswers(generations.slice(0, 1), [1], 5);
+  });
+
   it('counts the deaths of all its groups, and says in describe why it has failed', async () => {
     const { log, manager } = await start({}, { minGroups: 2, maxGroups: 2, retryThreshold: 1 });
     const [one, other] = pidsOf(manager);
@@ -214,6 +231,10 @@ describe('memory', () => {
       message: expect.stringMatching(/second needs 100 MiB .* but 99 MiB are free/),
     });
     expect(log.lines.slice(lines).filter((line) => line.rank !== undefined)).toEqual([]);
+    // What the first gives back is enough.
+    await manager.unregister('toy', null);
+    await manager.unregister('second', null);
+    await manager.load({ ...FAKE_CONFIG, name: 'second', requiredMemoryMb: 100 });
   });
 });
 
