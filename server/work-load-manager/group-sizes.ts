@@ -28,7 +28,8 @@ export function groupSizes(config: ModelConfig, sizes: ModelSizes, freeBytes: nu
   const maxStepTokens = Math.min(MAX_STEP_TOKENS, maxSlots + MAX_PREFILL_TOKENS);
   const kv = kvTokens(sizes, {
     configuredMb: config.kvCacheMemoryMb,
-    availableBytes: freeBytes - config.reservedMemoryMb * MIB,
+    availableBytes: freeBytes,
+    reservedMb: config.reservedMemoryMb,
     maxGroups: config.maxGroups,
     maxSlots,
     slotTokens,

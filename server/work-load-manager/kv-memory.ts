@@ -19,6 +19,8 @@ export interface KvOptions {
   configuredMb: number | null;
   /** Before the weights are loaded. */
   availableBytes: number;
+  /** Of which so much is left alone. */
+  reservedMb: number;
   /** Groups that shall find room: the share is divided among them. */
   maxGroups: number;
   maxSlots: number;
@@ -29,9 +31,10 @@ export function kvTokens(
   { kvBytesPerToken, weightBytes }: Pick<ModelSizes, 'kvBytesPerToken' | 'weightBytes'>,
   options: KvOptions,
 ): number {
-  const { availableBytes, configuredMb } = options;
+  const { availableBytes, configuredMb, reservedMb } = options;
   const groups = Math.max(1, options.maxGroups);
-  const share = (Math.max(0, availableBytes - groups * weightBytes) * DEFAULT_SHARE) / groups;
+  const share =
+    (Math.max(0, availableBytes - reservedMb * MIB - groups * weightBytes) * DEFAULT_SHARE) / groups;
   const bytes = configuredMb === null ? share : configuredMb * MIB;
   const pages = Math.floor(bytes / (kvBytesPerToken * KV_PAGE_TOKENS));
   if (pages < 1) {
@@ -39,9 +42,10 @@ export function kvTokens(
     throw new ServingError(
       'OUT_OF_MEMORY',
       configuredMb === null
-        ? `No enough memory to load the model. The KV cache needs at least ${need} MiB, but ${Math.floor(availableBytes / MIB)} ` +
-            `MiB are free and the weights of ${groups} worker group${groups === 1 ? '' : 's'} take ` +
-            `${Math.ceil((groups * weightBytes) / MIB)}: take a smaller option.dtype (int8, int4) or fewer maxWorkers`
+        ? `No enough memory to load the model. The KV cache needs at least ${need} MiB, but of ${Math.floor(Math.max(0, availableBytes) / MIB)} ` +
+            `MiB that are free reserved_memory_mb=${reservedMb} must stay so, and the weights of ${groups} worker ` +
+            `group${groups === 1 ? '' : 's'} take ${Math.ceil((groups * weightBytes) / MIB)}: take a smaller option.dtype (int8, int4) ` +
+            'or fewer maxWorkers, or lower reserved_memory_mb'
         : `option.kv_cache_memory_mb is ${configuredMb}, but ${KV_PAGE_TOKENS} tokens need ${need}`,
     );
   }

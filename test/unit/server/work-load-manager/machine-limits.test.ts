@@ -70,6 +70,7 @@ describe('KV tokens', () => {
   const options = {
     configuredMb: null,
     availableBytes: 8 * GIB,
+    reservedMb: 0,
     maxGroups: 1,
     maxSlots: 1000,
     slotTokens: 131_072,
@@ -87,6 +88,11 @@ describe('KV tokens', () => {
     expect(kvTokens(sizes, options)).toBe(Math.floor((5 * GIB * 0.4) / 4096 / 64) * 64);
   });
 
+  it('leaves what is reserved', () => {
+    const reserved = kvTokens(sizes, { ...options, reservedMb: 1024 });
+    expect(reserved).toBe(Math.floor((4 * GIB * 0.4) / 4096 / 64) * 64);
+  });
+
   it('takes what was configured, in whole pages', () => {
     expect(kvTokens(sizes, { ...options, configuredMb: 1 })).toBe(256);
   });
@@ -101,7 +107,7 @@ describe('KV tokens', () => {
       /kv_cache_memory_mb is 1, .* need 25/,
     );
     expect(() => kvTokens(sizes, { ...options, availableBytes: 2 * GIB })).toThrow(
-      /2048 MiB are free and the weights of 1 worker group take 3072/,
+      /of 2048 MiB that are free reserved_memory_mb=0 must stay so, and the weights of 1 worker group take 3072/,
     );
   });
 });
