@@ -8,9 +8,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition } from '../../partitioner/partition.js';
-import { GREEDY_SAMPLING } from '../../proto/control.js';
 import { type Golden, type GoldenPrompt, goldenFolder, readGolden } from '../support/golden.js';
-import { createInProcessGroup, type InProcessGroup } from '../support/in-process-group.js';
+import { greedyRuns } from '../support/greedy-runs.js';
+import { createInProcessGroup } from '../support/in-process-group.js';
 import { repositoryRoot } from '../support/repository-root.js';
 
 const FAMILIES = ['llama', 'llama-linear', 'mistral', 'qwen2', 'qwen3', 'embedded'];
@@ -36,9 +36,7 @@ describe.each(FAMILIES)('%s', (family) => {
   afterAll(() => rmSync(store, { recursive: true }));
 
   describe.each([1, 2, 4])('tp %i', (tp) => {
-    let group: InProcessGroup;
-    let stepNumber = 0;
-    let sequence = 0;
+    let run: ReturnType<typeof greedyRuns>;
     beforeAll(async () => {
       const { shardFolder } = await partition({
         folder: modelFolder(family),
@@ -46,41 +44,14 @@ describe.each(FAMILIES)('%s', (family) => {
         tp,
         dtype: 'fp32',
       });
-      group = await createInProcessGroup(shardFolder);
+      run = greedyRuns(await createInProcessGroup(shardFolder));
     });
 
-    /** Prompt in chunks, then greedy tokens; the logits at the last position of every chunk are compared on the way. */
+    /** Greedy tokens; the logits at the last prompt position are compared on the way. */
     async function generate(prompt: GoldenPrompt, chunks: readonly number[]): Promise<number[]> {
-      const slot = 1;
-      sequence++;
-      const open = {
-        slot,
-        sequence,
-        promptIds: prompt.ids,
-        maxNewTokens: prompt.greedyIds.length,
-        endIds: [],
-        sampling: GREEDY_SAMPLING,
-      };
-      const ids: number[] = [];
-      let done = 0;
-      for (let index = 0; ids.length < prompt.greedyIds.length; index++) {
-        const tokens = chunks[index] ?? 1;
-        const results = await group.step({
-          step: ++stepNumber,
-          closeSlots: [],
-          opens: index === 0 ? [open] : [],
-          rows: [{ slot, sequence, tokens }],
-        });
-        done += tokens;
-        for (const result of results) expect(result.rows).toEqual(results[0]?.rows);
-        if (done === prompt.ids.length) {
-          const difference = largestDifference(group.logits(0), golden.logits(prompt, done - 1));
-          expect(difference).toBeLessThanOrEqual(1e-3);
-        }
-        const row = results[0]?.rows[0];
-        if (row?.hasToken) ids.push(row.tokenId);
-      }
-      await group.step({ step: ++stepNumber, closeSlots: [slot], opens: [], rows: [] });
+      const { ids, promptLogits } = await run(prompt.ids, prompt.greedyIds.length, chunks);
+      const expected = golden.logits(prompt, prompt.ids.length - 1);
+      expect(largestDifference(promptLogits, expected)).toBeLessThanOrEqual(1e-3);
       return ids;
     }
 
