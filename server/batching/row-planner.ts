@@ -21,8 +21,9 @@ export function planRows(sequences: readonly RunningSequence[], prefillTokens: n
     else if (sequence.decodesLeft > 0) decodes.push({ index, tokens: 1 });
   });
   let budget = prefillTokens;
+  /** @param limit within the budget */
   const give = (prompt: { left: number; tokens: number }, limit: number): void => {
-    const tokens = Math.min(prompt.left - prompt.tokens, limit, budget);
+    const tokens = Math.min(prompt.left - prompt.tokens, limit);
     prompt.tokens += tokens;
     budget -= tokens;
   };
