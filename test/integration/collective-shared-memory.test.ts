@@ -1,5 +1,4 @@
-import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { closeSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +6,7 @@ import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import type { Collective } from '../../shard-worker/collective/collective.js';
 import { SPLIT_FLOATS, sharedBytes } from '../../shard-worker/collective/shared-memory.js';
 import { createSharedFile } from '../../shard-worker/native/shared-mapping.js';
+import { type RankProcess, startRankProcess } from '../support/rank-process.js';
 import { RankProxy } from './collective-shared-memory-proxy.js';
 import type { RankReport, RankTask } from './collective-shared-memory-rank.js';
 import { describeCollective } from './collective-suite.js';
@@ -143,20 +143,13 @@ describe('a shared-memory collective between processes', () => {
     for (const child of children.splice(0)) child.kill('SIGKILL');
   });
 
-  function startRank(task: RankTask): { child: ChildProcess; next: (type: string) => Promise<RankReport> } {
-    const child = fork(join(import.meta.dirname, 'collective-shared-memory-rank.js'));
-    children.push(child);
-    const reports: RankReport[] = [];
-    child.on('message', (report) => reports.push(report as RankReport));
-    child.send(task);
-    const next = async (type: string): Promise<RankReport> => {
-      for (;;) {
-        const index = reports.findIndex((report) => report.type === type || report.type === 'failed');
-        if (index >= 0) return reports.splice(index, 1)[0]!;
-        await once(child, 'message');
-      }
-    };
-    return { child, next };
+  function startRank(task: RankTask): RankProcess<RankReport> {
+    const rank = startRankProcess<RankTask, RankReport>(
+      new URL('collective-shared-memory-rank.js', import.meta.url),
+      task,
+    );
+    children.push(rank.child);
+    return rank;
   }
 
   const TASK = {

@@ -1,5 +1,4 @@
-import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +7,7 @@ import { Pair } from 'zeromq';
 import { meshAddress } from '../../proto/worker-launch.js';
 import type { Collective } from '../../shard-worker/collective/collective.js';
 import { connectZeromqCollective } from '../../shard-worker/collective/zeromq.js';
+import { type RankProcess, startRankProcess } from '../support/rank-process.js';
 import type { RankReport, RankTask } from './collective-rank.js';
 import { describeCollective } from './collective-suite.js';
 
@@ -132,20 +132,10 @@ describe('a zeromq collective between processes', () => {
     for (const child of children.splice(0)) child.kill('SIGKILL');
   });
 
-  function startRank(task: RankTask): { child: ChildProcess; next: (type: string) => Promise<RankReport> } {
-    const child = fork(join(import.meta.dirname, 'collective-rank.js'));
-    children.push(child);
-    const reports: RankReport[] = [];
-    child.on('message', (report) => reports.push(report as RankReport));
-    child.send(task);
-    const next = async (type: string): Promise<RankReport> => {
-      for (;;) {
-        const index = reports.findIndex((report) => report.type === type || report.type === 'failed');
-        if (index >= 0) return reports.splice(index, 1)[0]!;
-        await once(child, 'message');
-      }
-    };
-    return { child, next };
+  function startRank(task: RankTask): RankProcess<RankReport> {
+    const rank = startRankProcess<RankTask, RankReport>(new URL('collective-rank.js', import.meta.url), task);
+    children.push(rank.child);
+    return rank;
   }
 
   const startAll = (
