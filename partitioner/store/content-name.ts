@@ -12,6 +12,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { MANIFEST_FORMAT_VERSION } from '../../proto/limits.js';
 import type { Manifest } from '../../proto/manifest.js';
 import { protoFile } from '../../proto/proto-file.js';
@@ -78,7 +79,7 @@ let fingerprint: string | undefined;
 function programFingerprint(): string {
   if (fingerprint !== undefined) return fingerprint;
   const hash = createHash('sha256');
-  const root = path.dirname(import.meta.dirname);
+  const root = fileURLToPath(new URL('..', import.meta.url));
   const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).sort();
   for (const file of files) {
     if (file.endsWith('.js') && !READERS.has(file)) hash.update(readFileSync(path.join(root, file)));

@@ -3,7 +3,6 @@
  * seen from here; a call is sent, and its answer awaited.
  */
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import koffi from 'koffi';
 import {
@@ -34,7 +33,7 @@ export class RankProxy implements Collective {
     this.worldSize = options.worldSize;
     this.#port = port1;
     const workerData: ThreadTask = { port: port2, answered: this.#answered, options };
-    this.#worker = new Worker(join(import.meta.dirname, 'collective-shared-memory-thread.js'), {
+    this.#worker = new Worker(new URL('collective-shared-memory-thread.js', import.meta.url), {
       workerData,
       // The descriptors of the memory come from the C library.
       trackUnmanagedFds: false,

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { repositoryRoot } from '../../support/repository-root.js';
 
 interface Bootstrap {
   unsupportedPlatform(facts?: {
@@ -16,10 +17,9 @@ interface Bootstrap {
   staleInstall(root?: string, needDev?: boolean): string | null;
 }
 
-const repository = path.resolve(import.meta.dirname, '../../../..');
-const commandLine = path.join(repository, 'server', 'shardserve.mjs');
+const commandLine = path.join(repositoryRoot, 'server', 'shardserve.mjs');
 const bootstrap = (await import(
-  pathToFileURL(path.join(repository, 'server', 'bootstrap.mjs')).href
+  pathToFileURL(path.join(repositoryRoot, 'server', 'bootstrap.mjs')).href
 )) as Bootstrap;
 
 describe('unsupportedPlatform', () => {
@@ -101,7 +101,7 @@ describe('the command line', () => {
     spawnSync(process.execPath, [commandLine, ...argv], { encoding: 'utf8' });
 
   it('prints the version and help', () => {
-    const { version } = JSON.parse(readFileSync(path.join(repository, 'package.json'), 'utf8')) as {
+    const { version } = JSON.parse(readFileSync(path.join(repositoryRoot, 'package.json'), 'utf8')) as {
       version: string;
     };
     expect(run('version')).toMatchObject({ status: 0, stdout: `${version}\n` });

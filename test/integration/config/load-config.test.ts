@@ -5,6 +5,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Config, ModelConfig } from '../../../server/config/config.js';
 import { loadConfig } from '../../../server/config/load-config.js';
+import { repositoryRoot } from '../../support/repository-root.js';
 
 let root: string;
 
@@ -330,9 +331,8 @@ describe('errors and warnings', () => {
 
 describe('the configuration of this repository', () => {
   it('splits the embedded model over two shard workers, and the environment can change it', () => {
-    const repository = path.resolve(import.meta.dirname, '../../../..');
     const degreeOf = (env: Record<string, string>): unknown => {
-      const { models } = loadConfig({ argv: [], env, cwd: repository, installation: repository });
+      const { models } = loadConfig({ argv: [], env, cwd: repositoryRoot, installation: repositoryRoot });
       return models.find(({ name }) => name === 'embedded')?.tensorParallelDegree;
     };
     expect(degreeOf({})).toBe(2);
