@@ -3,10 +3,12 @@
  *
  * In      architectures/<family>.ts makes a ModelShape
  * Out     plan.ts and graph/ branch on its fields and never on a model's name; role-tensors.ts lists its tensors
- * Limits  decoder blocks of attention and MLP over one residual stream, one after the other or side by side.
+ * Limits  blocks of attention and MLP over one residual stream, one after the other or side by side; decoders and encoders.
  *         Another form adds fields here, a branch in graph/, and no line to another family
  * Errors  none: plain data
  */
+
+import type { Pooling } from '../proto/manifest.js';
 
 /** Rotary positions: how the table of angles is made (architectures/rope-table.ts). */
 export interface RopeShape {
@@ -138,9 +140,12 @@ export interface TensorNames {
   embedding: string;
   /** Learned positions, [context length, hidden]. */
   positions: RolePlace | null;
+  /** Added to every token, [1, hidden]: what tells a text from a second one beside it, of which there is none here. */
+  tokenType: RolePlace | null;
   embeddingNorm: string | null;
-  finalNorm: string;
-  head: string;
+  finalNorm: string | null;
+  /** Null: the model makes no logits. */
+  head: string | null;
   layer: LayerNames;
   /** Tensors some checkpoints carry that change nothing. */
   ignored: readonly RegExp[];
@@ -161,8 +166,15 @@ export interface ModelShape {
   vocabSize: number;
   contextLength: number;
   norm: NormShape;
+  /**
+   * What a post-norm takes: what the branch adds, before it is added; or the stream, after it: then the stream goes on normed
+   * (BERT).
+   */
+  postNormOf: 'branch' | 'stream';
   /** Parallel: attention and MLP read the same stream, and their sums are added at once. */
   residual: 'sequential' | 'parallel';
+  /** Bidirectional: a token sees those after it too, so a text runs in one step and leaves no keys and values behind. */
+  attention: 'causal' | 'bidirectional';
   /** What attention and MLP add is multiplied by it. */
   residualScale: number;
   /** A layer's sliding window: tokens a query sees, itself included; null: all. One entry a layer. */
@@ -187,8 +199,43 @@ export interface ModelShape {
   /** The head uses the embedding's weights. */
   tiedHead: boolean;
   biases: { qkv: boolean; attentionOut: boolean; mlp: boolean; head: boolean };
+  /** What is made of a text's last hidden states; null: logits, token by token. */
+  embedding: EmbeddingShape | null;
   names: TensorNames;
 }
+
+/** A step from the pooled hidden states to the vector that the client gets. */
+export type VectorStep =
+  | { kind: 'normalise' }
+  | {
+      kind: 'dense';
+      /** Folder of its weights in the model folder; its tensors are named after it. */
+      folder: string;
+      inputs: number;
+      outputs: number;
+      hasBias: boolean;
+      activation: 'none' | 'tanh' | 'relu' | 'sigmoid' | 'gelu';
+    };
+
+/** From hidden states to one vector a text. */
+export interface EmbeddingShape {
+  /** Their results side by side. */
+  poolings: readonly Pooling[];
+  steps: readonly VectorStep[];
+  /** Length of the vector. */
+  dimensions: number;
+  /** Tokens of a text that the model was tuned for; at most the context length. */
+  textTokens: number;
+  /** Texts are put into lower case before they are tokenised. */
+  lowerCase: boolean;
+  /** Stands before every text. */
+  prefix: string;
+  /** Lengths to which a vector may be cut; empty: any; null: none. */
+  shorterDimensions: readonly number[] | null;
+}
+
+/** Whether the vector has length 1. */
+export const isNormalised = ({ steps }: EmbeddingShape): boolean => steps.at(-1)?.kind === 'normalise';
 
 /** A layer whose MLP is experts. */
 export const hasExperts = ({ experts }: ModelShape, layer: number): boolean =>

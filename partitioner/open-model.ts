@@ -6,15 +6,17 @@
  * Errors  ServingError CHECKPOINT_INVALID: a file that is wrong; a tensor that is missing, of a type that can't be read, of
  *         another shape, or unknown (a weight that nobody uses means that the model computes something nobody here computes)
  */
+import { join } from 'node:path';
 import { ServingError } from '../proto/errors.js';
 import { readModelShape } from './architectures/registry.js';
 import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file.js';
+import { joinedSource, prefixedSource } from './checkpoint/joined-source.js';
 import { randomSource } from './checkpoint/random-source.js';
 import { openCheckpoint } from './checkpoint/safetensors.js';
 import { requireTensor, type StoredType, type TensorSource } from './checkpoint/tensor-source.js';
 import { renamedSource, viewSource } from './checkpoint/view-source.js';
 import type { ModelShape } from './model-shape.js';
-import { expectedTensors, roleTensors } from './role-tensors.js';
+import { denseTensors, expectedTensors, roleTensors } from './role-tensors.js';
 
 export interface ModelOptions {
   /** Folder with config.json. */
@@ -52,12 +54,29 @@ export function configuredType(config: CheckpointConfig): StoredType {
 }
 
 function openSource(options: ModelOptions, config: CheckpointConfig, shape: ModelShape): TensorSource {
-  if (!options.randomWeights) return renamedSource(openCheckpoint(options.folder), shape.names.renames);
+  if (!options.randomWeights) return openWeights(options.folder, shape);
   const type = configuredType(config);
   return randomSource(
     expectedTensors(shape).map((tensor) => ({ ...tensor, type })),
     options.seed ?? 0,
   );
+}
+
+/** The checkpoint, and the dense layers that sentence-transformers keeps in folders of their own. */
+function openWeights(folder: string, { embedding, names }: ModelShape): TensorSource {
+  const opened = [renamedSource(openCheckpoint(folder), names.renames)];
+  try {
+    for (const step of embedding?.steps ?? []) {
+      if (step.kind !== 'dense') continue;
+      opened.push(
+        prefixedSource(openCheckpoint(join(folder, step.folder)), denseTensors(step.folder), step.folder),
+      );
+    }
+  } catch (error) {
+    for (const source of opened) source.close();
+    throw error;
+  }
+  return joinedSource(opened);
 }
 
 /**
@@ -78,7 +97,7 @@ export function checkTensors(shape: ModelShape, source: TensorSource): void {
   }
   const known = new Set(expected.map((tensor) => tensor.name));
   // A tied checkpoint may carry the head a second time; transformers does not read it either.
-  known.add(`${shape.names.head}.weight`);
+  if (shape.names.head !== null) known.add(`${shape.names.head}.weight`);
   for (const name of [...source.tensors.keys(), ...(source.unsupported?.keys() ?? [])]) {
     if (known.has(name) || shape.names.ignored.some((pattern) => pattern.test(name))) continue;
     throw new ServingError(

@@ -19,7 +19,7 @@ import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file
 import type { TensorSource } from './checkpoint/tensor-source.js';
 import { buildSegments } from './graph/segments.js';
 import { rankWeights, SHARED_WEIGHTS } from './graph/weight-files.js';
-import { cachedHeadDim, type ModelShape } from './model-shape.js';
+import { cachedHeadDim, type EmbeddingShape, isNormalised, type ModelShape } from './model-shape.js';
 import { configuredType, type ModelOptions, openModel } from './open-model.js';
 import { makePlan, type Plan, storedTensors } from './plan.js';
 import { countParameters, embeddingName } from './role-tensors.js';
@@ -61,7 +61,7 @@ export async function partition(options: PartitionOptions): Promise<PartitionRes
     const name = contentName({
       modelType: shape.modelType,
       folder: options.folder,
-      configs: [config.raw, config.generation],
+      configs: [config.raw, config.generation, shape.embedding],
       sources: source.files,
       worldSize: plan.worldSize,
       format: plan.format,
@@ -109,7 +109,9 @@ function planFor(
   shape: ModelShape,
   embeddingType: ElementType,
 ): Plan {
-  const format = chooseWeightFormat(dtype, blockSize, countParameters(shape));
+  // Vectors are compared with those of other days: the same as in float32 unless another type is asked for.
+  const wanted = dtype === 'auto' && shape.embedding !== null ? 'fp32' : dtype;
+  const format = chooseWeightFormat(wanted, blockSize, countParameters(shape));
   return makePlan({ shape, worldSize: tp, format, embeddingType });
 }
 
@@ -192,6 +194,7 @@ function describe(
       beginId: config.beginId(),
       generationDefaults: config.generationDefaults(),
       parameters: plan.parameters,
+      ...(shape.embedding === null ? {} : { embedding: describeEmbedding(shape.embedding) }),
     },
     perRank: { numHeads, numKvHeads, headDim: cachedHeadDim(shape), vocab },
     buffers: plan.buffers,
@@ -201,6 +204,14 @@ function describe(
     ...(plan.longContext === null ? {} : { longContext: plan.longContext }),
     tensors: storedTensors(plan),
     sources: source.files.map((file) => ({ ...file })),
+  };
+}
+
+function describeEmbedding(embedding: EmbeddingShape): NonNullable<Manifest['model']['embedding']> {
+  const { dimensions, lowerCase, prefix, shorterDimensions, textTokens } = embedding;
+  return {
+    ...{ dimensions, textTokens, normalised: isNormalised(embedding), lowerCase, prefix },
+    ...(shorterDimensions === null ? {} : { shorterDimensions: [...shorterDimensions] }),
   };
 }
 

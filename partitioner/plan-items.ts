@@ -11,7 +11,7 @@ import { ELEMENT_BYTES, type ElementType, type Manifest, type TensorEntry } from
 import { ropeRows } from './architectures/rope-table.js';
 import { attentionOutBlock } from './degrees.js';
 import { hasExperts, type ModelShape, type RopeShape } from './model-shape.js';
-import { type RoleTensor, roleTensors } from './role-tensors.js';
+import { denseRole, type RoleTensor, roleTensors } from './role-tensors.js';
 import { columnUnit, type WeightFormat, weightBits } from './weight-format.js';
 
 /** Every stored tensor starts at a multiple of this: a page, so that a mapping of it starts with it. */
@@ -128,7 +128,8 @@ export class ItemPlanner {
   items(embeddingType: ElementType): PlanItem[] {
     const { contextLength, numLayers, ropes } = this.#shape;
     const items: PlanItem[] = [this.#copy('embedding', this.#role('embedding.weight'), embeddingType)];
-    items.push(...this.#optionalCopies('position-table'), ...this.#optionalCopies('embedding-norm'));
+    for (const role of ['position-table', 'token-type', 'embedding-norm'])
+      items.push(...this.#optionalCopies(role));
     ropes.forEach((rope, index) => {
       for (const part of ['cos', 'sin'] as const) {
         const name = ropeName(index, part);
@@ -143,7 +144,12 @@ export class ItemPlanner {
       }
     });
     for (let layer = 0; layer < numLayers; layer++) items.push(...this.#layer(layer));
-    items.push(...this.#optionalCopies('final-norm'), this.#head());
+    items.push(...this.#optionalCopies('final-norm'));
+    // Small, and wanted once a text: every rank computes all of them.
+    this.#shape.embedding?.steps.forEach((_, index) => {
+      items.push(...this.#optionalCopies(denseRole(index)));
+    });
+    if (this.#shape.names.head !== null) items.push(this.#head());
     return items;
   }
 

@@ -35,6 +35,8 @@ export interface PlanSummary {
   sharedBytes: number;
   kvBytesPerTokenPerRank: number;
   contextLength: number;
+  /** Tokens of a text, of an embedding model; null: it generates. */
+  textTokens: number | null;
   allReducesPerStep: number;
   tensors: readonly PlanRow[];
 }
@@ -50,6 +52,7 @@ export function summarisePlan(plan: Plan): PlanSummary {
     sharedBytes: plan.sharedBytes,
     kvBytesPerTokenPerRank: plan.kvBytesPerTokenPerRank,
     contextLength: plan.shape.contextLength,
+    textTokens: plan.shape.embedding?.textTokens ?? null,
     allReducesPerStep: allReducesPerStep(plan.program),
     tensors: planRows(plan),
   };

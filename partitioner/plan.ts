@@ -74,7 +74,10 @@ export function makePlan({ shape, worldSize, format, embeddingType }: PlanOption
     items,
     sharedBytes: planner.bytes.shared,
     rankBytes: planner.bytes.rank,
-    kvBytesPerTokenPerRank: 2 * shape.numLayers * perRank.numKvHeads * cachedHeadDim(shape) * 4,
+    kvBytesPerTokenPerRank:
+      shape.attention === 'bidirectional'
+        ? 0
+        : 2 * shape.numLayers * perRank.numKvHeads * cachedHeadDim(shape) * 4,
     longContext: shape.ropes[0] ? longContext(shape.ropes[0], shape.contextLength) : null,
     ...planBuffers(shape, worldSize, perRank),
     ...planProgram(shape, worldSize),

@@ -10,6 +10,7 @@
  * its own, and nobody after that knows.
  */
 import {
+  type EmbeddingShape,
   type GatedNames,
   hasExperts,
   type ModelShape,
@@ -66,6 +67,12 @@ export function countParameters(shape: ModelShape): number {
 /** Name of the embedding's weight in the checkpoint. */
 export const embeddingName = (shape: ModelShape): string => `${shape.names.embedding}.weight`;
 
+/** Role of the dense layer that is the vector's `index`-th step. */
+export const denseRole = (index: number): string => `dense-${index}`;
+
+/** What the names of tensors from a dense layer's own folder begin with. */
+export const denseTensors = (folder: string): string => `${folder}/`;
+
 interface Change {
   factor?: number;
   addend?: number;
@@ -84,12 +91,23 @@ class RoleLister {
     this.#add('embedding.weight', names.embedding, [vocabSize, hiddenSize]);
     if (names.positions !== null)
       this.#add('position-table.weight', names.positions, [contextLength, hiddenSize]);
+    if (names.tokenType !== null) this.#add('token-type.weight', names.tokenType, [1, hiddenSize]);
     this.#norm('embedding-norm', names.embeddingNorm);
     for (let layer = 0; layer < numLayers; layer++) this.#layer(layer);
     this.#norm('final-norm', names.finalNorm);
+    if (this.#shape.embedding !== null) this.#vector(this.#shape.embedding);
+    if (names.head === null) return;
     const factor = this.#shape.logitScale;
     this.#add('head.weight', tiedHead ? names.embedding : names.head, [vocabSize, hiddenSize], { factor });
     if (biases.head) this.#add('head.bias', names.head, [vocabSize], { factor });
+  }
+
+  #vector({ steps }: EmbeddingShape): void {
+    for (const [index, step] of steps.entries()) {
+      if (step.kind !== 'dense') continue;
+      const stem = `${denseTensors(step.folder)}linear`;
+      this.#linear(denseRole(index), stem, [step.outputs, step.inputs], step.hasBias);
+    }
   }
 
   #layer(layer: number): void {

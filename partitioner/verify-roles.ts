@@ -7,7 +7,7 @@
 import { ServingError } from '../proto/errors.js';
 import type { Manifest } from '../proto/manifest.js';
 import { hasExperts, type ModelShape } from './model-shape.js';
-import { roleTensors } from './role-tensors.js';
+import { denseRole, roleTensors } from './role-tensors.js';
 
 /** @throws ServingError SHARDS_INVALID */
 export function checkRoles(manifest: Manifest, shape: ModelShape): void {
@@ -44,12 +44,14 @@ function expectedRoles(shape: ModelShape, isQuantised: boolean): Map<string, str
     const bias = tensors.get(`${name}.bias`);
     if (bias !== undefined) roles.set(`${name}.bias`, bias);
   };
-  for (const name of ['embedding', 'position-table', 'embedding-norm', 'final-norm']) addCopy(name);
+  const dense = shape.embedding?.steps.map((_, index) => denseRole(index)) ?? [];
+  for (const name of ['embedding', 'position-table', 'token-type', 'embedding-norm', 'final-norm', ...dense])
+    addCopy(name);
   for (const [index] of shape.ropes.entries()) {
     const table = index === 0 ? 'rope' : `rope-${index}`;
     roles.set(`${table}.cos`, '').set(`${table}.sin`, '');
   }
-  addLinear('head', 'head');
+  if (shape.names.head !== null) addLinear('head', 'head');
   for (let layer = 0; layer < shape.numLayers; layer++) {
     const name = (role: string): string => `layer-${layer}.${role}`;
     for (const norm of ['attention', 'query', 'key', 'attention-post', 'mlp', 'mlp-post']) {

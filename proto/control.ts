@@ -99,6 +99,8 @@ export interface RowResult {
   logprob: number;
   topLogprobs: TopLogprob[];
   finish: Finish;
+  /** Of an embedding model: the text's; then the sequence has ended. Else empty. */
+  vector: number[];
 }
 
 export interface StepResult {

@@ -11,7 +11,7 @@
  *   rank-0/<segment>.onnx …  ONNX graphs; their initializers point into the two files above by external data
  *
  * A step of the engine is the `program`, run in order over packed tokens: activations are [tokens, columns], where `tokens`
- * counts the tokens of ALL sequences of the step and `rows` those whose logits are wanted.
+ * counts the tokens of ALL sequences of the step and `rows` those whose logits, or whose vector, are wanted.
  *
  * Limits  proto/limits.ts (world size, format version)
  * Errors  parseManifest throws SHARDS_INVALID naming the field
@@ -88,7 +88,30 @@ const attendOp = Type.Object({
 /** partial (this rank's summand) → sum (the same bits on every rank). float32 [tokens, columns]. */
 const allReduceOp = Type.Object({ op: Type.Literal('all-reduce'), partial: name, sum: name });
 
-const programOp = Type.Union([runOp, attendOp, allReduceOp]);
+/** What the hidden states of a text's tokens become one vector by; sentence-transformers' names are in the partitioner. */
+const pooling = Type.Union([
+  Type.Literal('first'),
+  Type.Literal('last'),
+  Type.Literal('mean'),
+  Type.Literal('max'),
+  /** The sum over the square root of the number of tokens. */
+  Type.Literal('mean-sqrt'),
+  /** The mean weighed by the token's place, from 1 on. */
+  Type.Literal('mean-by-place'),
+]);
+
+/**
+ * The tokens of each sequence that wants it, made one row: float32 [tokens, columns] → [rows, poolings · columns], the
+ * poolings side by side in their order.
+ */
+const poolOp = Type.Object({
+  op: Type.Literal('pool'),
+  hidden: name,
+  pooled: name,
+  poolings: Type.Array(pooling, { minItems: 1, maxItems: 6 }),
+});
+
+const programOp = Type.Union([runOp, attendOp, allReduceOp, poolOp]);
 
 const fileEntry = Type.Object({
   path: Type.String({ pattern: '^[A-Za-z0-9._/-]{1,200}$' }),
@@ -133,6 +156,23 @@ const modelInfo = Type.Object({
   /** generation_config.json's sampling defaults, as written there (unknown keys dropped). */
   generationDefaults: Type.Record(Type.String(), Type.Union([Type.Number(), Type.Boolean()])),
   parameters: count,
+  /** A model of texts' vectors; absent: it generates text. */
+  embedding: Type.Optional(
+    Type.Object({
+      /** Length of a vector. */
+      dimensions: positive,
+      /** Tokens that the model was tuned for, at most contextLength: a text is cut there, or refused. */
+      textTokens: positive,
+      /** Vectors have length 1. */
+      normalised: Type.Boolean(),
+      /** Texts are put into lower case before they are tokenised. */
+      lowerCase: Type.Boolean(),
+      /** Stands before every text. */
+      prefix: Type.String({ maxLength: 10_000 }),
+      /** Lengths to which a vector may be cut; empty: any; absent: none. */
+      shorterDimensions: Type.Optional(Type.Array(positive, { maxItems: 1000 })),
+    }),
+  ),
 });
 
 const manifest = Type.Object({
@@ -160,7 +200,15 @@ const manifest = Type.Object({
   buffers: Type.Array(buffer),
   program: Type.Array(programOp),
   /** Segments outside the program's order. */
-  attend: Type.Object({ segment: name, maskedSegment: name }),
+  attend: Type.Object({
+    segment: name,
+    maskedSegment: name,
+    /**
+     * Where keys and values are: in the sequence's slot, written there first; or in the step alone, with the whole sequence,
+     * of which every token sees every other and nothing is kept.
+     */
+    keysIn: Type.Union([Type.Literal('slot'), Type.Literal('step')]),
+  }),
   /** Program inputs the worker fills, and the output it reads. */
   io: Type.Object({
     /** int64 [tokens] */
@@ -169,8 +217,8 @@ const manifest = Type.Object({
     positions: name,
     /** int64 [rows]: index of the packed token whose logits are wanted */
     rows: name,
-    /** float32 [rows, vocab of this rank] */
-    logits: name,
+    /** float32 [rows, vocab of this rank], of which a token is chosen; or, of an embedding model, [rows, dimensions] */
+    output: name,
   }),
   /**
    * Two rotary tables, one behind the other (LongRoPE): a sequence whose prompt and new tokens together may exceed `after`
@@ -190,6 +238,8 @@ export type ProgramOp = Static<typeof programOp>;
 export type RunOp = Static<typeof runOp>;
 export type AttendOp = Static<typeof attendOp>;
 export type AllReduceOp = Static<typeof allReduceOp>;
+export type PoolOp = Static<typeof poolOp>;
+export type Pooling = Static<typeof pooling>;
 export type FileEntry = Static<typeof fileEntry>;
 export type TensorEntry = Static<typeof tensorEntry>;
 export type ModelInfo = Static<typeof modelInfo>;
@@ -258,6 +308,10 @@ function checkReferences(value: Manifest, where: string): void {
       case 'all-reduce':
         need(op.partial, 'partial');
         need(op.sum, 'sum');
+        break;
+      case 'pool':
+        need(op.hidden);
+        need(op.pooled);
         break;
     }
   }

@@ -2,7 +2,8 @@
  * Runs the manifest's program over the packed tokens of one step, one op at a time.
  *
  * In      a shard folder, its manifest, this rank; then per step the spans (which tokens of which sequence)
- * Out     logits of the wanted rows: float32 [rows, vocabPerRank] of this rank's vocabulary slice
+ * Out     what the manifest's program makes of the wanted rows: logits, float32 [rows, vocabPerRank], of this rank's vocabulary
+ *         slice; or, of an embedding model, whole vectors, float32 [rows, dimensions]
  * Limits  maxStepTokens tokens and maxRows logit rows a step: the buffers are reserved for so many
  * Errors  CollectiveError from an all-reduce; an Error from ONNX Runtime; assertions
  *
@@ -17,7 +18,9 @@ import { type Activations, Attention } from './attention.js';
 import type { Collective } from './collective/collective.js';
 import type { Device, DeviceMemory, Segment, SegmentBinding, TensorHandle } from './device/device.js';
 import type { KvCache } from './kv-cache.js';
+import { pool } from './pooling.js';
 import type { Span } from './span.js';
+import { StepAttention } from './step-attention.js';
 
 export interface ExecutorOptions {
   manifest: Manifest;
@@ -51,11 +54,13 @@ const MAX_BOUND_SHAPES = 64;
 
 export class Executor {
   readonly program: readonly ProgramOp[];
+  /** Its rows are vectors of texts, no logits. */
+  readonly makesVectors: boolean;
   readonly #options: ExecutorOptions;
   readonly #buffers = new Map<string, Buffer>();
   readonly #segments = new Map<string, Segment>();
   readonly #shapes = new Map<string, Shape>();
-  #attention!: Attention;
+  #attention!: Pick<Attention, 'attend'>;
   #shape: Shape | null = null;
   #step = 0;
   #spans: readonly Span[] = [];
@@ -65,6 +70,7 @@ export class Executor {
   constructor(options: ExecutorOptions) {
     this.#options = options;
     this.program = options.manifest.program;
+    this.makesVectors = options.manifest.model.embedding !== undefined;
   }
 
   /** Load every segment; `onSegment` is told after each, and what it sends can leave before the next. */
@@ -138,6 +144,11 @@ export class Executor {
           this.#tokens * partial.spec.columns,
         );
       }
+      case 'pool': {
+        const { columns } = this.#buffer(op.hidden).spec;
+        pool(op.poolings, this.#spans, this.#float32(op.hidden), this.#float32(op.pooled), columns);
+        return;
+      }
     }
   }
 
@@ -158,11 +169,11 @@ export class Executor {
     return Number(collectiveNs / 1000n);
   }
 
-  /** Logits of one wanted row (in the order of the spans that want them): a view, float32 [vocabPerRank]. */
-  logits(row: number): Float32Array {
-    assert(row < this.#rows, `logit row ${row} of ${this.#rows}`);
-    const { io, perRank } = this.#options.manifest;
-    return this.#float32(io.logits).subarray(row * perRank.vocab, (row + 1) * perRank.vocab);
+  /** Logits, or the vector, of one wanted row (in the order of the spans that want them): a view. */
+  output(row: number): Float32Array {
+    assert(row < this.#rows, `row ${row} of ${this.#rows}`);
+    const { host, spec } = this.#buffer(this.#options.manifest.io.output);
+    return (host as Float32Array).subarray(row * spec.columns, (row + 1) * spec.columns);
   }
 
   /** Where a sequence's positions begin in the rotary tables: the same from its first step to its last. */
@@ -278,8 +289,8 @@ export class Executor {
     this.#segment(op.segment).run(binding);
   }
 
-  #createAttention(attend: Segment, masked: Segment): Attention {
-    const { device, kvCache, maxStepTokens } = this.#options;
+  #createAttention(attend: Segment, masked: Segment): Pick<Attention, 'attend'> {
+    const { device, kvCache, manifest, maxStepTokens } = this.#options;
     const ops = this.program.filter((op): op is AttendOp => op.op === 'attend');
     const [first] = ops;
     assert(first, 'a program attends');
@@ -294,6 +305,17 @@ export class Executor {
       assert(memory);
       return { memory, columns: spec.columns };
     };
+    if (manifest.attend.keysIn === 'step') {
+      assert(
+        ops.every((op) => op.key === first.key && op.value === first.value && op.window === null),
+        'all layers attend over the same buffers, and to all of a text',
+      );
+      const [query, output] = [activations(first.query), activations(first.output)];
+      return new StepAttention({
+        ...{ device, attend, query, output },
+        ...{ key: activations(first.key), value: activations(first.value) },
+      });
+    }
     return new Attention({
       device,
       kvCache,

@@ -125,7 +125,8 @@ export class KvCache {
 
   #reserve(): Slot {
     const planeFloats = this.slotTokens * this.columns;
-    const memory = this.#device.reserve(this.#planeBytes * this.#numLayers * 2);
+    // Of a model that keeps none a slot is its number alone; but no memory has no bytes.
+    const memory = this.#device.reserve(Math.max(1, this.#planeBytes * this.#numLayers * 2));
     const planes = Array.from({ length: this.#numLayers * 2 }, (_, plane) =>
       memory.float32(plane * this.#planeBytes, planeFloats),
     );

@@ -63,7 +63,7 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
   const collective = await joinRanks(launch);
   const kvCache = new KvCache({
     device,
-    numLayers: manifest.model.numLayers,
+    numLayers: manifest.attend.keysIn === 'slot' ? manifest.model.numLayers : 0,
     columns: manifest.perRank.numKvHeads * manifest.perRank.headDim,
     maxSlots: launch.maxSlots,
     slotTokens: launch.slotTokens,

@@ -9,6 +9,6 @@ export interface Span {
   count: number;
   /** Position of the first token in its sequence. */
   position: number;
-  /** Logits of the last token are wanted. */
+  /** Logits of the last token, or the text's vector, are wanted. */
   wantsLogits: boolean;
 }

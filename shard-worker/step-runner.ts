@@ -4,7 +4,8 @@
  * Every rank does the same with the same data, so that all agree on which rows have ended without being told.
  *
  * In      Step (control.proto), in order
- * Out     StepResult: the same on every rank; rank 0 sends it
+ * Out     StepResult: the same on every rank; rank 0 sends it. A sequence of an embedding model has one row, the whole text, and
+ *         ends with its vector
  * Errors  assertions on a step that breaks the contract (a gap, a row of another sequence); CollectiveError; ONNX Runtime's
  */
 import assert from 'node:assert/strict';
@@ -25,11 +26,17 @@ import { Sequence } from './sequence.js';
 import type { Span } from './span.js';
 
 export interface StepRunnerOptions {
-  executor: Pick<Executor, 'program' | 'begin' | 'run' | 'logits'>;
+  executor: Pick<Executor, 'program' | 'makesVectors' | 'begin' | 'run' | 'output'>;
   kvCache: Pick<KvCache, 'slotTokens' | 'reservedBytes' | 'touchedBytes' | 'open' | 'close' | 'openSlots'>;
   chooser: Pick<Chooser, 'choose'>;
   collective: Pick<Collective, 'counters'>;
   weightBytes: number;
+}
+
+/** What a row's tokens lead to, once they are through. */
+interface Outcome {
+  choice?: Choice;
+  vector?: number[];
 }
 
 export class StepRunner {
@@ -57,14 +64,14 @@ export class StepRunner {
     }
     const spans = this.#pack(step.rows);
     const times = { computeUs: 0, collectiveUs: 0, chooseUs: 0 };
-    const choices =
-      spans.length > 0 ? await this.#forward(step.step, spans, times) : new Map<number, Choice>();
+    const outcomes =
+      spans.length > 0 ? await this.#forward(step.step, spans, times) : new Map<number, Outcome>();
     this.#steps++;
     this.#computeUs += times.computeUs;
     this.#collectiveUs += times.collectiveUs;
     this.#chooseUs += times.chooseUs;
     const ran = new Set(spans.map((span) => span.sequence.slot));
-    return { step: step.step, rows: step.rows.map((row) => this.#rowResult(row, ran, choices)), ...times };
+    return { step: step.step, rows: step.rows.map((row) => this.#rowResult(row, ran, outcomes)), ...times };
   }
 
   /**
@@ -73,7 +80,7 @@ export class StepRunner {
    */
   async warmUp(): Promise<void> {
     const slot = 0;
-    const { kvCache } = this.#options;
+    const { executor, kvCache } = this.#options;
     const promptTokens = Math.max(1, Math.min(32, kvCache.slotTokens - 1));
     const sequence = new Sequence({
       slot,
@@ -85,7 +92,7 @@ export class StepRunner {
     });
     kvCache.open(slot);
     const times = { computeUs: 0, collectiveUs: 0, chooseUs: 0 };
-    for (const count of [promptTokens, 1]) {
+    for (const count of executor.makesVectors ? [promptTokens] : [promptTokens, 1]) {
       if (sequence.processed + count > kvCache.slotTokens) break;
       const span: Span = { sequence, offset: 0, count, position: sequence.processed, wantsLogits: true };
       await this.#forward(0, [span], times);
@@ -143,31 +150,50 @@ export class StepRunner {
     step: number,
     spans: readonly Span[],
     times: { computeUs: number; collectiveUs: number; chooseUs: number },
-  ): Promise<Map<number, Choice>> {
-    const { executor, chooser } = this.#options;
+  ): Promise<Map<number, Outcome>> {
+    const { executor } = this.#options;
     const started = performance.now();
     executor.begin(step, spans);
     const collectiveUs = await executor.run();
     const ran = performance.now();
-    const wanting = spans.filter((span) => span.wantsLogits);
-    const rows = wanting.map((span, row) => ({ sequence: span.sequence, logits: executor.logits(row) }));
-    const choices = rows.length > 0 ? await chooser.choose(step, executor.program.length, rows) : [];
+    const outcomes = executor.makesVectors ? this.#takeVectors(spans) : await this.#choose(step, spans);
     for (const span of spans) span.sequence.processed += span.count;
-    const bySlot = new Map<number, Choice>();
+    times.collectiveUs += collectiveUs;
+    times.computeUs += Math.round((ran - started) * 1000) - collectiveUs;
+    times.chooseUs += Math.round((performance.now() - ran) * 1000);
+    return outcomes;
+  }
+
+  async #choose(step: number, spans: readonly Span[]): Promise<Map<number, Outcome>> {
+    const { executor, chooser } = this.#options;
+    const wanting = spans.filter((span) => span.wantsLogits);
+    const rows = wanting.map((span, row) => ({ sequence: span.sequence, logits: executor.output(row) }));
+    const choices = rows.length > 0 ? await chooser.choose(step, executor.program.length, rows) : [];
+    const bySlot = new Map<number, Outcome>();
     choices.forEach((choice, index) => {
       const sequence = wanting[index]?.sequence;
       assert(sequence);
       sequence.append(choice.tokenId);
-      bySlot.set(sequence.slot, choice);
+      bySlot.set(sequence.slot, { choice });
     });
-    times.collectiveUs += collectiveUs;
-    times.computeUs += Math.round((ran - started) * 1000) - collectiveUs;
-    times.chooseUs += Math.round((performance.now() - ran) * 1000);
     return bySlot;
   }
 
-  #rowResult(row: Row, ran: ReadonlySet<number>, choices: ReadonlyMap<number, Choice>): RowResult {
-    const choice = choices.get(row.slot);
+  #takeVectors(spans: readonly Span[]): Map<number, Outcome> {
+    return new Map(
+      spans.map(({ count, position, sequence, wantsLogits }, row) => {
+        assert(
+          position === 0 && wantsLogits,
+          `a text of ${sequence.length} tokens runs whole, not ${count} of it`,
+        );
+        sequence.finish = Finish.LENGTH;
+        return [sequence.slot, { vector: Array.from(this.#options.executor.output(row)) }];
+      }),
+    );
+  }
+
+  #rowResult(row: Row, ran: ReadonlySet<number>, outcomes: ReadonlyMap<number, Outcome>): RowResult {
+    const { choice, vector = [] } = outcomes.get(row.slot) ?? {};
     return {
       slot: row.slot,
       sequence: row.sequence,
@@ -177,6 +203,7 @@ export class StepRunner {
       logprob: choice?.logprob ?? Number.NaN,
       topLogprobs: choice?.topLogprobs ?? [],
       finish: this.#sequences.get(row.slot)?.finish ?? Finish.RUNNING,
+      vector,
     };
   }
 }

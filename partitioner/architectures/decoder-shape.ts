@@ -1,5 +1,5 @@
 /**
- * What decoders share: reads the keys of config.json that a family's traits name into a ModelShape.
+ * What decoders (and encoders, encoder-shape.ts) share: reads the keys of config.json that a family's traits name into a ModelShape.
  *
  * In      config.json, and what the family differs in (FamilyTraits; a trait that is left out is Llama's)
  * Out     ModelShape
@@ -60,6 +60,7 @@ export interface FamilyTraits {
   norm?: Partial<Omit<NormShape, 'epsilon'>>;
   /** Where config.json does not say. */
   defaultEpsilon?: number;
+  postNormOf?: ModelShape['postNormOf'];
   residual?: ModelShape['residual'];
   residualScale?: number;
   headNorm?: HeadNorm;
@@ -93,6 +94,8 @@ export interface FamilyTraits {
   logitSoftCap?: number | null;
   logitScale?: number;
   experts?: ExpertsShape | null;
+  attention?: ModelShape['attention'];
+  embedding?: ModelShape['embedding'];
   embeddingScale?: (hiddenSize: number) => number;
   defaultTiedHead?: boolean;
   names?: Partial<Omit<TensorNames, 'layer'>>;
@@ -138,6 +141,7 @@ const LAYER_NAMES: LayerNames = {
 const NAMES: TensorNames = {
   embedding: 'model.embed_tokens',
   positions: null,
+  tokenType: null,
   embeddingNorm: null,
   finalNorm: 'model.norm',
   head: 'lm_head',
@@ -186,7 +190,9 @@ export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits)
     vocabSize: size('vocab_size'),
     contextLength: traits.contextLength ?? size(keys.contextLength),
     norm: readNorm(config, traits, keys),
+    postNormOf: traits.postNormOf ?? 'branch',
     residual: traits.residual ?? 'sequential',
+    attention: traits.attention ?? 'causal',
     residualScale: traits.residualScale ?? 1,
     windows: traits.windows ?? byLayer(() => null),
     ropes,
@@ -204,6 +210,7 @@ export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits)
     logitSoftCap: traits.logitSoftCap ?? null,
     tiedHead: config.boolean('tie_word_embeddings', traits.defaultTiedHead ?? false),
     biases: { qkv: false, attentionOut: false, mlp: false, head: false, ...traits.biases },
+    embedding: traits.embedding ?? null,
     names: readNames(traits, { numHeads, numKvHeads, headDim }, ffnSize),
   };
 }

@@ -2,7 +2,7 @@
  * A checkpoint's JSON files, read with suspicion.
  *
  * In      a path; a limit in bytes
- * Out     one JSON object, no key of it given twice
+ * Out     one JSON object, or a list of them; no key is given twice
  * Errors  ServingError CHECKPOINT_INVALID naming the file
  */
 import { closeSync, fstatSync, openSync, readFileSync, statSync } from 'node:fs';
@@ -52,10 +52,29 @@ export function readJsonFile(
   path: string,
   maxBytes: number,
 ): { object: JsonObject; bytes: number; modifiedMs: number } {
+  return readPlainFile(path, maxBytes, ({ text, ...file }) => ({
+    object: parseJsonObject(text, path),
+    ...file,
+  }));
+}
+
+/** A file that is a list of objects. */
+export function readJsonList(path: string, maxBytes: number): readonly JsonObject[] {
+  const value = readPlainFile(path, maxBytes, ({ text }) => parseJson(text, path));
+  if (!Array.isArray(value) || !value.every(isJsonObject))
+    throw checkpointError(path, 'not a JSON list of objects');
+  return value;
+}
+
+function readPlainFile<T>(
+  path: string,
+  maxBytes: number,
+  read: (file: { text: Uint8Array; bytes: number; modifiedMs: number }) => T,
+): T {
   const { fd, bytes, modifiedMs } = openPlainFile(path);
   try {
     if (bytes > maxBytes) throw checkpointError(path, `is ${bytes} bytes long, the limit is ${maxBytes}`);
-    return { object: parseJsonObject(readFileSync(fd), path), bytes, modifiedMs };
+    return read({ text: readFileSync(fd), bytes, modifiedMs });
   } catch (error) {
     if (error instanceof ServingError) throw error;
     throw checkpointError(path, `cannot be read (${errorCode(error)})`, error);
@@ -66,6 +85,12 @@ export function readJsonFile(
 
 /** @param where file, for the message */
 export function parseJsonObject(bytes: Uint8Array, where: string): JsonObject {
+  const value = parseJson(bytes, where);
+  if (!isJsonObject(value)) throw checkpointError(where, 'not a JSON object');
+  return value;
+}
+
+function parseJson(bytes: Uint8Array, where: string): unknown {
   let text: string;
   let value: unknown;
   try {
@@ -78,7 +103,6 @@ export function parseJsonObject(bytes: Uint8Array, where: string): JsonObject {
   } catch (cause) {
     throw checkpointError(where, 'not JSON', cause);
   }
-  if (!isJsonObject(value)) throw checkpointError(where, 'not a JSON object');
   const twice = findRepeatedKey(text);
   if (twice !== null) throw checkpointError(where, `the key ${twice} occurs twice in one object`);
   return value;

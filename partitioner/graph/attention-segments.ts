@@ -74,7 +74,8 @@ export class AttentionSegments {
 
   /**
    * query [1, s, …], key and value [1, t, …], length [1] = t (and mask [s, t]) → output [1, s, …]. Without a mask, query i
-   * sees keys 0 … t - s + i; a mask says itself what is seen. The scale is in the query's weights.
+   * sees keys 0 … t - s + i, or all of them where attention is bidirectional; a mask says itself what is seen. The scale is in
+   * the query's weights.
    */
   attend(graph: OnnxWriter, isMasked: boolean): void {
     const { perRank, shape } = this.#builder.plan;
@@ -89,7 +90,7 @@ export class AttentionSegments {
       q_num_heads: numHeads,
       kv_num_heads: numKvHeads,
       scale: { float: 1 },
-      is_causal: isMasked ? 0 : 1,
+      is_causal: isMasked || shape.attention === 'bidirectional' ? 0 : 1,
       ...(shape.attentionSoftCap === null ? {} : { softcap: { float: shape.attentionSoftCap } }),
     });
     graph.output('output', 'float32', [1, 's', numHeads * headDim]);

@@ -11,6 +11,7 @@
  * likewise, since a transport may still be sending one while the next is computed. That holds from one step to the next as
  * well: with an odd number of sums the last one has a partial of its own, and a single one is followed by an empty one.
  * A single rank writes its sum at once: no all-reduce, no partial.
+ * At the end there are logits, or, of an embedding model,  hidden → pool → vector.
  */
 import type { Manifest, ManifestBuffer, ProgramOp } from '../../proto/manifest.js';
 import { cachedHeadDim, type ModelShape } from '../model-shape.js';
@@ -29,6 +30,28 @@ function partialOf(index: number, sums: number): string {
 
 const sumOf = (index: number): string => `sum${index % 2}`;
 
+const floats = (
+  name: string,
+  columns: number,
+  place: Place = 'worker',
+  shapeOf: ManifestBuffer['shape'] = 'rank2',
+  first: ManifestBuffer['first'] = 'tokens',
+): ManifestBuffer => ({ name, type: 'float32', first, columns, shape: shapeOf, place });
+
+function outputBuffers(
+  { embedding, hiddenSize }: ModelShape,
+  perRank: Manifest['perRank'],
+): ManifestBuffer[] {
+  const ofRows = (name: string, columns: number): ManifestBuffer =>
+    floats(name, columns, 'worker', 'rank2', 'rows');
+  if (embedding === null) return [ofRows('logits', perRank.vocab)];
+  return [
+    floats('hidden', hiddenSize),
+    ofRows('pooled', embedding.poolings.length * hiddenSize),
+    ofRows('vector', embedding.dimensions),
+  ];
+}
+
 export function planBuffers(
   shape: ModelShape,
   worldSize: number,
@@ -38,13 +61,6 @@ export function planBuffers(
   const headDim = cachedHeadDim(shape);
   const queryColumns = perRank.numHeads * headDim;
   const kvColumns = perRank.numKvHeads * headDim;
-  const floats = (
-    name: string,
-    columns: number,
-    place: Place = 'worker',
-    shapeOf: ManifestBuffer['shape'] = 'rank2',
-    first: ManifestBuffer['first'] = 'tokens',
-  ): ManifestBuffer => ({ name, type: 'float32', first, columns, shape: shapeOf, place });
   const integers = (
     name: string,
     first: ManifestBuffer['first'],
@@ -67,9 +83,10 @@ export function planBuffers(
     ...(isSplit ? partials.map((name) => floats(name, hiddenSize, 'partial')) : []),
     floats('sum0', hiddenSize, isSplit ? 'sum' : 'worker'),
     floats('sum1', hiddenSize, isSplit ? 'sum' : 'worker'),
-    floats('logits', perRank.vocab, 'worker', 'rank2', 'rows'),
+    ...outputBuffers(shape, perRank),
   ];
-  return { buffers, io: { ids: 'ids', positions: 'positions', rows: 'rows', logits: 'logits' } };
+  const output = shape.embedding === null ? 'logits' : 'vector';
+  return { buffers, io: { ids: 'ids', positions: 'positions', rows: 'rows', output } };
 }
 
 /** Some families' segments ask for no positions. */
@@ -129,12 +146,18 @@ export function planProgram(shape: ModelShape, worldSize: number): Pick<Manifest
     );
     residual = 1 - residual;
   });
-  program.push({
-    op: 'run',
-    segment: 'head',
-    inputs: { residual: `residual${residual}`, sum: lastSum(), rows: 'rows' },
-    outputs: { logits: 'logits' },
-  });
+  const last = { residual: `residual${residual}`, sum: lastSum() };
+  if (shape.embedding === null) {
+    const inputs = { ...last, rows: 'rows' };
+    program.push({ op: 'run', segment: 'head', inputs, outputs: { logits: 'logits' } });
+  } else {
+    program.push({ op: 'run', segment: 'hidden', inputs: last, outputs: { hidden: 'hidden' } });
+    const poolings = [...shape.embedding.poolings];
+    program.push({ op: 'pool', hidden: 'hidden', pooled: 'pooled', poolings });
+    const vector = { inputs: { pooled: 'pooled' }, outputs: { vector: 'vector' } };
+    program.push({ op: 'run', segment: 'vector', ...vector });
+  }
   if (worldSize > 1 && total === 1) program.push({ op: 'all-reduce', partial: 'partial1', sum: 'sum1' });
-  return { program, attend: { segment: 'attend', maskedSegment: 'attend-masked' } };
+  const keysIn = shape.attention === 'bidirectional' ? 'step' : 'slot';
+  return { program, attend: { segment: 'attend', maskedSegment: 'attend-masked', keysIn } };
 }

@@ -56,6 +56,10 @@ export class SegmentBuilder {
       });
       steps.push((x, output) => graph.node('Add', [x, rows], [output]));
     }
+    if (names.tokenType !== null) {
+      const row = this.weight(graph, 'token-type');
+      steps.push((x, output) => graph.node('Add', [x, row], [output]));
+    }
     if (names.embeddingNorm !== null) {
       steps.push((x, output) => this.norm(graph, 'embedding-norm', x, output));
     }
@@ -124,7 +128,7 @@ export class SegmentBuilder {
    * Adds the ranks' sum to the residual stream and norms the stream.
    *
    * @param options.sum null: nothing to add (the first layer)
-   * @param options.postNorm item of a norm of the sum, if the plan has one
+   * @param options.postNorm item of a norm of the sum, or of the new stream (shape.postNormOf), if the plan has one
    * @param options.preNorm item of the norm of the stream; null: the stream is read as it is
    * @param options.stream value that the new stream becomes; '': nobody needs it
    * @returns the normed stream
@@ -141,7 +145,12 @@ export class SegmentBuilder {
   ): string {
     const { residual, sum, postNorm, preNorm, stream } = options;
     if (sum === null) return preNorm === null ? residual : this.norm(graph, preNorm, residual, 'normed');
-    const { norm } = this.plan.shape;
+    const { norm, postNormOf } = this.plan.shape;
+    if (postNormOf === 'stream' && this.#items.has(postNorm)) {
+      const whole = graph.node('Add', [residual, sum], ['whole']);
+      const normed = this.norm(graph, postNorm, whole, stream === '' ? 'stream' : stream);
+      return preNorm === null ? normed : this.norm(graph, preNorm, normed, 'normed');
+    }
     const added = this.#items.has(postNorm) ? this.norm(graph, postNorm, sum, 'normed-sum') : sum;
     if (norm.kind === 'rms' && norm.hasWeight && preNorm !== null) {
       return graph.node(

@@ -11,6 +11,7 @@ import type { Plan } from '../plan.js';
 import { AttentionSegments } from './attention-segments.js';
 import type { OnnxWriter } from './onnx-writer.js';
 import { SegmentBuilder } from './segment-builder.js';
+import { lastHidden, vector } from './vector-segments.js';
 
 /** One rank's graphs, in the order of the program. */
 export function buildSegments(plan: Plan, rank: number, toolVersion: string): Map<string, Uint8Array> {
@@ -32,7 +33,12 @@ export function buildSegments(plan: Plan, rank: number, toolVersion: string): Ma
       add(`layer-${layer}-mlp`, (graph) => builder.mlp(graph, layer));
     }
   }
-  add('head', (graph) => builder.head(graph));
+  if (plan.shape.embedding === null) {
+    add('head', (graph) => builder.head(graph));
+  } else {
+    add('hidden', (graph) => lastHidden(builder, graph));
+    add('vector', (graph) => vector(builder, graph));
+  }
   add(plan.attend.segment, (graph) => attention.attend(graph, false));
   add(plan.attend.maskedSegment, (graph) => attention.attend(graph, true));
   return segments;

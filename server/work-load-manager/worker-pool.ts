@@ -91,6 +91,7 @@ export class WorkerPool {
     const receivedAtMs = systemClock.nowMs();
     this.#checkOpen(this.#encoding);
     const { encoder, manifest } = this.#options.model;
+    if (manifest.model.embedding !== undefined) throw onlyEmbeds(this.#options.id);
     let promptIds: readonly number[];
     this.#encoding++;
     try {
@@ -185,5 +186,11 @@ export class WorkerPool {
     return new ServingError('NO_WORKERS', `All model workers has been shutdown: ${this.#options.id}`);
   }
 }
+
+const onlyEmbeds = (id: string): ServingError =>
+  new ServingError(
+    'BAD_REQUEST',
+    `Model ${id} makes vectors of texts, it does not generate: use /v1/embeddings`,
+  );
 
 const shuttingDown = (): ServingError => new ServingError('SHUTTING_DOWN', 'The server is being stopped');

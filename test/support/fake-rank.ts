@@ -85,7 +85,7 @@ export class FakeRank {
   #row(slot: number, id: number, count: number): RowResult {
     const sequence = this.#sequences.get(slot);
     assert(sequence && sequence.sequence === id, `slot ${slot} holds sequence ${id}`);
-    const row = { slot, sequence: id, tokenId: 0, logprob: 0, topLogprobs: [] };
+    const row = { slot, sequence: id, tokenId: 0, logprob: 0, topLogprobs: [], vector: [] };
     if (sequence.finish !== Finish.RUNNING) {
       return { ...row, skipped: true, hasToken: false, finish: sequence.finish };
     }

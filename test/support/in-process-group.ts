@@ -36,7 +36,7 @@ export async function createInProcessGroup(
     collectives.map(async (collective, rank) => {
       const kvCache = new KvCache({
         device: sharedDevice,
-        numLayers: model.numLayers,
+        numLayers: manifest.attend.keysIn === 'slot' ? model.numLayers : 0,
         columns: perRank.numKvHeads * perRank.headDim,
         maxSlots,
         slotTokens: options.slotTokens ?? model.contextLength,
@@ -62,7 +62,7 @@ export async function createInProcessGroup(
     logits(row) {
       const whole = new Float32Array(perRank.vocab * worldSize);
       ranks.forEach(({ executor }, rank) => {
-        whole.set(executor.logits(row), rank * perRank.vocab);
+        whole.set(executor.output(row), rank * perRank.vocab);
       });
       return whole.subarray(0, model.vocabSize);
     },

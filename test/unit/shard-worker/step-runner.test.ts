@@ -14,6 +14,7 @@ function createRunner() {
   const runner = new StepRunner({
     executor: {
       program: [],
+      makesVectors: false,
       begin(step: number, spans: readonly Span[]) {
         seen.push({
           step,
@@ -26,7 +27,7 @@ function createRunner() {
         });
       },
       run: async () => 0,
-      logits: () => new Float32Array(1),
+      output: () => new Float32Array(1),
     },
     kvCache: {
       slotTokens: 100,

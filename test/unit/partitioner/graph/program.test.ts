@@ -102,7 +102,9 @@ describe.each([1, 2])('buffers at %i ranks', (worldSize) => {
           ? [Object.values(op.inputs), Object.values(op.outputs)]
           : op.op === 'attend'
             ? [[op.query, op.key, op.value], [op.output]]
-            : [[op.partial], [op.sum]];
+            : op.op === 'pool'
+              ? [[op.hidden], [op.pooled]]
+              : [[op.partial], [op.sum]];
       expect(reads.filter((name) => !written.has(name))).toEqual([]);
       expect(writes.filter((name) => reads.includes(name))).toEqual([]);
       for (const name of writes) written.add(name);

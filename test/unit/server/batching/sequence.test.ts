@@ -31,6 +31,7 @@ const row = (
   sequence: 1,
   skipped: false,
   hasToken: true,
+  vector: [],
   tokenId,
   logprob: -1.5,
   topLogprobs: [],
