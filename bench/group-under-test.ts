@@ -48,13 +48,15 @@ export class GroupUnderTest {
   readonly loadMs: number;
   readonly #coordinator: Coordinator;
   readonly #vocabSize: number;
+  readonly #maxStepTokens: number;
   #sequence = 0;
 
-  private constructor(coordinator: Coordinator, manifest: Manifest, loadMs: number) {
+  private constructor(coordinator: Coordinator, manifest: Manifest, maxStepTokens: number, loadMs: number) {
     this.#coordinator = coordinator;
     this.worldSize = manifest.worldSize;
     this.loadMs = loadMs;
     this.#vocabSize = manifest.model.vocabSize;
+    this.#maxStepTokens = maxStepTokens;
   }
 
   static async start(options: GroupOptions): Promise<GroupUnderTest> {
@@ -75,12 +77,12 @@ export class GroupUnderTest {
       stepTimeoutMs: 600_000,
       logger: pino({ level: 'warn' }, pino.destination(2)),
     });
-    return new GroupUnderTest(coordinator, manifest, performance.now() - started);
+    return new GroupUnderTest(coordinator, manifest, options.maxStepTokens, performance.now() - started);
   }
 
   /** Milliseconds from sending a prompt of `tokens` as one step until its first token is chosen. */
-  async prefillMs(tokens: number): Promise<number> {
-    const open = this.#open(0, tokens, 1);
+  async prefillMs(tokens: number, slot = 0): Promise<number> {
+    const open = this.#open(slot, tokens, 1);
     const started = performance.now();
     await this.#coordinator.step({ closeSlots: [], opens: [open], rows: [row(open, tokens)] });
     const ms = performance.now() - started;
@@ -94,14 +96,38 @@ export class GroupUnderTest {
     context: number,
     steps: number,
   ): Promise<{ ms: number; split: StepSplit }> {
-    const opens = Array.from({ length: sequences }, (_, slot) => this.#open(slot, context, steps + 2));
-    // One prompt a step: 32 prompts in one would be more tokens than a step may have.
+    const opens = await this.openDecodes(0, sequences, context, steps + 2);
+    await this.runDecodes(opens, 1);
+    const measured = await this.runDecodes(opens, steps);
+    await this.closeDecodes(opens);
+    return measured;
+  }
+
+  /** Sequences in slots from `firstSlot` on, their prompts of `context` tokens run. */
+  async openDecodes(
+    firstSlot: number,
+    sequences: number,
+    context: number,
+    maxNewTokens: number,
+  ): Promise<SequenceOpen[]> {
+    const opens = Array.from({ length: sequences }, (_, index) =>
+      this.#open(firstSlot + index, context, maxNewTokens),
+    );
+    // One prompt a step at most: 32 prompts in one would be more tokens than a step may have.
     for (const open of opens) {
-      await this.#coordinator.step({ closeSlots: [], opens: [open], rows: [row(open, context)] });
+      let opened: SequenceOpen[] = [open];
+      for (let left = context; left > 0; left -= this.#maxStepTokens) {
+        const rows = [row(open, Math.min(left, this.#maxStepTokens))];
+        await this.#coordinator.step({ closeSlots: [], opens: opened, rows });
+        opened = [];
+      }
     }
-    const rows = opens.map((open) => row(open, 1));
-    const plan = { closeSlots: [], opens: [], rows };
-    await this.#coordinator.step(plan);
+    return opens;
+  }
+
+  /** Milliseconds a step with one token of each takes, the mean over `steps` steps. */
+  async runDecodes(opens: readonly SequenceOpen[], steps: number): Promise<{ ms: number; split: StepSplit }> {
+    const plan = { closeSlots: [], opens: [], rows: opens.map((open) => row(open, 1)) };
     const split: StepSplit = { computeUs: 0, collectiveUs: 0, chooseUs: 0 };
     const inFlight: Promise<StepResult>[] = [];
     const started = performance.now();
@@ -115,9 +141,15 @@ export class GroupUnderTest {
       split.collectiveUs += (result?.collectiveUs ?? 0) / steps;
       split.chooseUs += (result?.chooseUs ?? 0) / steps;
     }
-    const ms = (performance.now() - started) / steps;
+    return { ms: (performance.now() - started) / steps, split };
+  }
+
+  async closeDecodes(opens: readonly SequenceOpen[]): Promise<void> {
     await this.#coordinator.step({ closeSlots: opens.map(({ slot }) => slot), opens: [], rows: [] });
-    return { ms, split };
+  }
+
+  get pids(): readonly (number | undefined)[] {
+    return this.#coordinator.pids;
   }
 
   /** The group as the server's batch loop steps it. */

@@ -98,6 +98,7 @@ function sourceFiles() {
   const under = (folder) =>
     readdirSync(path.join(ROOT, folder), { withFileTypes: true }).flatMap((entry) => {
       const file = `${folder}/${entry.name}`;
+      if (entry.name === 'node_modules') return [];
       if (entry.isDirectory()) return under(file);
       return entry.name.endsWith('.ts') ? [file] : [];
     });

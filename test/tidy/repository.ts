@@ -16,12 +16,13 @@ export const PRODUCT_FOLDERS = ['proto', 'partitioner', 'shard-worker', 'server'
 
 export const readText = (file: string): string => readFileSync(path.join(ROOT, file), 'utf8');
 
-/** Paths from the root, `/` between, sorted. */
+/** Paths from the root, `/` between, sorted; not of installed packages (bench/peers has its own). */
 export function filesUnder(folder: string, extensions: readonly string[]): string[] {
   if (!existsSync(path.join(ROOT, folder))) return [];
   return readdirSync(path.join(ROOT, folder), { withFileTypes: true })
     .flatMap((entry) => {
       const file = `${folder}/${entry.name}`;
+      if (entry.name === 'node_modules') return [];
       if (entry.isDirectory()) return filesUnder(file, extensions);
       return extensions.some((extension) => entry.name.endsWith(extension)) ? [file] : [];
     })
