@@ -66,6 +66,18 @@ export interface SequenceOpen {
   maxNewTokens: number;
   endIds: number[];
   sampling: Sampling;
+  /** Above 0: the slot is open still (warm), and its first rows stay, which are those of the prompt's first tokens. Absent: 0. */
+  keptRows?: number;
+}
+
+/** Keys and values that another slot holds of the same first tokens: the prompt goes on behind them. */
+export interface RowCopy {
+  fromSlot: number;
+  fromSequence: number;
+  toSlot: number;
+  toSequence: number;
+  /** That the sequence has afterwards. */
+  rows: number;
 }
 
 export interface Row {
@@ -79,6 +91,8 @@ export interface Step {
   step: number;
   closeSlots: number[];
   opens: SequenceOpen[];
+  /** After the opens, before the rows. Absent: none. */
+  copies?: RowCopy[];
   rows: Row[];
 }
 

@@ -14,8 +14,10 @@ export interface WorkerLaunch {
   socketFolder: string;
   /** Intra-op threads of this rank. */
   threads: number;
-  /** Slots: sequences at once. */
+  /** Sequences at once. */
   maxSlots: number;
+  /** Slots beside those, for the rows of sequences that have ended (the prefix cache); absent: 0. */
+  warmSlots?: number;
   /** Positions a slot can hold: at most the model's context length. */
   slotTokens: number;
   /** Tokens of one step over all rows; the activation buffers are reserved for so many. */

@@ -19,6 +19,7 @@ import type { Collective } from './collective/collective.js';
 import type { Device, DeviceMemory, Segment, SegmentBinding, TensorHandle } from './device/device.js';
 import type { KvCache } from './kv-cache.js';
 import { pool } from './pooling.js';
+import type { Sequence } from './sequence.js';
 import type { Span } from './span.js';
 import { StepAttention } from './step-attention.js';
 
@@ -107,7 +108,7 @@ export class Executor {
     let rows = 0;
     for (const span of spans) {
       assert.equal(span.offset, tokens, 'spans lie side by side');
-      const positionOffset = this.#positionOffset(span);
+      const positionOffset = this.positionOffset(span.sequence);
       for (let index = 0; index < span.count; index++) {
         ids[tokens] = BigInt(span.sequence.idAt(span.position + index));
         positions[tokens] = BigInt(span.position + index + positionOffset);
@@ -177,7 +178,7 @@ export class Executor {
   }
 
   /** Where a sequence's positions begin in the rotary tables: the same from its first step to its last. */
-  #positionOffset({ sequence }: Span): number {
+  positionOffset(sequence: Pick<Sequence, 'promptIds' | 'maxNewTokens'>): number {
     const { longContext } = this.#options.manifest;
     if (longContext === undefined) return 0;
     const most = sequence.promptIds.length + sequence.maxNewTokens;

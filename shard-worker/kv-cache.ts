@@ -3,7 +3,8 @@
  *
  * A slot holds one sequence: for each layer `slotTokens` rows of keys and of values, row-major [slotTokens, columns] float32,
  * columns = this rank's KV heads · head size. A slot is address space for its full length, and memory only for the rows that
- * were written (design D4); closing it gives the pages back.
+ * were written (design D4); closing it gives the pages back. A slot stays open as long as its rows are of use, also when its
+ * sequence has ended.
  *
  * Limits  maxSlots slots; slotTokens rows each
  * Errors  assertions: the coordinator never names a slot that is not free or a row past the end
@@ -101,6 +102,33 @@ export class KvCache {
     const { columns } = this;
     target.set(source.subarray(sourceRow * columns, (sourceRow + count) * columns), row * columns);
     slot.rows = Math.max(slot.rows, row + count);
+  }
+
+  /** Keep the first `count` rows; the memory of the others is given back. */
+  truncate(index: number, count: number): void {
+    const slot = this.#open(index);
+    assert(count <= slot.rows, `${count} rows kept of ${slot.rows} in slot ${index}`);
+    const rowBytes = this.columns * 4;
+    for (let plane = 0; plane < this.#numLayers * 2; plane++) {
+      const start = plane * this.#planeBytes;
+      slot.memory.discard(start + count * rowBytes, (slot.rows - count) * rowBytes);
+    }
+    slot.rows = count;
+  }
+
+  /** Copy the rows `row` … `end` − 1 of every layer from one slot to another, which has those before. */
+  copyRows(from: number, to: number, row: number, end: number): void {
+    const source = this.#open(from);
+    const target = this.#open(to);
+    assert(
+      from !== to && row <= target.rows && end <= source.rows,
+      `rows ${row} … ${end} of slot ${from} to ${to}`,
+    );
+    const first = row * this.columns;
+    source.planes.forEach((rows, plane) => {
+      target.planes[plane]?.set(rows.subarray(first, end * this.columns), first);
+    });
+    target.rows = Math.max(target.rows, end);
   }
 
   /** Where a plane's rows start: for a tensor view of exactly the rows there are. */

@@ -65,7 +65,7 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
     device,
     numLayers: manifest.attend.keysIn === 'slot' ? manifest.model.numLayers : 0,
     columns: manifest.perRank.numKvHeads * manifest.perRank.headDim,
-    maxSlots: launch.maxSlots,
+    maxSlots: launch.maxSlots + (launch.warmSlots ?? 0),
     slotTokens: launch.slotTokens,
   });
   const executor = new Executor({

@@ -14,7 +14,9 @@ import {
   GREEDY_SAMPLING,
   type Inspection,
   type Row,
+  type RowCopy,
   type RowResult,
+  type SequenceOpen,
   type Step,
   type StepResult,
 } from '../proto/control.js';
@@ -26,8 +28,11 @@ import { Sequence } from './sequence.js';
 import type { Span } from './span.js';
 
 export interface StepRunnerOptions {
-  executor: Pick<Executor, 'program' | 'makesVectors' | 'begin' | 'run' | 'output'>;
-  kvCache: Pick<KvCache, 'slotTokens' | 'reservedBytes' | 'touchedBytes' | 'open' | 'close' | 'openSlots'>;
+  executor: Pick<Executor, 'program' | 'makesVectors' | 'begin' | 'run' | 'output' | 'positionOffset'>;
+  kvCache: Pick<
+    KvCache,
+    'slotTokens' | 'reservedBytes' | 'touchedBytes' | 'open' | 'close' | 'truncate' | 'copyRows' | 'openSlots'
+  >;
   chooser: Pick<Chooser, 'choose'>;
   collective: Pick<Collective, 'counters'>;
   weightBytes: number;
@@ -56,12 +61,8 @@ export class StepRunner {
     assert.equal(step.step, this.#lastStep + 1, 'steps come in order');
     this.#lastStep = step.step;
     for (const slot of step.closeSlots) this.#close(slot);
-    for (const open of step.opens) {
-      assert(!this.#sequences.has(open.slot), `slot ${open.slot} is taken`);
-      assert(open.promptIds.length > 0, 'a sequence has a prompt');
-      this.#options.kvCache.open(open.slot);
-      this.#sequences.set(open.slot, new Sequence(open));
-    }
+    for (const open of step.opens) this.#open(open);
+    for (const copy of step.copies ?? []) this.#copy(copy);
     const spans = this.#pack(step.rows);
     const times = { computeUs: 0, collectiveUs: 0, chooseUs: 0 };
     const outcomes =
@@ -117,6 +118,52 @@ export class StepRunner {
       collectiveUs: this.#collectiveUs,
       chooseUs: this.#chooseUs,
     };
+  }
+
+  #open(open: SequenceOpen): void {
+    const { kvCache } = this.#options;
+    const { keptRows = 0, slot } = open;
+    const sequence = new Sequence(open);
+    assert(open.promptIds.length > 0, 'a sequence has a prompt');
+    if (keptRows === 0) {
+      assert(!this.#sequences.has(slot), `slot ${slot} is taken`);
+      kvCache.open(slot);
+    } else {
+      const warm = this.#sequences.get(slot);
+      assert(warm, `slot ${slot} is not warm`);
+      this.#takeRows(warm, sequence, keptRows);
+      kvCache.truncate(slot, keptRows);
+    }
+    this.#sequences.set(slot, sequence);
+  }
+
+  #copy({ fromSequence, fromSlot, rows, toSequence, toSlot }: RowCopy): void {
+    const from = this.#sequences.get(fromSlot);
+    const to = this.#sequences.get(toSlot);
+    assert(from?.sequence === fromSequence, `slot ${fromSlot} does not hold sequence ${fromSequence}`);
+    assert(to?.sequence === toSequence, `slot ${toSlot} does not hold sequence ${toSequence}`);
+    const had = to.processed;
+    this.#takeRows(from, to, rows);
+    this.#options.kvCache.copyRows(fromSlot, toSlot, had, rows);
+  }
+
+  /** `to` goes on behind rows of `from`: only where they are of the same tokens at the same positions. */
+  #takeRows(from: Sequence, to: Sequence, rows: number): void {
+    assert(
+      rows > to.processed && rows <= from.processed && rows < to.promptIds.length,
+      `${rows} rows of ${from.processed} for sequence ${to.sequence}, which has ${to.processed} and a prompt of ${to.promptIds.length}`,
+    );
+    assert(
+      this.#options.executor.positionOffset(from) === this.#options.executor.positionOffset(to),
+      `sequences ${from.sequence} and ${to.sequence} count their positions alike`,
+    );
+    for (let position = to.processed; position < rows; position++) {
+      assert(
+        from.idAt(position) === to.promptIds[position],
+        `sequences ${from.sequence} and ${to.sequence} differ at position ${position}`,
+      );
+    }
+    to.processed = rows;
   }
 
   #close(slot: number): void {

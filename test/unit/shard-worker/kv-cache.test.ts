@@ -82,6 +82,38 @@ describe('KvCache', () => {
     expect(cache.openSlots()).toEqual([0]);
   });
 
+  it('keeps the first rows of a slot and gives the others back', () => {
+    const { cache } = createCache();
+    cache.open(0);
+    for (const layer of [0, 1]) {
+      cache.write(0, layer, Plane.KEY, 0, rows(layer + 1, 3), 0, 3);
+      cache.write(0, layer, Plane.VALUE, 0, rows(layer + 3, 3), 0, 3);
+    }
+    cache.truncate(0, 1);
+    expect(cache.touchedBytes).toBe(1 * 3 * 4 * 2 * 2);
+    expect(read(cache, 0, 0, Plane.KEY, 0, 3)).toEqual([10, 11, 12, 0, 0, 0, 0, 0, 0]);
+    expect(read(cache, 0, 1, Plane.VALUE, 0, 3)).toEqual([40, 41, 42, 0, 0, 0, 0, 0, 0]);
+    expect(() => cache.truncate(0, 2)).toThrow('2 rows kept of 1 in slot 0');
+  });
+
+  it('copies rows of every layer to another slot, behind those that it has', () => {
+    const { cache } = createCache();
+    cache.open(0);
+    cache.open(1);
+    for (const layer of [0, 1]) {
+      cache.write(0, layer, Plane.KEY, 0, rows(layer + 1, 3), 0, 3);
+      cache.write(0, layer, Plane.VALUE, 0, rows(layer + 3, 3), 0, 3);
+    }
+    cache.copyRows(0, 1, 0, 1);
+    cache.write(0, 0, Plane.KEY, 0, rows(9, 1), 0, 1);
+    cache.copyRows(0, 1, 1, 3);
+    expect(cache.touchedBytes).toBe(6 * 3 * 4 * 2 * 2);
+    expect(read(cache, 1, 0, Plane.KEY, 0, 3)).toEqual([10, 11, 12, 13, 14, 15, 16, 17, 18]);
+    expect(read(cache, 1, 1, Plane.VALUE, 0, 3)).toEqual([40, 41, 42, 43, 44, 45, 46, 47, 48]);
+    expect(() => cache.copyRows(0, 1, 0, 4)).toThrow('rows 0 … 4 of slot 0 to 1');
+    expect(() => cache.copyRows(0, 0, 0, 1)).toThrow('rows 0 … 1 of slot 0 to 0');
+  });
+
   it('refuses what the coordinator must never send', () => {
     const { cache } = createCache();
     expect(() => cache.open(2)).toThrow('slot 2 of 2');

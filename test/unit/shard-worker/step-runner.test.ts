@@ -11,6 +11,7 @@ function createRunner() {
     spans: { ids: number[]; position: number; offset: number; wantsLogits: boolean }[];
   }[] = [];
   const open = new Set<number>();
+  const moved: (string | number)[][] = [];
   const runner = new StepRunner({
     executor: {
       program: [],
@@ -28,6 +29,8 @@ function createRunner() {
       },
       run: async () => 0,
       output: () => new Float32Array(1),
+      // As a model that counts the positions of long sequences elsewhere.
+      positionOffset: ({ maxNewTokens }: { maxNewTokens: number }) => (maxNewTokens > 50 ? 1000 : 0),
     },
     kvCache: {
       slotTokens: 100,
@@ -35,6 +38,8 @@ function createRunner() {
       touchedBytes: 0,
       open: (slot: number) => void open.add(slot),
       close: (slot: number) => void open.delete(slot),
+      truncate: (slot: number, rows: number) => void moved.push(['keep', slot, rows]),
+      copyRows: (...copied: number[]) => void moved.push(['copy', ...copied]),
       openSlots: () => [...open],
     },
     chooser: {
@@ -48,14 +53,14 @@ function createRunner() {
     collective: { counters: { allReduces: 0, gathers: 0, broadcasts: 0, bytesSent: 0 } },
     weightBytes: 7,
   });
-  return { runner, seen, open };
+  return { runner, seen, open, moved };
 }
 
 const openSequence = (
   slot: number,
   sequence: number,
   promptIds: number[],
-  rest: { max?: number; ends?: number[] } = {},
+  rest: { max?: number; ends?: number[]; kept?: number } = {},
 ) => ({
   slot,
   sequence,
@@ -63,6 +68,7 @@ const openSequence = (
   maxNewTokens: rest.max ?? 10,
   endIds: rest.ends ?? [],
   sampling: GREEDY_SAMPLING,
+  keptRows: rest.kept ?? 0,
 });
 
 const step = (number: number, rest: Partial<Step>): Step => ({
@@ -143,6 +149,84 @@ describe('StepRunner', () => {
     );
     expect([...open]).toEqual([0]);
     expect(runner.inspect(9)).toMatchObject({ id: 9, steps: 2, openSlots: [0], weightBytes: 7 });
+  });
+
+  it('goes on behind rows of a sequence that has ended, in its slot', async () => {
+    const { moved, runner, seen } = createRunner();
+    const rows = [{ slot: 2, sequence: 1, tokens: 3 }];
+    await runner.run(step(1, { opens: [openSequence(2, 1, [7, 8, 9], { max: 1 })], rows }));
+    // 10 was chosen, but never run: its keys are not there.
+    const opens = [openSequence(2, 2, [7, 8, 9, 10], { kept: 3 })];
+    const result = await runner.run(step(2, { opens, rows: [{ slot: 2, sequence: 2, tokens: 1 }] }));
+    expect(moved).toEqual([['keep', 2, 3]]);
+    expect(seen[1]?.spans).toEqual([{ ids: [10], position: 3, offset: 0, wantsLogits: true }]);
+    expect(result.rows).toMatchObject([{ sequence: 2, hasToken: true, tokenId: 11 }]);
+  });
+
+  it('copies rows of a sequence that runs, also to one that is not through its prompt', async () => {
+    const { moved, runner, seen } = createRunner();
+    await runner.run(
+      step(1, {
+        opens: [openSequence(0, 1, [7, 8, 9, 10]), openSequence(1, 2, [7, 8, 9, 30])],
+        rows: [
+          { slot: 0, sequence: 1, tokens: 3 },
+          { slot: 1, sequence: 2, tokens: 1 },
+        ],
+      }),
+    );
+    await runner.run(
+      step(2, {
+        opens: [openSequence(2, 3, [7, 8, 40])],
+        copies: [
+          { fromSlot: 0, fromSequence: 1, toSlot: 1, toSequence: 2, rows: 3 },
+          { fromSlot: 0, fromSequence: 1, toSlot: 2, toSequence: 3, rows: 2 },
+        ],
+        rows: [
+          { slot: 1, sequence: 2, tokens: 1 },
+          { slot: 2, sequence: 3, tokens: 1 },
+        ],
+      }),
+    );
+    expect(moved).toEqual([
+      ['copy', 0, 1, 1, 3],
+      ['copy', 0, 2, 0, 2],
+    ]);
+    expect(seen[1]?.spans.map(({ ids, position }) => [ids, position])).toEqual([
+      [[30], 3],
+      [[40], 2],
+    ]);
+  });
+
+  it('refuses rows that are not there, or not of the same tokens and positions', async () => {
+    const ran = async () => {
+      const { runner } = createRunner();
+      const opens = [openSequence(0, 1, [7, 8, 9, 10])];
+      await runner.run(step(1, { opens, rows: [{ slot: 0, sequence: 1, tokens: 3 }] }));
+      return runner;
+    };
+    const copy = { fromSlot: 0, fromSequence: 1, toSlot: 1, toSequence: 2, rows: 2 };
+    const refusals: [Partial<Step>, string][] = [
+      [
+        { opens: [openSequence(1, 2, [7, 8])], copies: [copy] },
+        '2 rows of 3 for sequence 2, which has 0 and a prompt of 2',
+      ],
+      [{ opens: [openSequence(1, 2, [7, 8, 9, 10, 11])], copies: [{ ...copy, rows: 4 }] }, '4 rows of 3'],
+      [{ opens: [openSequence(1, 2, [7, 6, 9])], copies: [copy] }, 'sequences 1 and 2 differ at position 1'],
+      [
+        { opens: [openSequence(1, 2, [7, 8, 9], { max: 60 })], copies: [copy] },
+        'count their positions alike',
+      ],
+      [
+        { opens: [openSequence(1, 2, [7, 8, 9])], copies: [{ ...copy, fromSequence: 9 }] },
+        'does not hold sequence 9',
+      ],
+      [{ copies: [copy] }, 'slot 1 does not hold sequence 2'],
+      [{ opens: [openSequence(1, 2, [7, 8, 9], { kept: 2 })] }, 'slot 1 is not warm'],
+      [{ opens: [openSequence(0, 2, [7, 9, 9], { kept: 2 })] }, 'differ at position 1'],
+    ];
+    for (const [rest, message] of refusals) {
+      await expect((await ran()).run(step(2, rest)), message).rejects.toThrow(message);
+    }
   });
 
   it('refuses a step that breaks the contract', async () => {
