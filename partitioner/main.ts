@@ -11,9 +11,10 @@ import { ServingError } from '../proto/errors.js';
 import { shapeFolder, shapeNames } from './named-shapes.js';
 import { type PartitionOptions, partition, planPartition } from './partition.js';
 import { summarisePlan } from './plan-table.js';
+import { BLOCK_SIZES } from './quantise/block-quantise.js';
 import { JsonReporter, type Reporter, TextReporter } from './report.js';
 import { verifyShards } from './verify.js';
-import { DEFAULT_BLOCK_SIZE, DTYPES, type Dtype } from './weight-format.js';
+import { DEFAULT_BLOCK_SIZE, DTYPES, EIGHT_BIT_GROUPS } from './weight-format.js';
 
 const USAGE = `Usage: shardserve partition DIR [options]
 
@@ -21,7 +22,11 @@ Split a Hugging Face checkpoint (config.json, *.safetensors) into shards, one a 
 
   --tp N             tensor parallel degree: ranks to split over (default 1)
   --dtype TYPE       ${DTYPES.join(', ')} (default auto: fp32 below 200 MB, else int4)
-  --block-size N     weights that share a scale with int8 and int4 (default ${DEFAULT_BLOCK_SIZE})
+  --block-size N     weights that share a scale with int8 and int4: ${BLOCK_SIZES.join(', ')} (default ${DEFAULT_BLOCK_SIZE})
+  --asymmetric       a zero point for each block of int8 and int4
+  --eight-bit LIST   linears that int4 leaves at 8 bits: ${EIGHT_BIT_GROUPS.join(', ')} (the head; all of the first or last layer; the
+                     MLPs' down projections), with commas
+  --scales HOW       of int4: search (default) takes the best of several by squared error, nearest that of the largest weight
   --store DIR        folder the shards are kept in (default .shards)
   --verify           join the written slices again and compare them with the checkpoint
   --plan-only        print the plan and write nothing; needs config.json alone
@@ -100,14 +105,18 @@ function parseCommandLine(args: string[]): CommandLine {
   if ((folder === undefined) === (values.shape === undefined)) {
     throw wrong('either a model folder or --shape NAME is needed');
   }
-  const dtype = DTYPES.find((known) => known === values.dtype);
-  if (dtype === undefined) throw wrong(`--dtype ${values.dtype}: expected one of ${DTYPES.join(', ')}`);
   return {
     folder: folder ?? shapeFolder(values.shape ?? ''),
     outStore: values.store,
     tp: wholeNumber('--tp', values.tp, 1),
-    dtype: dtype satisfies Dtype,
+    dtype: oneOf('--dtype', values.dtype, DTYPES),
     blockSize: wholeNumber('--block-size', values['block-size'], 1),
+    symmetric: !values.asymmetric,
+    scales: oneOf('--scales', values.scales, ['search', 'nearest'] as const),
+    eightBit: values['eight-bit']
+      .split(',')
+      .filter((group) => group !== '')
+      .map((group) => oneOf('--eight-bit', group, EIGHT_BIT_GROUPS)),
     randomWeights: values['random-weights'],
     seed: wholeNumber('--seed', values.seed, 0),
     verify: values.verify,
@@ -124,6 +133,9 @@ function parse(args: string[]) {
         tp: { type: 'string', default: '1' },
         dtype: { type: 'string', default: 'auto' },
         'block-size': { type: 'string', default: String(DEFAULT_BLOCK_SIZE) },
+        asymmetric: { type: 'boolean', default: false },
+        'eight-bit': { type: 'string', default: '' },
+        scales: { type: 'string', default: 'search' },
         store: { type: 'string', default: '.shards' },
         verify: { type: 'boolean', default: false },
         'plan-only': { type: 'boolean', default: false },
@@ -136,6 +148,12 @@ function parse(args: string[]) {
   } catch (cause) {
     throw wrong(cause instanceof Error ? cause.message : String(cause));
   }
+}
+
+function oneOf<T extends string>(option: string, text: string, known: readonly T[]): T {
+  const found = known.find((word) => word === text);
+  if (found === undefined) throw wrong(`${option} ${text}: expected one of ${known.join(', ')}`);
+  return found;
 }
 
 function wholeNumber(option: string, text: string, least: number): number {

@@ -27,16 +27,13 @@ import { contentName } from './store/content-name.js';
 import { MANIFEST_FILE, ShardStore } from './store/shard-store.js';
 import { WeightsFile } from './store/weights-file.js';
 import { writeWeights } from './store/weights-writer.js';
-import { chooseWeightFormat, DEFAULT_BLOCK_SIZE, type Dtype } from './weight-format.js';
+import { chooseWeightFormat, type FormatOptions } from './weight-format.js';
 
-export interface PartitionOptions extends ModelOptions {
+export interface PartitionOptions extends ModelOptions, FormatOptions {
   /** Folder of the shard store; made if it is not there. */
   outStore: string;
   /** Tensor parallel degree. */
   tp: number;
-  dtype?: Dtype;
-  /** Weights that share a scale (int8, int4). */
-  blockSize?: number;
   onPlan?: (plan: Plan) => void;
   onProgress?: (doneBytes: number, totalBytes: number) => void;
   /** Ends the work; its reason is thrown. */
@@ -85,7 +82,7 @@ export async function partition(options: PartitionOptions): Promise<PartitionRes
  * @throws ServingError
  */
 export async function planPartition(
-  options: Pick<PartitionOptions, 'folder' | 'tp' | 'dtype' | 'blockSize'>,
+  options: Pick<PartitionOptions, 'folder' | 'tp' | keyof FormatOptions>,
 ): Promise<Plan> {
   const config = readModelConfig(options.folder);
   return planFor(options, await readModelShape(config), configuredType(config));
@@ -101,18 +98,15 @@ function readToolVersion(): string {
 }
 
 function planFor(
-  {
-    tp,
-    dtype = 'auto',
-    blockSize = DEFAULT_BLOCK_SIZE,
-  }: Pick<PartitionOptions, 'tp' | 'dtype' | 'blockSize'>,
+  options: Pick<PartitionOptions, 'tp' | keyof FormatOptions>,
   shape: ModelShape,
   embeddingType: ElementType,
 ): Plan {
   // Vectors are compared with those of other days: the same as in float32 unless another type is asked for.
+  const { dtype = 'auto' } = options;
   const wanted = dtype === 'auto' && shape.embedding !== null ? 'fp32' : dtype;
-  const format = chooseWeightFormat(wanted, blockSize, countParameters(shape));
-  return makePlan({ shape, worldSize: tp, format, embeddingType });
+  const format = chooseWeightFormat({ ...options, dtype: wanted }, countParameters(shape));
+  return makePlan({ shape, worldSize: options.tp, format, embeddingType });
 }
 
 interface WriteContext {

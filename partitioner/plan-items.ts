@@ -11,8 +11,9 @@ import { ELEMENT_BYTES, type ElementType, type Manifest, type TensorEntry } from
 import { ropeRows } from './architectures/rope-table.js';
 import { attentionOutBlock } from './degrees.js';
 import { hasExperts, type ModelShape, type RopeShape } from './model-shape.js';
+import { type BlockFormat, blockBytes, blocksPerRow, zeroPointBytes } from './quantise/block-quantise.js';
 import { denseRole, type RoleTensor, roleTensors } from './role-tensors.js';
-import { columnUnit, type WeightFormat, weightBits } from './weight-format.js';
+import { blockFormat, columnUnit, linearBits, type WeightFormat } from './weight-format.js';
 
 /** Every stored tensor starts at a multiple of this: a page, so that a mapping of it starts with it. */
 export const TENSOR_ALIGNMENT = 4096;
@@ -49,10 +50,11 @@ export interface LinearItem {
   /** Rows and columns on one rank, padding included. */
   outputs: number;
   inputs: number;
-  /** Weights a scale; null for fp32. */
-  blockSize: number | null;
+  /** How its weights are quantised; null: float32. */
+  format: BlockFormat | null;
   weight: TensorEntry;
   scales: TensorEntry | null;
+  zeroPoints: TensorEntry | null;
   bias: TensorEntry | null;
 }
 
@@ -105,6 +107,7 @@ interface LinearOptions {
   parts: LinearPart[];
   columnSlices: Slice[];
   inputs: number;
+  /** Of the quantised linear. */
   blockSize: number | null;
 }
 
@@ -291,26 +294,35 @@ export class ItemPlanner {
     });
   }
 
-  #linear(name: string, options: LinearOptions): LinearItem {
-    const { split, parts, inputs, blockSize } = options;
+  #linear(name: string, { blockSize, ...options }: LinearOptions): LinearItem {
+    const { split, parts, inputs } = options;
     const outputs = parts.reduce((sum, part) => sum + part.rowsPerRank, 0);
     const sources = parts.map((part) => part.source);
     const biasSources = parts.flatMap((part) => part.biasSource ?? []);
-    const isQuantised = blockSize !== null;
-    const blocks = isQuantised ? Math.ceil(inputs / blockSize) : 0;
-    const blockBytes = ((blockSize ?? 0) * weightBits(this.#format)) / 8;
-    const weight = isQuantised
-      ? this.#store(`${name}.weight`, 'rank', 'uint8', [outputs, blocks, blockBytes], split, sources)
-      : this.#store(`${name}.weight`, 'rank', 'float32', [outputs, inputs], split, sources);
-    const scales = isQuantised
-      ? this.#store(`${name}.scales`, 'rank', 'float32', [outputs, blocks], split, sources)
-      : null;
+    const bits = linearBits(this.#format, name, this.#shape.numLayers);
+    const format = bits === null || blockSize === null ? null : blockFormat(this.#format, bits, blockSize);
+    const store = (kind: string, type: ElementType, size: number[], cut: TensorEntry['split'] = split) =>
+      this.#store(`${name}.${kind}`, 'rank', type, size, cut, kind === 'bias' ? biasSources : sources);
     const biasSplit = split === 'row' ? 'rank-0' : split;
-    const bias =
-      biasSources.length > 0
-        ? this.#store(`${name}.bias`, 'rank', 'float32', [outputs], biasSplit, biasSources)
-        : null;
-    return { kind: 'linear', name, outputs, weight, scales, bias, ...options };
+    const storeBias = (): TensorEntry | null =>
+      biasSources.length > 0 ? store('bias', 'float32', [outputs], biasSplit) : null;
+    const item = { kind: 'linear' as const, name, outputs, format, ...options };
+    if (format === null) {
+      const weight = store('weight', 'float32', [outputs, inputs]);
+      return { ...item, weight, scales: null, zeroPoints: null, bias: storeBias() };
+    }
+    const blocks = blocksPerRow(inputs, format.blockSize);
+    const size = [outputs, blocks, blockBytes(format.bits, format.blockSize)];
+    const packing = { bits: format.bits, blockSize: format.blockSize };
+    return {
+      ...item,
+      weight: { ...store('weight', 'uint8', size), packing },
+      scales: store('scales', 'float32', [outputs, blocks]),
+      zeroPoints: format.symmetric
+        ? null
+        : store('zero-points', 'uint8', [outputs, zeroPointBytes(format.bits, blocks)]),
+      bias: storeBias(),
+    };
   }
 
   #copy(name: string, { name: source, shape }: RoleTensor, type: ElementType): CopyItem {

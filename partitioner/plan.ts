@@ -88,7 +88,7 @@ export function makePlan({ shape, worldSize, format, embeddingType }: PlanOption
 export function storedTensors(plan: Plan): TensorEntry[] {
   return plan.items.flatMap((item) =>
     item.kind === 'linear'
-      ? [item.weight, item.scales, item.bias].filter((entry) => entry !== null)
+      ? [item.weight, item.scales, item.zeroPoints, item.bias].filter((entry) => entry !== null)
       : [item.weight],
   );
 }

@@ -11,7 +11,8 @@ import { denseRole, roleTensors } from './role-tensors.js';
 
 /** @throws ServingError SHARDS_INVALID */
 export function checkRoles(manifest: Manifest, shape: ModelShape): void {
-  const roles = expectedRoles(shape, manifest.weightFormat.dtype !== 'fp32');
+  const { dtype, symmetric } = manifest.weightFormat;
+  const roles = expectedRoles(shape, dtype !== 'fp32', !symmetric);
   const stored = new Map(manifest.tensors.map((tensor) => [tensor.name, tensor.sources.join(', ')]));
   for (const name of new Set([...roles.keys(), ...stored.keys()])) {
     const expected = roles.get(name);
@@ -27,7 +28,7 @@ export function checkRoles(manifest: Manifest, shape: ModelShape): void {
 }
 
 /** Stored tensor → role tensors it is made of, in order. */
-function expectedRoles(shape: ModelShape, isQuantised: boolean): Map<string, string> {
+function expectedRoles(shape: ModelShape, isQuantised: boolean, hasZeroPoints: boolean): Map<string, string> {
   const tensors = new Map(roleTensors(shape).map(({ role, name }) => [role, name]));
   const roles = new Map<string, string>();
   const addLinear = (name: string, ...parts: string[]): void => {
@@ -35,6 +36,7 @@ function expectedRoles(shape: ModelShape, isQuantised: boolean): Map<string, str
       parts.flatMap((part) => tensors.get(`${part}.${kind}`) ?? []).join(', ');
     roles.set(`${name}.weight`, sources('weight'));
     if (isQuantised) roles.set(`${name}.scales`, sources('weight'));
+    if (hasZeroPoints) roles.set(`${name}.zero-points`, sources('weight'));
     if (sources('bias') !== '') roles.set(`${name}.bias`, sources('bias'));
   };
   const addCopy = (name: string): void => {

@@ -15,7 +15,8 @@ import { ServingError } from '../proto/errors.js';
 import type { Manifest, TensorEntry } from '../proto/manifest.js';
 import type { TensorSource } from './checkpoint/tensor-source.js';
 import type { ModelShape } from './model-shape.js';
-import { type QuantisedBits, quantiseRows } from './quantise/block-quantise.js';
+import { packZeroPoints, quantiseRows } from './quantise/block-quantise.js';
+import { blockFormat, linearBits } from './weight-format.js';
 
 /** Rows are compared in pieces of about so many floats. */
 const CHUNK_FLOATS = 1 << 20;
@@ -78,7 +79,7 @@ export class TensorVerifier {
       else yield* this.#compareWhole(tensor);
       return;
     }
-    if (tensor.name.endsWith('.scales')) return; // with their weight
+    if (/\.(scales|zero-points)$/.test(tensor.name)) return; // with their weight
     const runsOfRanks = this.#manifest.ranks.map((_, rank) => this.#runs(tensor, rank));
     this.#requireAllRows(tensor, runsOfRanks.flat());
     if (tensor.split === 'row') this.#requireAllColumns(tensor);
@@ -213,15 +214,11 @@ export class TensorVerifier {
 
   /** Nor a column: ranks lie side by side. */
   #requireAllColumns(tensor: TensorEntry): void {
-    const { shape, sources } = tensor;
-    const [, columns = 0, blockBytes] = shape;
-    const held = this.#manifest.worldSize * columns * (blockBytes ? (blockBytes * 8) / this.#bits : 1);
+    const { packing, shape, sources } = tensor;
+    const [, columns = 0] = shape;
+    const held = this.#manifest.worldSize * columns * (packing?.blockSize ?? 1);
     const total = this.#source.tensors.get(sources[0] ?? '')?.shape[1] ?? 0;
     if (held < total) throw invalid(`${tensor.name}: column ${held} of ${sources[0]} is on no rank`);
-  }
-
-  get #bits(): QuantisedBits {
-    return this.#manifest.weightFormat.dtype === 'int4' ? 4 : 8;
   }
 
   #compareBias(tensor: TensorEntry, rank: number, runs: readonly Run[]): void {
@@ -293,25 +290,46 @@ export class TensorVerifier {
     values: Float32Array | null,
   ): void {
     const [, blocks = 1, bytes = 1] = tensor.shape;
-    const bits = this.#bits;
-    const blockSize = (bytes * 8) / bits;
-    const scales = this.#manifest.tensors.find(
-      ({ name }) => name === tensor.name.replace(/weight$/, 'scales'),
+    const { packing } = tensor;
+    const bits = linearBits(
+      this.#manifest.weightFormat,
+      tensor.name.replace(/\.weight$/, ''),
+      this.#shape.numLayers,
     );
-    if (!scales) throw invalid(`${tensor.name} has no scales`);
+    if (bits === null || packing?.bits !== bits || packing.blockSize * bits !== bytes * 8) {
+      throw invalid(`${tensor.name} is not packed as the manifest's weight format says`);
+    }
+    const format = blockFormat(this.#manifest.weightFormat, bits, packing.blockSize);
+    const scales = this.#beside(tensor, 'scales');
     const expected = new Uint8Array(rows * blocks * bytes);
     const expectedScales = new Float32Array(rows * blocks);
+    const expectedZeroPoints = new Uint8Array(rows * blocks);
     if (values) {
-      const whole = quantiseRows(values, rows, columns, bits, blockSize);
+      const whole = quantiseRows(values, rows, columns, format);
       const wholeBlocks = whole.scales.length / rows;
       const firstBlock = this.#firstColumn(tensor, rank, blocks);
       fillFrom(expected, blocks * bytes, whole.packed, wholeBlocks * bytes, rows, firstBlock * bytes);
       fillFrom(expectedScales, blocks, whole.scales, wholeBlocks, rows, firstBlock);
+      if (whole.zeroPoints)
+        fillFrom(expectedZeroPoints, blocks, whole.zeroPoints, wholeBlocks, rows, firstBlock);
     }
     const stored = this.#files.rows(tensor, rank, from, from + rows);
     this.#requireEqual(tensor, rank, from, from + rows, stored, expected);
     const storedScales = this.#files.rows(scales, rank, from, from + rows);
     this.#requireEqual(scales, rank, from, from + rows, storedScales, bytesOf(expectedScales));
+    if (format.symmetric) return;
+    const zeroPoints = this.#beside(tensor, 'zero-points');
+    const storedZeroPoints = this.#files.rows(zeroPoints, rank, from, from + rows);
+    const packed = packZeroPoints(expectedZeroPoints, rows, blocks, bits);
+    this.#requireEqual(zeroPoints, rank, from, from + rows, storedZeroPoints, packed);
+  }
+
+  /** What is stored with a quantised weight. */
+  #beside(weight: TensorEntry, kind: string): TensorEntry {
+    const name = weight.name.replace(/weight$/, kind);
+    const found = this.#manifest.tensors.find((tensor) => tensor.name === name);
+    if (!found) throw invalid(`${weight.name} has no ${kind}`);
+    return found;
   }
 
   /** First column (or block) of a rank: ranks lie side by side in a row-parallel weight. */

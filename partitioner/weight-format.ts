@@ -1,5 +1,5 @@
 /**
- * In which format weights are written: `--dtype` and `--block-size` → WeightFormat, and the sizes that follow from it.
+ * In which format weights are written: `--dtype`, `--block-size`, … → WeightFormat, and the sizes that follow from it.
  *
  * Limits  blocks of 16, 32, 64, 128 or 256 weights (what ONNX Runtime's MatMulNBits has CPU kernels for)
  * Errors  ServingError CONFIG_INVALID
@@ -7,13 +7,15 @@
  */
 import { ServingError } from '../proto/errors.js';
 import type { Manifest } from '../proto/manifest.js';
-import { BLOCK_SIZES } from './quantise/block-quantise.js';
+import { BLOCK_SIZES, type BlockFormat, type QuantisedBits } from './quantise/block-quantise.js';
 
 export type WeightFormat = Manifest['weightFormat'];
 export type Dtype = 'auto' | WeightFormat['dtype'];
+export type EightBitGroup = WeightFormat['eightBit'][number];
 
 export const DTYPES: readonly Dtype[] = ['auto', 'fp32', 'int8', 'int4'];
 export const DEFAULT_BLOCK_SIZE = 128;
+export const EIGHT_BIT_GROUPS: readonly EightBitGroup[] = ['head', 'first', 'last', 'down'];
 
 /** A model that takes less than this in float32 stays in float32: it is small enough not to care. */
 export const AUTO_FP32_BYTES = 200_000_000;
@@ -21,8 +23,30 @@ export const AUTO_FP32_BYTES = 200_000_000;
 /** Rows and columns of a float32 slice are padded to so many: one AVX-512 register. */
 const FP32_UNIT = 16;
 
+export const FP32_FORMAT: WeightFormat = {
+  dtype: 'fp32',
+  blockSize: null,
+  symmetric: true,
+  scales: 'nearest',
+  eightBit: [],
+};
+
+/** What a user may say of it; what is left out is the default. */
+export interface FormatOptions {
+  dtype?: Dtype | undefined;
+  /** Weights that share a scale (int8, int4). */
+  blockSize?: number | undefined;
+  /** false: each block has a zero point. */
+  symmetric?: boolean | undefined;
+  scales?: WeightFormat['scales'] | undefined;
+  /** Linears that int4 leaves at 8 bits. */
+  eightBit?: readonly EightBitGroup[] | undefined;
+}
+
 /** @throws ServingError CONFIG_INVALID: a block size there is no kernel for */
-export function chooseWeightFormat(dtype: Dtype, blockSize: number, parameters: number): WeightFormat {
+export function chooseWeightFormat(options: FormatOptions, parameters: number): WeightFormat {
+  const { dtype = 'auto', blockSize = DEFAULT_BLOCK_SIZE } = options;
+  const { symmetric = true, scales = 'search', eightBit = [] } = options;
   if (!BLOCK_SIZES.includes(blockSize)) {
     throw new ServingError(
       'CONFIG_INVALID',
@@ -30,12 +54,33 @@ export function chooseWeightFormat(dtype: Dtype, blockSize: number, parameters: 
     );
   }
   const chosen = dtype === 'auto' ? (parameters * 4 < AUTO_FP32_BYTES ? 'fp32' : 'int4') : dtype;
-  return chosen === 'fp32' ? { dtype: 'fp32', blockSize: null } : { dtype: chosen, blockSize };
+  if (chosen === 'fp32') return FP32_FORMAT;
+  if (chosen === 'int8') return { dtype: chosen, blockSize, symmetric, scales: 'nearest', eightBit: [] };
+  const sorted = EIGHT_BIT_GROUPS.filter((group) => eightBit.includes(group));
+  return { dtype: chosen, blockSize, symmetric, scales, eightBit: sorted };
 }
 
-/** Bits of one stored weight; 32 for fp32. */
-export function weightBits(format: WeightFormat): 4 | 8 | 32 {
-  return format.dtype === 'int4' ? 4 : format.dtype === 'int8' ? 8 : 32;
+/**
+ * Bits of a linear's stored weights.
+ *
+ * @param linear name of its item: head, layer-0.qkv, layer-0.attention-out, layer-0.gate-up, layer-0.down, …
+ * @returns null: float32
+ */
+export function linearBits(format: WeightFormat, linear: string, numLayers: number): QuantisedBits | null {
+  if (format.dtype === 'fp32') return null;
+  if (format.dtype === 'int8') return 8;
+  const isIn: Record<EightBitGroup, boolean> = {
+    head: linear === 'head',
+    first: linear.startsWith('layer-0.'),
+    last: linear.startsWith(`layer-${numLayers - 1}.`),
+    down: linear.endsWith('.down'),
+  };
+  return format.eightBit.some((group) => isIn[group]) ? 8 : 4;
+}
+
+/** How a linear of so many bits is quantised. */
+export function blockFormat(format: WeightFormat, bits: QuantisedBits, blockSize: number): BlockFormat {
+  return { bits, blockSize, symmetric: format.symmetric, search: format.scales === 'search' };
 }
 
 /** Columns of a row-parallel slice come in multiples of this: whole blocks. */

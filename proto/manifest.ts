@@ -139,6 +139,10 @@ const tensorEntry = Type.Object({
   ]),
   /** Checkpoint tensors it was made of, in order. */
   sources: Type.Array(Type.String()),
+  /** Of quantised weights, [rows, blocks, blockSize · bits / 8]. */
+  packing: Type.Optional(
+    Type.Object({ bits: Type.Union([Type.Literal(4), Type.Literal(8)]), blockSize: positive }),
+  ),
 });
 
 /** What the server must know of the model; nothing here is needed to run it. */
@@ -186,6 +190,14 @@ const manifest = Type.Object({
     dtype: Type.Union([Type.Literal('fp32'), Type.Literal('int8'), Type.Literal('int4')]),
     /** Weights that share a scale; null for fp32. */
     blockSize: Type.Union([positive, Type.Null()]),
+    /** false: each block has a zero point of its own. */
+    symmetric: Type.Boolean(),
+    /** nearest: by the largest weight of a block; search: the best of several by squared error (4 bits only). */
+    scales: Type.Union([Type.Literal('nearest'), Type.Literal('search')]),
+    /** Linears that int4 leaves at 8 bits: the head, all of the first or last layer, the MLPs' down projections. */
+    eightBit: Type.Array(
+      Type.Union([Type.Literal('head'), Type.Literal('first'), Type.Literal('last'), Type.Literal('down')]),
+    ),
   }),
   randomWeights: Type.Boolean(),
   model: modelInfo,

@@ -10,7 +10,6 @@ import type { TensorEntry } from '../../proto/manifest.js';
 import { cachedHeadDim } from '../model-shape.js';
 import type { Plan } from '../plan.js';
 import type { LinearItem, PlanItem } from '../plan-items.js';
-import { weightBits } from '../weight-format.js';
 import { feedForward } from './feed-forward.js';
 import { type Dimension, OnnxWriter } from './onnx-writer.js';
 import { rankWeights, SHARED_WEIGHTS } from './weight-files.js';
@@ -191,7 +190,8 @@ export class SegmentBuilder {
     const bias = item.bias ? [this.#store(graph, item.bias)] : [];
     if (item.scales === null) return graph.node('Gemm', [x, weight, ...bias], [output], { transB: 1 });
     const scales = this.#store(graph, item.scales);
-    const optional = bias.length > 0 ? ['', '', ...bias] : [];
+    const zeroPoints = item.zeroPoints ? this.#store(graph, item.zeroPoints) : '';
+    const optional = bias.length > 0 ? [zeroPoints, '', ...bias] : item.zeroPoints ? [zeroPoints] : [];
     return graph.node(
       'MatMulNBits',
       [x, weight, scales, ...optional],
@@ -243,12 +243,12 @@ export class SegmentBuilder {
   }
 
   #matMulNBitsAttributes(item: LinearItem): Record<string, number> {
-    assert(item.blockSize !== null, `${item.name} is not quantised`);
+    assert(item.format !== null, `${item.name} is not quantised`);
     return {
       K: item.inputs,
       N: item.outputs,
-      bits: weightBits(this.plan.format),
-      block_size: item.blockSize,
+      bits: item.format.bits,
+      block_size: item.format.blockSize,
       accuracy_level: ACCURACY_LEVEL,
     };
   }

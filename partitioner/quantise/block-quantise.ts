@@ -1,31 +1,46 @@
 /**
- * Block-wise symmetric quantisation to 4 or 8 bits, in the layout of com.microsoft.MatMulNBits.
+ * Block-wise quantisation to 4 or 8 bits, in the layout of com.microsoft.MatMulNBits.
  *
  * In      weights float32 [rows = N outputs, columns = K inputs], row-major: a Hugging Face Linear as it is stored
- * Out     packed uint8 [rows, blocks, blockSize · bits / 8] and scales float32 [rows, blocks], blocks = ceil(columns / blockSize);
- *         w = (q − zero) · scale with zero = 2^(bits − 1), MatMulNBits' default, so no zero points are stored.
+ * Out     packed uint8 [rows, blocks, blockSize · bits / 8], scales float32 [rows, blocks], blocks = ceil(columns / blockSize), and
+ *         zero points, one a block; w = (q − zero) · scale. Symmetric: zero = 2^(bits − 1), MatMulNBits' default, none stored.
  *         4 bits: the even column in the low nibble. Columns past the last are padded with q = zero, which is exactly 0.
- * How     scale = −(value of largest magnitude, with its sign) / zero, so that this value is exactly q = 0: the whole range
- *         −zero … zero − 1 is used, where the usual max / (zero − 1) wastes one level of 16.
- * Bound   |w − dequantised| ≤ |scale| / 2 (and float32 rounding); a value of the other sign within half a step of the largest
- *         magnitude is clipped by one level: ≤ |scale|
+ * How     symmetric: scale = −(value of largest magnitude, with its sign) / zero, so that this value is exactly q = 0: the whole
+ *         range −zero … zero − 1 is used, where the usual max / (zero − 1) wastes one level of 16.
+ *         Asymmetric: the range from the smallest to the largest value, 0 always within, in 2^bits − 1 steps.
+ *         `search` (4 bits): the best of several such scales, see scale-search.ts. Weights then go to the nearest level.
+ * Bound   |w − dequantised| ≤ |scale| / 2 (and float32 rounding) where w lies within the range of the levels, else w is clipped
+ *         to the end of the range
  * Limits  memory is the caller's: it passes rows in pieces. Rows never meet, so pieces give the bytes of the whole.
  * Errors  ServingError CHECKPOINT_INVALID naming the tensor, row and column of a NaN or infinity
  * Source  ONNX Runtime ContribOperators.md "MatMulNBits"; the signed maximum as in llama.cpp's Q4_0
  */
 import assert from 'node:assert/strict';
 import { ServingError } from '../../proto/errors.js';
+import { found, searchAsymmetric, searchSymmetric } from './scale-search.js';
 
 export type QuantisedBits = 4 | 8;
 
 /** What MatMulNBits takes on CPU. */
 export const BLOCK_SIZES: readonly number[] = [16, 32, 64, 128, 256];
 
+export interface BlockFormat {
+  bits: QuantisedBits;
+  /** Weights that share a scale. */
+  blockSize: number;
+  /** Without zero points. */
+  symmetric: boolean;
+  /** Scales by search (4 bits only), not by the largest value alone. */
+  search: boolean;
+}
+
 export interface QuantisedRows {
   /** [rows, blocks, blockSize · bits / 8] */
   packed: Uint8Array;
   /** [rows, blocks] */
   scales: Float32Array;
+  /** [rows, blocks], one a byte whatever the bits (packZeroPoints); null: symmetric */
+  zeroPoints: Uint8Array | null;
 }
 
 /** float32 bits of infinity without its sign: as large or larger is no number. */
@@ -53,18 +68,20 @@ export function quantiseRows(
   weights: Float32Array,
   rows: number,
   columns: number,
-  bits: QuantisedBits,
-  blockSize: number,
+  format: BlockFormat,
   label = 'weights',
   firstRow = 0,
 ): QuantisedRows {
+  const { bits, blockSize, symmetric } = format;
   assert(weights.length === rows * columns, `${label}: ${weights.length} weights, not ${rows} × ${columns}`);
   assert(BLOCK_SIZES.includes(blockSize), `block size ${blockSize}`);
   const blocks = blocksPerRow(columns, blockSize);
   const packed = new Uint8Array(rows * blocks * blockBytes(bits, blockSize));
   const scales = new Float32Array(rows * blocks);
+  const middle = 2 ** (bits - 1);
+  const zeroPoints = symmetric ? null : new Uint8Array(rows * blocks).fill(middle);
   const weightBits = new Int32Array(weights.buffer, weights.byteOffset, weights.length);
-  const zero = 2 ** (bits - 1);
+  const isSearched = format.search && bits === 4;
   const pack = bits === 4 ? packNibbles : packBytes;
   const bytes = blockBytes(bits, blockSize);
   for (let row = 0, block = 0; row < rows; row++) {
@@ -83,13 +100,46 @@ export function quantiseRows(
         packed.fill(bits === 4 ? 0x88 : 0x80, block * bytes, (block + 1) * bytes);
         continue; // scale 0
       }
-      const scale = Math.fround(-weights[largest]! / zero);
+      if (!symmetric) findAsymmetric(weights, start, end, 2 ** bits - 1, isSearched);
+      else if (isSearched) searchSymmetric(weights, start, end, weights[largest]!);
+      else {
+        found[0] = -weights[largest]! / middle;
+        found[1] = middle;
+      }
+      const scale = Math.fround(found[0]!);
+      const zero = found[1]!;
       scales[block] = scale;
-      const written = pack(weights, start, end, 1 / scale, packed, block * bytes);
-      if (end - start < blockSize) packed.fill(bits === 4 ? 0x88 : 0x80, written, (block + 1) * bytes);
+      if (zeroPoints) zeroPoints[block] = zero;
+      const written = pack(weights, start, end, 1 / scale, zero, packed, block * bytes);
+      if (end - start < blockSize) packed.fill(bits === 4 ? zero * 0x11 : zero, written, (block + 1) * bytes);
     }
   }
-  return { packed, scales };
+  return { packed, scales, zeroPoints };
+}
+
+/** Leaves scale and zero point in `found`. */
+function findAsymmetric(
+  weights: Float32Array,
+  start: number,
+  end: number,
+  levels: number,
+  isSearched: boolean,
+): void {
+  let low = 0;
+  let high = 0;
+  for (let index = start; index < end; index++) {
+    const weight = weights[index]!;
+    if (weight < low) low = weight;
+    else if (weight > high) high = weight;
+  }
+  if (isSearched) {
+    searchAsymmetric(weights, start, end, low, high);
+    return;
+  }
+  // Each end divided for itself: their difference may be beyond float32.
+  const scale = high / levels - low / levels;
+  found[0] = scale;
+  found[1] = Math.round(-low / scale);
 }
 
 /**
@@ -111,8 +161,7 @@ function indexOfLargest(weightBits: Int32Array, start: number, end: number): num
 }
 
 /**
- * Two weights a byte. x = w / scale lies in [−8, 8], so x + 8.5 cut to an integer is the nearest level in 0 … 16, and
- * `q − (q >> 4)` takes 16 back to 15 without a branch.
+ * Two weights a byte: w / scale + zero, rounded to the nearest level in 0 … 15.
  *
  * @returns index after the last byte written
  */
@@ -121,19 +170,23 @@ function packNibbles(
   start: number,
   end: number,
   inverse: number,
+  zero: number,
   packed: Uint8Array,
   into: number,
 ): number {
+  const half = zero + 0.5;
   let out = into;
   let index = start;
   for (; index + 1 < end; index += 2) {
-    const even = (weights[index]! * inverse + 8.5) | 0;
-    const odd = (weights[index + 1]! * inverse + 8.5) | 0;
-    packed[out++] = (even - (even >> 4)) | ((odd - (odd >> 4)) << 4);
+    let even = (weights[index]! * inverse + half) | 0;
+    let odd = (weights[index + 1]! * inverse + half) | 0;
+    even = even < 0 ? 0 : even > 15 ? 15 : even;
+    odd = odd < 0 ? 0 : odd > 15 ? 15 : odd;
+    packed[out++] = even | (odd << 4);
   }
   if (index < end) {
-    const even = (weights[index]! * inverse + 8.5) | 0;
-    packed[out++] = (even - (even >> 4)) | 0x80;
+    const even = (weights[index]! * inverse + half) | 0;
+    packed[out++] = (even < 0 ? 0 : even > 15 ? 15 : even) | (zero << 4);
   }
   return out;
 }
@@ -144,14 +197,44 @@ function packBytes(
   start: number,
   end: number,
   inverse: number,
+  zero: number,
   packed: Uint8Array,
   into: number,
 ): number {
+  const half = zero + 0.5;
   for (let index = start, out = into; index < end; index++, out++) {
-    const level = (weights[index]! * inverse + 128.5) | 0;
-    packed[out] = level - (level >> 8);
+    const level = (weights[index]! * inverse + half) | 0;
+    packed[out] = level < 0 ? 0 : level > 255 ? 255 : level;
   }
   return into + end - start;
+}
+
+/** Bytes of a row of zero points as MatMulNBits takes them. */
+export function zeroPointBytes(bits: QuantisedBits, blocks: number): number {
+  return Math.ceil((blocks * bits) / 8);
+}
+
+/**
+ * Zero points as MatMulNBits takes them: with 4 bits two a byte, the even block in the low nibble, every row in bytes of its own.
+ *
+ * @param zeroPoints [rows, blocks]
+ * @returns [rows, zeroPointBytes]
+ */
+export function packZeroPoints(
+  zeroPoints: Uint8Array,
+  rows: number,
+  blocks: number,
+  bits: QuantisedBits,
+): Uint8Array {
+  if (bits === 8) return zeroPoints;
+  const bytes = zeroPointBytes(bits, blocks);
+  const packed = new Uint8Array(rows * bytes);
+  for (let row = 0; row < rows; row++) {
+    for (let block = 0; block < blocks; block++) {
+      packed[row * bytes + (block >> 1)]! |= zeroPoints[row * blocks + block]! << (4 * (block & 1));
+    }
+  }
+  return packed;
 }
 
 /**
@@ -164,8 +247,7 @@ export function dequantiseRows(
   quantised: QuantisedRows,
   rows: number,
   columns: number,
-  bits: QuantisedBits,
-  blockSize: number,
+  { bits, blockSize }: Pick<BlockFormat, 'bits' | 'blockSize'>,
 ): Float32Array {
   const blocks = blocksPerRow(columns, blockSize);
   assert(quantised.scales.length === rows * blocks, `${quantised.scales.length} scales`);
@@ -179,8 +261,9 @@ export function dequantiseRows(
       const level = row * blocks * blockSize + column;
       const q =
         bits === 8 ? quantised.packed[level]! : (quantised.packed[level >> 1]! >> (4 * (level & 1))) & 15;
-      const scale = quantised.scales[row * blocks + Math.floor(column / blockSize)]!;
-      weights[row * columns + column] = (q - 2 ** (bits - 1)) * scale;
+      const block = row * blocks + Math.floor(column / blockSize);
+      const zero = quantised.zeroPoints?.[block] ?? 2 ** (bits - 1);
+      weights[row * columns + column] = (q - zero) * quantised.scales[block]!;
     }
   }
   return weights;

@@ -2,7 +2,8 @@
  * The name of a set of shards: a hash of everything that decides their bytes.
  *
  * In      configuration files, checkpoint files, world size, format, device class, seed, and this program itself
- * Out     `<model type>-<dtype>[-b<block>]-tp<n>-<device>-<16 hex digits>`
+ * Out     `<model type>-<dtype>[-b<block>][-zp][-rtn][-<group>8]…-tp<n>-<device>-<16 hex digits>`; zp: with zero points, rtn: scales
+ *         not searched, <group>8: linears at 8 bits
  * Why so  A checkpoint file counts by name, length, time of change and samples of its content, not by a hash of all of it:
  *         reading 140 GB to find that nothing changed would take longer than making the start worthwhile. Time alone would
  *         not do: archives and images are often unpacked with one fixed time, and two fine-tunes have equal lengths.
@@ -54,9 +55,15 @@ export function contentName(inputs: ContentNameInputs): string {
   hash.update(JSON.stringify({ ...inputs, folder: undefined, formatVersion: MANIFEST_FORMAT_VERSION }));
   for (const source of sources) sampleFile(hash, path.join(folder, source.path), source.bytes);
   hash.update(programFingerprint());
-  const block = format.blockSize === null ? '' : `-b${format.blockSize}`;
   const type = modelType.replaceAll(/[^A-Za-z0-9_]/g, '_').slice(0, 40);
-  return `${type}-${format.dtype}${block}-tp${worldSize}-${deviceClass}-${hash.digest('hex').slice(0, 16)}`;
+  return `${type}-${formatName(format)}-tp${worldSize}-${deviceClass}-${hash.digest('hex').slice(0, 16)}`;
+}
+
+/** For people: the hash tells formats apart anyway. */
+function formatName({ dtype, blockSize, symmetric, scales, eightBit }: WeightFormat): string {
+  if (blockSize === null) return dtype;
+  const searched = dtype === 'int4' && scales === 'nearest' ? '-rtn' : '';
+  return `${dtype}-b${blockSize}${symmetric ? '' : '-zp'}${searched}${eightBit.map((group) => `-${group}8`).join('')}`;
 }
 
 function sampleFile(hash: Hash, file: string, bytes: number): void {

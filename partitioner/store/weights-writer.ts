@@ -4,18 +4,17 @@
  *
  * In      Plan, TensorSource, the open files
  * Out     filled files, as long as the plan says
- * Limits  memory: a chunk of rows (CHUNK_FLOATS), and the scales of one linear
+ * Limits  memory: a chunk of rows (CHUNK_FLOATS), and the scales and zero points of one linear
  * Errors  ServingError CHECKPOINT_INVALID from the source or the quantiser; the caller's AbortSignal's reason
- * Note    quantised padding is zero bytes with scale zero: exactly zero, whatever the level
+ * Note    quantised padding is zero bytes with scale and zero point zero: exactly zero, whatever the level
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ropeRows, ropeTable } from '../architectures/rope-table.js';
 import type { TensorSource } from '../checkpoint/tensor-source.js';
 import type { Plan } from '../plan.js';
 import type { CopyItem, LinearItem, LinearPart, PlanItem, RopeItem, Slice } from '../plan-items.js';
-import { blockBytes, type QuantisedBits, quantiseRows } from '../quantise/block-quantise.js';
+import { type BlockFormat, blockBytes, packZeroPoints, quantiseRows } from '../quantise/block-quantise.js';
 import { sliceColumns } from '../quantise/slice.js';
-import { weightBits } from '../weight-format.js';
 import type { WeightsFile } from './weights-file.js';
 
 /** Floats of one chunk of rows: 16 MiB. */
@@ -59,7 +58,7 @@ function writeItem(plan: Plan, item: PlanItem, source: TensorSource, files: Open
     case 'rope':
       return writeRope(plan, item, files.shared);
     case 'linear':
-      return writeLinear(plan, item, source, files.ranks);
+      return writeLinear(item, source, files.ranks);
   }
 }
 
@@ -88,23 +87,23 @@ function* writeRope(plan: Plan, { rope, part, weight }: RopeItem, file: WeightsF
 }
 
 function* writeLinear(
-  plan: Plan,
   item: LinearItem,
   source: TensorSource,
   files: readonly WeightsFile[],
 ): Generator<void> {
-  const { weight, scales } = item;
-  const rankScales = files.map(() => new Float32Array(scales ? scales.bytes / 4 : 0));
-  const bits = weightBits(plan.format);
+  const { format, weight, scales, zeroPoints } = item;
+  const blocks = scales ? (scales.shape[1] ?? 0) : 0;
+  const rankScales = files.map(() => new Float32Array(item.outputs * blocks));
+  const rankZeroPoints = files.map(() => new Uint8Array(zeroPoints ? item.outputs * blocks : 0));
   const rowBytes = weight.bytes / item.outputs;
   let firstRow = 0; // of the part, in a rank's fused weight
   for (const part of item.parts) {
     for (const [start, end] of rowChunks(part.rows, part.columns)) {
       const values = scaled(source.readFloat32(part.source, start, end), part.factor);
       const piece =
-        bits === 32
+        format === null
           ? new Fp32Rows(values, part.columns)
-          : new QuantisedPiece(values, item, part, start, bits);
+          : new QuantisedPiece(values, format, part, start);
       files.forEach((file, rank) => {
         const rows = part.rowSlices[rank]!;
         const from = Math.max(start, rows.start);
@@ -114,18 +113,22 @@ function* writeLinear(
         const row = firstRow + from - rows.start;
         file.write(weight.offset + row * rowBytes, piece.weights(from - start, to - start, columns, item));
         if (piece instanceof QuantisedPiece) {
-          const cut = piece.scales(from - start, to - start, columns, item);
-          rankScales[rank]!.set(cut, row * (cut.length / (to - from)));
+          rankScales[rank]!.set(piece.scales(from - start, to - start, columns, item), row * blocks);
+          const zeros = piece.zeroPoints(from - start, to - start, columns, item);
+          if (zeros) rankZeroPoints[rank]!.set(zeros, row * blocks);
         }
       });
       yield;
     }
     firstRow += part.rowsPerRank;
   }
-  if (scales)
-    files.forEach((file, rank) => {
-      file.write(scales.offset, asBytes(rankScales[rank]!));
-    });
+  files.forEach((file, rank) => {
+    if (scales) file.write(scales.offset, asBytes(rankScales[rank]!));
+    if (zeroPoints && format) {
+      const packed = packZeroPoints(rankZeroPoints[rank]!, item.outputs, blocks, format.bits);
+      file.write(zeroPoints.offset, packed);
+    }
+  });
   writeBias(item, source, files);
   yield;
 }
@@ -168,23 +171,19 @@ class Fp32Rows {
 class QuantisedPiece {
   readonly #packed: Uint8Array;
   readonly #scales: Float32Array;
+  readonly #zeroPoints: Uint8Array | null;
   readonly #blocks: number;
   readonly #blockSize: number;
   readonly #blockBytes: number;
 
-  constructor(
-    values: Float32Array,
-    item: LinearItem,
-    part: LinearPart,
-    firstRow: number,
-    bits: QuantisedBits,
-  ) {
+  constructor(values: Float32Array, format: BlockFormat, part: LinearPart, firstRow: number) {
     const rows = values.length / part.columns;
-    this.#blockSize = item.blockSize!;
-    this.#blockBytes = blockBytes(bits, this.#blockSize);
-    const quantised = quantiseRows(values, rows, part.columns, bits, this.#blockSize, part.source, firstRow);
+    this.#blockSize = format.blockSize;
+    this.#blockBytes = blockBytes(format.bits, this.#blockSize);
+    const quantised = quantiseRows(values, rows, part.columns, format, part.source, firstRow);
     this.#packed = quantised.packed;
     this.#scales = quantised.scales;
+    this.#zeroPoints = quantised.zeroPoints;
     this.#blocks = Math.ceil(part.columns / this.#blockSize);
   }
 
@@ -198,6 +197,13 @@ class QuantisedPiece {
   scales(from: number, to: number, columns: Slice, item: LinearItem): Float32Array {
     const { start, count, width } = this.#blockSlice(columns, item);
     return cut(this.#scales, this.#blocks, from, to, { start, count }, width);
+  }
+
+  /** One a byte; null: symmetric. */
+  zeroPoints(from: number, to: number, columns: Slice, item: LinearItem): Uint8Array | null {
+    if (this.#zeroPoints === null) return null;
+    const { start, count, width } = this.#blockSlice(columns, item);
+    return cut(this.#zeroPoints, this.#blocks, from, to, { start, count }, width);
   }
 
   /** A slice of columns, which begins on a block's border, in blocks; and the blocks a rank has in all. */

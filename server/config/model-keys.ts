@@ -9,7 +9,17 @@
 import { MAX_SLOTS, MAX_WORLD_SIZE } from '../../proto/limits.js';
 import { DEFAULT_COLLECTIVE } from './config.js';
 import { alias, type KeyRow, modelKey } from './key-row.js';
-import { boolean, type Choice, choice, integer, orWord, template, text } from './value-types.js';
+import {
+  boolean,
+  type Choice,
+  choice,
+  integer,
+  oneOf,
+  orWord,
+  someOf,
+  template,
+  text,
+} from './value-types.js';
 
 const WARN_16_BIT =
   'weights are not held in 16 bits on the CPU: dtype=auto is taken, which holds a small model as fp32 and a large one as int4';
@@ -213,6 +223,27 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     }),
     null,
     'weights that share a scale in int8 and int4 (ours); auto: 128',
+  ),
+  modelKey(
+    'option.quantize_symmetric',
+    'symmetric',
+    boolean(),
+    true,
+    'false: int8 and int4 keep a zero point with each scale (ours)',
+  ),
+  modelKey(
+    'option.quantize_scales',
+    'scales',
+    oneOf('search', 'nearest'),
+    'search',
+    'how int4 finds its scales (ours); search: the best of several by squared error, nearest: by the largest weight of a block',
+  ),
+  modelKey(
+    'option.quantize_8bit',
+    'eightBit',
+    someOf('head', 'first', 'last', 'down'),
+    [],
+    "what int4 leaves at 8 bits (ours): the head, all of the first or last layer, the MLPs' down projections",
   ),
   modelKey(
     'option.max_model_len',

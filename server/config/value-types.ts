@@ -98,6 +98,20 @@ export function oneOf<const T extends string>(...words: T[]): ValueType<T> {
   return choice(Object.fromEntries(words.map((word) => [word, { value: word }])));
 }
 
+/** Some of these words with commas, in any order, each once; or `none`. */
+export function someOf(...words: string[]): ValueType<readonly string[]> {
+  return {
+    expects: `none, or some of ${words.join(', ')} with commas`,
+    parse(given) {
+      if (given.toLowerCase() === 'none') return { value: [] };
+      const wanted = new Set(given.split(',').map((word) => word.trim().toLowerCase()));
+      return [...wanted].every((word) => words.includes(word))
+        ? { value: words.filter((word) => wanted.has(word)) }
+        : WRONG;
+    },
+  };
+}
+
 const MAX_PORT = 65_535;
 
 /** `http://host[:port]` or `unix:/path`, as DJLServing writes its addresses; port 0 lets the system choose. */

@@ -27,6 +27,9 @@ export interface ShardRequest {
   dtype: string;
   /** null: the partitioner's own. */
   blockSize: number | null;
+  symmetric: boolean;
+  scales: string;
+  eightBit: readonly string[];
   signal?: AbortSignal;
   onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -94,17 +97,21 @@ async function runPartitioner(
   flags: readonly string[],
   onEvent: (event: PartitionEvent) => void,
 ): Promise<Ended> {
-  const { blockSize, dtype, modelFolder, program, shardStore, tensorParallelDegree } = request;
+  const { blockSize, dtype, eightBit, modelFolder, program, scales, shardStore } = request;
   const args = [
     program,
     modelFolder,
     '--store',
     shardStore,
     '--tp',
-    String(tensorParallelDegree),
+    String(request.tensorParallelDegree),
     '--dtype',
     dtype,
     ...(blockSize === null ? [] : ['--block-size', String(blockSize)]),
+    ...(request.symmetric ? [] : ['--asymmetric']),
+    '--scales',
+    scales,
+    ...(eightBit.length === 0 ? [] : ['--eight-bit', eightBit.join(',')]),
     ...flags,
     '--json',
   ];

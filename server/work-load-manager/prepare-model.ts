@@ -62,6 +62,9 @@ const shardRequest = (
   tensorParallelDegree,
   dtype: config.dtype,
   blockSize: config.blockSize,
+  symmetric: config.symmetric,
+  scales: config.scales,
+  eightBit: config.eightBit,
   signal,
 });
 

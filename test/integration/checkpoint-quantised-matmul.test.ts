@@ -10,6 +10,7 @@ import protobuf from 'protobufjs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   dequantiseRows,
+  packZeroPoints,
   type QuantisedBits,
   type QuantisedRows,
   quantiseRows,
@@ -31,15 +32,16 @@ afterAll(() => rm(folder, { recursive: true }));
 
 /** One MatMulNBits node: `a` [m, k] → `y` [m, ROWS]. */
 async function matMulModel(
-  { packed, scales }: QuantisedRows,
+  { packed, scales, zeroPoints }: QuantisedRows,
   columns: number,
   bits: QuantisedBits,
   blockSize: number,
   accuracyLevel: number,
 ): Promise<string> {
-  const data = Buffer.concat([packed, new Uint8Array(scales.buffer)]);
-  await writeFile(join(folder, 'weights'), data);
   const blocks = scales.length / ROWS;
+  const packedZeroPoints = zeroPoints ? packZeroPoints(zeroPoints, ROWS, blocks, bits) : new Uint8Array(0);
+  const data = Buffer.concat([packed, new Uint8Array(scales.buffer), packedZeroPoints]);
+  await writeFile(join(folder, 'weights'), data);
   const external = (name: string, dataType: number, dims: number[], offset: number, length: number) => ({
     name,
     dataType,
@@ -68,7 +70,7 @@ async function matMulModel(
         {
           opType: 'MatMulNBits',
           domain: 'com.microsoft',
-          input: ['a', 'b', 'scales'],
+          input: ['a', 'b', 'scales', ...(zeroPoints ? ['zero-points'] : [])],
           output: ['y'],
           attribute: Object.entries(attributes).map(([name, i]) => ({ name, i, type: 2 })),
         },
@@ -76,6 +78,17 @@ async function matMulModel(
       initializer: [
         external('b', UINT8, [ROWS, blocks, (blockSize * bits) / 8], 0, packed.length),
         external('scales', FLOAT, [ROWS, blocks], packed.length, scales.byteLength),
+        ...(zeroPoints
+          ? [
+              external(
+                'zero-points',
+                UINT8,
+                [ROWS, packedZeroPoints.length / ROWS],
+                packed.length + scales.byteLength,
+                packedZeroPoints.length,
+              ),
+            ]
+          : []),
       ],
       input: [matrix('a', columns)],
       output: [matrix('y', ROWS)],
@@ -86,19 +99,23 @@ async function matMulModel(
   return path;
 }
 
-describe.each<[QuantisedBits, number, number, number]>([
+describe.each<[QuantisedBits, number, number, number, symmetric: boolean]>([
   // Level 0 is the exact float32 kernel, level 4 quantises its input too: a one in a row of zeros is exact there as well.
-  [4, 16, 64, 0],
-  [4, 32, 100, 0],
-  [4, 128, 256, 0],
-  [4, 32, 100, 4],
-  [4, 128, 256, 4],
-  [8, 32, 100, 0],
-  [8, 32, 100, 4],
-  [8, 128, 256, 4],
+  [4, 16, 64, 0, true],
+  [4, 32, 100, 0, true],
+  [4, 128, 256, 0, true],
+  [4, 32, 100, 4, true],
+  [4, 128, 256, 4, true],
+  [4, 16, 80, 0, false],
+  [4, 32, 100, 4, false],
+  [4, 128, 640, 4, false],
+  [8, 32, 100, 0, true],
+  [8, 32, 100, 4, true],
+  [8, 128, 256, 4, true],
+  [8, 32, 100, 4, false],
 ])(
-  'MatMulNBits of %i bits, block %i, %i columns, accuracy level %i',
-  (bits, blockSize, columns, accuracyLevel) => {
+  'MatMulNBits of %i bits, block %i, %i columns, accuracy level %i, symmetric: %s',
+  (bits, blockSize, columns, accuracyLevel, symmetric) => {
     it(`computes with the weights that dequantiseRows gives (seed ${testSeed})`, async () => {
       const random = seededRandom(testSeed);
       const weights = Float32Array.from({ length: ROWS * columns }, () => random.normal() * 0.05);
@@ -106,8 +123,9 @@ describe.each<[QuantisedBits, number, number, number]>([
       weights.fill(0, 0, blockSize);
       weights.fill(-0.05, columns, 2 * columns);
       weights.fill(0.05, 2 * columns, 3 * columns);
-      const quantised = quantiseRows(weights, ROWS, columns, bits, blockSize);
-      const expected = dequantiseRows(quantised, ROWS, columns, bits, blockSize);
+      const format = { bits, blockSize, symmetric, search: true };
+      const quantised = quantiseRows(weights, ROWS, columns, format);
+      const expected = dequantiseRows(quantised, ROWS, columns, format);
       const path = await matMulModel(quantised, columns, bits, blockSize, accuracyLevel);
       const session = await InferenceSession.create(path, { intraOpNumThreads: 1 });
       const identity = new Float32Array(columns * columns);

@@ -13,6 +13,7 @@ import { possibleDegrees } from '../../partitioner/degrees.js';
 import { partition } from '../../partitioner/partition.js';
 import { expectedTensors } from '../../partitioner/role-tensors.js';
 import { verifyShards } from '../../partitioner/verify.js';
+import { FP32_FORMAT } from '../../partitioner/weight-format.js';
 import { GREEDY_SAMPLING } from '../../proto/control.js';
 import { type SeededRandom, seededRandom, testSeed } from '../fixtures/seeded-random.js';
 import { goldenFolder } from '../support/golden.js';
@@ -82,7 +83,7 @@ async function writeCheckpoint(folder: string, random: SeededRandom): Promise<nu
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(text.length));
   writeFileSync(path.join(folder, 'model.safetensors'), Buffer.concat([length, text, ...pieces]));
-  return possibleDegrees(shape, { dtype: 'fp32', blockSize: null }).filter((degree) => degree <= MAX_RANKS);
+  return possibleDegrees(shape, FP32_FORMAT).filter((degree) => degree <= MAX_RANKS);
 }
 
 /** Logits after the prompt, and after one token more. */

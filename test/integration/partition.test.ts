@@ -54,6 +54,17 @@ describe.each(FAMILIES)('%s', (family) => {
     expect(bytes).toBe(stored);
   });
 
+  it.each([
+    { dtype: 'int4', symmetric: false, eightBit: ['head', 'down'], tp: 2 },
+    { dtype: 'int4', scales: 'nearest', eightBit: ['first'], tp: 4 },
+    { dtype: 'int8', symmetric: false, tp: 4 },
+  ] as const)('%j: joined again equals the checkpoint, and every graph loads', async (format) => {
+    const result = await split({ folder, blockSize: 16, ...format });
+    await verifyShards({ folder, shardFolder: result.shardFolder });
+    const { segments } = result.manifest.ranks.at(-1)!;
+    for (const segment of segments) await (await load(result, segment.path)).release();
+  });
+
   it.each(['fp32', 'int4', 'int8'] as const)('ONNX Runtime loads every graph of %s', async (dtype) => {
     const result = await split({ folder, tp: 4, dtype, blockSize: 16 });
     const segments = result.manifest.ranks.flatMap((rank) => rank.segments);

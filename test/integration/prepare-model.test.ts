@@ -23,6 +23,9 @@ const request = (fields: Partial<Parameters<typeof ensureShards>[0]> = {}) => ({
   tensorParallelDegree: 2,
   dtype: 'auto',
   blockSize: null,
+  symmetric: true,
+  scales: 'search',
+  eightBit: [],
   ...fields,
 });
 
@@ -50,9 +53,22 @@ describe('ensuring shards', () => {
 
   it('passes the format on', async () => {
     const { manifest } = await ensureShards(
-      request({ dtype: 'int4', blockSize: 32, tensorParallelDegree: 1 }),
+      request({
+        dtype: 'int4',
+        blockSize: 32,
+        symmetric: false,
+        scales: 'nearest',
+        eightBit: ['down', 'head'],
+        tensorParallelDegree: 1,
+      }),
     );
-    expect(manifest.weightFormat).toEqual({ dtype: 'int4', blockSize: 32 });
+    expect(manifest.weightFormat).toEqual({
+      dtype: 'int4',
+      blockSize: 32,
+      symmetric: false,
+      scales: 'nearest',
+      eightBit: ['head', 'down'],
+    });
   });
 
   it("passes the partitioner's error on by its code", async () => {

@@ -4,12 +4,17 @@ import { attentionOutBlock, possibleDegrees } from '../../../partitioner/degrees
 import type { ModelShape } from '../../../partitioner/model-shape.js';
 import { makePlan, type Plan, storedTensors } from '../../../partitioner/plan.js';
 import { type LinearItem, TENSOR_ALIGNMENT } from '../../../partitioner/plan-items.js';
-import { chooseWeightFormat, type WeightFormat } from '../../../partitioner/weight-format.js';
+import {
+  chooseWeightFormat,
+  FP32_FORMAT,
+  linearBits,
+  type WeightFormat,
+} from '../../../partitioner/weight-format.js';
 import { seededRandom, testSeed } from '../../fixtures/seeded-random.js';
 import { toyShape } from '../../fixtures/toy-config.js';
 
-const FP32: WeightFormat = { dtype: 'fp32', blockSize: null };
-const int4 = (blockSize: number): WeightFormat => ({ dtype: 'int4', blockSize });
+const FP32 = FP32_FORMAT;
+const int4 = (blockSize: number): WeightFormat => chooseWeightFormat({ dtype: 'int4', blockSize }, 0);
 
 function planOf(worldSize: number, changes: Record<string, unknown> = {}, format = FP32): Plan {
   return makePlan({ shape: toyShape(changes), worldSize, format, embeddingType: 'float16' });
@@ -66,8 +71,8 @@ describe('the output projection has one block size at every degree', () => {
     expect(attentionOutBlock(shape, int4(asked))).toBe(expected);
     for (const degree of possibleDegrees(shape, int4(asked))) {
       const plan = planOf(degree, changes, int4(asked));
-      expect(linear(plan, 'layer-0.attention-out').blockSize).toBe(expected);
-      expect(linear(plan, 'layer-0.down').blockSize).toBe(asked);
+      expect(linear(plan, 'layer-0.attention-out').format?.blockSize).toBe(expected);
+      expect(linear(plan, 'layer-0.down').format?.blockSize).toBe(asked);
     }
   });
 });
@@ -117,7 +122,7 @@ describe('stored tensors', () => {
     const { weight, scales } = linear(planOf(2, {}, int4(128)), 'layer-0.qkv');
     expect(weight).toMatchObject({ type: 'uint8', shape: [64, 1, 64], split: 'column' });
     expect(scales).toMatchObject({ type: 'float32', shape: [64, 1] });
-    const int8: WeightFormat = { dtype: 'int8', blockSize: 32 };
+    const int8 = chooseWeightFormat({ dtype: 'int8', blockSize: 32 }, 0);
     expect(linear(planOf(2, {}, int8), 'layer-0.down').weight.shape).toEqual([64, 2, 32]);
   });
 
@@ -177,8 +182,13 @@ describe(`random shapes (TEST_SEED=${testSeed})`, () => {
       mlp_bias: random.next() < 0.5,
       tie_word_embeddings: random.next() < 0.5,
     };
-    const dtype = random.pick(['fp32', 'int8', 'int4'] as const);
-    return { index, changes, format: chooseWeightFormat(dtype, random.pick([16, 32, 64, 128]), 0) };
+    const quantisation = {
+      dtype: random.pick(['fp32', 'int8', 'int4'] as const),
+      blockSize: random.pick([16, 32, 64, 128]),
+      symmetric: random.next() < 0.5,
+      eightBit: random.next() < 0.5 ? (['head', 'down'] as const) : [],
+    };
+    return { index, changes, format: chooseWeightFormat(quantisation, 0) };
   });
 
   it.each(cases)(
@@ -191,7 +201,7 @@ describe(`random shapes (TEST_SEED=${testSeed})`, () => {
         if (format.blockSize !== null) {
           for (const item of linears.filter(({ split }) => split === 'row')) {
             const starts = item.columnSlices.filter(({ count }) => count > 0).map(({ start }) => start);
-            expect(starts.filter((start) => start % item.blockSize! !== 0)).toEqual([]);
+            expect(starts.filter((start) => start % item.format!.blockSize !== 0)).toEqual([]);
           }
         }
         const ends = { shared: 0, rank: 0 };
@@ -208,13 +218,51 @@ describe(`random shapes (TEST_SEED=${testSeed})`, () => {
 
 describe('the weight format', () => {
   it('auto is fp32 below 200 MB of float32, else int4', () => {
-    expect(chooseWeightFormat('auto', 128, 49_999_999)).toEqual(FP32);
-    expect(chooseWeightFormat('auto', 64, 50_000_000)).toEqual(int4(64));
-    expect(chooseWeightFormat('int8', 128, 1)).toEqual({ dtype: 'int8', blockSize: 128 });
+    expect(chooseWeightFormat({}, 49_999_999)).toEqual(FP32);
+    expect(chooseWeightFormat({ blockSize: 64 }, 50_000_000)).toEqual(int4(64));
+    expect(chooseWeightFormat({ dtype: 'int8', scales: 'search', eightBit: ['head'] }, 1)).toEqual({
+      dtype: 'int8',
+      blockSize: 128,
+      symmetric: true,
+      scales: 'nearest',
+      eightBit: [],
+    });
+  });
+
+  it('leaves chosen linears at 8 bits, and gives each its own zero points', () => {
+    const format = chooseWeightFormat(
+      { dtype: 'int4', blockSize: 16, symmetric: false, eightBit: ['last', 'head'] },
+      0,
+    );
+    expect(format.eightBit).toEqual(['head', 'last']);
+    const plan = planOf(2, { num_hidden_layers: 3 }, format);
+    const bits = plan.items.flatMap((item) =>
+      item.kind === 'linear' ? [[item.name, item.format?.bits]] : [],
+    );
+    expect(bits.filter(([, width]) => width === 8).map(([name]) => name)).toEqual([
+      'layer-2.qkv',
+      'layer-2.attention-out',
+      'layer-2.gate-up',
+      'layer-2.down',
+      'head',
+    ]);
+    // A rank's 64 columns are four blocks: two bytes of zero points with 4 bits, four with 8.
+    expect(linear(plan, 'layer-0.down').zeroPoints).toMatchObject({
+      type: 'uint8',
+      shape: [64, 2],
+      split: 'row',
+    });
+    expect(linear(plan, 'layer-2.down').zeroPoints?.shape).toEqual([64, 4]);
+    expect(linear(plan, 'layer-0.down').weight).toMatchObject({
+      shape: [64, 4, 8],
+      packing: { bits: 4, blockSize: 16 },
+    });
+    expect(linearBits({ ...format, eightBit: ['first', 'down'] }, 'layer-1.down', 3)).toBe(8);
+    expect(linearBits({ ...format, eightBit: ['first'] }, 'layer-10.down', 11)).toBe(4);
   });
 
   it('refuses a block there is no kernel for', () => {
-    expect(() => chooseWeightFormat('int4', 48, 1)).toThrow(
+    expect(() => chooseWeightFormat({ dtype: 'int4', blockSize: 48 }, 1)).toThrow(
       'block size 48 is not one of 16, 32, 64, 128, 256',
     );
   });

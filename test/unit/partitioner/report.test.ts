@@ -4,6 +4,7 @@ import type { PartitionResult } from '../../../partitioner/partition.js';
 import { makePlan } from '../../../partitioner/plan.js';
 import { formatBytes, formatPlan, summarisePlan } from '../../../partitioner/plan-table.js';
 import { JsonReporter, TextReporter } from '../../../partitioner/report.js';
+import { chooseWeightFormat } from '../../../partitioner/weight-format.js';
 import { ServingError } from '../../../proto/errors.js';
 import { toyShape } from '../../fixtures/toy-config.js';
 
@@ -11,7 +12,7 @@ const summary = summarisePlan(
   makePlan({
     shape: toyShape(),
     worldSize: 2,
-    format: { dtype: 'int4', blockSize: 32 },
+    format: chooseWeightFormat({ dtype: 'int4', blockSize: 32 }, 0),
     embeddingType: 'float16',
   }),
 );

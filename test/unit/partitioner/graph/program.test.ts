@@ -4,6 +4,7 @@ import { decodeOnnx, type OnnxModel } from '../../../../partitioner/graph/onnx-w
 import { planProgram } from '../../../../partitioner/graph/program.js';
 import { buildSegments } from '../../../../partitioner/graph/segments.js';
 import { makePlan, type Plan } from '../../../../partitioner/plan.js';
+import { FP32_FORMAT } from '../../../../partitioner/weight-format.js';
 import { allReducesPerStep, type RunOp } from '../../../../proto/manifest.js';
 import { toyShape } from '../../../fixtures/toy-config.js';
 
@@ -11,7 +12,7 @@ const planOf = (worldSize: number, changes: Record<string, unknown> = {}): Plan 
   makePlan({
     shape: toyShape(changes),
     worldSize,
-    format: { dtype: 'fp32', blockSize: null },
+    format: FP32_FORMAT,
     embeddingType: 'float16',
   });
 
@@ -57,7 +58,7 @@ const parallelPlan = (worldSize: number, numLayers: number): Plan =>
   makePlan({
     shape: { ...toyShape({ num_hidden_layers: numLayers }), residual: 'parallel' },
     worldSize,
-    format: { dtype: 'fp32', blockSize: null },
+    format: FP32_FORMAT,
     embeddingType: 'float32',
   });
 
