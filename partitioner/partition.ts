@@ -194,6 +194,7 @@ function describe(
     buffers: plan.buffers,
     program: plan.program,
     attend: plan.attend,
+    sumSegment: plan.sumSegment,
     io: plan.io,
     ...(plan.longContext === null ? {} : { longContext: plan.longContext }),
     tensors: storedTensors(plan),

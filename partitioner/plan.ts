@@ -42,6 +42,7 @@ export interface Plan {
   buffers: Manifest['buffers'];
   program: Manifest['program'];
   attend: Manifest['attend'];
+  sumSegment: Manifest['sumSegment'];
   io: Manifest['io'];
   longContext: LongContext | null;
 }

@@ -221,6 +221,11 @@ const manifest = Type.Object({
      */
     keysIn: Type.Union([Type.Literal('slot'), Type.Literal('step')]),
   }),
+  /**
+   * Adds the ranks' partial sums in rank order: graph inputs `rank-0` … float32 [values], output `sum`. What a collective adds
+   * large messages with. null: a single rank.
+   */
+  sumSegment: Type.Union([name, Type.Null()]),
   /** Program inputs the worker fills, and the output it reads. */
   io: Type.Object({
     /** int64 [tokens] */

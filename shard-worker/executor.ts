@@ -10,8 +10,6 @@
  * The ops are exposed one by one so that a test can run n ranks in one process in lockstep.
  */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import path from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
 import type { AttendOp, Manifest, ManifestBuffer, ProgramOp, RunOp } from '../proto/manifest.js';
 import { type Activations, Attention } from './attention.js';
@@ -20,6 +18,7 @@ import type { Device, DeviceMemory, Segment, SegmentBinding, TensorHandle } from
 import type { KvCache } from './kv-cache.js';
 import { pool } from './pooling.js';
 import type { Sequence } from './sequence.js';
+import { readSegment } from './shard-files.js';
 import type { Span } from './span.js';
 import { StepAttention } from './step-attention.js';
 
@@ -187,8 +186,7 @@ export class Executor {
 
   #loadSegment(segment: string, inputs: readonly string[], outputs: readonly string[]): Segment {
     const { device, rank, shardFolder } = this.#options;
-    const model = readFileSync(path.join(shardFolder, `rank-${rank}`, `${segment}.onnx`));
-    return device.loadSegment(model, shardFolder, inputs, outputs);
+    return device.loadSegment(readSegment(shardFolder, rank, segment), shardFolder, inputs, outputs);
   }
 
   #allocate(spec: ManifestBuffer): Buffer {

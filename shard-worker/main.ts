@@ -11,17 +11,21 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Pair } from 'zeromq';
 import { decodeToWorker, encodeFromWorker, type FromWorker, type ToWorker } from '../proto/control.js';
 import { ServingError } from '../proto/errors.js';
+import type { Manifest } from '../proto/manifest.js';
 import { controlAddress, type WorkerLaunch } from '../proto/worker-launch.js';
 import type { Collective } from './collective/collective.js';
+import { deviceSum } from './collective/device-sum.js';
+import { type RankOrderSum, sumInRankOrder } from './collective/rank-order-sum.js';
 import { connectSharedMemoryCollective } from './collective/shared-memory-group.js';
 import { SingleRankCollective } from './collective/single-rank.js';
 import { connectZeromqCollective } from './collective/zeromq.js';
 import { CpuDevice } from './device/cpu-device.js';
+import type { Device } from './device/device.js';
 import { Executor } from './executor.js';
 import { KvCache } from './kv-cache.js';
 import { dieWithParent } from './native/libc.js';
 import { Chooser } from './sampler/chooser.js';
-import { readManifest, verifyFiles } from './shard-files.js';
+import { readManifest, readSegment, verifyFiles } from './shard-files.js';
 import { StepRunner } from './step-runner.js';
 
 const FAILURE_LINGER_MS = 5000;
@@ -60,7 +64,7 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
   const weightBytes = (manifest.ranks[rank]?.weights.bytes ?? 0) + (manifest.shared?.bytes ?? 0);
 
   const device = new CpuDevice({ threads: launch.threads, logId: `rank-${rank}` });
-  const collective = await joinRanks(launch);
+  const collective = await joinRanks(launch, rankOrderSumOf(device, manifest, launch));
   const kvCache = new KvCache({
     device,
     numLayers: manifest.attend.keysIn === 'slot' ? manifest.model.numLayers : 0,
@@ -99,10 +103,20 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
   return runner;
 }
 
-function joinRanks(launch: WorkerLaunch): Promise<Collective> | Collective {
+/** What the collective adds partial sums with. */
+function rankOrderSumOf(device: Device, manifest: Manifest, launch: WorkerLaunch): RankOrderSum {
+  const { rank, shardFolder } = launch;
+  const { sumSegment, worldSize } = manifest;
+  if (sumSegment === null) return sumInRankOrder;
+  const inputs = Array.from({ length: worldSize }, (_, peer) => `rank-${peer}`);
+  const graph = readSegment(shardFolder, rank, sumSegment);
+  return deviceSum(device, device.loadSegment(graph, shardFolder, inputs, ['sum']));
+}
+
+function joinRanks(launch: WorkerLaunch, sum: RankOrderSum): Promise<Collective> | Collective {
   const { collective, collectiveTimeoutMs, rank, socketFolder, worldSize } = launch;
   if (worldSize === 1) return new SingleRankCollective();
-  const options = { rank, worldSize, socketFolder, timeoutMs: collectiveTimeoutMs };
+  const options = { rank, worldSize, socketFolder, timeoutMs: collectiveTimeoutMs, sum };
   if (collective === 'zmq') return connectZeromqCollective(options);
   const onFallback = (reason: string): void => {
     // The server logs what its workers write.

@@ -22,6 +22,11 @@ export function readManifest(shardFolder: string): Manifest {
   return parseManifest(text, file);
 }
 
+/** Bytes of a graph of one rank. */
+export function readSegment(shardFolder: string, rank: number, segment: string): Uint8Array {
+  return readFileSync(path.join(shardFolder, `rank-${rank}`, `${segment}.onnx`));
+}
+
 /** This rank's files and the shared one: sizes always, contents (SHA-256) when asked. */
 export async function verifyFiles(
   shardFolder: string,

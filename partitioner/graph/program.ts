@@ -93,7 +93,10 @@ export function planBuffers(
 const rotates = (shape: ModelShape, layer: number): boolean =>
   shape.alibiSlopes !== null || (shape.layerRopes[layer] ?? null) !== null;
 
-export function planProgram(shape: ModelShape, worldSize: number): Pick<Manifest, 'program' | 'attend'> {
+export function planProgram(
+  shape: ModelShape,
+  worldSize: number,
+): Pick<Manifest, 'program' | 'attend' | 'sumSegment'> {
   const positions = { positions: 'positions' };
   const program: ProgramOp[] = [
     {
@@ -159,5 +162,9 @@ export function planProgram(shape: ModelShape, worldSize: number): Pick<Manifest
   }
   if (worldSize > 1 && total === 1) program.push({ op: 'all-reduce', partial: 'partial1', sum: 'sum1' });
   const keysIn = shape.attention === 'bidirectional' ? 'step' : 'slot';
-  return { program, attend: { segment: 'attend', maskedSegment: 'attend-masked', keysIn } };
+  return {
+    program,
+    attend: { segment: 'attend', maskedSegment: 'attend-masked', keysIn },
+    sumSegment: worldSize > 1 ? 'sum' : null,
+  };
 }

@@ -1,5 +1,5 @@
 /**
- * The ONNX graphs of one rank: one a segment of the program, and the two of attention.
+ * The ONNX graphs of one rank: one a segment of the program, the two of attention, and the sum over ranks.
  *
  * In      Plan (sizes, offsets, the block's shape as data), rank
  * Out     segment name → bytes of its `.onnx`; weights are external data in `shared.weights` and `rank-R.weights`
@@ -12,6 +12,15 @@ import { AttentionSegments } from './attention-segments.js';
 import type { OnnxWriter } from './onnx-writer.js';
 import { SegmentBuilder } from './segment-builder.js';
 import { lastHidden, vector } from './vector-segments.js';
+
+/** rank-0, rank-1, … [values] → their sum, added from the first to the last */
+function rankOrderSum(graph: OnnxWriter, worldSize: number): void {
+  const summands = Array.from({ length: worldSize }, (_, rank) =>
+    graph.input(`rank-${rank}`, 'float32', ['values']),
+  );
+  graph.node('Sum', summands, ['sum']);
+  graph.output('sum', 'float32', ['values']);
+}
 
 /** One rank's graphs, in the order of the program. */
 export function buildSegments(plan: Plan, rank: number, toolVersion: string): Map<string, Uint8Array> {
@@ -41,5 +50,6 @@ export function buildSegments(plan: Plan, rank: number, toolVersion: string): Ma
   }
   add(plan.attend.segment, (graph) => attention.attend(graph, false));
   add(plan.attend.maskedSegment, (graph) => attention.attend(graph, true));
+  if (plan.sumSegment !== null) add(plan.sumSegment, (graph) => rankOrderSum(graph, plan.worldSize));
   return segments;
 }

@@ -32,6 +32,9 @@ export function addTo(sum: Float32Array, next: Float32Array, floats: number): vo
   for (; i < floats; i++) sum[i] = Math.fround(sum[i]! + next[i]!);
 }
 
+/** How a collective adds: sumInRankOrder, or what makes the same bits of the same arguments faster (device-sum.ts). */
+export type RankOrderSum = (sum: Float32Array, summands: readonly Float32Array[], floats: number) => void;
+
 /** sum = the first `floats` of all summands, which are in rank order and at least one; none of them is `sum`. */
 export function sumInRankOrder(sum: Float32Array, summands: readonly Float32Array[], floats: number): void {
   const first = summands[0]!;

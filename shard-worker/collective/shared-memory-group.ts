@@ -66,7 +66,14 @@ export async function connectSharedMemoryCollective(options: SharedMemoryGroupOp
   );
   if (verdict === '' && joined) {
     const { fd, board } = joined;
-    return new SharedMemoryCollective({ rank, worldSize, fd, board, onClose: () => void mesh.close() });
+    return new SharedMemoryCollective({
+      rank,
+      worldSize,
+      fd,
+      board,
+      ...(options.sum ? { sum: options.sum } : {}),
+      onClose: () => void mesh.close(),
+    });
   }
   if (joined) closeSync(joined.fd);
   if (!onFallback) {

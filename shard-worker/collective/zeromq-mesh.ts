@@ -16,6 +16,7 @@ import { meshAddress } from '../../proto/worker-launch.js';
 import { HEADER_BYTES } from './aligned-memory.js';
 import { CollectiveError } from './collective.js';
 import { checkFrame, FrameKind, initHeader, MAX_FRAME_BYTES, setHeader } from './frame.js';
+import type { RankOrderSum } from './rank-order-sum.js';
 
 export interface ZeromqCollectiveOptions {
   rank: number;
@@ -24,6 +25,8 @@ export interface ZeromqCollectiveOptions {
   socketFolder: string;
   /** Longest wait for a peer in one operation. */
   timeoutMs: number;
+  /** How partial sums are added; absent: in JavaScript. */
+  sum?: RankOrderSum;
   /** Longest wait for all peers' hello; absent: timeoutMs. */
   connectTimeoutMs?: number;
   /** Aborted: connecting fails with CLOSED. */

@@ -25,7 +25,7 @@ import {
   type CollectiveTag,
 } from './collective.js';
 import { checkFrame, copyIntoFrame, type Expectation, FrameKind, initHeader, setHeader } from './frame.js';
-import { sumInRankOrder } from './rank-order-sum.js';
+import { type RankOrderSum, sumInRankOrder } from './rank-order-sum.js';
 import { SingleRankCollective } from './single-rank.js';
 import { openMesh, type Peer, type ZeromqCollectiveOptions } from './zeromq-mesh.js';
 
@@ -60,6 +60,7 @@ class ZeromqCollective implements Collective {
 
   private readonly peers: readonly Peer[];
   private readonly timeoutMs: number;
+  private readonly sumInRankOrder: RankOrderSum;
   private readonly regions = new Map<Float32Array, Region>();
   private readonly sums = new Set<Float32Array>();
   /** Still on its way to a peer, as far as this rank knows. */
@@ -92,6 +93,7 @@ class ZeromqCollective implements Collective {
     this.rank = options.rank;
     this.worldSize = options.worldSize;
     this.timeoutMs = options.timeoutMs;
+    this.sumInRankOrder = options.sum ?? sumInRankOrder;
     this.peers = peers;
     this.frames = new Array<Buffer | null>(options.worldSize).fill(null);
     this.summands = new Array<Float32Array>(options.worldSize);
@@ -256,7 +258,7 @@ class ZeromqCollective implements Collective {
       this.summands[rank] = rank === this.rank ? this.partial! : payloadFloats(frame, this.floats);
       this.frames[rank] = null;
     }
-    sumInRankOrder(this.sum!, this.summands, this.floats);
+    this.sumInRankOrder(this.sum!, this.summands, this.floats);
   }
 
   /** One timer for many operations: it looks when the oldest that may still run would be late, and sleeps again. */

@@ -149,7 +149,12 @@ describe.each([1, 2])('buffers at %i ranks', (worldSize) => {
       }
     }
     expect([...graphs.keys()].sort()).toEqual(
-      [...runs.map(({ segment }) => segment), 'attend', 'attend-masked'].sort(),
+      [
+        ...runs.map(({ segment }) => segment),
+        'attend',
+        'attend-masked',
+        ...(worldSize > 1 ? ['sum'] : []),
+      ].sort(),
     );
   });
 });
