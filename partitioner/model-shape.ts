@@ -78,10 +78,16 @@ export interface RowPick {
   units: number;
 }
 
-/** Where a role lies in the checkpoint. `{layer}` stands for the layer's index, `{head}` for one tensor a head. */
+/**
+ * Where a role lies in the checkpoint. `{layer}` stands for the layer's index, `{head}` for one tensor a head, `{expert}` for
+ * one an expert.
+ */
 export interface Place {
-  /** `.weight` and `.bias` follow. */
+  /** `.weight` and `.bias` follow, or `endings`. */
   stem: string;
+  endings?: { weight: string; bias: string };
+  /** One tensor holds the role of all experts, a matrix (or, of biases, a row) each. */
+  stacked?: boolean;
   /** Null: all rows. */
   rows: RowPick | null;
   /** Stored [in, out] instead of [out, in]. */
@@ -93,16 +99,16 @@ export type RolePlace = string | Place;
 
 /** A gated MLP's tensors. */
 export interface GatedNames {
-  gate: string;
-  up: string;
-  down: string;
+  gate: RolePlace;
+  up: RolePlace;
+  down: RolePlace;
 }
 
 /** Tensors of a layer with experts; `{expert}` stands for the expert's index. */
 export interface ExpertNames extends GatedNames {
-  router: string;
+  router: RolePlace;
   /** An expert that every token visits, multiplied by the sigmoid of its own router. */
-  shared: (GatedNames & { router: string }) | null;
+  shared: (GatedNames & { router: RolePlace }) | null;
 }
 
 /** Roles of one layer's tensors; null: the block has none. */
@@ -113,6 +119,8 @@ export interface LayerNames {
   value: RolePlace;
   queryNorm: string | null;
   keyNorm: string | null;
+  /** One more score a head, learned, that every query has beside those of the keys it sees and that brings no value. */
+  sinks: Place | null;
   attentionOut: RolePlace;
   /** Norms of what attention and MLP add to the stream. */
   attentionPostNorm: string | null;
@@ -131,6 +139,8 @@ export interface ExpertsShape {
   ffnSize: number;
   /** The chosen ones' probabilities are made to sum up to 1. */
   normalised: boolean;
+  /** Of the router and of every expert's linears. */
+  biases: boolean;
   sharedFfnSize: number | null;
   /** Which layers have experts; the others have the plain MLP. One entry a layer. */
   layers: readonly boolean[];
@@ -192,6 +202,8 @@ export interface ModelShape {
   /** c: scores become c · tanh(score / c). */
   attentionSoftCap: number | null;
   activation: Activation;
+  /** A gated MLP that cuts its gate above at `limit` and its raised half at ± limit, and adds `raisedAddend` to the latter. */
+  clampedGate: { limit: number; raisedAddend: number } | null;
   experts: ExpertsShape | null;
   embeddingScale: number;
   logitScale: number;
@@ -241,7 +253,16 @@ export const isNormalised = ({ steps }: EmbeddingShape): boolean => steps.at(-1)
 export const hasExperts = ({ experts }: ModelShape, layer: number): boolean =>
   experts?.layers[layer] ?? false;
 
-/** Columns of a cached key or value of one head: ALiBi takes one more, in which keys carry their position. */
-export function cachedHeadDim({ headDim, alibiSlopes }: ModelShape): number {
-  return headDim + (alibiSlopes === null ? 0 : 1);
+/** The column of a cached key in which only the sinks' row is 1 (the queries' have the sink); null: no sinks. */
+export function sinkColumn({ headDim, alibiSlopes, names }: ModelShape): number | null {
+  return names.layer.sinks === null ? null : headDim + (alibiSlopes === null ? 0 : 1);
+}
+
+/**
+ * Columns of a cached key or value of one head: ALiBi takes one more, in which keys carry their position; sinks take one
+ * more.
+ */
+export function cachedHeadDim(shape: ModelShape): number {
+  const column = sinkColumn(shape);
+  return column === null ? shape.headDim + (shape.alibiSlopes === null ? 0 : 1) : column + 1;
 }

@@ -163,6 +163,7 @@ export class ItemPlanner {
       this.#qkv(layer),
       ...this.#optionalCopies(name('query-norm'), this.#shape.queryScales[layer]),
       ...this.#optionalCopies(name('key-norm')),
+      ...this.#optionalCopies(name('sinks')),
       this.#attentionOut(layer),
       ...this.#optionalCopies(name('attention-post-norm')),
       ...this.#optionalCopies(name('mlp-norm')),

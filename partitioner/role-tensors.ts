@@ -33,6 +33,8 @@ export interface RoleTensor {
   shape: readonly number[];
   /** One tensor; or one a row, below each other. */
   sources: readonly ExpectedTensor[];
+  /** Index in the source's outermost axis of the matrix that the role is, or is part of; null: the source is no stack. */
+  matrix: number | null;
   rows: RowPick | null;
   transposed: boolean;
   /** value · factor + addend */
@@ -114,7 +116,7 @@ class RoleLister {
     const { hiddenSize, headDim, ffnSize, numHeads, numKvHeads, biases, residualScale } = this.#shape;
     const names = this.#shape.names.layer;
     const role = (name: string): string => `layer-${layer}.${name}`;
-    const at = <T extends RolePlace | null>(place: T): T => inLayer(place, layer) as T;
+    const at = <T extends RolePlace | null>(place: T): T => inLayer(place, layer);
     const queryRows = numHeads * headDim;
     const kvRows = numKvHeads * headDim;
     const linear = (name: string, place: RolePlace, rows: number, columns: number, bias: boolean): void =>
@@ -125,6 +127,7 @@ class RoleLister {
     linear('value', names.value, kvRows, hiddenSize, biases.qkv);
     this.#headNorm(role('query-norm'), at(names.queryNorm), numHeads);
     this.#headNorm(role('key-norm'), at(names.keyNorm), numKvHeads);
+    if (names.sinks !== null) this.#add(role('sinks.weight'), at(names.sinks), [numHeads]);
     const change = { factor: residualScale };
     this.#linear(
       role('attention-out'),
@@ -149,28 +152,37 @@ class RoleLister {
     const { experts, hiddenSize } = this.#shape;
     const names = this.#shape.names.layer.experts;
     if (experts === null || names === null) return;
-    const { count, ffnSize, sharedFfnSize } = experts;
-    const at = (stem: string, expert = 0): string =>
-      layerName(stem, layer).replace('{expert}', String(expert));
-    this.#add(`layer-${layer}.router.weight`, at(names.router), [count, hiddenSize]);
+    const { biases, count, ffnSize, sharedFfnSize } = experts;
+    const router = inLayer(names.router, layer);
+    this.#linear(`layer-${layer}.router`, router, [count, hiddenSize], biases);
     for (let expert = 0; expert < count; expert++) {
-      this.#gated(`layer-${layer}.expert-${expert}`, names, (stem) => at(stem, expert), ffnSize);
+      this.#gated(`layer-${layer}.expert-${expert}`, names, { layer, expert, count }, ffnSize, biases);
     }
     if (names.shared === null || sharedFfnSize === null) return;
-    this.#add(`layer-${layer}.shared-router.weight`, at(names.shared.router), [1, hiddenSize]);
-    this.#gated(`layer-${layer}.shared`, names.shared, at, sharedFfnSize);
+    this.#add(`layer-${layer}.shared-router.weight`, inLayer(names.shared.router, layer), [1, hiddenSize]);
+    this.#gated(`layer-${layer}.shared`, names.shared, { layer, expert: 0, count: 1 }, sharedFfnSize, false);
   }
 
-  #gated(role: string, names: GatedNames, at: (stem: string) => string, ffnSize: number): void {
+  #gated(role: string, names: GatedNames, visited: VisitedExpert, ffnSize: number, biases: boolean): void {
     const { hiddenSize, residualScale } = this.#shape;
-    this.#linear(`${role}.gate`, at(names.gate), [ffnSize, hiddenSize], false);
-    this.#linear(`${role}.up`, at(names.up), [ffnSize, hiddenSize], false);
-    this.#linear(`${role}.down`, at(names.down), [hiddenSize, ffnSize], false, { factor: residualScale });
+    const linear = (name: keyof GatedNames, size: [number, number], change?: Change): void => {
+      this.#linear(`${role}.${name}`, ofExpert(names[name], visited), size, biases, change, visited);
+    };
+    linear('gate', [ffnSize, hiddenSize]);
+    linear('up', [ffnSize, hiddenSize]);
+    linear('down', [hiddenSize, ffnSize], { factor: residualScale });
   }
 
-  #linear(role: string, place: RolePlace, size: [number, number], bias: boolean, change?: Change): void {
-    this.#add(`${role}.weight`, place, size, change);
-    if (bias) this.#add(`${role}.bias`, place, [size[0]], change);
+  #linear(
+    role: string,
+    place: RolePlace,
+    size: [number, number],
+    bias: boolean,
+    change?: Change,
+    visited?: VisitedExpert,
+  ): void {
+    this.#add(`${role}.weight`, place, size, change, visited);
+    if (bias) this.#add(`${role}.bias`, place, [size[0]], change, visited);
   }
 
   #norm(role: string, place: string | null): void {
@@ -194,10 +206,14 @@ class RoleLister {
     place: RolePlace,
     size: readonly number[],
     { factor = 1, addend = 0 }: Change = {},
+    visited?: VisitedExpert,
   ): void {
-    const { stem, rows, transposed } = typeof place === 'string' ? wholeTensor(place) : place;
+    const { stem, endings = ENDINGS, stacked = false, rows, transposed } = asPlace(place);
     const kind = role.endsWith('.bias') ? 'bias' : 'weight';
-    const sources = placedSources(`${stem}.${kind}`, size, rows, transposed && size.length === 2);
+    const parts = placedSources(`${stem}${endings[kind]}`, size, rows, transposed && size.length === 2);
+    const stack = stacked && visited !== undefined ? visited : null;
+    const sources =
+      stack === null ? parts : parts.map(({ name, shape }) => ({ name, shape: [stack.count, ...shape] }));
     const [first] = sources;
     const isSame = sources.length === 1 && first?.shape.join() === size.join();
     const isWhole = rows === null && !transposed && factor === 1 && addend === 0 && isSame;
@@ -207,6 +223,7 @@ class RoleLister {
       name: isWhole ? (first?.name ?? '') : `${first?.name ?? ''}[${shortRole}]`,
       shape: size,
       sources,
+      matrix: stack?.expert ?? null,
       rows,
       transposed: transposed && size.length === 2,
       factor,
@@ -218,13 +235,29 @@ class RoleLister {
 /** `{layer}` stands for the layer's index. */
 const layerName = (pattern: string, layer: number): string => pattern.replace('{layer}', String(layer));
 
-const wholeTensor = (stem: string): Place => ({ stem, rows: null, transposed: false });
+const ENDINGS: NonNullable<Place['endings']> = { weight: '.weight', bias: '.bias' };
 
+const asPlace = (place: RolePlace): Place =>
+  typeof place === 'string' ? { stem: place, rows: null, transposed: false } : place;
+
+function inLayer<T extends RolePlace | null>(place: T, layer: number): T;
 function inLayer(place: RolePlace | null, layer: number): RolePlace | null {
   if (place === null) return null;
   return typeof place === 'string'
     ? layerName(place, layer)
     : { ...place, stem: layerName(place.stem, layer) };
+}
+
+/** One of `count` experts. */
+interface VisitedExpert {
+  layer: number;
+  expert: number;
+  count: number;
+}
+
+function ofExpert(place: RolePlace, { layer, expert }: VisitedExpert): Place {
+  const found = inLayer(asPlace(place), layer);
+  return { ...found, stem: found.stem.replace('{expert}', String(expert)) };
 }
 
 /** The checkpoint tensors a view of this size is made of. */

@@ -59,6 +59,7 @@ function expectedRoles(shape: ModelShape, isQuantised: boolean, hasZeroPoints: b
     for (const norm of ['attention', 'query', 'key', 'attention-post', 'mlp', 'mlp-post']) {
       addCopy(name(`${norm}-norm`));
     }
+    addCopy(name('sinks'));
     addLinear(name('qkv'), name('query'), name('key'), name('value'));
     addLinear(name('attention-out'), name('attention-out'));
     const mlps = hasExperts(shape, layer)

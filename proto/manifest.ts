@@ -220,6 +220,11 @@ const manifest = Type.Object({
      * of which every token sees every other and nothing is kept.
      */
     keysIn: Type.Union([Type.Literal('slot'), Type.Literal('step')]),
+    /**
+     * Sinks: keys and values (and the mask's columns) have one more row before those there are, seen by every query. Its key
+     * is 1 in this column of each KV head and 0 elsewhere, its value is 0. Absent: no such row.
+     */
+    sinkColumn: Type.Optional(count),
   }),
   /**
    * Adds the ranks' partial sums in rank order: graph inputs `rank-0` … float32 [values], output `sum`. What a collective adds

@@ -5,6 +5,9 @@
  * A sliding window is passed as the last rows. A chunk of several queries whose windows differ can't be one causal view: it
  * runs the masked segment.
  *
+ * With sinks the view begins one row earlier, and that row is the sinks' while the segment runs (manifest: attend.sinkColumn).
+ * Elsewhere it is a token's that the window has left behind, so it is put back: a slot's rows may be read again.
+ *
  * Errors  an Error from ONNX Runtime; assertions
  */
 import type { Device, DeviceMemory, Segment, SegmentBinding, TensorHandle } from './device/device.js';
@@ -15,6 +18,12 @@ import type { Span } from './span.js';
 export interface Activations {
   memory: DeviceMemory;
   columns: number;
+}
+
+/** The sinks' row: float32 [cache columns] each. */
+interface SinkRow {
+  key: Float32Array;
+  value: Float32Array;
 }
 
 /** Views of query and output rows that are kept: decode steps use the same ones again and again. */
@@ -34,6 +43,9 @@ export class Attention {
   readonly #query: Activations;
   readonly #output: Activations;
   readonly #maskMemory: DeviceMemory;
+  readonly #sink: SinkRow | null;
+  /** What lies where the sinks' row goes. */
+  readonly #covered: SinkRow;
   readonly #views = new Map<string, TensorHandle>();
 
   constructor(options: {
@@ -44,6 +56,9 @@ export class Attention {
     query: Activations;
     output: Activations;
     maxStepTokens: number;
+    /** Columns of one head in the cache, and the one in which the sinks' key is 1; null: no sinks. */
+    headDim: number;
+    sinkColumn: number | null;
   }) {
     const { device, kvCache } = options;
     this.#device = device;
@@ -57,7 +72,15 @@ export class Attention {
     const lengthMemory = device.reserve(8);
     this.#length = lengthMemory.bigInt64(0, 1);
     this.#lengthTensor = device.tensor(lengthMemory, 0, 'int64', [1]);
-    this.#maskMemory = device.reserve(options.maxStepTokens * kvCache.slotTokens * 4);
+    this.#maskMemory = device.reserve(options.maxStepTokens * (kvCache.slotTokens + 1) * 4);
+    const { columns } = kvCache;
+    const { headDim, sinkColumn } = options;
+    const isSink = (_: unknown, column: number): number => (column % headDim === sinkColumn ? 1 : 0);
+    this.#sink =
+      sinkColumn === null
+        ? null
+        : { key: Float32Array.from({ length: columns }, isSink), value: new Float32Array(columns) };
+    this.#covered = { key: new Float32Array(columns), value: new Float32Array(columns) };
   }
 
   /**
@@ -78,14 +101,15 @@ export class Attention {
     const end = span.position + span.count;
     // The first query is the one that sees furthest back.
     const start = window === null ? 0 : Math.max(0, span.position + 1 - window);
-    const rows = end - start;
-    const needsMask = window !== null && span.count > 1 && rows > window;
+    const needsMask = window !== null && span.count > 1 && end - start > window;
     const segment = needsMask ? this.#masked : this.#attend;
     const binding = needsMask ? this.#maskedBinding : this.#attendBinding;
 
-    const keys = this.#cacheView(slot, layer, Plane.KEY, start, rows);
-    const values = this.#cacheView(slot, layer, Plane.VALUE, start, rows);
-    const mask = needsMask ? this.#windowMask(span, start, rows, window) : null;
+    const first = this.#sink === null ? start : start - 1;
+    const rows = end - first;
+    const keys = this.#cacheView(slot, layer, Plane.KEY, first, rows);
+    const values = this.#cacheView(slot, layer, Plane.VALUE, first, rows);
+    const mask = needsMask ? this.#windowMask(span, start, first, rows, window) : null;
     this.#length[0] = BigInt(rows);
     binding.setInput(0, this.#view('query', this.#query, span));
     binding.setInput(1, keys);
@@ -93,13 +117,32 @@ export class Attention {
     binding.setInput(3, this.#lengthTensor);
     if (mask !== null) binding.setInput(4, mask);
     binding.setOutput(0, this.#view('output', this.#output, span));
+    this.#cover(slot, layer, first);
     try {
       segment.run(binding);
     } finally {
+      this.#uncover(slot, layer, first);
       this.#device.releaseTensor(keys);
       this.#device.releaseTensor(values);
       if (mask !== null) this.#device.releaseTensor(mask);
     }
+  }
+
+  /** Puts the sinks' row into the cache. @param row −1: nothing is there */
+  #cover(slot: number, layer: number, row: number): void {
+    if (this.#sink === null) return;
+    const key = this.#kvCache.row(slot, layer, Plane.KEY, row);
+    const value = this.#kvCache.row(slot, layer, Plane.VALUE, row);
+    this.#covered.key.set(key);
+    this.#covered.value.set(value);
+    key.set(this.#sink.key);
+    value.set(this.#sink.value);
+  }
+
+  #uncover(slot: number, layer: number, row: number): void {
+    if (this.#sink === null) return;
+    this.#kvCache.row(slot, layer, Plane.KEY, row).set(this.#covered.key);
+    this.#kvCache.row(slot, layer, Plane.VALUE, row).set(this.#covered.value);
   }
 
   #cacheView(slot: number, layer: number, plane: Plane, start: number, rows: number): TensorHandle {
@@ -125,13 +168,17 @@ export class Attention {
     return tensor;
   }
 
-  /** float32 [count, rows]: 0 where query position q may see key position k, q − window < k ≤ q. */
-  #windowMask(span: Span, start: number, rows: number, window: number): TensorHandle {
+  /**
+   * float32 [count, rows]: 0 where query position q may see key position k, q − window < k ≤ q. Rows before `start` are seen
+   * by all.
+   */
+  #windowMask(span: Span, start: number, first: number, rows: number, window: number): TensorHandle {
     const mask = this.#maskMemory.float32(0, span.count * rows);
     for (let query = 0; query < span.count; query++) {
       const position = span.position + query;
       for (let row = 0; row < rows; row++) {
-        const seen = start + row <= position && start + row > position - window;
+        const key = first + row;
+        const seen = key < start || (key <= position && key > position - window);
         mask[query * rows + row] = seen ? 0 : MASKED;
       }
     }

@@ -318,6 +318,8 @@ export class Executor {
     return new Attention({
       device,
       kvCache,
+      headDim: manifest.perRank.headDim,
+      sinkColumn: manifest.attend.sinkColumn ?? null,
       attend,
       masked,
       query: activations(first.query),

@@ -2,9 +2,9 @@
  * This rank's keys and values, by slot.
  *
  * A slot holds one sequence: for each layer `slotTokens` rows of keys and of values, row-major [slotTokens, columns] float32,
- * columns = this rank's KV heads · head size. A slot is address space for its full length, and memory only for the rows that
- * were written (design D4); closing it gives the pages back. A slot stays open as long as its rows are of use, also when its
- * sequence has ended.
+ * columns = this rank's KV heads · head size. Where a model has sinks there is room for one row more before a plane's first,
+ * row −1 (attention.ts). A slot is address space for its full length, and memory only for the rows that were written (design
+ * D4); closing it gives the pages back. A slot stays open as long as its rows are of use, also when its sequence has ended.
  *
  * Limits  maxSlots slots; slotTokens rows each
  * Errors  assertions: the coordinator never names a slot that is not free or a row past the end
@@ -19,6 +19,8 @@ export interface KvCacheOptions {
   columns: number;
   maxSlots: number;
   slotTokens: number;
+  /** Rows of a plane before its first, 0 or 1. */
+  leadingRows?: number;
 }
 
 /** Plane of a layer: keys or values. */
@@ -39,6 +41,7 @@ export class KvCache {
   readonly slotTokens: number;
   readonly #device: Device;
   readonly #numLayers: number;
+  readonly #leadingRows: number;
   readonly #planeBytes: number;
   readonly #slots: (Slot | null)[];
 
@@ -47,7 +50,8 @@ export class KvCache {
     this.#numLayers = options.numLayers;
     this.columns = options.columns;
     this.slotTokens = options.slotTokens;
-    this.#planeBytes = options.slotTokens * options.columns * 4;
+    this.#leadingRows = options.leadingRows ?? 0;
+    this.#planeBytes = (this.#leadingRows + options.slotTokens) * options.columns * 4;
     this.#slots = new Array<Slot | null>(options.maxSlots).fill(null);
   }
 
@@ -100,7 +104,8 @@ export class KvCache {
     const target = slot.planes[layer * 2 + plane];
     assert(target);
     const { columns } = this;
-    target.set(source.subarray(sourceRow * columns, (sourceRow + count) * columns), row * columns);
+    const at = (this.#leadingRows + row) * columns;
+    target.set(source.subarray(sourceRow * columns, (sourceRow + count) * columns), at);
     slot.rows = Math.max(slot.rows, row + count);
   }
 
@@ -110,7 +115,7 @@ export class KvCache {
     assert(count <= slot.rows, `${count} rows kept of ${slot.rows} in slot ${index}`);
     const rowBytes = this.columns * 4;
     for (let plane = 0; plane < this.#numLayers * 2; plane++) {
-      const start = plane * this.#planeBytes;
+      const start = plane * this.#planeBytes + this.#leadingRows * rowBytes;
       slot.memory.discard(start + count * rowBytes, (slot.rows - count) * rowBytes);
     }
     slot.rows = count;
@@ -124,11 +129,20 @@ export class KvCache {
       from !== to && row <= target.rows && end <= source.rows,
       `rows ${row} … ${end} of slot ${from} to ${to}`,
     );
-    const first = row * this.columns;
+    const first = (this.#leadingRows + row) * this.columns;
+    const last = (this.#leadingRows + end) * this.columns;
     source.planes.forEach((rows, plane) => {
-      target.planes[plane]?.set(rows.subarray(first, end * this.columns), first);
+      target.planes[plane]?.set(rows.subarray(first, last), first);
     });
     target.rows = Math.max(target.rows, end);
+  }
+
+  /** One row of a plane, −1 included, to read or overwrite: float32 [columns]. */
+  row(index: number, layer: number, plane: Plane, row: number): Float32Array {
+    const values = this.#open(index).planes[layer * 2 + plane];
+    assert(values && row >= -this.#leadingRows && row < this.slotTokens, `row ${row} of ${this.slotTokens}`);
+    const at = (this.#leadingRows + row) * this.columns;
+    return values.subarray(at, at + this.columns);
   }
 
   /** Where a plane's rows start: for a tensor view of exactly the rows there are. */
@@ -141,7 +155,7 @@ export class KvCache {
     const slot = this.#open(index);
     return {
       memory: slot.memory,
-      byteOffset: (layer * 2 + plane) * this.#planeBytes + row * this.columns * 4,
+      byteOffset: (layer * 2 + plane) * this.#planeBytes + (this.#leadingRows + row) * this.columns * 4,
     };
   }
 
@@ -152,7 +166,7 @@ export class KvCache {
   }
 
   #reserve(): Slot {
-    const planeFloats = this.slotTokens * this.columns;
+    const planeFloats = (this.#leadingRows + this.slotTokens) * this.columns;
     // Of a model that keeps none a slot is its number alone; but no memory has no bytes.
     const memory = this.#device.reserve(Math.max(1, this.#planeBytes * this.#numLayers * 2));
     const planes = Array.from({ length: this.#numLayers * 2 }, (_, plane) =>

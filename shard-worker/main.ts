@@ -69,6 +69,7 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
     device,
     numLayers: manifest.attend.keysIn === 'slot' ? manifest.model.numLayers : 0,
     columns: manifest.perRank.numKvHeads * manifest.perRank.headDim,
+    leadingRows: manifest.attend.sinkColumn === undefined ? 0 : 1,
     maxSlots: launch.maxSlots + (launch.warmSlots ?? 0),
     slotTokens: launch.slotTokens,
   });

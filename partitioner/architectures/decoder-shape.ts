@@ -81,6 +81,7 @@ export interface FamilyTraits {
   /** Whatever config.json says. */
   activation?: Activation;
   gated?: boolean;
+  clampedGate?: ModelShape['clampedGate'];
   /** Absent: Llama's, for all layers; null: positions are not rotated. */
   rope?: RopeTraits | null;
   /** Instead of `rope`. */
@@ -128,6 +129,7 @@ const LAYER_NAMES: LayerNames = {
   value: 'model.layers.{layer}.self_attn.v_proj',
   queryNorm: 'model.layers.{layer}.self_attn.q_norm',
   keyNorm: 'model.layers.{layer}.self_attn.k_norm',
+  sinks: null,
   attentionOut: 'model.layers.{layer}.self_attn.o_proj',
   attentionPostNorm: null,
   mlpNorm: 'model.layers.{layer}.post_attention_layernorm',
@@ -204,6 +206,7 @@ export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits)
     attentionSoftCap: traits.attentionSoftCap ?? null,
     activation:
       traits.activation ?? readActivation(config, keys.activation, traits.defaultActivation ?? 'silu'),
+    clampedGate: traits.clampedGate ?? null,
     experts: traits.experts ?? null,
     embeddingScale: traits.embeddingScale?.(hiddenSize) ?? 1,
     logitScale: traits.logitScale ?? 1,

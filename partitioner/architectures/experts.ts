@@ -19,13 +19,13 @@ export interface ExpertKeys {
 export function readExperts(
   config: CheckpointConfig,
   keys: ExpertKeys,
-  rest: Pick<ExpertsShape, 'normalised' | 'sharedFfnSize' | 'layers'>,
+  rest: Pick<ExpertsShape, 'normalised' | 'sharedFfnSize' | 'layers'> & { biases?: boolean },
 ): ExpertsShape {
   const count = config.positiveInteger(keys.count);
   if (count > MAX_EXPERTS) throw config.wrong(keys.count, `at most ${MAX_EXPERTS}`);
   const perToken = config.positiveInteger('num_experts_per_tok');
   if (perToken > count) throw config.wrong('num_experts_per_tok', `at most ${keys.count} (${count})`);
-  return { count, perToken, ffnSize: config.positiveInteger(keys.ffnSize), ...rest };
+  return { count, perToken, ffnSize: config.positiveInteger(keys.ffnSize), biases: false, ...rest };
 }
 
 /** Qwen's rule: every `decoder_sparse_step`-th layer, but none of `mlp_only_layers`. */

@@ -3,7 +3,7 @@
  *
  * In      TensorSource of the checkpoint, the views (role-tensors.ts)
  * Out     TensorSource that has the views besides the checkpoint's tensors
- * Limits  memory: the rows asked for; for a transposed tensor all of it (one at a time)
+ * Limits  memory: the rows asked for; for a transposed tensor, and a matrix of a stack, all of it (one at a time)
  * Errors  as the source below
  */
 import assert from 'node:assert/strict';
@@ -22,6 +22,8 @@ export interface TensorView {
   shape: readonly number[];
   /** One tensor; or one a row, below each other. */
   sources: readonly { name: string; shape: readonly number[] }[];
+  /** Of a stack: the matrix (or row of biases) that is meant by the tensor; null: the tensor itself. */
+  matrix?: number | null;
   /** Rows of the tensor: `units` units of `unitRows` rows, from the `firstUnit`-th on, of every `groupUnits`; null: all. */
   rows: { unitRows: number; groupUnits: number; firstUnit: number; units: number } | null;
   transposed: boolean;
@@ -67,8 +69,8 @@ class ViewSource implements TensorSource {
   readonly unsupported: ReadonlyMap<string, string>;
   readonly files: readonly SourceFile[];
   private readonly views = new Map<string, TensorView>();
-  /** The last transposed tensor: its rows are asked for in many ranges. */
-  private transposed: { name: string; values: Float32Array } | null = null;
+  /** The last matrix that was transposed or of a stack, as [rows, columns]: its rows are asked for in many ranges. */
+  private kept: { key: string; values: Float32Array } | null = null;
 
   constructor(
     private readonly source: TensorSource,
@@ -92,7 +94,7 @@ class ViewSource implements TensorSource {
     if (!view) return this.source.readFloat32(name, rowStart, rowEnd, into);
     const elements = checkRowRange(requireTensor(this, name), rowStart, rowEnd, into);
     const values = into === undefined ? new Float32Array(elements) : into.subarray(0, elements);
-    if (view.transposed) this.readTransposed(view, rowStart, rowEnd, values);
+    if (view.transposed || isStacked(view)) this.readKept(view, rowStart, rowEnd, values);
     else if (view.sources[0]?.shape.length !== view.shape.length)
       this.readJoined(view, rowStart, rowEnd, values);
     else this.readPicked(view, rowStart, rowEnd, values);
@@ -109,7 +111,7 @@ class ViewSource implements TensorSource {
   }
 
   close(): void {
-    this.transposed = null;
+    this.kept = null;
     this.source.close();
   }
 
@@ -146,19 +148,10 @@ class ViewSource implements TensorSource {
     }
   }
 
-  private readTransposed(view: TensorView, rowStart: number, rowEnd: number, values: Float32Array): void {
-    const [source] = view.sources;
-    assert(source);
-    const [columns = 1, height = 1] = source.shape;
-    if (this.transposed?.name !== source.name) {
-      const stored = this.source.readFloat32(source.name, 0, columns);
-      const turned = new Float32Array(stored.length);
-      for (let column = 0; column < columns; column++) {
-        for (let row = 0; row < height; row++)
-          turned[row * columns + column] = stored[column * height + row]!;
-      }
-      this.transposed = { name: source.name, values: turned };
-    }
+  private readKept(view: TensorView, rowStart: number, rowEnd: number, values: Float32Array): void {
+    const { rowElements } = rowShape(view.shape);
+    const matrix = this.keep(view);
+    const height = matrix.length / rowElements;
     const { unitRows, groupUnits, firstUnit, units } = view.rows ?? {
       unitRows: height,
       groupUnits: 1,
@@ -168,8 +161,36 @@ class ViewSource implements TensorSource {
     const runRows = units * unitRows;
     for (let row = rowStart; row < rowEnd; row++) {
       const group = Math.floor(row / runRows);
-      const from = ((group * groupUnits + firstUnit) * unitRows + (row - group * runRows)) * columns;
-      values.set(this.transposed.values.subarray(from, from + columns), (row - rowStart) * columns);
+      const from = ((group * groupUnits + firstUnit) * unitRows + (row - group * runRows)) * rowElements;
+      values.set(matrix.subarray(from, from + rowElements), (row - rowStart) * rowElements);
     }
   }
+
+  /** The whole matrix that the view is of, with its outputs as rows. */
+  private keep(view: TensorView): Float32Array {
+    const [source] = view.sources;
+    assert(source);
+    const key = `${source.name}/${view.matrix ?? ''}`;
+    if (this.kept?.key === key) return this.kept.values;
+    this.kept = null; // its memory is free before the next one's is taken
+    const size = isStacked(view) ? source.shape.slice(1) : source.shape;
+    const [columns = 1, height = 1] = size;
+    const stored = isStacked(view)
+      ? this.source.readFloat32(source.name, view.matrix ?? 0, (view.matrix ?? 0) + 1)
+      : this.source.readFloat32(source.name, 0, columns);
+    const values = view.transposed ? turned(stored, columns, height) : stored;
+    this.kept = { key, values };
+    return values;
+  }
+}
+
+const isStacked = ({ matrix = null }: TensorView): boolean => matrix !== null;
+
+/** [columns, height] → [height, columns] */
+function turned(stored: Float32Array, columns: number, height: number): Float32Array {
+  const values = new Float32Array(stored.length);
+  for (let column = 0; column < columns; column++) {
+    for (let row = 0; row < height; row++) values[row * columns + column] = stored[column * height + row]!;
+  }
+  return values;
 }

@@ -7,9 +7,11 @@
  *
  * ALiBi  a query and a key of a head have one more column than the model says: the key's is its position, the query's the
  *        head's slope, so that their product is what ALiBi adds; the value's is 0. The cache is as wide.
+ * Sinks  likewise: the query's further column is the head's sink, the key's is 0. The worker puts a row before all others
+ *        whose key is 1 there and 0 elsewhere and whose value is 0 (proto/manifest.ts): its score is the sink.
  */
 
-import { cachedHeadDim } from '../model-shape.js';
+import { cachedHeadDim, sinkColumn } from '../model-shape.js';
 import { firstHead, ropeName } from '../plan-items.js';
 import type { OnnxWriter } from './onnx-writer.js';
 import { chain, type SegmentBuilder, type Step } from './segment-builder.js';
@@ -115,7 +117,7 @@ export class AttentionSegments {
       const rope = shape.layerRopes[layer] ?? null;
       if (rope !== null) steps.push(this.#rotate(graph, role, rope));
     }
-    if (shape.alibiSlopes !== null) steps.push(...this.#alibi(graph, role, shape.alibiSlopes));
+    steps.push(...this.#furtherColumns(graph, layer, role));
     return steps;
   }
 
@@ -181,35 +183,67 @@ export class AttentionSegments {
       );
   }
 
-  /** One more column a head: 0, then position or slope added. */
-  #alibi(graph: OnnxWriter, role: Role, slopes: readonly number[]): Step[] {
-    const { headDim } = this.#builder.plan.shape;
-    const { first, kept } = this.#heads(role);
-    const byHead = graph.integers(`${role}-heads-shape`, [1, -1, kept, headDim]);
-    const flat = graph.integers(`${role}-flat-shape`, [1, -1, kept * (headDim + 1)]);
-    const padding = graph.integers(`${role}-padding`, [0, 0, 0, 0, 0, 0, 0, 1]);
-    const steps: Step[] = [
+  /** Further columns of a head: 0, then position or slope, or the sink, added. */
+  #furtherColumns(graph: OnnxWriter, layer: number, role: Role): Step[] {
+    const { shape } = this.#builder.plan;
+    const width = cachedHeadDim(shape);
+    if (width === shape.headDim) return [];
+    const { kept } = this.#heads(role);
+    const byHead = graph.integers(`${role}-heads-shape`, [1, -1, kept, shape.headDim]);
+    const flat = graph.integers(`${role}-flat-shape`, [1, -1, kept * width]);
+    const padding = graph.integers(`${role}-padding`, [0, 0, 0, 0, 0, 0, 0, width - shape.headDim]);
+    const added = [
+      ...(shape.alibiSlopes === null ? [] : this.#alibi(graph, role, shape.alibiSlopes)),
+      ...(sinkColumn(shape) !== null && role === 'query' ? [this.#sinks(graph, layer)] : []),
+    ];
+    return [
       (x, output) => graph.node('Reshape', [x, byHead], [output]),
       (x, output) => graph.node('Pad', [x, padding], [output]),
+      ...added.map(
+        (value): Step =>
+          (x, output) =>
+            graph.node('Add', [x, value], [output]),
+      ),
+      (x, output) => graph.node('Reshape', [x, flat], [output]),
     ];
-    const lastColumn = (value: number): number[] => [...new Array<number>(headDim).fill(0), value];
+  }
+
+  /** What is added to [1, tokens, kept, width]: every query's slope, or every key's position. */
+  #alibi(graph: OnnxWriter, role: Role, slopes: readonly number[]): string[] {
+    const { shape } = this.#builder.plan;
+    const { first, kept } = this.#heads(role);
+    const width = cachedHeadDim(shape);
+    const inColumn = (value: number): number[] =>
+      Array.from({ length: width }, (_, column) => (column === shape.headDim ? value : 0));
+    if (role === 'value') return [];
     if (role === 'query') {
-      const columns = slopes.slice(first, first + kept).flatMap(lastColumn);
-      const added = graph.floats('slopes', columns, [1, 1, kept, headDim + 1]);
-      steps.push((x, output) => graph.node('Add', [x, added], [output]));
-    } else if (role === 'key') {
-      // 1: FLOAT of TensorProto.DataType
-      const positions = graph.node('Cast', ['positions'], ['float-positions'], { to: 1 });
-      const shaped = graph.node(
-        'Reshape',
-        [positions, graph.integers('position-shape', [1, -1, 1, 1])],
-        ['column-positions'],
-      );
-      const unit = graph.floats('last-column', lastColumn(1), [1, 1, 1, headDim + 1]);
-      const added = graph.node('Mul', [shaped, unit], ['added-positions']);
-      steps.push((x, output) => graph.node('Add', [x, added], [output]));
+      const columns = slopes.slice(first, first + kept).flatMap(inColumn);
+      return [graph.floats('slopes', columns, [1, 1, kept, width])];
     }
-    steps.push((x, output) => graph.node('Reshape', [x, flat], [output]));
-    return steps;
+    // 1: FLOAT of TensorProto.DataType
+    const positions = graph.node('Cast', ['positions'], ['float-positions'], { to: 1 });
+    const shaped = graph.node(
+      'Reshape',
+      [positions, graph.integers('position-shape', [1, -1, 1, 1])],
+      ['column-positions'],
+    );
+    const unit = graph.floats('position-column', inColumn(1), [1, 1, 1, width]);
+    return [graph.node('Mul', [shaped, unit], ['added-positions'])];
+  }
+
+  /** The rank's sinks in their column of [1, 1, kept, width]. */
+  #sinks(graph: OnnxWriter, layer: number): string {
+    const { shape } = this.#builder.plan;
+    const { first, kept, total } = this.#heads('query');
+    const all = this.#builder.weight(graph, `layer-${layer}.sinks`);
+    const own = kept === total ? all : this.#slice(graph, 'query', first, kept, 0)(all, 'own-sinks');
+    const column = graph.integers('sink-shape', [1, 1, kept, 1]);
+    const shaped = graph.node('Reshape', [own, column], ['sink-column']);
+    const before = sinkColumn(shape) ?? 0;
+    return graph.node(
+      'Pad',
+      [shaped, graph.integers('sink-padding', [0, 0, 0, before, 0, 0, 0, 0])],
+      ['added-sinks'],
+    );
   }
 }

@@ -39,9 +39,9 @@ export function feedForward(
   graph.node('Add', ['chosen-sum', 'shared-weighed'], [output]);
 }
 
-/** down(activation(gate(x)) · up(x)), or down(activation(up(x))) */
+/** down(activation(gate(x)) · up(x)), or down(activation(up(x))); a clamped gate cuts both halves first */
 function mlp(builder: SegmentBuilder, graph: OnnxWriter, role: string, x: string, output: string): void {
-  const { activation } = builder.plan.shape;
+  const { activation, clampedGate } = builder.plan.shape;
   if (builder.has(`${role}.up`)) {
     const up = builder.linear(graph, `${role}.up`, x, `${role}.raised`);
     activate(graph, activation, up, `${role}.activated`);
@@ -52,8 +52,17 @@ function mlp(builder: SegmentBuilder, graph: OnnxWriter, role: string, x: string
   const ffn = builder.outputs(`${role}.gate-up`) / 2;
   const sizes = graph.integers(`${role}.sizes`, [ffn, ffn]);
   graph.node('Split', [packed, sizes], [`${role}.gated`, `${role}.raised`], { axis: 1 });
-  activate(graph, activation, `${role}.gated`, `${role}.activated`);
-  graph.node('Mul', [`${role}.activated`, `${role}.raised`], [`${role}.product`]);
+  let [gated, raised] = [`${role}.gated`, `${role}.raised`];
+  if (clampedGate !== null) {
+    const { limit, raisedAddend } = clampedGate;
+    const constant = (name: string, value: number): string => graph.floats(`${role}.${name}`, [value], []);
+    const most = constant('most', limit);
+    gated = graph.node('Clip', [gated, '', most], [`${role}.cut-gated`]);
+    raised = graph.node('Clip', [raised, constant('least', -limit), most], [`${role}.cut-raised`]);
+    raised = graph.node('Add', [raised, constant('addend', raisedAddend)], [`${role}.added`]);
+  }
+  activate(graph, activation, gated, `${role}.activated`);
+  graph.node('Mul', [`${role}.activated`, raised], [`${role}.product`]);
   builder.linear(graph, `${role}.down`, `${role}.product`, output);
 }
 
@@ -64,16 +73,9 @@ function experts(builder: SegmentBuilder, graph: OnnxWriter, role: string, x: st
   const { count, perToken } = shape;
   const k = graph.integers('per-token', [perToken]);
   const router = builder.weight(graph, `${role}.router`);
-  const scores = graph.node('Gemm', [x, router], ['scores'], { transB: 1 });
-  const probabilities = graph.node('Softmax', [scores], ['probabilities'], { axis: -1 });
-  graph.node('TopK', [probabilities, k], ['chosen', 'chosen-experts'], { axis: -1 });
-  const weights = shape.normalised
-    ? graph.node(
-        'Div',
-        ['chosen', graph.node('ReduceSum', ['chosen', graph.integers('last', [-1])], ['total'])],
-        ['weights'],
-      )
-    : 'chosen';
+  const bias = shape.biases ? [builder.weight(graph, `${role}.router.bias`)] : [];
+  const scores = graph.node('Gemm', [x, router, ...bias], ['scores'], { transB: 1 });
+  const weights = choose(graph, scores, k, shape.normalised);
 
   // Rows by expert: `order` [n] says which of the token's visits stands where, `counts` [count] how many each expert gets.
   const flat = graph.node('Reshape', ['chosen-experts', graph.integers('flat', [-1])], ['visits']);
@@ -116,6 +118,18 @@ function experts(builder: SegmentBuilder, graph: OnnxWriter, role: string, x: st
   );
   graph.node('Mul', [visits, factors], ['weighed']);
   graph.node('ReduceSum', ['weighed', graph.integers('visit-axis', [1])], [output], { keepdims: 0 });
+}
+
+/**
+ * Which experts a token visits, `chosen-experts` [tokens, k], and how much each counts. Probabilities of the chosen ones that
+ * are made to sum up to 1 are a softmax of the chosen scores.
+ *
+ * @returns weights [tokens, k]
+ */
+function choose(graph: OnnxWriter, scores: string, k: string, isNormalised: boolean): string {
+  const softmax = (x: string, output: string): string => graph.node('Softmax', [x], [output], { axis: -1 });
+  const topK = (x: string): string => graph.node('TopK', [x, k], ['chosen', 'chosen-experts'], { axis: -1 });
+  return isNormalised ? softmax(topK(scores), 'weights') : topK(softmax(scores, 'probabilities'));
 }
 
 function activate(graph: OnnxWriter, activation: Activation, x: string, output: string): void {

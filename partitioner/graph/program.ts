@@ -14,7 +14,7 @@
  * At the end there are logits, or, of an embedding model,  hidden → pool → vector.
  */
 import type { Manifest, ManifestBuffer, ProgramOp } from '../../proto/manifest.js';
-import { cachedHeadDim, type ModelShape } from '../model-shape.js';
+import { cachedHeadDim, type ModelShape, sinkColumn } from '../model-shape.js';
 
 type Place = ManifestBuffer['place'];
 
@@ -162,9 +162,11 @@ export function planProgram(
   }
   if (worldSize > 1 && total === 1) program.push({ op: 'all-reduce', partial: 'partial1', sum: 'sum1' });
   const keysIn = shape.attention === 'bidirectional' ? 'step' : 'slot';
+  const column = sinkColumn(shape);
+  const attend = { segment: 'attend', maskedSegment: 'attend-masked', keysIn } as const;
   return {
     program,
-    attend: { segment: 'attend', maskedSegment: 'attend-masked', keysIn },
+    attend: column === null ? attend : { ...attend, sinkColumn: column },
     sumSegment: worldSize > 1 ? 'sum' : null,
   };
 }

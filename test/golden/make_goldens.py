@@ -315,8 +315,10 @@ def redraw_by_kind(model, generator, spec):
                     middle = spec.get("final_norm", middle)
                 spread = min(0.3, middle) if not spec.get("plus_one") else 0.3
                 p.data.copy_(middle + (torch.rand(p.shape, generator=generator) * 2 - 1) * spread)
-            elif name == "bias":
+            elif name == "bias" or name.endswith("_bias"):
                 normal(p, bias)
+            elif name == "sinks":
+                normal(p, 2)
             elif "Embedding" in kind:
                 is_head = tied and p.shape[0] == model.config.vocab_size
                 # where it is multiplied, a smaller one leaves the branches something to say
@@ -436,6 +438,8 @@ def make_tiny_with(name, spec, seed):
         redraw_by_kind(made, generator, spec)
     else:
         redraw(made, generator)
+    if spec.get("adjust"):
+        spec["adjust"](made)
     made.tie_weights()
     folder = Path(tempfile.mkdtemp(dir=HERE))
     try:

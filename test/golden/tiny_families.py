@@ -11,6 +11,7 @@ import re
 
 import torch
 import transformers as T
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 
 def classic(config):
@@ -127,6 +128,56 @@ def qwen_moe(config, tensors):
     return experts_apart(config, tensors, "mlp", ("gate_proj", "up_proj", "down_proj"))
 
 
+E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+
+
+def to_mxfp4(matrix):
+    """[..., n] -> blocks uint8 [..., n/32, 16], scales uint8 [..., n/32]: OCP Microscaling, the even column in the low nibble."""
+    groups = matrix.float().unflatten(-1, (-1, 32))
+    exponent = torch.floor(torch.log2(groups.abs().amax(-1))) - 2  # the largest magnitude is 6 = 1.5 * 2^2
+    scaled = groups / torch.exp2(exponent)[..., None]
+    code = (scaled.abs()[..., None] - E2M1).abs().argmin(-1) + 8 * (scaled < 0)
+    return (code[..., 0::2] + 16 * code[..., 1::2]).to(torch.uint8), (exponent + 127).to(torch.uint8)
+
+
+def from_mxfp4(blocks, scales):
+    """Written apart from to_mxfp4: the sign is bit 3, then two bits of exponent (bias 1), one of mantissa."""
+    nibble = torch.stack([blocks & 15, blocks >> 4], -1).flatten(-2).int()
+    exponent, mantissa = (nibble >> 1) & 3, (nibble & 1).float()
+    magnitude = torch.where(exponent == 0, mantissa / 2, (1 + mantissa / 2) * torch.exp2(exponent.float() - 1))
+    return (torch.where(nibble > 7, -magnitude, magnitude) * torch.exp2(scales.float() - 127)[..., None]).flatten(-2)
+
+
+EXPERT_STACKS = r"experts\.(gate_up|down)_proj$"
+
+
+def round_experts(model):
+    """Every expert weight to what MXFP4 can say, along its inputs: transformers keeps them [experts, in, out]."""
+    for name, p in model.named_parameters():
+        if re.search(EXPERT_STACKS, name):
+            p.data.copy_(from_mxfp4(*to_mxfp4(p.data.transpose(1, 2))).transpose(1, 2))
+
+
+def mxfp4(config, tensors):
+    """As openai/gpt-oss-20b is published: blocks and scales [experts, out, in / 32, ...]."""
+    types = config["layer_types"]
+    classic(config)
+    config.update(layer_types=types, initial_context_length=32, experts_per_token=config["num_experts_per_tok"], quantization_config={
+        "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
+        "quant_method": "mxfp4"})  # fmt: skip
+    packed = {}
+    for name, tensor in tensors.items():
+        if re.search(EXPERT_STACKS, name):
+            blocks, scales = to_mxfp4(tensor.transpose(1, 2))
+            theirs = convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)
+            if not torch.equal(theirs, tensor.float()):
+                raise ValueError(f"{name}: transformers unpacks it differently")
+            packed[f"{name}_blocks"], packed[f"{name}_scales"] = blocks, scales
+        else:
+            packed[name] = tensor
+    return config, packed
+
+
 def without_prefix(name):
     """openai-community/gpt2 and bigscience/bloom are saved without the name of their base model."""
     return re.sub(r"^transformer\.", "", name)
@@ -162,6 +213,15 @@ EXACT, TANH, RELU = {"activation": {"hidden_act": "gelu"}}, {"activation": {"hid
 def base(theta=100000.0, **rest):
     return {"rope base": {"rope_parameters": {"rope_type": "default", "rope_theta": theta, **rest}}}
 
+
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32, "beta_fast": 4.0, "beta_slow": 1.0, "truncate": False}
+GPT_OSS = {**LLAMA_LIKE, "head_dim": 16, "rms_norm_eps": 0.02, "sliding_window": 16, "num_local_experts": 6, "num_experts_per_tok": 3,
+           "swiglu_limit": 1.5, "rope_parameters": YARN}  # fmt: skip
+GPT_OSS_VARIATIONS = {
+    **RMS_EPS, "window by one": {"sliding_window": 17}, "rope scaling": {"rope_parameters": dict(DEFAULT)},
+    "truncate": {"rope_parameters": {**YARN, "truncate": True}}, "limit": {"swiglu_limit": 7.0}, "alpha": {"swiglu_alpha": 1.0},
+    "experts per token": {"num_experts_per_tok": 2},
+}  # fmt: skip
 
 FAMILIES = {
     "gpt2": row(T.GPT2Config, GPT2_LIKE, rename=without_prefix,
@@ -335,4 +395,10 @@ FAMILIES = {
         T.GPTNeoConfig, {"num_layers": 2, "num_heads": 8, "hidden_size": 64, "vocab_size": 131, "max_position_embeddings": 160,
                          "attention_types": [[["global", "local"], 1]], "window_size": 16, "layer_norm_epsilon": 0.02, **IDS},
         F16, None, None, {**GPT2_EPS, "window by one": {"window_size": 17}}, query_deviation=1.2),
+    "gpt-oss": row(
+        T.GptOssConfig, {**GPT_OSS, "intermediate_size": 44, "num_key_value_heads": 2},
+        BF16, None, None, GPT_OSS_VARIATIONS),
+    "gpt-oss-mxfp4": row(
+        T.GptOssConfig, {**GPT_OSS, "intermediate_size": 96, "num_key_value_heads": 4},
+        BF16, None, None, GPT_OSS_VARIATIONS, adjust=round_experts, repack=mxfp4),
 }  # fmt: skip

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readModelShape } from '../../partitioner/architectures/registry.js';
 import { CheckpointConfig } from '../../partitioner/checkpoint/config-file.js';
-import type { ModelShape } from '../../partitioner/model-shape.js';
+import { cachedHeadDim, type ModelShape, sinkColumn } from '../../partitioner/model-shape.js';
 import { goldenFolder } from '../support/golden.js';
 
 /** A golden's config.json with some keys changed. */
@@ -48,6 +48,9 @@ describe('refused', () => {
     ],
     ['gpt2', { add_cross_attention: true }, 'add_cross_attention is true, expected false'],
     ['internlm2', { bias: true }, 'bias is true, expected false'],
+    ['gpt-oss', { swiglu_alpha: 1.5 }, 'swiglu_alpha is 1.5, expected 1.702'],
+    ['gpt-oss', { hidden_act: 'gelu' }, 'hidden_act is "gelu", expected "silu"'],
+    ['gpt-oss', { rope_parameters: null }, 'rope_scaling is null, expected an object'],
     ['granite', { logit_scale: 2 }, 'logit_scale is 2'],
     ['stablelm', { hidden_act: 'swiglu' }, 'hidden_act is "swiglu", expected one of silu'],
   ])('%s with %j', async (golden, changes, message) => {
@@ -74,6 +77,13 @@ describe('read', () => {
     expect(windows).toEqual([16, null]);
     expect(layerRopes).toEqual([1, 0]);
     expect(ropes.map(({ theta }) => theta)).toEqual([100_000, 1000]);
+  });
+
+  it('GPT-OSS has a window on every other layer, and one column more in its cache for the sinks', async () => {
+    const shape = await shapeOf('gpt-oss', { layer_types: null });
+    expect(shape.windows).toEqual([16, null]);
+    expect(sinkColumn(shape)).toBe(16);
+    expect(cachedHeadDim(shape)).toBe(17);
   });
 
   it('GPT-2 divides scores by the layer where it is told to', async () => {

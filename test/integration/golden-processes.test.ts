@@ -30,6 +30,7 @@ const FAMILIES = [
   ['gptj', 2],
   ['gemma2', 4],
   ['mixtral', 4],
+  ['gpt-oss', 4],
 ] as const;
 
 describe.each(FAMILIES)('%s, two processes', (family, allReduces) => {

@@ -38,6 +38,7 @@ export async function createInProcessGroup(
         device: sharedDevice,
         numLayers: manifest.attend.keysIn === 'slot' ? model.numLayers : 0,
         columns: perRank.numKvHeads * perRank.headDim,
+        leadingRows: manifest.attend.sinkColumn === undefined ? 0 : 1,
         maxSlots,
         slotTokens: options.slotTokens ?? model.contextLength,
       });

@@ -98,6 +98,34 @@ describe('a view', () => {
     expect(read(source, part, 0, 2)).toEqual([2, 8, 3, 9]);
   });
 
+  it('reads a matrix of a stack, every other row of it, and its row of biases', () => {
+    const source = new CountingSource({ stack: [3, 4, 2], biases: [3, 4] });
+    const rows = { unitRows: 1, groupUnits: 2, firstUnit: 1, units: 1 };
+    const matrix = view({ shape: [2, 2], sources: [{ name: 'stack', shape: [3, 4, 2] }], matrix: 1, rows });
+    expect(read(source, matrix, 0, 2)).toEqual([10, 11, 14, 15]);
+    const bias = view({ shape: [2], sources: [{ name: 'biases', shape: [3, 4] }], matrix: 2, rows });
+    expect(read(source, bias, 0, 2)).toEqual([9, 11]);
+    const all = view({ shape: [4], sources: [{ name: 'biases', shape: [3, 4] }], matrix: 0 });
+    expect(read(source, all, 1, 3)).toEqual([1, 2]);
+  });
+
+  it('turns a matrix of a stack, and reads it once for several views', () => {
+    const source = new CountingSource({ stack: [2, 2, 4] });
+    const half = (firstUnit: number): TensorView =>
+      view({
+        name: `half-${firstUnit}`,
+        shape: [2, 2],
+        sources: [{ name: 'stack', shape: [2, 2, 4] }],
+        matrix: 1,
+        transposed: true,
+        rows: { unitRows: 1, groupUnits: 2, firstUnit, units: 1 },
+      });
+    const views = viewSource(source, [half(0), half(1)]);
+    expect([...views.readFloat32('half-0', 0, 2)]).toEqual([8, 12, 10, 14]);
+    expect([...views.readFloat32('half-1', 1, 2)]).toEqual([11, 15]);
+    expect(source.reads).toBe(1);
+  });
+
   it('joins vectors as rows', () => {
     const source = new CountingSource({ a: [3], b: [3] });
     const sources = ['a', 'b'].map((name) => ({ name, shape: [3] }));
