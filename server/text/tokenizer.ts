@@ -6,39 +6,26 @@
  *         " ," to "," and so cannot be streamed (vLLM and TGI leave it out too)
  * Limits  MAX_TOKENIZER_FILE_BYTES, MAX_VOCABULARY ids
  * Errors  CHECKPOINT_INVALID when a file is missing, damaged or uses a part that is not known
- * Source  the algorithms are @huggingface/tokenizers'; this file checks what goes in and adds incremental decoding
+ * Source  the parts: tokenizer-json.ts; README.md says how they were compared
  */
 import path from 'node:path';
-import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { ServingError } from '../../proto/errors.js';
-import { isObject, readJsonObject } from './checkpoint-text-file.js';
+import { readJsonObject } from './checkpoint-text-file.js';
 import { type IncrementalDetokenizer, WindowDetokenizer } from './incremental-detokenizer.js';
+import { readTokenizerJson, type TokenizerParts } from './tokenizer-json.js';
 
-/** Ids are below this: the library keeps the vocabulary as an array by id. */
-const MAX_VOCABULARY = 1 << 24;
-
-/** The part of the library that is used; its own declarations do not resolve under NodeNext. */
-interface LibraryTokenizer {
-  encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
-  decode(
-    ids: number[],
-    options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean },
-  ): string;
-  readonly model: { readonly vocab: readonly (string | undefined)[] };
-}
+const LONE_SURROGATE = /\p{Surrogate}/gu;
 
 export class Tokenizer {
   /** Largest id + 1, added tokens included. A model's logits may be wider (padding). */
   readonly vocabSize: number;
-  private readonly library: LibraryTokenizer;
-  private readonly specialIds: ReadonlySet<number>;
+  private readonly parts: TokenizerParts;
   /** An ordinary token that decodes to visible text, found at first use: what stands before a token shown alone. */
   private neighbour: { id: number; units: number } | null = null;
 
-  private constructor(library: LibraryTokenizer, specialIds: ReadonlySet<number>) {
-    this.library = library;
-    this.specialIds = specialIds;
-    this.vocabSize = library.model.vocab.length;
+  private constructor(parts: TokenizerParts) {
+    this.parts = parts;
+    this.vocabSize = parts.tokens.length;
   }
 
   /**
@@ -56,27 +43,16 @@ export class Tokenizer {
           'transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)',
       );
     }
-    const config = readJsonObject(path.join(modelFolder, 'tokenizer_config.json')) ?? {};
-    return Tokenizer.fromJson(json, config);
+    return Tokenizer.fromJson(json);
   }
 
   /**
-   * A tokenizer from the parsed files.
+   * A tokenizer from the parsed file.
    *
    * @throws ServingError CHECKPOINT_INVALID
    */
-  static fromJson(json: Record<string, unknown>, config: Record<string, unknown>): Tokenizer {
-    const specialIds = checkVocabulary(json);
-    let library: LibraryTokenizer;
-    try {
-      library = new HuggingFaceTokenizer(json, config) as unknown as LibraryTokenizer;
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      throw new ServingError('CHECKPOINT_INVALID', `tokenizer.json cannot be used: ${reason}`, {
-        cause: error,
-      });
-    }
-    return new Tokenizer(library, specialIds);
+  static fromJson(json: Record<string, unknown>): Tokenizer {
+    return new Tokenizer(readTokenizerJson(json));
   }
 
   /**
@@ -85,9 +61,10 @@ export class Tokenizer {
    * @param options.addSpecialTokens whether the tokenizer adds its own (begin of text, …); default true
    */
   encode(text: string, options: { addSpecialTokens?: boolean } = {}): number[] {
-    const { ids } = this.library.encode(text, { add_special_tokens: options.addSpecialTokens ?? true });
-    // A text without an id (no unknown-token in the vocabulary) is left out, as the reference does.
-    return ids.filter((id) => id !== undefined);
+    // Half a surrogate pair is no text: what UTF-8 makes of it.
+    const ids = this.parts.encode(text.replace(LONE_SURROGATE, '\ufffd'));
+    const { before, after } = this.parts.frame;
+    return options.addSpecialTokens === false ? ids : [...before, ...ids, ...after];
   }
 
   /**
@@ -109,7 +86,7 @@ export class Tokenizer {
   }
 
   isSpecial(id: number): boolean {
-    return this.specialIds.has(id);
+    return this.parts.specialIds.has(id);
   }
 
   /**
@@ -127,17 +104,14 @@ export class Tokenizer {
   }
 
   private hasText(id: number, skipSpecialTokens: boolean): boolean {
-    const token = this.library.model.vocab[id];
-    return token !== undefined && token !== '' && !(skipSpecialTokens && this.specialIds.has(id));
+    const token = this.parts.tokens[id];
+    return token !== undefined && token !== '' && !(skipSpecialTokens && this.parts.specialIds.has(id));
   }
 
-  /** The library refuses an empty list. Special tokens were filtered by id before. */
+  /** Special tokens were filtered by id before. */
   private decodeKnown(ids: readonly number[]): string {
     if (ids.length === 0) return '';
-    return this.library.decode(ids as number[], {
-      skip_special_tokens: false,
-      clean_up_tokenization_spaces: false,
-    });
+    return this.parts.decode(ids.map((id) => this.parts.tokens[id] ?? '')).join('');
   }
 
   private findNeighbour(): { id: number; units: number } {
@@ -149,48 +123,4 @@ export class Tokenizer {
     // No printable token at all: byte tokens alone. The first id, shown with what it decodes to.
     return { id: 0, units: this.decodeKnown([0]).length };
   }
-}
-
-/**
- * Checks what the library would trust: ids are array indices there.
- *
- * @returns ids of the special tokens
- */
-function checkVocabulary(json: Record<string, unknown>): ReadonlySet<number> {
-  const model = json.model;
-  if (!isObject(model)) throw invalid("tokenizer.json has no 'model' object");
-  const vocab = model.vocab;
-  if (Array.isArray(vocab)) {
-    if (vocab.length > MAX_VOCABULARY)
-      throw invalid(`tokenizer.json has ${vocab.length} tokens, the limit is ${MAX_VOCABULARY}`);
-  } else if (isObject(vocab)) {
-    for (const [token, id] of Object.entries(vocab)) checkId(token, id);
-  } else {
-    throw invalid("tokenizer.json has no 'vocab' in its 'model'");
-  }
-  const added = json.added_tokens ?? [];
-  if (!Array.isArray(added)) throw invalid("'added_tokens' of tokenizer.json is not a list");
-  json.added_tokens = added;
-  const specialIds = new Set<number>();
-  for (const entry of added) {
-    if (!isObject(entry) || typeof entry.content !== 'string') {
-      throw invalid("an entry of 'added_tokens' of tokenizer.json has no 'content'");
-    }
-    const id = checkId(entry.content, entry.id);
-    if (entry.special === true) specialIds.add(id);
-  }
-  return specialIds;
-}
-
-function checkId(token: string, id: unknown): number {
-  if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= MAX_VOCABULARY) {
-    throw invalid(
-      `tokenizer.json gives token ${JSON.stringify(token.slice(0, 40))} the id ${String(id)}, must be 0 … ${MAX_VOCABULARY - 1}`,
-    );
-  }
-  return id;
-}
-
-function invalid(message: string): ServingError {
-  return new ServingError('CHECKPOINT_INVALID', message);
 }

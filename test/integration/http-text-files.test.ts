@@ -30,13 +30,13 @@ describe('a damaged tokenizer', () => {
     [
       'has an id that is no array index',
       model({ vocab: { a: -1 } }),
-      /token "a" the id -1, must be 0 … 16777215/,
+      /token "a" has the id -1, must be 0 … 16777215/,
     ],
-    ['has an id beyond the limit', model({ vocab: { a: 2 ** 40 } }), /the id 1099511627776/],
+    ['has an id beyond the limit', model({ vocab: { a: 2 ** 40 } }), /has the id 1099511627776/],
     [
       'has an added token without an id',
       { ...json(), added_tokens: [{ content: 'x' }] },
-      /token "x" the id undefined/,
+      /token "x" has the id undefined/,
     ],
     ['has an added token without content', { ...json(), added_tokens: [{ id: 1 }] }, /'added_tokens'/],
     ['has added tokens that are no list', { ...json(), added_tokens: 1 }, /'added_tokens'/],

@@ -1,0 +1,81 @@
+/**
+ * The `post_processor` of tokenizer.json: what a tokenizer sets around the ids of a text: begin of text, [CLS] … [SEP].
+ *
+ * In      its JSON
+ * Out     ids before and after a single text
+ * Limits  MAX_VOCABULARY ids are checked by tokenizer-json.ts; pairs of texts are not made here
+ * Errors  CHECKPOINT_INVALID for a kind or field that is not known
+ */
+import { isObject } from './checkpoint-text-file.js';
+import { invalidTokenizer, listOf } from './tokenizer-json-parts.js';
+
+export interface Frame {
+  before: readonly number[];
+  after: readonly number[];
+}
+
+const NOTHING: Frame = { before: [], after: [] };
+
+export function createFrame(json: unknown): Frame {
+  if (json === null || json === undefined) return NOTHING;
+  if (!isObject(json)) throw invalidTokenizer("'post_processor' is not an object");
+  switch (json.type) {
+    case 'ByteLevel':
+      return NOTHING;
+    case 'Sequence':
+      return listOf(json, 'processors')
+        .map(createFrame)
+        .reduce(
+          (inner, outer) => ({
+            before: [...outer.before, ...inner.before],
+            after: [...inner.after, ...outer.after],
+          }),
+          NOTHING,
+        );
+    case 'BertProcessing':
+    case 'RobertaProcessing':
+      return { before: [namedId(json, 'cls')], after: [namedId(json, 'sep')] };
+    case 'TemplateProcessing':
+      return template(json);
+    default:
+      throw invalidTokenizer(`Unknown PostProcessor type: ${String(json.type)}`);
+  }
+}
+
+function namedId(json: Record<string, unknown>, field: string): number {
+  const pair = json[field];
+  const id: unknown = Array.isArray(pair) ? pair[1] : undefined;
+  if (!isId(id)) throw invalidTokenizer(`'${field}' of the post_processor is not a pair of token and id`);
+  return id;
+}
+
+function isId(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0;
+}
+
+function template(json: Record<string, unknown>): Frame {
+  const before: number[] = [];
+  const after: number[] = [];
+  let sawText = false;
+  for (const part of listOf(json, 'single')) {
+    if (isObject(part) && isObject(part.Sequence)) {
+      if (sawText || part.Sequence.id !== 'A')
+        throw invalidTokenizer('a post_processor that repeats the text');
+      sawText = true;
+    } else if (isObject(part) && isObject(part.SpecialToken)) {
+      (sawText ? after : before).push(...idsOf(json.special_tokens, part.SpecialToken.id));
+    } else {
+      throw invalidTokenizer("an entry of the post_processor's 'single' is of no known kind");
+    }
+  }
+  if (!sawText) throw invalidTokenizer('a post_processor without the text');
+  return { before, after };
+}
+
+function idsOf(tokens: unknown, name: unknown): number[] {
+  const entry = isObject(tokens) && typeof name === 'string' ? tokens[name] : undefined;
+  const ids: unknown = isObject(entry) ? entry.ids : undefined;
+  if (!Array.isArray(ids) || !ids.every(isId))
+    throw invalidTokenizer(`the post_processor has no ids of ${JSON.stringify(name)}`);
+  return ids;
+}
