@@ -16,6 +16,7 @@ import { ServingError } from '../proto/errors.js';
 import type { Config } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
 import { createHttpServer } from './http/http-server.js';
+import type { ModelStatus } from './jobs/generate-request.js';
 import { createServerLog } from './logging/server-log.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
 import { fetchModel, releaseModel } from './model-store/fetch-model.js';
@@ -96,7 +97,7 @@ export async function main(argv: string[]): Promise<void> {
   try {
     await startServing(config, manager, http, logger, (url) => {
       metrics.started(performance.now());
-      announce(url, manager.models()[0]?.name, print);
+      announce(url, manager.models()[0], print);
     });
   } catch (error) {
     progress.stop();
@@ -167,14 +168,17 @@ async function loadModels(config: Config, manager: WorkLoadManager, logger: Logg
 }
 
 /** The command is told where a person or a script reads it, not in the log. */
-function announce(url: string, model: string | undefined, print: (line: string) => void): void {
+function announce(url: string, model: ModelStatus | undefined, print: (line: string) => void): void {
   if (model === undefined) return;
-  const body = {
-    inputs: 'Once upon a time',
-    parameters: { max_new_tokens: 100, do_sample: true },
-    stream: true,
-  };
-  const command = `curl -N ${url}/predictions/${model} -H 'content-type: application/json' -d '${JSON.stringify(body)}'`;
+  const body =
+    model.task === 'text-embedding'
+      ? { inputs: ['Once upon a time'] }
+      : {
+          inputs: 'Once upon a time',
+          parameters: { max_new_tokens: 100, do_sample: true },
+          stream: true,
+        };
+  const command = `curl -N ${url}/predictions/${model.name} -H 'content-type: application/json' -d '${JSON.stringify(body)}'`;
   print(`Shardserve is ready. Try:\n${command}`);
 }
 

@@ -100,22 +100,25 @@ function readModules(folder: string, hiddenSize: number): Pick<EmbeddingShape, '
 
 function readPooling(folder: string, path: string, hiddenSize: number): Pooling[] {
   const config = readSection(join(folder, path, 'config.json'));
-  if (config.has('word_embedding_dimension') && config.raw.word_embedding_dimension !== hiddenSize) {
-    throw config.wrong('word_embedding_dimension', `the model's hidden size, ${hiddenSize}`);
+  for (const key of ['word_embedding_dimension', 'embedding_dimension']) {
+    if (config.has(key) && config.raw[key] !== hiddenSize) {
+      throw config.wrong(key, `the model's hidden size, ${hiddenSize}`);
+    }
   }
   if (!config.boolean('include_prompt', true)) throw config.wrong('include_prompt', 'true');
   const known = new Set(POOLINGS.map(([key]) => key));
   for (const [key, value] of Object.entries(config.raw)) {
-    if (key.startsWith('pooling_mode') && value === true && !known.has(key)) {
+    if (key.startsWith('pooling_mode_') && value === true && !known.has(key)) {
       throw config.wrong(key, `false: known are ${[...known].join(', ')}`);
     }
   }
+  if (config.has('pooling_mode')) return namedPoolings(config);
   const chosen = POOLINGS.filter(([key]) => config.boolean(key, false)).map(([, pooling]) => pooling);
-  return chosen.length > 0 ? chosen : namedPooling(config);
+  return chosen.length > 0 ? chosen : ['mean'];
 }
 
-/** The newer spelling: one name. */
-function namedPooling(config: ConfigSection): Pooling[] {
+/** The newer spelling: a name, or a list of them. */
+function namedPoolings(config: ConfigSection): Pooling[] {
   const names: Readonly<Record<string, Pooling>> = {
     cls: 'first',
     max: 'max',
@@ -124,13 +127,24 @@ function namedPooling(config: ConfigSection): Pooling[] {
     weightedmean: 'mean-by-place',
     lasttoken: 'last',
   };
-  const found = names[config.string('pooling_mode', 'mean')];
-  if (found === undefined) throw config.wrong('pooling_mode', `one of ${Object.keys(names).join(', ')}`);
-  return [found];
+  const given = config.raw.pooling_mode;
+  const found = (
+    Array.isArray(given) ? config.strings('pooling_mode') : [config.string('pooling_mode')]
+  ).flatMap((name) => names[name] ?? []);
+  if (found.length === 0 || found.length !== (Array.isArray(given) ? given.length : 1) || found.length > 6) {
+    throw config.wrong('pooling_mode', `one or several of ${Object.keys(names).join(', ')}`);
+  }
+  return found;
 }
 
 function readDense(folder: string, path: string, inputs: number): Extract<VectorStep, { kind: 'dense' }> {
   const config = readSection(join(folder, path, 'config.json'));
+  if (config.boolean('use_residual', false)) throw config.wrong('use_residual', 'false');
+  for (const key of ['module_input_name', 'module_output_name']) {
+    if (config.string(key, 'sentence_embedding') !== 'sentence_embedding') {
+      throw config.wrong(key, '"sentence_embedding"');
+    }
+  }
   if (config.positiveInteger('in_features') !== inputs) {
     throw config.wrong('in_features', `${inputs}, which is what comes before it`);
   }

@@ -14,6 +14,7 @@
 import assert from 'node:assert/strict';
 import type { Step, StepResult } from '../../proto/control.js';
 import { ServingError } from '../../proto/errors.js';
+import { isEmbedRequest } from '../jobs/generate-request.js';
 import type { Job } from '../jobs/job.js';
 import type { JobQueue } from '../jobs/job-queue.js';
 import type { WorkObserver } from '../jobs/work-observer.js';
@@ -22,6 +23,7 @@ import type { ChunkBudget } from './chunk-budget.js';
 import type { Clock } from './clock.js';
 import { Sequence, type TokenTexts } from './sequence.js';
 import { kvTokensOf, type SlotTable } from './slot-table.js';
+import { TextVector } from './text-vector.js';
 import { WakeUp } from './wake-up.js';
 
 /** One that runs and one that waits behind it: enough that the workers never wait for the server. */
@@ -53,6 +55,8 @@ export interface BatchLoopOptions {
   slots: SlotTable;
   chunkBudget: ChunkBudget;
   texts: TokenTexts;
+  /** An embedding model: a prompt runs in one step. */
+  wholePrompts?: boolean;
   clock: Clock;
   /** Jobs that this loop may start now, when several loops share the queue; absent: all. */
   mayStart?: () => number;
@@ -75,8 +79,8 @@ export class BatchLoop {
   readonly #options: BatchLoopOptions;
   readonly #wakeUp: WakeUp;
   /** Oldest first. */
-  #running: Sequence[] = [];
-  readonly #bySequence = new Map<number, Sequence>();
+  #running: (Sequence | TextVector)[] = [];
+  readonly #bySequence = new Map<number, Sequence | TextVector>();
   readonly #inFlight: InFlight[] = [];
   #nextSequence = 1;
   #stopping = false;
@@ -166,8 +170,9 @@ export class BatchLoop {
   }
 
   #state(waiting: readonly Job[]): BatcherState {
-    const { chunkBudget, slots } = this.#options;
+    const { chunkBudget, slots, wholePrompts = false } = this.#options;
     return {
+      wholePrompts,
       waiting,
       running: this.#running,
       freeSlots: slots.freeSlots,
@@ -206,10 +211,13 @@ export class BatchLoop {
     );
   }
 
-  #start(job: Job): Sequence {
+  #start(job: Job): Sequence | TextVector {
     const { clock, observer, onJobStarted, slots, texts } = this.#options;
     const slot = slots.take(kvTokensOf(job));
-    const sequence = new Sequence(job, slot, this.#nextSequence++, texts);
+    const number = this.#nextSequence++;
+    const sequence = isEmbedRequest(job.request)
+      ? new TextVector(job, slot, number)
+      : new Sequence(job, slot, number, texts);
     job.startedAtMs = clock.nowMs();
     job.signal.addEventListener('abort', () => this.#wakeUp.notify(), { once: true });
     this.#running.push(sequence);
@@ -239,8 +247,8 @@ export class BatchLoop {
       assert.equal(row.sequence, flight.plan.rows[index]?.sequence, 'results come in the order of the rows');
       const sequence = this.#bySequence.get(row.sequence);
       if (!row.skipped) ran++;
-      if (!sequence || sequence.job.cancelled || !row.hasToken) return;
-      this.#observeToken(sequence.job, nowMs);
+      if (!sequence || sequence.job.cancelled || !(row.hasToken || row.vector.length > 0)) return;
+      if (row.hasToken) this.#observeToken(sequence.job, nowMs);
       try {
         sequence.append(row, nowMs);
       } catch (error) {
@@ -266,7 +274,7 @@ export class BatchLoop {
     }
   }
 
-  #leave(sequence: Sequence, why: SlotFreed['why']): void {
+  #leave(sequence: Sequence | TextVector, why: SlotFreed['why']): void {
     this.#running = this.#running.filter((one) => one !== sequence);
     this.#bySequence.delete(sequence.sequence);
     this.#options.slots.release(sequence.slot);

@@ -4,7 +4,8 @@
  * Implementations  continuous-batcher.ts (join and leave at every step), dynamic-batcher.ts (whole batches)
  * Pure             no clock, no queue, no socket: everything is in the arguments, and nothing is changed
  * Invariants       starts are a prefix of `waiting` that fits the free slots and KV tokens; a
- *                  sequence stands in a batch once; prompt tokens of a batch stay within `prefillTokens`
+ *                  sequence stands in a batch once; prompt tokens of a batch stay within `prefillTokens`, but for the oldest of
+ *                  prompts that run whole
  */
 
 /** A queued job, as far as a batcher cares. */
@@ -31,6 +32,8 @@ export interface BatcherState {
   readonly freeKvTokens: number;
   /** Prompt tokens the step may run: as many as fit the time of a prefill chunk (design D8). */
   readonly prefillTokens: number;
+  /** A prompt runs in one step or not at all (texts to embed); absent: in pieces. */
+  readonly wholePrompts?: boolean;
 }
 
 export interface BatchRow {

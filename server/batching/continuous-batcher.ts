@@ -15,7 +15,7 @@ export class ContinuousBatcher implements Batcher {
   next(state: BatcherState): Batch | null {
     const starts = countStarts(state.waiting, Number.POSITIVE_INFINITY, state.freeSlots, state.freeKvTokens);
     const started = state.waiting.slice(0, starts).map(asStarted);
-    const rows = planRows([...state.running, ...started], state.prefillTokens);
+    const rows = planRows([...state.running, ...started], state);
     return starts > 0 || rows.length > 0 ? { starts, rows } : null;
   }
 

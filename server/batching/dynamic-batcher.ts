@@ -23,14 +23,14 @@ export class DynamicBatcher implements Batcher {
 
   next(state: BatcherState, nowMs: number): Batch | null {
     if (state.running.length > 0) {
-      const rows = planRows(state.running, state.prefillTokens);
+      const rows = planRows(state.running, state);
       return rows.length > 0 ? { starts: 0, rows } : null;
     }
     const dueMs = this.wakeAtMs(state);
     if (dueMs === null || (state.waiting.length < this.#batchSize && nowMs < dueMs)) return null;
     const starts = countStarts(state.waiting, this.#batchSize, state.freeSlots, state.freeKvTokens);
     if (starts === 0) return null;
-    return { starts, rows: planRows(state.waiting.slice(0, starts).map(asStarted), state.prefillTokens) };
+    return { starts, rows: planRows(state.waiting.slice(0, starts).map(asStarted), state) };
   }
 
   wakeAtMs(state: BatcherState): number | null {

@@ -10,10 +10,14 @@
  * gets through in a step or two; prompts of equal length run one after the other, which is the best mean time to the first
  * token there is.
  */
-import type { BatchRow, RunningSequence, WaitingJob } from './batcher.js';
+import type { BatcherState, BatchRow, RunningSequence, WaitingJob } from './batcher.js';
 import { kvTokensOf } from './slot-table.js';
 
-export function planRows(sequences: readonly RunningSequence[], prefillTokens: number): BatchRow[] {
+export function planRows(
+  sequences: readonly RunningSequence[],
+  { prefillTokens, wholePrompts = false }: Pick<BatcherState, 'prefillTokens' | 'wholePrompts'>,
+): BatchRow[] {
+  if (wholePrompts) return planWholePrompts(sequences, prefillTokens);
   const decodes: BatchRow[] = [];
   const prompts: { index: number; left: number; tokens: number }[] = [];
   sequences.forEach((sequence, index) => {
@@ -37,6 +41,18 @@ export function planRows(sequences: readonly RunningSequence[], prefillTokens: n
   }
   const running = prompts.filter((prompt) => prompt.tokens > 0);
   return [...decodes, ...running.map(({ index, tokens }) => ({ index, tokens }))];
+}
+
+/** The oldest, whatever its length, and of the others in their order those that fit beside it. */
+function planWholePrompts(sequences: readonly RunningSequence[], prefillTokens: number): BatchRow[] {
+  const rows: BatchRow[] = [];
+  let left = prefillTokens;
+  sequences.forEach(({ promptLeft }, index) => {
+    if (promptLeft === 0 || (rows.length > 0 && promptLeft > left)) return;
+    rows.push({ index, tokens: promptLeft });
+    left -= promptLeft;
+  });
+  return rows;
 }
 
 /** How many jobs from the front fit, at most `limit`. The first that does not fit holds back those behind it. */

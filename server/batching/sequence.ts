@@ -11,7 +11,12 @@
  */
 import assert from 'node:assert/strict';
 import { Finish, type RowResult, type SequenceOpen } from '../../proto/control.js';
-import type { FinishReason, TokenAlternative } from '../jobs/generate-request.js';
+import {
+  type FinishReason,
+  type GenerateRequest,
+  isEmbedRequest,
+  type TokenAlternative,
+} from '../jobs/generate-request.js';
 import type { Job } from '../jobs/job.js';
 import { StopStrings } from '../text/stop-strings.js';
 import type { RunningSequence } from './batcher.js';
@@ -39,6 +44,7 @@ export class Sequence implements RunningSequence {
   decodesLeft: number;
   /** null while it runs. */
   finish: FinishReason | null = null;
+  readonly #request: GenerateRequest;
   readonly #texts: TokenTexts;
   readonly #detokenizer: ReturnType<TokenTexts['detokenizer']>;
   readonly #stops: StopStrings;
@@ -46,17 +52,19 @@ export class Sequence implements RunningSequence {
   #newTokens = 0;
 
   constructor(job: Job, slot: number, sequence: number, texts: TokenTexts) {
+    assert(!isEmbedRequest(job.request), 'a text to embed is no sequence of tokens (text-vector.ts)');
     this.job = job;
+    this.#request = job.request;
     this.slot = slot;
     this.sequence = sequence;
     this.promptLeft = job.promptIds.length;
     this.decodesLeft = job.maxNewTokens - 1;
     this.#texts = texts;
     this.#detokenizer = texts.detokenizer({
-      skipSpecialTokens: job.request.skipSpecialTokens,
+      skipSpecialTokens: this.#request.skipSpecialTokens,
       context: job.promptIds.slice(-CONTEXT_TOKENS),
     });
-    this.#stops = new StopStrings(job.request.stopStrings, job.request.includeStopString);
+    this.#stops = new StopStrings(this.#request.stopStrings, this.#request.includeStopString);
   }
 
   get newTokens(): number {
@@ -91,7 +99,7 @@ export class Sequence implements RunningSequence {
     assert(this.finish === null && row.hasToken, 'only a running sequence gets a token');
     this.#newTokens++;
     this.job.firstTokenAtMs ??= nowMs;
-    const { includeStopString, logprob } = this.job.request;
+    const { includeStopString, logprob } = this.#request;
     const isEnd = row.finish === Finish.END_ID;
     const piece = isEnd && !includeStopString ? '' : this.#detokenizer.push(row.tokenId);
     const { text, stopped } = this.#stops.push(piece);

@@ -171,6 +171,10 @@ export interface ModelConfig {
   metricsAggregation: number;
   /** How partial sums pass between the ranks of a group; auto: shm, or zmq where shared memory cannot be had. */
   collective: 'auto' | 'shm' | 'zmq';
+  /** What the model must be for; null: what it is. */
+  task: 'text-generation' | 'text-embedding' | null;
+  /** A text to embed that is too long is cut, or refused; null: as its dialect does. */
+  truncateTexts: boolean | null;
   /** DJLServing's output formatter of the model's dialect; null: by `stream`. */
   outputFormatter: 'json' | 'jsonlines' | 'sse' | null;
   /** Jinja text that overrides the checkpoint's; null: the checkpoint's. */

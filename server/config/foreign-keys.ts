@@ -25,6 +25,7 @@ const ONE_ENGINE = 'ONNX Runtime is always the engine';
 const BUILT_IN = 'the families of models are built in; code of a checkpoint is never run';
 const CHUNK_BY_TIME = 'a piece of a prompt is bounded by time: option.prefill_chunk_ms';
 const NOT_PAGED = 'the cache is not paged; weights share scales by option.quantize_block_size';
+const BY_MODULES = "a text's vector is made as the checkpoint's modules.json says";
 const PREFIX = 'the prefix cache follows in a later version; answers are the same';
 
 export const FOREIGN_KEYS: readonly KeyRow[] = [
@@ -70,13 +71,6 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
     env: ['PIPELINE_PARALLEL_DEGREE'],
   }),
   ...withoutEffect('model', BUILT_IN, ['option.trust_remote_code'], { env: ['HF_MODEL_TRUST_REMOTE_CODE'] }),
-  refused(
-    'model',
-    'option.task',
-    'only text generation is served in this version',
-    ['text-generation', 'text_generation', 'auto'],
-    { env: ['HF_TASK'] },
-  ),
   refused('model', 'option.tgi_compat', "TGI's form of answer follows in a later version", ['false']),
   refused('model', 'option.bedrock_compat', "Bedrock's form of answer follows in a later version", ['false']),
 
@@ -114,7 +108,7 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
   ...optionsWithoutEffect('a chat template gets the content as the client wrote it', [
     'chat_template_content_format',
   ]),
-  ...optionsWithoutEffect('embeddings are not served in this version', ['normalize']),
+  ...optionsWithoutEffect(BY_MODULES, ['normalize']),
   refused('model', 'option.enable_stateful_sessions', NO_SESSION, ['false']),
   ...optionsWithoutEffect(NO_SESSION, ['sessions_path', 'sessions_expiration', 'sessions_s3url']),
   refused('model', 'option.kv_cache_dtype', 'keys and values are held as fp32 on the CPU', ['auto', 'fp32']),

@@ -330,6 +330,32 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'how partial sums pass between the shard workers of a group (ours): shm: shared memory, zmq: ZeroMQ sockets; auto: shm, or zmq where shared memory cannot be had',
   ),
   modelKey(
+    'option.task',
+    'task',
+    choice<'text-generation' | 'text-embedding' | null>(
+      {
+        auto: { value: null },
+        'text-generation': { value: 'text-generation' },
+        text_generation: { value: 'text-generation' },
+        'text-embedding': { value: 'text-embedding' },
+        text_embedding: { value: 'text-embedding' },
+        'feature-extraction': { value: 'text-embedding' },
+        feature_extraction: { value: 'text-embedding' },
+      },
+      'this task is not served here; it must be text-generation or text-embedding (feature-extraction)',
+    ),
+    null,
+    'what the model must be for: another checkpoint is refused; auto: what its architecture is for',
+    { env: ['HF_TASK'] },
+  ),
+  modelKey(
+    'option.truncate_texts',
+    'truncateTexts',
+    choice<boolean | null>({ auto: { value: null }, true: { value: true }, false: { value: false } }),
+    null,
+    "a text to embed that is longer than the model takes (max_seq_length): true: its end is cut off, false: it is refused; auto: cut by DJLServing's paths, refused by OpenAI's (ours)",
+  ),
+  modelKey(
     'option.output_formatter',
     'outputFormatter',
     choice<'json' | 'jsonlines' | 'sse' | null>({

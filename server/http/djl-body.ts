@@ -11,6 +11,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { InvalidInput } from './errors.js';
 import { checkLmiBody, type LmiBody } from './lmi-request.js';
+import { checkEmbeddingBody, type EmbeddingBody } from './openai-embeddings.js';
 import { type ChatBody, type CompletionBody, checkChatBody, checkCompletionBody } from './openai-request.js';
 import type { Checked } from './validation.js';
 
@@ -29,15 +30,17 @@ declare module 'fastify' {
 export type DjlBody =
   | { kind: 'lmi'; body: LmiBody }
   | { kind: 'chat'; body: ChatBody }
-  | { kind: 'completion'; body: CompletionBody };
+  | { kind: 'completion'; body: CompletionBody }
+  | { kind: 'embedding'; body: EmbeddingBody };
 
-/** By key, as LMI's handler does: messages, prompt, else inputs. */
+/** By key, as LMI's handler does: messages, prompt, OpenAI's input, else inputs. */
 export function checkDjlBody(body: unknown): Checked<DjlBody> {
   const has = (field: string) =>
     typeof body === 'object' && body !== null && Object.hasOwn(body, field) && !Array.isArray(body);
   if (has('inputs')) return as('lmi', checkLmiBody(body));
   if (has('messages')) return as('chat', checkChatBody(body));
   if (has('prompt')) return as('completion', checkCompletionBody(body));
+  if (has('input')) return as('embedding', checkEmbeddingBody(body));
   return as('lmi', checkLmiBody(body));
 }
 

@@ -2,8 +2,8 @@
  * DJLServing's inference API: /predictions/{model}[/{version}], /invocations, /models/{model}/invoke, OPTIONS; all of
  * them also asynchronously.
  *
- * In      LMI's text-generation body, or an OpenAI body (by key); the method is not looked at, as in DJLServing
- * Out     {"generated_text": …}; with "stream": JSON lines, one a token
+ * In      LMI's text-generation or text-embedding body (by the model), or an OpenAI body (by key); the method is not looked at, as in DJLServing
+ * Out     {"generated_text": …}; with "stream": JSON lines, one a token; of an embedding model a list of vectors
  * Limits  the body limit; a stalled reader is dropped after chunked_read_timeout
  * Errors  {"code", "type", "message"} with the configurable codes; a valid JSON body that is no valid request: 424 {"code", "error"};
  *         a deadline that the client set itself (x-request-timeout-ms): 408
@@ -28,8 +28,10 @@ import {
   toServingError,
 } from './errors.js';
 import type { HttpContext } from './http-context.js';
+import { answerLmiEmbeddings } from './lmi-embeddings.js';
 import { answerLmi } from './lmi-handler.js';
 import { djlTarget, ModelParams, ModelQuery, type ModelTarget } from './model-target.js';
+import { answerEmbeddings } from './openai-embeddings.js';
 import { answerChat, answerCompletion, JSON_LINES_FRAMING } from './openai-handlers.js';
 import type { Target } from './openai-request.js';
 import { requestControl, spreadCustomAttributes } from './request-control.js';
@@ -154,7 +156,22 @@ function predict(
       return answerChat(context, log, prediction.body, target, JSON_LINES_FRAMING, client);
     case 'completion':
       return answerCompletion(context, log, prediction.body, target, JSON_LINES_FRAMING, client);
+    case 'embedding':
+      return answerEmbeddings(context, prediction.body, target, client);
     case 'lmi':
-      return answerLmi(context, log, prediction.body, target, client);
+      return isEmbeddingModel(context, target)
+        ? answerLmiEmbeddings(context, log, prediction.body, target, client)
+        : answerLmi(context, log, prediction.body, target, client);
   }
+}
+
+function isEmbeddingModel({ service }: HttpContext, { model, version }: ModelTarget): boolean {
+  return service
+    .models()
+    .some(
+      (status) =>
+        status.name === model &&
+        (version === null || status.version === version) &&
+        status.task === 'text-embedding',
+    );
 }

@@ -43,7 +43,10 @@ const REQUEST_TIMEOUT_MS = 120_000;
 export type ListenerRole = 'inference' | 'management' | 'both';
 
 /** Paths that exist for other methods; DJLServing's management paths refuse the method before they look at the name. */
-const INFERENCE_PATHS = [/^\/v1\/(?:chat\/)?completions(?:\?.*)?$/, /^\/v1\/models(?:[/?].*)?$/];
+const INFERENCE_PATHS = [
+  /^\/v1\/(?:(?:chat\/)?completions|embeddings)(?:\?.*)?$/,
+  /^\/v1\/models(?:[/?].*)?$/,
+];
 const MANAGEMENT_PATHS = [
   /^\/(?:models|workflows)(?:\/[^/?]*){0,2}(?:\?.*)?$/,
   /^\/server\/(?:logging|metrics)(?:\?.*)?$/,

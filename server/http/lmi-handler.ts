@@ -9,7 +9,7 @@ import type { FastifyBaseLogger } from 'fastify';
 import type { Answer } from './answer.js';
 import { collectAll, submitAll } from './generations.js';
 import type { HttpContext } from './http-context.js';
-import { type LmiBody, lmiFormat, lmiRequest, unknownParameters } from './lmi-request.js';
+import { type LmiBody, lmiFormat, lmiRequest, requireFewInputs, unknownParameters } from './lmi-request.js';
 import { linesAsSse, lmiAnswer, lmiErrorLine, lmiLines } from './lmi-response.js';
 import { withOwnIds } from './openai-handlers.js';
 import type { Target } from './openai-request.js';
@@ -22,6 +22,7 @@ export async function answerLmi(
   target: Target,
   client: AbortController,
 ): Promise<Answer> {
+  requireFewInputs(body);
   const dropped = unknownParameters(body);
   if (dropped.length > 0) log.warn({ parameters: dropped.slice(0, 20) }, 'unknown parameters are dropped');
   const formatter = service.models().find(({ name }) => name === target.model)?.outputFormatter ?? null;

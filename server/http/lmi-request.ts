@@ -3,7 +3,7 @@
  *
  * In      {"inputs": text | texts, "parameters": {…}, "stream": bool}
  * Out     a valid request a text; names of parameters that nobody knows, for a warning in the log
- * Limits  MAX_INPUTS texts a request; the ranges of sampling-fields.ts
+ * Limits  MAX_INPUTS texts a request (to embed: MAX_TEXTS); the ranges of sampling-fields.ts
  * Errors  InvalidInput in LMI's words (the dialect answers 424)
  * Source  reference serving-apis §3.1, §3.2. Differences: a parameter of a wrong type or range is refused, never passed on;
  *         a list of inputs gives a list of answers with continuous batching too
@@ -15,6 +15,8 @@ import { asList, fields, present, refuseUnserved, topKOf } from './sampling-fiel
 import { type Checked, compileValidator, quote } from './validation.js';
 
 const MAX_INPUTS = 128;
+/** Of an embedding model. */
+export const MAX_TEXTS = 2048;
 /** LMI's default. */
 const DEFAULT_MAX_NEW_TOKENS = 30;
 const SAMPLING_DEFAULTS: RequestSampling = { doSample: false, temperature: 1 };
@@ -51,9 +53,9 @@ const Parameters = Type.Object({
 const Inputs = Type.Union(
   [
     Type.String({ minLength: 1 }),
-    Type.Array(Type.String({ minLength: 1 }), { minItems: 1, maxItems: MAX_INPUTS }),
+    Type.Array(Type.String({ minLength: 1 }), { minItems: 1, maxItems: MAX_TEXTS }),
   ],
-  { expects: `a text or a list of at most ${MAX_INPUTS} texts` },
+  { expects: `a text or a list of at most ${MAX_TEXTS} texts` },
 );
 
 /** What a prediction may send: everything else about it is checked by checkLmiBody. */
@@ -129,6 +131,17 @@ export function checkLmiBody(body: unknown): Checked<LmiBody> {
     return refuse("A list of 'inputs' cannot be streamed: send one text, or stream=false", 'stream');
   }
   return checked;
+}
+
+/**
+ * The limit of texts to generate, which is not known before the model is.
+ *
+ * @throws InvalidInput, as the body's validation
+ */
+export function requireFewInputs({ inputs }: LmiBody): void {
+  if (!Array.isArray(inputs) || inputs.length <= MAX_INPUTS) return;
+  const sentence = `inputs must be a text or a list of at most ${MAX_INPUTS} texts, got ${inputs.length}`;
+  throw Object.assign(new InvalidInput(sentence, 'inputs'), { validationContext: 'body' });
 }
 
 /** Names that are dropped: LMI does so with a warning. */

@@ -6,7 +6,7 @@
  * Errors  ServingError until the first frame; afterwards an error frame
  */
 import type { FastifyBaseLogger } from 'fastify';
-import type { GenerateRequest } from '../jobs/generate-request.js';
+import type { AddressedRequest, GenerateRequest } from '../jobs/generate-request.js';
 import type { Answer } from './answer.js';
 import { openAiErrorObject } from './errors.js';
 import { collectAll, submitAll } from './generations.js';
@@ -121,7 +121,7 @@ async function* framed(objects: AsyncIterable<object>, framing: Framing): AsyncG
 }
 
 /** The requests of one HTTP request are told apart in the log. */
-export function withOwnIds(requests: readonly GenerateRequest[]): GenerateRequest[] {
+export function withOwnIds<R extends AddressedRequest>(requests: readonly R[]): R[] {
   if (requests.length === 1) return [...requests];
   return requests.map((request, index) => ({ ...request, requestId: `${request.requestId}.${index}` }));
 }

@@ -223,7 +223,9 @@ function derivedSeed(seed: number | undefined, index: number): number | undefine
   return seed === undefined ? undefined : (seed + index) % (Number.MAX_SAFE_INTEGER + 1);
 }
 
-export function promptsOf(prompt: CompletionBody['prompt']): Exclude<Prompt, { kind: 'chat' }>[] {
+export function promptsOf(
+  prompt: string | string[] | number[] | number[][],
+): Exclude<Prompt, { kind: 'chat' }>[] {
   if (typeof prompt === 'string') return [{ kind: 'text', text: prompt }];
   if (typeof prompt[0] === 'number') return [{ kind: 'ids', ids: prompt as number[] }];
   return (prompt as (string | number[])[]).map((entry) =>

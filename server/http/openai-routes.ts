@@ -1,5 +1,5 @@
 /**
- * OpenAI's API: POST /v1/completions, POST /v1/chat/completions, GET /v1/models, GET /v1/models/{id}.
+ * OpenAI's API: POST /v1/completions, POST /v1/chat/completions, POST /v1/embeddings, GET /v1/models, GET /v1/models/{id}.
  *
  * In      JSON bodies as OpenAI's clients send them
  * Out     OpenAI's objects; streams as server-sent events ended by [DONE]
@@ -15,6 +15,12 @@ import { type Answer, sendAnswer } from './answer.js';
 import { addRetryAfter, InvalidInput, openAiError, toServingError } from './errors.js';
 import type { HttpContext } from './http-context.js';
 import { ModelParams, openAiModelNotFound, openAiTarget } from './model-target.js';
+import {
+  answerEmbeddings,
+  checkEmbeddingBody,
+  type EmbeddingBody,
+  EmbeddingBody as EmbeddingSchema,
+} from './openai-embeddings.js';
 import { answerChat, answerCompletion, SSE_FRAMING } from './openai-handlers.js';
 import {
   type ChatBody,
@@ -46,6 +52,7 @@ export async function openAiRoutes(app: FastifyInstance, context: HttpContext): 
   app.setValidatorCompiler(({ schema }) => {
     if (schema === CompletionSchema) return checkCompletionBody;
     if (schema === ChatSchema) return checkChatBody;
+    if (schema === EmbeddingSchema) return checkEmbeddingBody;
     const validator = compileValidator(schema as TSchema);
     return (value: unknown) => validator.check(value);
   });
@@ -77,6 +84,11 @@ export async function openAiRoutes(app: FastifyInstance, context: HttpContext): 
     const body = request.body as ChatBody;
     const to = target(request, body.model);
     return send(reply, (client) => answerChat(context, request.log, body, to, SSE_FRAMING, client));
+  });
+  app.post('/v1/embeddings', { schema: { body: EmbeddingSchema } }, (request, reply) => {
+    const body = request.body as EmbeddingBody;
+    const to = target(request, body.model);
+    return send(reply, (client) => answerEmbeddings(context, body, to, client));
   });
   app.get('/v1/models', async () => ({
     object: 'list',

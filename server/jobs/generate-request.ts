@@ -37,11 +37,19 @@ export type Prompt =
 /** `priority` of a request that names none, as in DJLServing. */
 export const DEFAULT_PRIORITY = 3;
 
-export interface GenerateRequest {
+/** Where a request goes, and how urgent it is. */
+export interface AddressedRequest {
   requestId: string;
   model: string;
   /** null: any. */
   version: string | null;
+  /** Whole number, lower is served first; absent: DEFAULT_PRIORITY. */
+  priority?: number;
+  /** The client's deadline, counted from submit: REQUEST_TIMEOUT, and a job that still waits never runs. Absent or null: none. */
+  timeoutMs?: number | null;
+}
+
+export interface GenerateRequest extends AddressedRequest {
   prompt: Prompt;
   /** null: as many as the context holds. */
   maxNewTokens: number | null;
@@ -58,11 +66,25 @@ export interface GenerateRequest {
   logprob: boolean;
   /** And of so many alternatives, 0 … 20. */
   topLogprobs: number;
-  /** Whole number, lower is served first; absent: DEFAULT_PRIORITY. */
-  priority?: number;
-  /** The client's deadline, counted from submit: REQUEST_TIMEOUT, and a job that still waits never runs. Absent or null: none. */
-  timeoutMs?: number | null;
 }
+
+/** One text of which an embedding model makes a vector. */
+export interface EmbedRequest extends AddressedRequest {
+  task: 'embed';
+  prompt: Exclude<Prompt, { kind: 'chat' }>;
+  /** Tokens beyond the model's limit are cut off (true) or refused (false); null: as the model's configuration says. */
+  truncate: boolean | null;
+  /** What the client's dialect does where nobody says. */
+  truncateDefault: boolean;
+  /** Tokens beyond these are cut off; null: no other limit than the model's. */
+  maxTokens: number | null;
+  /** Length of the vector; null: the model's. */
+  dimensions: number | null;
+}
+
+export type JobRequest = GenerateRequest | EmbedRequest;
+
+export const isEmbedRequest = (request: JobRequest): request is EmbedRequest => 'task' in request;
 
 export interface TokenAlternative {
   tokenId: number;
@@ -95,6 +117,8 @@ export interface FinishEvent {
   /** Tokens made and counted: those after a stop string are not. */
   newTokens: number;
   seed: number;
+  /** Of an EmbedRequest: the text's, and the only event there is (its reason is `length`: it has no new tokens). */
+  vector?: readonly number[];
 }
 
 export type GenerationEvent = TokenEvent | FinishEvent;
@@ -113,9 +137,9 @@ export interface GenerationService {
    *
    * @param signal aborted when the client goes away: the job ends and its slot is freed at the next step
    * @throws ServingError MODEL_NOT_FOUND, MODEL_NOT_READY, QUEUE_FULL, PROMPT_TOO_LONG, NO_CHAT_TEMPLATE, BAD_REQUEST,
-   *         SHUTTING_DOWN: nothing reached a worker
+   *         SHUTTING_DOWN: nothing reached a worker. BAD_REQUEST also: a text asked of an embedding model, or the other way round
    */
-  submit(request: GenerateRequest, signal: AbortSignal): Promise<Generation>;
+  submit(request: JobRequest, signal: AbortSignal): Promise<Generation>;
   /** Every registered model, sorted by name. */
   models(): readonly ModelStatus[];
 }
@@ -129,6 +153,8 @@ export interface ModelStatus {
   loadedAtStartup: boolean;
   registeredAtMs: number;
   contextLength: number;
+  /** What it is for; null until it has been prepared. */
+  task: 'text-generation' | 'text-embedding' | null;
   /** DJLServing's output formatter of the model; null: by `stream`. */
   outputFormatter: 'json' | 'jsonlines' | 'sse' | null;
 }

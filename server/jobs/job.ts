@@ -7,15 +7,15 @@
 
 import type { Sampling } from '../../proto/control.js';
 import { ServingError } from '../../proto/errors.js';
-import { DEFAULT_PRIORITY, type GenerateRequest } from './generate-request.js';
+import { DEFAULT_PRIORITY, type JobRequest } from './generate-request.js';
 import { TokenStream } from './token-stream.js';
 
 export interface JobOptions {
   /** Unique in the life of the server. */
   id: number;
-  request: GenerateRequest;
+  request: JobRequest;
   promptIds: readonly number[];
-  /** Prompt and new tokens fit a slot. */
+  /** Prompt and new tokens fit a slot. 0: the job yields a vector. */
   maxNewTokens: number;
   endIds: readonly number[];
   sampling: Sampling;
@@ -26,11 +26,20 @@ export interface JobOptions {
   priority?: number;
   /** When it must have ended, on the clock of queuedAtMs; null or absent: whenever. */
   deadlineMs?: number | null;
+  /** Of a job that yields a vector. */
+  vectorShape?: VectorShape;
+}
+
+/** The vector that a job shall yield. */
+export interface VectorShape {
+  dimensions: number;
+  /** It has length 1. */
+  normalised: boolean;
 }
 
 export class Job {
   readonly id: number;
-  readonly request: GenerateRequest;
+  readonly request: JobRequest;
   readonly promptIds: readonly number[];
   readonly maxNewTokens: number;
   readonly endIds: readonly number[];
@@ -42,6 +51,7 @@ export class Job {
   readonly queuedAtMs: number;
   readonly priority: number;
   readonly deadlineMs: number | null;
+  readonly vectorShape: VectorShape | null;
   /** When it got its slot; null while it waits. */
   startedAtMs: number | null = null;
   firstTokenAtMs: number | null = null;
@@ -62,6 +72,7 @@ export class Job {
     this.queuedAtMs = options.queuedAtMs;
     this.priority = options.priority ?? DEFAULT_PRIORITY;
     this.deadlineMs = options.deadlineMs ?? null;
+    this.vectorShape = options.vectorShape ?? null;
     this.receivedAtMs = options.queuedAtMs;
     let onEnded = (): void => {};
     this.ended = new Promise((resolve) => {

@@ -47,6 +47,8 @@ export interface ShardPlan {
   sharedBytes: number;
   kvBytesPerTokenPerRank: number;
   contextLength: number;
+  /** Tokens of a text, of an embedding model; null: it generates. */
+  textTokens: number | null;
   /** Shapes on one rank. */
   tensors: readonly { tensor: string; layers: number; shape: readonly number[] }[];
 }

@@ -2,7 +2,7 @@
  * Whether a request fits its model, and how many new tokens it may have.
  *
  * In      prompt length, what was asked, the limits of the model's groups
- * Out     the number of new tokens that is reserved for the job
+ * Out     the number of new tokens that is reserved for the job; of a text to embed: nothing
  * Errors  BAD_REQUEST: an empty prompt; PROMPT_TOO_LONG: it can never fit. The message names limit and values
  * Pure
  */
@@ -39,4 +39,15 @@ export function admitNewTokens(promptTokens: number, asked: number | null, limit
     );
   }
   return asked ?? room;
+}
+
+/** A text of an embedding model. @throws ServingError BAD_REQUEST, PROMPT_TOO_LONG */
+export function admitText(tokens: number, { slotTokens }: Pick<AdmissionLimits, 'slotTokens'>): void {
+  if (tokens === 0) throw new ServingError('BAD_REQUEST', 'The text is empty: it has no token');
+  if (tokens <= slotTokens) return;
+  throw new ServingError(
+    'PROMPT_TOO_LONG',
+    `This model's maximum text length is ${slotTokens} tokens, but the text has ${tokens}: shorten it, or let it be cut ` +
+      '(truncate_prompt_tokens of a request, option.truncate_texts of the model)',
+  );
 }

@@ -77,6 +77,7 @@ export function makeGroupParts(
       slots: new SlotTable(sizes.maxSlots, sizes.kvTokens),
       chunkBudget: new ChunkBudget(config.prefillChunkMs, sizes.maxStepTokens - sizes.maxSlots),
       texts: model.texts,
+      wholePrompts: model.manifest.model.embedding !== undefined,
       clock: systemClock,
       mayStart,
       onJobStarted: (job) => {

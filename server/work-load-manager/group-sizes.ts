@@ -3,6 +3,7 @@
  *
  * In      ModelConfig; sizes of the model on its ranks; free memory
  * Out     GroupSizes
+ * Limits  a text to embed runs in one step, so it has at most MAX_STEP_TOKENS tokens
  * Errors  OUT_OF_MEMORY
  * Pure    free memory is an argument
  */
@@ -24,8 +25,12 @@ export interface GroupSizes extends AdmissionLimits {
 /** @throws ServingError OUT_OF_MEMORY when not even a page of KV memory fits */
 export function groupSizes(config: ModelConfig, sizes: ModelSizes, freeBytes: number): GroupSizes {
   const maxSlots = config.batching === 'rolling' ? config.maxRollingBatchSize : config.batchSize;
-  const slotTokens = Math.min(config.maxModelLen ?? Number.POSITIVE_INFINITY, sizes.contextLength);
-  const maxStepTokens = Math.min(MAX_STEP_TOKENS, maxSlots + MAX_PREFILL_TOKENS);
+  const { contextLength, textTokens } = sizes;
+  const usual = textTokens === null ? contextLength : Math.min(textTokens, MAX_STEP_TOKENS);
+  const most = textTokens === null ? contextLength : Math.min(contextLength, MAX_STEP_TOKENS);
+  const slotTokens = Math.min(config.maxModelLen ?? usual, most);
+  const wholeText = textTokens === null ? 0 : slotTokens;
+  const maxStepTokens = Math.min(MAX_STEP_TOKENS, Math.max(maxSlots + MAX_PREFILL_TOKENS, wholeText));
   const kv = kvTokens(sizes, {
     configuredMb: config.kvCacheMemoryMb,
     availableBytes: freeBytes,

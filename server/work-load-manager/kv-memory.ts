@@ -32,6 +32,9 @@ export function kvTokens(
   options: KvOptions,
 ): number {
   const { availableBytes, configuredMb, reservedMb } = options;
+  const most = options.maxSlots * roundUpToPages(options.slotTokens);
+  // An embedding model keeps none.
+  if (kvBytesPerToken === 0) return most;
   const groups = Math.max(1, options.maxGroups);
   const share =
     (Math.max(0, availableBytes - reservedMb * MIB - groups * weightBytes) * DEFAULT_SHARE) / groups;
@@ -49,5 +52,5 @@ export function kvTokens(
         : `option.kv_cache_memory_mb is ${configuredMb}, but ${KV_PAGE_TOKENS} tokens need ${need}`,
     );
   }
-  return Math.min(pages * KV_PAGE_TOKENS, options.maxSlots * roundUpToPages(options.slotTokens));
+  return Math.min(pages * KV_PAGE_TOKENS, most);
 }

@@ -5,16 +5,24 @@
  * Out     a Job with everything resolved and checked
  * Errors  BAD_REQUEST, PROMPT_TOO_LONG
  */
+import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { GREEDY_SAMPLING } from '../../proto/control.js';
+import { ServingError } from '../../proto/errors.js';
 import type { Manifest } from '../../proto/manifest.js';
-import { DEFAULT_PRIORITY, type GenerateRequest } from '../jobs/generate-request.js';
-import { Job } from '../jobs/job.js';
-import { type AdmissionLimits, admitNewTokens } from './admission.js';
+import {
+  type EmbedRequest,
+  type GenerateRequest,
+  isEmbedRequest,
+  type JobRequest,
+} from '../jobs/generate-request.js';
+import { Job, type JobOptions, type VectorShape } from '../jobs/job.js';
+import { type AdmissionLimits, admitNewTokens, admitText } from './admission.js';
 import { checkTokenId, resolveSampling } from './sampling.js';
 
 export interface JobParts {
   id: number;
-  request: GenerateRequest;
+  request: JobRequest;
   promptIds: readonly number[];
   info: Manifest['model'];
   limits: AdmissionLimits;
@@ -25,25 +33,62 @@ export interface JobParts {
 
 /** @throws ServingError */
 export function makeJob({ id, info, limits, promptIds, queuedAtMs, receivedAtMs, request }: JobParts): Job {
-  const maxNewTokens = admitNewTokens(promptIds.length, request.maxNewTokens, limits);
-  for (const stopId of request.stopTokenIds) checkTokenId(stopId, info.vocabSize, 'stop_token_ids');
-  const { sampling, seed } = resolveSampling(request, info, maxNewTokens, random53Bits);
-  const modelEnds = request.ignoreEndIds ? [] : info.endIds;
-  const { priority = DEFAULT_PRIORITY, timeoutMs = null } = request;
+  const { priority, timeoutMs = null } = request;
   const job = new Job({
-    id,
-    request,
-    promptIds,
-    maxNewTokens,
-    endIds: [...new Set([...modelEnds, ...request.stopTokenIds])],
-    sampling,
-    seed,
-    queuedAtMs,
-    priority,
+    ...{ id, request, promptIds, queuedAtMs },
+    ...(isEmbedRequest(request)
+      ? vectorPart(request, promptIds, info, limits)
+      : generationPart(request, promptIds, info, limits)),
+    ...(priority === undefined ? {} : { priority }),
     deadlineMs: timeoutMs === null ? null : receivedAtMs + timeoutMs,
   });
   job.receivedAtMs = receivedAtMs;
   return job;
+}
+
+type TaskPart = Pick<JobOptions, 'maxNewTokens' | 'endIds' | 'sampling' | 'seed' | 'vectorShape'>;
+
+function generationPart(
+  request: GenerateRequest,
+  promptIds: readonly number[],
+  info: Manifest['model'],
+  limits: AdmissionLimits,
+): TaskPart {
+  const maxNewTokens = admitNewTokens(promptIds.length, request.maxNewTokens, limits);
+  for (const stopId of request.stopTokenIds) checkTokenId(stopId, info.vocabSize, 'stop_token_ids');
+  const { sampling, seed } = resolveSampling(request, info, maxNewTokens, random53Bits);
+  const modelEnds = request.ignoreEndIds ? [] : info.endIds;
+  const endIds = [...new Set([...modelEnds, ...request.stopTokenIds])];
+  return { maxNewTokens, endIds, sampling, seed };
+}
+
+function vectorPart(
+  request: EmbedRequest,
+  promptIds: readonly number[],
+  info: Manifest['model'],
+  limits: AdmissionLimits,
+): TaskPart {
+  admitText(promptIds.length, limits);
+  const vectorShape = vectorShapeOf(request.dimensions, info);
+  return { maxNewTokens: 0, endIds: [], sampling: GREEDY_SAMPLING, seed: 0, vectorShape };
+}
+
+function vectorShapeOf(asked: number | null, { embedding }: Manifest['model']): VectorShape {
+  assert(embedding, 'the pool has looked at the task');
+  const { dimensions, normalised, shorterDimensions } = embedding;
+  if (asked === null || asked === dimensions) return { dimensions, normalised };
+  const isTrained =
+    shorterDimensions !== undefined &&
+    asked < dimensions &&
+    (shorterDimensions.length === 0 || shorterDimensions.includes(asked));
+  if (isTrained) return { dimensions: asked, normalised };
+  const others =
+    shorterDimensions === undefined
+      ? `${dimensions}: the model was not trained for shorter ones (matryoshka_dimensions of its config.json)`
+      : shorterDimensions.length === 0
+        ? `at most ${dimensions}`
+        : `${dimensions} or one of ${shorterDimensions.join(', ')}`;
+  throw new ServingError('BAD_REQUEST', `dimensions is ${asked}; vectors of this model have ${others}`);
 }
 
 /** A seed that JSON and JavaScript hold exactly. */

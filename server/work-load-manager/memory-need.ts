@@ -27,6 +27,8 @@ export interface ModelSizes {
   /** Activations of one token on one rank. */
   activationBytesPerToken: number;
   contextLength: number;
+  /** Tokens of a text, of an embedding model; null: it generates. */
+  textTokens: number | null;
 }
 
 export function sizesOfPlan(plan: ShardPlan): ModelSizes {
@@ -40,6 +42,7 @@ export function sizesOfPlan(plan: ShardPlan): ModelSizes {
     kvBytesPerToken: plan.kvBytesPerTokenPerRank * plan.worldSize,
     activationBytesPerToken: columns * Float32Array.BYTES_PER_ELEMENT,
     contextLength: plan.contextLength,
+    textTokens: plan.textTokens,
   };
 }
 
@@ -50,9 +53,17 @@ export function sizesOfManifest(manifest: Manifest): ModelSizes {
     worldSize,
     weightBytes: (shared?.bytes ?? 0) + ranks.reduce((sum, rank) => sum + rank.weights.bytes, 0),
     kvBytesPerToken:
-      2 * model.numLayers * perRank.numKvHeads * perRank.headDim * Float32Array.BYTES_PER_ELEMENT * worldSize,
+      model.embedding !== undefined
+        ? 0
+        : 2 *
+          model.numLayers *
+          perRank.numKvHeads *
+          perRank.headDim *
+          Float32Array.BYTES_PER_ELEMENT *
+          worldSize,
     activationBytesPerToken: columns * Float32Array.BYTES_PER_ELEMENT,
     contextLength: model.contextLength,
+    textTokens: model.embedding?.textTokens ?? null,
   };
 }
 

@@ -46,9 +46,26 @@ export async function prepareModel(config: ModelConfig, options: PrepareOptions)
     ...shardRequest(config, degree, options),
     onProgress: options.onProgress,
   });
-  const { vocabSize } = manifest.model;
-  const encoder = new PromptEncoder({ modelFolder: config.folder, tokenizer, chatTemplate, vocabSize });
+  checkTask(config, manifest);
+  const { embedding, vocabSize } = manifest.model;
+  const encoder = new PromptEncoder({
+    modelFolder: config.folder,
+    tokenizer,
+    chatTemplate,
+    vocabSize,
+    embedding,
+  });
   return { shardFolder: folder, manifest, texts: tokenizer, encoder };
+}
+
+/** @throws ServingError CONFIG_INVALID */
+function checkTask({ name, task }: ModelConfig, { model }: Manifest): void {
+  const own = model.embedding === undefined ? 'text-generation' : 'text-embedding';
+  if (task === null || task === own) return;
+  throw new ServingError(
+    'CONFIG_INVALID',
+    `option.task of ${name} is ${task}, but ${model.architecture} is a model for ${own}`,
+  );
 }
 
 const shardRequest = (

@@ -1,13 +1,15 @@
 /**
  * Prompt → token ids: text, ready ids, or a chat through the checkpoint's template.
  *
- * In      Prompt of a request
+ * In      Prompt of a request; of a text to embed, where it is cut
  * Out     token ids
+ * Cut     the end of the text goes, the special tokens that the tokenizer puts behind it stay, as in Hugging Face's tokenizers
  * Limits  text longer than THREAD_CHARACTERS is tokenised in a worker thread, which starts with the first of them
  * Errors  BAD_REQUEST: an id outside the vocabulary; NO_CHAT_TEMPLATE; what the template says of the messages
  */
 import { Worker } from 'node:worker_threads';
 import { ServingError } from '../../proto/errors.js';
+import type { ModelInfo } from '../../proto/manifest.js';
 import type { Prompt } from '../jobs/generate-request.js';
 import type { ChatTemplate } from '../text/chat-template.js';
 import type { Tokenizer } from '../text/tokenizer.js';
@@ -23,27 +25,33 @@ export interface PromptEncoderOptions {
   /** null: the checkpoint has none. */
   chatTemplate: Pick<ChatTemplate, 'render'> | null;
   vocabSize: number;
+  /** Of an embedding model: what is done to a text before. */
+  embedding?: Pick<NonNullable<ModelInfo['embedding']>, 'lowerCase' | 'prefix'> | undefined;
 }
 
 export class PromptEncoder {
   readonly #options: PromptEncoderOptions;
   #thread: Worker | null = null;
   #nextId = 1;
+  #trailing: number | null = null;
   readonly #waiting = new Map<number, { resolve(ids: number[]): void; reject(error: unknown): void }>();
 
   constructor(options: PromptEncoderOptions) {
     this.#options = options;
   }
 
-  /** @throws ServingError */
-  async encode(prompt: Prompt): Promise<readonly number[]> {
+  /**
+   * @param cutAt tokens that are left of a longer prompt; null: all
+   * @throws ServingError
+   */
+  async encode(prompt: Prompt, cutAt: number | null = null): Promise<readonly number[]> {
     const { chatTemplate, vocabSize } = this.#options;
     switch (prompt.kind) {
       case 'ids':
         for (const id of prompt.ids) checkTokenId(id, vocabSize, 'prompt');
-        return prompt.ids;
+        return cutAt === null ? prompt.ids : prompt.ids.slice(0, cutAt);
       case 'text':
-        return this.#encodeText(prompt.text, true);
+        return this.#cut(await this.#encodeText(this.#prepared(prompt.text), true), cutAt);
       case 'chat': {
         if (!chatTemplate) {
           throw new ServingError(
@@ -60,6 +68,29 @@ export class PromptEncoder {
         );
       }
     }
+  }
+
+  #prepared(text: string): string {
+    const { embedding } = this.#options;
+    if (embedding === undefined) return text;
+    const whole = embedding.prefix + text;
+    return embedding.lowerCase ? whole.toLowerCase() : whole;
+  }
+
+  #cut(ids: number[], cutAt: number | null): readonly number[] {
+    if (cutAt === null || ids.length <= cutAt) return ids;
+    this.#trailing ??= this.#countTrailing();
+    const kept = Math.max(0, cutAt - this.#trailing);
+    return [...ids.slice(0, kept), ...ids.slice(ids.length - Math.min(this.#trailing, cutAt))];
+  }
+
+  /** Special tokens that the tokenizer puts behind a text. */
+  #countTrailing(): number {
+    const { tokenizer } = this.#options;
+    const plain = tokenizer.encode('a', { addSpecialTokens: false });
+    const whole = tokenizer.encode('a', { addSpecialTokens: true });
+    const first = whole.findIndex((_, at) => plain.every((id, index) => whole[at + index] === id));
+    return first < 0 ? 0 : whole.length - first - plain.length;
   }
 
   async close(): Promise<void> {

@@ -12,7 +12,7 @@ import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
 import { systemClock } from '../batching/clock.js';
 import type { ModelConfig } from '../config/config.js';
-import type { GenerateRequest, Generation, ModelStatus } from '../jobs/generate-request.js';
+import type { Generation, JobRequest, ModelStatus } from '../jobs/generate-request.js';
 import type { LoadingProgress, PoolDescription } from '../jobs/management.js';
 import type { ObservePool, PoolSample, WorkObserver } from '../jobs/work-observer.js';
 import type { GroupHooks } from './group-parts.js';
@@ -178,7 +178,7 @@ export class RegisteredModel {
   }
 
   /** @throws ServingError */
-  async submit(request: GenerateRequest, signal: AbortSignal): Promise<Generation> {
+  async submit(request: JobRequest, signal: AbortSignal): Promise<Generation> {
     try {
       if (!this.#pool || this.state !== 'READY') throw this.notReady();
       return await this.#pool.submit(request, signal);
@@ -206,6 +206,7 @@ export class RegisteredModel {
       loadedAtStartup: this.loadedAtStartup,
       registeredAtMs,
       contextLength: this.#pool?.sizes.slotTokens ?? 0,
+      task: this.#pool?.task ?? null,
       outputFormatter: this.#config.outputFormatter,
     };
   }

@@ -10,12 +10,7 @@ import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
 import type { SlotFreed } from '../batching/batch-loop.js';
 import type { ModelConfig, ModelRegistration } from '../config/config.js';
-import type {
-  GenerateRequest,
-  Generation,
-  GenerationService,
-  ModelStatus,
-} from '../jobs/generate-request.js';
+import type { Generation, GenerationService, JobRequest, ModelStatus } from '../jobs/generate-request.js';
 import type {
   LoadingProgress,
   ManagementService,
@@ -157,7 +152,7 @@ export class WorkLoadManager implements GenerationService, ManagementService {
   }
 
   /** @throws ServingError: nothing reached a worker */
-  async submit(request: GenerateRequest, signal: AbortSignal): Promise<Generation> {
+  async submit(request: JobRequest, signal: AbortSignal): Promise<Generation> {
     if (this.#draining) throw shuttingDown();
     return this.#models.pick(request.model, request.version).submit(request, signal);
   }

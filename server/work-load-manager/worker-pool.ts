@@ -13,7 +13,12 @@ import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
 import { systemClock } from '../batching/clock.js';
 import type { ModelConfig } from '../config/config.js';
-import type { GenerateRequest, Generation } from '../jobs/generate-request.js';
+import {
+  type Generation,
+  isEmbedRequest,
+  type JobRequest,
+  type ModelStatus,
+} from '../jobs/generate-request.js';
 import { clientLeft, type Job } from '../jobs/job.js';
 import { JobQueue } from '../jobs/job-queue.js';
 import type { GroupHooks } from './group-parts.js';
@@ -66,6 +71,10 @@ export class WorkerPool {
     return this.#options.model.manifest.worldSize;
   }
 
+  get task(): NonNullable<ModelStatus['task']> {
+    return this.#options.model.manifest.model.embedding === undefined ? 'text-generation' : 'text-embedding';
+  }
+
   get waitingJobs(): number {
     return this.#queue.length;
   }
@@ -87,15 +96,15 @@ export class WorkerPool {
   }
 
   /** @throws ServingError */
-  async submit(request: GenerateRequest, signal: AbortSignal): Promise<Generation> {
+  async submit(request: JobRequest, signal: AbortSignal): Promise<Generation> {
     const receivedAtMs = systemClock.nowMs();
     this.#checkOpen(this.#encoding);
     const { encoder, manifest } = this.#options.model;
-    if (manifest.model.embedding !== undefined) throw onlyEmbeds(this.#options.id);
+    this.#checkTask(request);
     let promptIds: readonly number[];
     this.#encoding++;
     try {
-      promptIds = await encoder.encode(request.prompt);
+      promptIds = await encoder.encode(request.prompt, this.#cutAt(request));
     } finally {
       this.#encoding--;
     }
@@ -120,6 +129,28 @@ export class WorkerPool {
     for (const job of this.#jobs) job.cancel(shuttingDown());
     await this.groups.stop();
     await this.#options.model.encoder.close();
+  }
+
+  /** @throws ServingError BAD_REQUEST */
+  #checkTask(request: JobRequest): void {
+    const { id } = this.#options;
+    const isEmbedding = this.task === 'text-embedding';
+    if (isEmbedding === isEmbedRequest(request)) return;
+    throw new ServingError(
+      'BAD_REQUEST',
+      isEmbedding
+        ? `Model ${id} is an embedding model: it makes vectors of texts (/v1/embeddings, or "inputs" alone) and generates none`
+        : `Model ${id} generates text and makes no embeddings: those need an encoder such as BERT`,
+    );
+  }
+
+  /** Tokens after which a text is cut off; null: it is not. */
+  #cutAt(request: JobRequest): number | null {
+    if (!isEmbedRequest(request)) return null;
+    const { maxTokens, truncate, truncateDefault } = request;
+    const isCut = truncate ?? this.#options.config.truncateTexts ?? truncateDefault;
+    if (!isCut) return maxTokens;
+    return Math.min(maxTokens ?? Number.POSITIVE_INFINITY, this.sizes.slotTokens);
   }
 
   #accept(job: Job, signal: AbortSignal): void {
@@ -186,11 +217,5 @@ export class WorkerPool {
     return new ServingError('NO_WORKERS', `All model workers has been shutdown: ${this.#options.id}`);
   }
 }
-
-const onlyEmbeds = (id: string): ServingError =>
-  new ServingError(
-    'BAD_REQUEST',
-    `Model ${id} makes vectors of texts, it does not generate: use /v1/embeddings`,
-  );
 
 const shuttingDown = (): ServingError => new ServingError('SHUTTING_DOWN', 'The server is being stopped');

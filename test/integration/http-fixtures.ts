@@ -155,6 +155,7 @@ export function model(name: string, fields: Partial<ModelStatus> = {}): ModelSta
     loadedAtStartup: true,
     registeredAtMs: 1_700_000_000_500,
     contextLength: 512,
+    task: 'text-generation',
     outputFormatter: null,
     ...fields,
   };

@@ -151,6 +151,7 @@ describe('registering', () => {
           onPlan({
             ...{ worldSize: 1, weightBytes: 700 * MIB, kvBytesPerToken: 1, activationBytesPerToken: 1 },
             contextLength: 100,
+            textTokens: null,
           });
           wrote = true;
           throw new Error('the test ends here');

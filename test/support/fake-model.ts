@@ -61,6 +61,8 @@ export const FAKE_CONFIG: ModelConfig = {
   metricsAggregation: 1000,
   collective: 'zmq',
   outputFormatter: null,
+  task: null,
+  truncateTexts: null,
   chatTemplate: null,
 };
 

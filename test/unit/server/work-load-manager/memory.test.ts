@@ -15,6 +15,7 @@ const PLAN: ShardPlan = {
   sharedBytes: 50 * MIB,
   kvBytesPerTokenPerRank: 1024,
   contextLength: 512,
+  textTokens: null,
   tensors: [
     { tensor: 'embedding', layers: 1, shape: [4096, 256] },
     { tensor: 'rope.cos', layers: 1, shape: [512, 16] },

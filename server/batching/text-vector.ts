@@ -1,0 +1,70 @@
+/**
+ * A running text of an embedding model on the server: one row, all of its tokens, and the vector that comes back.
+ *
+ * In      a job and its slot; one RowResult
+ * Out     the FinishEvent with the vector on the job's stream
+ * Errors  assertions
+ */
+import assert from 'node:assert/strict';
+import type { RowResult, SequenceOpen } from '../../proto/control.js';
+import type { FinishReason } from '../jobs/generate-request.js';
+import type { Job } from '../jobs/job.js';
+import type { RunningSequence } from './batcher.js';
+
+export class TextVector implements RunningSequence {
+  readonly job: Job;
+  readonly slot: number;
+  /** Unique in the life of the group. */
+  readonly sequence: number;
+  promptLeft: number;
+  readonly decodesLeft = 0;
+  readonly newTokens = 0;
+  /** null while it runs. */
+  finish: FinishReason | null = null;
+
+  constructor(job: Job, slot: number, sequence: number) {
+    this.job = job;
+    this.slot = slot;
+    this.sequence = sequence;
+    this.promptLeft = job.promptIds.length;
+  }
+
+  open(): SequenceOpen {
+    const { job, sequence, slot } = this;
+    const { maxNewTokens, promptIds, sampling } = job;
+    return { slot, sequence, promptIds: [...promptIds], maxNewTokens, endIds: [], sampling };
+  }
+
+  plan(tokens: number): void {
+    assert.equal(tokens, this.promptLeft, 'a text runs whole, in one step');
+    this.promptLeft = 0;
+  }
+
+  append(row: RowResult, _nowMs: number): void {
+    const { promptIds, stream, vectorShape } = this.job;
+    assert(this.finish === null && vectorShape !== null, 'a running text gets its vector once');
+    this.finish = 'length';
+    stream.push({
+      kind: 'finish',
+      reason: this.finish,
+      text: '',
+      generatedText: '',
+      promptTokens: promptIds.length,
+      newTokens: 0,
+      seed: 0,
+      vector: shortened(row.vector, vectorShape),
+    });
+    stream.end();
+  }
+}
+
+/** The first numbers of a vector that was trained to be cut; of length 1 again where the whole one is. */
+function shortened(
+  vector: readonly number[],
+  { dimensions, normalised }: { dimensions: number; normalised: boolean },
+): readonly number[] {
+  if (dimensions === vector.length) return vector;
+  const cut = vector.slice(0, dimensions);
+  const length = normalised ? Math.hypot(...cut) : 1;
+  return length > 0 ? cut.map((value) => value / length) : cut;
+}
