@@ -9,8 +9,11 @@
 import { join } from 'node:path';
 import { ServingError } from '../proto/errors.js';
 import { readModelShape } from './architectures/registry.js';
+import { codedSource } from './checkpoint/coded-source.js';
 import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file.js';
 import { joinedSource, prefixedSource } from './checkpoint/joined-source.js';
+import { mxfp4Source } from './checkpoint/mxfp4-source.js';
+import { readQuantisation } from './checkpoint/quantisation.js';
 import { randomSource } from './checkpoint/random-source.js';
 import { openCheckpoint } from './checkpoint/safetensors.js';
 import { requireTensor, type StoredType, type TensorSource } from './checkpoint/tensor-source.js';
@@ -54,7 +57,7 @@ export function configuredType(config: CheckpointConfig): StoredType {
 }
 
 function openSource(options: ModelOptions, config: CheckpointConfig, shape: ModelShape): TensorSource {
-  if (!options.randomWeights) return openWeights(options.folder, shape);
+  if (!options.randomWeights) return openWeights(config, shape);
   const type = configuredType(config);
   return randomSource(
     expectedTensors(shape).map((tensor) => ({ ...tensor, type })),
@@ -63,8 +66,9 @@ function openSource(options: ModelOptions, config: CheckpointConfig, shape: Mode
 }
 
 /** The checkpoint, and the dense layers that sentence-transformers keeps in folders of their own. */
-function openWeights(folder: string, { embedding, names }: ModelShape): TensorSource {
-  const opened = [renamedSource(openCheckpoint(folder), names.renames)];
+function openWeights(config: CheckpointConfig, { embedding, names }: ModelShape): TensorSource {
+  const { folder } = config;
+  const opened = [renamedSource(unpacked(openCheckpoint(folder), config), names.renames)];
   try {
     for (const step of embedding?.steps ?? []) {
       if (step.kind !== 'dense') continue;
@@ -76,7 +80,24 @@ function openWeights(folder: string, { embedding, names }: ModelShape): TensorSo
     for (const source of opened) source.close();
     throw error;
   }
-  return joinedSource(opened);
+  const [only, ...others] = opened;
+  return only !== undefined && others.length === 0 ? only : joinedSource(opened);
+}
+
+/** Weights that were quantised elsewhere, as tensors like the others. */
+function unpacked(source: TensorSource, config: CheckpointConfig): TensorSource {
+  try {
+    const quantisation = readQuantisation(config);
+    if (quantisation === null) {
+      const packed = [...(source.integers?.keys() ?? [])].find((name) => name.endsWith('.qweight'));
+      if (packed === undefined) return source;
+      throw config.wrong('quantization_config', `one that says how ${packed} was made`);
+    }
+    return quantisation.method === 'mxfp4' ? mxfp4Source(source) : codedSource(source, quantisation);
+  } catch (error) {
+    source.close();
+    throw error;
+  }
 }
 
 /**
@@ -95,11 +116,26 @@ export function checkTensors(shape: ModelShape, source: TensorSource): void {
       );
     }
   }
+  const turned = roleTensors(shape).find(({ sources, transposed }) => {
+    return transposed && sources.some(({ name }) => source.coded?.has(name));
+  });
+  if (turned) {
+    // Its codes lie the other way round, which a square weight would not show.
+    throw new ServingError(
+      'CHECKPOINT_INVALID',
+      `Tensor ${turned.name} is in 4-bit codes, which are not read of ${shape.architecture}`,
+    );
+  }
   const known = new Set(expected.map((tensor) => tensor.name));
   // A tied checkpoint may carry the head a second time; transformers does not read it either.
   if (shape.names.head !== null) known.add(`${shape.names.head}.weight`);
   for (const name of [...source.tensors.keys(), ...(source.unsupported?.keys() ?? [])]) {
-    if (known.has(name) || shape.names.ignored.some((pattern) => pattern.test(name))) continue;
+    if (
+      known.has(name) ||
+      source.needless?.has(name) ||
+      shape.names.ignored.some((pattern) => pattern.test(name))
+    )
+      continue;
     throw new ServingError(
       'CHECKPOINT_INVALID',
       `Tensor ${name} has no place in ${shape.architecture} with this config.json`,

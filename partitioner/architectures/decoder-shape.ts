@@ -8,6 +8,7 @@
  * Source  transformers: configuration_llama.py and modeling_llama.py, and their namesakes of the other families
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
+import { readQuantisation } from '../checkpoint/quantisation.js';
 import type {
   Activation,
   ExpertsShape,
@@ -95,6 +96,8 @@ export interface FamilyTraits {
   logitSoftCap?: number | null;
   logitScale?: number;
   experts?: ExpertsShape | null;
+  /** Experts may be stored as MXFP4. */
+  packsExperts?: boolean;
   attention?: ModelShape['attention'];
   embedding?: ModelShape['embedding'];
   embeddingScale?: (hiddenSize: number) => number;
@@ -156,6 +159,10 @@ const NAMES: TensorNames = {
 /** @throws ServingError CHECKPOINT_INVALID */
 export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits): ModelShape {
   refuseUnknownMathematics(config, traits.honours ?? []);
+  // Of other families it is not known how they would pack their experts.
+  if (readQuantisation(config)?.method === 'mxfp4' && !(traits.packsExperts ?? false)) {
+    throw config.wrong('quantization_config', 'none, gptq or awq: mxfp4 is read of GPT-OSS only');
+  }
   const keys = { ...LLAMA_KEYS, ...traits.keys };
   const size = (key: string, most = MAX_SIZE): number => {
     const value = config.positiveInteger(key);

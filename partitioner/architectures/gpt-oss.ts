@@ -5,6 +5,7 @@
  *         packed in MXFP4, [experts, out, in] (checkpoint/mxfp4-source.ts). Gate and up alternate in either, and in their bias.
  * Source  transformers: configuration_gpt_oss.py, modeling_gpt_oss.py
  */
+import { readQuantisation } from '../checkpoint/quantisation.js';
 import type { Place } from '../model-shape.js';
 import { type Family, readDecoderShape, readWindowSize, readWindows } from './decoder-shape.js';
 import { readExperts } from './experts.js';
@@ -25,10 +26,12 @@ export const family: Family = {
     if (!config.has('rope_scaling') && !config.has('rope_parameters')) {
       throw config.wrong('rope_scaling', 'an object');
     }
+    const isPacked = readQuantisation(config)?.method === 'mxfp4';
     const windows = readWindows(config, readWindowSize(config, DEFAULT_WINDOW), (layer) => layer % 2 === 0);
     const attentionBias = config.boolean('attention_bias', true);
     return readDecoderShape(config, {
       honours: ['num_local_experts'],
+      packsExperts: true,
       biases: { qkv: attentionBias, attentionOut: attentionBias },
       defaultEpsilon: 1e-5,
       defaultKvHeads: 8,
@@ -51,9 +54,9 @@ export const family: Family = {
         },
         experts: {
           router: `${LAYER}.mlp.router`,
-          gate: stacked('gate_up_proj', 0),
-          up: stacked('gate_up_proj', 1),
-          down: stacked('down_proj', null),
+          gate: stacked('gate_up_proj', 0, isPacked),
+          up: stacked('gate_up_proj', 1, isPacked),
+          down: stacked('down_proj', null, isPacked),
           shared: null,
         },
       },
@@ -62,12 +65,12 @@ export const family: Family = {
 };
 
 /** @param unit 0 and 1: gate and up, which alternate; null: all rows */
-function stacked(tensor: string, unit: 0 | 1 | null): Place {
+function stacked(tensor: string, unit: 0 | 1 | null, isPacked: boolean): Place {
   return {
     stem: `${LAYER}.mlp.experts.${tensor}`,
     endings: { weight: '', bias: '_bias' },
     stacked: true,
     rows: unit === null ? null : { unitRows: 1, groupUnits: 2, firstUnit: unit, units: 1 },
-    transposed: true,
+    transposed: !isPacked,
   };
 }

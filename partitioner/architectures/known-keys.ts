@@ -8,7 +8,6 @@ import type { CheckpointConfig } from '../checkpoint/config-file.js';
 
 /** With the values that change nothing (null and absent never do). */
 const NEUTRAL_VALUES: Readonly<Record<string, readonly unknown[]>> = {
-  quantization_config: [],
   attn_logit_softcapping: [],
   final_logit_softcapping: [],
   embedding_multiplier: [1],

@@ -18,6 +18,7 @@ import { SafetensorsFile } from './safetensors-file.js';
 import { type HeaderEntry, READABLE_TYPES, tensorLabel } from './safetensors-header.js';
 import {
   checkRowRange,
+  type IntegerInfo,
   requireTensor,
   rowShape,
   type SourceFile,
@@ -31,6 +32,12 @@ export const MAX_SHARD_FILES = 1000;
 
 const SINGLE_FILE = 'model.safetensors';
 const INDEX_FILE = 'model.safetensors.index.json';
+
+/** Types of packed weights → bytes of one element. */
+const INTEGER_BYTES: ReadonlyMap<string, number> = new Map([
+  ['U8', 1],
+  ['I32', 4],
+]);
 
 /** Half-precision values are widened in pieces that stay in the processor's cache. */
 const CHUNK_BYTES = 1 << 18;
@@ -157,6 +164,7 @@ function checkIndex({ path, fileOf }: TensorIndex, opened: ReadonlyMap<string, S
 class SafetensorsSource implements TensorSource {
   readonly tensors = new Map<string, TensorInfo>();
   readonly unsupported = new Map<string, string>();
+  readonly integers = new Map<string, IntegerInfo>();
   readonly files: readonly SourceFile[];
   private readonly places = new Map<string, { file: SafetensorsFile; entry: HeaderEntry }>();
   private readonly chunk = new Uint8Array(CHUNK_BYTES);
@@ -172,7 +180,10 @@ class SafetensorsSource implements TensorSource {
       for (const [name, entry] of file.entries) {
         const type = READABLE_TYPES.get(entry.dtype);
         if (type === undefined) this.unsupported.set(name, entry.dtype);
-        else this.tensors.set(name, { name, type, shape: entry.shape });
+        if (INTEGER_BYTES.has(entry.dtype)) {
+          this.integers.set(name, { type: entry.dtype, shape: entry.shape });
+        }
+        if (type !== undefined) this.tensors.set(name, { name, type, shape: entry.shape });
         this.places.set(name, { file, entry });
       }
     }
@@ -203,6 +214,17 @@ class SafetensorsSource implements TensorSource {
     const elementBytes = STORED_TYPE_BYTES[info.type];
     const bytes = new Uint8Array(checkRowRange(info, rowStart, rowEnd, undefined) * elementBytes);
     this.read(name, rowStart * rowShape(info.shape).rowElements * elementBytes, bytes);
+    return bytes;
+  }
+
+  readIntegerBytes(name: string, rowStart: number, rowEnd: number): Uint8Array {
+    const info = this.integers.get(name);
+    assert(info, `${name} holds no whole numbers`);
+    const { rows, rowElements } = rowShape(info.shape);
+    assert(0 <= rowStart && rowStart <= rowEnd && rowEnd <= rows, `rows ${rowStart} to ${rowEnd} of ${name}`);
+    const rowBytes = rowElements * (INTEGER_BYTES.get(info.type) ?? 1);
+    const bytes = new Uint8Array((rowEnd - rowStart) * rowBytes);
+    this.read(name, rowStart * rowBytes, bytes);
     return bytes;
   }
 

@@ -21,6 +21,29 @@ export interface TensorInfo {
   shape: readonly number[];
 }
 
+export interface IntegerInfo {
+  /** As the file writes it: U8, I32, … */
+  type: string;
+  shape: readonly number[];
+}
+
+export interface CodedInfo {
+  /** Columns that share a scale and a zero point. */
+  groupSize: number;
+  /** The columns of a group lie side by side. Otherwise the weights can be read as floats only. */
+  isContiguous: boolean;
+}
+
+/** weight = (code − zero point) · scale */
+export interface CodedRows {
+  /** [rows, ceil(columns / 2)]: the even column in the low half of a byte. */
+  packed: Uint8Array;
+  /** [rows, groups] */
+  scales: Float32Array;
+  /** [rows, groups], one a byte. */
+  zeroPoints: Uint8Array;
+}
+
 /** One file of a checkpoint, as the manifest's `sources` keep it. */
 export interface SourceFile {
   /** Relative to the checkpoint's folder. */
@@ -34,6 +57,16 @@ export interface TensorSource {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   /** Tensors that are there but of a type that cannot be read: name → type as the file writes it (I64, BOOL, F8_E4M3, …). */
   readonly unsupported?: ReadonlyMap<string, string>;
+  /** Those of them that hold whole numbers: readers of packed weights look into them. */
+  readonly integers?: ReadonlyMap<string, IntegerInfo>;
+  /** Rows of one of these, raw little-endian bytes. */
+  readIntegerBytes?(name: string, rowStart: number, rowEnd: number): Uint8Array;
+  /** Weights that are stored as 4-bit codes: name → what is known of them. */
+  readonly coded?: ReadonlyMap<string, CodedInfo>;
+  /** Tensors that a model without them is the same as. */
+  readonly needless?: ReadonlySet<string>;
+  /** Rows of one that is in `coded`. */
+  readCodes?(name: string, rowStart: number, rowEnd: number): CodedRows;
   /**
    * Rows [rowStart, rowEnd) of axis 0 as float32, row-major [(rowEnd - rowStart) · elements per row]. A 1-D tensor has rows of
    * 1 element.
@@ -82,6 +115,17 @@ export function requireTensor(source: TensorSource, name: string): TensorInfo {
       ? `Tensor ${name} is missing from the checkpoint`
       : `Tensor ${name} is of type ${type}, which cannot be read; supported are F32, F16 and BF16`,
   );
+}
+
+/** Rows of a tensor of whole numbers, raw. The name is one of the source's `integers`. */
+export function readIntegers(
+  source: TensorSource,
+  name: string,
+  rowStart: number,
+  rowEnd: number,
+): Uint8Array {
+  assert(source.integers?.has(name) && source.readIntegerBytes, `${name} holds no whole numbers`);
+  return source.readIntegerBytes(name, rowStart, rowEnd);
 }
 
 /** Checks a range of rows and its destination. @returns elements in the range */

@@ -8,6 +8,8 @@
  */
 import assert from 'node:assert/strict';
 import {
+  type CodedInfo,
+  type CodedRows,
   checkRowRange,
   requireTensor,
   rowShape,
@@ -54,7 +56,11 @@ export function renamedSource(
     [...(source.unsupported ?? [])].map(([name, type]): [string, string] => [renamed(name), type]),
   );
   const back = (name: string): string => original.get(name) ?? name;
+  const { coded, needless } = source;
   return {
+    ...(coded ? { coded: new Map([...coded].map(([name, info]) => [renamed(name), info])) } : {}),
+    ...(needless ? { needless: new Set([...needless].map(renamed)) } : {}),
+    readCodes: (name, start, end) => readCodes(source, back(name), start, end),
     tensors,
     unsupported,
     files: source.files,
@@ -68,6 +74,7 @@ class ViewSource implements TensorSource {
   readonly tensors: Map<string, TensorInfo>;
   readonly unsupported: ReadonlyMap<string, string>;
   readonly files: readonly SourceFile[];
+  readonly coded: Map<string, CodedInfo>;
   private readonly views = new Map<string, TensorView>();
   /** The last matrix that was transposed or of a stack, as [rows, columns]: its rows are asked for in many ranges. */
   private kept: { key: string; values: Float32Array } | null = null;
@@ -79,12 +86,15 @@ class ViewSource implements TensorSource {
     this.tensors = new Map(source.tensors);
     this.unsupported = source.unsupported ?? new Map();
     this.files = source.files;
+    this.coded = new Map(source.coded);
     for (const view of views) {
       if (source.tensors.has(view.name)) continue;
       const [first] = view.sources;
       assert(first, `${view.name} is made of nothing`);
       const { type } = requireTensor(source, first.name);
       this.views.set(view.name, view);
+      const coded = source.coded?.get(first.name);
+      if (coded) this.coded.set(view.name, coded);
       this.tensors.set(view.name, { name: view.name, type, shape: view.shape });
     }
   }
@@ -105,6 +115,21 @@ class ViewSource implements TensorSource {
     return values;
   }
 
+  readCodes(name: string, rowStart: number, rowEnd: number): CodedRows {
+    const view = this.views.get(name);
+    if (!view) return readCodes(this.source, name, rowStart, rowEnd);
+    assert(!view.transposed && !isStacked(view) && view.addend === 0, `${name} is not in codes`);
+    const pieces = runsOf(view, rowStart, rowEnd).map(({ first, count }) =>
+      readCodes(this.source, view.sources[0]!.name, first, first + count),
+    );
+    const scales = Float32Array.from(pieces.flatMap((piece) => [...piece.scales]));
+    return {
+      packed: Buffer.concat(pieces.map((piece) => piece.packed)),
+      scales: view.factor === 1 ? scales : scales.map((scale) => scale * view.factor),
+      zeroPoints: Buffer.concat(pieces.map((piece) => piece.zeroPoints)),
+    };
+  }
+
   readBytes(name: string, rowStart: number, rowEnd: number): Uint8Array {
     assert(!this.views.has(name), `${name} is no tensor of the checkpoint, it has no bytes of its own`);
     return this.source.readBytes(name, rowStart, rowEnd);
@@ -119,23 +144,11 @@ class ViewSource implements TensorSource {
   private readPicked(view: TensorView, rowStart: number, rowEnd: number, values: Float32Array): void {
     const { name } = view.sources[0]!;
     const { rowElements } = rowShape(view.shape);
-    if (view.rows === null) {
-      this.source.readFloat32(name, rowStart, rowEnd, values);
-      return;
-    }
-    const { unitRows, groupUnits, firstUnit, units } = view.rows;
-    const runRows = units * unitRows;
-    for (let row = rowStart; row < rowEnd; ) {
-      const group = Math.floor(row / runRows);
-      const count = Math.min(rowEnd, (group + 1) * runRows) - row;
-      const first = (group * groupUnits + firstUnit) * unitRows + (row - group * runRows);
-      this.source.readFloat32(
-        name,
-        first,
-        first + count,
-        values.subarray((row - rowStart) * rowElements, (row - rowStart + count) * rowElements),
-      );
-      row += count;
+    let done = 0;
+    for (const { first, count } of runsOf(view, rowStart, rowEnd)) {
+      const into = values.subarray(done * rowElements, (done + count) * rowElements);
+      this.source.readFloat32(name, first, first + count, into);
+      done += count;
     }
   }
 
@@ -182,6 +195,26 @@ class ViewSource implements TensorSource {
     this.kept = { key, values };
     return values;
   }
+}
+
+/** Neighbouring rows of the source, one group's units each, that are rows [rowStart, rowEnd) of the view. */
+function runsOf(view: TensorView, rowStart: number, rowEnd: number): { first: number; count: number }[] {
+  if (view.rows === null) return [{ first: rowStart, count: rowEnd - rowStart }];
+  const { unitRows, groupUnits, firstUnit, units } = view.rows;
+  const runRows = units * unitRows;
+  const runs: { first: number; count: number }[] = [];
+  for (let row = rowStart; row < rowEnd; ) {
+    const group = Math.floor(row / runRows);
+    const count = Math.min(rowEnd, (group + 1) * runRows) - row;
+    runs.push({ first: (group * groupUnits + firstUnit) * unitRows + (row - group * runRows), count });
+    row += count;
+  }
+  return runs;
+}
+
+function readCodes(source: TensorSource, name: string, rowStart: number, rowEnd: number): CodedRows {
+  assert(source.coded?.has(name) && source.readCodes, `${name} is not in codes`);
+  return source.readCodes(name, rowStart, rowEnd);
 }
 
 const isStacked = ({ matrix = null }: TensorView): boolean => matrix !== null;

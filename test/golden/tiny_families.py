@@ -178,6 +178,91 @@ def mxfp4(config, tensors):
     return config, packed
 
 
+CODES = {}  # of the model that is being made: tensor -> codes [out, in], scales and zero points [out, groups], group of each input
+LINEARS = r"layers\..*_proj\.weight$"
+
+
+def round_to_codes(model, group, is_ordered=False):
+    """Every linear of the layers to 4-bit codes: (code - zero) * scale, a scale (float16) and a zero point for a group of inputs.
+    is_ordered: a group's inputs lie anywhere, as GPTQ's desc_act leaves them."""
+    CODES.clear()
+    generator = torch.Generator().manual_seed(7)
+    for name, p in model.named_parameters():
+        if not re.search(LINEARS, name):
+            continue
+        out, inputs = p.shape
+        groups = torch.arange(inputs) // group
+        if is_ordered:
+            groups = groups[torch.randperm(inputs, generator=generator)]
+        code = torch.empty(out, inputs, dtype=torch.int64)
+        scales, zeros = torch.empty(out, inputs // group), torch.empty(out, inputs // group, dtype=torch.int64)
+        for index in range(inputs // group):
+            part = p.data[:, groups == index]
+            low, high = part.amin(1).clamp(max=0), part.amax(1).clamp(min=0)
+            scale = ((high - low) / 15).half().float()
+            # 1 to 15: the first format cannot say 0
+            zero = torch.round(-low / scale).clamp(1, 15)
+            code[:, groups == index] = (torch.round(part / scale[:, None]) + zero[:, None]).clamp(0, 15).long()
+            scales[:, index], zeros[:, index] = scale, zero.long()
+        p.data.copy_((code - zeros[:, groups]) * scales[:, groups])
+        CODES[name] = code, scales, zeros, groups
+
+
+def words(codes, order):
+    """[n, m] of 0 to 15 -> int32 [n, m / 8]; order: which of eight columns stands in a word's 4-bit places, from the lowest on."""
+    eight = codes.unflatten(1, (-1, 8))[..., order]
+    value = sum(eight[..., place] << (4 * place) for place in range(8))
+    return torch.where(value >= 2**31, value - 2**32, value).to(torch.int32)
+
+
+IN_TURN = [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+def gptq(version, is_ordered=False, has_biases=False):
+    """Laid out after AutoGPTQ's QuantLinear: codes packed along inputs, zero points along outputs, in the first format less one."""
+
+    def repack(config, tensors):
+        classic(config)
+        config["quantization_config"] = {
+            "bits": 4, "group_size": 32, "desc_act": is_ordered, "sym": False, "quant_method": "gptq", "checkpoint_format": version,
+            "damp_percent": 0.1, "true_sequential": True}  # fmt: skip
+        packed = {}
+        for name, tensor in tensors.items():
+            if name not in CODES:
+                packed[name] = tensor
+                continue
+            code, scales, zeros, groups = CODES[name]
+            stem = name.removesuffix(".weight")
+            packed[f"{stem}.qweight"] = words(code, IN_TURN).T
+            packed[f"{stem}.qzeros"] = words(zeros.T - (0 if version == "gptq_v2" else 1), IN_TURN)
+            packed[f"{stem}.scales"] = scales.T.half()
+            packed[f"{stem}.g_idx"] = groups.to(torch.int32)
+            if has_biases:
+                packed[f"{stem}.bias"] = torch.zeros(code.shape[0], dtype=torch.float16)
+        return config, packed
+
+    return repack
+
+
+def awq(config, tensors):
+    """Laid out after AutoAWQ's WQLinear_GEMM: all packed along outputs, which stand in a word in the order 0, 2, 4, 6, 1, 3, 5, 7."""
+    classic(config)
+    config["quantization_config"] = {
+        "bits": 4, "group_size": 64, "quant_method": "awq", "version": "gemm", "zero_point": True, "modules_to_not_convert": None}  # fmt: skip
+    packed = {}
+    order = [0, 2, 4, 6, 1, 3, 5, 7]
+    for name, tensor in tensors.items():
+        if name not in CODES:
+            packed[name] = tensor
+            continue
+        code, scales, zeros, _ = CODES[name]
+        stem = name.removesuffix(".weight")
+        packed[f"{stem}.qweight"] = words(code.T, order)
+        packed[f"{stem}.qzeros"] = words(zeros.T, order)
+        packed[f"{stem}.scales"] = scales.T.half()
+    return config, packed
+
+
 def without_prefix(name):
     """openai-community/gpt2 and bigscience/bloom are saved without the name of their base model."""
     return re.sub(r"^transformer\.", "", name)
@@ -401,4 +486,18 @@ FAMILIES = {
     "gpt-oss-mxfp4": row(
         T.GptOssConfig, {**GPT_OSS, "intermediate_size": 96, "num_key_value_heads": 4},
         BF16, None, None, GPT_OSS_VARIATIONS, adjust=round_experts, repack=mxfp4),
+    "gptq": row(
+        T.LlamaConfig, {**LLAMA_LIKE, "intermediate_size": 96, "head_dim": 16, "num_key_value_heads": 4, "rms_norm_eps": 0.02,
+                        "rope_parameters": dict(DEFAULT)},
+        F32, None, None, {**RMS_EPS, **base()}, adjust=lambda model: round_to_codes(model, 32), repack=gptq("gptq", has_biases=True),
+        reload=False),
+    "gptq-act-order": row(
+        T.Qwen2Config, {**LLAMA_LIKE, "intermediate_size": 96, "num_key_value_heads": 2, "rms_norm_eps": 0.02,
+                        "rope_parameters": dict(DEFAULT)},
+        F32, None, None, {**RMS_EPS, **base()}, adjust=lambda model: round_to_codes(model, 32, True),
+        repack=gptq("gptq_v2", is_ordered=True), reload=False),
+    "awq": row(
+        T.Qwen2Config, {**LLAMA_LIKE, "hidden_size": 128, "intermediate_size": 192, "num_key_value_heads": 4, "rms_norm_eps": 0.02,
+                        "rope_parameters": dict(DEFAULT)},
+        F32, None, None, {**RMS_EPS, **base()}, adjust=lambda model: round_to_codes(model, 64), repack=awq, reload=False),
 }  # fmt: skip
