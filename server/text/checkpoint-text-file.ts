@@ -19,6 +19,11 @@ export const MAX_TOKENIZER_FILE_BYTES = 256 * 1024 * 1024;
  * @throws ServingError CHECKPOINT_INVALID: not a file, too long, unreadable
  */
 export function readTextFile(file: string): string | null {
+  return readBytes(file)?.toString('utf8') ?? null;
+}
+
+/** As readTextFile, for a file of bytes. */
+export function readBytes(file: string): Buffer | null {
   const name = path.basename(file);
   try {
     const stats = statSync(file, { throwIfNoEntry: false });
@@ -30,7 +35,7 @@ export function readTextFile(file: string): string | null {
         `${name} has ${stats.size} bytes, the limit is ${MAX_TOKENIZER_FILE_BYTES}`,
       );
     }
-    return readFileSync(file, 'utf8');
+    return readFileSync(file);
   } catch (error) {
     if (error instanceof ServingError) throw error;
     throw new ServingError('CHECKPOINT_INVALID', `${name} cannot be read`, { cause: error });

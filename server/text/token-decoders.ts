@@ -62,7 +62,7 @@ const decodeByteLevel: TokenDecoder = (tokens) => {
 
 const BYTE_TOKEN = /^<0x([0-9A-Fa-f]{2})>$/;
 
-const decodeByteTokens: TokenDecoder = (tokens) => {
+export const decodeByteTokens: TokenDecoder = (tokens) => {
   const texts: string[] = [];
   let bytes: number[] = [];
   const end = (): void => {

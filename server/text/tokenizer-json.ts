@@ -103,26 +103,29 @@ function checkModel(model: unknown): Record<string, unknown> {
 function checkAddedTokens(list: unknown): AddedToken[] {
   const entries = list ?? [];
   if (!Array.isArray(entries)) throw invalidTokenizer("'added_tokens' is not a list");
-  return entries.map((entry: unknown) => {
-    if (!isObject(entry) || typeof entry.content !== 'string')
-      throw invalidTokenizer("an entry of 'added_tokens' has no 'content'");
-    const { content } = entry;
-    if (content.length > MAX_ADDED_TOKEN_UNITS) {
-      throw invalidTokenizer(
-        `an added token has ${content.length} characters, the limit is ${MAX_ADDED_TOKEN_UNITS}`,
-      );
-    }
-    const special = entry.special === true;
-    return {
-      id: checkId(content, entry.id),
-      content,
-      singleWord: entry.single_word === true,
-      stripLeft: entry.lstrip === true,
-      stripRight: entry.rstrip === true,
-      normalized: typeof entry.normalized === 'boolean' ? entry.normalized : !special,
-      special,
-    };
-  });
+  return entries.map(readAddedToken);
+}
+
+/** An entry of `added_tokens`. */
+export function readAddedToken(entry: unknown): AddedToken {
+  if (!isObject(entry) || typeof entry.content !== 'string')
+    throw invalidTokenizer("an entry of 'added_tokens' has no 'content'");
+  const { content } = entry;
+  if (content.length > MAX_ADDED_TOKEN_UNITS) {
+    throw invalidTokenizer(
+      `an added token has ${content.length} characters, the limit is ${MAX_ADDED_TOKEN_UNITS}`,
+    );
+  }
+  const special = entry.special === true;
+  return {
+    id: checkId(content, entry.id),
+    content,
+    singleWord: entry.single_word === true,
+    stripLeft: entry.lstrip === true,
+    stripRight: entry.rstrip === true,
+    normalized: typeof entry.normalized === 'boolean' ? entry.normalized : !special,
+    special,
+  };
 }
 
 /** A token of the vocabulary keeps the id it has there, whatever the list says, as in the reference. */

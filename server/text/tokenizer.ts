@@ -1,7 +1,7 @@
 /**
- * Text to token ids and back, from a checkpoint's tokenizer.json.
+ * Text to token ids and back, from a checkpoint's tokenizer.json or its SentencePiece model.
  *
- * In      a Hugging Face folder: tokenizer.json (required), tokenizer_config.json
+ * In      a Hugging Face folder: tokenizer.json, else tokenizer.model and tokenizer_config.json
  * Out     ids as Hugging Face's tokenizers gives them; text without its legacy `clean_up_tokenization_spaces`, which joins
  *         " ," to "," and so cannot be streamed (vLLM and TGI leave it out too)
  * Limits  MAX_TOKENIZER_FILE_BYTES, MAX_VOCABULARY ids
@@ -10,8 +10,10 @@
  */
 import path from 'node:path';
 import { ServingError } from '../../proto/errors.js';
-import { readJsonObject } from './checkpoint-text-file.js';
+import { readBytes, readJsonObject } from './checkpoint-text-file.js';
 import { type IncrementalDetokenizer, WindowDetokenizer } from './incremental-detokenizer.js';
+import { readSentencePieceFile } from './sentencepiece-file.js';
+import { sentencePieceParts } from './sentencepiece-tokenizer.js';
 import { readTokenizerJson, type TokenizerParts } from './tokenizer-json.js';
 
 const LONE_SURROGATE = /\p{Surrogate}/gu;
@@ -37,9 +39,14 @@ export class Tokenizer {
   static async load(modelFolder: string): Promise<Tokenizer> {
     const json = readJsonObject(path.join(modelFolder, 'tokenizer.json'));
     if (json === null) {
+      const model = readBytes(path.join(modelFolder, 'tokenizer.model'));
+      if (model !== null) {
+        const config = readJsonObject(path.join(modelFolder, 'tokenizer_config.json')) ?? {};
+        return Tokenizer.fromSentencePiece(model, config);
+      }
       throw new ServingError(
         'CHECKPOINT_INVALID',
-        `No tokenizer.json in ${modelFolder}. A checkpoint that has only tokenizer.model or vocab files can be converted by ` +
+        `No tokenizer.json and no tokenizer.model in ${modelFolder}. A checkpoint that has only vocab files can be converted by ` +
           'transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)',
       );
     }
@@ -53,6 +60,16 @@ export class Tokenizer {
    */
   static fromJson(json: Record<string, unknown>): Tokenizer {
     return new Tokenizer(readTokenizerJson(json));
+  }
+
+  /**
+   * A tokenizer from a SentencePiece model.
+   *
+   * @param config tokenizer_config.json; null: the model alone, where no special token can be spelled out
+   * @throws ServingError CHECKPOINT_INVALID
+   */
+  static fromSentencePiece(model: Uint8Array, config: Record<string, unknown> | null): Tokenizer {
+    return new Tokenizer(sentencePieceParts(readSentencePieceFile(model), config));
   }
 
   /**

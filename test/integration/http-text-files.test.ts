@@ -22,7 +22,7 @@ describe('a damaged tokenizer', () => {
   const model = (fields: object) => ({ ...json(), model: { ...(json().model as object), ...fields } });
 
   it.each<[string, unknown, RegExp]>([
-    ['is missing', null, /^No tokenizer\.json in /],
+    ['is missing', null, /^No tokenizer\.json and no tokenizer\.model in /],
     ['is cut', '{"version": "1.0", "added_to', /^tokenizer\.json is not JSON: /],
     ['is a list', '[]', /^tokenizer\.json is not a JSON object$/],
     ['has no model', { added_tokens: [] }, /'model'/],
