@@ -57,7 +57,9 @@ export function readEmbedding(
     (size, step) => (step.kind === 'dense' ? step.outputs : size),
     poolings.length * hiddenSize,
   );
-  const transformer = readOptional(folder, ...TRANSFORMER_FILES);
+  // Without modules.json sentence-transformers takes the folder for a bare transformer.
+  const isWhole = isThere(join(folder, 'modules.json'));
+  const transformer = isWhole ? readOptional(folder, ...TRANSFORMER_FILES) : null;
   const longest =
     transformer?.nullablePositiveInteger('max_seq_length') ?? tokenizerLength(folder) ?? contextLength;
   return {
@@ -66,7 +68,7 @@ export function readEmbedding(
     dimensions,
     textTokens: Math.min(longest, contextLength),
     lowerCase: transformer?.boolean('do_lower_case', false) ?? false,
-    prefix: defaultPrompt(folder),
+    prefix: isWhole ? defaultPrompt(folder) : '',
     shorterDimensions: readShorterDimensions(config, dimensions),
   };
 }

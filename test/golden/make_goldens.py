@@ -2,7 +2,7 @@
 """Make the golden files of this folder with Hugging Face transformers, the independent program that the product is held to.
 
 In       ../../models/embedded, ../../models/training/heldout.txt
-Out      one folder a name: embedded, llama, llama-linear, mistral, qwen2, qwen3, those of tiny_families.py, chooser, tokenizer
+Out      one folder a name: embedded, llama, llama-linear, mistral, qwen2, qwen3, those of tiny_families.py and encoder_goldens.py, chooser, tokenizer
          (README.md has the formats)
 Same     on one machine and the versions of requirements.txt the files come out the same; elsewhere floats may differ in the last digits
 Errors   refuses, and writes nothing for that name, when a golden would be blind or undecided: see refuse()
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from encoder_goldens import ENCODERS
 from safetensors.torch import load_file, save_file
 from tiny_families import FAMILIES
 from tokenizers import Tokenizer
@@ -692,6 +693,7 @@ def main():
         **{name: lambda name=name: make_tiny(name) for name in (*TINY, *FAMILIES)},
         "chooser": make_chooser,
         "tokenizer": make_tokenizer,
+        **ENCODERS,
     }
     parser = argparse.ArgumentParser(description="Make the golden files with transformers.")
     parser.add_argument("--only", choices=makers, help="make this one alone")

@@ -1,0 +1,287 @@
+"""The tiny encoders of test/integration/golden-encoders.test.ts: checkpoints, tokenizers and what sentence-transformers makes of texts.
+
+Out      one folder a row: config.json, model.safetensors, tokenizer.json, sentence-transformers' own files where the row has them,
+         vectors.json: texts, their ids, their vectors in float32
+Refused  as in make_goldens.py: a tensor that can be zeroed, or a setting that can be ignored, without being seen; vectors that
+         float64 makes otherwise
+"""
+import json
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import transformers as T
+from safetensors.torch import save_file
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+HERE = Path(__file__).resolve().parent
+HELDOUT = HERE.parent.parent / "models" / "training" / "heldout.txt"
+
+TOLERANCE = 1e-5  # max |a - b| / max |b|
+MIN_EFFECT = 0.05
+# of a setting: norms after every sum bring most of an epsilon back in order
+MIN_SETTING_EFFECT = 100 * TOLERANCE
+# two formulas of one activation are near each other
+ACTIVATION_EFFECT = 20 * TOLERANCE
+MAX_ROUNDING = TOLERANCE / 3
+
+TEXTS = [
+    "One day", "a", "The cat sat on the mat, and the dog ran to the park.", "CAF\u00c9 na\u00efve \u4f60\u597d 123!",
+    "Once upon a time there was a little girl named Lily. She loved to play outside in the sunshine with her friends.",
+    " ".join(["Tom and his mom went to the big store to buy a red ball."] * 4),
+]  # fmt: skip
+
+
+class Refused(Exception):
+    pass
+
+
+def refuse(when, why):
+    if when:
+        raise Refused(why)
+
+
+# -- tokenizers, trained on a few stories ----------------------------------------------------------------------------------
+
+
+def stories():
+    return HELDOUT.read_text(encoding="ascii").replace("<|endoftext|>", "").splitlines()[:400]
+
+
+def wordpiece():
+    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    made.train_from_iterator(stories(), trainers.WordPieceTrainer(vocab_size=160, special_tokens=special))
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    made.decoder = decoders.WordPiece()
+    return made, dict(pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]")
+
+
+ROBERTA_SPECIAL = dict(bos_token="<s>", cls_token="<s>", pad_token="<pad>", eos_token="</s>", sep_token="</s>", unk_token="<unk>")
+
+
+def byte_level():
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet)
+    made.train_from_iterator(stories(), trainer)
+    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    return made, ROBERTA_SPECIAL
+
+
+def unigram():
+    made = Tokenizer(models.Unigram())
+    made.normalizer = normalizers.NFKC()
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>")
+    made.train_from_iterator(stories(), trainer)
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    made.decoder = decoders.Metaspace()
+    return made, ROBERTA_SPECIAL
+
+
+# -- rows -------------------------------------------------------------------------------------------------------------------
+
+BERT_LIKE = {
+    "num_hidden_layers": 2, "num_attention_heads": 8, "hidden_size": 64, "intermediate_size": 100, "max_position_embeddings": 96,
+    "layer_norm_eps": 0.02, "hidden_act": "gelu", "type_vocab_size": 2, "tie_word_embeddings": True,
+}  # fmt: skip
+ROBERTA_LIKE = {**BERT_LIKE, "type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+ALL_POOLINGS = [f"pooling_mode_{kind}" for kind in
+                ("cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")]  # fmt: skip
+EPS, TANH = {"eps": {"layer_norm_eps": 1e-12}}, {"activation": {"hidden_act": "gelu_new"}}
+
+
+def modules(*others):
+    kinds = ["Transformer", "Pooling", *others]
+    return [{"idx": i, "name": str(i), "path": f"{i}_{k}" if i else "", "type": f"sentence_transformers.models.{k}"} for i, k in enumerate(kinds)]
+
+
+def pooling(*on):
+    return {"word_embedding_dimension": 64, **{mode: mode in on for mode in ALL_POOLINGS}, "include_prompt": True}
+
+
+def old_names(name):
+    """As google-bert/bert-base-uncased is saved."""
+    return f"bert.{name}".replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+
+
+ROWS = {
+    # hidden states of the first and the last token, and every other way of pooling, side by side
+    "encoder-bert": {
+        "model": T.BertModel, "config": T.BertConfig, "arguments": BERT_LIKE, "dtype": torch.float32, "tokenizer": wordpiece,
+        "architecture": "BertForPreTraining", "rename": old_names, "variations": {**EPS, **TANH},
+        "files": {"modules.json": modules(), "1_Pooling/config.json": pooling(*ALL_POOLINGS),
+                  "sentence_bert_config.json": {"max_seq_length": 80, "do_lower_case": True}},
+    },
+    "encoder-bert-dense": {
+        "model": T.BertModel, "config": T.BertConfig, "arguments": {**BERT_LIKE, "num_attention_heads": 4, "hidden_act": "relu"},
+        "dtype": torch.float16, "tokenizer": wordpiece, "architecture": "BertModel", "rename": None, "variations": EPS,
+        "files": {"modules.json": modules("Dense", "Normalize"), "1_Pooling/config.json": pooling("pooling_mode_cls_token"),
+                  "2_Dense/config.json": {"in_features": 64, "out_features": 24, "bias": True,
+                                          "activation_function": "torch.nn.modules.activation.Tanh"},
+                  "sentence_bert_config.json": {"max_seq_length": 20, "do_lower_case": False}},
+    },
+    "encoder-roberta": {
+        "model": T.RobertaModel, "config": T.RobertaConfig, "arguments": ROBERTA_LIKE, "dtype": torch.bfloat16, "tokenizer": byte_level,
+        "architecture": "RobertaForMaskedLM", "rename": "roberta.{}".format, "variations": {**EPS, **TANH},
+        "files": {"modules.json": modules("Normalize"), "1_Pooling/config.json": pooling("pooling_mode_mean_tokens"),
+                  "sentence_bert_config.json": {"max_seq_length": 64, "do_lower_case": False}},
+    },
+    "encoder-xlm-roberta": {
+        "model": T.XLMRobertaModel, "config": T.XLMRobertaConfig, "arguments": {**ROBERTA_LIKE, "hidden_size": 96, "intermediate_size": 130},
+        "dtype": torch.float16, "tokenizer": unigram, "architecture": "XLMRobertaModel", "rename": None, "variations": EPS,
+        "files": {"modules.json": modules(), "1_Pooling/config.json": {"embedding_dimension": 96, "pooling_mode": "mean"},
+                  "sentence_bert_config.json": {"max_seq_length": 70, "do_lower_case": True}},
+    },
+    # nothing of sentence-transformers: the mean
+    "encoder-distilbert": {
+        "model": T.DistilBertModel, "config": T.DistilBertConfig, "dtype": torch.float32, "tokenizer": wordpiece,
+        "arguments": {"n_layers": 2, "n_heads": 8, "dim": 64, "hidden_dim": 100, "max_position_embeddings": 96, "activation": "gelu"},
+        "architecture": "DistilBertForMaskedLM", "rename": "distilbert.{}".format,
+        "variations": {"activation": {"activation": "gelu_new"}}, "files": {},
+    },
+}  # fmt: skip
+
+
+def redraw(model, generator):
+    def normal(p, deviation):
+        p.data.copy_(torch.randn(p.shape, generator=generator) * deviation)
+
+    for path, module in model.named_modules():
+        for name, p in module.named_parameters(recurse=False):
+            if name == "bias":
+                normal(p, 0.3)
+            elif isinstance(module, torch.nn.LayerNorm):
+                p.data.copy_(1 + (torch.rand(p.shape, generator=generator) * 2 - 1) * 0.3)
+            elif isinstance(module, torch.nn.Embedding):
+                normal(p, 1)
+            elif path.endswith(("query", "key", "q_lin", "k_lin")):
+                normal(p, 2 / p.shape[1] ** 0.5)
+            elif path.endswith(("lin2", "output.dense")) and "attention" not in path:
+                normal(p, 4 / p.shape[1] ** 0.5)
+            else:
+                normal(p, 1 / p.shape[1] ** 0.5)
+
+
+def vectors_of(sentences, texts):
+    with torch.no_grad():
+        return torch.stack([sentences.encode([t], convert_to_tensor=True).double().cpu()[0] for t in texts])
+
+
+def deviation(seen, reference):
+    return ((seen - reference).abs().amax(1) / reference.abs().amax(1)).max().item()
+
+
+def sentences_from(folder, dtype=torch.float32):
+    return SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": dtype, "attn_implementation": "eager"})
+
+
+def check_not_blind(name, spec, folder, reference):
+    sentences = sentences_from(folder)
+    model = sentences[0].model if hasattr(sentences[0], "model") else sentences[0].auto_model
+    dense = {f"dense.{n}": p for module in list(sentences)[2:] for n, p in module.named_parameters()}
+    least = (float("inf"), "")
+    for tensor, p in [*model.named_parameters(), *dense.items()]:
+        # a key's bias adds the same to all scores of a query; the pooler and the second kind of text are not used
+        if tensor.startswith("pooler") or tensor.endswith(("key.bias", "k_lin.bias")):
+            continue
+        kept = p.data.clone()
+        p.data.zero_()
+        moved = deviation(vectors_of(sentences, TEXTS), reference)
+        p.data.copy_(kept)
+        refuse(moved < MIN_EFFECT, f"zeroing {tensor} moves the vectors by {moved:.4f} only")
+        least = min(least, (moved, tensor))
+    for what, change in spec["variations"].items():
+        other = Path(tempfile.mkdtemp(dir=HERE))
+        try:
+            shutil.copytree(folder, other, dirs_exist_ok=True)
+            config = json.loads((other / "config.json").read_text())
+            (other / "config.json").write_text(json.dumps({**config, **change}))
+            moved = deviation(vectors_of(sentences_from(other), TEXTS), reference)
+        finally:
+            shutil.rmtree(other)
+        least_effect = ACTIVATION_EFFECT if what == "activation" else MIN_SETTING_EFFECT
+        refuse(moved < least_effect, f"ignoring {what}: {moved:.4f} only")
+        print(f"  without its {what}: vectors move by {moved:.4f}")
+    print(f"  least effect of a zeroed tensor: {least[0]:.2f} ({least[1]})")
+
+
+def make_with(name, spec, seed):
+    generator = torch.Generator().manual_seed(seed)
+    tokenizer, special = spec["tokenizer"]()
+    config = spec["config"](vocab_size=tokenizer.get_vocab_size(), **spec["arguments"])
+    model = spec["model"](config).eval()
+    redraw(model, generator)
+    folder = Path(tempfile.mkdtemp(dir=HERE))
+
+    def write(file, value):
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(json.dumps(value, indent=1) + "\n", encoding="ascii")
+
+    try:
+        config.architectures = [spec["architecture"]]
+        written = {**json.loads(config.to_json_string()), "dtype": str(spec["dtype"]).removeprefix("torch.")}
+        write("config.json", dict(sorted(written.items())))
+        rename = spec["rename"] or (lambda tensor: tensor)
+        tensors = {rename(n): p.data.to(spec["dtype"]).contiguous() for n, p in model.named_parameters()}
+        if spec["rename"]:  # heads that make no hidden state
+            tensors["cls.predictions.bias" if "Bert" in spec["architecture"] else "lm_head.bias"] = torch.zeros(config.vocab_size)
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        write("tokenizer.json", json.loads(tokenizer.to_str()))
+        write("tokenizer_config.json", {**special, "model_max_length": 90, "tokenizer_class": "PreTrainedTokenizerFast"})
+        for file, value in spec["files"].items():
+            write(file, value)
+        if "2_Dense/config.json" in spec["files"]:
+            size = spec["files"]["2_Dense/config.json"]
+            shape = (size["out_features"], size["in_features"])
+            linear = {"linear.weight": torch.randn(shape, generator=generator) / 8, "linear.bias": torch.randn(shape[0], generator=generator) / 3}
+            save_file(linear, folder / "2_Dense" / "model.safetensors", {"format": "pt"})
+        sentences = sentences_from(folder)
+        reference = vectors_of(sentences, TEXTS)
+        rounding = deviation(reference, vectors_of(sentences_from(folder, torch.float64).double(), TEXTS))
+        refuse(rounding > MAX_ROUNDING, f"float32 is {rounding:.1e} off")
+        check_not_blind(name, spec, folder, reference)
+        texts = [
+            {"text": t, "ids": sentences.preprocess([t])["input_ids"][0].tolist(), "vector": [float(f"{x:.9g}") for x in v.tolist()]}
+            for t, v in zip(TEXTS, reference)
+        ]
+        lines = ",\n".join(json.dumps(t) for t in texts)
+        made = {n: version(n) for n in ("sentence-transformers", "transformers", "torch", "tokenizers")}
+        head = json.dumps({"model": name, "madeWith": made, "computedIn": "float32", "tolerance": TOLERANCE})[:-1]
+        (folder / "vectors.json").write_text(f'{head}, "texts": [\n{lines}\n]}}\n', encoding="ascii")
+        for file in folder.rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)
+        print(f"  {[len(t['ids']) for t in texts]} tokens, float32 off by {rounding:.1e}")
+        shutil.rmtree(HERE / name, ignore_errors=True)
+        shutil.move(folder, HERE / name)
+        (HERE / name).chmod(0o755)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make(name):
+    for seed in range(1, 51):
+        try:
+            make_with(name, ROWS[name], seed)
+            print(f"  seed {seed}")
+            return
+        except Refused as reason:
+            print(f"  seed {seed} refused: {reason}")
+    raise SystemExit(f"refused: {name}: no seed would do")
+
+
+ENCODERS = {name: (lambda name=name: make(name)) for name in ROWS}
