@@ -16,7 +16,9 @@ import { MANIFEST_FORMAT_VERSION } from '../proto/limits.js';
 import type { ElementType, FileEntry, Manifest } from '../proto/manifest.js';
 import { readModelShape } from './architectures/registry.js';
 import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file.js';
+import { readQuantisation } from './checkpoint/quantisation.js';
 import type { TensorSource } from './checkpoint/tensor-source.js';
+import { type CodedTensors, chooseCodedFormat, expectedCodes } from './coded-format.js';
 import { buildSegments } from './graph/segments.js';
 import { rankWeights, SHARED_WEIGHTS } from './graph/weight-files.js';
 import { cachedHeadDim, type EmbeddingShape, isNormalised, type ModelShape } from './model-shape.js';
@@ -27,7 +29,7 @@ import { contentName } from './store/content-name.js';
 import { MANIFEST_FILE, ShardStore } from './store/shard-store.js';
 import { WeightsFile } from './store/weights-file.js';
 import { writeWeights } from './store/weights-writer.js';
-import { chooseWeightFormat, type FormatOptions } from './weight-format.js';
+import type { FormatOptions } from './weight-format.js';
 
 export interface PartitionOptions extends ModelOptions, FormatOptions {
   /** Folder of the shard store; made if it is not there. */
@@ -52,7 +54,7 @@ export async function partition(options: PartitionOptions): Promise<PartitionRes
   const { config, shape, source } = await openModel(options);
   try {
     const embeddingType = source.tensors.get(embeddingName(shape))?.type ?? 'float32';
-    const plan = planFor(options, shape, embeddingType);
+    const plan = planFor(options, shape, embeddingType, source.coded ?? new Map());
     options.onPlan?.(plan);
     const { randomWeights = false, seed = 0 } = options;
     const name = contentName({
@@ -85,7 +87,8 @@ export async function planPartition(
   options: Pick<PartitionOptions, 'folder' | 'tp' | keyof FormatOptions>,
 ): Promise<Plan> {
   const config = readModelConfig(options.folder);
-  return planFor(options, await readModelShape(config), configuredType(config));
+  const shape = await readModelShape(config);
+  return planFor(options, shape, configuredType(config), expectedCodes(shape, readQuantisation(config)));
 }
 
 /** Version of this program, from package.json. */
@@ -101,12 +104,13 @@ function planFor(
   options: Pick<PartitionOptions, 'tp' | keyof FormatOptions>,
   shape: ModelShape,
   embeddingType: ElementType,
+  coded: CodedTensors,
 ): Plan {
   // Vectors are compared with those of other days: the same as in float32 unless another type is asked for.
   const { dtype = 'auto' } = options;
   const wanted = dtype === 'auto' && shape.embedding !== null ? 'fp32' : dtype;
-  const format = chooseWeightFormat({ ...options, dtype: wanted }, countParameters(shape));
-  return makePlan({ shape, worldSize: options.tp, format, embeddingType });
+  const format = chooseCodedFormat({ ...options, dtype: wanted }, countParameters(shape), coded);
+  return makePlan({ shape, worldSize: options.tp, format, embeddingType, coded });
 }
 
 interface WriteContext {

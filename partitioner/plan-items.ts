@@ -9,11 +9,12 @@
 import assert from 'node:assert';
 import { ELEMENT_BYTES, type ElementType, type Manifest, type TensorEntry } from '../proto/manifest.js';
 import { ropeRows } from './architectures/rope-table.js';
+import type { CodedTensors } from './coded-format.js';
 import { attentionOutBlock } from './degrees.js';
 import { hasExperts, type ModelShape, type RopeShape } from './model-shape.js';
 import { type BlockFormat, blockBytes, blocksPerRow, zeroPointBytes } from './quantise/block-quantise.js';
 import { denseRole, type RoleTensor, roleTensors } from './role-tensors.js';
-import { blockFormat, columnUnit, linearBits, type WeightFormat } from './weight-format.js';
+import { codesOf, columnUnit, linearFormat, type WeightFormat } from './weight-format.js';
 
 /** Every stored tensor starts at a multiple of this: a page, so that a mapping of it starts with it. */
 export const TENSOR_ALIGNMENT = 4096;
@@ -52,6 +53,8 @@ export interface LinearItem {
   inputs: number;
   /** How its weights are quantised; null: float32. */
   format: BlockFormat | null;
+  /** The checkpoint's own 4-bit codes are written. */
+  isCoded: boolean;
   weight: TensorEntry;
   scales: TensorEntry | null;
   zeroPoints: TensorEntry | null;
@@ -114,13 +117,21 @@ interface LinearOptions {
 /** Lays the items out one after another. */
 export class ItemPlanner {
   readonly bytes = { shared: 0, rank: 0 };
+  readonly #coded: CodedTensors;
   readonly #shape: ModelShape;
   readonly #worldSize: number;
   readonly #format: WeightFormat;
   readonly #perRank: RankSizes;
   readonly #roles: ReadonlyMap<string, RoleTensor>;
 
-  constructor(shape: ModelShape, worldSize: number, format: WeightFormat, perRank: RankSizes) {
+  constructor(
+    shape: ModelShape,
+    worldSize: number,
+    format: WeightFormat,
+    perRank: RankSizes,
+    coded: CodedTensors,
+  ) {
+    this.#coded = coded;
     this.#shape = shape;
     this.#worldSize = worldSize;
     this.#format = format;
@@ -300,14 +311,15 @@ export class ItemPlanner {
     const outputs = parts.reduce((sum, part) => sum + part.rowsPerRank, 0);
     const sources = parts.map((part) => part.source);
     const biasSources = parts.flatMap((part) => part.biasSource ?? []);
-    const bits = linearBits(this.#format, name, this.#shape.numLayers);
-    const format = bits === null || blockSize === null ? null : blockFormat(this.#format, bits, blockSize);
+    const codes = codesOf(this.#coded, sources);
+    const format = linearFormat(this.#format, name, this.#shape.numLayers, blockSize, codes);
+    const isCoded = this.#format.dtype === 'int4' && codes === 'own';
     const store = (kind: string, type: ElementType, size: number[], cut: TensorEntry['split'] = split) =>
       this.#store(`${name}.${kind}`, 'rank', type, size, cut, kind === 'bias' ? biasSources : sources);
     const biasSplit = split === 'row' ? 'rank-0' : split;
     const storeBias = (): TensorEntry | null =>
       biasSources.length > 0 ? store('bias', 'float32', [outputs], biasSplit) : null;
-    const item = { kind: 'linear' as const, name, outputs, format, ...options };
+    const item = { kind: 'linear' as const, name, outputs, format, isCoded, ...options };
     if (format === null) {
       const weight = store('weight', 'float32', [outputs, inputs]);
       return { ...item, weight, scales: null, zeroPoints: null, bias: storeBias() };

@@ -17,6 +17,7 @@
  */
 import type { ElementType, Manifest, TensorEntry } from '../proto/manifest.js';
 import { type LongContext, longContext } from './architectures/rope-table.js';
+import type { CodedTensors } from './coded-format.js';
 import { checkDegree } from './degrees.js';
 import { planBuffers, planProgram } from './graph/program.js';
 import { cachedHeadDim, type ModelShape } from './model-shape.js';
@@ -53,10 +54,13 @@ export interface PlanOptions {
   format: WeightFormat;
   /** Stored type of the embedding: it is kept. */
   embeddingType: ElementType;
+  /** Checkpoint tensors in 4-bit codes. */
+  coded?: CodedTensors;
 }
 
 /** @throws ServingError TENSOR_PARALLEL_INVALID */
-export function makePlan({ shape, worldSize, format, embeddingType }: PlanOptions): Plan {
+export function makePlan(options: PlanOptions): Plan {
+  const { shape, worldSize, format, embeddingType, coded = new Map() } = options;
   checkDegree(shape, format, worldSize);
   const perRank = {
     numHeads: shape.numHeads / worldSize,
@@ -64,7 +68,7 @@ export function makePlan({ shape, worldSize, format, embeddingType }: PlanOption
     headDim: shape.headDim,
     vocab: perRankPadded(shape.vocabSize, worldSize, VOCAB_UNIT),
   };
-  const planner = new ItemPlanner(shape, worldSize, format, perRank);
+  const planner = new ItemPlanner(shape, worldSize, format, perRank, coded);
   const items = planner.items(embeddingType);
   return {
     shape,

@@ -6,13 +6,18 @@
  */
 import { ServingError } from '../proto/errors.js';
 import type { Manifest } from '../proto/manifest.js';
+import type { CodedTensors } from './coded-format.js';
 import { hasExperts, type ModelShape } from './model-shape.js';
 import { denseRole, roleTensors } from './role-tensors.js';
+import { codesOf } from './weight-format.js';
 
 /** @throws ServingError SHARDS_INVALID */
-export function checkRoles(manifest: Manifest, shape: ModelShape): void {
+export function checkRoles(manifest: Manifest, shape: ModelShape, coded: CodedTensors): void {
   const { dtype, symmetric } = manifest.weightFormat;
-  const roles = expectedRoles(shape, dtype !== 'fp32', !symmetric);
+  const isCoded = (sources: readonly string[]): boolean =>
+    dtype === 'int4' && codesOf(coded, sources) === 'own';
+  const hasZeroPoints = (sources: readonly string[]): boolean => !symmetric || isCoded(sources);
+  const roles = expectedRoles(shape, dtype !== 'fp32', hasZeroPoints);
   const stored = new Map(manifest.tensors.map((tensor) => [tensor.name, tensor.sources.join(', ')]));
   for (const name of new Set([...roles.keys(), ...stored.keys()])) {
     const expected = roles.get(name);
@@ -28,15 +33,20 @@ export function checkRoles(manifest: Manifest, shape: ModelShape): void {
 }
 
 /** Stored tensor → role tensors it is made of, in order. */
-function expectedRoles(shape: ModelShape, isQuantised: boolean, hasZeroPoints: boolean): Map<string, string> {
+function expectedRoles(
+  shape: ModelShape,
+  isQuantised: boolean,
+  hasZeroPoints: (sources: readonly string[]) => boolean,
+): Map<string, string> {
   const tensors = new Map(roleTensors(shape).map(({ role, name }) => [role, name]));
   const roles = new Map<string, string>();
   const addLinear = (name: string, ...parts: string[]): void => {
-    const sources = (kind: 'weight' | 'bias'): string =>
-      parts.flatMap((part) => tensors.get(`${part}.${kind}`) ?? []).join(', ');
+    const names = (kind: 'weight' | 'bias'): string[] =>
+      parts.flatMap((part) => tensors.get(`${part}.${kind}`) ?? []);
+    const sources = (kind: 'weight' | 'bias'): string => names(kind).join(', ');
     roles.set(`${name}.weight`, sources('weight'));
     if (isQuantised) roles.set(`${name}.scales`, sources('weight'));
-    if (hasZeroPoints) roles.set(`${name}.zero-points`, sources('weight'));
+    if (isQuantised && hasZeroPoints(names('weight'))) roles.set(`${name}.zero-points`, sources('weight'));
     if (sources('bias') !== '') roles.set(`${name}.bias`, sources('bias'));
   };
   const addCopy = (name: string): void => {

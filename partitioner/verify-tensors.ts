@@ -11,17 +11,22 @@
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import path from 'node:path';
-import { ServingError } from '../proto/errors.js';
 import type { Manifest, TensorEntry } from '../proto/manifest.js';
 import type { TensorSource } from './checkpoint/tensor-source.js';
 import type { ModelShape } from './model-shape.js';
-import { packZeroPoints, quantiseRows } from './quantise/block-quantise.js';
-import { blockFormat, linearBits } from './weight-format.js';
+import {
+  type BlockFormat,
+  packZeroPoints,
+  type QuantisedRows,
+  quantiseRows,
+} from './quantise/block-quantise.js';
+import { expectedCodeBlocks } from './verify-codes.js';
+import { invalid } from './verify-error.js';
+import { compareRope } from './verify-rope.js';
+import { codesOf, linearFormat } from './weight-format.js';
 
 /** Rows are compared in pieces of about so many floats. */
 const CHUNK_FLOATS = 1 << 20;
-
-export const invalid = (what: string): ServingError => new ServingError('SHARDS_INVALID', what);
 
 /** The weights files, open for reading. */
 export class ShardFiles {
@@ -75,7 +80,8 @@ export class TensorVerifier {
   /** Yields after every piece of work. */
   *compare(tensor: TensorEntry): Generator<void> {
     if (tensor.file === 'shared') {
-      if (/^rope(-\d+)?\.(cos|sin)$/.test(tensor.name)) yield this.#compareRope(tensor);
+      if (/^rope(-\d+)?\.(cos|sin)$/.test(tensor.name))
+        yield compareRope(tensor, this.#shape, (row) => floatsOf(this.#files.rows(tensor, 0, row, row + 1)));
       else yield* this.#compareWhole(tensor);
       return;
     }
@@ -105,46 +111,6 @@ export class TensorVerifier {
         : this.#source.readBytes(name, from, to);
       this.#requireEqual(tensor, 0, from, to, stored, expected);
       yield;
-    }
-  }
-
-  /** Against the angles in double precision: a float32 angle is off by up to 2^-24 of itself. */
-  #compareRope(tensor: TensorEntry): void {
-    const rope = this.#shape.ropes[Number(/^rope-(\d+)/.exec(tensor.name)?.[1] ?? 0)];
-    if (!rope) throw invalid(`${tensor.name}: the model has no such table`);
-    const { theta, rotaryDim, scaling } = rope;
-    const [rows = 0, pairs = 0] = tensor.shape;
-    // With two tables the first holds the positions of short sequences.
-    const firstLong = rows - this.#shape.contextLength;
-    const size = scaling.kind === 'yarn' || scaling.kind === 'longrope' ? scaling.attentionFactor : 1;
-    for (let index = 0; index < rows; index++) {
-      const row = floatsOf(this.#files.rows(tensor, 0, index, index + 1));
-      const isLong = firstLong > 0 && index >= firstLong;
-      const position = isLong ? index - firstLong : index;
-      for (let pair = 0; pair < pairs; pair++) {
-        let frequency = 1 / theta ** ((2 * pair) / rotaryDim);
-        if (scaling.kind === 'linear') frequency /= scaling.factor;
-        if (scaling.kind === 'llama3') {
-          const turns = (scaling.originalContextLength * frequency) / (2 * Math.PI);
-          const { lowFrequencyFactor: low, highFrequencyFactor: high } = scaling;
-          const kept = Math.min(1, Math.max(0, (turns - low) / (high - low)));
-          frequency *= kept + (1 - kept) / scaling.factor;
-        }
-        if (scaling.kind === 'yarn') {
-          const ramp = Math.min(1, Math.max(0, (pair - scaling.low) / (scaling.high - scaling.low)));
-          frequency *= 1 - ramp + ramp / scaling.factor;
-        }
-        if (scaling.kind === 'longrope') {
-          frequency /= (isLong ? scaling.longFactors : scaling.shortFactors)[pair] ?? Number.NaN;
-        }
-        const angle = position * frequency;
-        const expected = size * (tensor.name.endsWith('.cos') ? Math.cos(angle) : Math.sin(angle));
-        if (!(Math.abs(row[pair]! - expected) <= 1e-6 + angle * 1e-6)) {
-          throw invalid(
-            `${tensor.name}: position ${position}, pair ${pair} is ${row[pair]}, not ${expected}`,
-          );
-        }
-      }
     }
   }
 
@@ -241,10 +207,16 @@ export class TensorVerifier {
     for (let done = 0; done < run.rows; done += step) {
       const rows = Math.min(step, run.rows - done);
       const from = run.firstRow + done;
-      const values =
-        run.source === null ? null : this.#whole(tensor, run.source, run.firstSourceRow + done, rows);
-      if (tensor.type === 'float32') this.#compareFloats(tensor, rank, from, rows, columns, values);
-      else this.#compareBlocks(tensor, rank, from, rows, columns, values);
+      const first = run.firstSourceRow + done;
+      if (tensor.type === 'float32') {
+        const values = run.source === null ? null : this.#whole(tensor, run.source, first, rows);
+        this.#compareFloats(tensor, rank, from, rows, columns, values);
+      } else {
+        const format = this.#format(tensor);
+        const blocks =
+          run.source === null ? null : this.#blocks(tensor, format, run.source, first, rows, columns);
+        this.#compareBlocks(tensor, format, rank, from, rows, blocks);
+      }
       yield;
     }
   }
@@ -281,31 +253,55 @@ export class TensorVerifier {
     this.#requireEqual(tensor, rank, from, from + rows, stored, bytesOf(expected));
   }
 
+  /** How the manifest's weight format says that a linear is packed. */
+  #format(tensor: TensorEntry): BlockFormat {
+    const [, , bytes = 1] = tensor.shape;
+    const { packing } = tensor;
+    const linear = tensor.name.replace(/\.weight$/, '');
+    const codes = codesOf(this.#source.coded ?? new Map(), tensor.sources);
+    const { weightFormat } = this.#manifest;
+    const block = packing?.blockSize ?? null;
+    const format = linearFormat(weightFormat, linear, this.#shape.numLayers, block, codes);
+    if (!format || packing?.bits !== format.bits || packing.blockSize * format.bits !== bytes * 8) {
+      throw invalid(`${tensor.name} is not packed as the manifest's weight format says`);
+    }
+    return format;
+  }
+
+  /** Whole rows of the checkpoint as they ought to be packed. */
+  #blocks(
+    tensor: TensorEntry,
+    format: BlockFormat,
+    source: string,
+    firstRow: number,
+    rows: number,
+    columns: number,
+  ): QuantisedRows {
+    const info = this.#source.coded?.get(source);
+    const isInt4 = this.#manifest.weightFormat.dtype === 'int4';
+    if (!info || !isInt4 || codesOf(this.#source.coded ?? new Map(), tensor.sources) !== 'own') {
+      return quantiseRows(this.#whole(tensor, source, firstRow, rows), rows, columns, format);
+    }
+    const coded = this.#source.readCodes?.(source, firstRow, firstRow + rows);
+    if (!coded) throw invalid(`${source} has no codes`);
+    const factor = this.#factor(tensor, source);
+    return expectedCodeBlocks(coded, info, { rows, columns, blockSize: format.blockSize, factor });
+  }
+
   #compareBlocks(
     tensor: TensorEntry,
+    format: BlockFormat,
     rank: number,
     from: number,
     rows: number,
-    columns: number,
-    values: Float32Array | null,
+    whole: QuantisedRows | null,
   ): void {
     const [, blocks = 1, bytes = 1] = tensor.shape;
-    const { packing } = tensor;
-    const bits = linearBits(
-      this.#manifest.weightFormat,
-      tensor.name.replace(/\.weight$/, ''),
-      this.#shape.numLayers,
-    );
-    if (bits === null || packing?.bits !== bits || packing.blockSize * bits !== bytes * 8) {
-      throw invalid(`${tensor.name} is not packed as the manifest's weight format says`);
-    }
-    const format = blockFormat(this.#manifest.weightFormat, bits, packing.blockSize);
     const scales = this.#beside(tensor, 'scales');
     const expected = new Uint8Array(rows * blocks * bytes);
     const expectedScales = new Float32Array(rows * blocks);
     const expectedZeroPoints = new Uint8Array(rows * blocks);
-    if (values) {
-      const whole = quantiseRows(values, rows, columns, format);
+    if (whole) {
       const wholeBlocks = whole.scales.length / rows;
       const firstBlock = this.#firstColumn(tensor, rank, blocks);
       fillFrom(expected, blocks * bytes, whole.packed, wholeBlocks * bytes, rows, firstBlock * bytes);
@@ -320,7 +316,7 @@ export class TensorVerifier {
     if (format.symmetric) return;
     const zeroPoints = this.#beside(tensor, 'zero-points');
     const storedZeroPoints = this.#files.rows(zeroPoints, rank, from, from + rows);
-    const packed = packZeroPoints(expectedZeroPoints, rows, blocks, bits);
+    const packed = packZeroPoints(expectedZeroPoints, rows, blocks, format.bits);
     this.#requireEqual(zeroPoints, rank, from, from + rows, storedZeroPoints, packed);
   }
 

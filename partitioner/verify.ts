@@ -14,8 +14,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type FileEntry, type Manifest, parseManifest } from '../proto/manifest.js';
 import { decodeOnnx } from './graph/onnx-writer.js';
 import { type ModelOptions, openModel } from './open-model.js';
+import { invalid } from './verify-error.js';
 import { checkRoles } from './verify-roles.js';
-import { invalid, ShardFiles, TensorVerifier } from './verify-tensors.js';
+import { ShardFiles, TensorVerifier } from './verify-tensors.js';
 
 const HASH_CHUNK_BYTES = 1 << 22;
 
@@ -40,7 +41,7 @@ export async function verifyShards(options: VerifyOptions): Promise<Verification
   const { shape, source } = await openModel(options);
   const files = new ShardFiles(shardFolder, manifest);
   try {
-    checkRoles(manifest, shape);
+    checkRoles(manifest, shape, source.coded ?? new Map());
     const verifier = new TensorVerifier(manifest, shape, source, files);
     for (const tensor of manifest.tensors) {
       for (const _ of verifier.compare(tensor)) {

@@ -78,8 +78,28 @@ export function linearBits(format: WeightFormat, linear: string, numLayers: numb
   return format.eightBit.some((group) => isIn[group]) ? 8 : 4;
 }
 
-/** How a linear of so many bits is quantised. */
-export function blockFormat(format: WeightFormat, bits: QuantisedBits, blockSize: number): BlockFormat {
+/** Whose codes a checkpoint has: this linear's, only those of others, or none at all (coded-format.ts). */
+export type Codes = 'own' | 'others' | 'none';
+
+/** What is in codes of a linear that is made of `sources`. */
+export function codesOf(coded: ReadonlyMap<string, unknown>, sources: readonly string[]): Codes {
+  if (coded.size === 0) return 'none';
+  return sources.every((source) => coded.has(source)) ? 'own' : 'others';
+}
+
+/** How a linear is quantised; null: float32. @param blockSize of the quantised linear */
+export function linearFormat(
+  format: WeightFormat,
+  linear: string,
+  numLayers: number,
+  blockSize: number | null,
+  codes: Codes,
+): BlockFormat | null {
+  if (blockSize === null || format.dtype === 'fp32') return null;
+  const isInt4 = format.dtype === 'int4';
+  if (isInt4 && codes === 'own') return { bits: 4, blockSize, symmetric: false, search: false };
+  const bits = isInt4 && codes === 'others' ? 8 : linearBits(format, linear, numLayers);
+  if (bits === null) return null;
   return { bits, blockSize, symmetric: format.symmetric, search: format.scales === 'search' };
 }
 

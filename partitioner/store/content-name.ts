@@ -31,7 +31,10 @@ const READERS = new Set([
   'plan-table.js',
   'report.js',
   'verify.js',
+  'verify-codes.js',
+  'verify-error.js',
   'verify-roles.js',
+  'verify-rope.js',
   'verify-tensors.js',
 ]);
 

@@ -8,12 +8,20 @@
  * Errors  ServingError CHECKPOINT_INVALID from the source or the quantiser; the caller's AbortSignal's reason
  * Note    quantised padding is zero bytes with scale and zero point zero: exactly zero, whatever the level
  */
+import assert from 'node:assert/strict';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ropeRows, ropeTable } from '../architectures/rope-table.js';
 import type { TensorSource } from '../checkpoint/tensor-source.js';
 import type { Plan } from '../plan.js';
 import type { CopyItem, LinearItem, LinearPart, PlanItem, RopeItem, Slice } from '../plan-items.js';
-import { type BlockFormat, blockBytes, packZeroPoints, quantiseRows } from '../quantise/block-quantise.js';
+import {
+  type BlockFormat,
+  blockBytes,
+  packZeroPoints,
+  type QuantisedRows,
+  quantiseRows,
+} from '../quantise/block-quantise.js';
+import { codedBlocks } from '../quantise/coded-blocks.js';
 import { sliceColumns } from '../quantise/slice.js';
 import type { WeightsFile } from './weights-file.js';
 
@@ -99,11 +107,10 @@ function* writeLinear(
   let firstRow = 0; // of the part, in a rank's fused weight
   for (const part of item.parts) {
     for (const [start, end] of rowChunks(part.rows, part.columns)) {
-      const values = scaled(source.readFloat32(part.source, start, end), part.factor);
       const piece =
         format === null
-          ? new Fp32Rows(values, part.columns)
-          : new QuantisedPiece(values, format, part, start);
+          ? new Fp32Rows(scaled(source.readFloat32(part.source, start, end), part.factor), part.columns)
+          : new QuantisedPiece(quantised(item, format, part, source, start, end), format, part);
       files.forEach((file, rank) => {
         const rows = part.rowSlices[rank]!;
         const from = Math.max(start, rows.start);
@@ -131,6 +138,25 @@ function* writeLinear(
   });
   writeBias(item, source, files);
   yield;
+}
+
+/** Rows [start, end) of a part: the checkpoint's own codes, or its floats quantised. */
+function quantised(
+  { isCoded }: LinearItem,
+  format: BlockFormat,
+  { columns, factor, source: name }: LinearPart,
+  source: TensorSource,
+  start: number,
+  end: number,
+): QuantisedRows {
+  if (!isCoded) {
+    const values = scaled(source.readFloat32(name, start, end), factor);
+    return quantiseRows(values, end - start, columns, format, name, start);
+  }
+  const info = source.coded?.get(name);
+  assert(info && source.readCodes, `${name} is not in codes`);
+  const coded = source.readCodes(name, start, end);
+  return codedBlocks(coded, end - start, columns, info.groupSize, format.blockSize, factor);
 }
 
 /** One vector a linear: its parts below each other; for a row-parallel one zero except on rank 0, so that it is added once. */
@@ -176,11 +202,9 @@ class QuantisedPiece {
   readonly #blockSize: number;
   readonly #blockBytes: number;
 
-  constructor(values: Float32Array, format: BlockFormat, part: LinearPart, firstRow: number) {
-    const rows = values.length / part.columns;
+  constructor(quantised: QuantisedRows, format: BlockFormat, part: LinearPart) {
     this.#blockSize = format.blockSize;
     this.#blockBytes = blockBytes(format.bits, this.#blockSize);
-    const quantised = quantiseRows(values, rows, part.columns, format, part.source, firstRow);
     this.#packed = quantised.packed;
     this.#scales = quantised.scales;
     this.#zeroPoints = quantised.zeroPoints;

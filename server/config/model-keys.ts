@@ -28,9 +28,10 @@ const CHAT_BY_PATH = {
   refused:
     'the answer to a chat has its own form on /v1/chat/completions; a formatter for it follows in a later version',
 };
-const QUANTISED_CHECKPOINT = {
-  refused:
-    'checkpoints that were quantised elsewhere are not read in this version; give the original and int8 or int4',
+const QUANTISED_CHECKPOINT: Choice<null> = {
+  value: null,
+  warning:
+    'how a checkpoint was quantised is read from its own config.json; dtype=int4 keeps its codes, fp32 their values',
 };
 
 const workers = integer(0, 64);

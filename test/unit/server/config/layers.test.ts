@@ -100,7 +100,6 @@ describe('applyLayers', () => {
     ['load_on_devices', '0;1', /only the CPU is served/],
     ['option.entryPoint', 'model.py', /custom Python handlers cannot run/],
     ['option.pipeline_parallel_degree', '2', /split by tensors only/],
-    ['option.quantize', 'awq', /quantised elsewhere are not read/],
     ['option.quantize', 'squeezellm', /must be int8, int4 or none/],
     ['option.output_formatter', 'sse_chat', /follows in a later version/],
     ['option.dtype', 'fp8', /must be one of auto, fp32/],
