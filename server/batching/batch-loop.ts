@@ -170,6 +170,7 @@ export class BatchLoop {
   }
 
   #state(waiting: readonly Job[]): BatcherState {
+    const isDecoding = this.#running.some(({ promptLeft }) => promptLeft === 0);
     const { chunkBudget, slots, wholePrompts = false } = this.#options;
     return {
       wholePrompts,
@@ -177,7 +178,7 @@ export class BatchLoop {
       running: this.#running,
       freeSlots: slots.freeSlots,
       freeKvTokens: slots.freeKvTokens,
-      prefillTokens: chunkBudget.tokens,
+      prefillTokens: isDecoding ? chunkBudget.tokens : chunkBudget.tokensAlone,
     };
   }
 

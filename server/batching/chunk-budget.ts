@@ -2,7 +2,7 @@
  * How many prompt tokens fit the time of a prefill chunk, learned from the steps that ran (design D8).
  *
  * In      tokens and time of each step that ran prompt tokens
- * Out     `tokens`: the prompt tokens of the next step
+ * Out     the prompt tokens of the next step: `tokens`, or `tokensAlone` when nothing decodes
  * Limits  MIN_TOKENS … maxTokens; starts with START_TOKENS, before anything is known
  * Pure    times are arguments
  *
@@ -12,6 +12,8 @@
 /** Some 50 ms of a model of a billion weights on two cores: the first chunk may find others running. */
 const START_TOKENS = 16;
 const MIN_TOKENS = 8;
+/** Chunk times that a chunk may take while no sequence decodes. */
+const ALONE_FACTOR = 5;
 /** Weight of a full chunk's rate. */
 const NEWEST_WEIGHT = 0.4;
 
@@ -29,8 +31,19 @@ export class ChunkBudget {
     this.#maxTokens = maxTokens;
   }
 
+  /** Of a step beside decodes, whose next token waits for it. */
   get tokens(): number {
-    const wanted = this.#tokensPerMs === null ? START_TOKENS : Math.floor(this.#tokensPerMs * this.#chunkMs);
+    return this.#tokensOf(this.#chunkMs);
+  }
+
+  /** Of a step without decodes: only a cancel and a request that comes meanwhile wait, and longer chunks cost less a token. */
+  get tokensAlone(): number {
+    return this.#tokensOf(this.#chunkMs * ALONE_FACTOR);
+  }
+
+  #tokensOf(ms: number): number {
+    const start = (START_TOKENS * ms) / this.#chunkMs;
+    const wanted = this.#tokensPerMs === null ? start : Math.floor(this.#tokensPerMs * ms);
     return Math.max(1, Math.min(Math.max(wanted, MIN_TOKENS), this.#maxTokens));
   }
 

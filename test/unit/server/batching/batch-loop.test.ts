@@ -24,9 +24,15 @@ interface Options {
   batcher?: Batcher;
   maxSlots?: number;
   kvTokens?: number;
+  chunkMs?: number;
 }
 
-function startLoop({ batcher = new ContinuousBatcher(), maxSlots = 4, kvTokens = 4096 }: Options = {}) {
+function startLoop({
+  batcher = new ContinuousBatcher(),
+  maxSlots = 4,
+  kvTokens = 4096,
+  chunkMs = 64,
+}: Options = {}) {
   const group = new FakeGroup({ maxSlots, slotTokens: 1024, maxStepTokens: 64 + maxSlots });
   const queue = new JobQueue('toy', 100, 60_000);
   const clock = new ManualClock();
@@ -36,7 +42,7 @@ function startLoop({ batcher = new ContinuousBatcher(), maxSlots = 4, kvTokens =
     queue,
     batcher,
     slots: new SlotTable(maxSlots, kvTokens),
-    chunkBudget: new ChunkBudget(64, 64),
+    chunkBudget: new ChunkBudget(chunkMs, 64),
     texts: FAKE_TEXTS,
     clock,
     onSlotFreed: (event) => freed.push(event),
@@ -153,7 +159,18 @@ describe('the batch loop', () => {
     queue.push(job);
     const { events } = await readAll(job.stream);
     expect(tokenIdsOf(events)).toEqual(fakeTokens(promptIds, 1));
-    expect(group.plans.flatMap((plan) => plan.rows.map((row) => row.tokens))).toEqual([16, 16, 64, 54]);
+    expect(group.plans.flatMap((plan) => plan.rows.map((row) => row.tokens))).toEqual([64, 64, 22]);
+  });
+
+  it('cuts it shorter while another decodes', async () => {
+    // The group takes a millisecond a token.
+    const { group, queue } = startLoop({ chunkMs: 16 });
+    queue.push(makeJob({ promptIds: [5], maxNewTokens: 10 }));
+    await settle();
+    queue.push(makeJob({ promptIds: Array.from({ length: 100 }, (_, index) => index), maxNewTokens: 2 }));
+    group.runNext();
+    await settle();
+    expect(group.plans.at(-1)?.rows.map(({ tokens }) => tokens)).toEqual([1, 16]);
   });
 
   it('gives a slot that was freed to the next job in the same step that closes it', async () => {

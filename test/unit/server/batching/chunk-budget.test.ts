@@ -41,4 +41,13 @@ describe('the chunk budget', () => {
     budget.observe(64, 64, 0);
     expect(budget.tokens).toBe(16);
   });
+
+  it('lets a chunk take five times as long while nothing decodes, within the tokens of a step', () => {
+    expect(new ChunkBudget(50, 512).tokensAlone).toBe(80);
+    const budget = new ChunkBudget(50, 512);
+    budget.observe(80, 80, 400);
+    expect(budget.tokensAlone).toBe(50);
+    expect(budget.tokens).toBe(10);
+    expect(new ChunkBudget(50, 48).tokensAlone).toBe(48);
+  });
 });
