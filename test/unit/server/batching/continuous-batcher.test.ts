@@ -76,3 +76,29 @@ describe('continuous batching', () => {
     expect(next({ waiting: [job(61, 4)], freeKvTokens: 64 })).toBeNull();
   });
 });
+
+describe('prompts that run whole', () => {
+  const texts = (lengths: readonly number[]) =>
+    next({ waiting: lengths.map((length) => job(length, 0)), wholePrompts: true })?.rows;
+
+  it('stand beside each other as far as they fit, in their order', () => {
+    expect(texts([30, 20, 20, 14])).toEqual([
+      { index: 0, tokens: 30 },
+      { index: 1, tokens: 20 },
+      { index: 3, tokens: 14 },
+    ]);
+  });
+
+  it('the oldest runs whatever its length, alone where nothing fits beside it', () => {
+    expect(texts([200, 1])).toEqual([{ index: 0, tokens: 200 }]);
+  });
+
+  it('one that was left out is the oldest of the next step', () => {
+    const left = [
+      { promptLeft: 0, decodesLeft: 0 },
+      { promptLeft: 90, decodesLeft: 0 },
+      { promptLeft: 5, decodesLeft: 0 },
+    ];
+    expect(next({ running: left, wholePrompts: true })?.rows).toEqual([{ index: 1, tokens: 90 }]);
+  });
+});

@@ -43,3 +43,38 @@ describe('the prompt encoder', () => {
     });
   });
 });
+
+describe('a text to embed', () => {
+  /** Begin 1, end 2, as encoders have them. */
+  const framed = {
+    encode: (text: string, options?: { addSpecialTokens?: boolean }) => {
+      const letters = [...text].map((letter) => letter.charCodeAt(0));
+      return options?.addSpecialTokens ? [1, ...letters, 2] : letters;
+    },
+  };
+  const textEncoder = (embedding = { lowerCase: false, prefix: '' }) =>
+    new PromptEncoder({
+      modelFolder: '/none',
+      tokenizer: framed,
+      chatTemplate: null,
+      vocabSize: 200,
+      embedding,
+    });
+
+  it('loses its end but not the tokens that stand behind it', async () => {
+    const encode = (cutAt: number | null) => textEncoder().encode({ kind: 'text', text: 'abcd' }, cutAt);
+    expect(await encode(null)).toEqual([1, 97, 98, 99, 100, 2]);
+    expect(await encode(6)).toEqual([1, 97, 98, 99, 100, 2]);
+    expect(await encode(4)).toEqual([1, 97, 98, 2]);
+    expect(await encode(1)).toEqual([2]);
+  });
+
+  it('of ids loses its end as it is', async () => {
+    expect(await textEncoder().encode({ kind: 'ids', ids: [5, 6, 7] }, 2)).toEqual([5, 6]);
+  });
+
+  it('gets the model’s prefix, and lower case', async () => {
+    const encoder = textEncoder({ lowerCase: true, prefix: 'Q' });
+    expect(await encoder.encode({ kind: 'text', text: 'AB' })).toEqual([1, 113, 97, 98, 2]);
+  });
+});
