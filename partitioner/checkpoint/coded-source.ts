@@ -108,16 +108,26 @@ class CodedSource implements TensorSource {
     const count = rowEnd - rowStart;
     const rowBytes = Math.ceil(columns / 2);
     const packed = new Uint8Array(count * rowBytes);
-    const isGptq = this.#quantisation.method === 'gptq';
-    for (let row = 0; row < count; row++) {
-      const output = rowStart + row;
-      const shift = 4 * (PLACES.awq[output % PER_WORD] ?? 0);
-      const awqWord = Math.floor(output / PER_WORD);
-      for (let column = 0; column < columns; column++) {
-        const code = isGptq
-          ? words[(column >> 3) * rows + output]! >>> (4 * (column & 7))
-          : words[column * (rows / PER_WORD) + awqWord]! >>> shift;
-        packed[row * rowBytes + (column >> 1)]! |= (code & 15) << (4 * (column & 1));
+    if (this.#quantisation.method === 'gptq') {
+      // A word's eight codes are four bytes of a row as they stand.
+      const bytes = new Uint8Array(words.buffer);
+      for (let word = 0; word < columns / PER_WORD; word++) {
+        for (let row = 0; row < count; row++) {
+          const from = 4 * (word * rows + rowStart + row);
+          const to = row * rowBytes + 4 * word;
+          for (let byte = 0; byte < 4; byte++) packed[to + byte] = bytes[from + byte]!;
+        }
+      }
+    } else {
+      const rowWords = rows / PER_WORD;
+      for (let row = 0; row < count; row++) {
+        const output = rowStart + row;
+        const shift = 4 * (PLACES.awq[output % PER_WORD] ?? 0);
+        const first = Math.floor(output / PER_WORD);
+        for (let column = 0; column < columns; column++) {
+          const code = (words[column * rowWords + first]! >>> shift) & 15;
+          packed[row * rowBytes + (column >> 1)]! |= code << (4 * (column & 1));
+        }
       }
     }
     const range = [rowStart * groups, rowEnd * groups] as const;
@@ -144,6 +154,7 @@ class CodedSource implements TensorSource {
     const [high = 0, wide = 0] = shapeOf('qweight');
     const isGptq = this.#quantisation.method === 'gptq';
     const [rows, columns] = isGptq ? [wide, high * PER_WORD] : [wide * PER_WORD, high];
+    if (columns % 2 !== 0) throw wrong(`${stem}.qweight`, `of ${columns} inputs, expected an even number`);
     const groupSize = this.#quantisation.groupSize ?? columns;
     const groups = Math.ceil(columns / groupSize);
     const zeros = shapeOf('qzeros');

@@ -8,6 +8,7 @@ import type {
   TensorInfo,
   TensorSource,
 } from '../../../../partitioner/checkpoint/tensor-source.js';
+import { viewSource } from '../../../../partitioner/checkpoint/view-source.js';
 
 interface Stored {
   type: 'U8' | 'I32' | 'F32';
@@ -122,6 +123,25 @@ describe('GPTQ', () => {
     const ordered = codedSource(memorySource(turn), gptq(false));
     expect(ordered.coded?.get('x.weight')).toEqual({ groupSize: 8, isContiguous: false });
     expect([...ordered.readFloat32('x.weight', 4, 5).subarray(0, 4)]).toEqual([-4, -20, 0, 0]);
+  });
+
+  it('of a fused weight are those of the rows that a view picks, and of its factor', () => {
+    const source = viewSource(codedSource(memorySource(GPTQ), gptq(false)), [
+      {
+        name: 'part',
+        shape: [4, 16],
+        sources: [{ name: 'x.weight', shape: [8, 16] }],
+        rows: { unitRows: 1, groupUnits: 2, firstUnit: 1, units: 1 },
+        transposed: false,
+        factor: 0.5,
+        addend: 0,
+      },
+    ]);
+    expect(source.coded?.get('part')).toEqual({ groupSize: 8, isContiguous: true });
+    const { packed, scales, zeroPoints } = source.readCodes?.('part', 1, 3) ?? {};
+    expect(packed?.length).toBe(16);
+    expect([...(scales ?? [])]).toEqual([1, 5, 1, 5]);
+    expect([...(zeroPoints ?? [])]).toEqual([3, 3, 3, 5]);
   });
 
   it('knows biases that are zero from others', () => {
