@@ -21,7 +21,7 @@ const USAGE = `Usage: shardserve partition DIR [options]
 Split a Hugging Face checkpoint (config.json, *.safetensors) into shards, one a rank.
 
   --tp N             tensor parallel degree: ranks to split over (default 1)
-  --dtype TYPE       ${DTYPES.join(', ')} (default auto: fp32 below 200 MB, else int4)
+  --dtype TYPE       ${DTYPES.join(', ')} (default auto: fp32 below 200 MB and for encoders, else int4)
   --block-size N     weights that share a scale with int8 and int4: ${BLOCK_SIZES.join(', ')} (default ${DEFAULT_BLOCK_SIZE})
   --asymmetric       a zero point for each block of int8 and int4
   --eight-bit LIST   linears that int4 leaves at 8 bits: ${EIGHT_BIT_GROUPS.join(', ')} (the head; all of the first or last layer; the

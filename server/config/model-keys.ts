@@ -177,7 +177,7 @@ export const MODEL_KEYS: readonly KeyRow[] = [
       bfloat16: AUTO_16_BIT,
     }),
     'auto',
-    'how weights are held; auto: fp32 below 200 MB of weights, else int4',
+    'how weights are held; auto: fp32 below 200 MB of weights and for encoders, else int4',
   ),
   modelKey(
     'option.quantize',

@@ -41,12 +41,12 @@ export async function prepareModel(config: ModelConfig, options: PrepareOptions)
   const tokenizer = await Tokenizer.load(config.folder);
   const chatTemplate = ChatTemplate.load(config.folder, config.chatTemplate);
   const { degree, plan } = await planOf(config, options);
+  checkTask(config, plan);
   options.onPlan(sizesOfPlan(plan));
   const { folder, manifest } = await ensureShards({
     ...shardRequest(config, degree, options),
     onProgress: options.onProgress,
   });
-  checkTask(config, manifest);
   const { embedding, vocabSize } = manifest.model;
   const encoder = new PromptEncoder({
     modelFolder: config.folder,
@@ -59,12 +59,12 @@ export async function prepareModel(config: ModelConfig, options: PrepareOptions)
 }
 
 /** @throws ServingError CONFIG_INVALID */
-function checkTask({ name, task }: ModelConfig, { model }: Manifest): void {
-  const own = model.embedding === undefined ? 'text-generation' : 'text-embedding';
+function checkTask({ name, task }: ModelConfig, { textTokens }: ShardPlan): void {
+  const own = textTokens === null ? 'text-generation' : 'text-embedding';
   if (task === null || task === own) return;
   throw new ServingError(
     'CONFIG_INVALID',
-    `option.task of ${name} is ${task}, but ${model.architecture} is a model for ${own}`,
+    `option.task of ${name} is ${task}, but its checkpoint is a model for ${own}`,
   );
 }
 

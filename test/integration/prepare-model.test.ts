@@ -137,6 +137,21 @@ describe('a prepared model', () => {
     expect(encoded).toEqual(texts.map((text) => tokenizer.encode(text)));
   });
 
+  it('is refused another task than its own, before anything is written', async () => {
+    const folder = path.join(repositoryRoot, 'test', 'golden', 'encoder-roberta');
+    await expect(prepare({ task: 'text-embedding' })).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: expect.stringContaining(
+        'is text-embedding, but its checkpoint is a model for text-generation',
+      ),
+    });
+    await expect(prepare({ folder, task: 'text-generation' })).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+    });
+    const { manifest } = await prepare({ folder, task: 'text-embedding' });
+    expect(manifest.model.embedding).toMatchObject({ dimensions: 64, textTokens: 64, normalised: true });
+  });
+
   it('fails what its thread still held when it is closed', async () => {
     const model = await prepare();
     const encoding = model.encoder.encode({ kind: 'text', text: 'a king '.repeat(20_000) });
