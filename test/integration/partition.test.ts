@@ -68,7 +68,7 @@ describe.each(FAMILIES)('%s', (family) => {
   it.each(['fp32', 'int4', 'int8'] as const)('ONNX Runtime loads every graph of %s', async (dtype) => {
     const result = await split({ folder, tp: 4, dtype, blockSize: 16 });
     const segments = result.manifest.ranks.flatMap((rank) => rank.segments);
-    expect(segments).toHaveLength(4 * (3 * result.manifest.model.numLayers + 4));
+    expect(segments).toHaveLength(4 * (3 * result.manifest.model.numLayers + 5));
     for (const segment of segments) await (await load(result, segment.path)).release();
   });
 });

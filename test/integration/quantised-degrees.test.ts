@@ -36,7 +36,7 @@ describe.each(['int8', 'int4'] as const)('%s', (dtype) => {
 
   async function generate(tp: number): Promise<{ ids: number[][]; logits: Float32Array[] }> {
     const folder = path.join(repositoryRoot, 'models', 'embedded');
-    const { shardFolder } = await partition({ folder, outStore: store, tp, dtype });
+    const { shardFolder } = await partition({ folder, outStore: store, tp, dtype, scales: 'nearest' });
     const group = await createInProcessGroup(shardFolder);
     const ids: number[][] = [];
     const logits: Float32Array[] = [];
@@ -84,7 +84,7 @@ describe.each(['int8', 'int4'] as const)('%s', (dtype) => {
         const other = whole.logits[index] ?? new Float32Array(0);
         return difference(logits, other) / largest(other);
       });
-      // The short prompt meets no rounding edge: the weights are the same, bit for bit.
+      // With these scales the short prompt meets no rounding edge: the weights are the same, bit for bit.
       expect(shares[0]).toBeLessThan(1e-5);
       expect(Math.max(...shares)).toBeLessThan(ROUNDING_EDGE);
       expect(split.ids[0]).toEqual(whole.ids[0]);
