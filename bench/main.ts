@@ -4,7 +4,7 @@
  *
  * In      `--model` a named shape (partitioner/shapes) or a folder; degree, dtype, …: see HELP
  * Out     a table, or one JSON object with --json: load time, prefill tok/s, decode ms a step and tok/s, memory a rank
- * How     tp 1 and tp N are both loaded; their measurements alternate, `--repeat` times; medians are told with min and max
+ * How     groups of all degrees are loaded; their measurements alternate, `--repeat` times; medians are told with min and max
  * Errors  a ServingError's message and exit code 1
  */
 import { existsSync } from 'node:fs';
@@ -17,7 +17,10 @@ import { partition } from '../partitioner/partition.js';
 import type { Dtype } from '../partitioner/weight-format.js';
 import { DEFAULT_COLLECTIVE } from '../server/config/config.js';
 import { usableCores } from '../server/work-load-manager/machine-limits.js';
+import { BusyNeighbours } from './busy-neighbours.js';
+import { NOISE_LIMIT, watchCpu } from './cpu-use.js';
 import { GroupUnderTest, type RankMemory, type StepSplit } from './group-under-test.js';
+import { readBandwidth } from './memory-bandwidth.js';
 import { GAP_STREAM_TOKENS, measurePromptGap, type PromptGapReport } from './prompt-gap.js';
 import { renderTable } from './report.js';
 import { type Spread, spread } from './spread.js';
@@ -28,16 +31,18 @@ const HELP = `Usage: npm run bench -- --model NAME|DIR [options]
   --random-weights     noise in place of a checkpoint's weights
   --dtype D            auto, fp32, int8 or int4 (default int4)
   --block-size N       weights that share a scale (default 128)
-  --tp N[,N]           degrees to measure (default 1,2; a single N is measured beside 1)
+  --tp N[,N]           degrees to measure beside each other (default 1,2)
   --collective C[,C]   zmq, shm or auto (default: the server's); several are measured beside each other
   --threads N          threads a rank (default: usable cores / tp)
   --context N          tokens of prompt before a decode is measured (default 64)
   --prefill N          tokens of the measured prompt (default 512)
   --sequences N,N      running sequences (default 1,8,32)
   --steps N            decode steps a measurement (default 32)
-  --repeat N           measurements of each kind (default 5)
+  --repeat N           measurements of each kind (default 5); a round beside other work is marked and done again, in twice as
+                       many rounds at most
   --store DIR          where shards are kept (default: a folder in the system's temporary folder)
   --gap N              also: the largest pause of 3 streams while a prompt of N tokens runs beside them
+  --neighbours N       also: decode of the first --sequences beside N processes that use a core each (default 0)
   --json               one JSON object instead of a table`;
 
 const GAP_STREAMS = 3;
@@ -53,7 +58,21 @@ export interface GroupReport {
   prefill: { tokens: number; tokensPerSecond: Spread };
   /** null: not asked for. */
   promptGap: PromptGapReport | null;
-  decode: { sequences: number; stepMs: Spread; tokensPerSecond: number; split: StepSplit }[];
+  /** `bandwidthShare`: bytes of weights read a step, of what the ranks' threads could have read in that time. */
+  decode: {
+    sequences: number;
+    stepMs: Spread;
+    tokensPerSecond: number;
+    bandwidthShare: number;
+    split: StepSplit;
+  }[];
+  /** Decode of the first number of sequences beside busy neighbours; null: not asked for. */
+  busy: { neighbours: number; stepMs: Spread } | null;
+  /** Bytes a second that as many threads read, in the same rounds. */
+  readBandwidth: Spread;
+  /** Rounds beside other work, which do not count unless half of them were. */
+  noisyRounds: number;
+  rounds: number;
 }
 
 export interface BenchReport {
@@ -85,6 +104,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       repeat: { type: 'string', default: '5' },
       store: { type: 'string', default: path.join(tmpdir(), 'shardserve-bench') },
       gap: { type: 'string', default: '0' },
+      neighbours: { type: 'string', default: '0' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -98,7 +118,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (!known) throw new Error(`--collective is ${name}; it must be one of ${COLLECTIVES.join(', ')}`);
     return known;
   });
-  const degrees = [...new Set([1, ...list(values.tp)])];
+  const degrees = list(values.tp);
   const sizes = {
     context: Number(values.context),
     prefill: Number(values.prefill),
@@ -106,6 +126,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     steps: Number(values.steps),
     repeat: Number(values.repeat),
     gapPrompt: Number(values.gap),
+    neighbours: Number(values.neighbours),
   };
   const folder = existsSync(values.model) ? values.model : shapeFolder(values.model);
   const groups: MeasuredGroup[] = [];
@@ -137,7 +158,8 @@ export async function main(argv: readonly string[]): Promise<number> {
           collective,
           maxStepTokens: Math.max(sizes.prefill, sizes.context, ...sizes.sequences),
         });
-        groups.push({ group, threads, collective });
+        const weightBytes = manifest.ranks.reduce((sum, rank) => sum + rank.weights.bytes, 0);
+        groups.push({ group, threads, collective, weightBytes });
       }
     }
     const report: BenchReport = {
@@ -159,6 +181,17 @@ interface MeasuredGroup {
   group: GroupUnderTest;
   threads: number;
   collective: Collective;
+  /** Of all ranks: what a step reads. */
+  weightBytes: number;
+}
+
+/** Of one round of a group. */
+interface Sample {
+  isClean: boolean;
+  bandwidth: number;
+  prefillMs: number;
+  decode: { ms: number; split: StepSplit }[];
+  busyMs: number | null;
 }
 
 /** Sizes of what is measured. */
@@ -170,26 +203,19 @@ interface Sizes {
   repeat: number;
   /** 0: not measured. */
   gapPrompt: number;
+  neighbours: number;
 }
 
 async function measure(groups: readonly MeasuredGroup[], sizes: Sizes): Promise<GroupReport[]> {
-  const samples = groups.map(() => ({
-    prefillMs: [] as number[],
-    decode: sizes.sequences.map(() => ({ ms: [] as number[], splits: [] as StepSplit[] })),
-  }));
-  // The first round is the warm-up; the groups take turns, so that a slow minute of the machine meets both.
-  for (let round = 0; round <= sizes.repeat; round++) {
-    for (const [index, { group }] of groups.entries()) {
-      const sample = samples[index];
-      if (!sample) continue;
-      const prefillMs = await group.prefillMs(sizes.prefill);
-      if (round > 0) sample.prefillMs.push(prefillMs);
-      for (const [which, sequences] of sizes.sequences.entries()) {
-        const { ms, split } = await group.decodeMs(sequences, sizes.context, sizes.steps);
-        if (round === 0) continue;
-        sample.decode[which]?.ms.push(ms);
-        sample.decode[which]?.splits.push(split);
-      }
+  const samples: Sample[][] = groups.map(() => []);
+  const isWanting = (of: Sample[]): boolean => of.filter(({ isClean }) => isClean).length < sizes.repeat;
+  // The first round is the warm-up; the groups take turns, so that a slow minute of the machine meets all.
+  for (let round = 0; round <= 2 * sizes.repeat; round++) {
+    for (const [index, group] of groups.entries()) {
+      const of = samples[index]!;
+      if (!isWanting(of)) continue;
+      const sample = await measureRound(group, sizes);
+      if (round > 0) of.push(sample);
     }
   }
   const gaps: (PromptGapReport | null)[] = [];
@@ -205,25 +231,66 @@ async function measure(groups: readonly MeasuredGroup[], sizes: Sizes): Promise<
         : null,
     );
   }
-  return groups.map(({ collective, group, threads }, index) => {
-    const sample = samples[index];
-    return {
-      tp: group.worldSize,
-      collective,
-      threads,
-      loadMs: Math.round(group.loadMs),
-      memory: group.memory(),
-      promptGap: gaps[index] ?? null,
-      prefill: {
-        tokens: sizes.prefill,
-        tokensPerSecond: spread((sample?.prefillMs ?? []).map((ms) => (sizes.prefill * 1000) / ms)),
-      },
-      decode: sizes.sequences.map((sequences, which) => {
-        const { ms, splits } = sample?.decode[which] ?? { ms: [], splits: [] };
-        const stepMs = spread(ms);
-        const middle = splits[ms.indexOf(stepMs.median)] ?? { computeUs: 0, collectiveUs: 0, chooseUs: 0 };
-        return { sequences, stepMs, tokensPerSecond: (sequences * 1000) / stepMs.median, split: middle };
-      }),
-    };
-  });
+  return groups.map((measured, index) => ({
+    ...summarise(measured, samples[index]!, sizes),
+    promptGap: gaps[index] ?? null,
+  }));
+}
+
+async function measureRound({ group, threads }: MeasuredGroup, sizes: Sizes): Promise<Sample> {
+  const done = watchCpu(group.pids);
+  const bandwidth = await readBandwidth(Math.min(threads * group.worldSize, usableCores()));
+  const prefillMs = await group.prefillMs(sizes.prefill);
+  const decode: Sample['decode'] = [];
+  for (const sequences of sizes.sequences) {
+    decode.push(await group.decodeMs(sequences, sizes.context, sizes.steps));
+  }
+  const isClean = done().others <= NOISE_LIMIT;
+  let busyMs: number | null = null;
+  if (sizes.neighbours > 0) {
+    const neighbours = new BusyNeighbours(sizes.neighbours);
+    try {
+      busyMs = (await group.decodeMs(sizes.sequences[0] ?? 1, sizes.context, sizes.steps)).ms;
+    } finally {
+      await neighbours.stop();
+    }
+  }
+  return { isClean, bandwidth, prefillMs, decode, busyMs };
+}
+
+function summarise(
+  { collective, group, threads, weightBytes }: MeasuredGroup,
+  samples: readonly Sample[],
+  sizes: Sizes,
+): Omit<GroupReport, 'promptGap'> {
+  const clean = samples.filter(({ isClean }) => isClean);
+  const used = clean.length * 2 >= samples.length ? clean : samples;
+  const bandwidth = spread(used.map((sample) => sample.bandwidth));
+  const busyMs = used.flatMap((sample) => sample.busyMs ?? []);
+  return {
+    tp: group.worldSize,
+    collective,
+    threads,
+    loadMs: Math.round(group.loadMs),
+    memory: group.memory(),
+    prefill: {
+      tokens: sizes.prefill,
+      tokensPerSecond: spread(used.map(({ prefillMs }) => (sizes.prefill * 1000) / prefillMs)),
+    },
+    decode: sizes.sequences.map((sequences, which) => {
+      const measured = used.map(({ decode }) => decode[which]!);
+      const stepMs = spread(measured.map(({ ms }) => ms));
+      return {
+        sequences,
+        stepMs,
+        tokensPerSecond: (sequences * 1000) / stepMs.median,
+        bandwidthShare: (weightBytes * 1000) / stepMs.median / bandwidth.median,
+        split: measured.find(({ ms }) => ms === stepMs.median)!.split,
+      };
+    }),
+    busy: busyMs.length === 0 ? null : { neighbours: sizes.neighbours, stepMs: spread(busyMs) },
+    readBandwidth: bandwidth,
+    noisyRounds: samples.length - clean.length,
+    rounds: samples.length,
+  };
 }

@@ -6,6 +6,12 @@ const cell = (text: string | number, width: number): string => String(text).padS
 const range = ({ min, median, max }: Spread, digits: number): string =>
   `${median.toFixed(digits)} (${min.toFixed(digits)}–${max.toFixed(digits)})`;
 
+const scaled = ({ min, median, max }: Spread, by: number): Spread => ({
+  min: min * by,
+  median: median * by,
+  max: max * by,
+});
+
 export function renderTable(report: BenchReport): string {
   const format = report.blockSize === null ? report.dtype : `${report.dtype}-${report.blockSize}`;
   const lines = [
@@ -19,10 +25,10 @@ export function renderTable(report: BenchReport): string {
     lines.push(
       `${prefix} ${cell(`prefill of ${prefill.tokens}`, 22)} ${cell('', 26)} ${cell(range(prefill.tokensPerSecond, 0), 26)}`,
     );
-    for (const { sequences, split, stepMs, tokensPerSecond } of group.decode) {
+    for (const { sequences, split, stepMs, tokensPerSecond, bandwidthShare } of group.decode) {
       const parts = [split.computeUs, split.collectiveUs, split.chooseUs].map((us) => (us / 1000).toFixed(2));
       lines.push(
-        `${prefix} ${cell(`decode × ${sequences}, at ${report.context}`, 22)} ${cell(range(stepMs, 2), 26)} ${cell(tokensPerSecond.toFixed(1), 26)}  ${parts.join(' + ')}`,
+        `${prefix} ${cell(`decode × ${sequences}, at ${report.context}`, 22)} ${cell(range(stepMs, 2), 26)} ${cell(tokensPerSecond.toFixed(1), 26)}  ${parts.join(' + ')}; ${(bandwidthShare * 100).toFixed(0)} % of the bandwidth`,
       );
     }
     if (group.promptGap) {
@@ -31,6 +37,15 @@ export function renderTable(report: BenchReport): string {
         `${prefix} ${streams} streams, gap ${range(usualGapMs, 1)} ms; largest beside a prompt of ${promptTokens} in chunks of ${chunkMs} ms: ${range(largestGapMs, 1)} ms; its first token after ${range(firstTokenMs, 0)} ms`,
       );
     }
+    if (group.busy) {
+      lines.push(
+        `${prefix} ${cell(`beside ${group.busy.neighbours} busy`, 22)} ${cell(range(group.busy.stepMs, 2), 26)}`,
+      );
+    }
+    const gigabytes = range(scaled(group.readBandwidth, 1e-9), 1);
+    lines.push(
+      `${prefix} reads ${gigabytes} GB/s; ${group.noisyRounds} of ${group.rounds} rounds beside other work`,
+    );
     const memory = group.memory.map(({ pssBytes }) => `${(pssBytes / 1e6).toFixed(0)} MB`).join(', ');
     lines.push(`${prefix} ready in ${(group.loadMs / 1000).toFixed(2)} s; memory a rank (PSS): ${memory}`);
   }
