@@ -68,6 +68,7 @@ export class GroupUnderTest {
         shardFolder,
         worldSize: manifest.worldSize,
         collectiveTimeoutMs: 60_000,
+        threadsSpin: sizes.threads > 1,
         collectiveSpinUs: usableCores() < manifest.worldSize ? 0 : 50,
         verifyChecksums: false,
         logLevel: 'warn',

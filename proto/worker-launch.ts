@@ -28,6 +28,8 @@ export interface WorkerLaunch {
   collective: 'auto' | 'zmq' | 'shm';
   /** How long a rank that waits in shared memory spins before it sleeps, µs; absent: 50, or 0 with fewer cores than ranks. */
   collectiveSpinUs?: number;
+  /** Threads of a rank that wait for work spin for tens of ms, which is fast and keeps their cores from other groups; absent: with more than one thread. */
+  threadsSpin?: boolean;
   /** Compare each file's SHA-256 with the manifest before use. */
   verifyChecksums: boolean;
   logLevel: string;

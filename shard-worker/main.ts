@@ -63,7 +63,11 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
   await verifyFiles(shardFolder, manifest, rank, launch.verifyChecksums);
   const weightBytes = (manifest.ranks[rank]?.weights.bytes ?? 0) + (manifest.shared?.bytes ?? 0);
 
-  const device = new CpuDevice({ threads: launch.threads, logId: `rank-${rank}` });
+  const device = new CpuDevice({
+    threads: launch.threads,
+    threadsSpin: launch.threadsSpin ?? launch.threads > 1,
+    logId: `rank-${rank}`,
+  });
   const collective = await joinRanks(launch, rankOrderSumOf(device, manifest, launch));
   const kvCache = new KvCache({
     device,

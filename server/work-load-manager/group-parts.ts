@@ -34,6 +34,8 @@ export interface GroupPartsOptions {
   model: PreparedModel;
   sizes: GroupSizes;
   threads: number;
+  /** Other groups run on this machine's cores. */
+  sharesCores: boolean;
   queue: JobQueue;
   mayStart: () => number;
   workerProgram: string;
@@ -45,7 +47,19 @@ export interface GroupPartsOptions {
 export function makeGroupParts(
   options: GroupPartsOptions,
 ): Pick<WorkerGroupOptions, 'coordinator' | 'makeLoopParts'> {
-  const { config, hooks, logLevel, logger, mayStart, model, queue, sizes, threads, workerProgram } = options;
+  const {
+    config,
+    hooks,
+    logLevel,
+    logger,
+    mayStart,
+    model,
+    queue,
+    sharesCores,
+    sizes,
+    threads,
+    workerProgram,
+  } = options;
   const { worldSize } = model.manifest;
   return {
     coordinator: {
@@ -58,6 +72,7 @@ export function makeGroupParts(
         maxStepTokens: sizes.maxStepTokens,
         collectiveTimeoutMs: config.stepTimeoutSeconds * 1000,
         collective: config.collective,
+        threadsSpin: threads > 1 && !sharesCores,
         collectiveSpinUs: usableCores() < worldSize ? 0 : 50,
         verifyChecksums: config.verifyChecksums,
         logLevel,

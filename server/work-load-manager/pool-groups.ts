@@ -37,6 +37,8 @@ export interface PoolGroupsOptions {
   sizes: GroupSizes;
   queue: JobQueue;
   ledger: MemoryLedger;
+  /** Groups of other models run on this machine, or will; default: they do not. */
+  hasNeighbours?: () => boolean;
   workerProgram: string;
   logLevel: string;
   logger: Logger;
@@ -207,6 +209,7 @@ export class PoolGroups {
     const parts = makeGroupParts({
       ...{ config, model, sizes, queue, workerProgram, logLevel, logger },
       threads: this.threadsPerRank,
+      sharesCores: this.mostGroups > 1 || (this.#options.hasNeighbours?.() ?? false),
       mayStart: () => this.#mayStart(group),
       ...(hooks ? { hooks } : {}),
     });

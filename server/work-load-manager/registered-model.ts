@@ -34,6 +34,8 @@ export interface RegisteredModelOptions {
   loadedAtStartup: boolean;
   prepare: PrepareModel;
   ledger: MemoryLedger;
+  /** Groups of other models run on this machine, or will; default: they do not. */
+  hasNeighbours?: () => boolean;
   workerProgram: string;
   logLevel: string;
   logger: Logger;
@@ -131,7 +133,7 @@ export class RegisteredModel {
   }
 
   async #load(signal: AbortSignal): Promise<void> {
-    const { hooks, ledger, logLevel, logger, prepare, workerProgram } = this.#options;
+    const { hasNeighbours, hooks, ledger, logLevel, logger, prepare, workerProgram } = this.#options;
     const model = await prepare(this.#config, {
       signal,
       onPlan: (sizes) => this.#checkPlan(sizes),
@@ -143,6 +145,7 @@ export class RegisteredModel {
     }
     const pool = new WorkerPool({
       ...{ id: this.id, config: this.#config, model, ledger, workerProgram, logLevel, logger },
+      ...(hasNeighbours && { hasNeighbours }),
       hooks: {
         ...hooks,
         ...(this.#observer && { observer: this.#observer }),

@@ -191,6 +191,7 @@ export class WorkLoadManager implements GenerationService, ManagementService {
     const { name, version } = origin.provisional;
     const model: RegisteredModel = new RegisteredModel({
       ...{ origin, loadedAtStartup, prepare, workerProgram, logLevel, ledger: this.#ledger },
+      hasNeighbours: () => this.#everyone().length > 1,
       logger: logger.child(version === null ? { model: name } : { model: name, version }),
       hooks: { onSlotFreed: (event) => onSlotFreed?.(name, event) },
       onProgress: (progress) => onProgress?.(model.id, progress),

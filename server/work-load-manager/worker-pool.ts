@@ -35,6 +35,8 @@ export interface WorkerPoolOptions {
   config: ModelConfig;
   model: PreparedModel;
   ledger: MemoryLedger;
+  /** Groups of other models run on this machine, or will; default: they do not. */
+  hasNeighbours?: () => boolean;
   workerProgram: string;
   logLevel: string;
   logger: Logger;

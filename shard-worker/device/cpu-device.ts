@@ -108,14 +108,14 @@ export class CpuDevice implements Device {
   /** Scratch for shapes: the C call copies it. */
   readonly #shape = new BigInt64Array(4);
 
-  constructor(options: { threads: number; logId: string }) {
+  constructor(options: { threads: number; threadsSpin?: boolean; logId: string }) {
     const api = loadOrtApi();
     this.#api = api;
     const threading = api.create('CreateThreadingOptions');
     api.call.SetGlobalIntraOpNumThreads(threading, options.threads);
     api.call.SetGlobalInterOpNumThreads(threading, 1);
-    // Ranks share cores with each other and the server: a pool that spins takes them away (design D5).
-    api.call.SetGlobalSpinControl(threading, options.threads > 1 ? 1 : 0);
+    // A pool that spins goes on for tens of ms after the step's last run; a shorter time can be set for pools of single sessions only.
+    api.call.SetGlobalSpinControl(threading, options.threadsSpin ? 1 : 0);
     this.#env = api.create('CreateEnvWithGlobalThreadPools', LOG_WARNING, options.logId, threading);
     this.#memoryInfo = api.create('CreateCpuMemoryInfo', ORT_ARENA_ALLOCATOR, ORT_MEMORY_DEFAULT);
     api.call.CreateAndRegisterAllocator(this.#env, this.#memoryInfo, 0);

@@ -1,0 +1,29 @@
+/** How a group's ranks are launched. */
+import { pino } from 'pino';
+import { describe, expect, it } from 'vitest';
+import { JobQueue } from '../../../../server/jobs/job-queue.js';
+import { type GroupPartsOptions, makeGroupParts } from '../../../../server/work-load-manager/group-parts.js';
+
+const options = (fields: Partial<GroupPartsOptions>): GroupPartsOptions => ({
+  config: { stepTimeoutSeconds: 60, modelLoadingTimeoutSeconds: 60 } as GroupPartsOptions['config'],
+  model: { manifest: { worldSize: 1 } } as GroupPartsOptions['model'],
+  sizes: { maxSlots: 4, slotTokens: 64, maxStepTokens: 68 } as GroupPartsOptions['sizes'],
+  queue: new JobQueue('toy', 1, 1000),
+  mayStart: () => 1,
+  workerProgram: 'worker.js',
+  logLevel: 'info',
+  logger: pino({ level: 'silent' }),
+  threads: 2,
+  sharesCores: false,
+  ...fields,
+});
+const threadsSpin = (fields: Partial<GroupPartsOptions>): boolean | undefined =>
+  makeGroupParts(options(fields)).coordinator.launch.threadsSpin;
+
+describe('the parts of a group', () => {
+  it('let threads that wait for work spin only where nobody else wants their cores', () => {
+    expect(threadsSpin({})).toBe(true);
+    expect(threadsSpin({ threads: 1 })).toBe(false);
+    expect(threadsSpin({ sharesCores: true })).toBe(false);
+  });
+});
