@@ -1,5 +1,6 @@
 /**
- * Random sizes of every family: split over as many ranks as its heads allow, a model gives the logits of the unsplit one.
+ * Random sizes of every family: split over as many ranks as its heads allow, a model gives the logits, or the vector of a text, of
+ * the unsplit one.
  *
  * The goldens have few sizes; here head counts, groups, widths and vocabularies are odd, and degrees 3, 5 and 6 occur.
  */
@@ -17,6 +18,7 @@ import { FP32_FORMAT } from '../../partitioner/weight-format.js';
 import { GREEDY_SAMPLING } from '../../proto/control.js';
 import { type SeededRandom, seededRandom, testSeed } from '../fixtures/seeded-random.js';
 import { goldenFolder } from '../support/golden.js';
+import { GOLDEN_ENCODERS } from '../support/golden-encoders.js';
 import { GOLDEN_FAMILIES, relativeDeviation } from '../support/golden-families.js';
 import { createInProcessGroup } from '../support/in-process-group.js';
 
@@ -52,8 +54,8 @@ function drawSizes(config: Config, random: SeededRandom): Config {
   const isFree = typeof config.head_dim === 'number';
   const hidden = isFree ? random.integer(10, 40) * 2 : heads * headDim;
   set(headDim, 'head_dim', 'kv_channels');
-  set(hidden, 'hidden_size', 'n_embd', 'd_model', 'word_embed_proj_dim');
-  set(2 * random.integer(15, 60), 'intermediate_size', 'n_inner', 'ffn_dim', 'ffn_hidden_size');
+  set(hidden, 'hidden_size', 'n_embd', 'd_model', 'dim', 'word_embed_proj_dim');
+  set(2 * random.integer(15, 60), 'intermediate_size', 'n_inner', 'ffn_dim', 'ffn_hidden_size', 'hidden_dim');
   set(random.integer(7, 50), 'moe_intermediate_size');
   set(random.integer(7, 50), 'shared_expert_intermediate_size');
   set(random.integer(100, 170), 'vocab_size');
@@ -71,7 +73,7 @@ async function writeCheckpoint(folder: string, random: SeededRandom): Promise<nu
   let offset = 0;
   for (const { name, shape: size } of expectedTensors(shape)) {
     const count = size.reduce((product, axis) => product * axis, 1);
-    const isNorm = /norm|ln_/.test(name) && name.endsWith('.weight');
+    const isNorm = /norm|ln_/i.test(name) && name.endsWith('.weight');
     const deviation = size.length > 1 && !isNorm ? 1.5 / Math.sqrt(Math.min(...size)) : 0.3;
     const middle = isNorm && !shape.norm.plusOne ? 1 : 0;
     const values = Float32Array.from({ length: count }, () => middle + random.normal() * deviation);
@@ -86,9 +88,9 @@ async function writeCheckpoint(folder: string, random: SeededRandom): Promise<nu
   return possibleDegrees(shape, FP32_FORMAT).filter((degree) => degree <= MAX_RANKS);
 }
 
-/** Logits after the prompt, and after one token more. */
+/** Logits after the prompt, and after one token more; or the vector of the prompt. */
 async function logitsOf(folder: string, tp: number, ids: readonly number[]): Promise<Float32Array[]> {
-  const { shardFolder } = await partition({
+  const { manifest, shardFolder } = await partition({
     folder,
     outStore: path.join(scratch, 'store'),
     tp,
@@ -105,17 +107,26 @@ async function logitsOf(folder: string, tp: number, ids: readonly number[]): Pro
     sampling: GREEDY_SAMPLING,
   };
   const all: Float32Array[] = [];
-  for (const [index, tokens] of [ids.length - 5, 5, 1].entries()) {
+  const isEncoder = manifest.model.embedding !== undefined;
+  for (const [index, tokens] of (isEncoder ? [ids.length] : [ids.length - 5, 5, 1]).entries()) {
     const rows = [{ slot: 0, sequence: 1, tokens }];
-    await group.step({ step: index + 1, closeSlots: [], opens: index === 0 ? [open] : [], rows });
-    if (index > 0) all.push(group.logits(0).slice());
+    const [result] = await group.step({
+      step: index + 1,
+      closeSlots: [],
+      opens: index === 0 ? [open] : [],
+      rows,
+    });
+    if (isEncoder) all.push(Float32Array.from(result?.rows[0]?.vector ?? []));
+    else if (index > 0) all.push(group.logits(0).slice());
   }
   return all;
 }
 
+const FAMILIES = [...GOLDEN_FAMILIES, ...GOLDEN_ENCODERS];
+
 describe(`seed ${testSeed}`, () => {
-  it.each(GOLDEN_FAMILIES)('%s of other sizes is the same model at every degree', async (family) => {
-    const random = seededRandom(testSeed + GOLDEN_FAMILIES.indexOf(family));
+  it.each(FAMILIES)('%s of other sizes is the same model at every degree', async (family) => {
+    const random = seededRandom(testSeed + FAMILIES.indexOf(family));
     const folder = path.join(scratch, family);
     mkdirSync(folder);
     const golden = JSON.parse(readFileSync(path.join(goldenFolder(family), 'config.json'), 'utf8')) as Config;
