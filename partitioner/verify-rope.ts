@@ -21,7 +21,8 @@ export function compareRope(
   const { theta, rotaryDim, scaling } = rope;
   const [rows = 0, pairs = 0] = tensor.shape;
   // With two tables the first holds the positions of short sequences.
-  const firstLong = rows - shape.contextLength;
+  const isInTwo = scaling.kind === 'longrope' && scaling.originalContextLength < shape.contextLength;
+  const firstLong = isInTwo ? scaling.originalContextLength : 0;
   const size = scaling.kind === 'yarn' || scaling.kind === 'longrope' ? scaling.attentionFactor : 1;
   for (let index = 0; index < rows; index++) {
     const row = rowAt(index);

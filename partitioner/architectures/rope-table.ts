@@ -8,6 +8,7 @@
  *         rounded elsewhere differs by 1e-4, which shows in the logits
  * Source  transformers modeling_rope_utils: _compute_default_rope_parameters, _compute_linear_…, _llama3_…, _yarn_…, _longrope_…
  */
+import { MAX_STEP_TOKENS } from '../../proto/limits.js';
 import type { RopeShape } from '../model-shape.js';
 
 const round = Math.fround;
@@ -67,9 +68,12 @@ export function longContext({ scaling }: RopeShape, contextLength: number): Long
   return { after: scaling.originalContextLength, positionOffset: scaling.originalContextLength };
 }
 
-/** Rows of a table for this context length. */
+/**
+ * Rows of a table for this context length: all positions, and as many as a step may have tokens of all its sequences, since ONNX
+ * Runtime's RotaryEmbedding refuses more tokens than rows.
+ */
 export function ropeRows(rope: RopeShape, contextLength: number): number {
-  return contextLength + (longContext(rope, contextLength)?.positionOffset ?? 0);
+  return Math.max(MAX_STEP_TOKENS, contextLength + (longContext(rope, contextLength)?.positionOffset ?? 0));
 }
 
 /**

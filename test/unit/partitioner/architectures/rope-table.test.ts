@@ -2,6 +2,7 @@
  * partitioner/architectures/rope-table.ts against transformers 5 (LlamaRotaryEmbedding, float32 on CPU): frequencies to the
  * bit, angles to half a unit in the last place.
  */
+
 import { describe, expect, it } from 'vitest';
 import {
   longContext,
@@ -10,6 +11,7 @@ import {
   ropeTable,
 } from '../../../../partitioner/architectures/rope-table.js';
 import type { RopeShape } from '../../../../partitioner/model-shape.js';
+import { MAX_STEP_TOKENS } from '../../../../proto/limits.js';
 
 const CONTEXT = 131_072;
 const PLAIN: RopeShape = { rotaryDim: 64, theta: 10_000, scaling: { kind: 'none' }, interleaved: false };
@@ -112,7 +114,7 @@ describe('LongRoPE', () => {
 
   it('has the short table for the original context, then all positions in the long one', () => {
     expect(longContext(rope, 40)).toEqual({ after: 10, positionOffset: 10 });
-    expect(ropeRows(rope, 40)).toBe(50);
+    expect(ropeRows(rope, 10_000)).toBe(10_010);
     const { sin } = ropeTable(rope, 40, 0, 50);
     const sine = (row: number, pair: number): number => sin[row * 2 + pair] ?? Number.NaN;
     expect(sine(9, 0)).toBeCloseTo(1.5 * Math.sin(9), 5);
@@ -124,6 +126,9 @@ describe('LongRoPE', () => {
 
   it('has one table where the model is no longer than its original context', () => {
     expect(longContext(rope, 10)).toBeNull();
-    expect(ropeRows(rope, 10)).toBe(10);
+  });
+
+  it('has a row for every token that a step may have', () => {
+    expect(ropeRows(rope, 40)).toBe(MAX_STEP_TOKENS);
   });
 });
