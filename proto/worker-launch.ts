@@ -26,6 +26,8 @@ export interface WorkerLaunch {
   collectiveTimeoutMs: number;
   /** auto: shm; zmq where the memory cannot be had. */
   collective: 'auto' | 'zmq' | 'shm';
+  /** How ZeroMQ sends partial sums; absent: none, as they are. */
+  collectiveCompression?: 'none' | 'int8';
   /** How long a rank that waits in shared memory spins before it sleeps, µs; absent: 50, or 0 with fewer cores than ranks. */
   collectiveSpinUs?: number;
   /** Threads of a rank that wait for work spin for tens of ms, which is fast and keeps their cores from other groups; absent: with more than one thread. */

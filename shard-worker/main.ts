@@ -122,7 +122,8 @@ function joinRanks(launch: WorkerLaunch, sum: RankOrderSum): Promise<Collective>
   const { collective, collectiveTimeoutMs, rank, socketFolder, worldSize } = launch;
   if (worldSize === 1) return new SingleRankCollective();
   const options = { rank, worldSize, socketFolder, timeoutMs: collectiveTimeoutMs, sum };
-  if (collective === 'zmq') return connectZeromqCollective(options);
+  const compression = launch.collectiveCompression ?? 'none';
+  if (collective === 'zmq') return connectZeromqCollective({ ...options, compression });
   const onFallback = (reason: string): void => {
     // The server logs what its workers write.
     if (rank === 0) process.stderr.write(`no shared memory between the ranks, ZeroMQ instead: ${reason}\n`);

@@ -171,6 +171,8 @@ export interface ModelConfig {
   metricsAggregation: number;
   /** How partial sums pass between the ranks of a group; auto: shm, or zmq where shared memory cannot be had. */
   collective: 'auto' | 'shm' | 'zmq';
+  /** How partial sums are sent where `collective` is zmq. */
+  collectiveCompression: 'none' | 'int8';
   /** What the model must be for; null: what it is. */
   task: 'text-generation' | 'text-embedding' | null;
   /** A text to embed that is too long is cut, or refused; null: as its dialect does. */

@@ -357,6 +357,13 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     "a text to embed that is longer than the model takes (max_seq_length): true: its end is cut off, false: it is refused; auto: cut by DJLServing's paths, refused by OpenAI's (ours)",
   ),
   modelKey(
+    'option.collective_compression',
+    'collectiveCompression',
+    choice<'none' | 'int8'>({ none: { value: 'none' }, int8: { value: 'int8' } }),
+    'none',
+    'how partial sums are sent with option.collective=zmq (ours): int8: in blocks of 8-bit numbers, a quarter of the bytes, for links slower than the processor; sums are then rounded',
+  ),
+  modelKey(
     'option.output_formatter',
     'outputFormatter',
     choice<'json' | 'jsonlines' | 'sse' | null>({

@@ -72,6 +72,7 @@ export function makeGroupParts(
         maxStepTokens: sizes.maxStepTokens,
         collectiveTimeoutMs: config.stepTimeoutSeconds * 1000,
         collective: config.collective,
+        collectiveCompression: config.collectiveCompression,
         threadsSpin: threads > 1 && !sharesCores,
         collectiveSpinUs: usableCores() < worldSize ? 0 : 50,
         verifyChecksums: config.verifyChecksums,

@@ -29,6 +29,8 @@ export interface ZeromqCollectiveOptions {
   sum?: RankOrderSum;
   /** Longest wait for all peers' hello; absent: timeoutMs. */
   connectTimeoutMs?: number;
+  /** How partials are sent; absent: none, as they are. The same on all ranks. */
+  compression?: 'none' | 'int8';
   /** Aborted: connecting fails with CLOSED. */
   signal?: AbortSignal;
 }

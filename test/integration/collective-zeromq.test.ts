@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { Pair } from 'zeromq';
 import { meshAddress } from '../../proto/worker-launch.js';
+import { BLOCK_VALUES, encodedBytes } from '../../shard-worker/collective/block-int8.js';
 import type { Collective } from '../../shard-worker/collective/collective.js';
 import { connectZeromqCollective } from '../../shard-worker/collective/zeromq.js';
+import { seededRandom, testSeed } from '../fixtures/seeded-random.js';
 import { type RankProcess, startRankProcess } from '../support/rank-process.js';
 import type { RankReport, RankTask } from './collective-rank.js';
 import { describeCollective } from './collective-suite.js';
@@ -31,6 +33,67 @@ function connectAll(worldSize: number, timeoutMs: number): Promise<Collective[]>
 }
 
 describeCollective('zeromq', { connect: connectAll, worldSizes: [1, 2, 3, 4, 8] });
+
+describe('a zeromq collective that compresses', () => {
+  const connectCompressed = (worldSize: number): Promise<Collective[]> => {
+    const folder = socketFolder();
+    return Promise.all(
+      Array.from({ length: worldSize }, (_, rank) =>
+        connectZeromqCollective({
+          ...{ rank, worldSize, socketFolder: folder, timeoutMs: 30_000 },
+          compression: 'int8',
+        }),
+      ),
+    );
+  };
+
+  it.each([2, 3])(
+    'gives %i ranks the same bits, within half a step of every summand, and sends a quarter',
+    async (worldSize) => {
+      const ranks = await connectCompressed(worldSize);
+      const random = seededRandom(testSeed);
+      for (const [op, floats] of [5, 2048, 100_001].entries()) {
+        const partials = ranks.map((one) => one.allocate(`p${op}`, 'partial', floats));
+        const sums = ranks.map((one) => one.allocate(`s${op}`, 'sum', floats));
+        for (const partial of partials) for (let i = 0; i < floats; i++) partial[i] = random.normal() * 10;
+        const before = ranks[0]!.counters.bytesSent;
+        await Promise.all(
+          ranks.map((one, rank) => one.allReduce({ step: 1, op }, partials[rank]!, sums[rank]!, floats)),
+        );
+        for (const sum of sums) expect(sum).toEqual(sums[0]);
+        for (let i = 0; i < floats; i++) {
+          const block = Math.floor(i / BLOCK_VALUES) * BLOCK_VALUES;
+          const exact = partials.reduce((total, partial) => total + partial[i]!, 0);
+          const halfSteps = partials.map(
+            (partial) => Math.max(...partial.subarray(block, block + BLOCK_VALUES).map(Math.abs)) / 254,
+          );
+          const bound = halfSteps.reduce((total, step) => total + step, 0) * 1.001 + 1e-5;
+          expect(Math.abs(sums[0]![i]! - exact)).toBeLessThanOrEqual(bound);
+        }
+        const sent = (ranks[0]!.counters.bytesSent - before) / (worldSize - 1);
+        expect(sent).toBe(encodedBytes(floats));
+        if (floats > 1000) expect(sent).toBeLessThan(floats * 4 * 0.27);
+      }
+      await Promise.all(ranks.map((one) => one.close()));
+    },
+  );
+
+  it('refuses a peer that does not compress', async () => {
+    const folder = socketFolder();
+    const options = { worldSize: 2, socketFolder: folder, timeoutMs: 30_000 };
+    const ranks = await Promise.all([
+      connectZeromqCollective({ ...options, rank: 0, compression: 'int8' }),
+      connectZeromqCollective({ ...options, rank: 1 }),
+    ]);
+    const outcomes = await Promise.allSettled(
+      ranks.map((one) =>
+        one.allReduce({ step: 1, op: 0 }, one.allocate('p', 'partial', 64), one.allocate('s', 'sum', 64), 64),
+      ),
+    );
+    for (const outcome of outcomes) expect(outcome).toMatchObject({ reason: { kind: 'OUT_OF_STEP' } });
+    await Promise.all(ranks.map((one) => one.close()));
+  });
+});
 
 describe('connecting a zeromq collective', () => {
   it('names the ranks that do not come, by the deadline', async () => {

@@ -231,7 +231,9 @@ describe('--verify', () => {
     );
     const sines = find(shards, 'rope.sin');
     const wrongAngle = tamper(shards, 'shared.weights', sines.offset + sines.bytes - 1, true);
-    await expect(verifyShards({ folder, shardFolder: wrongAngle })).rejects.toThrow('rope.sin: position 4095');
+    await expect(verifyShards({ folder, shardFolder: wrongAngle })).rejects.toThrow(
+      'rope.sin: position 4095',
+    );
     const graph = 'rank-1/head.onnx';
     const at = readFileSync(path.join(shards.shardFolder, graph)).lastIndexOf(
       String(find(shards, 'head.weight').offset),

@@ -60,6 +60,7 @@ export const FAKE_CONFIG: ModelConfig = {
   logRequestMetric: false,
   metricsAggregation: 1000,
   collective: 'zmq',
+  collectiveCompression: 'none',
   outputFormatter: null,
   task: null,
   truncateTexts: null,
