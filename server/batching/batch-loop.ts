@@ -12,7 +12,7 @@
  * When nothing can run the loop sleeps until a job is queued or cancelled, a result has come or a batch is due.
  */
 import assert from 'node:assert/strict';
-import type { Step, StepResult } from '../../proto/control.js';
+import type { SequenceOpen, Step, StepResult } from '../../proto/control.js';
 import { ServingError } from '../../proto/errors.js';
 import { isEmbedRequest } from '../jobs/generate-request.js';
 import type { Job } from '../jobs/job.js';
@@ -21,6 +21,7 @@ import type { WorkObserver } from '../jobs/work-observer.js';
 import type { Batch, Batcher, BatcherState } from './batcher.js';
 import type { ChunkBudget } from './chunk-budget.js';
 import type { Clock } from './clock.js';
+import type { Place, PrefixCache } from './prefix-cache.js';
 import { Sequence, type TokenTexts } from './sequence.js';
 import { kvTokensOf, type SlotTable } from './slot-table.js';
 import { TextVector } from './text-vector.js';
@@ -53,6 +54,8 @@ export interface BatchLoopOptions {
   queue: JobQueue;
   batcher: Batcher;
   slots: SlotTable;
+  /** Of these slots; absent: every prompt is computed whole. */
+  prefixCache?: PrefixCache;
   chunkBudget: ChunkBudget;
   texts: TokenTexts;
   /** An embedding model: a prompt runs in one step. */
@@ -64,7 +67,7 @@ export interface BatchLoopOptions {
   onIdle?: (idle: boolean) => void;
   onJobStarted?: (job: Job) => void;
   onSlotFreed?: (event: SlotFreed) => void;
-  observer?: Pick<WorkObserver, 'jobStarted' | 'firstToken' | 'nextToken' | 'stepDone'>;
+  observer?: Pick<WorkObserver, 'jobStarted' | 'firstToken' | 'prefixLookedUp' | 'nextToken' | 'stepDone'>;
 }
 
 interface InFlight {
@@ -101,6 +104,11 @@ export class BatchLoop {
     return this.#options.slots;
   }
 
+  /** KV tokens that the prefix cache keeps of sequences that ended. */
+  get warmTokens(): number {
+    return this.#options.prefixCache?.warmTokens ?? 0;
+  }
+
   /** Jobs that it could start at once. */
   get room(): number {
     return this.#stopping ? 0 : this.#options.batcher.room(this.#state(this.#options.queue.waiting));
@@ -135,10 +143,11 @@ export class BatchLoop {
 
   /** Sleeps until there is something to run. null: stopped, and all is done. */
   async #nextBatch(): Promise<Batch | null> {
-    const { batcher, clock, queue, slots } = this.#options;
+    const { batcher, clock, prefixCache, queue, slots } = this.#options;
     for (;;) {
       this.#applyArrived();
       this.#dropCancelled();
+      prefixCache?.releaseHeld();
       this.#tellIdle();
       queue.dropExpired();
       const state = this.#state(this.#mayTake());
@@ -183,10 +192,11 @@ export class BatchLoop {
   }
 
   #send(batch: Batch): void {
-    const { group, queue, slots } = this.#options;
-    const opened = queue.take(batch.starts).map((job) => this.#start(job));
+    const { group, prefixCache, queue, slots } = this.#options;
+    const opens = queue.take(batch.starts).map((job) => this.#start(job));
+    const copies = prefixCache?.takeCopies(this.#state([]).prefillTokens);
     let promptTokens = 0;
-    const rows = batch.rows.map(({ index, tokens }) => {
+    const rows = this.#rowsOf(batch).map(({ index, tokens }) => {
       const sequence = this.#running[index];
       assert(sequence, `batch row ${index} of ${this.#running.length} sequences`);
       if (sequence.promptLeft > 0) promptTokens += tokens;
@@ -195,9 +205,11 @@ export class BatchLoop {
     });
     const plan: StepPlan = {
       closeSlots: slots.takeClosed(),
-      opens: opened.map((sequence) => sequence.open()),
+      opens,
+      ...(copies && { copies }),
       rows,
     };
+    prefixCache?.stepPlanned(rows);
     const allTokens = rows.reduce((sum, row) => sum + row.tokens, 0);
     const flight: InFlight = { plan, promptTokens, allTokens, outcome: null };
     this.#inFlight.push(flight);
@@ -212,20 +224,32 @@ export class BatchLoop {
     );
   }
 
-  #start(job: Job): Sequence | TextVector {
-    const { clock, observer, onJobStarted, slots, texts } = this.#options;
-    const slot = slots.take(kvTokensOf(job));
+  /** The batcher has planned the whole prompt of a job that starts: what the prefix cache has of it is for the others. */
+  #rowsOf(batch: Batch): Batch['rows'] {
+    const { batcher, clock, prefixCache } = this.#options;
+    if (!prefixCache || batch.starts === 0) return batch.rows;
+    return batcher.next(this.#state([]), clock.nowMs())?.rows ?? [];
+  }
+
+  #start(job: Job): SequenceOpen {
+    const { clock, observer, onJobStarted, prefixCache, slots, texts } = this.#options;
+    const place: Place = prefixCache?.place(job) ?? { slot: slots.take(kvTokensOf(job)), keptRows: 0 };
     const number = this.#nextSequence++;
-    const sequence = isEmbedRequest(job.request)
-      ? new TextVector(job, slot, number)
-      : new Sequence(job, slot, number, texts);
+    let sequence: Sequence | TextVector;
+    if (isEmbedRequest(job.request)) {
+      assert(!prefixCache, 'an embedding model keeps no rows');
+      sequence = new TextVector(job, place.slot, number);
+    } else {
+      sequence = new Sequence(job, place.slot, number, texts);
+      prefixCache?.begin(sequence, place);
+    }
     job.startedAtMs = clock.nowMs();
     job.signal.addEventListener('abort', () => this.#wakeUp.notify(), { once: true });
     this.#running.push(sequence);
     this.#bySequence.set(sequence.sequence, sequence);
     onJobStarted?.(job);
     observer?.jobStarted(job.startedAtMs - job.queuedAtMs, job.promptIds.length);
-    return sequence;
+    return { ...sequence.open(), keptRows: place.keptRows };
   }
 
   #applyArrived(): void {
@@ -249,7 +273,7 @@ export class BatchLoop {
       const sequence = this.#bySequence.get(row.sequence);
       if (!row.skipped) ran++;
       if (!sequence || sequence.job.cancelled || !(row.hasToken || row.vector.length > 0)) return;
-      if (row.hasToken) this.#observeToken(sequence.job, nowMs);
+      if (sequence instanceof Sequence && row.hasToken) this.#observeToken(sequence, nowMs);
       try {
         sequence.append(row, nowMs);
       } catch (error) {
@@ -261,12 +285,14 @@ export class BatchLoop {
     if (ran > 0) observer?.stepDone(ran, result.computeUs, result.collectiveUs, result.chooseUs);
   }
 
-  #observeToken(job: Job, nowMs: number): void {
-    const { observer } = this.#options;
+  #observeToken({ cachedTokens, job }: Sequence, nowMs: number): void {
+    const { observer, prefixCache } = this.#options;
     const gapMs = nowMs - job.lastTokenAtMs;
     job.lastTokenAtMs = nowMs;
-    if (job.firstTokenAtMs === null) observer?.firstToken(nowMs - job.receivedAtMs);
-    else observer?.nextToken(gapMs);
+    if (job.firstTokenAtMs === null) {
+      observer?.firstToken(nowMs - job.receivedAtMs);
+      if (prefixCache) observer?.prefixLookedUp?.(job.promptIds.length, cachedTokens);
+    } else observer?.nextToken(gapMs);
   }
 
   #dropCancelled(): void {
@@ -278,7 +304,9 @@ export class BatchLoop {
   #leave(sequence: Sequence | TextVector, why: SlotFreed['why']): void {
     this.#running = this.#running.filter((one) => one !== sequence);
     this.#bySequence.delete(sequence.sequence);
-    this.#options.slots.release(sequence.slot);
+    const { prefixCache, slots } = this.#options;
+    if (prefixCache && sequence instanceof Sequence) prefixCache.leave(sequence, why !== 'failed');
+    else slots.release(sequence.slot);
     const { id: jobId, request } = sequence.job;
     this.#options.onSlotFreed?.({
       jobId,

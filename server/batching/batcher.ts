@@ -19,6 +19,8 @@ export interface WaitingJob {
 export interface RunningSequence {
   /** Prompt tokens not planned yet. The step that runs the last of them yields the first new token. */
   readonly promptLeft: number;
+  /** Its prompt is not to be run now: it waits for another's. Absent: it runs. */
+  readonly held?: boolean;
   /** New tokens after the first that may still be asked for; 0 when all are planned or the end is known. */
   readonly decodesLeft: number;
 }

@@ -42,6 +42,10 @@ export class Sequence implements RunningSequence {
   readonly sequence: number;
   promptLeft: number;
   decodesLeft: number;
+  /** Its prompt waits for another's (prefix cache). */
+  held = false;
+  /** Prompt tokens that were not computed for it. */
+  cachedTokens = 0;
   /** null while it runs. */
   finish: FinishReason | null = null;
   readonly #request: GenerateRequest;
@@ -49,7 +53,7 @@ export class Sequence implements RunningSequence {
   readonly #detokenizer: ReturnType<TokenTexts['detokenizer']>;
   readonly #stops: StopStrings;
   #generatedText = '';
-  #newTokens = 0;
+  readonly #newIds: number[] = [];
 
   constructor(job: Job, slot: number, sequence: number, texts: TokenTexts) {
     assert(!isEmbedRequest(job.request), 'a text to embed is no sequence of tokens (text-vector.ts)');
@@ -68,7 +72,30 @@ export class Sequence implements RunningSequence {
   }
 
   get newTokens(): number {
-    return this.#newTokens;
+    return this.#newIds.length;
+  }
+
+  /** Of the prompt, keys and values that are there once all planned steps have run. */
+  get promptRows(): number {
+    return this.job.promptIds.length - this.promptLeft;
+  }
+
+  /** Likewise, with those of new tokens. */
+  get plannedRows(): number {
+    return this.promptRows + this.job.maxNewTokens - 1 - this.decodesLeft;
+  }
+
+  /** Ids of the rows that are surely there: the last token was chosen, perhaps never run. */
+  rowIds(): number[] {
+    if (this.promptLeft > 0) return this.job.promptIds.slice(0, this.promptRows);
+    return [...this.job.promptIds, ...this.#newIds.slice(0, -1)];
+  }
+
+  /** The first `rows` tokens of the prompt need not be computed. */
+  skipTo(rows: number): void {
+    assert(rows < this.job.promptIds.length, 'the last token of a prompt is always computed');
+    this.cachedTokens += rows - this.promptRows;
+    this.promptLeft = this.job.promptIds.length - rows;
   }
 
   open(): SequenceOpen {
@@ -97,7 +124,7 @@ export class Sequence implements RunningSequence {
   /** Take the row's token: an event on the stream, and the end if it is one. */
   append(row: RowResult, nowMs: number): void {
     assert(this.finish === null && row.hasToken, 'only a running sequence gets a token');
-    this.#newTokens++;
+    this.#newIds.push(row.tokenId);
     this.job.firstTokenAtMs ??= nowMs;
     const { includeStopString, logprob } = this.#request;
     const isEnd = row.finish === Finish.END_ID;
@@ -133,7 +160,8 @@ export class Sequence implements RunningSequence {
       text,
       generatedText: this.#generatedText,
       promptTokens: this.job.promptIds.length,
-      newTokens: this.#newTokens,
+      cachedTokens: this.cachedTokens,
+      newTokens: this.newTokens,
       seed: this.job.seed,
     });
     this.job.stream.end();

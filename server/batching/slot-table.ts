@@ -1,12 +1,13 @@
 /**
  * The slots of one group and the KV memory they share (design D4).
  *
- * In      take when a sequence starts, release when it has ended
+ * In      take when a sequence starts, release when it has ended; or keep it warm for the prefix cache, then retake or drop
  * Out     slot numbers; `takeClosed`: slots whose memory the workers shall give back, for the next step
- * Limits  maxSlots sequences; kvTokens tokens over all of them, in pages
+ * Limits  maxSlots sequences; kvTokens tokens over all of them, in pages; warmSlots slot numbers more
  * Errors  assertions: the batcher asks before it starts a job
  *
- * A released slot is free at once: the workers close before they open, so one step may do both.
+ * A released slot is free at once: the workers close before they open, so one step may do both. A warm slot reserves nothing:
+ * who keeps slots warm sees to it that their rows leave in time.
  */
 import assert from 'node:assert/strict';
 
@@ -22,21 +23,34 @@ export const kvTokensOf = (job: { promptIds: readonly number[]; maxNewTokens: nu
 export class SlotTable {
   readonly maxSlots: number;
   readonly kvTokens: number;
+  readonly warmSlots: number;
   readonly #free: number[];
   /** Slot → KV tokens it holds. */
   readonly #taken = new Map<number, number>();
+  readonly #warm = new Set<number>();
   #closed: number[] = [];
   #freeKvTokens: number;
 
-  /** @param kvTokens over all slots; rounded down to pages */
-  constructor(maxSlots: number, kvTokens: number) {
+  /**
+   * @param kvTokens over all slots; rounded down to pages
+   * @param warmSlots slots beside those of sequences
+   */
+  constructor(maxSlots: number, kvTokens: number, warmSlots = 0) {
     this.maxSlots = maxSlots;
+    this.warmSlots = warmSlots;
     this.kvTokens = Math.floor(kvTokens / KV_PAGE_TOKENS) * KV_PAGE_TOKENS;
     this.#freeKvTokens = this.kvTokens;
-    this.#free = Array.from({ length: maxSlots }, (_, index) => maxSlots - 1 - index);
+    const numbers = maxSlots + warmSlots;
+    this.#free = Array.from({ length: numbers }, (_, index) => numbers - 1 - index);
   }
 
+  /** Sequences that may start. */
   get freeSlots(): number {
+    return this.maxSlots - this.#taken.size;
+  }
+
+  /** Slots that are neither taken nor warm. */
+  get freeNumbers(): number {
     return this.#free.length;
   }
 
@@ -46,19 +60,49 @@ export class SlotTable {
 
   /** The slot used last comes first: its pages are the likeliest to be in a cache. */
   take(kvTokens: number): number {
-    assert(kvTokens <= this.#freeKvTokens, `${kvTokens} KV tokens asked of ${this.#freeKvTokens} free ones`);
-    const slot = this.#free.pop();
+    const slot = this.freeSlots > 0 ? this.#free.pop() : undefined;
     assert(slot !== undefined, 'no slot is free');
-    this.#taken.set(slot, kvTokens);
-    this.#freeKvTokens -= kvTokens;
+    this.#reserve(slot, kvTokens);
     return slot;
   }
 
   release(slot: number): void {
+    this.#giveBack(slot);
+    this.#close(slot);
+  }
+
+  /** The sequence has ended, its rows stay. */
+  keep(slot: number): void {
+    this.#giveBack(slot);
+    this.#warm.add(slot);
+  }
+
+  /** A warm slot for a new sequence. */
+  retake(slot: number, kvTokens: number): void {
+    assert(this.freeSlots > 0 && this.#warm.delete(slot), `slot ${slot} is not warm, or no slot is free`);
+    this.#reserve(slot, kvTokens);
+  }
+
+  /** The rows of a warm slot are not wanted any more. */
+  drop(slot: number): void {
+    assert(this.#warm.delete(slot), `slot ${slot} is not warm`);
+    this.#close(slot);
+  }
+
+  #reserve(slot: number, kvTokens: number): void {
+    assert(kvTokens <= this.#freeKvTokens, `${kvTokens} KV tokens asked of ${this.#freeKvTokens} free ones`);
+    this.#taken.set(slot, kvTokens);
+    this.#freeKvTokens -= kvTokens;
+  }
+
+  #giveBack(slot: number): void {
     const kvTokens = this.#taken.get(slot);
     assert(kvTokens !== undefined, `slot ${slot} is not taken`);
     this.#taken.delete(slot);
     this.#freeKvTokens += kvTokens;
+  }
+
+  #close(slot: number): void {
     this.#free.push(slot);
     this.#closed.push(slot);
   }

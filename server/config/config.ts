@@ -155,6 +155,8 @@ export interface ModelConfig {
   prefillChunkMs: number;
   /** Keys and values of all ranks together; null: from free memory. */
   kvCacheMemoryMb: number | null;
+  /** Rows of sequences that ended are kept for prompts that begin alike. */
+  prefixCaching: boolean;
   /** Intra-op threads a rank; null: usable cores / tensorParallelDegree, at least 1. */
   threadsPerRank: number | null;
   modelLoadingTimeoutSeconds: number;

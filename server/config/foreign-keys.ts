@@ -26,7 +26,7 @@ const BUILT_IN = 'the families of models are built in; code of a checkpoint is n
 const CHUNK_BY_TIME = 'a piece of a prompt is bounded by time: option.prefill_chunk_ms';
 const NOT_PAGED = 'the cache is not paged; weights share scales by option.quantize_block_size';
 const BY_MODULES = "a text's vector is made as the checkpoint's modules.json says";
-const PREFIX = 'the prefix cache follows in a later version; answers are the same';
+const OTHER_PREFIX_CACHE = 'the prefix cache is option.enable_prefix_caching, in the memory of the workers';
 
 export const FOREIGN_KEYS: readonly KeyRow[] = [
   // DJLServing, without "option."
@@ -84,7 +84,7 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
   ...withoutEffect('model', CPU_ONLY, ['option.gpu_memory_utilization'], { env: ['CUDA_MEMORY_FRACTION'] }),
   ...withoutEffect('model', CPU_ONLY, ['option.enforce_eager'], { env: ['ENABLE_CUDA_GRAPHS'] }),
   ...optionsWithoutEffect(CPU_ONLY, ['distributed_executor_backend', 'disable_custom_all_reduce']),
-  ...optionsWithoutEffect(PREFIX, ['enable_prefix_caching', 'lmcache_auto_config', 'lmcache_config_file']),
+  ...optionsWithoutEffect(OTHER_PREFIX_CACHE, ['lmcache_auto_config', 'lmcache_config_file']),
   ...optionsWithoutEffect(NO_SPECULATION, [
     'speculative_draft_model',
     'speculative_length',

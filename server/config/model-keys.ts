@@ -268,6 +268,13 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'keys and values of all ranks together (ours); auto: from the memory that is free',
   ),
   modelKey(
+    'option.enable_prefix_caching',
+    'prefixCaching',
+    boolean(),
+    true,
+    'keys and values of a prompt that begins like an earlier one are not computed again',
+  ),
+  modelKey(
     'option.threads_per_rank',
     'threadsPerRank',
     orWord(integer(1, 1024), { auto: null }),

@@ -11,7 +11,7 @@
 import { type Static, Type } from '@sinclair/typebox';
 import type { GenerateRequest, RequestSampling } from '../jobs/generate-request.js';
 import { InvalidInput } from './errors.js';
-import { asList, fields, present, refuseUnserved, topKOf } from './sampling-fields.js';
+import { asList, fields, present, refuseUnserved, saltOf, topKOf } from './sampling-fields.js';
 import { type Checked, compileValidator, quote } from './validation.js';
 
 const MAX_INPUTS = 128;
@@ -48,6 +48,7 @@ const Parameters = Type.Object({
   skip_special_tokens: optional(Type.Boolean()),
   logprobs: optional(Type.Union([Type.Boolean(), fields.topLogprobs], { expects: 'true, false or 0 … 20' })),
   top_n_tokens: optional(fields.topLogprobs),
+  cache_salt: optional(fields.cacheSalt),
 });
 
 const Inputs = Type.Union(
@@ -174,7 +175,7 @@ export function lmiFormat(body: LmiBody): LmiFormat {
 export function lmiRequest(
   body: LmiBody,
   text: string,
-  target: Pick<GenerateRequest, 'requestId' | 'model' | 'version' | 'priority' | 'timeoutMs'>,
+  target: Pick<GenerateRequest, 'requestId' | 'model' | 'version' | 'priority' | 'timeoutMs' | 'cacheSalt'>,
   streamed: boolean,
 ): GenerateRequest {
   const given = body.parameters ?? {};
@@ -197,6 +198,7 @@ export function lmiRequest(
   };
   return {
     ...target,
+    ...saltOf(target.cacheSalt, given.cache_salt),
     prompt: { kind: 'text', text },
     maxNewTokens: given.max_new_tokens ?? DEFAULT_MAX_NEW_TOKENS,
     sampling,

@@ -11,7 +11,7 @@
 import { type Static, Type } from '@sinclair/typebox';
 import type { ChatMessage, GenerateRequest, Prompt, RequestSampling } from '../jobs/generate-request.js';
 import { InvalidInput } from './errors.js';
-import { asList, fields, present, refuseUnserved, topKOf } from './sampling-fields.js';
+import { asList, fields, present, refuseUnserved, saltOf, topKOf } from './sampling-fields.js';
 import { type Checked, compileValidator } from './validation.js';
 
 const MAX_CHOICES = 128;
@@ -44,6 +44,7 @@ const Common = {
   ignore_eos: optional(Type.Boolean()),
   include_stop_str_in_output: optional(Type.Boolean()),
   skip_special_tokens: optional(Type.Boolean()),
+  cache_salt: optional(fields.cacheSalt),
 };
 
 const PromptField = Type.Union(
@@ -150,7 +151,7 @@ function refuse(body: unknown): InvalidInput | null {
 }
 
 /** Where the requests go. */
-export interface Target extends Pick<GenerateRequest, 'priority' | 'timeoutMs'> {
+export interface Target extends Pick<GenerateRequest, 'priority' | 'timeoutMs' | 'cacheSalt'> {
   requestId: string;
   model: string;
   version: string | null;
@@ -206,6 +207,7 @@ function choices(
   };
   return Array.from({ length: body.n ?? 1 }, (_, index) => ({
     ...target,
+    ...saltOf(target.cacheSalt, body.cache_salt),
     prompt,
     ...own,
     // The first choice is what the seed gives alone.

@@ -80,6 +80,7 @@ export async function* chunks(
   });
   const opened = new Set<number>();
   const finishes: FinishEvent[] = [];
+  let finished = 0;
   for await (const { index, event } of mergeEvents(generations)) {
     if (!opened.has(index)) {
       opened.add(index);
@@ -87,9 +88,11 @@ export async function* chunks(
       if (opening !== null) yield chunk([opening]);
     }
     for (const choice of choicesOf(kind, index, event)) yield chunk([choice]);
-    if (event.kind === 'finish') finishes.push(event);
+    if (event.kind !== 'finish') continue;
+    finishes[index] = event;
+    finished++;
   }
-  if (finishes.length !== generations.length) throw new Error('a stream of events ended without its finish');
+  if (finished !== generations.length) throw new Error('a stream of events ended without its finish');
   if (includeUsage) yield { ...chunk([]), usage: usage(finishes, perPrompt) };
 }
 
@@ -97,14 +100,22 @@ function choicesOf(kind: AnswerKind, index: number, event: GenerationEvent): obj
   return event.kind === 'token' ? [kind.token(index, event)] : kind.finish(index, event);
 }
 
+/** @param finishes by the index of their choice */
 function usage(finishes: readonly FinishEvent[], perPrompt: number) {
   const all = finishes.reduce((sum, { promptTokens }) => sum + promptTokens, 0);
   const promptTokens = all / perPrompt;
   const completionTokens = finishes.reduce((sum, { newTokens }) => sum + newTokens, 0);
+  // A prompt of several choices counts once: what the first of them to run found.
+  let cachedTokens = 0;
+  for (let first = 0; first < finishes.length; first += perPrompt) {
+    const ofPrompt = finishes.slice(first, first + perPrompt);
+    cachedTokens += Math.min(...ofPrompt.map((finish) => finish.cachedTokens ?? 0));
+  }
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
+    prompt_tokens_details: { cached_tokens: cachedTokens },
   };
 }
 

@@ -1,7 +1,7 @@
 /**
  * What headers say about a request as a job: its priority, its deadline; and SageMaker's way to send headers at all.
  *
- * In      x-priority, x-request-timeout-ms; X-Amzn-SageMaker-Custom-Attributes: `name=value;name=value`
+ * In      x-priority, x-request-timeout-ms, x-cache-salt; X-Amzn-SageMaker-Custom-Attributes: `name=value;name=value`
  * Out     optional fields of a GenerateRequest; the attributes as headers of their own, where there is none of that name
  * Limits  MAX_ATTRIBUTES_CHARACTERS (SageMaker's); only the names in ATTRIBUTE_HEADERS; MAX_TIMEOUT_MS
  * Errors  BAD_REQUEST
@@ -10,6 +10,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { ServingError } from '../../proto/errors.js';
 import type { GenerateRequest } from '../jobs/generate-request.js';
+import { MAX_SALT_CHARACTERS } from './sampling-fields.js';
 import { quote } from './validation.js';
 
 export const CUSTOM_ATTRIBUTES_HEADER = 'x-amzn-sagemaker-custom-attributes';
@@ -26,6 +27,7 @@ const ATTRIBUTE_HEADERS = [
   'x-max-items',
   'x-priority',
   'x-request-timeout-ms',
+  'x-cache-salt',
 ];
 
 /** @throws ServingError BAD_REQUEST when they are longer than SageMaker allows */
@@ -48,10 +50,26 @@ export function spreadCustomAttributes(headers: IncomingHttpHeaders): void {
 /** @throws ServingError BAD_REQUEST */
 export function requestControl(
   headers: IncomingHttpHeaders,
-): Pick<GenerateRequest, 'priority' | 'timeoutMs'> {
+): Pick<GenerateRequest, 'priority' | 'timeoutMs' | 'cacheSalt'> {
   const priority = integerHeader(headers, 'x-priority', -MAX_PRIORITY - 1, MAX_PRIORITY);
   const timeoutMs = integerHeader(headers, 'x-request-timeout-ms', 1, MAX_TIMEOUT_MS);
-  return { ...(priority !== null && { priority }), ...(timeoutMs !== null && { timeoutMs }) };
+  const cacheSalt = saltHeader(headers);
+  return {
+    ...(priority !== null && { priority }),
+    ...(timeoutMs !== null && { timeoutMs }),
+    ...(cacheSalt !== null && { cacheSalt }),
+  };
+}
+
+/** Set by a gateway that knows the tenant: keys and values are shared only among requests of one salt. */
+function saltHeader(headers: IncomingHttpHeaders): string | null {
+  const given = headers['x-cache-salt'];
+  if (given === undefined) return null;
+  if (typeof given === 'string' && given.length > 0 && given.length <= MAX_SALT_CHARACTERS) return given;
+  throw new ServingError(
+    'BAD_REQUEST',
+    `x-cache-salt must be a string of 1 … ${MAX_SALT_CHARACTERS} characters, got ${quote(given)}`,
+  );
 }
 
 /**

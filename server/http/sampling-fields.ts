@@ -13,6 +13,7 @@ const MAX_STOP_STRINGS = 64;
 const MAX_STOP_STRING_CHARACTERS = 1024;
 const MAX_STOP_TOKEN_IDS = 1024;
 const MAX_BIASED_TOKENS = 4096;
+export const MAX_SALT_CHARACTERS = 256;
 /** Above any vocabulary; the model's own is checked when the request meets it. */
 const MAX_TOKEN_ID = 2 ** 24;
 
@@ -41,6 +42,7 @@ export const fields = {
       expects: `an object of at most ${MAX_BIASED_TOKENS} token ids, each with a number of -100 … 100`,
     },
   ),
+  cacheSalt: Type.String({ minLength: 1, maxLength: MAX_SALT_CHARACTERS }),
   stop: Type.Union(
     [
       Type.String({ maxLength: MAX_STOP_STRING_CHARACTERS }),
@@ -64,6 +66,16 @@ export function present<K extends keyof RequestSampling>(
   value: RequestSampling[K] | undefined,
 ): Pick<RequestSampling, K> | Record<string, never> {
   return value === undefined ? {} : ({ [name]: value } as Pick<RequestSampling, K>);
+}
+
+/**
+ * Whose prompts a request may share keys and values with. A gateway's salt (header) and the client's own (body) both count: a
+ * client cannot leave the tenant that the gateway put it into.
+ */
+export function saltOf(header: string | undefined, body: string | undefined): { cacheSalt?: string } {
+  return header === undefined && body === undefined
+    ? {}
+    : { cacheSalt: JSON.stringify([header ?? null, body ?? null]) };
 }
 
 /** −1 and 0 both mean off. */

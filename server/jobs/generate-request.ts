@@ -66,6 +66,8 @@ export interface GenerateRequest extends AddressedRequest {
   logprob: boolean;
   /** And of so many alternatives, 0 … 20. */
   topLogprobs: number;
+  /** Keys and values of its prompt are shared only with requests of the same salt; absent: with all that have none. */
+  cacheSalt?: string;
 }
 
 /** One text of which an embedding model makes a vector. */
@@ -114,6 +116,8 @@ export interface FinishEvent {
   text: string;
   generatedText: string;
   promptTokens: number;
+  /** Of those, not computed again (prefix cache); absent: none. */
+  cachedTokens?: number;
   /** Tokens made and counted: those after a stop string are not. */
   newTokens: number;
   seed: number;

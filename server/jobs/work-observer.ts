@@ -22,6 +22,8 @@ export interface WorkObserver {
   jobStarted(waitMs: number, promptTokens: number): void;
   /** Since the request reached the pool. */
   firstToken(sinceReceivedMs: number): void;
+  /** With the first token, where there is a prefix cache. @param cachedTokens of the prompt, not computed again */
+  prefixLookedUp?(promptTokens: number, cachedTokens: number): void;
   /** Since the token before it, of the same job. */
   nextToken(sinceLastMs: number): void;
   /** Times are rank 0's. `rows`: sequences that ran in the step. */
@@ -47,6 +49,8 @@ export interface GroupSample {
   slots: number;
   kvTokensUsed: number;
   kvTokensCapacity: number;
+  /** Rows that the prefix cache keeps of sequences that ended; absent: none. */
+  kvTokensWarm?: number;
   /** What its ranks say of themselves; null while it does not run. */
   inspect: (() => Promise<readonly Inspection[]>) | null;
 }

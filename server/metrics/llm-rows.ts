@@ -114,6 +114,18 @@ export const LLM_ROWS: readonly MetricRow<Snapshot>[] = [
     (m) => m.promptTokens,
   ),
   number('counter', 'generated_tokens_total', 'Tokens made and counted', (m) => m.generatedTokens),
+  number(
+    'counter',
+    'prefix_cache_queried_tokens_total',
+    'Prompt tokens that were looked up in the prefix cache',
+    (m) => m.prefixQueriedTokens,
+  ),
+  number(
+    'counter',
+    'prefix_cache_hit_tokens_total',
+    'Prompt tokens that were found there and not computed again',
+    (m) => m.prefixHitTokens,
+  ),
   perModel(
     'counter',
     'requests_total',
@@ -134,6 +146,9 @@ export const LLM_ROWS: readonly MetricRow<Snapshot>[] = [
   ),
   number('gauge', 'kv_tokens_capacity', 'KV cache of all running groups, in tokens', (_, pool) =>
     total(pool, (group) => group.kvTokensCapacity),
+  ),
+  number('gauge', 'prefix_cache_kv_tokens', 'KV cache kept of sequences that ended, in tokens', (_, pool) =>
+    total(pool, (group) => group.kvTokensWarm ?? 0),
   ),
   number('gauge', 'model_ready', '1 while the model takes requests', (_, pool) => (pool.ready ? 1 : 0)),
   perModel('gauge', 'worker_groups', 'Worker groups by state', ['state'], ({ pool }) =>

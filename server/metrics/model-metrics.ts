@@ -22,6 +22,7 @@ export interface GroupReading {
   slots: number;
   kvTokensUsed: number;
   kvTokensCapacity: number;
+  kvTokensWarm?: number;
   inspect: (() => Promise<readonly Inspection[]>) | null;
 }
 
@@ -77,6 +78,8 @@ export class ModelMetrics {
   readonly requestUs = new HistogramCells(inMicroseconds(DURATION_BOUNDS));
 
   promptTokens = 0;
+  prefixQueriedTokens = 0;
+  prefixHitTokens = 0;
   generatedTokens = 0;
   restarts = 0;
   /** 0: not loaded yet. */
@@ -113,6 +116,11 @@ export class ModelMetrics {
   firstToken(sinceReceivedMs: number): void {
     this.generatedTokens++;
     this.firstTokenSeconds.observe(sinceReceivedMs / 1000);
+  }
+
+  prefixLookedUp(promptTokens: number, cachedTokens: number): void {
+    this.prefixQueriedTokens += promptTokens;
+    this.prefixHitTokens += cachedTokens;
   }
 
   nextToken(sinceLastMs: number): void {

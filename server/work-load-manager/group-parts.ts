@@ -5,11 +5,13 @@
  * Out     options of a WorkerGroup
  */
 import type { Logger } from 'pino';
-import type { SlotFreed } from '../batching/batch-loop.js';
+import type { Manifest } from '../../proto/manifest.js';
+import type { BatchLoopOptions, SlotFreed } from '../batching/batch-loop.js';
 import { ChunkBudget } from '../batching/chunk-budget.js';
 import { systemClock } from '../batching/clock.js';
 import { ContinuousBatcher } from '../batching/continuous-batcher.js';
 import { DynamicBatcher } from '../batching/dynamic-batcher.js';
+import { PrefixCache } from '../batching/prefix-cache.js';
 import { SlotTable } from '../batching/slot-table.js';
 import type { ModelConfig } from '../config/config.js';
 import type { Job } from '../jobs/job.js';
@@ -68,6 +70,7 @@ export function makeGroupParts(
         worldSize,
         threads,
         maxSlots: sizes.maxSlots,
+        warmSlots: sizes.warmSlots,
         slotTokens: sizes.slotTokens,
         maxStepTokens: sizes.maxStepTokens,
         collectiveTimeoutMs: config.stepTimeoutSeconds * 1000,
@@ -90,7 +93,7 @@ export function makeGroupParts(
         config.batching === 'rolling'
           ? new ContinuousBatcher()
           : new DynamicBatcher(config.batchSize, config.maxBatchDelayMs),
-      slots: new SlotTable(sizes.maxSlots, sizes.kvTokens),
+      ...slotParts(sizes, model.manifest),
       chunkBudget: new ChunkBudget(config.prefillChunkMs, sizes.maxStepTokens - sizes.maxSlots),
       texts: model.texts,
       wholePrompts: model.manifest.model.embedding !== undefined,
@@ -108,4 +111,15 @@ export function makeGroupParts(
       ...(hooks?.observer && { observer: hooks.observer }),
     }),
   };
+}
+
+/** Anew for each start of a group: rows die with their workers. */
+function slotParts(
+  { kvTokens, maxSlots, warmSlots }: GroupSizes,
+  { longContext, model }: Manifest,
+): Pick<BatchLoopOptions, 'slots' | 'prefixCache'> {
+  const slots = new SlotTable(maxSlots, kvTokens, warmSlots);
+  // A text of an embedding model is seen whole by its first token: no row of it is another text's.
+  if (warmSlots === 0 || model.embedding !== undefined) return { slots };
+  return { slots, prefixCache: new PrefixCache({ slots, longAfterTokens: longContext?.after ?? null }) };
 }

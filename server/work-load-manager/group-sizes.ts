@@ -16,8 +16,13 @@ import { type MemoryNeed, type ModelSizes, memoryNeed } from './memory-need.js';
 /** Prompt tokens of one step at most: more at once is no faster, and their activations are memory. */
 const MAX_PREFILL_TOKENS = 512;
 
+/** A server that runs one sequence at a time still talks to several people. */
+const MIN_WARM_SLOTS = 8;
+
 export interface GroupSizes extends AdmissionLimits {
   maxSlots: number;
+  /** Slots for rows of sequences that ended; 0: no prefix cache. */
+  warmSlots: number;
   maxStepTokens: number;
   need: MemoryNeed;
 }
@@ -40,5 +45,7 @@ export function groupSizes(config: ModelConfig, sizes: ModelSizes, freeBytes: nu
     slotTokens,
   });
   const need = memoryNeed(sizes, { kvTokens: kv, maxStepTokens }, config.requiredMemoryMb);
-  return { maxSlots, slotTokens, maxStepTokens, kvTokens: kv, need };
+  // A slot is but address space: as many as may run at once, so that a full house finds what it left behind.
+  const warmSlots = config.prefixCaching ? Math.max(MIN_WARM_SLOTS, maxSlots) : 0;
+  return { maxSlots, warmSlots, slotTokens, maxStepTokens, kvTokens: kv, need };
 }

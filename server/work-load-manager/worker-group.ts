@@ -90,6 +90,7 @@ export class WorkerGroup {
       slots: slots?.maxSlots ?? 0,
       kvTokensUsed: slots ? slots.kvTokens - slots.freeKvTokens : 0,
       kvTokensCapacity: slots?.kvTokens ?? 0,
+      kvTokensWarm: this.#loop?.warmTokens ?? 0,
       inspect: coordinator && (() => coordinator.inspect()),
     };
   }

@@ -163,7 +163,12 @@ describe('compatibility checks of DJLServing', () => {
     expect(chat).toMatchObject({
       object: 'chat.completion',
       choices: [{ index: 0, message: { role: 'assistant', content: ' w1 w2 w3' }, finish_reason: 'stop' }],
-      usage: { prompt_tokens: 2, completion_tokens: 3, total_tokens: 5 },
+      usage: {
+        prompt_tokens: 2,
+        completion_tokens: 3,
+        total_tokens: 5,
+        prompt_tokens_details: { cached_tokens: 0 },
+      },
     });
     const stream = await RawExchange.post(`${test.url}/invocations`, { messages, stream: true });
     expect(stream.response.headers['content-type']).toBe('application/jsonlines');

@@ -31,7 +31,12 @@ describe('completions by the openai client', () => {
       object: 'text_completion',
       model: 'mlp',
       choices: [{ index: 0, text: ' w1 w2 w3', logprobs: null, finish_reason: 'stop' }],
-      usage: { prompt_tokens: 3, completion_tokens: 3, total_tokens: 6 },
+      usage: {
+        prompt_tokens: 3,
+        completion_tokens: 3,
+        total_tokens: 6,
+        prompt_tokens_details: { cached_tokens: 0 },
+      },
     });
     expect(answer.id).toMatch(/^cmpl-/);
     expect(answer.created).toBeGreaterThan(1_700_000_000);
@@ -120,7 +125,12 @@ describe('completions by the openai client', () => {
       [3, 'length'],
     ]);
     // Each prompt counts once, each choice's tokens count.
-    expect(answer.usage).toEqual({ prompt_tokens: 3, completion_tokens: 4, total_tokens: 7 });
+    expect(answer.usage).toEqual({
+      prompt_tokens: 3,
+      completion_tokens: 4,
+      total_tokens: 7,
+      prompt_tokens_details: { cached_tokens: 0 },
+    });
     expect(test.service.submitted.map(({ request }) => request.sampling.seed)).toEqual([10, 11, 10, 11]);
     await client.completions.create({ model: 'mlp', prompt: [1, 2, 3] });
     await client.completions.create({ model: 'mlp', prompt: [[1, 2], [3]] });
@@ -190,7 +200,12 @@ describe('completions by the openai client', () => {
     expect(texts).toEqual([' w1 w2 w3', ' w1 w2 w3']);
     expect(reasons).toEqual(['stop', 'stop']);
     expect(usages.slice(0, -1).every((usage) => usage === null)).toBe(true);
-    expect(usages.at(-1)).toEqual({ prompt_tokens: 2, completion_tokens: 6, total_tokens: 8 });
+    expect(usages.at(-1)).toEqual({
+      prompt_tokens: 2,
+      completion_tokens: 6,
+      total_tokens: 8,
+      prompt_tokens_details: { cached_tokens: 0 },
+    });
   });
 });
 
@@ -207,7 +222,12 @@ describe('chat completions by the openai client', () => {
           finish_reason: 'length',
         },
       ],
-      usage: { prompt_tokens: 4, completion_tokens: 2, total_tokens: 6 },
+      usage: {
+        prompt_tokens: 4,
+        completion_tokens: 2,
+        total_tokens: 6,
+        prompt_tokens_details: { cached_tokens: 0 },
+      },
     });
     expect(answer.id).toMatch(/^chatcmpl-/);
     const { prompt, maxNewTokens } = test.service.submitted[0]!.request;

@@ -50,6 +50,7 @@ export const FAKE_CONFIG: ModelConfig = {
   reservedMemoryMb: 0,
   maxModelLen: null,
   prefillChunkMs: 50,
+  prefixCaching: true,
   kvCacheMemoryMb: 10,
   threadsPerRank: 1,
   modelLoadingTimeoutSeconds: 20,

@@ -8,6 +8,7 @@
 import assert from 'node:assert/strict';
 import {
   Finish,
+  type RowCopy,
   type RowResult,
   type SequenceOpen,
   type Step,
@@ -39,18 +40,33 @@ interface FakeSequence extends SequenceOpen {
   finish: Finish;
 }
 
+export interface FakeRankOptions {
+  maxSlots: number;
+  slotTokens: number;
+  maxStepTokens: number;
+  /** Absent: no limit. */
+  kvTokens?: number;
+}
+
+const PAGE_TOKENS = 64;
+
 export class FakeRank {
   readonly maxSlots: number;
   readonly slotTokens: number;
   readonly maxStepTokens: number;
+  /** Rows of all open slots together, in pages. */
+  readonly kvTokens: number;
+  /** Rows that were not computed. */
+  sharedRows = 0;
   readonly #sequences = new Map<number, FakeSequence>();
   readonly #seen = new Set<number>();
   #lastStep = 0;
 
-  constructor(options: { maxSlots: number; slotTokens: number; maxStepTokens: number }) {
+  constructor(options: FakeRankOptions) {
     this.maxSlots = options.maxSlots;
     this.slotTokens = options.slotTokens;
     this.maxStepTokens = options.maxStepTokens;
+    this.kvTokens = options.kvTokens ?? Number.POSITIVE_INFINITY;
   }
 
   get openSlots(): number[] {
@@ -62,16 +78,22 @@ export class FakeRank {
     this.#lastStep = step.step;
     for (const slot of step.closeSlots) assert(this.#sequences.delete(slot), `slot ${slot} is open`);
     for (const open of step.opens) this.#open(open);
+    for (const copy of step.copies ?? []) this.#copy(copy);
     assert.equal(new Set(step.rows.map((row) => row.slot)).size, step.rows.length, 'a slot runs once a step');
     const tokens = step.rows.reduce((sum, row) => sum + row.tokens, 0);
     assert(tokens <= this.maxStepTokens, `${tokens} tokens in a step of at most ${this.maxStepTokens}`);
     const rows = step.rows.map(({ slot, sequence, tokens: count }) => this.#row(slot, sequence, count));
+    const pages = [...this.#sequences.values()].map(({ processed }) => Math.ceil(processed / PAGE_TOKENS));
+    const kvTokens = pages.reduce((sum, count) => sum + count, 0) * PAGE_TOKENS;
+    assert(kvTokens <= this.kvTokens, `${kvTokens} KV tokens of ${this.kvTokens}`);
     return { step: step.step, rows, computeUs: 1000 * tokens, collectiveUs: 0, chooseUs: 0 };
   }
 
   #open(open: SequenceOpen): void {
     assert(open.slot >= 0 && open.slot < this.maxSlots, `slot ${open.slot} of ${this.maxSlots}`);
-    assert(!this.#sequences.has(open.slot), `slot ${open.slot} is free`);
+    const { keptRows = 0 } = open;
+    const warm = this.#sequences.get(open.slot);
+    assert((warm === undefined) === (keptRows === 0), `slot ${open.slot} is free, or warm`);
     assert(!this.#seen.has(open.sequence), `sequence ${open.sequence} is new`);
     assert(
       open.promptIds.length > 0 && open.maxNewTokens > 0,
@@ -79,7 +101,36 @@ export class FakeRank {
     );
     assert(open.promptIds.length + open.maxNewTokens <= this.slotTokens, 'a sequence fits its slot');
     this.#seen.add(open.sequence);
-    this.#sequences.set(open.slot, { ...open, processed: 0, newTokens: 0, finish: Finish.RUNNING });
+    const sequence = { ...open, processed: 0, newTokens: 0, finish: Finish.RUNNING };
+    if (warm) this.#share(warm, sequence, keptRows);
+    this.#sequences.set(open.slot, sequence);
+  }
+
+  #copy({ fromSequence, fromSlot, rows, toSequence, toSlot }: RowCopy): void {
+    const from = this.#sequences.get(fromSlot);
+    const to = this.#sequences.get(toSlot);
+    assert(from?.sequence === fromSequence, `slot ${fromSlot} holds sequence ${fromSequence}`);
+    assert(to?.sequence === toSequence, `slot ${toSlot} holds sequence ${toSequence}`);
+    this.#share(from, to, rows);
+  }
+
+  #share(from: FakeSequence, to: FakeSequence, rows: number): void {
+    assert(
+      rows > to.processed && rows < to.promptIds.length,
+      `${rows} rows are more, and not the whole prompt`,
+    );
+    assert(rows <= from.processed, `${rows} rows of ${from.processed}`);
+    for (let position = 0; position < rows; position++) {
+      const own = from.promptIds.length;
+      const id = position < own ? from.promptIds[position] : fakeToken(from.promptIds, position - own);
+      assert.equal(
+        id,
+        to.promptIds[position],
+        `position ${position} of sequences ${from.sequence} and ${to.sequence}`,
+      );
+    }
+    this.sharedRows += rows - to.processed;
+    to.processed = rows;
   }
 
   #row(slot: number, id: number, count: number): RowResult {

@@ -58,8 +58,8 @@ async function main(launch: WorkerLaunch): Promise<void> {
   }
   await send({ rank, body: 'ready', ready: { pid: process.pid, loadMs: 1, warmUpMs: 2 } });
 
-  const { maxSlots, maxStepTokens, slotTokens } = launch;
-  const fake = new FakeRank({ maxSlots, slotTokens, maxStepTokens });
+  const { maxSlots, maxStepTokens, slotTokens, warmSlots = 0 } = launch;
+  const fake = new FakeRank({ maxSlots: maxSlots + warmSlots, slotTokens, maxStepTokens });
   let steps = 0;
   for await (const [frame] of control) {
     assert(frame);

@@ -65,6 +65,7 @@ describe('a sequence', () => {
       text: '',
       generatedText: 'abc',
       promptTokens: 3,
+      cachedTokens: 0,
       newTokens: 3,
       seed: 77,
     });

@@ -3,7 +3,7 @@
  *
  * Invariants  no slot is used twice, no more slots or tokens than there are (fake-rank.ts); every job ends; its tokens are
  *             those it has alone; jobs start in their order; the prompt tokens of a step stay within the budget; nothing is
- *             left open
+ *             left open; warm rows never take memory of running ones
  */
 import { describe, expect, it } from 'vitest';
 import { ServingError } from '../../../../proto/errors.js';
@@ -12,6 +12,7 @@ import type { Batcher } from '../../../../server/batching/batcher.js';
 import { ChunkBudget } from '../../../../server/batching/chunk-budget.js';
 import { ContinuousBatcher } from '../../../../server/batching/continuous-batcher.js';
 import { DynamicBatcher } from '../../../../server/batching/dynamic-batcher.js';
+import { PrefixCache } from '../../../../server/batching/prefix-cache.js';
 import { SlotTable } from '../../../../server/batching/slot-table.js';
 import { clientLeft, type Job } from '../../../../server/jobs/job.js';
 import { JobQueue } from '../../../../server/jobs/job-queue.js';
@@ -36,27 +37,46 @@ interface Simulation {
   started: number[];
   group: FakeGroup;
   slots: SlotTable;
+  prefixCache: PrefixCache | null;
 }
 
-function randomJob(random: SeededRandom): Job {
-  const promptIds = Array.from({ length: random.integer(1, 120) }, () => random.integer(0, FAKE_VOCAB - 1));
+/** @param earlier jobs whose prompts it may begin with, or go on behind */
+function randomJob(random: SeededRandom, earlier: readonly Job[] = []): Job {
+  const fresh = Array.from({ length: random.integer(1, 120) }, () => random.integer(0, FAKE_VOCAB - 1));
+  const like = random.next() < 0.7 ? random.pick(earlier) : undefined;
+  const answered = like
+    ? [...like.promptIds, ...fakeTokens(like.promptIds, random.integer(0, like.maxNewTokens), like.endIds)]
+    : [];
+  const promptIds = [...answered.slice(0, random.integer(0, 110)), ...fresh].slice(0, 120);
   const endIds = random.next() < 0.5 ? [random.integer(0, FAKE_VOCAB - 1), random.integer(0, 40)] : [];
   return makeJob({ promptIds, maxNewTokens: random.integer(1, 60), endIds });
 }
 
-async function simulate(random: SeededRandom, batcher: Batcher, cancelShare: number): Promise<Simulation> {
+async function simulate(
+  random: SeededRandom,
+  batcher: Batcher,
+  cancelShare: number,
+  warmSlots = 0,
+): Promise<Simulation> {
   const maxSlots = random.integer(1, 8);
   const slotTokens = 180;
-  const group = new FakeGroup({ maxSlots, slotTokens, maxStepTokens: MAX_PREFILL + maxSlots });
   const clock = new ManualClock();
   const queue = new JobQueue('toy', JOBS, 60_000_000, () => clock.nowMs());
-  const slots = new SlotTable(maxSlots, random.integer(192, 192 * maxSlots));
+  const slots = new SlotTable(maxSlots, random.integer(192, 192 * maxSlots), warmSlots);
+  const prefixCache = warmSlots > 0 ? new PrefixCache({ slots, longAfterTokens: 150 }) : null;
+  const group = new FakeGroup({
+    maxSlots: maxSlots + warmSlots,
+    slotTokens,
+    maxStepTokens: MAX_PREFILL + maxSlots,
+    kvTokens: slots.kvTokens,
+  });
   const started: number[] = [];
   const loop = new BatchLoop({
     group,
     queue,
     batcher,
     slots,
+    ...(prefixCache && { prefixCache }),
     chunkBudget: new ChunkBudget(random.integer(8, 60), MAX_PREFILL),
     texts: FAKE_TEXTS,
     clock,
@@ -68,7 +88,7 @@ async function simulate(random: SeededRandom, batcher: Batcher, cancelShare: num
   for (let round = 0; jobs.length < JOBS || jobs.some((job) => !job.stream.ended); round++) {
     expect(round, 'rounds').toBeLessThan(MAX_ROUNDS);
     if (jobs.length < JOBS && random.next() < 0.3) {
-      const job = randomJob(random);
+      const job = randomJob(random, warmSlots > 0 ? jobs.slice(-20) : []);
       jobs.push(job);
       queue.push(job);
       reading.push(readAll(job.stream).then((result) => ({ job, result })));
@@ -82,10 +102,10 @@ async function simulate(random: SeededRandom, batcher: Batcher, cancelShare: num
   group.auto = true;
   while (group.inFlight > 0) group.runNext();
   await running;
-  return { ran: await Promise.all(reading), started, group, slots };
+  return { ran: await Promise.all(reading), started, group, slots, prefixCache };
 }
 
-function check({ group, ran, slots, started }: Simulation): void {
+function check({ group, prefixCache, ran, slots, started }: Simulation): void {
   expect(ran).toHaveLength(JOBS);
   for (const { job, result } of ran) {
     const alone = fakeTokens(job.promptIds, job.maxNewTokens, job.endIds);
@@ -100,7 +120,7 @@ function check({ group, ran, slots, started }: Simulation): void {
   }
   expect(started).toEqual([...started].sort((a, b) => a - b));
   expect(group.mostInFlight).toBeLessThanOrEqual(2);
-  expect(group.rank.openSlots).toEqual([]);
+  expect(group.rank.openSlots).toHaveLength(prefixCache?.warmSlots ?? 0);
   expect([slots.freeSlots, slots.freeKvTokens]).toEqual([slots.maxSlots, slots.kvTokens]);
 }
 
@@ -116,6 +136,20 @@ describe(`simulation (seed ${testSeed})`, () => {
         check(await simulate(random, make(random), run % 2 === 0 ? 0 : 0.05));
       });
     }
+  }
+
+  for (const [name, make] of batchers) {
+    it(`${name} batching with a prefix cache: the same tokens, of which many are not computed again`, async () => {
+      let sharedRows = 0;
+      for (let run = 0; run < 6; run++) {
+        const random = seededRandom(testSeed + 1000 + run);
+        const warmSlots = random.integer(1, 6);
+        const simulation = await simulate(random, make(random), run % 2 === 0 ? 0 : 0.05, warmSlots);
+        check(simulation);
+        sharedRows += simulation.group.rank.sharedRows;
+      }
+      expect(sharedRows).toBeGreaterThan(1000);
+    });
   }
 
   it('a group that dies ends every started job, and loses none that waits', async () => {

@@ -34,6 +34,28 @@ describe('a slot table', () => {
     expect(() => table.release(0)).toThrow(/not taken/);
   });
 
+  it('keeps a slot warm beside those of sequences, for another sequence or to be dropped', () => {
+    const table = new SlotTable(1, 128, 1);
+    const slot = table.take(128);
+    table.keep(slot);
+    expect([table.freeSlots, table.freeNumbers, table.freeKvTokens, table.hasClosed]).toEqual([
+      1,
+      1,
+      128,
+      false,
+    ]);
+    const other = table.take(64);
+    expect(other).not.toBe(slot);
+    expect(() => table.retake(slot, 64)).toThrow(/no slot is free/);
+    table.release(other);
+    table.retake(slot, 64);
+    expect(() => table.drop(slot)).toThrow(/not warm/);
+    table.keep(slot);
+    table.drop(slot);
+    expect(table.takeClosed()).toEqual([other, slot]);
+    expect([table.freeSlots, table.freeNumbers, table.freeKvTokens]).toEqual([1, 2, 128]);
+  });
+
   it('reserves prompt and new tokens, rounded up to pages', () => {
     expect(kvTokensOf({ promptIds: [1], maxNewTokens: 63 })).toBe(64);
     expect(kvTokensOf({ promptIds: [1], maxNewTokens: 64 })).toBe(128);

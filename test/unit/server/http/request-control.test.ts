@@ -32,4 +32,10 @@ describe('spreadCustomAttributes', () => {
 it('requestControl leaves out what is not given', () => {
   expect(requestControl({})).toEqual({});
   expect(requestControl({ 'x-priority': '+4' })).toEqual({ priority: 4 });
+  expect(requestControl({ 'x-cache-salt': 'tenant 7' })).toEqual({ cacheSalt: 'tenant 7' });
+});
+
+it('requestControl refuses a salt that is empty or too long', () => {
+  expect(() => requestControl({ 'x-cache-salt': '' })).toThrow('x-cache-salt must be a string of 1 … 256');
+  expect(() => requestControl({ 'x-cache-salt': 'a'.repeat(257) })).toThrow('of 1 … 256 characters');
 });

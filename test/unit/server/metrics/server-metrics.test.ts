@@ -26,6 +26,7 @@ describe('metrics of a model', () => {
     const toy = metrics.observe(TOY, () => poolReading());
     toy.jobStarted(30, 12);
     toy.firstToken(45);
+    toy.prefixLookedUp(12, 9);
     toy.nextToken(8);
     toy.nextToken(9);
     toy.stepDone(2, 4000, 300, 200);
@@ -35,6 +36,8 @@ describe('metrics of a model', () => {
       sampleValue(families, `shardserve_${name}`, { ...toyLabels, ...more });
 
     expect(value('prompt_tokens_total')).toBe(12);
+    expect(value('prefix_cache_queried_tokens_total')).toBe(12);
+    expect(value('prefix_cache_hit_tokens_total')).toBe(9);
     expect(value('generated_tokens_total')).toBe(3);
     expect(value('time_to_first_token_seconds_sum')).toBeCloseTo(0.045);
     expect(value('inter_token_latency_seconds_count')).toBe(2);
