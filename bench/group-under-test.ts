@@ -25,6 +25,8 @@ export interface GroupOptions {
   workerProgram: string;
   threads: number;
   maxSlots: number;
+  /** For the prefix cache; absent: none. */
+  warmSlots?: number;
   slotTokens: number;
   maxStepTokens: number;
   collective: WorkerLaunch['collective'];

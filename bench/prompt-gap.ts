@@ -6,15 +6,14 @@
  * Out     milliseconds: the chunk budget, the streams' usual gap, the largest gap during the prompt, the prompt's time to its
  *         first token
  */
-import { GREEDY_SAMPLING } from '../proto/control.js';
 import { BatchLoop, type SteppedGroup } from '../server/batching/batch-loop.js';
 import { ChunkBudget } from '../server/batching/chunk-budget.js';
 import { systemClock } from '../server/batching/clock.js';
 import { ContinuousBatcher } from '../server/batching/continuous-batcher.js';
-import type { TokenTexts } from '../server/batching/sequence.js';
 import { SlotTable } from '../server/batching/slot-table.js';
-import { clientLeft, Job } from '../server/jobs/job.js';
+import { clientLeft, type Job } from '../server/jobs/job.js';
 import { JobQueue } from '../server/jobs/job-queue.js';
+import { madeUpIds, makeJob, NO_TEXTS } from './made-up-jobs.js';
 import { type Spread, spread } from './spread.js';
 
 export interface PromptGapReport {
@@ -37,13 +36,6 @@ export const GAP_STREAM_TOKENS = STREAM_PROMPT_TOKENS + STREAM_NEW_TOKENS;
 /** Tokens that a stream has made before the prompt comes. */
 const USUAL_TOKENS = 24;
 
-/** Random weights make no text. */
-const NO_TEXTS: TokenTexts = {
-  tokenText: () => '',
-  isSpecial: () => false,
-  detokenizer: () => ({ push: () => '', flush: () => '' }),
-};
-
 export async function measurePromptGap(
   stepped: SteppedGroup,
   options: { streams: number; promptTokens: number; maxStepTokens: number; repeat: number },
@@ -62,7 +54,7 @@ export async function measurePromptGap(
   const ended = loop.run();
   let id = 0;
   const submit = (tokens: number, maxNewTokens: number): Job => {
-    const job = makeJob(++id, tokens, maxNewTokens);
+    const job = makeJob(++id, madeUpIds(id, tokens), maxNewTokens);
     queue.push(job);
     return job;
   };
@@ -138,32 +130,4 @@ function watchTokens(job: Job): TokenWatch {
         .slice(Math.max(1, from), to)
         .map((time, index) => time - (times[Math.max(1, from) + index - 1] ?? time)),
   };
-}
-
-function makeJob(id: number, promptTokens: number, maxNewTokens: number): Job {
-  return new Job({
-    id,
-    request: {
-      requestId: String(id),
-      model: 'bench',
-      version: null,
-      prompt: { kind: 'ids', ids: [] },
-      maxNewTokens,
-      sampling: {},
-      samplingDefaults: {},
-      stopStrings: [],
-      includeStopString: false,
-      stopTokenIds: [],
-      ignoreEndIds: true,
-      skipSpecialTokens: false,
-      logprob: false,
-      topLogprobs: 0,
-    },
-    promptIds: Array.from({ length: promptTokens }, (_, index) => 1 + ((id * 31 + index * 7) % 1000)),
-    maxNewTokens,
-    endIds: [],
-    sampling: GREEDY_SAMPLING,
-    seed: 0,
-    queuedAtMs: systemClock.nowMs(),
-  });
 }
