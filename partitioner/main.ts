@@ -77,13 +77,14 @@ async function main(args: string[]): Promise<number> {
 async function run(commandLine: CommandLine, reporter: Reporter, signal: AbortSignal): Promise<void> {
   const { verify, planOnly, ...options } = commandLine;
   if (planOnly) {
-    reporter.plan(summarisePlan(await planPartition(options)));
+    const { plan, report } = await planPartition(options);
+    reporter.plan(summarisePlan(plan, report));
     return;
   }
   const result = await partition({
     ...options,
     signal,
-    onPlan: (plan) => reporter.plan(summarisePlan(plan)),
+    onPlan: (plan, report) => reporter.plan(summarisePlan(plan, report)),
     onProgress: (doneBytes, totalBytes) => reporter.progress(doneBytes, totalBytes),
   });
   if (verify) reporter.verified(await verifyShards({ ...options, shardFolder: result.shardFolder, signal }));

@@ -6,9 +6,9 @@
  * Errors  ServingError CHECKPOINT_INVALID: a file that is wrong; a tensor that is missing, of a type that can't be read, of
  *         another shape, or unknown (a weight that nobody uses means that the model computes something nobody here computes)
  */
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { ServingError } from '../proto/errors.js';
-import { readModelShape } from './architectures/registry.js';
 import { codedSource } from './checkpoint/coded-source.js';
 import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file.js';
 import { joinedSource, prefixedSource } from './checkpoint/joined-source.js';
@@ -19,6 +19,7 @@ import { openCheckpoint } from './checkpoint/safetensors.js';
 import { requireTensor, type StoredType, type TensorSource } from './checkpoint/tensor-source.js';
 import { renamedSource, viewSource } from './checkpoint/view-source.js';
 import type { ModelShape } from './model-shape.js';
+import { type PolicyReport, type RecognisedModel, recogniseModel } from './policies/recognise-model.js';
 import { denseTensors, expectedTensors, roleTensors } from './role-tensors.js';
 
 export interface ModelOptions {
@@ -33,22 +34,39 @@ export interface ModelOptions {
 export interface OpenModel {
   config: CheckpointConfig;
   shape: ModelShape;
+  /** How the shape was come by. */
+  report: PolicyReport;
   source: TensorSource;
 }
 
 /** @throws ServingError CHECKPOINT_INVALID */
 export async function openModel(options: ModelOptions): Promise<OpenModel> {
   const config = readModelConfig(options.folder);
-  const shape = await readModelShape(config);
+  const { report, shape } = await recogniseFolder(config, !options.randomWeights);
   const source = openSource(options, config, shape);
   try {
     checkTensors(shape, source);
-    return { config, shape, source: viewSource(source, roleTensors(shape)) };
+    return { config, shape, report, source: viewSource(source, roleTensors(shape)) };
   } catch (error) {
     source.close();
     throw error;
   }
 }
+
+/**
+ * The shape of the model in a folder, and how it was come by.
+ *
+ * @param hasCheckpoint false: config.json alone
+ * @throws ServingError CHECKPOINT_INVALID
+ */
+export function recogniseFolder(config: CheckpointConfig, hasCheckpoint: boolean): Promise<RecognisedModel> {
+  return recogniseModel(config, () =>
+    hasCheckpoint && hasWeights(config.folder) ? openCheckpoint(config.folder) : null,
+  );
+}
+
+const hasWeights = (folder: string): boolean =>
+  readdirSync(folder).some((name) => /\.(?:safetensors|bin|pt|pth)$/.test(name));
 
 /** The type config.json says its weights are stored in. */
 export function configuredType(config: CheckpointConfig): StoredType {

@@ -14,7 +14,6 @@ import { fileURLToPath } from 'node:url';
 import { ServingError } from '../proto/errors.js';
 import { MANIFEST_FORMAT_VERSION } from '../proto/limits.js';
 import type { ElementType, FileEntry, Manifest } from '../proto/manifest.js';
-import { readModelShape } from './architectures/registry.js';
 import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file.js';
 import { readQuantisation } from './checkpoint/quantisation.js';
 import type { TensorSource } from './checkpoint/tensor-source.js';
@@ -22,8 +21,9 @@ import { type CodedTensors, chooseCodedFormat, expectedCodes } from './coded-for
 import { buildSegments } from './graph/segments.js';
 import { rankWeights, SHARED_WEIGHTS } from './graph/weight-files.js';
 import { cachedHeadDim, type EmbeddingShape, isNormalised, type ModelShape } from './model-shape.js';
-import { configuredType, type ModelOptions, openModel } from './open-model.js';
+import { configuredType, type ModelOptions, openModel, recogniseFolder } from './open-model.js';
 import { makePlan, type Plan, storedTensors } from './plan.js';
+import type { PolicyReport } from './policies/recognise-model.js';
 import { countParameters, embeddingName } from './role-tensors.js';
 import { contentName } from './store/content-name.js';
 import { MANIFEST_FILE, ShardStore } from './store/shard-store.js';
@@ -36,7 +36,7 @@ export interface PartitionOptions extends ModelOptions, FormatOptions {
   outStore: string;
   /** Tensor parallel degree. */
   tp: number;
-  onPlan?: (plan: Plan) => void;
+  onPlan?: (plan: Plan, report: PolicyReport) => void;
   onProgress?: (doneBytes: number, totalBytes: number) => void;
   /** Ends the work; its reason is thrown. */
   signal?: AbortSignal;
@@ -51,16 +51,16 @@ export interface PartitionResult {
 
 /** @throws ServingError */
 export async function partition(options: PartitionOptions): Promise<PartitionResult> {
-  const { config, shape, source } = await openModel(options);
+  const { config, report, shape, source } = await openModel(options);
   try {
     const embeddingType = source.tensors.get(embeddingName(shape))?.type ?? 'float32';
     const plan = planFor(options, shape, embeddingType, source.coded ?? new Map());
-    options.onPlan?.(plan);
+    options.onPlan?.(plan, report);
     const { randomWeights = false, seed = 0 } = options;
     const name = contentName({
       modelType: shape.modelType,
       folder: options.folder,
-      configs: [config.raw, config.generation, shape.embedding],
+      configs: [config.raw, config.generation, shape.embedding, report.policy],
       sources: source.files,
       worldSize: plan.worldSize,
       format: plan.format,
@@ -79,16 +79,17 @@ export async function partition(options: PartitionOptions): Promise<PartitionRes
 }
 
 /**
- * The plan alone, of config.json alone.
+ * The plan alone, of config.json alone (an unknown model's also of the names in its checkpoint).
  *
  * @throws ServingError
  */
 export async function planPartition(
   options: Pick<PartitionOptions, 'folder' | 'tp' | keyof FormatOptions>,
-): Promise<Plan> {
+): Promise<{ plan: Plan; report: PolicyReport }> {
   const config = readModelConfig(options.folder);
-  const shape = await readModelShape(config);
-  return planFor(options, shape, configuredType(config), expectedCodes(shape, readQuantisation(config)));
+  const { report, shape } = await recogniseFolder(config, true);
+  const codes = expectedCodes(shape, readQuantisation(config));
+  return { plan: planFor(options, shape, configuredType(config), codes), report };
 }
 
 /** Version of this program, from package.json. */

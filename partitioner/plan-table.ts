@@ -7,6 +7,7 @@
  */
 import { allReducesPerStep, type TensorEntry } from '../proto/manifest.js';
 import { type Plan, storedTensors } from './plan.js';
+import type { PolicyReport } from './policies/recognise-model.js';
 
 /** Tensors of one role over all layers. */
 export interface PlanRow {
@@ -38,10 +39,11 @@ export interface PlanSummary {
   /** Tokens of a text, of an embedding model; null: it generates. */
   textTokens: number | null;
   allReducesPerStep: number;
+  policy: PolicyReport;
   tensors: readonly PlanRow[];
 }
 
-export function summarisePlan(plan: Plan): PlanSummary {
+export function summarisePlan(plan: Plan, policy: PolicyReport): PlanSummary {
   return {
     architecture: plan.shape.architecture,
     parameters: plan.parameters,
@@ -54,6 +56,7 @@ export function summarisePlan(plan: Plan): PlanSummary {
     contextLength: plan.shape.contextLength,
     textTokens: plan.shape.embedding?.textTokens ?? null,
     allReducesPerStep: allReducesPerStep(plan.program),
+    policy,
     tensors: planRows(plan),
   };
 }
@@ -95,10 +98,21 @@ export function formatPlan(summary: PlanSummary): string[] {
   ]);
   return [
     `${summary.architecture}, ${formatCount(summary.parameters)} parameters, ${dtype}${block}, tensor parallel degree ${worldSize}`,
+    ...policyLines(summary.policy),
     ...alignColumns([header, ...body]),
     `${worldSize === 1 ? 'the rank' : `each of ${worldSize} ranks`}: ${formatBytes(summary.bytesPerRank)} of weights, ` +
       `${formatBytes(summary.kvBytesPerTokenPerRank)} of keys and values a token`,
     `shared by all ranks: ${formatBytes(summary.sharedBytes)}; all-reduces a step: ${summary.allReducesPerStep}`,
+  ];
+}
+
+/** Nothing for a family: that is the usual case. */
+function policyLines({ kind, summary, recognised, assumed }: PolicyReport): string[] {
+  if (kind === 'family') return [];
+  return [
+    `policy: ${summary}`,
+    ...recognised.map((line) => `  recognised ${line}`),
+    ...assumed.map((line) => `  assumed: ${line}`),
   ];
 }
 

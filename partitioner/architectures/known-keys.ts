@@ -45,6 +45,10 @@ const NEUTRAL_VALUES: Readonly<Record<string, readonly unknown[]>> = {
   head_type: [],
 };
 
+/** Whether a key is known to change the mathematics, and this value of it known not to. */
+export const isNeutral = (key: string, value: unknown): boolean =>
+  NEUTRAL_VALUES[key]?.includes(value) ?? false;
+
 /** @param honoured keys that the family reads itself */
 export function refuseUnknownMathematics(config: CheckpointConfig, honoured: readonly string[]): void {
   for (const [key, neutral] of Object.entries(NEUTRAL_VALUES)) {

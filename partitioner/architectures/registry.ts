@@ -15,6 +15,13 @@ import type { Family } from './decoder-shape.js';
 
 /** @throws ServingError CHECKPOINT_INVALID: no known family, or one that cannot read this config.json */
 export async function readModelShape(config: CheckpointConfig): Promise<ModelShape> {
+  const found = await findFamily(config);
+  if (found === null) throw await unknownArchitecture(config);
+  return found.shape(config);
+}
+
+/** @returns null: no family answers to this config.json */
+export async function findFamily(config: CheckpointConfig): Promise<Family | null> {
   const families = await loadFamilies();
   const architectures = config.strings('architectures', []);
   const modelType = config.nullableString('model_type');
@@ -22,12 +29,19 @@ export async function readModelShape(config: CheckpointConfig): Promise<ModelSha
     architectures.length > 0
       ? families.find((family) => family.architectures.some((name) => architectures.includes(name)))
       : families.find((family) => modelType !== null && family.modelTypes.includes(modelType));
-  if (found) return found.shape(config);
+  return found ?? null;
+}
+
+/** CHECKPOINT_INVALID that lists the known ones. */
+export async function unknownArchitecture(config: CheckpointConfig): Promise<ServingError> {
+  const families = await loadFamilies();
+  const architectures = config.strings('architectures', []);
+  const modelType = config.nullableString('model_type');
   const given = architectures.length > 0 ? architectures.join(', ') : `model_type ${modelType ?? 'absent'}`;
   const known = families.flatMap((family) => family.architectures).sort();
-  throw new ServingError(
+  return new ServingError(
     'CHECKPOINT_INVALID',
-    `${config.where}: architecture ${given} is not known; known are ${known.join(', ')}`,
+    `${config.where}: architecture ${given} is not known; known are ${known.join(', ')}; another may be recognised by its tensors`,
   );
 }
 

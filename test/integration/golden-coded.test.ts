@@ -108,7 +108,7 @@ describe('columns that desc_act has put out of their order', () => {
 it('the plan of config.json alone is that of the checkpoint', async () => {
   for (const family of ['gptq', 'awq']) {
     const options = { folder: goldenFolder(family), tp: 2, dtype: 'int4' as const };
-    const plan = await planPartition(options);
+    const { plan } = await planPartition(options);
     const { manifest } = await partition({ ...options, outStore: store });
     expect(plan.rankBytes).toBe(manifest.ranks[0]?.weights.bytes);
   }

@@ -1,7 +1,7 @@
 /** The tiny checkpoints of test/golden/tiny_families.py that are there, and how far logits are from theirs. */
+import assert from 'node:assert/strict';
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
-import { expect } from 'vitest';
 import { goldenFolder } from './golden.js';
 
 /** golden.test.ts has these, which keep the logits of all positions. */
@@ -15,7 +15,7 @@ export const GOLDEN_FAMILIES: readonly string[] = readdirSync(goldenFolder(''), 
 
 /** max |seen − expected| / max |expected| */
 export function relativeDeviation(seen: Float32Array, expected: Float32Array): number {
-  expect(seen.length).toBe(expected.length);
+  assert.equal(seen.length, expected.length);
   let difference = 0;
   let size = 0;
   expected.forEach((value, index) => {

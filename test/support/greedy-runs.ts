@@ -1,7 +1,7 @@
 /**
  * Greedy generation by an in-process group, one sequence after the other: prompt in chunks, then token by token.
  */
-import { expect } from 'vitest';
+import assert from 'node:assert/strict';
 import { GREEDY_SAMPLING } from '../../proto/control.js';
 import type { InProcessGroup } from './in-process-group.js';
 
@@ -47,7 +47,7 @@ export function greedyRuns(group: InProcessGroup) {
         rows: [{ slot, sequence, tokens }],
       });
       done += tokens;
-      for (const result of results) expect(result.rows).toEqual(results[0]?.rows);
+      for (const result of results) assert.deepEqual(result.rows, results[0]?.rows);
       if (done === promptIds.length) promptLogits = group.logits(0).slice();
       const row = results[0]?.rows[0];
       if (row?.hasToken) ids.push(row.tokenId);

@@ -15,6 +15,7 @@ const summary = summarisePlan(
     format: chooseWeightFormat({ dtype: 'int4', blockSize: 32 }, 0),
     embeddingType: 'float16',
   }),
+  { kind: 'family', summary: 'a known family', recognised: [], assumed: [], policy: null },
 );
 
 const result = {
@@ -30,6 +31,22 @@ const result = {
 } as unknown as PartitionResult;
 
 describe('the plan', () => {
+  it('says how an unknown model was recognised, and what had to be assumed', () => {
+    const policy = {
+      kind: 'automatic' as const,
+      summary: 'recognised by the automatic policy',
+      recognised: ['layers: model.layers.{layer}, 2 of them'],
+      assumed: ['positions are rotated in halves'],
+      policy: null,
+    };
+    expect(formatPlan({ ...summary, policy }).slice(1, 4)).toEqual([
+      'policy: recognised by the automatic policy',
+      '  recognised layers: model.layers.{layer}, 2 of them',
+      '  assumed: positions are rotated in halves',
+    ]);
+    expect(formatPlan(summary).join()).not.toContain('policy');
+  });
+
   it('has one row a tensor of a layer, with the bytes of all layers', () => {
     expect(summary.tensors.find((row) => row.tensor === 'layer-*.down.scales')).toEqual({
       tensor: 'layer-*.down.scales',
