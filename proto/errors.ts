@@ -152,3 +152,14 @@ export class ServingError extends Error {
 export function isErrorCode(text: string): text is ErrorCode {
   return Object.hasOwn(ERROR_TABLE, text);
 }
+
+/** What DJLServing throws as a WlmException, of which WlmOutOfMemoryException is one: counted by its metrics and `/ping` limits. */
+export const WLM_ERROR_CODES: readonly ErrorCode[] = [
+  'QUEUE_FULL',
+  'MODEL_NOT_READY',
+  'NO_WORKERS',
+  'SHUTTING_DOWN',
+  'WORKER_FAILED',
+  'STEP_TIMEOUT',
+  'OUT_OF_MEMORY',
+];

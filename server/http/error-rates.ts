@@ -7,7 +7,7 @@
  * Pure    the clock is an argument
  * Source  reference serving-apis §1.5
  */
-import type { ErrorCode } from '../../proto/errors.js';
+import { type ErrorCode, WLM_ERROR_CODES } from '../../proto/errors.js';
 import type { ErrorRate, ServerConfig } from '../config/config.js';
 import { LMI_INPUT_STATUS } from './errors.js';
 
@@ -17,16 +17,6 @@ export type ErrorRateConfig = Pick<
   'errorRateWlm' | 'errorRateServer' | 'errorRateModel' | 'errorRateAny'
 >;
 
-/** What DJLServing throws as a WlmException. */
-const WLM_CODES: readonly ErrorCode[] = [
-  'QUEUE_FULL',
-  'MODEL_NOT_READY',
-  'NO_WORKERS',
-  'SHUTTING_DOWN',
-  'WORKER_FAILED',
-  'STEP_TIMEOUT',
-  'OUT_OF_MEMORY',
-];
 const MODEL_CODES: readonly ErrorCode[] = ['WORKER_FAILED', 'STEP_TIMEOUT'];
 
 export class ErrorRates {
@@ -61,7 +51,7 @@ export class ErrorRates {
 
 function kindsOf(code: ErrorCode, status: number): readonly Kind[] {
   const kinds: Kind[] = [];
-  if (WLM_CODES.includes(code)) kinds.push('wlm');
+  if (WLM_ERROR_CODES.includes(code)) kinds.push('wlm');
   else if (status >= 500 || status === LMI_INPUT_STATUS) kinds.push('server');
   if (status === LMI_INPUT_STATUS || MODEL_CODES.includes(code)) kinds.push('model');
   return kinds.length === 0 ? [] : [...kinds, 'any'];

@@ -7,7 +7,7 @@
  * Errors  none
  */
 import { collectDefaultMetrics, Registry } from 'prom-client';
-import type { ErrorCode } from '../../proto/errors.js';
+import { type ErrorCode, WLM_ERROR_CODES } from '../../proto/errors.js';
 import { djlRows } from './djl-rows.js';
 import { LLM_ROWS } from './llm-rows.js';
 import { metricLine } from './metric-line.js';
@@ -20,16 +20,6 @@ import type { ServerCounts, Snapshot } from './snapshot.js';
 
 /** Models whose failed loading is remembered: a client may register names without end. */
 const MAX_LOADING_ERRORS = 100;
-
-/** What DJLServing counts as an error of its work load manager. */
-const WLM_ERRORS: readonly ErrorCode[] = [
-  'QUEUE_FULL',
-  'MODEL_NOT_READY',
-  'NO_WORKERS',
-  'SHUTTING_DOWN',
-  'WORKER_FAILED',
-  'STEP_TIMEOUT',
-];
 
 export interface ServerMetricsOptions {
   /** DJLServing's names too (SERVING_PROMETHEUS). */
@@ -150,7 +140,7 @@ export class ServerMetrics {
     if (code === 'INTERNAL') {
       this.#server.serverErrors++;
       this.#serverLine('ServerError', 'Count', 1);
-    } else if (WLM_ERRORS.includes(code)) {
+    } else if (WLM_ERROR_CODES.includes(code)) {
       this.#server.wlmErrors++;
       this.#serverLine('WlmError', 'Count', 1);
     }

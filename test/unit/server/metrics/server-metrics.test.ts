@@ -158,6 +158,7 @@ describe('metrics under the names of DJLServing', () => {
     toy.jobStarted(10, 1);
     toy.jobEnded({ reason: 'REQUEST_TIMEOUT', durationMs: 20, newTokens: 0 });
     toy.refused('QUEUE_FULL');
+    toy.refused('OUT_OF_MEMORY');
     toy.refused('INTERNAL');
     toy.loadingFailed();
     const families = await scrape(metrics);
@@ -171,7 +172,7 @@ describe('metrics under the names of DJLServing', () => {
     expect(value('Response_2XX_total', { Host: 'here' })).toBe(2);
     expect(value('Response_4XX_total', { Host: 'here' })).toBe(1);
     expect(value('Response_5XX_total', { Host: 'here' })).toBe(1);
-    expect(value('WlmError_total', { Host: 'here' })).toBe(1);
+    expect(value('WlmError_total', { Host: 'here' })).toBe(2);
     expect(value('ServerError_total', { Host: 'here' })).toBe(1);
     expect(value('ModelLoadingError_total', { Model: 'toy' })).toBe(1);
     expect(value('LoadModel', { Model: 'toy' })).toBe(2_000_000);
