@@ -35,6 +35,12 @@ export function footprint(server: ServerProcess, temporaryFolder: string): Footp
   };
 }
 
+/** The same is left as before; the sockets of a cycle before may still have been closing then, so there may be fewer now. */
+export function expectNothingMore(after: Footprint, before: Footprint): void {
+  expect(after.sockets).toBeLessThanOrEqual(before.sockets);
+  expect({ ...after, sockets: before.sockets }).toEqual(before);
+}
+
 /** How a server under measurement is started. */
 export const MEASURED_ENVIRONMENT = {
   NODE_OPTIONS: `--expose-gc --import=${new URL('./server-preload.js', import.meta.url).href}`,
