@@ -23,6 +23,8 @@ const SPECIAL_TOKENS = [
   'mask_token',
 ];
 
+type SpecialTokens = Readonly<Record<string, string | readonly string[]>>;
+
 /** A message as templates read it; jobs' ChatMessage is one. */
 export interface TemplateMessage {
   role: string;
@@ -33,9 +35,9 @@ export interface TemplateMessage {
 export class ChatTemplate {
   private readonly template: Template;
   private readonly toolTemplate: Template;
-  private readonly specialTokens: Readonly<Record<string, string>>;
+  private readonly specialTokens: SpecialTokens;
 
-  private constructor(template: Template, toolTemplate: Template, specialTokens: Record<string, string>) {
+  private constructor(template: Template, toolTemplate: Template, specialTokens: SpecialTokens) {
     this.template = template;
     this.toolTemplate = toolTemplate;
     this.specialTokens = specialTokens;
@@ -77,6 +79,7 @@ export class ChatTemplate {
         ...this.specialTokens,
         messages,
         tools: hasTools ? options.tools : null,
+        documents: null,
         add_generation_prompt: options.addGenerationPrompt,
       });
     } catch (error) {
@@ -124,13 +127,22 @@ function namedTemplates(field: unknown, file: string | null): Map<string, string
 }
 
 /** Special tokens by their names, as text; tokenizer_config.json holds them as a text or as an object with `content`. */
-function specialTokensOf(config: Record<string, unknown>): Record<string, string> {
+function specialTokensOf(config: Record<string, unknown>): SpecialTokens {
   // Templates concatenate them, so that a missing one is an empty text, not "None".
-  const tokens: Record<string, string> = { bos_token: '', eos_token: '' };
+  const tokens: Record<string, string | string[]> = { bos_token: '', eos_token: '' };
   for (const name of SPECIAL_TOKENS) {
-    const value = config[name];
-    const text = isObject(value) ? value.content : value;
-    if (typeof text === 'string') tokens[name] = text;
+    const text = tokenText(config[name]);
+    if (text !== null) tokens[name] = text;
+  }
+  if (Array.isArray(config.additional_special_tokens)) {
+    tokens.additional_special_tokens = config.additional_special_tokens
+      .map(tokenText)
+      .filter((text) => text !== null);
   }
   return tokens;
+}
+
+function tokenText(value: unknown): string | null {
+  const text = isObject(value) ? value.content : value;
+  return typeof text === 'string' ? text : null;
 }
