@@ -1,7 +1,8 @@
 /**
  * What this process may use of the machine: cores and memory, as the container's limits have it.
  *
- * In      /sys/fs/cgroup (version 2, or 1 below its controllers), /proc/meminfo, the affinity mask
+ * In      /sys/fs/cgroup (version 2, or 1 below its controllers) down to the group that /proc/self/cgroup names: each group on the
+ *         way may set a limit; /proc/meminfo, the affinity mask
  * Out     whole cores; bytes
  * Errors  none: a file that is missing or says "max" sets no limit
  * Source  kernel documentation, admin-guide/cgroup-v2: cpu.max, memory.max, memory.current, memory.stat
@@ -11,14 +12,34 @@ import { availableParallelism, freemem } from 'node:os';
 
 const CGROUP = '/sys/fs/cgroup';
 
+/** Limit, use and file cache of memory, in version 2 and in 1. */
+const MEMORY_FILES = [
+  {
+    controller: '',
+    limitFile: 'memory.max',
+    usedFile: 'memory.current',
+    cacheKeys: 'inactive_file|active_file',
+  },
+  {
+    controller: 'memory',
+    limitFile: 'memory.limit_in_bytes',
+    usedFile: 'memory.usage_in_bytes',
+    cacheKeys: 'total_inactive_file|total_active_file',
+  },
+] as const;
+
 export type ReadText = (file: string) => string | null;
 
 /** Cores: the affinity mask, and the cgroup's share of time rounded down; at least 1. */
 export function usableCores(read: ReadText = readOrNull, affinity = availableParallelism()): number {
-  const [quota, period] = (read(`${CGROUP}/cpu.max`) ?? '').trim().split(/\s+/).map(Number);
-  const quota1 = Number(read(`${CGROUP}/cpu/cpu.cfs_quota_us`) ?? Number.NaN);
-  const period1 = Number(read(`${CGROUP}/cpu/cpu.cfs_period_us`) ?? Number.NaN);
-  const shares = [(quota ?? Number.NaN) / (period ?? Number.NaN), quota1 / period1];
+  const shares = groupFolders(read, '').map((folder) => {
+    const [quota, period] = (read(`${folder}/cpu.max`) ?? '').trim().split(/\s+/).map(Number);
+    return (quota ?? Number.NaN) / (period ?? Number.NaN);
+  });
+  for (const folder of groupFolders(read, 'cpu')) {
+    const quota = Number(read(`${folder}/cpu.cfs_quota_us`) ?? Number.NaN);
+    shares.push(quota / Number(read(`${folder}/cpu.cfs_period_us`) ?? Number.NaN));
+  }
   const limits = shares.filter((share) => Number.isFinite(share) && share > 0).map(Math.floor);
   return Math.max(1, Math.min(affinity, ...limits));
 }
@@ -27,25 +48,37 @@ export function usableCores(read: ReadText = readOrNull, affinity = availablePar
 export function availableMemory(read: ReadText = readOrNull): number {
   const machine = /^MemAvailable:\s+(\d+) kB$/m.exec(read('/proc/meminfo') ?? '')?.[1];
   const candidates = [machine === undefined ? freemem() : Number(machine) * 1024];
-  for (const [limitFile, usedFile, statFile, cacheKeys] of [
-    ['memory.max', 'memory.current', 'memory.stat', 'inactive_file|active_file'],
-    [
-      'memory/memory.limit_in_bytes',
-      'memory/memory.usage_in_bytes',
-      'memory/memory.stat',
-      'total_inactive_file|total_active_file',
-    ],
-  ] as const) {
-    const limit = Number(read(`${CGROUP}/${limitFile}`) ?? Number.NaN);
-    const used = Number(read(`${CGROUP}/${usedFile}`) ?? Number.NaN);
-    if (!Number.isFinite(limit) || !Number.isFinite(used)) continue;
-    const stat = read(`${CGROUP}/${statFile}`) ?? '';
-    let cache = 0;
-    for (const match of stat.matchAll(new RegExp(`^(?:${cacheKeys}) (\\d+)$`, 'gm')))
-      cache += Number(match[1]);
-    candidates.push(Math.max(0, limit - used + cache));
+  for (const { controller, limitFile, usedFile, cacheKeys } of MEMORY_FILES) {
+    for (const folder of groupFolders(read, controller)) {
+      const limit = Number(read(`${folder}/${limitFile}`) ?? Number.NaN);
+      const used = Number(read(`${folder}/${usedFile}`) ?? Number.NaN);
+      if (!Number.isFinite(limit) || !Number.isFinite(used)) continue;
+      const stat = read(`${folder}/memory.stat`) ?? '';
+      let cache = 0;
+      for (const match of stat.matchAll(new RegExp(`^(?:${cacheKeys}) (\\d+)$`, 'gm')))
+        cache += Number(match[1]);
+      candidates.push(Math.max(0, limit - used + cache));
+    }
   }
   return Math.min(...candidates);
+}
+
+/**
+ * Folders of this process's group and of all groups around it.
+ *
+ * @param controller of version 1; '': version 2
+ */
+function groupFolders(read: ReadText, controller: string): string[] {
+  const root = controller === '' ? CGROUP : `${CGROUP}/${controller}`;
+  const own = (read('/proc/self/cgroup') ?? '')
+    .split('\n')
+    .map((line) => /^\d+:([^:]*):(\/.*)$/.exec(line))
+    .find((match) => (match?.[1] ?? 'none').split(',').includes(controller))?.[2];
+  const folders = [root];
+  for (const name of (own ?? '').split('/').filter((part) => part !== '')) {
+    folders.push(`${folders.at(-1)}/${name}`);
+  }
+  return folders;
 }
 
 function readOrNull(file: string): string | null {

@@ -22,6 +22,24 @@ describe('usable cores', () => {
       3,
     ],
     [
+      'a group inside a group, each with a limit',
+      {
+        '/proc/self/cgroup': '0::/system.slice/shardserve.service\n',
+        '/sys/fs/cgroup/system.slice/cpu.max': '500000 100000\n',
+        '/sys/fs/cgroup/system.slice/shardserve.service/cpu.max': '150000 100000\n',
+      },
+      1,
+    ],
+    [
+      'a group of version 1 inside a group',
+      {
+        '/proc/self/cgroup': '5:memory:/elsewhere\n4:cpuacct,cpu:/a/b\n',
+        '/sys/fs/cgroup/cpu/a/cpu.cfs_quota_us': '250000',
+        '/sys/fs/cgroup/cpu/a/cpu.cfs_period_us': '100000',
+      },
+      2,
+    ],
+    [
       'version 1, none',
       { '/sys/fs/cgroup/cpu/cpu.cfs_quota_us': '-1', '/sys/fs/cgroup/cpu/cpu.cfs_period_us': '100000' },
       8,
@@ -46,6 +64,15 @@ describe('available memory', () => {
       '/sys/fs/cgroup/memory.stat': `anon 5\ninactive_file ${GIB / 2}\nactive_file ${GIB / 2}\n`,
     };
     expect(availableMemory(files({ ...meminfo, ...cgroup }))).toBe(2 * GIB);
+  });
+
+  it('is what the innermost group has left, if that is least', () => {
+    const cgroup = {
+      '/proc/self/cgroup': '0::/own\n',
+      '/sys/fs/cgroup/own/memory.max': String(2 * GIB),
+      '/sys/fs/cgroup/own/memory.current': String(GIB),
+    };
+    expect(availableMemory(files({ ...meminfo, ...cgroup }))).toBe(GIB);
   });
 
   it('reads cgroup version 1', () => {
