@@ -42,6 +42,8 @@ export interface RankMemory {
 export interface StepSplit {
   computeUs: number;
   collectiveUs: number;
+  /** Of collectiveUs: waiting for a rank that came later (shared memory; 0 over ZeroMQ). */
+  skewUs: number;
   chooseUs: number;
 }
 
@@ -131,7 +133,8 @@ export class GroupUnderTest {
   /** Milliseconds a step with one token of each takes, the mean over `steps` steps. */
   async runDecodes(opens: readonly SequenceOpen[], steps: number): Promise<{ ms: number; split: StepSplit }> {
     const plan = { closeSlots: [], opens: [], rows: opens.map((open) => row(open, 1)) };
-    const split: StepSplit = { computeUs: 0, collectiveUs: 0, chooseUs: 0 };
+    const split: StepSplit = { computeUs: 0, collectiveUs: 0, skewUs: 0, chooseUs: 0 };
+    const skewBeforeUs = await this.#skewUs();
     const inFlight: Promise<StepResult>[] = [];
     const started = performance.now();
     for (let sent = 0; sent < steps || inFlight.length > 0; ) {
@@ -144,7 +147,14 @@ export class GroupUnderTest {
       split.collectiveUs += (result?.collectiveUs ?? 0) / steps;
       split.chooseUs += (result?.chooseUs ?? 0) / steps;
     }
-    return { ms: (performance.now() - started) / steps, split };
+    const ms = (performance.now() - started) / steps;
+    split.skewUs = ((await this.#skewUs()) - skewBeforeUs) / steps;
+    return { ms, split };
+  }
+
+  /** Of rank 0, since its start. */
+  async #skewUs(): Promise<number> {
+    return (await this.#coordinator.inspect())[0]?.collectiveSkewUs ?? 0;
   }
 
   async closeDecodes(opens: readonly SequenceOpen[]): Promise<void> {

@@ -17,7 +17,7 @@ export function renderTable(report: BenchReport): string {
   const lines = [
     `${report.model}, ${format}, ${report.machine}; median (min–max)`,
     '',
-    `${cell('tp', 3)} ${cell('', 4)} ${cell('threads', 8)}  ${cell('what', 22)} ${cell('ms a step', 26)} ${cell('tok/s', 26)}  compute + collective + choose, ms`,
+    `${cell('tp', 3)} ${cell('', 4)} ${cell('threads', 8)}  ${cell('what', 22)} ${cell('ms a step', 26)} ${cell('tok/s', 26)}  compute + collective (of it waiting for the later rank) + choose, ms`,
   ];
   for (const group of report.groups) {
     const prefix = `${cell(group.tp, 3)} ${cell(group.tp === 1 ? '' : group.collective, 4)} ${cell(group.threads, 8)} `;
@@ -26,9 +26,14 @@ export function renderTable(report: BenchReport): string {
       `${prefix} ${cell(`prefill of ${prefill.tokens}`, 22)} ${cell('', 26)} ${cell(range(prefill.tokensPerSecond, 0), 26)}`,
     );
     for (const { sequences, split, stepMs, tokensPerSecond, bandwidthShare } of group.decode) {
-      const parts = [split.computeUs, split.collectiveUs, split.chooseUs].map((us) => (us / 1000).toFixed(2));
+      const [compute, collective, skew, choose] = [
+        split.computeUs,
+        split.collectiveUs,
+        split.skewUs,
+        split.chooseUs,
+      ].map((us) => (us / 1000).toFixed(2));
       lines.push(
-        `${prefix} ${cell(`decode × ${sequences}, at ${report.context}`, 22)} ${cell(range(stepMs, 2), 26)} ${cell(tokensPerSecond.toFixed(1), 26)}  ${parts.join(' + ')}; ${(bandwidthShare * 100).toFixed(0)} % of the bandwidth`,
+        `${prefix} ${cell(`decode × ${sequences}, at ${report.context}`, 22)} ${cell(range(stepMs, 2), 26)} ${cell(tokensPerSecond.toFixed(1), 26)}  ${compute} + ${collective} (skew ${skew}) + ${choose}; ${(bandwidthShare * 100).toFixed(0)} % of the bandwidth`,
       );
     }
     if (group.promptGap) {

@@ -139,6 +139,8 @@ export interface Inspection {
   computeUs: number;
   collectiveUs: number;
   chooseUs: number;
+  /** Of collectiveUs, waiting for ranks that came later; 0 where the transport can't tell (ZeroMQ). */
+  collectiveSkewUs: number;
 }
 
 export interface Ready {

@@ -117,6 +117,7 @@ export class StepRunner {
       computeUs: this.#computeUs,
       collectiveUs: this.#collectiveUs,
       chooseUs: this.#chooseUs,
+      collectiveSkewUs: collective.counters.skewUs ?? 0,
     };
   }
 

@@ -20,6 +20,8 @@ export interface CollectiveCounters {
   gathers: number;
   broadcasts: number;
   bytesSent: number;
+  /** Time in all-reduces before the last rank had arrived; absent where the transport can't tell. */
+  skewUs?: number;
 }
 
 export interface Collective {

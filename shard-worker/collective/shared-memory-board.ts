@@ -48,7 +48,7 @@ const Header = {
 /** Word positions of a rank. */
 const Own = { ARRIVED: 0, TAKEN: LINE, STATE: 2 * LINE, PID: 2 * LINE + 1, ENTRIES: 4 * LINE } as const;
 /** Word positions of an entry. */
-const Entry = { TICK: 0, PHASE: 1, STEP: 2, OP: 3, BYTES: 4, PARTIAL: 5, SUM: 6 } as const;
+const Entry = { TICK: 0, PHASE: 1, STEP: 2, OP: 3, BYTES: 4, PARTIAL: 5, SUM: 6, TIME: 7 } as const;
 const ENTRIES = 4;
 
 const MAGIC = 0x5348_4d42; // 'BMHS' in memory
@@ -70,6 +70,8 @@ export interface BoardOptions {
 export class Board {
   /** Changes at every phase of every operation; the same on all ranks in the same phase. */
   tick = 0;
+  /** Time that this rank waited for others to arrive at what all of them do, µs in all. */
+  skewUs = 0;
   readonly #words: Int32Array;
   readonly #bellAddress: number;
   readonly #rank: number;
@@ -132,6 +134,7 @@ export class Board {
     words[entry + Entry.BYTES] = bytes;
     words[entry + Entry.PARTIAL] = partial;
     words[entry + Entry.SUM] = sum;
+    words[entry + Entry.TIME] = monotonicUs();
     this.tick = tick;
     this.#entryAt = entry;
     this.#spinUntilMs = 0;
@@ -145,6 +148,12 @@ export class Board {
     for (let peer = 0; peer < this.#worldSize; peer++) {
       if (peer !== this.#rank) this.awaitRank(peer);
     }
+    let lateUs = 0;
+    for (let peer = 0; peer < this.#worldSize; peer++) {
+      const arrivedUs = this.#words[entryAt(peer, this.tick) + Entry.TIME]!;
+      lateUs = Math.max(lateUs, (arrivedUs - this.#words[this.#entryAt + Entry.TIME]!) | 0);
+    }
+    this.skewUs += lateUs;
   }
 
   awaitRank(peer: number): void {
@@ -269,6 +278,9 @@ export class Board {
     );
   }
 }
+
+/** CLOCK_MONOTONIC, the same on all processes of a host, in a word that wraps around. */
+const monotonicUs = (): number => Number(process.hrtime.bigint() / 1000n) | 0;
 
 const at = (rank: number, word: number): number => (PAGE_BYTES + rank * RANK_BYTES) / 4 + word;
 

@@ -65,7 +65,13 @@ export interface SharedMemoryCollectiveOptions {
 export class SharedMemoryCollective implements Collective {
   readonly rank: number;
   readonly worldSize: number;
-  readonly counters: CollectiveCounters = { allReduces: 0, gathers: 0, broadcasts: 0, bytesSent: 0 };
+  readonly counters: CollectiveCounters = {
+    allReduces: 0,
+    gathers: 0,
+    broadcasts: 0,
+    bytesSent: 0,
+    skewUs: 0,
+  };
   readonly #fd: number;
   readonly #board: Board;
   readonly #sumInRankOrder: RankOrderSum;
@@ -138,6 +144,7 @@ export class SharedMemoryCollective implements Collective {
     try {
       board.arrive(Phase.ALL_REDUCE, tag.step, tag.op, bytes, from.page, to.page);
       board.awaitAll();
+      this.counters.skewUs = board.skewUs;
       if (floats < SPLIT_FLOATS || this.worldSize === 2) {
         this.#sumInRankOrder(sum, from.ofRanks, floats);
         return;

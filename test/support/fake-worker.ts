@@ -68,7 +68,13 @@ async function main(launch: WorkerLaunch): Promise<void> {
       if (!plan.stubborn) break;
     } else if (message.body === 'inspect') {
       const zeros = { allReduces: 0, gathers: 0, collectiveBytesSent: 0, weightBytes: 0, kvReservedBytes: 0 };
-      const times = { kvTouchedBytes: 0, computeUs: 0, collectiveUs: 0, chooseUs: 0 };
+      const times = {
+        kvTouchedBytes: 0,
+        computeUs: 0,
+        collectiveUs: 0,
+        chooseUs: 0,
+        collectiveSkewUs: 0,
+      };
       const { id } = message.inspect;
       const inspection = { id, pid: process.pid, steps, openSlots: fake.openSlots, ...zeros, ...times };
       await send({ rank, body: 'inspection', inspection });
