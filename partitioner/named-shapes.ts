@@ -1,5 +1,5 @@
 /**
- * config.json files of public models, to measure speed at their size with random weights and without their checkpoint.
+ * config.json files of public models, to measure speed and plan at their size with random weights and without their checkpoint.
  *
  * Out     folders of partitioner/shapes/
  * Errors  ServingError CONFIG_INVALID listing the names there are

@@ -126,7 +126,10 @@ describe('errors are one line and exit code 1', () => {
     [['TOY', '--dtype', 'fp8'], 'CONFIG_INVALID: --dtype fp8: expected one of auto, fp32, int8, int4'],
     [['TOY', '--block-size', '100', '--plan-only'], 'CONFIG_INVALID: block size 100 is not one of 16,'],
     [['TOY', '--colour'], "CONFIG_INVALID: Unknown option '--colour'"],
-    [['--shape', '../toy'], 'CONFIG_INVALID: no shape is called ../toy; there are gpt-j-6b, llama-3.1-8b'],
+    [
+      ['--shape', '../toy'],
+      `CONFIG_INVALID: no shape is called ../toy; there are ${shapeNames().join(', ')}`,
+    ],
     [
       ['TOY', '--plan-only', '--tp', '3'],
       'TENSOR_PARALLEL_INVALID: tensor parallel degree 3: 8 attention heads',

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { keyTableMarkdown } from '../../server/config/keys-markdown.js';
 import { forbiddenImports, importsOf } from './import-rules.js';
 import { ERRORS_END, ERRORS_START, renderErrorTable } from './render-error-table.js';
+import { FAMILIES_END, FAMILIES_FILE, FAMILIES_START, renderFamilyTable } from './render-family-table.js';
 import { filesUnder, PRODUCT_FOLDERS, productFiles, ROOT, readText } from './repository.js';
 
 const MAX_LINES = 400;
@@ -117,6 +118,13 @@ describe('documentation made from tables', () => {
       true,
     );
   });
+
+  it('FAMILIES.md lists families, goldens and the sizes that the plan gives', async () => {
+    const [, listed] = readText(FAMILIES_FILE).split(`${FAMILIES_START}\n`);
+    const isSame = listed?.split(FAMILIES_END)[0] === (await renderFamilyTable());
+    expect(isSame, `${FAMILIES_FILE} ${howTo}`).toBe(true);
+    // Some three hundred plans.
+  }, 60_000);
 
   it('every npm command that the README names exists', () => {
     const { scripts } = JSON.parse(readText('package.json')) as { scripts: Record<string, string> };

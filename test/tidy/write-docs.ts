@@ -3,11 +3,15 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { keyTableMarkdown } from '../../server/config/keys-markdown.js';
 import { ERRORS_END, ERRORS_START, renderErrorTable } from './render-error-table.js';
+import { FAMILIES_END, FAMILIES_FILE, FAMILIES_START, renderFamilyTable } from './render-family-table.js';
 import { ROOT, readText } from './repository.js';
 
 writeFileSync(path.join(ROOT, 'server/config/KEYS.md'), keyTableMarkdown());
+writeBetween('README.md', ERRORS_START, ERRORS_END, renderErrorTable());
+writeBetween(FAMILIES_FILE, FAMILIES_START, FAMILIES_END, await renderFamilyTable());
 
-const readme = readText('README.md');
-const [before, , after] = readme.split(new RegExp(`(?<=${ERRORS_START}\n)([\\s\\S]*?)(?=${ERRORS_END})`));
-if (after === undefined) throw new Error(`README.md has no ${ERRORS_START} … ${ERRORS_END}`);
-writeFileSync(path.join(ROOT, 'README.md'), `${before}${renderErrorTable()}${after}`);
+function writeBetween(file: string, start: string, end: string, table: string): void {
+  const [before, , after] = readText(file).split(new RegExp(`(?<=${start}\n)([\\s\\S]*?)(?=${end})`));
+  if (after === undefined) throw new Error(`${file} has no ${start} … ${end}`);
+  writeFileSync(path.join(ROOT, file), `${before}${table}${after}`);
+}
