@@ -70,13 +70,25 @@ function findOnlyFile(folder: string): string {
     );
   }
   if (only !== undefined) return only;
+  throw checkpointError(folder, insteadOfSafetensors(folder, names));
+}
+
+/** What a folder without safetensors has, and what to do about it. */
+function insteadOfSafetensors(folder: string, names: readonly string[]): string {
   const pickled = names.find((name) => /\.(bin|pt|pth)$/.test(name));
-  throw checkpointError(
-    folder,
-    pickled === undefined
-      ? `no ${SINGLE_FILE} and no ${INDEX_FILE}`
-      : `only ${pickled} and no safetensors file: a pickled checkpoint can run code, so convert it first`,
-  );
+  if (pickled !== undefined) {
+    const convert = `from transformers import AutoModelForCausalLM as M; M.from_pretrained('${folder}').save_pretrained('${folder}')`;
+    return (
+      `only ${pickled} and no safetensors file: a pickled checkpoint can run code, so it is not read. ` +
+      `If you trust it: python -c "${convert}"`
+    );
+  }
+  const gguf = names.find((name) => name.endsWith('.gguf'));
+  if (gguf !== undefined) return `only ${gguf}: GGUF is not read; the checkpoint that it was made of is`;
+  if (names.includes('adapter_config.json')) {
+    return 'an adapter (adapter_config.json) and no model: merge it into its base model and save that';
+  }
+  return `no ${SINGLE_FILE} and no ${INDEX_FILE}`;
 }
 
 function openIndexed(folder: string): TensorSource {
