@@ -12,6 +12,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { MAX_SAFETENSORS_HEADER_BYTES } from '../../proto/limits.js';
+import { convertCommand } from './convert-command.js';
 import { widenBfloat16, widenFloat16 } from './float-widening.js';
 import { checkpointError, errorCode, isJsonObject, readJsonFile } from './json-file.js';
 import { SafetensorsFile } from './safetensors-file.js';
@@ -32,6 +33,8 @@ export const MAX_SHARD_FILES = 1000;
 
 const SINGLE_FILE = 'model.safetensors';
 const INDEX_FILE = 'model.safetensors.index.json';
+const ADAPTER_CONFIG = 'adapter_config.json';
+const ADAPTER = `an adapter (${ADAPTER_CONFIG}) and no model: merge it into its base model and save that`;
 
 /** Types of packed weights → bytes of one element. */
 const INTEGER_BYTES: ReadonlyMap<string, number> = new Map([
@@ -69,24 +72,31 @@ function findOnlyFile(folder: string): string {
       `${found.length} safetensors files but no ${INDEX_FILE} that says which tensor is where`,
     );
   }
+  if (only?.startsWith('adapter_') && names.includes(ADAPTER_CONFIG)) throw checkpointError(folder, ADAPTER);
   if (only !== undefined) return only;
   throw checkpointError(folder, insteadOfSafetensors(folder, names));
 }
 
 /** What a folder without safetensors has, and what to do about it. */
 function insteadOfSafetensors(folder: string, names: readonly string[]): string {
+  if (names.includes(ADAPTER_CONFIG)) return ADAPTER;
+  const convert = convertCommand(folder, names);
+  if (convert !== null) {
+    return (
+      'only a pickled checkpoint (pytorch_model*.bin) and no safetensors file: a pickle can run code, so it is not read. ' +
+      `If you trust it: ${convert}`
+    );
+  }
   const pickled = names.find((name) => /\.(bin|pt|pth)$/.test(name));
   if (pickled !== undefined) {
-    const convert = `from transformers import AutoModelForCausalLM as M; M.from_pretrained('${folder}').save_pretrained('${folder}')`;
     return (
-      `only ${pickled} and no safetensors file: a pickled checkpoint can run code, so it is not read. ` +
-      `If you trust it: python -c "${convert}"`
+      `no safetensors file, and of pickled files ${JSON.stringify(pickled)}, which is not Hugging Face's pytorch_model.bin: ` +
+      'get the model in the Hugging Face layout'
     );
   }
   const gguf = names.find((name) => name.endsWith('.gguf'));
-  if (gguf !== undefined) return `only ${gguf}: GGUF is not read; the checkpoint that it was made of is`;
-  if (names.includes('adapter_config.json')) {
-    return 'an adapter (adapter_config.json) and no model: merge it into its base model and save that';
+  if (gguf !== undefined) {
+    return `only ${JSON.stringify(gguf)}: GGUF is not read; the checkpoint that it was made of is`;
   }
   return `no ${SINGLE_FILE} and no ${INDEX_FILE}`;
 }

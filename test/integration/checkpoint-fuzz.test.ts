@@ -108,9 +108,16 @@ it.each(['llama', 'mixtral', 'gptq'])('%s: makes shards, or names what is wrong'
 });
 
 it.each([
-  ['pytorch_model.bin', 'only pytorch_model.bin and no safetensors file: a pickled checkpoint can run code'],
-  ['pytorch_model.bin', 'python -c "from transformers import AutoModelForCausalLM as M; M.from_pretrained('],
-  ['model.Q4_0.gguf', 'only model.Q4_0.gguf: GGUF is not read; the checkpoint that it was made of is'],
+  [
+    'pytorch_model.bin',
+    'only a pickled checkpoint (pytorch_model*.bin) and no safetensors file: a pickle can run code',
+  ],
+  ['pytorch_model-00001-of-00002.bin', 'If you trust it: python3 -c '],
+  [
+    'consolidated.00.pth',
+    'of pickled files "consolidated.00.pth", which is not Hugging Face\'s pytorch_model.bin',
+  ],
+  ['model.Q4_0.gguf', 'only "model.Q4_0.gguf": GGUF is not read; the checkpoint that it was made of is'],
   ['adapter_config.json', 'an adapter (adapter_config.json) and no model: merge it'],
   ['vocab.txt', 'no model.safetensors and no model.safetensors.index.json'],
 ])('a folder with %s and no weights of ours: %s', async (name, message) => {

@@ -265,7 +265,9 @@ describe('the files of a checkpoint', () => {
   it('are refused when there are none, too many without an index, or only pickles', async () => {
     expect(refusal()).toBe('FOLDER: no model.safetensors and no model.safetensors.index.json');
     await write('pytorch_model.bin', '');
-    expect(refusal()).toMatch(/^FOLDER: only pytorch_model\.bin and no safetensors file/);
+    expect(refusal()).toMatch(
+      /^FOLDER: only a pickled checkpoint \(pytorch_model\*\.bin\) and no safetensors file/,
+    );
     await write('m-1.safetensors', '');
     await write('m-2.safetensors', '');
     expect(refusal()).toMatch(/^FOLDER: 2 safetensors files but no model\.safetensors\.index\.json/);
