@@ -62,6 +62,7 @@ export async function main(argv: string[]): Promise<void> {
     logLevel: config.server.logLevel,
     logger,
     drainTimeoutMs: config.server.drainTimeoutSeconds * 1000,
+    saturatedModelsYield: config.server.saturatedModelsYield,
     onProgress: (model, { doneBytes, stage, totalBytes }) =>
       progress.update(model, stage, doneBytes, totalBytes ?? 0),
     observe: ({ name, version, logRequestMetric, metricsAggregation }, sample) =>

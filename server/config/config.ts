@@ -58,6 +58,8 @@ export interface ServerConfig {
   prometheus: boolean;
   /** Running requests get so long to end on SIGTERM. */
   drainTimeoutSeconds: number;
+  /** Where several models share the cores, one that is saturated yields them to those that keep up. */
+  saturatedModelsYield: boolean;
   /** Beyond them /ping answers 503 for good; null: not counted. */
   errorRateWlm: ErrorRate | null;
   errorRateServer: ErrorRate | null;

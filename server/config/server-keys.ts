@@ -216,6 +216,13 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     30,
     'time that running requests get to end on SIGTERM (ours)',
   ),
+  serverKey(
+    'saturated_models_yield',
+    'saturatedModelsYield',
+    boolean(),
+    true,
+    'of models that share the cores, one that cannot keep up yields them to those that can; needs RLIMIT_NICE 20 (`--ulimit nice=20`) or CAP_SYS_NICE (ours)',
+  ),
 
   ...(
     [

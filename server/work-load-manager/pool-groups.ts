@@ -14,6 +14,7 @@ import { systemClock } from '../batching/clock.js';
 import { fairShare } from '../batching/fair-share.js';
 import type { ModelConfig } from '../config/config.js';
 import type { JobQueue } from '../jobs/job-queue.js';
+import type { CoreUser } from './core-yield.js';
 import { type GroupHooks, makeGroupParts } from './group-parts.js';
 import type { GroupSizes } from './group-sizes.js';
 import { usableCores } from './machine-limits.js';
@@ -111,6 +112,18 @@ export class PoolGroups {
     return this.running.reduce((sum, group) => sum + (group.load?.room ?? 0), 0);
   }
 
+  /** Jobs that no group has room for. */
+  get backlog(): number {
+    return Math.max(0, this.#options.queue.length - this.room);
+  }
+
+  /** As the cores of this machine see it. */
+  get coreUse(): Omit<CoreUser, 'id'> {
+    const running = this.running.reduce((sum, group) => sum + (group.load?.running ?? 0), 0);
+    const pids = this.all.flatMap((group) => group.coordinator?.pids ?? []);
+    return { backlog: this.backlog, running, pids: pids.filter((pid) => pid !== undefined) };
+  }
+
   /** Ranks of the groups there are need more cores than there are. */
   get coresOversubscribed(): boolean {
     return (
@@ -169,7 +182,7 @@ export class PoolGroups {
       maxGroups: this.mostGroups,
       groups: this.all,
       waiting: this.#options.queue.length,
-      backlog: Math.max(0, this.#options.queue.length - this.room),
+      backlog: this.backlog,
       batchSize,
       maxIdleMs: maxIdleSeconds * 1000,
     };

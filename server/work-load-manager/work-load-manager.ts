@@ -6,6 +6,7 @@
  * Limits  MAX_GROUPS groups a model
  * Errors  MODEL_NOT_FOUND, ALREADY_REGISTERED, SHUTTING_DOWN, BAD_REQUEST, and those of registered-model.ts
  */
+import { getPriority } from 'node:os';
 import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
 import type { SlotFreed } from '../batching/batch-loop.js';
@@ -21,9 +22,11 @@ import type {
   ScaleRequest,
 } from '../jobs/management.js';
 import type { ObservePool } from '../jobs/work-observer.js';
+import { CoreYield } from './core-yield.js';
 import { MemoryLedger } from './memory-ledger.js';
 import { ModelOrigin, type RegistrationParts } from './model-origin.js';
 import { ModelRegistry } from './model-registry.js';
+import { canRaisePriority, setProcessPriority } from './process-priority.js';
 import { type PrepareModel, RegisteredModel } from './registered-model.js';
 import { registrationOf } from './registration.js';
 
@@ -38,6 +41,8 @@ export interface WorkLoadManagerOptions {
   /** Running jobs of a model that is unregistered get so long; default 30 s. */
   drainTimeoutMs?: number;
   ledger?: MemoryLedger;
+  /** Where several models share the cores, one that is saturated yields them to those that keep up; default: it does not. */
+  saturatedModelsYield?: boolean;
   onProgress?: (model: string, progress: LoadingProgress) => void;
   onSlotFreed?: (model: string, event: SlotFreed) => void;
   /** Who watches each pool: the metrics. */
@@ -46,11 +51,14 @@ export interface WorkLoadManagerOptions {
 
 const DEFAULT_DRAIN_MS = 30_000;
 const MAX_GROUPS = 64;
+/** Of a model that is not loaded. */
+const NO_CORE_USE = { backlog: 0, running: 0, pids: [] };
 const CPU_DEVICES = ['*', '-1', 'cpu'];
 
 export class WorkLoadManager implements GenerationService, ManagementService {
   readonly #options: WorkLoadManagerOptions;
   readonly #ledger: MemoryLedger;
+  readonly #coreYield: CoreYield | null;
   readonly #models = new ModelRegistry<RegisteredModel>(
     (model) => model.state === 'READY' && (model.pool?.groups.mostGroups ?? 0) > 0,
   );
@@ -61,6 +69,16 @@ export class WorkLoadManager implements GenerationService, ManagementService {
   constructor(options: WorkLoadManagerOptions) {
     this.#options = options;
     this.#ledger = options.ledger ?? new MemoryLedger();
+    this.#coreYield = options.saturatedModelsYield
+      ? new CoreYield({
+          users: () =>
+            this.#everyone().map(({ id, pool }) => ({ id, ...(pool?.groups.coreUse ?? NO_CORE_USE) })),
+          ownPriority: getPriority(),
+          canRaise: canRaisePriority(),
+          setPriority: setProcessPriority,
+          logger: options.logger,
+        })
+      : null;
   }
 
   /** Resolves when the model is ready. @throws ServingError; the model stays registered as FAILED */
@@ -198,6 +216,7 @@ export class WorkLoadManager implements GenerationService, ManagementService {
       ...(observe && { observe }),
     });
     this.#models.add(model);
+    this.#coreYield?.watch();
     return model;
   }
 
