@@ -19,6 +19,7 @@ const envCell = (row: KeyRow): string => row.env.map(code).join(', ');
 
 function defaultCell({ defaultValue }: WorkingStatus): string {
   if (defaultValue === null || defaultValue === '') return '–';
+  if (Array.isArray(defaultValue)) return defaultValue.length === 0 ? 'none' : code(defaultValue.join(','));
   if (typeof defaultValue !== 'object') return code(String(defaultValue));
   const address = defaultValue as { host: string; port: number };
   return code(`http://${address.host}:${address.port}`);
