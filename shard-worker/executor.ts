@@ -21,6 +21,7 @@ import type { Sequence } from './sequence.js';
 import { readSegment } from './shard-files.js';
 import type { Span } from './span.js';
 import { StepAttention } from './step-attention.js';
+import { StepMemory, type TokenBuffer } from './step-memory.js';
 
 export interface ExecutorOptions {
   manifest: Manifest;
@@ -61,6 +62,7 @@ export class Executor {
   readonly #segments = new Map<string, Segment>();
   readonly #shapes = new Map<string, Shape>();
   #attention!: Pick<Attention, 'attend'>;
+  #stepMemory!: StepMemory;
   #shape: Shape | null = null;
   #step = 0;
   #spans: readonly Span[] = [];
@@ -77,6 +79,7 @@ export class Executor {
   async load(onSegment: (done: number, total: number) => void = () => {}): Promise<void> {
     const { manifest } = this.#options;
     for (const spec of manifest.buffers) this.#buffers.set(spec.name, this.#allocate(spec));
+    this.#stepMemory = new StepMemory({ ...this.#options, buffers: this.#tokenBuffers() });
     const runs = this.program.filter((op): op is RunOp => op.op === 'run');
     const total = runs.length + 2;
     let done = 0;
@@ -166,7 +169,14 @@ export class Executor {
       if (pending) await pending;
       collectiveNs += process.hrtime.bigint() - started;
     }
+    this.#stepMemory.afterStep(this.#tokens);
     return Number(collectiveNs / 1000n);
+  }
+
+  /** What only loading needed goes back to the system: once, after the first steps. */
+  trim(): void {
+    const { manifest, shardFolder } = this.#options;
+    this.#stepMemory.afterLoad(manifest, shardFolder);
   }
 
   /** Logits, or the vector, of one wanted row (in the order of the spans that want them): a view. */
@@ -200,6 +210,12 @@ export class Executor {
     const memory = device.reserve(length * (spec.type === 'float32' ? 4 : 8));
     const host = spec.type === 'float32' ? memory.float32(0, length) : memory.bigInt64(0, length);
     return { spec, memory, host };
+  }
+
+  #tokenBuffers(): TokenBuffer[] {
+    return [...this.#buffers.values()]
+      .filter(({ spec }) => spec.first === 'tokens')
+      .map(({ host, memory, spec }) => ({ host, memory, rowBytes: spec.columns * host.BYTES_PER_ELEMENT }));
   }
 
   #buffer(name: string): Buffer {

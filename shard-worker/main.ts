@@ -101,6 +101,7 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
   });
   const runner = new StepRunner({ executor, kvCache, chooser, collective, weightBytes });
   await runner.warmUp();
+  executor.trim();
   await send({
     body: 'ready',
     ready: { pid: process.pid, loadMs: loaded - started, warmUpMs: performance.now() - loaded },

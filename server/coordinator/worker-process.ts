@@ -29,6 +29,10 @@ const PASSED_ENVIRONMENT = [
   'NODE_V8_COVERAGE',
 ];
 const MAX_LOG_LINE = 8192;
+/**
+ * A worker's own garbage is small and dies young. Without this its heap grows by 5 MB; measured, no step takes longer.
+ */
+const NODE_OPTIONS = ['--max-semi-space-size=1'];
 /** A worker that fails says why and exits; the frame may be read after the exit is seen. */
 const LAST_WORDS_MS = 1000;
 
@@ -81,7 +85,7 @@ export class WorkerProcess {
   ): Promise<WorkerProcess> {
     const socket = new Pair({ linger: 0, maxMessageSize: MAX_CONTROL_FRAME_BYTES });
     await socket.bind(controlAddress(launch.socketFolder, launch.rank));
-    const child = spawn(process.execPath, [program, JSON.stringify(launch)], {
+    const child = spawn(process.execPath, [...NODE_OPTIONS, program, JSON.stringify(launch)], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: Object.fromEntries(
         PASSED_ENVIRONMENT.flatMap((name) => {

@@ -38,6 +38,12 @@ export interface Collective {
   allocate(buffer: string, place: 'partial' | 'sum', floats: number): Float32Array;
 
   /**
+   * Gives the pages of `memory`, which `allocate` gave, back from its first `floats` on; called after an all-reduce that had no
+   * more. Absent where the transport can't.
+   */
+  discard?(memory: Float32Array, floats: number): void;
+
+  /**
    * The first `floats` of `sum` become the sum over all ranks of the first `floats` of their `partial`, in rank order.
    * Both are arrays that `allocate` gave (the whole arrays, not views).
    * Synchronous where the transport can be (shared memory, a single rank), a promise where it can't (ZeroMQ).

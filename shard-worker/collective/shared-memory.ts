@@ -18,7 +18,7 @@
  */
 import assert from 'node:assert/strict';
 import { closeSync } from 'node:fs';
-import { PAGE_BYTES } from '../native/libc.js';
+import { discardShared, PAGE_BYTES } from '../native/libc.js';
 import { mapShared, type SharedMapping, unmapShared } from '../native/shared-mapping.js';
 import type { Collective, CollectiveCounters, CollectiveTag } from './collective.js';
 import { type RankOrderSum, sumInRankOrder } from './rank-order-sum.js';
@@ -48,6 +48,9 @@ interface Region {
   /** In pages, from the beginning of each rank's area. */
   readonly page: number;
   readonly ofRanks: readonly Float32Array[];
+  /** Of this rank's. */
+  readonly address: number;
+  readonly bytes: number;
 }
 
 export interface SharedMemoryCollectiveOptions {
@@ -112,13 +115,22 @@ export class SharedMemoryCollective implements Collective {
       this.#allocatedPages * PAGE_BYTES <= AREA_BYTES,
       `buffer ${buffer} of ${floats} floats is beyond the ${AREA_BYTES} bytes of partials and sums of one rank`,
     );
-    const ofRanks = this.#ranks().map((rank) => {
-      const offset = BOARD_BYTES + rank * AREA_BYTES + page * PAGE_BYTES;
-      return new Float32Array(mapShared(this.#fd, offset, pages * PAGE_BYTES).buffer, 0, floats);
-    });
+    const mapped = this.#ranks().map((rank) =>
+      mapShared(this.#fd, BOARD_BYTES + rank * AREA_BYTES + page * PAGE_BYTES, pages * PAGE_BYTES),
+    );
+    const ofRanks = mapped.map(({ buffer }) => new Float32Array(buffer, 0, floats));
     const own = ofRanks[this.rank]!;
-    this.#regions.set(own, { place, page, ofRanks });
+    const { address, bytes } = mapped[this.rank]!;
+    this.#regions.set(own, { place, page, ofRanks, address, bytes });
     return own;
+  }
+
+  /** Peers read, and of a sum write, no more than the last all-reduce had: they are past the one before. */
+  discard(memory: Float32Array, floats: number): void {
+    const region = this.#regions.get(memory);
+    assert(region, 'memory is an array that allocate gave');
+    const kept = Math.ceil((floats * FLOAT_BYTES) / PAGE_BYTES) * PAGE_BYTES;
+    if (kept < region.bytes) discardShared(region.address + kept, region.bytes - kept);
   }
 
   allReduce(tag: CollectiveTag, partial: Float32Array, sum: Float32Array, floats: number): void {

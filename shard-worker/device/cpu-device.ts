@@ -40,12 +40,18 @@ class CpuBinding implements SegmentBinding {
   }
 }
 
+/** OrtRunOptions of the next run of any segment, 0: none. */
+interface NextRun {
+  options: number;
+}
+
 class CpuSegment implements Segment {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly #api: OrtApi;
   readonly #arena: NativeArena;
   readonly #session: number;
+  readonly #next: NextRun;
   readonly #inputNames: PointerArray;
   readonly #outputNames: PointerArray;
 
@@ -53,12 +59,14 @@ class CpuSegment implements Segment {
     api: OrtApi,
     arena: NativeArena,
     session: number,
+    next: NextRun,
     inputs: readonly string[],
     outputs: readonly string[],
   ) {
     this.#api = api;
     this.#arena = arena;
     this.#session = session;
+    this.#next = next;
     this.inputs = inputs;
     this.outputs = outputs;
     this.#inputNames = this.#names(inputs);
@@ -82,9 +90,11 @@ class CpuSegment implements Segment {
 
   run(binding: SegmentBinding): void {
     const { inputs, outputs } = binding as CpuBinding;
+    const { options } = this.#next;
+    if (options !== 0) this.#next.options = 0;
     this.#api.call.Run(
       this.#session,
-      0,
+      options,
       this.#inputNames.address,
       inputs.address,
       inputs.count,
@@ -105,6 +115,8 @@ export class CpuDevice implements Device {
   readonly #arena = new NativeArena();
   readonly #env: number;
   readonly #memoryInfo: number;
+  readonly #next: NextRun = { options: 0 };
+  readonly #shrinkingRun: number;
   /** Scratch for shapes: the C call copies it. */
   readonly #shape = new BigInt64Array(4);
 
@@ -119,6 +131,8 @@ export class CpuDevice implements Device {
     this.#env = api.create('CreateEnvWithGlobalThreadPools', LOG_WARNING, options.logId, threading);
     this.#memoryInfo = api.create('CreateCpuMemoryInfo', ORT_ARENA_ALLOCATOR, ORT_MEMORY_DEFAULT);
     api.call.CreateAndRegisterAllocator(this.#env, this.#memoryInfo, 0);
+    this.#shrinkingRun = api.create('CreateRunOptions');
+    api.call.AddRunConfigEntry(this.#shrinkingRun, 'memory.enable_memory_arena_shrinkage', 'cpu:0');
   }
 
   reserve(bytes: number): NativeMemory {
@@ -164,6 +178,10 @@ export class CpuDevice implements Device {
     this.#api.releaseValue(tensor);
   }
 
+  shrinkAfterNextRun(): void {
+    this.#next.options = this.#shrinkingRun;
+  }
+
   loadSegment(
     model: Uint8Array,
     weightsFolder: string,
@@ -184,7 +202,7 @@ export class CpuDevice implements Device {
         weightsFolder,
       );
       const session = api.create('CreateSessionFromArray', this.#env, model, model.byteLength, options);
-      return new CpuSegment(api, this.#arena, session, inputs, outputs);
+      return new CpuSegment(api, this.#arena, session, this.#next, inputs, outputs);
     } finally {
       api.releaseSessionOptions(options);
     }

@@ -49,6 +49,8 @@ export interface Device {
   /** View of host memory that the caller keeps alive and that never moves. */
   hostTensor(data: Float32Array, length: number, shape: readonly number[]): TensorHandle;
   releaseTensor(tensor: TensorHandle): void;
+  /** The next run of any segment gives memory for intermediate values that is free after it back to the system. */
+  shrinkAfterNextRun(): void;
   /**
    * @param model bytes of the .onnx file
    * @param weightsFolder where its external data lies

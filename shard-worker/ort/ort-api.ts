@@ -27,6 +27,7 @@ const SLOT = {
   CreateSessionOptions: 10,
   DisableMemPattern: 17,
   SetSessionGraphOptimizationLevel: 23,
+  CreateRunOptions: 39,
   CreateTensorWithDataAsOrtValue: 49,
   CreateCpuMemoryInfo: 69,
   ReleaseEnv: 92,
@@ -42,6 +43,7 @@ const SLOT = {
   SetGlobalIntraOpNumThreads: 147,
   SetGlobalInterOpNumThreads: 148,
   SetGlobalSpinControl: 149,
+  AddRunConfigEntry: 165,
 } as const;
 
 type NativeFunction = (...args: readonly unknown[]) => number | bigint | null;
@@ -74,6 +76,8 @@ const PARAMETERS: Readonly<Record<StatusFunction, readonly string[]>> = {
   CreateSessionFromArray: ['uintptr_t', 'void *', 'size_t', 'uintptr_t', 'void *'],
   Run: ['uintptr_t', 'uintptr_t', 'uintptr_t', 'uintptr_t', 'size_t', 'uintptr_t', 'size_t', 'uintptr_t'],
   CreateSessionOptions: ['void *'],
+  CreateRunOptions: ['void *'],
+  AddRunConfigEntry: ['uintptr_t', 'const char *', 'const char *'],
   DisableMemPattern: ['uintptr_t'],
   SetSessionGraphOptimizationLevel: ['uintptr_t', 'int'],
   CreateTensorWithDataAsOrtValue: ['uintptr_t', 'uintptr_t', 'size_t', 'void *', 'size_t', 'int', 'void *'],

@@ -4,8 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import type { Collective } from '../../shard-worker/collective/collective.js';
-import { SPLIT_FLOATS, sharedBytes } from '../../shard-worker/collective/shared-memory.js';
-import { createSharedFile } from '../../shard-worker/native/shared-mapping.js';
+import {
+  SharedMemoryCollective,
+  SPLIT_FLOATS,
+  sharedBytes,
+} from '../../shard-worker/collective/shared-memory.js';
+import { BOARD_BYTES, Board } from '../../shard-worker/collective/shared-memory-board.js';
+import { PAGE_BYTES } from '../../shard-worker/native/libc.js';
+import { createSharedFile, mapShared } from '../../shard-worker/native/shared-mapping.js';
 import { type RankProcess, startRankProcess } from '../support/rank-process.js';
 import { RankProxy } from './collective-shared-memory-proxy.js';
 import type { RankReport, RankTask } from './collective-shared-memory-rank.js';
@@ -86,6 +92,22 @@ describe('a shared-memory collective', () => {
       expect(failure).toMatchObject({ status: 'rejected', reason: { kind: 'OUT_OF_STEP' } });
     }
     await Promise.all(ranks.map((one) => one.close()));
+  });
+
+  it('gives back whole pages behind what is kept, and of its own memory alone', async () => {
+    const fd = createSharedFile('shardserve-collective', sharedBytes(2));
+    const ranks = [0, 1].map((rank) => {
+      const memory = mapShared(fd, 0, BOARD_BYTES);
+      const board = new Board({ memory, rank, worldSize: 2, timeoutMs: 1000, spinUs: 0 });
+      return new SharedMemoryCollective({ rank, worldSize: 2, fd, board });
+    });
+    const pageFloats = PAGE_BYTES / 4;
+    const partials = ranks.map((one) => one.allocate('p', 'partial', 3 * pageFloats).fill(1));
+    ranks[0]!.discard(partials[0]!, pageFloats + 1);
+    expect(partials[0]!.indexOf(0)).toBe(2 * pageFloats);
+    expect(partials[0]!.lastIndexOf(1)).toBe(2 * pageFloats - 1);
+    expect(partials[1]!.indexOf(0)).toBe(-1);
+    closeSync(fd);
   });
 
   it('refuses to use a partial twice in a row, as a peer may still be reading it', async () => {
