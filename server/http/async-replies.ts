@@ -7,6 +7,7 @@
  * Errors  what a synchronous request is refused with before its jobs are accepted; INVALID_TOKEN; a failed answer is a 500
  * Source  reference serving-apis §1.4
  */
+import type { IncomingHttpHeaders } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Answer } from './answer.js';
 import { djlErrorWith } from './errors.js';
@@ -16,6 +17,10 @@ import { integerHeader } from './request-control.js';
 const PENDING_REASON = 'The model result is not yet available';
 const FAILED_STATUS = 500;
 const MAX_ITEMS = 1_000_000;
+
+export function isAsynchronous(headers: IncomingHttpHeaders): boolean {
+  return headers['x-synchronous']?.toString().toLowerCase() === 'false';
+}
 
 /** @throws ServingError of the door: the request, the queue, or too many answers kept */
 export async function sendLater(

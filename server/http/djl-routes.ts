@@ -16,7 +16,7 @@ import { Type } from '@sinclair/typebox';
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
 import { type Answer, sendAnswer } from './answer.js';
-import { pollAnswer, sendLater } from './async-replies.js';
+import { isAsynchronous, pollAnswer, sendLater } from './async-replies.js';
 import { addDjlBodyParsers, checkDjlBody, type DjlBody } from './djl-body.js';
 import {
   addRetryAfter,
@@ -122,7 +122,7 @@ function answerNowOrLater(
   const to = { requestId: request.id, ...target, ...requestControl(request.headers) };
   const answer = (client: AbortController) =>
     predict(context, request.log, request.body as DjlBody, to, client);
-  if (request.headers['x-synchronous']?.toString().toLowerCase() === 'false') {
+  if (isAsynchronous(request.headers)) {
     return sendLater(context, reply, answer);
   }
   const stallLimitMs = context.config.chunkedReadTimeoutSeconds * 1000;

@@ -35,7 +35,7 @@ import { MAX_MODEL_NAME_CHARACTERS } from './model-target.js';
 import { openAiRoutes } from './openai-routes.js';
 
 const MAX_REQUEST_ID_CHARACTERS = 256;
-const FASTIFY_JSON = 'application/json; charset=utf-8';
+const JSON_WITH_CHARSET = /^(application\/json(?:lines)?); charset=utf-8$/;
 /** To receive a whole request: a sender that drips is dropped. */
 const REQUEST_TIMEOUT_MS = 120_000;
 
@@ -86,7 +86,8 @@ export async function createHttpApp(context: HttpContext, role: ListenerRole): P
       const usable = typeof given === 'string' && given !== '' && given.length <= MAX_REQUEST_ID_CHARACTERS;
       return usable ? given : randomUUID();
     },
-    routerOptions: { maxParamLength: MAX_MODEL_NAME_CHARACTERS },
+    // DJLServing divides a path by its slashes and drops what is empty at the end.
+    routerOptions: { maxParamLength: MAX_MODEL_NAME_CHARACTERS, ignoreTrailingSlash: true },
     frameworkErrors: (thrown: FastifyError, request: FastifyRequest, reply: FastifyReply) => {
       const { status, body } = errorAnswer(request.url, toServingError(thrown, config.maxRequestBytes));
       reply.code(status).header('connection', 'close').type('application/json').send(body);
@@ -128,7 +129,8 @@ export async function createHttpApp(context: HttpContext, role: ListenerRole): P
   });
   app.addHook('onSend', async (_request, reply) => {
     // JSON is UTF-8 and has no such parameter (RFC 8259); DJLServing sends none.
-    if (reply.getHeader('content-type') === FASTIFY_JSON) reply.header('content-type', 'application/json');
+    const [, json] = JSON_WITH_CHARSET.exec(String(reply.getHeader('content-type'))) ?? [];
+    if (json !== undefined) reply.header('content-type', json);
     if (reply.statusCode >= 400) reply.header('connection', 'close');
   });
 

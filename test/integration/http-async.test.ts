@@ -83,6 +83,7 @@ describe('x-synchronous: false', () => {
       texts.push(...lines.map((line) => (JSON.parse(line) as { token: { text: string } }).token.text));
     };
     read(polled.text);
+    expect(polled.type).toBe('application/jsonlines');
     expect(polled.next).toMatch(new RegExp(`^${token}\\d+$`));
     job.token(' d');
     job.finish('length');
@@ -106,6 +107,25 @@ describe('x-synchronous: false', () => {
     job.finish('length');
     expect(JSON.parse((await result(token)).text)).toMatchObject({ choices: [{ text: ' one' }] });
     expect(job.signal.aborted).toBe(false);
+  });
+
+  it.each([
+    ['/v1/chat/completions', { model: 'mlp', messages: [{ role: 'user', content: 'a' }] }, 'message'],
+    ['/v1/completions', { model: 'mlp', prompt: 'a' }, 'text'],
+  ])('is at %s too, as in DJLServing', async (path, body, field) => {
+    const started = await start(body, {}, path);
+    expect([started.status, started.text]).toEqual([200, '']);
+    expect(started.token).toMatch(UUID);
+    const polling = (token: string) =>
+      fetch(test.url + path, { method: 'POST', headers: { 'x-starting-token': token } });
+    let polled = await polling(started.token);
+    while (polled.status === 202) polled = await polling(started.token);
+    expect(await polled.json()).toMatchObject({ choices: [{ [field]: expect.anything() }] });
+    const bad = await polling('nonsense');
+    expect([bad.status, await bad.json()]).toMatchObject([
+      400,
+      { error: { message: 'Invalid x-starting-token: nonsense', code: 'invalid_token' } },
+    ]);
   });
 
   it('is refused like any other request before its job is accepted, and leaves nothing behind', async () => {

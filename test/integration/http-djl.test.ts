@@ -43,6 +43,28 @@ describe('compatibility checks of DJLServing', () => {
     expect(bad.headers.get('connection')).toBe('close');
   });
 
+  it.each([
+    ['GET', '/ping/', 200],
+    ['POST', '/invocations/', 200],
+    ['POST', '/predictions/mlp/', 200],
+    ['POST', '/predictions/mlp/?a=b', 200],
+    ['POST', '/models/mlp/invoke/', 200],
+    ['GET', '/models/', 200],
+    ['GET', '/models/mlp/ready/', 200],
+    ['GET', '/workflows/?limit=1', 200],
+    ['POST', '/models/', 400],
+    ['PUT', '/models/', 405],
+    ['GET', '/predictions/', 404],
+  ])(
+    'a slash at the end of a path says nothing, as in DJLServing: %s %s is %i',
+    async (method, path, status) => {
+      const body = method === 'POST' && status === 200 ? JSON.stringify(hi()) : null;
+      const headers = { 'content-type': 'application/json' };
+      const response = await fetch(test.url + path, { method, ...(body !== null && { body, headers }) });
+      expect([response.status, (await response.text()) === '']).toEqual([status, false]);
+    },
+  );
+
   it('check 4: /predictions alone is no resource', async () => {
     const response = await fetch(`${test.url}/predictions`);
     expect(response.status).toBe(404);
