@@ -45,9 +45,15 @@ describe('the chunk budget', () => {
   it('lets a chunk take five times as long while nothing decodes, within the tokens of a step', () => {
     expect(new ChunkBudget(50, 512).tokensAlone).toBe(80);
     const budget = new ChunkBudget(50, 512);
-    budget.observe(80, 80, 400);
-    expect(budget.tokensAlone).toBe(50);
-    expect(budget.tokens).toBe(10);
+    budget.observe(80, 80, 200);
+    expect(budget.tokensAlone).toBe(100);
+    expect(budget.tokens).toBe(20);
     expect(new ChunkBudget(50, 48).tokensAlone).toBe(48);
+  });
+
+  it('lets a lone chunk be long enough to be cheap, however slow the machine', () => {
+    const budget = new ChunkBudget(50, 512);
+    budget.observe(80, 80, 800);
+    expect([budget.tokens, budget.tokensAlone]).toEqual([8, 64]);
   });
 });
