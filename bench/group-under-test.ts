@@ -38,6 +38,18 @@ export interface RankMemory {
   pssBytes: number;
 }
 
+/** Of a rank, from its own start to the end of its load. */
+export interface RankLoad {
+  rank: number;
+  /** From the check of the files to the last segment. */
+  ms: number;
+  /** Of the weights files that it read. */
+  bytesPerSecond: number;
+  /** Resident, files that were only read included: at most so much at once, and when it was ready. */
+  peakBytes: number;
+  readyBytes: number;
+}
+
 /** Where a decode step's time goes, microseconds a step, as rank 0 sees it. */
 export interface StepSplit {
   computeUs: number;
@@ -49,14 +61,32 @@ export interface StepSplit {
 
 export class GroupUnderTest {
   readonly worldSize: number;
+  /** Until the group was ready, start of its processes included. */
   readonly loadMs: number;
+  readonly loads: readonly RankLoad[];
   readonly #coordinator: Coordinator;
   readonly #vocabSize: number;
   readonly #maxStepTokens: number;
   #sequence = 0;
 
-  private constructor(coordinator: Coordinator, manifest: Manifest, maxStepTokens: number, loadMs: number) {
+  private constructor(
+    coordinator: Coordinator,
+    manifest: Manifest,
+    maxStepTokens: number,
+    loadMs: number,
+    rankLoadMs: ReadonlyMap<number, number>,
+  ) {
     this.#coordinator = coordinator;
+    this.loads = coordinator.pids.map((pid, rank) => {
+      const ms = rankLoadMs.get(rank) ?? Number.NaN;
+      return {
+        rank,
+        ms,
+        bytesPerSecond: ((manifest.ranks[rank]?.weights.bytes ?? 0) * 1000) / ms,
+        peakBytes: statusBytes(pid, 'VmHWM'),
+        readyBytes: statusBytes(pid, 'VmRSS'),
+      };
+    });
     this.worldSize = manifest.worldSize;
     this.loadMs = loadMs;
     this.#vocabSize = manifest.model.vocabSize;
@@ -66,6 +96,7 @@ export class GroupUnderTest {
   static async start(options: GroupOptions): Promise<GroupUnderTest> {
     const { manifest, shardFolder, workerProgram, ...sizes } = options;
     const started = performance.now();
+    const rankLoadMs = new Map<number, number>();
     const coordinator = await Coordinator.start({
       launch: {
         ...sizes,
@@ -80,9 +111,10 @@ export class GroupUnderTest {
       workerProgram,
       loadingTimeoutMs: 600_000,
       stepTimeoutMs: 600_000,
-      logger: pino({ level: 'warn' }, pino.destination(2)),
+      logger: pino({ level: 'info' }, { write: (line: string) => takeLogLine(line, rankLoadMs) }),
     });
-    return new GroupUnderTest(coordinator, manifest, options.maxStepTokens, performance.now() - started);
+    const loadMs = performance.now() - started;
+    return new GroupUnderTest(coordinator, manifest, options.maxStepTokens, loadMs, rankLoadMs);
   }
 
   /** Milliseconds from sending a prompt of `tokens` as one step until its first token is chosen. */
@@ -191,7 +223,19 @@ export class GroupUnderTest {
 
 const row = ({ slot, sequence }: SequenceOpen, tokens: number) => ({ slot, sequence, tokens });
 
-function pssBytes(pid: number | undefined): number {
+/** Warnings are shown; what a rank's load took is noted. */
+function takeLogLine(line: string, rankLoadMs: Map<number, number>): void {
+  const { level, loadMs, rank } = JSON.parse(line) as { level: number; loadMs?: number; rank?: number };
+  if (level >= pino.levels.values.warn!) process.stderr.write(line);
+  if (rank !== undefined && loadMs !== undefined) rankLoadMs.set(rank, loadMs);
+}
+
+function statusBytes(pid: number | undefined, field: string): number {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  return Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)?.[1] ?? 0) * 1024;
+}
+
+export function pssBytes(pid: number | undefined): number {
   const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
   return Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024;
 }

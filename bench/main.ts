@@ -19,7 +19,13 @@ import { DEFAULT_COLLECTIVE } from '../server/config/config.js';
 import { usableCores } from '../server/work-load-manager/machine-limits.js';
 import { BusyNeighbours } from './busy-neighbours.js';
 import { NOISE_LIMIT, watchCpu } from './cpu-use.js';
-import { GroupUnderTest, type RankMemory, type StepSplit } from './group-under-test.js';
+import {
+  GroupUnderTest,
+  pssBytes,
+  type RankLoad,
+  type RankMemory,
+  type StepSplit,
+} from './group-under-test.js';
 import { readBandwidth } from './memory-bandwidth.js';
 import { GAP_STREAM_TOKENS, measurePromptGap, type PromptGapReport } from './prompt-gap.js';
 import { renderTable } from './report.js';
@@ -54,6 +60,7 @@ export interface GroupReport {
   collective: Collective;
   threads: number;
   loadMs: number;
+  loads: readonly RankLoad[];
   memory: RankMemory[];
   prefill: { tokens: number; tokensPerSecond: Spread };
   /** null: not asked for. */
@@ -81,6 +88,8 @@ export interface BenchReport {
   blockSize: number | null;
   context: number;
   machine: string;
+  /** Of this process, which drives the groups as a server would; not in theirs (PSS). */
+  driverBytes: number;
   groups: GroupReport[];
 }
 
@@ -169,6 +178,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       context: sizes.context,
       machine: `${cpus()[0]?.model ?? 'unknown'}, ${usableCores()} cores`,
       groups: await measure(groups, sizes),
+      driverBytes: pssBytes(process.pid),
     };
     console.log(values.json ? JSON.stringify(report) : renderTable(report));
     return 0;
@@ -272,6 +282,7 @@ function summarise(
     collective,
     threads,
     loadMs: Math.round(group.loadMs),
+    loads: group.loads,
     memory: group.memory(),
     prefill: {
       tokens: sizes.prefill,

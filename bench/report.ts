@@ -53,6 +53,14 @@ export function renderTable(report: BenchReport): string {
     );
     const memory = group.memory.map(({ pssBytes }) => `${(pssBytes / 1e6).toFixed(0)} MB`).join(', ');
     lines.push(`${prefix} ready in ${(group.loadMs / 1000).toFixed(2)} s; memory a rank (PSS): ${memory}`);
+    for (const { bytesPerSecond, ms, peakBytes, rank, readyBytes } of group.loads) {
+      lines.push(
+        `${prefix} rank ${rank} loaded in ${ms.toFixed(0)} ms, ${(bytesPerSecond / 1e9).toFixed(2)} GB/s of its weights; resident at most ${(peakBytes / 1e6).toFixed(0)} MB, ready ${(readyBytes / 1e6).toFixed(0)} MB`,
+      );
+    }
   }
+  lines.push(
+    `The process that drives them, a server's place: ${(report.driverBytes / 1e6).toFixed(0)} MB (PSS), not in theirs`,
+  );
   return lines.join('\n');
 }

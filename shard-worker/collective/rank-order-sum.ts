@@ -33,7 +33,13 @@ export function addTo(sum: Float32Array, next: Float32Array, floats: number): vo
 }
 
 /** How a collective adds: sumInRankOrder, or what makes the same bits of the same arguments faster (device-sum.ts). */
-export type RankOrderSum = (sum: Float32Array, summands: readonly Float32Array[], floats: number) => void;
+export type RankOrderSum = (
+  sum: Float32Array,
+  summands: readonly Float32Array[],
+  floats: number,
+  /** Both arrays stay where they are for good: what is made for them may be kept. Absent: no. */
+  areLasting?: boolean,
+) => void;
 
 /** sum = the first `floats` of all summands, which are in rank order and at least one; none of them is `sum`. */
 export function sumInRankOrder(sum: Float32Array, summands: readonly Float32Array[], floats: number): void {

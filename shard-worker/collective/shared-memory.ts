@@ -158,7 +158,7 @@ export class SharedMemoryCollective implements Collective {
       board.awaitAll();
       this.counters.skewUs = board.skewUs;
       if (floats < SPLIT_FLOATS || this.worldSize === 2) {
-        this.#sumInRankOrder(sum, from.ofRanks, floats);
+        this.#sumInRankOrder(sum, from.ofRanks, floats, true);
         return;
       }
       this.#addShare(from.ofRanks, to.ofRanks, floats);

@@ -1,4 +1,5 @@
 /** The sum over ranks by a segment: the bits that the sum in JavaScript makes, in memory at any offset. */
+import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -46,6 +47,19 @@ describe.each([2, 4])('the sum of %i ranks', (worldSize) => {
       add(seen, summands, floats);
       expect(seen).toEqual(expected);
       expect(new Float32Array(seen.buffer)[floats], 'nothing past the end').toBe(7);
+    }
+    // Lasting memory: other numbers in it, more lengths than are kept, and the first of them again.
+    const summands = inputs.map(() => new Float32Array(5000));
+    const sums = [new Float32Array(5000), new Float32Array(5000)];
+    for (let call = 0; call < 100; call++) {
+      const floats = 4200 + (call % 40);
+      for (const summand of summands) summand.set(summand.map(() => random.next() - 0.5));
+      const sum = sums[call & 1] ?? assert.fail();
+      sum.fill(7);
+      const expected = new Float32Array(5000).fill(7);
+      sumInRankOrder(expected, summands, floats);
+      add(sum, summands, floats, true);
+      expect(sum).toEqual(expected);
     }
   });
 });
