@@ -6,9 +6,10 @@ const cell = (text: string | number, width: number): string => String(text).padS
 const range = ({ min, median, max }: Spread, digits: number): string =>
   `${median.toFixed(digits)} (${min.toFixed(digits)}–${max.toFixed(digits)})`;
 
-const scaled = ({ min, median, max }: Spread, by: number): Spread => ({
+const scaled = ({ min, median, p95, max }: Spread, by: number): Spread => ({
   min: min * by,
   median: median * by,
+  p95: p95 * by,
   max: max * by,
 });
 

@@ -1,4 +1,4 @@
-/** The report of bench:http as a table for people. */
+/** The report of bench:http: a table for people, or a line of JSON a measurement. */
 import type { Spread } from '../spread.js';
 import type { FirstTokenReport, StreamsReport } from './side-by-side.js';
 
@@ -23,7 +23,7 @@ export function renderHttp({ firstToken, machine, model, sizes, streams }: HttpR
     lines.push(
       `${String(each.streams).padStart(3)} streams  engine ${range(each.engineTokensPerSecond, 1)} tok/s, socket ${range(each.socketTokensPerSecond, 1)}; ` +
         `ratio ${range(each.ratio, 3)}; ${each.cleanPairs} of ${each.pairs} pairs quiet`,
-      `             gap ${range(each.gapMs, 1)} ms; first tokens after ${range(each.firstTokenMs, 0)} ms; ` +
+      `             gap ${range(each.gapMs, 1)} ms, p95 ${each.gapMs.p95.toFixed(1)}; first tokens after ${range(each.firstTokenMs, 0)} ms; ` +
         `of a core: clients ${percent(each.clientCpu)}, server ${percent(each.serverCpu)}`,
     );
   }
@@ -34,4 +34,14 @@ export function renderHttp({ firstToken, machine, model, sizes, streams }: HttpR
     );
   }
   return lines.join('\n');
+}
+
+/** Each line stands alone: it says what was run on what. */
+export function httpJsonLines({ firstToken, streams, ...head }: HttpReport): string {
+  return [
+    ...streams.map((measured) => ({ ...head, measured: 'streams', ...measured })),
+    ...(firstToken === null ? [] : [{ ...head, measured: 'first token', ...firstToken }]),
+  ]
+    .map((line) => JSON.stringify(line))
+    .join('\n');
 }

@@ -19,13 +19,16 @@ import { partition } from '../../partitioner/partition.js';
 import { DEFAULT_COLLECTIVE } from '../../server/config/config.js';
 import { usableCores } from '../../server/work-load-manager/machine-limits.js';
 import { GroupUnderTest } from '../group-under-test.js';
-import { type HttpReport, renderHttp } from './http-report.js';
+import { wholeNumber } from '../whole-number.js';
+import { type HttpReport, httpJsonLines, renderHttp } from './http-report.js';
 import { writeRandomCheckpoint } from './random-checkpoint.js';
 import { ServerUnderTest } from './server-under-test.js';
 import { measureFirstToken, measureStreams, type Sides } from './side-by-side.js';
 import { StreamClients } from './stream-clients.js';
 
 const BLOCK_SIZE = 128;
+/** A rank warms up with a step of so many. */
+const WARM_UP_TOKENS = 32;
 const MODEL_NAME = 'bench';
 /** Pairs a repetition: they are short. */
 const FIRST_TOKEN_PAIRS = 3;
@@ -67,19 +70,20 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   const store = values.store ?? path.join(tmpdir(), `shardserve-bench-http-${process.pid}`);
   const sizes = {
-    streams: values.streams.split(',').map(Number),
-    prompt: Number(values.prompt),
-    tokens: Number(values.tokens),
-    first: Number(values.first),
-    repeat: Number(values.repeat),
+    streams: values.streams.split(',').map((text) => wholeNumber('streams', text, 1)),
+    prompt: wholeNumber('prompt', values.prompt, 1),
+    // Two of them are not counted.
+    tokens: wholeNumber('tokens', values.tokens, 3),
+    first: wholeNumber('first', values.first, 0),
+    repeat: wholeNumber('repeat', values.repeat, 1),
   };
+  const tp = wholeNumber('tp', values.tp, 1);
   const models = path.join(store, 'models');
   const modelFolder = path.join(models, values.model);
   const stops: (() => unknown)[] = [];
   try {
     mkdirSync(models, { recursive: true });
     if (!existsSync(modelFolder)) await writeRandomCheckpoint(shapeFolder(values.model), modelFolder);
-    const tp = Number(values.tp);
     const shards = {
       folder: modelFolder,
       outStore: store,
@@ -109,7 +113,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       threads: 1,
       maxSlots: Math.max(...sizes.streams),
       slotTokens: Math.max(sizes.prompt + Math.max(...sizes.streams) + sizes.tokens, sizes.first) + 8,
-      maxStepTokens: Math.max(sizes.prompt + Math.max(...sizes.streams), sizes.first),
+      maxStepTokens: Math.max(sizes.prompt + Math.max(...sizes.streams), sizes.first, WARM_UP_TOKENS),
       collective: DEFAULT_COLLECTIVE,
     });
     stops.push(() => engine.stop());
@@ -132,7 +136,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     for (const streams of sizes.streams) report.streams.push(await measureStreams(sides, streams, sizes));
     if (sizes.first > 0)
       report.firstToken = await measureFirstToken(sides, sizes.first, FIRST_TOKEN_PAIRS * sizes.repeat);
-    console.log(values.json ? JSON.stringify(report) : renderHttp(report));
+    console.log(values.json ? httpJsonLines(report) : renderHttp(report));
     return 0;
   } finally {
     for (const stop of stops.reverse()) await stop();
