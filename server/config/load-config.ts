@@ -116,9 +116,8 @@ export function loadConfig(sources: ConfigSources): Config {
     .map((folder) => path.join(folder, 'serving.properties'))
     .find((file) => existsSync(file));
   const configFile = configFileOf(flags.configFile, env, cwd, problems);
-  const files: Layer[] = [rootFile, configFile]
-    .filter((file): file is string => typeof file === 'string')
-    .map((file) => fileLayer(file, 'server', cwd, problems));
+  const serverFiles = [rootFile, configFile].filter((file): file is string => typeof file === 'string');
+  const files: Layer[] = serverFiles.map((file) => fileLayer(file, 'server', cwd, problems));
   const environment = environmentLayer(env, cwd, problems);
   const flagLayer = argumentLayer({ load_models: flags.models, model_store: flags.modelStore }, 'flag', cwd);
 
@@ -135,7 +134,14 @@ export function loadConfig(sources: ConfigSources): Config {
   // Also checks the server-wide keys of models when there is no model.
   const shared = [...files, environment];
   const sharedSettings = applyLayers(shared, 'model', problems);
-  const startup = startupModels(server, serverSettings.has('loadModels'), sharedSettings, cwd, problems);
+  const startup = startupModels(
+    server,
+    serverSettings.has('loadModels'),
+    sharedSettings,
+    serverFiles,
+    cwd,
+    problems,
+  );
   const models = startup.local.map((entry) => resolveModel(entry, shared, cwd, problems));
   problems.throwIfAny();
   if (models.length + startup.remote.length === 0 && server.loadModels !== 'NONE') {

@@ -29,19 +29,44 @@ export interface StartupModels {
   readonly remote: ModelRegistration[];
 }
 
-/**
- * Every folder with a config.json or a serving.properties in the store, and every archive, by name; or the store itself if it
- * is a model.
- */
-function modelsOfStore(store: string): string[] {
-  const isModel = (folder: string): boolean =>
-    existsSync(path.join(folder, 'config.json')) || existsSync(path.join(folder, 'serving.properties'));
-  // The store of an installation may lie beside the server's own serving.properties.
-  if (existsSync(path.join(store, 'config.json'))) return [store];
-  return readdirSync(store)
+const isModel = (folder: string): boolean =>
+  ['config.json', 'serving.properties'].some((name) => existsSync(path.join(folder, name)));
+
+/** What a folder holds, but for what operating systems leave in it. */
+const contentOf = (folder: string): string[] =>
+  readdirSync(folder)
+    .filter((name) => !/^(?:\..*|__MACOSX)$/.test(name))
     .sort()
-    .map((name) => path.join(store, name))
-    .filter((at) => (isFolder(at) ? isModel(at) : ARCHIVE.test(at)));
+    .map((name) => path.join(folder, name));
+
+/** The model of a folder: itself, the only folder in it, or (to be unpacked) the only archive in it; null: none of these. */
+function modelIn(folder: string): { folder: string } | { archiveIn: string } | null {
+  if (isModel(folder)) return { folder };
+  const content = contentOf(folder);
+  const only = content.length === 1 ? content[0]! : null;
+  if (only === null) return null;
+  if (isFolder(only)) return isModel(only) ? { folder: only } : null;
+  return ARCHIVE.test(only) ? { archiveIn: folder } : null;
+}
+
+/**
+ * Every folder with a model in the store, and every archive, by name; or the store itself if it is a model.
+ *
+ * @param serverFiles properties of the server: a store they lie in is no model for that
+ */
+function addModelsOfStore(store: string, serverFiles: readonly string[], models: StartupModels): void {
+  const own = path.join(store, 'serving.properties');
+  const isItself =
+    existsSync(path.join(store, 'config.json')) || (existsSync(own) && !serverFiles.includes(own));
+  for (const at of isItself ? [store] : contentOf(store)) {
+    const found = isFolder(at) ? modelIn(at) : ARCHIVE.test(at) ? { archiveIn: at } : null;
+    if (found === null) continue;
+    if ('folder' in found) models.local.push(entryOfFolder(found.folder, 'model_store'));
+    else {
+      const url = found.archiveIn;
+      models.remote.push({ name: null, version: null, url, where: 'model_store', arguments: {} });
+    }
+  }
 }
 
 /** `name:version:engine:devices=path`; every field but the path may be missing. */
@@ -81,8 +106,16 @@ function addEntry(text: string, store: string, cwd: string, models: StartupModel
   const candidates = [...new Set([place.folder, path.resolve(store, url)])];
   const folder = candidates.find(isFolder);
   const archive = candidates.find((at) => ARCHIVE.test(at) && existsSync(at));
-  if (folder !== undefined) {
-    models.local.push({ ...known, folder, registration: argumentLayer(given, where, cwd) });
+  const found = folder === undefined ? null : modelIn(folder);
+  if (found !== null && 'archiveIn' in found) remote(found.archiveIn);
+  else if (folder !== undefined) {
+    models.local.push({
+      ...known,
+      // A model in the only folder of a folder has the name of the outer one.
+      name: known.name ?? modelNameOf(folder),
+      folder: found?.folder ?? folder,
+      registration: argumentLayer(given, where, cwd),
+    });
   } else if (archive !== undefined) remote(archive);
   else problems.error(`${where}: there is no folder or archive ${candidates.join(' or ')}`);
 }
@@ -121,12 +154,14 @@ const entryOfFolder = (folder: string, where: string): ModelEntry => ({
 });
 
 /**
+ * @param serverFiles properties files of the server, absolute
  * @param settings of every model; a server-wide option.model_id is one more model, or the only one when load_models is not given
  */
 export function startupModels(
   server: ServerConfig,
   loadModelsGiven: boolean,
   settings: ReadonlyMap<string, Setting>,
+  serverFiles: readonly string[],
   cwd: string,
   problems: Problems,
 ): StartupModels {
@@ -141,12 +176,7 @@ export function startupModels(
     for (const text of loadModels) addEntry(text, modelStore, cwd, models, problems);
   } else if (loadModels === 'ALL') {
     if (!isFolder(modelStore)) problems.error(`model_store: there is no folder ${modelStore}`);
-    else {
-      for (const at of modelsOfStore(modelStore)) {
-        if (isFolder(at)) models.local.push(entryOfFolder(at, 'model_store'));
-        else models.remote.push({ name: null, version: null, url: at, where: 'model_store', arguments: {} });
-      }
-    }
+    else addModelsOfStore(modelStore, serverFiles, models);
   }
   const count = models.local.length + models.remote.length;
   if (count > MAX_MODELS) {
@@ -154,8 +184,12 @@ export function startupModels(
     return { local: [], remote: [] };
   }
   const seen = new Set<string>();
-  for (const entry of models.local) {
-    const id = `${entry.name ?? modelNameOf(entry.folder ?? '')}${entry.version ? `:${entry.version}` : ''}`;
+  for (const entry of [...models.local, ...models.remote]) {
+    const place =
+      'folder' in entry ? (entry.folder ?? '') : entry.url.replace(/\/+$/, '').replace(ARCHIVE, '');
+    // What a URL is called, the model store alone knows for certain.
+    if (!('folder' in entry) && entry.name === null && /^\w+:/.test(entry.url)) continue;
+    const id = `${entry.name ?? modelNameOf(place)}${entry.version ? `:${entry.version}` : ''}`;
     if (seen.has(id)) problems.error(`${entry.where}: there is already a model named ${id}`);
     seen.add(id);
   }

@@ -3,13 +3,14 @@
  *
  * In      id and revision; the hub's endpoint, an optional token
  * Out     a plan whose identity is endpoint, id and commit
- * Limits  files of the repository's top folder only (WANTED_FILES), maxEntries of them, maxDownloadBytes together
+ * Limits  files of the repository's top folder (WANTED_FILES) and sentence-transformers' modules (MODULE_FILES), maxEntries of them, maxDownloadBytes together
  * Errors  MODEL_NOT_FOUND unreachable, unknown, gated; BAD_REQUEST a limit; CHECKPOINT_INVALID a damaged file or odd answer
  * Source  @huggingface/hub speaks to the API; content comes from the address it names, so that it can be resumed
  *
  * The endpoint is the operator's, so it may have any address; where it redirects content to must be public. The token goes
  * to the endpoint only.
  */
+import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { fileDownloadInfo, HubApiError, type ListFileEntry, listFiles, modelInfo } from '@huggingface/hub';
 import { ServingError } from '../../proto/errors.js';
@@ -23,6 +24,8 @@ import type { FileDigest } from './verify-files.js';
 
 /** Weights, configurations, tokenizers, templates; never code, pickles or other frameworks' weights. */
 const WANTED_FILES = /^[\w-][\w.-]{0,200}\.(?:json|safetensors|jinja|txt)$|^tokenizer\.model$/;
+/** Of sentence-transformers: `1_Pooling/config.json`, `2_Dense/model.safetensors`. */
+const MODULE_FILES = /^\d{1,2}_[A-Za-z]{1,32}\/(?:config\.json|model\.safetensors)$/;
 const SINGLE_WEIGHTS = 'model.safetensors';
 const INDEX_FILE = 'model.safetensors.index.json';
 const INDEXED_WEIGHTS = /^model-\d+-of-\d+\.safetensors$/;
@@ -54,7 +57,7 @@ export async function planHub(
     if (!/^[0-9a-f]{40}$/.test(info.sha)) {
       throw new ServingError('CHECKPOINT_INVALID', `${display}: the hub names no commit`);
     }
-    const listing = listFiles({ ...client, repo: id, revision: info.sha });
+    const listing = listFiles({ ...client, repo: id, revision: info.sha, recursive: true });
     return { commit: info.sha, files: await chooseFiles(listing, display, policy) };
   });
   return {
@@ -70,6 +73,7 @@ export async function planHub(
         const onProgress = (done: number): void =>
           context.onProgress({ stage: 'download', doneBytes: before + done, totalBytes });
         const open = fileOpener({ hubUrl, id, commit, name, display }, guard, context.signal);
+        await mkdir(path.dirname(path.join(folder, name)), { recursive: true });
         await downloadFile({
           display: `${name} of ${display}`,
           target: path.join(folder, name),
@@ -106,7 +110,7 @@ export function hubGuard(policy: Pick<FetchPolicy, 'hubEndpoint' | 'hubToken'>):
   };
 }
 
-/** Names and sizes are the server's word: only plain names of the top folder are taken. */
+/** Names and sizes are the server's word: only plain names of the top folder and of modules are taken. */
 async function chooseFiles(
   listing: AsyncIterable<ListFileEntry>,
   display: string,
@@ -119,7 +123,7 @@ async function chooseFiles(
     if (listed > policy.maxEntries) {
       throw new ServingError('BAD_REQUEST', `${display} lists more than ${policy.maxEntries} files`);
     }
-    if (entry.type !== 'file' || !WANTED_FILES.test(entry.path)) continue;
+    if (entry.type !== 'file' || !isWanted(entry.path)) continue;
     files.push(hubFile(entry, display));
   }
   const chosen = withoutSecondWeights(files);
@@ -135,6 +139,8 @@ async function chooseFiles(
   }
   return chosen;
 }
+
+const isWanted = (name: string): boolean => WANTED_FILES.test(name) || MODULE_FILES.test(name);
 
 function hubFile({ lfs, oid = '', path: name, size }: ListFileEntry, display: string): HubFile {
   const bytes = lfs?.size ?? size;
@@ -156,7 +162,9 @@ function withoutSecondWeights(files: readonly HubFile[]): HubFile[] {
     const isIndexed = has(INDEX_FILE) && files.some((file) => INDEXED_WEIGHTS.test(file.name));
     return !isIndexed || INDEXED_WEIGHTS.test(name);
   };
-  return files.filter(({ name }) => !name.endsWith('.safetensors') || isRead(name));
+  return files.filter(
+    ({ name }) => !name.endsWith('.safetensors') || MODULE_FILES.test(name) || isRead(name),
+  );
 }
 
 interface HubAddress {

@@ -1,5 +1,5 @@
 /**
- * A model on this machine: a folder, an archive, or a folder with one archive.
+ * A model on this machine: a folder, an archive, or a folder with nothing but one of these.
  *
  * In      a path; a relative one starts from the model store, then from the working folder
  * Out     the folder as it is, or a plan to unpack an archive; null when there is nothing of that path
@@ -9,7 +9,7 @@ import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { ServingError } from '../../proto/errors.js';
 import type { FetchPlan } from './fetch-plan.js';
-import { findOnlyArchive, isModelFolder } from './model-root.js';
+import { findModelRoot, findOnlyArchive } from './model-root.js';
 import { isArchiveName, modelNameOf, type ParsedModelUrl } from './model-source.js';
 
 export type LocalModel = { folder: string; suggestedName: string } | { plan: FetchPlan };
@@ -28,7 +28,8 @@ export async function findLocal(
     try {
       const found = await stat(place);
       isFolder = found.isDirectory();
-      if (isFolder && (await isModelFolder(place))) return { folder: place, suggestedName: name };
+      const root = isFolder ? await findModelRoot(place) : null;
+      if (root !== null) return { folder: root, suggestedName: name };
       // A pipe or device under an archive's name would only hang its reader.
       const archive = isFolder ? await findOnlyArchive(place) : found.isFile() ? place : null;
       if (archive !== null && isArchiveName(archive))

@@ -95,6 +95,27 @@ describe('a hub model', () => {
     expect(fetched('model.safetensors')).toBe(false);
   });
 
+  it('of sentence-transformers comes with its modules', async () => {
+    Object.assign(files, {
+      'modules.json': Buffer.from('[]'),
+      '1_Pooling/config.json': Buffer.from('{"p":1}'),
+      '2_Dense/model.safetensors': Buffer.from('dense'),
+      '2_Dense/pytorch_model.bin': Buffer.from('pickle'),
+      '../1_Pooling/config.json': Buffer.from('{}'),
+    });
+    const { folder } = await store.fetch('hf://org/name');
+    expect(readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort()).toEqual(
+      [
+        ...['1_Pooling', '1_Pooling/config.json', '2_Dense', '2_Dense/model.safetensors'],
+        ...['chat_template.jinja', 'config.json', 'model.safetensors', 'modules.json'],
+        ...['tokenizer.json', 'tokenizer.model'],
+      ].sort(),
+    );
+    expect(server.requests.some(({ url }) => url?.includes('/tree/') && url.includes('recursive=true'))).toBe(
+      true,
+    );
+  });
+
   it('a folder of the model store wins over a hub id', async () => {
     await expect(store.fetch('org/name')).resolves.toMatchObject({ owned: true });
     const asked = server.requests.length;

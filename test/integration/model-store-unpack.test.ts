@@ -110,6 +110,13 @@ describe('folders', () => {
     expect(store.left()).toEqual([]);
   });
 
+  it('that hold nothing but a model folder are that model', async () => {
+    const inner = path.join(store.policy.modelStore, 'outer', 'inner');
+    mkdirSync(inner, { recursive: true });
+    writeFileSync(path.join(inner, 'config.json'), '{}');
+    expect(await store.fetch('outer')).toEqual({ folder: inner, owned: false, suggestedName: 'outer' });
+  });
+
   it('without a model, or absent, are 404; a file that is no archive is 400', async () => {
     expect(await codeOf(store.fetch(store.policy.modelStore))).toBe('MODEL_NOT_FOUND');
     expect(await codeOf(store.fetch('/no/such/folder'))).toBe('MODEL_NOT_FOUND');

@@ -167,6 +167,41 @@ describe('models to load', () => {
     expect(only(load(['-s', folder]))).toMatchObject({ name: 'm', folder });
   });
 
+  it('a store with a serving.properties of its own is one model, as in a container of LMI', () => {
+    const checkpoint = path.dirname(write('checkpoints/tiny/config.json', '{}'));
+    write('opt/serving.properties', `option.model_id=${checkpoint}\nbatch_size=1\n`);
+    write('opt/code/config.json', '{}');
+    expect(only(load(['-s', 'opt']))).toMatchObject({ name: 'opt', folder: checkpoint });
+    // Unless it is the server's own file.
+    write('serving.properties', 'job_queue_size=7\n');
+    write('m/config.json', '{}');
+    expect(load(['-s', '.']).models.map(({ name }) => name)).toContain('m');
+  });
+
+  it('finds the model in the only folder or archive of a folder, and passes over hidden ones', () => {
+    write('models/outer/inner/config.json', '{}');
+    write('models/packed/model.zip', '');
+    write('models/.cache/config.json', '{}');
+    write('models/two/a/config.json', '{}');
+    write('models/two/b/config.json', '{}');
+    const config = load();
+    expect(config.models.map(({ name }) => name)).toEqual(['inner']);
+    expect(config.remoteModels).toMatchObject([{ name: null, url: path.join(root, 'models/packed') }]);
+    expect(only(load(['-m', 'outer']))).toMatchObject({
+      name: 'outer',
+      folder: path.join(root, 'models/outer/inner'),
+    });
+    expect(load(['-m', 'x=packed']).remoteModels).toMatchObject([{ name: 'x' }]);
+  });
+
+  it('a name and version twice is told also where an archive has it', () => {
+    makeModel('m');
+    write('models/packed.zip', '');
+    expect(errorOf(['-m', 'y=packed.zip,y=m'])).toContain('there is already a model named y');
+    expect(errorOf(['-m', 'y=packed.zip,y=packed.zip'])).toContain('there is already a model named y');
+    expect(load(['-m', 'y:1=packed.zip,y:2=packed.zip']).remoteModels).toHaveLength(2);
+  });
+
   it('NONE loads none, an empty store warns', () => {
     makeModel('m');
     expect(load(['-m', 'NONE'])).toMatchObject({ models: [], warnings: [] });
