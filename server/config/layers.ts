@@ -171,6 +171,12 @@ function applyEntry(entry: Entry, problems: Problems): { field: string; setting:
   return { field, setting: { value: outcome.value, where, given, text } };
 }
 
+/** Keys without a device, and what a weaker layer may have said for the CPU: within one layer the device wins, not across layers. */
+const OVERRULES: Readonly<Record<string, string>> = {
+  minWorkers: 'cpuMinWorkers',
+  maxWorkers: 'cpuMaxWorkers',
+};
+
 /**
  * Folds layers into settings by field. In one layer another name of a key is weaker than the key itself.
  *
@@ -186,10 +192,9 @@ export function applyLayers(
     const ours = layer.filter(({ row }) => (row.scope === 'model') === (scope === 'model'));
     const mapped = ours.filter(({ row }) => row.status.kind === 'mapped');
     const direct = ours.filter(({ row }) => row.status.kind !== 'mapped');
-    for (const entry of [...mapped, ...direct]) {
-      const applied = applyEntry(entry, problems);
-      if (applied) settings.set(applied.field, applied.setting);
-    }
+    const applied = [...mapped, ...direct].flatMap((entry) => applyEntry(entry, problems) ?? []);
+    for (const { field } of applied) settings.delete(OVERRULES[field] ?? '');
+    for (const { field, setting } of applied) settings.set(field, setting);
   }
   return settings;
 }

@@ -309,9 +309,6 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     'MAX_NETTY_BUFFER_SIZE',
     'SAGEMAKER_MODEL_SERVER_VMARGS',
   ]),
-  ...withoutEffect('environment', 'LMI reads it for scikit-learn and XGBoost models only', [
-    'SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT',
-  ]),
   ...withoutEffect('environment', MEMORY_CACHE, [
     'SERVING_CACHE_MULTITENANT',
     'SERVING_CACHE_BATCH',

@@ -40,6 +40,8 @@ export interface PoolGroupsOptions {
   ledger: MemoryLedger;
   /** Groups of other models run on this machine, or will; default: they do not. */
   hasNeighbours?: () => boolean;
+  /** Threads of the groups of other models; default: none. */
+  otherThreads?: () => number;
   workerProgram: string;
   logLevel: string;
   logger: Logger;
@@ -124,12 +126,18 @@ export class PoolGroups {
     return { backlog: this.backlog, running, pids: pids.filter((pid) => pid !== undefined) };
   }
 
-  /** Ranks of the groups there are need more cores than there are. */
+  /** Of the ranks of all groups there are. */
+  get threads(): number {
+    return this.all.filter(isLive).length * this.#options.model.manifest.worldSize * this.threadsPerRank;
+  }
+
+  /** Ranks of the groups there are, with those of other models, have more threads than there are cores. */
   get coresOversubscribed(): boolean {
-    return (
-      this.all.filter(isLive).length * this.#options.model.manifest.worldSize * this.threadsPerRank >
-      usableCores()
-    );
+    return this.threads > 0 && this.threads + this.#otherThreads > usableCores();
+  }
+
+  get #otherThreads(): number {
+    return this.#options.otherThreads?.() ?? 0;
   }
 
   /** Resolves when minGroups run. @throws ServingError of the first that does not start */
@@ -325,6 +333,7 @@ export class PoolGroups {
         groups,
         worldSize: this.#options.model.manifest.worldSize,
         threadsPerRank: this.threadsPerRank,
+        otherModelsThreads: this.#otherThreads,
         cores: usableCores(),
       },
       'worker groups use more threads than there are cores',

@@ -36,6 +36,8 @@ export interface RegisteredModelOptions {
   ledger: MemoryLedger;
   /** Groups of other models run on this machine, or will; default: they do not. */
   hasNeighbours?: () => boolean;
+  /** Threads of the groups of other models; default: none. */
+  otherThreads?: () => number;
   workerProgram: string;
   logLevel: string;
   logger: Logger;
@@ -133,7 +135,8 @@ export class RegisteredModel {
   }
 
   async #load(signal: AbortSignal): Promise<void> {
-    const { hasNeighbours, hooks, ledger, logLevel, logger, prepare, workerProgram } = this.#options;
+    const { hasNeighbours, hooks, ledger, logLevel, logger, otherThreads, prepare, workerProgram } =
+      this.#options;
     const model = await prepare(this.#config, {
       signal,
       onPlan: (sizes) => this.#checkPlan(sizes),
@@ -146,6 +149,7 @@ export class RegisteredModel {
     const pool = new WorkerPool({
       ...{ id: this.id, config: this.#config, model, ledger, workerProgram, logLevel, logger },
       ...(hasNeighbours && { hasNeighbours }),
+      ...(otherThreads && { otherThreads }),
       hooks: {
         ...hooks,
         ...(this.#observer && { observer: this.#observer }),

@@ -210,6 +210,8 @@ export class WorkLoadManager implements GenerationService, ManagementService {
     const model: RegisteredModel = new RegisteredModel({
       ...{ origin, loadedAtStartup, prepare, workerProgram, logLevel, ledger: this.#ledger },
       hasNeighbours: () => this.#everyone().length > 1,
+      otherThreads: () =>
+        this.#everyone().reduce((sum, one) => sum + (one === model ? 0 : (one.pool?.groups.threads ?? 0)), 0),
       logger: logger.child(version === null ? { model: name } : { model: name, version }),
       hooks: { onSlotFreed: (event) => onSlotFreed?.(name, event) },
       onProgress: (progress) => onProgress?.(model.id, progress),

@@ -37,6 +37,8 @@ export interface WorkerPoolOptions {
   ledger: MemoryLedger;
   /** Groups of other models run on this machine, or will; default: they do not. */
   hasNeighbours?: () => boolean;
+  /** Threads of the groups of other models; default: none. */
+  otherThreads?: () => number;
   workerProgram: string;
   logLevel: string;
   logger: Logger;

@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { ModelConfig } from '../../server/config/config.js';
 import type { Generation } from '../../server/jobs/generate-request.js';
+import { usableCores } from '../../server/work-load-manager/machine-limits.js';
 import { MemoryLedger } from '../../server/work-load-manager/memory-ledger.js';
 import type { WorkLoadManager } from '../../server/work-load-manager/work-load-manager.js';
 import { readAll, tokenIdsOf } from '../fixtures/generate-requests.js';
@@ -190,6 +191,25 @@ describe('a pool without workers', () => {
       await runningIs(made, 0);
       await made.manager.unregister('toy', null);
     }
+  });
+});
+
+describe('cores', () => {
+  const told = ({ log }: FakeManager) =>
+    log.lines.filter(({ msg }) => msg === 'worker groups use more threads than there are cores');
+
+  it('that two models want together are told once, and shown by both while both are there', async () => {
+    const threadsPerRank = usableCores();
+    const made = await start({}, { threadsPerRank });
+    const { manager } = made;
+    expect([told(made), pool(manager).coresOversubscribed]).toEqual([[], false]);
+    await manager.load({ ...FAKE_CONFIG, name: 'second', tensorParallelDegree: 1, threadsPerRank });
+    expect(manager.list().map((one) => one.coresOversubscribed)).toEqual([true, true]);
+    expect(told(made)).toMatchObject([
+      { model: 'second', groups: 1, threadsPerRank, otherModelsThreads: threadsPerRank },
+    ]);
+    await manager.unregister('second', null);
+    expect(pool(manager).coresOversubscribed).toBe(false);
   });
 });
 

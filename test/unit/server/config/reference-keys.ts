@@ -25,7 +25,7 @@ export const OPTIONS = words(`
   enable_auto_tool_choice tool_call_parser enable_reasoning reasoning_parser chat_template chat_template_content_format
   normalize enable_venv max_output_size use_passive_workers lmcache_auto_config lmcache_config_file
   enable_stateful_sessions sessions_path sessions_expiration sessions_s3url
-  mapLocation extraFiles interOpNumThreads intraOpNumThreads executionMode optLevel ortDevice
+  mapLocation extraFiles default_accept interOpNumThreads intraOpNumThreads executionMode optLevel ortDevice
 `);
 
 /** Of config.properties; SERVING_<KEY> in the environment. */
