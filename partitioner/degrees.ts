@@ -52,7 +52,7 @@ export function attentionOutBlock(shape: ModelShape, format: WeightFormat): numb
 }
 
 /** The rule that a degree breaks, or null. */
-function whyNot(shape: ModelShape, format: WeightFormat, degree: number): string | null {
+export function whyNot(shape: ModelShape, format: WeightFormat, degree: number): string | null {
   if (!Number.isSafeInteger(degree) || degree < 1 || degree > MAX_WORLD_SIZE) {
     return `expected a whole number from 1 to ${MAX_WORLD_SIZE}`;
   }

@@ -14,7 +14,13 @@ import { summarisePlan } from './plan-table.js';
 import { BLOCK_SIZES } from './quantise/block-quantise.js';
 import { JsonReporter, type Reporter, TextReporter } from './report.js';
 import { verifyShards } from './verify.js';
-import { DEFAULT_BLOCK_SIZE, DTYPES, EIGHT_BIT_GROUPS } from './weight-format.js';
+import {
+  DEFAULT_BLOCK_SIZE,
+  DEFAULT_REPRODUCIBLE_DEGREE,
+  DTYPES,
+  EIGHT_BIT_GROUPS,
+  REPRODUCIBLE_DEGREES,
+} from './weight-format.js';
 
 const USAGE = `Usage: shardserve partition DIR [options]
 
@@ -27,6 +33,8 @@ Split a Hugging Face checkpoint (config.json, *.safetensors) into shards, one a 
   --eight-bit LIST   linears that int4 leaves at 8 bits: ${EIGHT_BIT_GROUPS.join(', ')} (the head; all of the first or last layer; the
                      MLPs' down projections), with commas
   --scales HOW       of int4: search (default) takes the best of several by squared error, nearest that of the largest weight
+  --reproducible-degree N
+                     degrees that divide it give int8 and int4 the same bits: ${REPRODUCIBLE_DEGREES.join(', ')} (default ${DEFAULT_REPRODUCIBLE_DEGREE})
   --store DIR        folder the shards are kept in (default .shards)
   --verify           join the written slices again and compare them with the checkpoint
   --plan-only        print the plan and write nothing; needs config.json alone
@@ -118,11 +126,19 @@ function parseCommandLine(args: string[]): CommandLine {
       .split(',')
       .filter((group) => group !== '')
       .map((group) => oneOf('--eight-bit', group, EIGHT_BIT_GROUPS)),
+    reproducibleDegree: reproducibleDegree(values['reproducible-degree']),
     randomWeights: values['random-weights'],
     seed: wholeNumber('--seed', values.seed, 0),
     verify: values.verify,
     planOnly: values['plan-only'],
   };
+}
+
+/** @throws ServingError CONFIG_INVALID */
+function reproducibleDegree(text: string): (typeof REPRODUCIBLE_DEGREES)[number] {
+  const found = REPRODUCIBLE_DEGREES.find((degree) => String(degree) === text);
+  if (found !== undefined) return found;
+  throw wrong(`--reproducible-degree ${text} is not one of ${REPRODUCIBLE_DEGREES.join(', ')}`);
 }
 
 function parse(args: string[]) {
@@ -136,6 +152,7 @@ function parse(args: string[]) {
         'block-size': { type: 'string', default: String(DEFAULT_BLOCK_SIZE) },
         asymmetric: { type: 'boolean', default: false },
         'eight-bit': { type: 'string', default: '' },
+        'reproducible-degree': { type: 'string', default: String(DEFAULT_REPRODUCIBLE_DEGREE) },
         scales: { type: 'string', default: 'search' },
         store: { type: 'string', default: '.shards' },
         verify: { type: 'boolean', default: false },

@@ -14,7 +14,8 @@ import { attentionOutBlock } from './degrees.js';
 import { hasExperts, type ModelShape, type RopeShape } from './model-shape.js';
 import { type BlockFormat, blockBytes, blocksPerRow, zeroPointBytes } from './quantise/block-quantise.js';
 import { denseRole, type RoleTensor, roleTensors } from './role-tensors.js';
-import { codesOf, columnUnit, linearFormat, type WeightFormat } from './weight-format.js';
+import { downBlock, ffnPerRank, piecesPerRank } from './sum-pieces.js';
+import { codesOf, linearFormat, type WeightFormat } from './weight-format.js';
 
 /** Every stored tensor starts at a multiple of this: a page, so that a mapping of it starts with it. */
 export const TENSOR_ALIGNMENT = 4096;
@@ -45,6 +46,8 @@ export interface LinearItem {
   kind: 'linear';
   name: string;
   split: 'column' | 'row' | 'vocab';
+  /** Of a row-parallel linear that is cut further (sum-pieces.ts); pieces of one follow each other. null: it is whole. */
+  piece: { index: number; of: number } | null;
   parts: readonly LinearPart[];
   /** Columns of the sources that rank r holds: all of them unless split is `row`. */
   columnSlices: readonly Slice[];
@@ -79,6 +82,9 @@ export interface RopeItem {
   weight: TensorEntry;
 }
 
+/** Name of a row-parallel linear's piece. */
+export const pieceName = (linear: string, index: number): string => `${linear}.piece-${index}`;
+
 /** Name of a rotary table's item. @param index in ModelShape.ropes */
 export const ropeName = (index: number, part: 'cos' | 'sin'): string =>
   `rope${index === 0 ? '' : `-${index}`}.${part}`;
@@ -107,6 +113,7 @@ export const firstHead = (rank: number, heads: number, worldSize: number): numbe
 
 interface LinearOptions {
   split: LinearItem['split'];
+  piece: LinearItem['piece'];
   parts: LinearPart[];
   columnSlices: Slice[];
   inputs: number;
@@ -175,7 +182,7 @@ export class ItemPlanner {
       ...this.#optionalCopies(name('query-norm'), this.#shape.queryScales[layer]),
       ...this.#optionalCopies(name('key-norm')),
       ...this.#optionalCopies(name('sinks')),
-      this.#attentionOut(layer),
+      ...this.#attentionOut(layer),
       ...this.#optionalCopies(name('attention-post-norm')),
       ...this.#optionalCopies(name('mlp-norm')),
       ...this.#feedForward(layer),
@@ -232,8 +239,9 @@ export class ItemPlanner {
 
   /** Gate above up, or up alone; and down. */
   #mlp(role: string, ffnSize: number): PlanItem[] {
-    const perRank = perRankPadded(ffnSize, this.#worldSize, columnUnit(this.#format));
     const isGated = this.#roles.has(`${role}.gate.weight`);
+    const block = downBlock(this.#shape, this.#format, ffnSize, isGated);
+    const perRank = ffnPerRank(this.#shape, this.#format, this.#worldSize, ffnSize, block);
     const parts = (isGated ? ['gate', 'up'] : ['up']).map((part) => ({
       ...this.#part(`${role}.${part}`),
       rowSlices: evenSlices(ffnSize, perRank, this.#worldSize),
@@ -241,7 +249,7 @@ export class ItemPlanner {
     }));
     return [
       this.#columnLinear(`${role}.${isGated ? 'gate-up' : 'up'}`, 'column', parts),
-      this.#rowLinear(`${role}.down`, perRank, this.#format.blockSize),
+      ...this.#rowLinear(`${role}.down`, perRank, block),
     ];
   }
 
@@ -254,7 +262,7 @@ export class ItemPlanner {
     return this.#columnLinear('head', 'vocab', [part]);
   }
 
-  #attentionOut(layer: number): LinearItem {
+  #attentionOut(layer: number): LinearItem[] {
     const inputs = this.#perRank.numHeads * this.#shape.headDim;
     return this.#rowLinear(
       `layer-${layer}.attention-out`,
@@ -266,13 +274,26 @@ export class ItemPlanner {
   #columnLinear(name: string, split: 'column' | 'vocab', parts: LinearPart[]): LinearItem {
     const inputs = this.#shape.hiddenSize;
     const columnSlices = new Array<Slice>(this.#worldSize).fill({ start: 0, count: inputs });
-    return this.#linear(name, { split, parts, columnSlices, inputs, blockSize: this.#format.blockSize });
+    const { blockSize } = this.#format;
+    return this.#linear(name, { split, piece: null, parts, columnSlices, inputs, blockSize });
   }
 
-  #rowLinear(name: string, inputs: number, blockSize: number | null): LinearItem {
+  /** @param inputs of a rank: one piece, or several side by side */
+  #rowLinear(name: string, inputs: number, blockSize: number | null): LinearItem[] {
+    const of = piecesPerRank(this.#shape, this.#format, this.#worldSize);
     const part = this.#part(name);
-    const columnSlices = evenSlices(part.columns, inputs, this.#worldSize);
-    return this.#linear(name, { split: 'row', parts: [part], columnSlices, inputs, blockSize });
+    const slices = evenSlices(part.columns, inputs / of, this.#worldSize * of);
+    return Array.from({ length: of }, (_, index) =>
+      this.#linear(name, {
+        split: 'row',
+        piece: of === 1 ? null : { index, of },
+        // Added once.
+        parts: [index === 0 ? part : { ...part, biasSource: null }],
+        columnSlices: slices.filter((_slice, at) => at % of === index),
+        inputs: inputs / of,
+        blockSize,
+      }),
+    );
   }
 
   /** A weight that every rank holds all rows of. */
@@ -306,16 +327,19 @@ export class ItemPlanner {
     });
   }
 
-  #linear(name: string, { blockSize, ...options }: LinearOptions): LinearItem {
-    const { split, parts, inputs } = options;
+  #linear(linear: string, { blockSize, ...options }: LinearOptions): LinearItem {
+    const { split, piece, parts, inputs } = options;
+    const name = piece === null ? linear : pieceName(linear, piece.index);
     const outputs = parts.reduce((sum, part) => sum + part.rowsPerRank, 0);
     const sources = parts.map((part) => part.source);
     const biasSources = parts.flatMap((part) => part.biasSource ?? []);
     const codes = codesOf(this.#coded, sources);
-    const format = linearFormat(this.#format, name, this.#shape.numLayers, blockSize, codes);
+    const format = linearFormat(this.#format, linear, this.#shape.numLayers, blockSize, codes);
     const isCoded = this.#format.dtype === 'int4' && codes === 'own';
-    const store = (kind: string, type: ElementType, size: number[], cut: TensorEntry['split'] = split) =>
-      this.#store(`${name}.${kind}`, 'rank', type, size, cut, kind === 'bias' ? biasSources : sources);
+    const store = (kind: string, type: ElementType, size: number[], cut: TensorEntry['split'] = split) => ({
+      ...this.#store(`${name}.${kind}`, 'rank', type, size, cut, kind === 'bias' ? biasSources : sources),
+      ...(piece === null || kind === 'bias' ? {} : { piece }),
+    });
     const biasSplit = split === 'row' ? 'rank-0' : split;
     const storeBias = (): TensorEntry | null =>
       biasSources.length > 0 ? store('bias', 'float32', [outputs], biasSplit) : null;

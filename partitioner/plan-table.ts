@@ -11,7 +11,7 @@ import type { PolicyReport } from './policies/recognise-model.js';
 
 /** Tensors of one role over all layers. */
 export interface PlanRow {
-  /** `*` stands for the layer. */
+  /** `*` stands for the layer, the expert, the piece. */
   tensor: string;
   layers: number;
   split: TensorEntry['split'];
@@ -64,7 +64,7 @@ export function summarisePlan(plan: Plan, policy: PolicyReport): PlanSummary {
 function planRows(plan: Plan): PlanRow[] {
   const rows = new Map<string, PlanRow>();
   for (const { name, split, type, shape, file, bytes } of storedTensors(plan)) {
-    const tensor = name.replace(/^layer-\d+\./, 'layer-*.').replace(/\.expert-\d+\./, '.expert-*.');
+    const tensor = name.replace(/^layer-\d+\./, 'layer-*.').replace(/\.(expert|piece)-\d+\./, '.$1-*.');
     const row = rows.get(tensor);
     if (row) {
       row.layers++;

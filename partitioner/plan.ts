@@ -10,7 +10,8 @@
  * Rules   q, k, v, gate, up: column-parallel (rows of the [out, in] weight). o, down: row-parallel (its columns), bias on rank 0.
  *         Head: vocab-parallel. Embedding, norms, rope tables: whole, once, in the shared file.
  *         ffn is padded with zeros to world size × block, the vocabulary to world size × 16; both are exact.
- *         Quantised tensors are quantised whole, then cut on block borders, so that every degree has the same model.
+ *         Quantised tensors are quantised whole, then cut on block borders, so that every degree has the same model; row-parallel
+ *         ones are cut further, into pieces that are the same at several degrees, so that these give the same bits (sum-pieces.ts).
  *         The scale of scores is folded into the query: into its weight and bias, or into its norm's weight where it has one.
  *         Where a norm is taken over the queries or keys of all heads, every rank computes all of them and keeps its own.
  * Source  design.md D6; Megatron-LM (Shoeybi et al. 2019) for which side is cut
@@ -23,6 +24,7 @@ import { planBuffers, planProgram } from './graph/program.js';
 import { cachedHeadDim, type ModelShape } from './model-shape.js';
 import { ItemPlanner, type PlanItem, perRankPadded, type RankSizes } from './plan-items.js';
 import { countParameters } from './role-tensors.js';
+import { piecesPerRank } from './sum-pieces.js';
 import type { WeightFormat } from './weight-format.js';
 
 /** A rank's rows of the head are padded to a multiple of this. */
@@ -34,6 +36,8 @@ export interface Plan {
   format: WeightFormat;
   parameters: number;
   perRank: RankSizes;
+  /** Of every row-parallel linear on one rank (sum-pieces.ts). */
+  piecesPerRank: number;
   /** In the order they are written. */
   items: readonly PlanItem[];
   sharedBytes: number;
@@ -76,6 +80,7 @@ export function makePlan(options: PlanOptions): Plan {
     format,
     parameters: countParameters(shape),
     perRank,
+    piecesPerRank: piecesPerRank(shape, format, worldSize),
     items,
     sharedBytes: planner.bytes.shared,
     rankBytes: planner.bytes.rank,

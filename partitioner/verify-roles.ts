@@ -17,7 +17,8 @@ export function checkRoles(manifest: Manifest, shape: ModelShape, coded: CodedTe
   const isCoded = (sources: readonly string[]): boolean =>
     dtype === 'int4' && codesOf(coded, sources) === 'own';
   const hasZeroPoints = (sources: readonly string[]): boolean => !symmetric || isCoded(sources);
-  const roles = expectedRoles(shape, dtype !== 'fp32', hasZeroPoints);
+  const pieces = manifest.tensors.find(({ piece }) => piece !== undefined)?.piece?.of ?? 1;
+  const roles = expectedRoles(shape, dtype !== 'fp32', hasZeroPoints, pieces);
   const stored = new Map(manifest.tensors.map((tensor) => [tensor.name, tensor.sources.join(', ')]));
   for (const name of new Set([...roles.keys(), ...stored.keys()])) {
     const expected = roles.get(name);
@@ -37,17 +38,24 @@ function expectedRoles(
   shape: ModelShape,
   isQuantised: boolean,
   hasZeroPoints: (sources: readonly string[]) => boolean,
+  pieces: number,
 ): Map<string, string> {
   const tensors = new Map(roleTensors(shape).map(({ role, name }) => [role, name]));
   const roles = new Map<string, string>();
-  const addLinear = (name: string, ...parts: string[]): void => {
+  const addLinear = (linear: string, ...parts: string[]): void => {
+    const isCut = pieces > 1 && /\.(attention-out|down)$/.test(linear);
+    const stored = isCut
+      ? Array.from({ length: pieces }, (_, index) => `${linear}.piece-${index}`)
+      : [linear];
     const names = (kind: 'weight' | 'bias'): string[] =>
       parts.flatMap((part) => tensors.get(`${part}.${kind}`) ?? []);
     const sources = (kind: 'weight' | 'bias'): string => names(kind).join(', ');
-    roles.set(`${name}.weight`, sources('weight'));
-    if (isQuantised) roles.set(`${name}.scales`, sources('weight'));
-    if (isQuantised && hasZeroPoints(names('weight'))) roles.set(`${name}.zero-points`, sources('weight'));
-    if (sources('bias') !== '') roles.set(`${name}.bias`, sources('bias'));
+    stored.forEach((name, index) => {
+      roles.set(`${name}.weight`, sources('weight'));
+      if (isQuantised) roles.set(`${name}.scales`, sources('weight'));
+      if (isQuantised && hasZeroPoints(names('weight'))) roles.set(`${name}.zero-points`, sources('weight'));
+      if (index === 0 && sources('bias') !== '') roles.set(`${name}.bias`, sources('bias'));
+    });
   };
   const addCopy = (name: string): void => {
     const weight = tensors.get(`${name}.weight`);

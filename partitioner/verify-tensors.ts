@@ -180,9 +180,9 @@ export class TensorVerifier {
 
   /** Nor a column: ranks lie side by side. */
   #requireAllColumns(tensor: TensorEntry): void {
-    const { packing, shape, sources } = tensor;
+    const { packing, piece, shape, sources } = tensor;
     const [, columns = 0] = shape;
-    const held = this.#manifest.worldSize * columns * (packing?.blockSize ?? 1);
+    const held = this.#manifest.worldSize * (piece?.of ?? 1) * columns * (packing?.blockSize ?? 1);
     const total = this.#source.tensors.get(sources[0] ?? '')?.shape[1] ?? 0;
     if (held < total) throw invalid(`${tensor.name}: column ${held} of ${sources[0]} is on no rank`);
   }
@@ -257,7 +257,7 @@ export class TensorVerifier {
   #format(tensor: TensorEntry): BlockFormat {
     const [, , bytes = 1] = tensor.shape;
     const { packing } = tensor;
-    const linear = tensor.name.replace(/\.weight$/, '');
+    const linear = tensor.name.replace(/(\.piece-\d+)?\.weight$/, '');
     const codes = codesOf(this.#source.coded ?? new Map(), tensor.sources);
     const { weightFormat } = this.#manifest;
     const block = packing?.blockSize ?? null;
@@ -328,9 +328,11 @@ export class TensorVerifier {
     return found;
   }
 
-  /** First column (or block) of a rank: ranks lie side by side in a row-parallel weight. */
+  /** First column (or block) of a rank: ranks lie side by side in a row-parallel weight, and so do the pieces of a rank. */
   #firstColumn(tensor: TensorEntry, rank: number, width: number): number {
-    return tensor.split === 'row' ? rank * width : 0;
+    if (tensor.split !== 'row') return 0;
+    const { index, of } = tensor.piece ?? { index: 0, of: 1 };
+    return (rank * of + index) * width;
   }
 
   #requireEqual(

@@ -15,6 +15,8 @@ export type EightBitGroup = WeightFormat['eightBit'][number];
 
 export const DTYPES: readonly Dtype[] = ['auto', 'fp32', 'int8', 'int4'];
 export const DEFAULT_BLOCK_SIZE = 128;
+export const REPRODUCIBLE_DEGREES = [1, 2, 4, 8] as const;
+export const DEFAULT_REPRODUCIBLE_DEGREE = 4;
 export const EIGHT_BIT_GROUPS: readonly EightBitGroup[] = ['head', 'first', 'last', 'down'];
 
 /** A model that takes less than this in float32 stays in float32: it is small enough not to care. */
@@ -29,6 +31,7 @@ export const FP32_FORMAT: WeightFormat = {
   symmetric: true,
   scales: 'nearest',
   eightBit: [],
+  reproducibleDegree: 1,
 };
 
 /** What a user may say of it; what is left out is the default. */
@@ -41,12 +44,15 @@ export interface FormatOptions {
   scales?: WeightFormat['scales'] | undefined;
   /** Linears that int4 leaves at 8 bits. */
   eightBit?: readonly EightBitGroup[] | undefined;
+  /** int8 and int4 give the same bits at every degree that divides it (degrees.ts). */
+  reproducibleDegree?: WeightFormat['reproducibleDegree'] | undefined;
 }
 
 /** @throws ServingError CONFIG_INVALID: a block size there is no kernel for */
 export function chooseWeightFormat(options: FormatOptions, parameters: number): WeightFormat {
   const { dtype = 'auto', blockSize = DEFAULT_BLOCK_SIZE } = options;
   const { symmetric = true, scales = 'search', eightBit = [] } = options;
+  const { reproducibleDegree = DEFAULT_REPRODUCIBLE_DEGREE } = options;
   if (!BLOCK_SIZES.includes(blockSize)) {
     throw new ServingError(
       'CONFIG_INVALID',
@@ -55,9 +61,9 @@ export function chooseWeightFormat(options: FormatOptions, parameters: number): 
   }
   const chosen = dtype === 'auto' ? (parameters * 4 < AUTO_FP32_BYTES ? 'fp32' : 'int4') : dtype;
   if (chosen === 'fp32') return FP32_FORMAT;
-  if (chosen === 'int8') return { dtype: chosen, blockSize, symmetric, scales: 'nearest', eightBit: [] };
-  const sorted = EIGHT_BIT_GROUPS.filter((group) => eightBit.includes(group));
-  return { dtype: chosen, blockSize, symmetric, scales, eightBit: sorted };
+  const common = { dtype: chosen, blockSize, symmetric, reproducibleDegree };
+  if (chosen === 'int8') return { ...common, scales: 'nearest', eightBit: [] };
+  return { ...common, scales, eightBit: EIGHT_BIT_GROUPS.filter((group) => eightBit.includes(group)) };
 }
 
 /**

@@ -143,6 +143,8 @@ const tensorEntry = Type.Object({
   packing: Type.Optional(
     Type.Object({ bits: Type.Union([Type.Literal(4), Type.Literal(8)]), blockSize: positive }),
   ),
+  /** Of a row-parallel weight that is cut further: which of the rank's pieces, that lie side by side. */
+  piece: Type.Optional(Type.Object({ index: count, of: positive })),
 });
 
 /** What the server must know of the model; nothing here is needed to run it. */
@@ -198,6 +200,8 @@ const manifest = Type.Object({
     eightBit: Type.Array(
       Type.Union([Type.Literal('head'), Type.Literal('first'), Type.Literal('last'), Type.Literal('down')]),
     ),
+    /** Degrees that divide it cut and add row-parallel products alike, as far as the model's shape lets them. */
+    reproducibleDegree: Type.Union([Type.Literal(1), Type.Literal(2), Type.Literal(4), Type.Literal(8)]),
   }),
   randomWeights: Type.Boolean(),
   model: modelInfo,
@@ -227,7 +231,7 @@ const manifest = Type.Object({
     sinkColumn: Type.Optional(count),
   }),
   /**
-   * Adds the ranks' partial sums in rank order: graph inputs `rank-0` … float32 [values], output `sum`. What a collective adds
+   * Adds the ranks' partial sums as a tree of neighbours: graph inputs `rank-0` … float32 [values], output `sum`. What a collective adds
    * large messages with. null: a single rank.
    */
   sumSegment: Type.Union([name, Type.Null()]),

@@ -15,9 +15,9 @@ import type { Manifest } from '../proto/manifest.js';
 import { controlAddress, type WorkerLaunch } from '../proto/worker-launch.js';
 import type { Collective } from './collective/collective.js';
 import { deviceSum } from './collective/device-sum.js';
-import { type RankOrderSum, sumInRankOrder } from './collective/rank-order-sum.js';
 import { connectSharedMemoryCollective } from './collective/shared-memory-group.js';
 import { SingleRankCollective } from './collective/single-rank.js';
+import { type SumOverRanks, sumAsTree } from './collective/tree-sum.js';
 import { connectZeromqCollective } from './collective/zeromq.js';
 import { CpuDevice } from './device/cpu-device.js';
 import type { Device } from './device/device.js';
@@ -68,7 +68,7 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
     threadsSpin: launch.threadsSpin ?? launch.threads > 1,
     logId: `rank-${rank}`,
   });
-  const collective = await joinRanks(launch, rankOrderSumOf(device, manifest, launch));
+  const collective = await joinRanks(launch, sumOverRanksOf(device, manifest, launch));
   const kvCache = new KvCache({
     device,
     numLayers: manifest.attend.keysIn === 'slot' ? manifest.model.numLayers : 0,
@@ -110,16 +110,16 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
 }
 
 /** What the collective adds partial sums with. */
-function rankOrderSumOf(device: Device, manifest: Manifest, launch: WorkerLaunch): RankOrderSum {
+function sumOverRanksOf(device: Device, manifest: Manifest, launch: WorkerLaunch): SumOverRanks {
   const { rank, shardFolder } = launch;
   const { sumSegment, worldSize } = manifest;
-  if (sumSegment === null) return sumInRankOrder;
+  if (sumSegment === null) return sumAsTree;
   const inputs = Array.from({ length: worldSize }, (_, peer) => `rank-${peer}`);
   const graph = readSegment(shardFolder, rank, sumSegment);
   return deviceSum(device, device.loadSegment(graph, shardFolder, inputs, ['sum']));
 }
 
-function joinRanks(launch: WorkerLaunch, sum: RankOrderSum): Promise<Collective> | Collective {
+function joinRanks(launch: WorkerLaunch, sum: SumOverRanks): Promise<Collective> | Collective {
   const { collective, collectiveTimeoutMs, rank, socketFolder, worldSize } = launch;
   if (worldSize === 1) return new SingleRankCollective();
   const options = { rank, worldSize, socketFolder, timeoutMs: collectiveTimeoutMs, sum };

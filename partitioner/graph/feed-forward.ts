@@ -2,7 +2,7 @@
  * The MLP of a layer, or its experts.
  *
  * In      SegmentBuilder, x [tokens, hidden]
- * Out     nodes that make `output` [tokens, hidden]: this rank's summand
+ * Out     nodes that make `outputs`, [tokens, hidden] each: this rank's summand, or its pieces (sum-pieces.ts)
  *
  * Experts  every rank holds a slice of every expert, and the whole router, so that all choose alike. The tokens' rows are put
  *          in the order of the experts they visit, k rows a token, and cut: an expert computes its own rows only, in the same
@@ -19,19 +19,21 @@ export function feedForward(
   graph: OnnxWriter,
   layer: number,
   x: string,
-  output: string,
+  outputs: readonly string[],
 ): void {
   const role = `layer-${layer}`;
   if (!hasExperts(builder.plan.shape, layer)) {
-    mlp(builder, graph, role, x, output);
+    mlp(builder, graph, role, x, outputs);
     return;
   }
+  const [output = '', ...others] = outputs;
+  assert(others.length === 0, `${role} has experts, which are not cut into pieces`);
   if (builder.plan.shape.experts?.sharedFfnSize == null) {
     experts(builder, graph, role, x, output);
     return;
   }
   experts(builder, graph, role, x, 'chosen-sum');
-  mlp(builder, graph, `${role}.shared`, x, 'shared');
+  mlp(builder, graph, `${role}.shared`, x, ['shared']);
   const router = builder.weight(graph, `${role}.shared-router`);
   const score = graph.node('Gemm', [x, router], ['shared-score'], { transB: 1 });
   const weight = graph.node('Sigmoid', [score], ['shared-weight']);
@@ -39,31 +41,69 @@ export function feedForward(
   graph.node('Add', ['chosen-sum', 'shared-weighed'], [output]);
 }
 
-/** down(activation(gate(x)) · up(x)), or down(activation(up(x))); a clamped gate cuts both halves first */
-function mlp(builder: SegmentBuilder, graph: OnnxWriter, role: string, x: string, output: string): void {
-  const { activation, clampedGate } = builder.plan.shape;
+/**
+ * down(activation(gate(x)) · up(x)), or down(activation(up(x))); a clamped gate cuts both halves first. Where `down` is cut into
+ * pieces, all between is done a piece at a time: the columns are split once in any case.
+ */
+function mlp(
+  builder: SegmentBuilder,
+  graph: OnnxWriter,
+  role: string,
+  x: string,
+  outputs: readonly string[],
+): void {
+  const { activation } = builder.plan.shape;
+  const names = (what: string): string[] =>
+    outputs.map((_, index) => `${role}.${what}${outputs.length === 1 ? '' : `-${index}`}`);
+  const activated = names('activated');
   if (builder.has(`${role}.up`)) {
-    const up = builder.linear(graph, `${role}.up`, x, `${role}.raised`);
-    activate(graph, activation, up, `${role}.activated`);
-    builder.linear(graph, `${role}.down`, `${role}.activated`, output);
+    const up = builder.linear(graph, `${role}.up`, x, `${role}.up-columns`);
+    const raised = outputs.length === 1 ? [up] : names('raised');
+    if (outputs.length > 1) split(graph, role, up, raised, builder.outputs(`${role}.up`));
+    raised.forEach((value, index) => {
+      activate(graph, activation, value, activated[index] ?? '');
+    });
+    builder.rowLinear(graph, `${role}.down`, activated, outputs);
     return;
   }
   const packed = builder.linear(graph, `${role}.gate-up`, x, `${role}.packed`);
-  const ffn = builder.outputs(`${role}.gate-up`) / 2;
-  const sizes = graph.integers(`${role}.sizes`, [ffn, ffn]);
-  graph.node('Split', [packed, sizes], [`${role}.gated`, `${role}.raised`], { axis: 1 });
-  let [gated, raised] = [`${role}.gated`, `${role}.raised`];
-  if (clampedGate !== null) {
-    const { limit, raisedAddend } = clampedGate;
-    const constant = (name: string, value: number): string => graph.floats(`${role}.${name}`, [value], []);
-    const most = constant('most', limit);
-    gated = graph.node('Clip', [gated, '', most], [`${role}.cut-gated`]);
-    raised = graph.node('Clip', [raised, constant('least', -limit), most], [`${role}.cut-raised`]);
-    raised = graph.node('Add', [raised, constant('addend', raisedAddend)], [`${role}.added`]);
-  }
-  activate(graph, activation, gated, `${role}.activated`);
-  graph.node('Mul', [`${role}.activated`, raised], [`${role}.product`]);
-  builder.linear(graph, `${role}.down`, `${role}.product`, output);
+  const [gated, raised, products] = [names('gated'), names('raised'), names('product')];
+  split(graph, role, packed, [...gated, ...raised], builder.outputs(`${role}.gate-up`));
+  products.forEach((product, index) => {
+    const halves = clamp(builder, graph, role, index, gated[index] ?? '', raised[index] ?? '');
+    activate(graph, activation, halves.gated, activated[index] ?? '');
+    graph.node('Mul', [activated[index] ?? '', halves.raised], [product]);
+  });
+  builder.rowLinear(graph, `${role}.down`, products, outputs);
+}
+
+/** Equal parts of the columns. */
+function split(graph: OnnxWriter, role: string, x: string, parts: readonly string[], columns: number): void {
+  const sizes = graph.integers(`${role}.sizes`, new Array<number>(parts.length).fill(columns / parts.length));
+  const [first = '', ...others] = parts;
+  graph.node('Split', [x, sizes], [first, ...others], { axis: 1 });
+}
+
+/** Both halves of a piece of the MLP, cut where the shape says so. */
+function clamp(
+  builder: SegmentBuilder,
+  graph: OnnxWriter,
+  role: string,
+  index: number,
+  gated: string,
+  raised: string,
+): { gated: string; raised: string } {
+  const { clampedGate } = builder.plan.shape;
+  if (clampedGate === null) return { gated, raised };
+  const { limit, raisedAddend } = clampedGate;
+  const constant = (name: string, value: number): string =>
+    graph.floats(`${role}.${name}-${index}`, [value], []);
+  const most = constant('most', limit);
+  const cut = graph.node('Clip', [raised, constant('least', -limit), most], [`${raised}.cut`]);
+  return {
+    gated: graph.node('Clip', [gated, '', most], [`${gated}.cut`]),
+    raised: graph.node('Add', [cut, constant('addend', raisedAddend)], [`${raised}.added`]),
+  };
 }
 
 /** The chosen experts' outputs, weighed and added. n = tokens · k rows */
@@ -98,7 +138,7 @@ function experts(builder: SegmentBuilder, graph: OnnxWriter, role: string, x: st
 
   const outputs = names.map((name, expert) => {
     const made = `made-${expert}`;
-    mlp(builder, graph, `${role}.expert-${expert}`, name, made);
+    mlp(builder, graph, `${role}.expert-${expert}`, name, [made]);
     return made;
   });
   const together = graph.node('Concat', outputs, ['together'], { axis: 0 });

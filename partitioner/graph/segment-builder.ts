@@ -9,7 +9,8 @@ import assert from 'node:assert';
 import type { TensorEntry } from '../../proto/manifest.js';
 import { cachedHeadDim } from '../model-shape.js';
 import type { Plan } from '../plan.js';
-import type { LinearItem, PlanItem } from '../plan-items.js';
+import { type LinearItem, type PlanItem, pieceName } from '../plan-items.js';
+import { addAsTree } from './add-as-tree.js';
 import { feedForward } from './feed-forward.js';
 import { type Dimension, OnnxWriter } from './onnx-writer.js';
 import { rankWeights, SHARED_WEIGHTS } from './weight-files.js';
@@ -68,7 +69,9 @@ export class SegmentBuilder {
 
   /** attended [tokens, cached query columns] → partial [tokens, hidden] */
   attentionOut(graph: OnnxWriter, layer: number): void {
-    this.#project(graph, layer, 'partial');
+    const pieces = this.pieces('partial');
+    this.#project(graph, layer, pieces);
+    this.#addPieces(graph, pieces, 'partial');
     this.hiddenOutput(graph, 'partial');
   }
 
@@ -82,7 +85,9 @@ export class SegmentBuilder {
       preNorm: mlpNorm === null ? null : `layer-${layer}.mlp-norm`,
       stream: 'next-residual',
     });
-    feedForward(this, graph, layer, normed, 'partial');
+    const pieces = this.pieces('partial');
+    feedForward(this, graph, layer, normed, pieces);
+    this.#addPieces(graph, pieces, 'partial');
     this.hiddenOutput(graph, 'partial');
     this.hiddenOutput(graph, 'next-residual');
   }
@@ -90,12 +95,17 @@ export class SegmentBuilder {
   /** attended, residual → partial [tokens, hidden]: both branches, added before the ranks' sums are */
   attentionOutAndMlp(graph: OnnxWriter, layer: number): void {
     const { mlpNorm } = this.plan.shape.names.layer;
-    this.#project(graph, layer, 'projected');
+    const [projected, fed, pieces] = [this.pieces('projected'), this.pieces('fed'), this.pieces('partial')];
+    this.#project(graph, layer, projected);
     const residual = this.hiddenInput(graph, 'residual');
     // Without a norm of its own the MLP reads what attention read.
     const norm = `layer-${layer}.${mlpNorm === null ? 'attention-norm' : 'mlp-norm'}`;
-    feedForward(this, graph, layer, this.norm(graph, norm, residual, 'normed'), 'fed');
-    graph.node('Add', ['projected', 'fed'], ['partial']);
+    feedForward(this, graph, layer, this.norm(graph, norm, residual, 'normed'), fed);
+    // Piece by piece: the additions are a degree's own only above the pieces.
+    pieces.forEach((piece, index) => {
+      graph.node('Add', [projected[index] ?? '', fed[index] ?? ''], [piece]);
+    });
+    this.#addPieces(graph, pieces, 'partial');
     this.hiddenOutput(graph, 'partial');
   }
 
@@ -201,6 +211,21 @@ export class SegmentBuilder {
     );
   }
 
+  /** A row-parallel linear: each piece of the inputs → a product of its own, [n, outputs], in `outputs` */
+  rowLinear(graph: OnnxWriter, name: string, inputs: readonly string[], outputs: readonly string[]): void {
+    inputs.forEach((x, index) => {
+      this.linear(graph, inputs.length === 1 ? name : pieceName(name, index), x, outputs[index] ?? '');
+    });
+  }
+
+  /** Names for what there is of each piece of a row-parallel linear; of a single one the name itself. */
+  pieces(name: string): string[] {
+    const { piecesPerRank } = this.plan;
+    return Array.from({ length: piecesPerRank }, (_, index) =>
+      piecesPerRank === 1 ? name : pieceName(name, index),
+    );
+  }
+
   has(name: string): boolean {
     return this.#items.has(name);
   }
@@ -224,10 +249,17 @@ export class SegmentBuilder {
     graph.output(name, 'float32', this.#hiddenShape);
   }
 
-  #project(graph: OnnxWriter, layer: number, output: string): void {
+  /** The lower part of the tree that the ranks' sums complete. */
+  #addPieces(graph: OnnxWriter, pieces: readonly string[], output: string): void {
+    if (pieces.length > 1) addAsTree(graph, pieces, output);
+  }
+
+  /** attended → its products with the output projection, a piece each */
+  #project(graph: OnnxWriter, layer: number, outputs: readonly string[]): void {
     const { headDim, numHeads } = this.plan.perRank;
     const cached = cachedHeadDim(this.plan.shape);
     const attended = graph.input('attended', 'float32', ['tokens', numHeads * cached]);
+    const inputs = this.pieces('attended-columns');
     const steps: Step[] = [];
     if (cached !== headDim) {
       // Values have nothing in the column that ALiBi added.
@@ -238,8 +270,19 @@ export class SegmentBuilder {
       steps.push((x, out) => graph.node('Split', [x, sizes], [out, 'rest'], { axis: 2 }));
       steps.push((x, out) => graph.node('Reshape', [x, flat], [out]));
     }
-    steps.push((x, out) => this.linear(graph, `layer-${layer}.attention-out`, x, out));
-    chain(steps, attended, output);
+    const name = `layer-${layer}.attention-out`;
+    if (inputs.length === 1) {
+      steps.push((x, out) => this.linear(graph, name, x, out));
+      chain(steps, attended, outputs[0] ?? '');
+      return;
+    }
+    const columns = steps.length === 0 ? attended : 'attended-whole';
+    chain(steps, attended, columns);
+    const width = (numHeads * headDim) / inputs.length;
+    const sizes = graph.integers('piece-sizes', new Array<number>(inputs.length).fill(width));
+    const [first = '', ...others] = inputs;
+    graph.node('Split', [columns, sizes], [first, ...others], { axis: 1 });
+    this.rowLinear(graph, name, inputs, outputs);
   }
 
   #matMulNBitsAttributes(item: LinearItem): Record<string, number> {

@@ -8,17 +8,18 @@
  * Source  operators: ONNX 24 and ONNX Runtime's contrib operators (reference/onnxruntime.md §2.3–2.5)
  */
 import type { Plan } from '../plan.js';
+import { addAsTree } from './add-as-tree.js';
 import { AttentionSegments } from './attention-segments.js';
 import type { OnnxWriter } from './onnx-writer.js';
 import { SegmentBuilder } from './segment-builder.js';
 import { lastHidden, vector } from './vector-segments.js';
 
-/** rank-0, rank-1, … [values] → their sum, added from the first to the last */
-function rankOrderSum(graph: OnnxWriter, worldSize: number): void {
+/** rank-0, rank-1, … [values] → their sum, added as a tree */
+function sumOverRanks(graph: OnnxWriter, worldSize: number): void {
   const summands = Array.from({ length: worldSize }, (_, rank) =>
     graph.input(`rank-${rank}`, 'float32', ['values']),
   );
-  graph.node('Sum', summands, ['sum']);
+  addAsTree(graph, summands, 'sum');
   graph.output('sum', 'float32', ['values']);
 }
 
@@ -50,6 +51,6 @@ export function buildSegments(plan: Plan, rank: number, toolVersion: string): Ma
   }
   add(plan.attend.segment, (graph) => attention.attend(graph, false));
   add(plan.attend.maskedSegment, (graph) => attention.attend(graph, true));
-  if (plan.sumSegment !== null) add(plan.sumSegment, (graph) => rankOrderSum(graph, plan.worldSize));
+  if (plan.sumSegment !== null) add(plan.sumSegment, (graph) => sumOverRanks(graph, plan.worldSize));
   return segments;
 }

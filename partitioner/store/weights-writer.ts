@@ -4,7 +4,8 @@
  *
  * In      Plan, TensorSource, the open files
  * Out     filled files, as long as the plan says
- * Limits  memory: a chunk of rows (CHUNK_FLOATS), and the scales and zero points of one linear
+ * Limits  memory: a chunk of rows (CHUNK_FLOATS), and of one linear the scales, the zero points and, where it is cut into pieces, the
+ *         packed weights of all pieces but the first: a file is written from its start to its end
  * Errors  ServingError CHECKPOINT_INVALID from the source or the quantiser; the caller's AbortSignal's reason
  * Note    quantised padding is zero bytes with scale and zero point zero: exactly zero, whatever the level
  */
@@ -47,8 +48,8 @@ export async function writeWeights(
 ): Promise<void> {
   const all = [files.shared, ...files.ranks];
   const report = (): void => onProgress?.(all.reduce((sum, file) => sum + file.position, 0));
-  for (const item of plan.items) {
-    for (const _ of writeItem(plan, item, source, files)) {
+  for (const items of withPieces(plan.items)) {
+    for (const _ of writeItems(plan, items, source, files)) {
       report();
       await nextTurn(); // a signal, a closed pipe, a progress bar: they all need a turn
       signal?.throwIfAborted();
@@ -59,14 +60,29 @@ export async function writeWeights(
   report();
 }
 
-function writeItem(plan: Plan, item: PlanItem, source: TensorSource, files: OpenFiles): Iterable<void> {
+/** Items one by one, but the pieces of a linear together. */
+function* withPieces(items: readonly PlanItem[]): Generator<[PlanItem, ...PlanItem[]]> {
+  for (let start = 0; start < items.length; ) {
+    const item = items[start]!;
+    const count = item.kind === 'linear' ? (item.piece?.of ?? 1) : 1;
+    yield [item, ...items.slice(start + 1, start + count)];
+    start += count;
+  }
+}
+
+function writeItems(
+  plan: Plan,
+  [item, ...others]: [PlanItem, ...PlanItem[]],
+  source: TensorSource,
+  files: OpenFiles,
+): Iterable<void> {
   switch (item.kind) {
     case 'copy':
       return writeCopy(item, source, files.shared);
     case 'rope':
       return writeRope(plan, item, files.shared);
     case 'linear':
-      return writeLinear(item, source, files.ranks);
+      return writeLinear([item, ...others.filter((other) => other.kind === 'linear')], source, files.ranks);
   }
 }
 
@@ -94,50 +110,85 @@ function* writeRope(plan: Plan, { rope, part, weight }: RopeItem, file: WeightsF
   }
 }
 
+/** @param pieces of one linear, or the linear as a whole */
 function* writeLinear(
-  item: LinearItem,
+  pieces: readonly [LinearItem, ...LinearItem[]],
   source: TensorSource,
   files: readonly WeightsFile[],
 ): Generator<void> {
-  const { format, weight, scales, zeroPoints } = item;
-  const blocks = scales ? (scales.shape[1] ?? 0) : 0;
-  const rankScales = files.map(() => new Float32Array(item.outputs * blocks));
-  const rankZeroPoints = files.map(() => new Uint8Array(zeroPoints ? item.outputs * blocks : 0));
-  const rowBytes = weight.bytes / item.outputs;
+  const [item] = pieces;
+  const { format } = item;
+  const writers = pieces.map((piece) => files.map((file, rank) => new PieceWriter(piece, rank, file)));
   let firstRow = 0; // of the part, in a rank's fused weight
   for (const part of item.parts) {
     for (const [start, end] of rowChunks(part.rows, part.columns)) {
-      const piece =
+      const chunk =
         format === null
           ? new Fp32Rows(scaled(source.readFloat32(part.source, start, end), part.factor), part.columns)
           : new QuantisedPiece(quantised(item, format, part, source, start, end), format, part);
-      files.forEach((file, rank) => {
+      files.forEach((_, rank) => {
         const rows = part.rowSlices[rank]!;
         const from = Math.max(start, rows.start);
         const to = Math.min(end, rows.start + rows.count);
         if (from >= to) return;
-        const columns = item.columnSlices[rank]!;
         const row = firstRow + from - rows.start;
-        file.write(weight.offset + row * rowBytes, piece.weights(from - start, to - start, columns, item));
-        if (piece instanceof QuantisedPiece) {
-          rankScales[rank]!.set(piece.scales(from - start, to - start, columns, item), row * blocks);
-          const zeros = piece.zeroPoints(from - start, to - start, columns, item);
-          if (zeros) rankZeroPoints[rank]!.set(zeros, row * blocks);
-        }
+        for (const ofRanks of writers) ofRanks[rank]!.write(chunk, from - start, to - start, row);
       });
       yield;
     }
     firstRow += part.rowsPerRank;
   }
-  files.forEach((file, rank) => {
-    if (scales) file.write(scales.offset, asBytes(rankScales[rank]!));
+  for (const [index, ofRanks] of writers.entries()) {
+    for (const writer of ofRanks) writer.finish();
+    writeBias(pieces[index]!, source, files);
+    yield;
+  }
+}
+
+/** One rank's part of a linear, or of a piece of it. */
+class PieceWriter {
+  readonly #item: LinearItem;
+  readonly #columns: Slice;
+  readonly #file: WeightsFile;
+  readonly #rowBytes: number;
+  readonly #blocks: number;
+  readonly #scales: Float32Array;
+  readonly #zeroPoints: Uint8Array;
+  /** Weights that lie behind those of a piece that is being written; null: they go to the file. */
+  readonly #kept: Uint8Array | null;
+
+  constructor(item: LinearItem, rank: number, file: WeightsFile) {
+    const { weight, scales, zeroPoints } = item;
+    this.#item = item;
+    this.#columns = item.columnSlices[rank]!;
+    this.#file = file;
+    this.#rowBytes = weight.bytes / item.outputs;
+    this.#blocks = scales?.shape[1] ?? 0;
+    this.#scales = new Float32Array(item.outputs * this.#blocks);
+    this.#zeroPoints = new Uint8Array(zeroPoints ? item.outputs * this.#blocks : 0);
+    this.#kept = (item.piece?.index ?? 0) === 0 ? null : new Uint8Array(weight.bytes);
+  }
+
+  /** Rows [from, to) of the chunk. @param row that they begin with on this rank */
+  write(chunk: Fp32Rows | QuantisedPiece, from: number, to: number, row: number): void {
+    const weights = chunk.weights(from, to, this.#columns, this.#item);
+    if (this.#kept === null) this.#file.write(this.#item.weight.offset + row * this.#rowBytes, weights);
+    else this.#kept.set(weights, row * this.#rowBytes);
+    if (chunk instanceof Fp32Rows) return;
+    this.#scales.set(chunk.scales(from, to, this.#columns, this.#item), row * this.#blocks);
+    const zeros = chunk.zeroPoints(from, to, this.#columns, this.#item);
+    if (zeros) this.#zeroPoints.set(zeros, row * this.#blocks);
+  }
+
+  finish(): void {
+    const { format, outputs, scales, weight, zeroPoints } = this.#item;
+    if (this.#kept !== null) this.#file.write(weight.offset, this.#kept);
+    if (scales) this.#file.write(scales.offset, asBytes(this.#scales));
     if (zeroPoints && format) {
-      const packed = packZeroPoints(rankZeroPoints[rank]!, item.outputs, blocks, format.bits);
-      file.write(zeroPoints.offset, packed);
+      const packed = packZeroPoints(this.#zeroPoints, outputs, this.#blocks, format.bits);
+      this.#file.write(zeroPoints.offset, packed);
     }
-  });
-  writeBias(item, source, files);
-  yield;
+  }
 }
 
 /** Rows [start, end) of a part: the checkpoint's own codes, or its floats quantised. */

@@ -132,6 +132,8 @@ export interface ModelConfig {
   scales: 'search' | 'nearest';
   /** Linears that int4 leaves at 8 bits: head, first, last, down. */
   eightBit: readonly string[];
+  /** Degrees that divide it give int8 and int4 models the same text. */
+  reproducibleDegree: number;
   batching: 'rolling' | 'dynamic';
   /** Sequences at once (rolling). */
   maxRollingBatchSize: number;

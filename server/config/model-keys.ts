@@ -9,17 +9,8 @@
 import { MAX_SLOTS, MAX_WORLD_SIZE } from '../../proto/limits.js';
 import { DEFAULT_COLLECTIVE } from './config.js';
 import { alias, type KeyRow, modelKey } from './key-row.js';
-import {
-  boolean,
-  type Choice,
-  choice,
-  integer,
-  oneOf,
-  orWord,
-  someOf,
-  template,
-  text,
-} from './value-types.js';
+import { boolean, type Choice, choice, integer, orWord, template, text } from './value-types.js';
+import { WEIGHT_KEYS } from './weight-keys.js';
 
 const WARN_16_BIT =
   'weights are not held in 16 bits on the CPU: dtype=auto is taken, which holds a small model as fp32 and a large one as int4';
@@ -211,41 +202,7 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     null,
     'true: the same as quantize=int4',
   ),
-  modelKey(
-    'option.quantize_block_size',
-    'blockSize',
-    choice<number | null>({
-      auto: { value: null },
-      16: { value: 16 },
-      32: { value: 32 },
-      64: { value: 64 },
-      128: { value: 128 },
-      256: { value: 256 },
-    }),
-    null,
-    'weights that share a scale in int8 and int4 (ours); auto: 128',
-  ),
-  modelKey(
-    'option.quantize_symmetric',
-    'symmetric',
-    boolean(),
-    true,
-    'false: int8 and int4 keep a zero point with each scale (ours)',
-  ),
-  modelKey(
-    'option.quantize_scales',
-    'scales',
-    oneOf('search', 'nearest'),
-    'search',
-    'how int4 finds its scales (ours); search: the best of several by squared error, nearest: by the largest weight of a block',
-  ),
-  modelKey(
-    'option.quantize_8bit',
-    'eightBit',
-    someOf('head', 'first', 'last', 'down'),
-    [],
-    "what int4 leaves at 8 bits (ours): the head, all of the first or last layer, the MLPs' down projections",
-  ),
+  ...WEIGHT_KEYS,
   modelKey(
     'option.max_model_len',
     'maxModelLen',

@@ -30,6 +30,7 @@ export interface ShardRequest {
   symmetric: boolean;
   scales: string;
   eightBit: readonly string[];
+  reproducibleDegree: number;
   signal?: AbortSignal;
   onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -114,6 +115,8 @@ async function runPartitioner(
     '--scales',
     scales,
     ...(eightBit.length === 0 ? [] : ['--eight-bit', eightBit.join(',')]),
+    '--reproducible-degree',
+    String(request.reproducibleDegree),
     ...flags,
     '--json',
   ];

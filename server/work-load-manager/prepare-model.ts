@@ -82,6 +82,7 @@ const shardRequest = (
   symmetric: config.symmetric,
   scales: config.scales,
   eightBit: config.eightBit,
+  reproducibleDegree: config.reproducibleDegree,
   signal,
 });
 

@@ -3,7 +3,7 @@
  *
  * Implementations  single-rank (no peer), in-memory (the readable definition of correct, for tests that run n ranks in one
  *                  process), zeromq (between processes and hosts); shared-memory has its place here and follows.
- * Sums             are made in rank order by every rank, so that all ranks hold the same bits.
+ * Sums             are made as the same tree by every rank (tree-sum.ts), so that all ranks hold the same bits.
  * Order            every rank calls the same operations in the same order. `tag` says which: a peer at another tag is a bug
  *                  and is refused (OUT_OF_STEP), a peer that is late is waited for until the deadline (TIMEOUT), a peer that
  *                  is gone is reported (PEER_LOST).
@@ -44,7 +44,7 @@ export interface Collective {
   discard?(memory: Float32Array, floats: number): void;
 
   /**
-   * The first `floats` of `sum` become the sum over all ranks of the first `floats` of their `partial`, in rank order.
+   * The first `floats` of `sum` become the sum over all ranks of the first `floats` of their `partial` (tree-sum.ts).
    * Both are arrays that `allocate` gave (the whole arrays, not views).
    * Synchronous where the transport can be (shared memory, a single rank), a promise where it can't (ZeroMQ).
    *

@@ -16,7 +16,7 @@ import {
   CollectiveError,
   type CollectiveTag,
 } from './collective.js';
-import { sumInRankOrder } from './rank-order-sum.js';
+import { sumAsTree } from './tree-sum.js';
 
 type Operation = 'all-reduce' | 'gather' | 'broadcast';
 
@@ -94,7 +94,7 @@ class Group {
     }
     if (arrival.operation === 'all-reduce') {
       const partials = meeting.arrivals.map((one) => one!.partial!);
-      for (const one of meeting.arrivals) sumInRankOrder(one!.sum!, partials, one!.floats);
+      for (const one of meeting.arrivals) sumAsTree(one!.sum!, partials, one!.floats);
     }
     this.meetings.delete(index);
     for (const one of meeting.arrivals) one!.resolve?.();

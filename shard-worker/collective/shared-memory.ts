@@ -4,8 +4,8 @@
  * In      partials that this rank's segments wrote into the shared memory; pieces; rank 0's bytes
  * Out     sums with the same bits on every rank; pieces at rank 0; rank 0's bytes everywhere
  * How     one-shot between two ranks and below SPLIT_FLOATS: everyone waits until everyone has arrived (shared-memory-board.ts) and adds all
- *         partials in rank order. From there on each rank adds its share of the values, into the sums of all ranks, and
- *         all meet once more: every value is still added in rank order, by one rank instead of by all
+ *         partials (tree-sum.ts). From there on each rank adds its share of the values, into the sums of all ranks, and
+ *         all meet once more: every value is still added alike, by one rank instead of by all
  * Reuse   a partial that peers may still be reading must not be written. Peers that came to the next all-reduce have ended
  *         this one, so it is free again once the next all-reduce is over: no partial is used by two in a row (asserted here,
  *         arranged by the manifest). A gather with the broadcast that answers it proves the same. A sum is written by peers
@@ -21,8 +21,8 @@ import { closeSync } from 'node:fs';
 import { discardShared, PAGE_BYTES } from '../native/libc.js';
 import { mapShared, type SharedMapping, unmapShared } from '../native/shared-mapping.js';
 import type { Collective, CollectiveCounters, CollectiveTag } from './collective.js';
-import { type RankOrderSum, sumInRankOrder } from './rank-order-sum.js';
 import { BOARD_BYTES, type Board, closed, Phase, RankState } from './shared-memory-board.js';
+import { type SumOverRanks, sumAsTree } from './tree-sum.js';
 
 /**
  * From here on each of three or more ranks adds its share only. Two ranks read as much either way and would meet twice: one-shot
@@ -60,7 +60,7 @@ export interface SharedMemoryCollectiveOptions {
   fd: number;
   board: Board;
   /** How partial sums are added; absent: in JavaScript. */
-  sum?: RankOrderSum;
+  sum?: SumOverRanks;
   /** Called once, by close. */
   onClose?: () => void;
 }
@@ -77,7 +77,7 @@ export class SharedMemoryCollective implements Collective {
   };
   readonly #fd: number;
   readonly #board: Board;
-  readonly #sumInRankOrder: RankOrderSum;
+  readonly #sumAsTree: SumOverRanks;
   readonly #onClose: () => void;
   readonly #regions = new Map<Float32Array, Region>();
   readonly #mailboxes: SharedMapping[];
@@ -95,7 +95,7 @@ export class SharedMemoryCollective implements Collective {
     this.worldSize = options.worldSize;
     this.#fd = options.fd;
     this.#board = options.board;
-    this.#sumInRankOrder = options.sum ?? sumInRankOrder;
+    this.#sumAsTree = options.sum ?? sumAsTree;
     this.#onClose = options.onClose ?? (() => {});
     this.#mailboxes = this.#ranks().map((rank) =>
       mapShared(this.#fd, this.#mailboxAt(rank), FIRST_MAILBOX_BYTES),
@@ -158,7 +158,7 @@ export class SharedMemoryCollective implements Collective {
       board.awaitAll();
       this.counters.skewUs = board.skewUs;
       if (floats < SPLIT_FLOATS || this.worldSize === 2) {
-        this.#sumInRankOrder(sum, from.ofRanks, floats, true);
+        this.#sumAsTree(sum, from.ofRanks, floats, true);
         return;
       }
       this.#addShare(from.ofRanks, to.ofRanks, floats);
@@ -239,7 +239,7 @@ export class SharedMemoryCollective implements Collective {
     const end = Math.min(floats, next);
     const share = (memory: Float32Array): Float32Array => memory.subarray(start, end);
     const own = share(sums[this.rank]!);
-    this.#sumInRankOrder(own, partials.map(share), end - start);
+    this.#sumAsTree(own, partials.map(share), end - start);
     for (let peer = 0; peer < this.worldSize; peer++) {
       if (peer !== this.rank) sums[peer]!.set(own, start);
     }

@@ -13,7 +13,7 @@ import {
   CollectiveError,
   type CollectiveTag,
 } from './collective.js';
-import { sumInRankOrder } from './rank-order-sum.js';
+import { sumAsTree } from './tree-sum.js';
 
 export class SingleRankCollective implements Collective {
   readonly rank = 0;
@@ -27,7 +27,7 @@ export class SingleRankCollective implements Collective {
 
   allReduce(_tag: CollectiveTag, partial: Float32Array, sum: Float32Array, floats: number): void {
     this.refuseIfClosed();
-    if (partial !== sum) sumInRankOrder(sum, [partial], floats);
+    if (partial !== sum) sumAsTree(sum, [partial], floats);
     this.counters.allReduces += 1;
   }
 

@@ -16,7 +16,7 @@ import { meshAddress } from '../../proto/worker-launch.js';
 import { HEADER_BYTES } from './aligned-memory.js';
 import { CollectiveError } from './collective.js';
 import { checkFrame, FrameKind, initHeader, MAX_FRAME_BYTES, setHeader } from './frame.js';
-import type { RankOrderSum } from './rank-order-sum.js';
+import type { SumOverRanks } from './tree-sum.js';
 
 export interface ZeromqCollectiveOptions {
   rank: number;
@@ -26,7 +26,7 @@ export interface ZeromqCollectiveOptions {
   /** Longest wait for a peer in one operation. */
   timeoutMs: number;
   /** How partial sums are added; absent: in JavaScript. */
-  sum?: RankOrderSum;
+  sum?: SumOverRanks;
   /** Longest wait for all peers' hello; absent: timeoutMs. */
   connectTimeoutMs?: number;
   /** How partials are sent; absent: none, as they are. The same on all ranks. */

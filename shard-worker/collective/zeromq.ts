@@ -3,7 +3,7 @@
  *
  * In      partials that this rank's segments wrote; frames of the other ranks
  * Out     sums with the same bits on every rank; pieces at rank 0; rank 0's bytes everywhere
- * How     every rank sends its partial to every peer and adds all of them in rank order. For one token of a model 2048 wide
+ * How     every rank sends its partial to every peer and adds all of them (tree-sum.ts). For one token of a model 2048 wide
  *         that is 8 KiB a peer, twice a layer: the time is latency, not bandwidth, so one hop beats a ring
  * Copies  a partial has room for the frame header right before it, so header and payload leave in one send of the memory
  *         itself: zeromq.js does not copy a buffer above 128 bytes, its I/O thread reads it some time AFTER send returned.
@@ -28,8 +28,8 @@ import {
   type CollectiveTag,
 } from './collective.js';
 import { checkFrame, copyIntoFrame, type Expectation, FrameKind, initHeader, setHeader } from './frame.js';
-import { type RankOrderSum, sumInRankOrder } from './rank-order-sum.js';
 import { SingleRankCollective } from './single-rank.js';
+import { type SumOverRanks, sumAsTree } from './tree-sum.js';
 import { openMesh, type Peer, type ZeromqCollectiveOptions } from './zeromq-mesh.js';
 
 const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
@@ -65,7 +65,7 @@ class ZeromqCollective implements Collective {
 
   private readonly peers: readonly Peer[];
   private readonly timeoutMs: number;
-  private readonly sumInRankOrder: RankOrderSum;
+  private readonly sumAsTree: SumOverRanks;
   private readonly regions = new Map<Float32Array, Region>();
   private readonly sums = new Set<Float32Array>();
   /** Still on its way to a peer, as far as this rank knows. */
@@ -101,7 +101,7 @@ class ZeromqCollective implements Collective {
     this.rank = options.rank;
     this.worldSize = options.worldSize;
     this.timeoutMs = options.timeoutMs;
-    this.sumInRankOrder = options.sum ?? sumInRankOrder;
+    this.sumAsTree = options.sum ?? sumAsTree;
     this.isCompressed = options.compression === 'int8';
     this.peers = peers;
     this.frames = new Array<Buffer | null>(options.worldSize).fill(null);
@@ -291,7 +291,7 @@ class ZeromqCollective implements Collective {
       }
       this.frames[rank] = null;
     }
-    this.sumInRankOrder(this.sum!, this.summands, this.floats);
+    this.sumAsTree(this.sum!, this.summands, this.floats);
   }
 
   /** One timer for many operations: it looks when the oldest that may still run would be late, and sleeps again. */

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition } from '../../partitioner/partition.js';
 import { deviceSum } from '../../shard-worker/collective/device-sum.js';
-import { sumInRankOrder } from '../../shard-worker/collective/rank-order-sum.js';
+import { sumAsTree } from '../../shard-worker/collective/tree-sum.js';
 import { CpuDevice } from '../../shard-worker/device/cpu-device.js';
 import { readSegment } from '../../shard-worker/shard-files.js';
 import { seededRandom, testSeed } from '../fixtures/seeded-random.js';
@@ -42,7 +42,7 @@ describe.each([2, 4])('the sum of %i ranks', (worldSize) => {
         ).subarray(offset),
       );
       const expected = new Float32Array(floats);
-      sumInRankOrder(expected, summands, floats);
+      sumAsTree(expected, summands, floats);
       const seen = new Float32Array(floats + offset).fill(7).subarray(0, floats);
       add(seen, summands, floats);
       expect(seen).toEqual(expected);
@@ -57,7 +57,7 @@ describe.each([2, 4])('the sum of %i ranks', (worldSize) => {
       const sum = sums[call & 1] ?? assert.fail();
       sum.fill(7);
       const expected = new Float32Array(5000).fill(7);
-      sumInRankOrder(expected, summands, floats);
+      sumAsTree(expected, summands, floats);
       add(sum, summands, floats, true);
       expect(sum).toEqual(expected);
     }

@@ -57,7 +57,7 @@ describe('a shared-memory collective', () => {
     );
 
   it.each([SPLIT_FLOATS - 1, SPLIT_FLOATS, SPLIT_FLOATS + 17])(
-    'adds %i floats in rank order on 3 ranks, whoever adds them',
+    'adds %i floats as the tree of 3 ranks, whoever adds them',
     async (floats) => {
       const ranks = await connectAll(0)(3, 30_000);
       const partials = ranks.map((one) => one.allocate('p', 'partial', floats));

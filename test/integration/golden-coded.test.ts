@@ -22,7 +22,7 @@ beforeAll(() => {
 afterAll(() => rmSync(store, { recursive: true }));
 
 /** The kernel rounds activations to 8 bits, the head's weights are rounded to 8 bits. */
-const NEAR = 0.05;
+const NEAR = 0.06;
 
 /** A stored tensor of one rank. */
 function read(shardFolder: string, manifest: Manifest, name: string, rank: number): Uint8Array {
@@ -78,7 +78,9 @@ describe.each(['gptq', 'awq'])('%s', (family) => {
   });
 
   it('dequantised, a rank has the very floats of the checkpoint', async () => {
-    const { shardFolder, manifest } = await partition({ folder, outStore: store, tp: 2, dtype: 'int4' });
+    // A piece of the output projection a rank.
+    const options = { folder, outStore: store, tp: 2, dtype: 'int4', reproducibleDegree: 2 } as const;
+    const { shardFolder, manifest } = await partition(options);
     const { shape, source } = await openModel({ folder });
     for (const rank of [0, 1]) {
       const rows = shape.numHeads * shape.headDim;

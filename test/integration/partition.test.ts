@@ -183,8 +183,9 @@ describe('--verify', () => {
   const readManifest = (shardFolder: string): Manifest =>
     parseManifest(readFileSync(path.join(shardFolder, 'manifest.json'), 'utf8'), 'manifest');
 
+  /** A tensor, or the rank's last piece of it. */
   const find = ({ manifest }: PartitionResult, name: string) =>
-    manifest.tensors.find((tensor) => tensor.name === name)!;
+    manifest.tensors.findLast((tensor) => tensor.name.replace(/\.piece-\d+/, '') === name)!;
 
   it('finds a changed byte by the checksum', async () => {
     const shardFolder = tamper(shards, 'rank-1.weights', 5000, false);
@@ -214,12 +215,12 @@ describe('--verify', () => {
     ['head.weight', 'rank-1.weights'],
   ])('finds a wrong %s whose checksum is right', async (name, file) => {
     for (const original of [shards, int4Shards]) {
-      const { offset, bytes } = find(original, name);
+      const { offset, bytes, name: stored } = find(original, name);
       const shardFolder = tamper(original, file, offset + bytes - 1, true);
       await expect(verifyShards({ folder, shardFolder })).rejects.toThrow(
         /differs from the checkpoint in row \d+/,
       );
-      await expect(verifyShards({ folder, shardFolder })).rejects.toThrow(name);
+      await expect(verifyShards({ folder, shardFolder })).rejects.toThrow(stored);
     }
   });
 
@@ -227,7 +228,7 @@ describe('--verify', () => {
     const scales = find(int4Shards, 'layer-1.down.scales');
     const wrongScale = tamper(int4Shards, 'rank-1.weights', scales.offset + scales.bytes - 2, true);
     await expect(verifyShards({ folder, shardFolder: wrongScale })).rejects.toThrow(
-      'layer-1.down.scales of rank 1',
+      'layer-1.down.piece-1.scales of rank 1',
     );
     const sines = find(shards, 'rope.sin');
     const wrongAngle = tamper(shards, 'shared.weights', sines.offset + sines.bytes - 1, true);
@@ -242,6 +243,29 @@ describe('--verify', () => {
     await expect(verifyShards({ folder, shardFolder: wrongGraph })).rejects.toThrow(
       'rank-1/head.onnx: its weight head.weight is not where the manifest says',
     );
+  });
+
+  it('finds a piece that is missing, or that says it is another', async () => {
+    const broken = async (change: (tensors: Manifest['tensors']) => void): Promise<void> => {
+      const copy = mkdtempSync(path.join(scratch, 'tampered-'));
+      cpSync(int4Shards.shardFolder, copy, { recursive: true });
+      const manifest = readManifest(copy);
+      change(manifest.tensors);
+      writeFileSync(path.join(copy, 'manifest.json'), JSON.stringify(manifest));
+      await verifyShards({ folder, shardFolder: copy });
+    };
+    const name = 'layer-0.down.piece-1.scales';
+    await expect(
+      broken((tensors) => {
+        const at = tensors.findIndex((tensor) => tensor.name === name);
+        tensors.splice(at, 1);
+      }),
+    ).rejects.toThrow(`${name} is not where the manifest says`);
+    await expect(
+      broken((tensors) => {
+        tensors.find((tensor) => tensor.name === 'layer-0.down.piece-1.weight')!.piece = { index: 0, of: 2 };
+      }),
+    ).rejects.toThrow('layer-0.down.piece-1.weight of rank 0 differs from the checkpoint in row 0');
   });
 
   it.each<[string, (manifest: Manifest) => void, string]>([

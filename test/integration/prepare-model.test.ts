@@ -26,6 +26,7 @@ const request = (fields: Partial<Parameters<typeof ensureShards>[0]> = {}) => ({
   symmetric: true,
   scales: 'search',
   eightBit: [],
+  reproducibleDegree: 4,
   ...fields,
 });
 
@@ -59,6 +60,7 @@ describe('ensuring shards', () => {
         symmetric: false,
         scales: 'nearest',
         eightBit: ['down', 'head'],
+        reproducibleDegree: 2,
         tensorParallelDegree: 1,
       }),
     );
@@ -68,6 +70,7 @@ describe('ensuring shards', () => {
       symmetric: false,
       scales: 'nearest',
       eightBit: ['head', 'down'],
+      reproducibleDegree: 2,
     });
   });
 

@@ -37,6 +37,7 @@ export const FAKE_CONFIG: ModelConfig = {
   symmetric: true,
   scales: 'search',
   eightBit: [],
+  reproducibleDegree: 4,
   batching: 'rolling',
   maxRollingBatchSize: 2,
   batchSize: 1,

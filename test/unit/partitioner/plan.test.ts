@@ -4,10 +4,12 @@ import { attentionOutBlock, possibleDegrees } from '../../../partitioner/degrees
 import type { ModelShape } from '../../../partitioner/model-shape.js';
 import { makePlan, type Plan, storedTensors } from '../../../partitioner/plan.js';
 import { type LinearItem, TENSOR_ALIGNMENT } from '../../../partitioner/plan-items.js';
+import { downBlock, reproducibleDegrees } from '../../../partitioner/sum-pieces.js';
 import {
   chooseWeightFormat,
   FP32_FORMAT,
   linearBits,
+  REPRODUCIBLE_DEGREES,
   type WeightFormat,
 } from '../../../partitioner/weight-format.js';
 import { seededRandom, testSeed } from '../../fixtures/seeded-random.js';
@@ -15,13 +17,18 @@ import { toyShape } from '../../fixtures/toy-config.js';
 
 const FP32 = FP32_FORMAT;
 const int4 = (blockSize: number): WeightFormat => chooseWeightFormat({ dtype: 'int4', blockSize }, 0);
+/** Every degree for itself. */
+const apart = (blockSize: number): WeightFormat =>
+  chooseWeightFormat({ dtype: 'int4', blockSize, reproducibleDegree: 1 }, 0);
 
 function planOf(worldSize: number, changes: Record<string, unknown> = {}, format = FP32): Plan {
   return makePlan({ shape: toyShape(changes), worldSize, format, embeddingType: 'float16' });
 }
 
 function linear(plan: Plan, name: string): LinearItem {
-  const item = plan.items.find((candidate) => candidate.name === name);
+  const item = plan.items.find(
+    (candidate) => candidate.name === name || candidate.name === `${name}.piece-0`,
+  );
   if (item?.kind !== 'linear') throw new Error(`no linear ${name}`);
   return item;
 }
@@ -72,7 +79,7 @@ describe('the output projection has one block size at every degree', () => {
     for (const degree of possibleDegrees(shape, int4(asked))) {
       const plan = planOf(degree, changes, int4(asked));
       expect(linear(plan, 'layer-0.attention-out').format?.blockSize).toBe(expected);
-      expect(linear(plan, 'layer-0.down').format?.blockSize).toBe(asked);
+      expect(linear(plan, 'layer-0.down').format?.blockSize).toBe(downBlock(shape, int4(asked), 112, true));
     }
   });
 });
@@ -92,7 +99,7 @@ describe('sizes of one rank', () => {
     const sizes = (plan: Plan) => [linear(plan, 'layer-0.down').inputs, plan.perRank.vocab];
     expect(sizes(planOf(1))).toEqual([112, 144]);
     expect(sizes(planOf(4))).toEqual([32, 48]);
-    expect(sizes(planOf(2, {}, int4(32)))).toEqual([64, 80]);
+    expect(sizes(planOf(2, {}, apart(32)))).toEqual([64, 80]);
     const { columnSlices } = linear(planOf(4), 'layer-0.down');
     expect(columnSlices).toEqual([
       { start: 0, count: 32 },
@@ -104,6 +111,78 @@ describe('sizes of one rank', () => {
 
   it('keys and values of a token: two of 4 bytes a KV head dimension and layer', () => {
     expect(planOf(2).kvBytesPerTokenPerRank).toBe(2 * 2 * 2 * 8 * 4);
+  });
+});
+
+describe('pieces of row-parallel linears', () => {
+  const slicesOf = (plan: Plan, name: string) =>
+    plan.items.flatMap((item) =>
+      item.kind === 'linear' && item.name.startsWith(name)
+        ? item.columnSlices.map(({ start, count }, rank) => [rank, item.piece?.index ?? 0, start, count])
+        : [],
+    );
+
+  it('are the same columns at every degree that divides their number', () => {
+    const columns = [1, 2, 4].map((degree) =>
+      slicesOf(planOf(degree, { intermediate_size: 256 }, int4(32)), 'layer-0.down')
+        .map(([, , start, count]) => [start, count])
+        .sort(([a = 0], [b = 0]) => a - b),
+    );
+    expect(columns[0]).toEqual([0, 64, 128, 192].map((start) => [start, 64]));
+    expect(columns[1]).toEqual(columns[0]);
+    expect(columns[2]).toEqual(columns[0]);
+    // [rank, piece, start, count]
+    expect(slicesOf(planOf(2, {}, int4(32)), 'layer-1.attention-out')).toEqual([
+      [0, 0, 0, 16],
+      [1, 0, 32, 16],
+      [0, 1, 16, 16],
+      [1, 1, 48, 16],
+    ]);
+  });
+
+  it('follow the degrees that the heads allow; none in fp32, with experts, or where not wanted', () => {
+    const degrees = (changes: Record<string, unknown>, format: WeightFormat) =>
+      reproducibleDegrees(toyShape(changes), format);
+    expect(degrees({}, int4(32))).toEqual([1, 2, 4]);
+    expect(degrees({ num_attention_heads: 6, num_key_value_heads: 6, head_dim: 16 }, int4(32))).toEqual([
+      1, 2,
+    ]);
+    expect(degrees({ num_attention_heads: 7, num_key_value_heads: 7, head_dim: 16 }, int4(32))).toEqual([1]);
+    expect(degrees({}, apart(32))).toEqual([1]);
+    expect(degrees({}, FP32)).toEqual([1]);
+    const eight = chooseWeightFormat({ dtype: 'int8', blockSize: 16, reproducibleDegree: 8 }, 0);
+    expect(degrees({ head_dim: 16 }, eight)).toEqual([1, 2, 4, 8]);
+    const experts = { ...toyShape(), experts: {} } as unknown as ModelShape;
+    expect(reproducibleDegrees(experts, int4(32))).toEqual([1]);
+  });
+
+  it('have smaller blocks where that saves padding', () => {
+    const block = (ffn: number, asked = 128) => downBlock(toyShape(), int4(asked), ffn, true);
+    expect(block(5632)).toBe(128);
+    // 4 × 128 would be 1024, 4 × 64 is 768.
+    expect(block(704)).toBe(64);
+    expect(block(704, 32)).toBe(32);
+    expect(downBlock(toyShape(), apart(128), 704, true)).toBe(128);
+  });
+
+  it('at other degrees are of the degree itself, of the same blocks', () => {
+    const format = int4(32);
+    const plan = planOf(4, { num_attention_heads: 4, num_key_value_heads: 4, head_dim: 16 }, format);
+    expect(plan.piecesPerRank).toBe(1);
+    const eight = planOf(8, { head_dim: 16 }, format);
+    expect(eight.piecesPerRank).toBe(1);
+    expect(linear(eight, 'layer-0.down').piece).toBeNull();
+    const { blockSize } = linear(planOf(1, { head_dim: 16 }, format), 'layer-0.down').format!;
+    expect(linear(eight, 'layer-0.down').format?.blockSize).toBe(blockSize);
+  });
+
+  it('carry the bias once', () => {
+    const items = planOf(2, { mlp_bias: true, attention_bias: true }, int4(32)).items.filter(
+      (item): item is LinearItem => item.kind === 'linear' && item.split === 'row',
+    );
+    expect(items.map(({ piece, bias }) => [piece?.index, bias !== null])).toEqual(
+      items.map((_, index) => [index % 2, index % 2 === 0]),
+    );
   });
 });
 
@@ -122,7 +201,7 @@ describe('stored tensors', () => {
     const { weight, scales } = linear(planOf(2, {}, int4(128)), 'layer-0.qkv');
     expect(weight).toMatchObject({ type: 'uint8', shape: [64, 1, 64], split: 'column' });
     expect(scales).toMatchObject({ type: 'float32', shape: [64, 1] });
-    const int8 = chooseWeightFormat({ dtype: 'int8', blockSize: 32 }, 0);
+    const int8 = chooseWeightFormat({ dtype: 'int8', blockSize: 32, reproducibleDegree: 1 }, 0);
     expect(linear(planOf(2, {}, int8), 'layer-0.down').weight.shape).toEqual([64, 2, 32]);
   });
 
@@ -145,21 +224,22 @@ describe('stored tensors', () => {
 });
 
 /** Elements of a part that no rank, or more than one, holds. */
-function strayRows(item: LinearItem): string[] {
+function strayRows([item, ...pieces]: readonly LinearItem[]): string[] {
   const wrong: string[] = [];
-  for (const part of item.parts) {
-    const mayRepeat = item.split === 'column' && item.name.endsWith('.qkv') && part !== item.parts[0];
+  for (const part of item?.parts ?? []) {
+    const mayRepeat = item?.split === 'column' && item.name.endsWith('.qkv') && part !== item.parts[0];
     const held = new Int32Array(part.rows * part.columns);
-    part.rowSlices.forEach((rows, rank) => {
-      const columns = item.columnSlices[rank]!;
-      if (rows.count > part.rowsPerRank || columns.count > item.inputs)
-        wrong.push(`${part.source} overflows`);
-      for (let row = rows.start; row < rows.start + rows.count; row++) {
-        for (let column = columns.start; column < columns.start + columns.count; column++) {
-          held[row * part.columns + column]!++;
+    for (const { columnSlices, inputs } of [item!, ...pieces]) {
+      part.rowSlices.forEach((rows, rank) => {
+        const columns = columnSlices[rank]!;
+        if (rows.count > part.rowsPerRank || columns.count > inputs) wrong.push(`${part.source} overflows`);
+        for (let row = rows.start; row < rows.start + rows.count; row++) {
+          for (let column = columns.start; column < columns.start + columns.count; column++) {
+            held[row * part.columns + column]!++;
+          }
         }
-      }
-    });
+      });
+    }
     const expectedCount = mayRepeat ? held[0] : 1;
     if (held.some((count) => count !== expectedCount || count < 1)) wrong.push(part.source);
   }
@@ -187,6 +267,7 @@ describe(`random shapes (TEST_SEED=${testSeed})`, () => {
       blockSize: random.pick([16, 32, 64, 128]),
       symmetric: random.next() < 0.5,
       eightBit: random.next() < 0.5 ? (['head', 'down'] as const) : [],
+      reproducibleDegree: random.pick(REPRODUCIBLE_DEGREES),
     };
     return { index, changes, format: chooseWeightFormat(quantisation, 0) };
   });
@@ -197,7 +278,12 @@ describe(`random shapes (TEST_SEED=${testSeed})`, () => {
       for (const degree of possibleDegrees(toyShape(changes), format)) {
         const plan = planOf(degree, changes, format);
         const linears = plan.items.filter((item): item is LinearItem => item.kind === 'linear');
-        expect(linears.flatMap(strayRows)).toEqual([]);
+        const whole = linears.filter(({ piece }) => (piece?.index ?? 0) === 0);
+        const withPieces = whole.map((item) => {
+          const at = linears.indexOf(item);
+          return linears.slice(at, at + (item.piece?.of ?? 1));
+        });
+        expect(withPieces.flatMap(strayRows)).toEqual([]);
         if (format.blockSize !== null) {
           for (const item of linears.filter(({ split }) => split === 'row')) {
             const starts = item.columnSlices.filter(({ count }) => count > 0).map(({ start }) => start);
@@ -226,12 +312,13 @@ describe('the weight format', () => {
       symmetric: true,
       scales: 'nearest',
       eightBit: [],
+      reproducibleDegree: 4,
     });
   });
 
   it('leaves chosen linears at 8 bits, and gives each its own zero points', () => {
     const format = chooseWeightFormat(
-      { dtype: 'int4', blockSize: 16, symmetric: false, eightBit: ['last', 'head'] },
+      { dtype: 'int4', blockSize: 16, symmetric: false, eightBit: ['last', 'head'], reproducibleDegree: 1 },
       0,
     );
     expect(format.eightBit).toEqual(['head', 'last']);

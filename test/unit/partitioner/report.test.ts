@@ -48,15 +48,16 @@ describe('the plan', () => {
   });
 
   it('has one row a tensor of a layer, with the bytes of all layers', () => {
-    expect(summary.tensors.find((row) => row.tensor === 'layer-*.down.scales')).toEqual({
-      tensor: 'layer-*.down.scales',
-      layers: 2,
+    expect(summary.tensors.find((row) => row.tensor === 'layer-*.down.piece-*.scales')).toEqual({
+      tensor: 'layer-*.down.piece-*.scales',
+      // Two layers of two pieces.
+      layers: 4,
       split: 'row',
       axis: 1,
       type: 'float32',
-      shape: [64, 2],
+      shape: [64, 1],
       file: 'rank',
-      bytes: 2 * 64 * 2 * 4,
+      bytes: 4 * 64 * 4,
     });
     const qkv = summary.tensors.find((row) => row.tensor === 'layer-*.qkv.weight');
     expect(qkv).toMatchObject({ split: 'column', axis: 0 });

@@ -1,0 +1,52 @@
+/**
+ * Keys of a model that say how int8 and int4 weights are written; this server's own.
+ *
+ * Source  partitioner/weight-format.ts, whose defaults these are
+ */
+import { type KeyRow, modelKey } from './key-row.js';
+import { boolean, choice, oneOf, someOf } from './value-types.js';
+
+export const WEIGHT_KEYS: readonly KeyRow[] = [
+  modelKey(
+    'option.quantize_block_size',
+    'blockSize',
+    choice<number | null>({
+      auto: { value: null },
+      16: { value: 16 },
+      32: { value: 32 },
+      64: { value: 64 },
+      128: { value: 128 },
+      256: { value: 256 },
+    }),
+    null,
+    'weights that share a scale in int8 and int4 (ours); auto: 128',
+  ),
+  modelKey(
+    'option.quantize_symmetric',
+    'symmetric',
+    boolean(),
+    true,
+    'false: int8 and int4 keep a zero point with each scale (ours)',
+  ),
+  modelKey(
+    'option.quantize_scales',
+    'scales',
+    oneOf('search', 'nearest'),
+    'search',
+    'how int4 finds its scales (ours); search: the best of several by squared error, nearest: by the largest weight of a block',
+  ),
+  modelKey(
+    'option.quantize_8bit',
+    'eightBit',
+    someOf('head', 'first', 'last', 'down'),
+    [],
+    "what int4 leaves at 8 bits (ours): the head, all of the first or last layer, the MLPs' down projections",
+  ),
+  modelKey(
+    'option.reproducible_degree',
+    'reproducibleDegree',
+    choice<1 | 2 | 4 | 8>({ 1: { value: 1 }, 2: { value: 2 }, 4: { value: 4 }, 8: { value: 8 } }),
+    4,
+    'degrees that divide it give int8 and int4 models the same text (ours); 1: each adds in its own order',
+  ),
+];
