@@ -57,6 +57,12 @@ export const ERROR_TABLE = {
     false,
     'chat asked of a checkpoint that has no chat template',
   ),
+  CHAT_TEMPLATE_LIMIT: row(
+    400,
+    GrpcStatus.RESOURCE_EXHAUSTED,
+    false,
+    "the model's chat template takes more time, memory or text for these messages than it may",
+  ),
   MODEL_NOT_FOUND: row(404, GrpcStatus.NOT_FOUND, false, 'no model of that name or version'),
   ALREADY_REGISTERED: row(
     409,

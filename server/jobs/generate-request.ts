@@ -140,7 +140,7 @@ export interface GenerationService {
    * Resolves as soon as the job is queued.
    *
    * @param signal aborted when the client goes away: the job ends and its slot is freed at the next step
-   * @throws ServingError MODEL_NOT_FOUND, MODEL_NOT_READY, QUEUE_FULL, PROMPT_TOO_LONG, NO_CHAT_TEMPLATE, BAD_REQUEST,
+   * @throws ServingError MODEL_NOT_FOUND, MODEL_NOT_READY, QUEUE_FULL, PROMPT_TOO_LONG, NO_CHAT_TEMPLATE, CHAT_TEMPLATE_LIMIT, BAD_REQUEST,
    *         SHUTTING_DOWN: nothing reached a worker. BAD_REQUEST also: a text asked of an embedding model, or the other way round
    */
   submit(request: JobRequest, signal: AbortSignal): Promise<Generation>;

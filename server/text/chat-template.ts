@@ -4,9 +4,10 @@
  * In      an override from the configuration, else chat_template.jinja, else `chat_template` of tokenizer_config.json (one text,
  *         or a list of named ones: `default`, and `tool_use` for requests with tools)
  * Out     prompt text with its special tokens spelled out: encode it with addSpecialTokens false, or begin-of-text comes twice
- * Errors  load: CHECKPOINT_INVALID when the template does not parse; render: BAD_REQUEST with the template's own words when it
- *         refuses the messages ("Conversation roles must alternate …")
- * Limits  the template is code of the checkpoint: it sees the messages and special tokens, no file and no function of ours
+ * Errors  CHECKPOINT_INVALID when the template does not parse; render: BAD_REQUEST with the template's own words when it
+ *         refuses the messages ("Conversation roles must alternate …"), CHAT_TEMPLATE_LIMIT when JavaScript's stack or longest text ends it
+ * Limits  none of its own: the template is code of the checkpoint, which sees the messages and special tokens, no file and no function
+ *         of ours, but may run for ever. The server renders in a process (work-load-manager/chat-renderer.ts)
  */
 import path from 'node:path';
 import { Template } from '@huggingface/jinja';
@@ -23,6 +24,9 @@ const SPECIAL_TOKENS = [
   'mask_token',
 ];
 
+/** The template's own words in an error: they may be as long as it likes. */
+const MAX_REASON_CHARACTERS = 1000;
+
 type SpecialTokens = Readonly<Record<string, string | readonly string[]>>;
 
 /** A message as templates read it; jobs' ChatMessage is one. */
@@ -32,47 +36,55 @@ export interface TemplateMessage {
   [field: string]: unknown;
 }
 
+/** What a checkpoint has of templates, unparsed: plain data, which can be sent to another process. */
+export interface ChatTemplateSource {
+  text: string;
+  /** For requests with tools; null: `text`. */
+  toolText: string | null;
+  specialTokens: SpecialTokens;
+}
+
+export interface RenderOptions {
+  /** End with what opens the assistant's turn. */
+  addGenerationPrompt: boolean;
+  tools?: readonly unknown[];
+}
+
+/**
+ * @param modelFolder absolute path of the checkpoint
+ * @param override Jinja text of the configuration; null: the checkpoint's
+ * @returns null when the checkpoint has none
+ * @throws ServingError CHECKPOINT_INVALID
+ */
+export function readChatTemplate(modelFolder: string, override: string | null): ChatTemplateSource | null {
+  const config = readJsonObject(path.join(modelFolder, 'tokenizer_config.json')) ?? {};
+  const named =
+    override !== null
+      ? new Map([['default', override]])
+      : namedTemplates(config.chat_template, readTextFile(path.join(modelFolder, 'chat_template.jinja')));
+  const text = named.get('default');
+  if (text === undefined) return null;
+  return { text, toolText: named.get('tool_use') ?? null, specialTokens: specialTokensOf(config) };
+}
+
 export class ChatTemplate {
   private readonly template: Template;
   private readonly toolTemplate: Template;
   private readonly specialTokens: SpecialTokens;
 
-  private constructor(template: Template, toolTemplate: Template, specialTokens: SpecialTokens) {
-    this.template = template;
-    this.toolTemplate = toolTemplate;
+  /** @throws ServingError CHECKPOINT_INVALID */
+  constructor({ specialTokens, text, toolText }: ChatTemplateSource) {
+    this.template = parse(text);
+    this.toolTemplate = toolText === null ? this.template : parse(toolText);
     this.specialTokens = specialTokens;
-  }
-
-  /**
-   * @param modelFolder absolute path of the checkpoint
-   * @param override Jinja text of the configuration; null: the checkpoint's
-   * @returns null when the checkpoint has none
-   * @throws ServingError CHECKPOINT_INVALID
-   */
-  static load(modelFolder: string, override: string | null): ChatTemplate | null {
-    const config = readJsonObject(path.join(modelFolder, 'tokenizer_config.json')) ?? {};
-    const named =
-      override !== null
-        ? new Map([['default', override]])
-        : namedTemplates(config.chat_template, readTextFile(path.join(modelFolder, 'chat_template.jinja')));
-    const text = named.get('default');
-    if (text === undefined) return null;
-    const template = parse(text);
-    const toolText = named.get('tool_use');
-    const toolTemplate = toolText === undefined ? template : parse(toolText);
-    return new ChatTemplate(template, toolTemplate, specialTokensOf(config));
   }
 
   /**
    * The prompt of a chat.
    *
-   * @param options.addGenerationPrompt end with what opens the assistant's turn
    * @throws ServingError BAD_REQUEST when the template refuses the messages
    */
-  render(
-    messages: readonly TemplateMessage[],
-    options: { addGenerationPrompt: boolean; tools?: readonly unknown[] },
-  ): string {
+  render(messages: readonly TemplateMessage[], options: RenderOptions): string {
     const hasTools = options.tools !== undefined && options.tools.length > 0;
     try {
       return (hasTools ? this.toolTemplate : this.template).render({
@@ -83,10 +95,14 @@ export class ChatTemplate {
         add_generation_prompt: options.addGenerationPrompt,
       });
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      throw new ServingError('BAD_REQUEST', `The model's chat template refuses these messages: ${reason}`, {
-        cause: error,
-      });
+      const reason = (error instanceof Error ? error.message : String(error)).slice(0, MAX_REASON_CHARACTERS);
+      // A text or a stack that JavaScript cannot hold.
+      const isLimit = error instanceof RangeError;
+      throw new ServingError(
+        isLimit ? 'CHAT_TEMPLATE_LIMIT' : 'BAD_REQUEST',
+        `The model's chat template ${isLimit ? 'grows too far with' : 'refuses'} these messages: ${reason}`,
+        { cause: error },
+      );
     }
   }
 }

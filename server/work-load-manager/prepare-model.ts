@@ -13,8 +13,9 @@ import type { Manifest } from '../../proto/manifest.js';
 import type { TokenTexts } from '../batching/sequence.js';
 import type { ModelConfig } from '../config/config.js';
 import { ensureShards, planShards, type ShardPlan, type ShardRequest } from '../model-store/ensure-shards.js';
-import { ChatTemplate } from '../text/chat-template.js';
+import { readChatTemplate } from '../text/chat-template.js';
 import { Tokenizer } from '../text/tokenizer.js';
+import { ChatRenderer } from './chat-renderer.js';
 import { usableCores } from './machine-limits.js';
 import { type ModelSizes, sizesOfPlan } from './memory-need.js';
 import { PromptEncoder } from './prompt-encoder.js';
@@ -39,7 +40,22 @@ export interface PrepareOptions {
 export async function prepareModel(config: ModelConfig, options: PrepareOptions): Promise<PreparedModel> {
   // First what is quick: a missing tokenizer is told before minutes of partitioning.
   const tokenizer = await Tokenizer.load(config.folder);
-  const chatTemplate = ChatTemplate.load(config.folder, config.chatTemplate);
+  const template = readChatTemplate(config.folder, config.chatTemplate);
+  const chatRenderer = template === null ? null : await ChatRenderer.start(template);
+  try {
+    return await prepareShards(config, options, tokenizer, chatRenderer);
+  } catch (error) {
+    await chatRenderer?.close();
+    throw error;
+  }
+}
+
+async function prepareShards(
+  config: ModelConfig,
+  options: PrepareOptions,
+  tokenizer: Tokenizer,
+  chatRenderer: ChatRenderer | null,
+): Promise<PreparedModel> {
   const { degree, plan } = await planOf(config, options);
   checkTask(config, plan);
   options.onPlan(sizesOfPlan(plan));
@@ -51,7 +67,7 @@ export async function prepareModel(config: ModelConfig, options: PrepareOptions)
   const encoder = new PromptEncoder({
     modelFolder: config.folder,
     tokenizer,
-    chatTemplate,
+    chatRenderer,
     vocabSize,
     embedding,
   });

@@ -5,14 +5,14 @@
  * Out     token ids
  * Cut     the end of the text goes, the special tokens that the tokenizer puts behind it stay, as in Hugging Face's tokenizers
  * Limits  text longer than THREAD_CHARACTERS is tokenised in a worker thread, which starts with the first of them
- * Errors  BAD_REQUEST: an id outside the vocabulary; NO_CHAT_TEMPLATE; what the template says of the messages
+ * Errors  BAD_REQUEST: an id outside the vocabulary; NO_CHAT_TEMPLATE; those of chat-renderer.ts
  */
 import { Worker } from 'node:worker_threads';
 import { ServingError } from '../../proto/errors.js';
 import type { ModelInfo } from '../../proto/manifest.js';
 import type { Prompt } from '../jobs/generate-request.js';
-import type { ChatTemplate } from '../text/chat-template.js';
 import type { Tokenizer } from '../text/tokenizer.js';
+import type { ChatRenderer } from './chat-renderer.js';
 import { checkTokenId } from './sampling.js';
 import type { TokeniseReply, TokeniseRequest } from './tokenise-thread.js';
 
@@ -22,8 +22,8 @@ const THREAD_CHARACTERS = 8192;
 export interface PromptEncoderOptions {
   modelFolder: string;
   tokenizer: Pick<Tokenizer, 'encode'>;
-  /** null: the checkpoint has none. */
-  chatTemplate: Pick<ChatTemplate, 'render'> | null;
+  /** null: the checkpoint has no template. */
+  chatRenderer: Pick<ChatRenderer, 'render' | 'close'> | null;
   vocabSize: number;
   /** Of an embedding model: what is done to a text before. */
   embedding?: Pick<NonNullable<ModelInfo['embedding']>, 'lowerCase' | 'prefix'> | undefined;
@@ -45,7 +45,7 @@ export class PromptEncoder {
    * @throws ServingError
    */
   async encode(prompt: Prompt, cutAt: number | null = null): Promise<readonly number[]> {
-    const { chatTemplate, vocabSize } = this.#options;
+    const { chatRenderer, vocabSize } = this.#options;
     switch (prompt.kind) {
       case 'ids':
         for (const id of prompt.ids) checkTokenId(id, vocabSize, 'prompt');
@@ -53,7 +53,7 @@ export class PromptEncoder {
       case 'text':
         return this.#cut(await this.#encodeText(this.#prepared(prompt.text), true), cutAt);
       case 'chat': {
-        if (!chatTemplate) {
+        if (!chatRenderer) {
           throw new ServingError(
             'NO_CHAT_TEMPLATE',
             'This model has no chat template: its checkpoint brings none (chat_template in tokenizer_config.json, or ' +
@@ -62,10 +62,8 @@ export class PromptEncoder {
         }
         const tools = prompt.tools ? { tools: prompt.tools } : {};
         // The template spells out the special tokens itself.
-        return this.#encodeText(
-          chatTemplate.render(prompt.messages, { addGenerationPrompt: true, ...tools }),
-          false,
-        );
+        const text = await chatRenderer.render(prompt.messages, { addGenerationPrompt: true, ...tools });
+        return this.#encodeText(text, false);
       }
     }
   }
@@ -94,7 +92,7 @@ export class PromptEncoder {
   }
 
   async close(): Promise<void> {
-    await this.#thread?.terminate();
+    await Promise.all([this.#thread?.terminate(), this.#options.chatRenderer?.close()]);
   }
 
   async #encodeText(text: string, addSpecialTokens: boolean): Promise<number[]> {

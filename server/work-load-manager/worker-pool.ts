@@ -4,7 +4,7 @@
  * In      a prepared model; requests
  * Out     accepted jobs
  * Limits  job_queue_size jobs that no group has room for; what admission.ts lets in
- * Errors  MODEL_NOT_READY, NO_WORKERS, BAD_REQUEST, PROMPT_TOO_LONG, NO_CHAT_TEMPLATE, QUEUE_FULL, REQUEST_TIMEOUT, CANCELLED:
+ * Errors  MODEL_NOT_READY, NO_WORKERS, BAD_REQUEST, PROMPT_TOO_LONG, NO_CHAT_TEMPLATE, CHAT_TEMPLATE_LIMIT, QUEUE_FULL, REQUEST_TIMEOUT, CANCELLED:
  *         nothing reached a worker
  *
  * The pool serves from its start until it is closed, or has failed: then what runs ends in peace, what waits is refused.

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { ChatTemplate, type TemplateMessage } from '../../server/text/chat-template.js';
+import { ChatTemplate, readChatTemplate, type TemplateMessage } from '../../server/text/chat-template.js';
 import { repositoryRoot } from '../support/repository-root.js';
 
 interface Case {
@@ -42,7 +42,7 @@ describe.each(Object.keys(golden.configs))('a template in the style of %s', (nam
   it('makes the same prompts and refusals, but where the library is known to differ', () => {
     const folder = mkdtempSync(path.join(tmpdir(), 'shardserve-chat-'));
     writeFileSync(path.join(folder, 'tokenizer_config.json'), JSON.stringify(golden.configs[name]));
-    const template = ChatTemplate.load(folder, null) as ChatTemplate;
+    const template = new ChatTemplate(readChatTemplate(folder, null)!);
     rmSync(folder, { recursive: true });
     for (const example of golden.cases.filter((one) => one.name === name)) {
       const expected = example.rendered ?? `refused: ${example.refused}`;

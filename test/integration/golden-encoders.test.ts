@@ -61,7 +61,7 @@ describe.each(GOLDEN_ENCODERS)('%s', (name) => {
     const { embedding, vocabSize } = manifest.model;
     const tokenizer = await Tokenizer.load(goldenFolder(name));
     const encoder = new PromptEncoder({
-      ...{ modelFolder: goldenFolder(name), tokenizer, chatTemplate: null, vocabSize, embedding },
+      ...{ modelFolder: goldenFolder(name), tokenizer, chatRenderer: null, vocabSize, embedding },
     });
     for (const { ids, text } of golden.texts) {
       expect(await encoder.encode({ kind: 'text', text }, embedding?.textTokens)).toEqual(ids);

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ServingError } from '../../proto/errors.js';
-import { ChatTemplate } from '../../server/text/chat-template.js';
+import { ChatTemplate, readChatTemplate } from '../../server/text/chat-template.js';
 import { Tokenizer } from '../../server/text/tokenizer.js';
 import { sentencePieceJson } from '../unit/server/text/toy-tokenizers.js';
 
@@ -74,20 +74,24 @@ describe('a chat template', () => {
     "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
   const rendered = '<s>[system] Be kind.\n[user] Hi <there> & "you"\n[assistant]';
   const options = { addGenerationPrompt: true };
+  const load = (override: string | null = null): ChatTemplate | null => {
+    const source = readChatTemplate(folder, override);
+    return source && new ChatTemplate(source);
+  };
 
   it('is null when the checkpoint has none', () => {
-    expect(ChatTemplate.load(folder, null)).toBeNull();
+    expect(load()).toBeNull();
     write('tokenizer_config.json', { bos_token: '<s>' });
-    expect(ChatTemplate.load(folder, null)).toBeNull();
+    expect(load()).toBeNull();
     write('tokenizer_config.json', { chat_template: [{ name: 'rag', template: 'x' }] });
-    expect(ChatTemplate.load(folder, null)).toBeNull();
+    expect(load()).toBeNull();
   });
 
   it('comes from tokenizer_config.json, with special tokens as texts or objects, and escapes nothing', () => {
     write('tokenizer_config.json', { bos_token: '<s>', chat_template: simple });
-    expect(ChatTemplate.load(folder, null)!.render(messages, options)).toBe(rendered);
+    expect(load()!.render(messages, options)).toBe(rendered);
     write('tokenizer_config.json', { bos_token: { content: '<s>' }, chat_template: simple });
-    expect(ChatTemplate.load(folder, null)!.render(messages, { addGenerationPrompt: false })).toBe(
+    expect(load()!.render(messages, { addGenerationPrompt: false })).toBe(
       rendered.replace('[assistant]', ''),
     );
   });
@@ -100,7 +104,7 @@ describe('a chat template', () => {
         { name: 'tool_use', template: '{{ tools | length }} tools' },
       ],
     });
-    const template = ChatTemplate.load(folder, null)!;
+    const template = load()!;
     expect(template.render(messages, options)).toBe(rendered);
     expect(template.render(messages, { ...options, tools: [] })).toBe(rendered);
     expect(template.render(messages, { ...options, tools: [{}, {}] })).toBe('2 tools');
@@ -109,26 +113,48 @@ describe('a chat template', () => {
   it('comes from chat_template.jinja before the configuration, and from the override before both', () => {
     write('tokenizer_config.json', { bos_token: '<s>', chat_template: 'old' });
     write('chat_template.jinja', simple);
-    expect(ChatTemplate.load(folder, null)!.render(messages, options)).toBe(rendered);
-    expect(ChatTemplate.load(folder, 'mine {{ eos_token }}.')!.render(messages, options)).toBe('mine .');
+    expect(load()!.render(messages, options)).toBe(rendered);
+    expect(load('mine {{ eos_token }}.')!.render(messages, options)).toBe('mine .');
   });
 
   it('that does not parse, or is no text, is a damaged checkpoint', () => {
     for (const template of ['{% if %}', 7, [{ name: 'default' }]]) {
       write('tokenizer_config.json', { chat_template: template });
-      expect(() => ChatTemplate.load(folder, null), String(template)).toThrowError(
+      expect(() => load(), String(template)).toThrowError(
         expect.objectContaining({ code: 'CHECKPOINT_INVALID' }) as Error,
       );
     }
   });
 
   it('refuses messages in its own words', () => {
-    const template = ChatTemplate.load(folder, "{{ raise_exception('Conversation roles must alternate') }}")!;
+    const template = load("{{ raise_exception('Conversation roles must alternate') }}")!;
     expect(() => template.render(messages, options)).toThrowError(
       expect.objectContaining({
         code: 'BAD_REQUEST',
         message: expect.stringContaining('Conversation roles must alternate') as string,
       }) as Error,
     );
+  });
+
+  it('that outgrows JavaScript is stopped by its own error, and a long refusal is cut', () => {
+    const limit = expect.objectContaining({ code: 'CHAT_TEMPLATE_LIMIT' }) as Error;
+    const deep = load(
+      '{% macro f(x) %}{{ g(x) }}{% endmacro %}{% macro g(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}',
+    )!;
+    expect(() => deep.render(messages, options)).toThrowError();
+    const doubling = load(
+      "{% set ns = namespace(x='ab') %}{% for i in range(40) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    )!;
+    expect(() => doubling.render(messages, options)).toThrowError(limit);
+    const loud = load(
+      "{% set ns = namespace(x='ab') %}{% for i in range(16) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ raise_exception(ns.x) }}",
+    )!;
+    try {
+      loud.render(messages, options);
+      expect.fail('it rendered');
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'BAD_REQUEST' });
+      expect((error as Error).message.length).toBeLessThan(1200);
+    }
   });
 });

@@ -8,10 +8,11 @@ const tokenizer = {
     ...[...text].map((letter) => letter.charCodeAt(0)),
   ],
 };
-const chatTemplate = {
-  render: (messages: readonly { content: string }[]) => messages.map((one) => one.content).join('|'),
+const chatRenderer = {
+  render: async (messages: readonly { content: string }[]) => messages.map((one) => one.content).join('|'),
+  close: async () => {},
 };
-const encoder = new PromptEncoder({ modelFolder: '/none', tokenizer, chatTemplate, vocabSize: 200 });
+const encoder = new PromptEncoder({ modelFolder: '/none', tokenizer, chatRenderer, vocabSize: 200 });
 
 describe('the prompt encoder', () => {
   it('adds special tokens to text', async () => {
@@ -36,7 +37,7 @@ describe('the prompt encoder', () => {
   });
 
   it('refuses a chat without a template, and says why', async () => {
-    const plain = new PromptEncoder({ modelFolder: '/none', tokenizer, chatTemplate: null, vocabSize: 200 });
+    const plain = new PromptEncoder({ modelFolder: '/none', tokenizer, chatRenderer: null, vocabSize: 200 });
     await expect(plain.encode({ kind: 'chat', messages: [] })).rejects.toMatchObject({
       code: 'NO_CHAT_TEMPLATE',
       message: expect.stringContaining('chat_template'),
@@ -56,7 +57,7 @@ describe('a text to embed', () => {
     new PromptEncoder({
       modelFolder: '/none',
       tokenizer: framed,
-      chatTemplate: null,
+      chatRenderer: null,
       vocabSize: 200,
       embedding,
     });
