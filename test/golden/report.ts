@@ -3,7 +3,7 @@
  *
  * In      --json: one object a line instead of a table; --only NAME; --quantised: int8 and int4 at degree 1 instead
  * Out     family × degree with the largest deviation seen and whether all greedy tokens are the golden's; the last line sums up
- * Errors  exit code 1 when a deviation is above TOLERANCE or a token is another
+ * Errors  exit code 1 when a deviation is above RELATIVE_TOLERANCE or a token is another
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,12 +11,11 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { ServingError } from '../../proto/errors.js';
 import { goldenFolder } from '../support/golden.js';
-import { GOLDEN_FAMILIES } from '../support/golden-families.js';
+import { GOLDEN_FAMILIES, RELATIVE_TOLERANCE } from '../support/golden-families.js';
 import { quantisedGolden } from '../support/golden-quantised.js';
 import { runGolden } from '../support/golden-run.js';
 
 const DEGREES = [1, 2, 3, 4, 8];
-const TOLERANCE = 1e-3;
 /** Goldens of golden.test.ts, which keep the logits of all positions. */
 const OTHERS = ['llama', 'llama-linear', 'mistral', 'qwen2', 'qwen3'];
 /** 4-bit codes that int4 refuses, in words. */
@@ -69,7 +68,7 @@ try {
       equal &&= seen.tokensEqual;
     }
   }
-  const isGood = values.quantised || (equal && largest <= TOLERANCE);
+  const isGood = values.quantised || (equal && largest <= RELATIVE_TOLERANCE);
   if (values.quantised) console.log(JSON.stringify({ families: names.length, runs }));
   else console.log(JSON.stringify({ families: names.length, runs, largestDeviation: largest, tokensEqual: equal }));
   process.exitCode = isGood ? 0 : 1;

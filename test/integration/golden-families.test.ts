@@ -11,12 +11,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition } from '../../partitioner/partition.js';
 import { verifyShards } from '../../partitioner/verify.js';
 import { type Golden, goldenFolder, readGolden } from '../support/golden.js';
-import { GOLDEN_FAMILIES, relativeDeviation } from '../support/golden-families.js';
+import { GOLDEN_FAMILIES, RELATIVE_TOLERANCE, relativeDeviation } from '../support/golden-families.js';
 import { greedyRuns } from '../support/greedy-runs.js';
 import { createInProcessGroup } from '../support/in-process-group.js';
 
 const DEGREES = [1, 2, 4];
-const RELATIVE_TOLERANCE = 1e-5;
 
 describe.each(GOLDEN_FAMILIES)('%s', (family) => {
   const golden: Golden = readGolden(family);

@@ -9,6 +9,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition } from '../../partitioner/partition.js';
 import { type Golden, type GoldenPrompt, goldenFolder, readGolden } from '../support/golden.js';
+import { RELATIVE_TOLERANCE, relativeDeviation } from '../support/golden-families.js';
 import { greedyRuns } from '../support/greedy-runs.js';
 import { createInProcessGroup } from '../support/in-process-group.js';
 import { repositoryRoot } from '../support/repository-root.js';
@@ -17,14 +18,6 @@ const FAMILIES = ['llama', 'llama-linear', 'mistral', 'qwen2', 'qwen3', 'embedde
 
 const modelFolder = (name: string): string =>
   name === 'embedded' ? path.join(repositoryRoot, 'models', 'embedded') : goldenFolder(name);
-
-function largestDifference(seen: Float32Array, expected: Float32Array): number {
-  expect(seen.length).toBe(expected.length);
-  return seen.reduce((largest, value, index) => {
-    const difference = Math.abs(value - (expected[index] ?? Number.NaN));
-    return Math.max(difference, largest);
-  }, 0);
-}
 
 describe.each(FAMILIES)('%s', (family) => {
   let golden: Golden;
@@ -51,7 +44,7 @@ describe.each(FAMILIES)('%s', (family) => {
     async function generate(prompt: GoldenPrompt, chunks: readonly number[]): Promise<number[]> {
       const { ids, promptLogits } = await run(prompt.ids, prompt.greedyIds.length, chunks);
       const expected = golden.logits(prompt, prompt.ids.length - 1);
-      expect(largestDifference(promptLogits, expected)).toBeLessThanOrEqual(1e-3);
+      expect(relativeDeviation(promptLogits, expected)).toBeLessThanOrEqual(RELATIVE_TOLERANCE);
       return ids;
     }
 
