@@ -3,7 +3,7 @@
  *
  * In      tokens and time of each step that ran prompt tokens
  * Out     the prompt tokens of the next step: `tokens`, or `tokensAlone` when nothing decodes
- * Limits  MIN_TOKENS … maxTokens; starts with START_TOKENS, before anything is known
+ * Limits  MIN_TOKENS (MIN_TOKENS_ALONE when nothing decodes) … maxTokens; starts with START_TOKENS, before anything is known
  * Pure    times are arguments
  *
  * The rate is a moving average over the steps, each weighted by how full its chunk was: the last three tokens of a prompt
@@ -35,21 +35,18 @@ export class ChunkBudget {
 
   /** Of a step beside decodes, whose next token waits for it. */
   get tokens(): number {
-    return this.#tokensOf(this.#chunkMs);
+    return this.#tokensOf(this.#chunkMs, MIN_TOKENS);
   }
 
   /** Of a step without decodes: only a cancel and a request that comes meanwhile wait, and longer chunks cost less a token. */
   get tokensAlone(): number {
-    return Math.min(
-      Math.max(this.#tokensOf(this.#chunkMs * ALONE_FACTOR), MIN_TOKENS_ALONE),
-      this.#maxTokens,
-    );
+    return this.#tokensOf(this.#chunkMs * ALONE_FACTOR, MIN_TOKENS_ALONE);
   }
 
-  #tokensOf(ms: number): number {
+  #tokensOf(ms: number, least: number): number {
     const start = (START_TOKENS * ms) / this.#chunkMs;
     const wanted = this.#tokensPerMs === null ? start : Math.floor(this.#tokensPerMs * ms);
-    return Math.max(1, Math.min(Math.max(wanted, MIN_TOKENS), this.#maxTokens));
+    return Math.max(1, Math.min(Math.max(wanted, least), this.#maxTokens));
   }
 
   /**

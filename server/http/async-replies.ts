@@ -1,5 +1,6 @@
 /**
- * DJLServing's asynchronous mode over HTTP: `x-synchronous: false` starts an answer, `x-starting-token` reads it.
+ * DJLServing's asynchronous mode over HTTP: `x-synchronous: false` starts an answer, `x-starting-token` reads it; without them it
+ * is sent at once.
  *
  * In      headers x-synchronous, x-starting-token, x-max-items
  * Out     start: 200, empty, x-next-token. Poll: 202 until there is something, then the items that are there; x-next-token while
@@ -7,23 +8,32 @@
  * Errors  what a synchronous request is refused with before its jobs are accepted; INVALID_TOKEN; a failed answer is a 500
  * Source  reference serving-apis §1.4
  */
-import type { IncomingHttpHeaders } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Answer } from './answer.js';
+import { type Answer, sendAnswer } from './answer.js';
 import { djlErrorWith } from './errors.js';
 import type { HttpContext } from './http-context.js';
 import { integerHeader } from './request-control.js';
+import { clientSignal } from './stream-reply.js';
 
 const PENDING_REASON = 'The model result is not yet available';
 const FAILED_STATUS = 500;
 const MAX_ITEMS = 1_000_000;
 
-export function isAsynchronous(headers: IncomingHttpHeaders): boolean {
-  return headers['x-synchronous']?.toString().toLowerCase() === 'false';
+/** Waits for the answer and sends it, or with `x-synchronous: false` sends a token for it. @throws as `answer`, and as sendLater */
+export async function answerNowOrLater(
+  context: HttpContext,
+  { headers }: FastifyRequest,
+  reply: FastifyReply,
+  answer: (client: AbortController) => Promise<Answer>,
+): Promise<FastifyReply> {
+  if (headers['x-synchronous']?.toString().toLowerCase() === 'false')
+    return sendLater(context, reply, answer);
+  const stallLimitMs = context.config.chunkedReadTimeoutSeconds * 1000;
+  return sendAnswer(reply, await answer(clientSignal(reply)), stallLimitMs);
 }
 
 /** @throws ServingError of the door: the request, the queue, or too many answers kept */
-export async function sendLater(
+async function sendLater(
   { asyncResults }: HttpContext,
   reply: FastifyReply,
   answer: (client: AbortController) => Promise<Answer>,

@@ -13,10 +13,10 @@
  */
 import type { TSchema } from '@sinclair/typebox';
 import { Type } from '@sinclair/typebox';
-import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
-import { type Answer, sendAnswer } from './answer.js';
-import { isAsynchronous, pollAnswer, sendLater } from './async-replies.js';
+import type { Answer } from './answer.js';
+import { answerNowOrLater, pollAnswer } from './async-replies.js';
 import { addDjlBodyParsers, checkDjlBody, type DjlBody } from './djl-body.js';
 import {
   addRetryAfter,
@@ -35,7 +35,6 @@ import { answerEmbeddings } from './openai-embeddings.js';
 import { answerChat, answerCompletion, JSON_LINES_FRAMING } from './openai-handlers.js';
 import type { Target } from './openai-request.js';
 import { requestControl, spreadCustomAttributes } from './request-control.js';
-import { clientSignal } from './stream-reply.js';
 import { compileValidator } from './validation.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
@@ -95,7 +94,12 @@ export async function djlRoutes(app: FastifyInstance, context: HttpContext): Pro
       preValidation: async (request) => {
         target(request);
       },
-      handler: (request, reply) => answerNowOrLater(context, request, reply, target(request)),
+      handler: (request, reply) => {
+        const to = { requestId: request.id, ...target(request), ...requestControl(request.headers) };
+        return answerNowOrLater(context, request, reply, (client) =>
+          predict(context, request.log, request.body as DjlBody, to, client),
+        );
+      },
     });
     app.route({
       method: 'OPTIONS',
@@ -111,22 +115,6 @@ export async function djlRoutes(app: FastifyInstance, context: HttpContext): Pro
   predictionRoute('/predictions/:model/:version', ModelParams);
   predictionRoute('/models/:model/invoke', ModelParams);
   predictionRoute('/invocations', null);
-}
-
-function answerNowOrLater(
-  context: HttpContext,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  target: ModelTarget,
-): Promise<FastifyReply> {
-  const to = { requestId: request.id, ...target, ...requestControl(request.headers) };
-  const answer = (client: AbortController) =>
-    predict(context, request.log, request.body as DjlBody, to, client);
-  if (isAsynchronous(request.headers)) {
-    return sendLater(context, reply, answer);
-  }
-  const stallLimitMs = context.config.chunkedReadTimeoutSeconds * 1000;
-  return answer(clientSignal(reply)).then((made) => sendAnswer(reply, made, stallLimitMs));
 }
 
 /** @throws ServingError BAD_REQUEST */

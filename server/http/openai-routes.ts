@@ -6,13 +6,13 @@
  * Errors  {"error": {message, type, param, code}}; a full queue is 429
  *
  * DJLServing answers /v1/chat/completions as /invocations, in JSON lines. OpenAI's clients can't read that, so this path speaks
- * OpenAI's SSE; DJLServing's framing is at /invocations. Its asynchronous mode (async-replies.ts) is here too. `model` may be left out while exactly one startup model is loaded.
+ * OpenAI's SSE; DJLServing's framing is at /invocations. Its asynchronous mode (async-replies.ts) is here too.
+ * `model` may be left out while exactly one startup model is loaded.
  */
 import type { TSchema } from '@sinclair/typebox';
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { ModelStatus } from '../jobs/generate-request.js';
-import { type Answer, sendAnswer } from './answer.js';
-import { isAsynchronous, pollAnswer, sendLater } from './async-replies.js';
+import { answerNowOrLater, pollAnswer } from './async-replies.js';
 import { addRetryAfter, InvalidInput, openAiError, toServingError } from './errors.js';
 import type { HttpContext } from './http-context.js';
 import { ModelParams, openAiModelNotFound, openAiTarget } from './model-target.js';
@@ -33,7 +33,6 @@ import {
   type Target,
 } from './openai-request.js';
 import { requestControl, spreadCustomAttributes } from './request-control.js';
-import { clientSignal } from './stream-reply.js';
 import { compileValidator } from './validation.js';
 
 const DEFAULT_RETRY_AFTER_SECONDS = 1;
@@ -72,15 +71,6 @@ export async function openAiRoutes(app: FastifyInstance, context: HttpContext): 
     ...openAiTarget(model, service, context.singleStartupModel()),
     ...requestControl(headers),
   });
-  const stallLimitMs = config.chunkedReadTimeoutSeconds * 1000;
-  const send = async (
-    { headers }: FastifyRequest,
-    reply: FastifyReply,
-    answer: (client: AbortController) => Promise<Answer>,
-  ) =>
-    isAsynchronous(headers)
-      ? sendLater(context, reply, answer)
-      : sendAnswer(reply, await answer(clientSignal(reply)), stallLimitMs);
   app.addHook('onRequest', async (request, reply) => {
     spreadCustomAttributes(request.headers);
     // Before the body is read: a poll has none.
@@ -90,19 +80,21 @@ export async function openAiRoutes(app: FastifyInstance, context: HttpContext): 
   app.post('/v1/completions', { schema: { body: CompletionSchema } }, (request, reply) => {
     const body = request.body as CompletionBody;
     const to = target(request, body.model);
-    return send(request, reply, (client) =>
+    return answerNowOrLater(context, request, reply, (client) =>
       answerCompletion(context, request.log, body, to, SSE_FRAMING, client),
     );
   });
   app.post('/v1/chat/completions', { schema: { body: ChatSchema } }, (request, reply) => {
     const body = request.body as ChatBody;
     const to = target(request, body.model);
-    return send(request, reply, (client) => answerChat(context, request.log, body, to, SSE_FRAMING, client));
+    return answerNowOrLater(context, request, reply, (client) =>
+      answerChat(context, request.log, body, to, SSE_FRAMING, client),
+    );
   });
   app.post('/v1/embeddings', { schema: { body: EmbeddingSchema } }, (request, reply) => {
     const body = request.body as EmbeddingBody;
     const to = target(request, body.model);
-    return send(request, reply, (client) => answerEmbeddings(context, body, to, client));
+    return answerNowOrLater(context, request, reply, (client) => answerEmbeddings(context, body, to, client));
   });
   app.get('/v1/models', async () => ({
     object: 'list',

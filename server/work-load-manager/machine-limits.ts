@@ -81,7 +81,8 @@ function groupFolders(read: ReadText, controller: string): string[] {
   return folders;
 }
 
-function readOrNull(file: string): string | null {
+/** null: the kernel has no such file, or this process may not read it. */
+export function readOrNull(file: string): string | null {
   try {
     return readFileSync(file, 'utf8');
   } catch {

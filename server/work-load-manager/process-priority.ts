@@ -7,24 +7,20 @@
  * Errors  none: a thread or process that has ended needs no priority
  * Source  sched(7), setpriority(2): the value is a thread's own on Linux; getrlimit(2): RLIMIT_NICE is 20 − nice
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { getPriority, setPriority } from 'node:os';
+import { type ReadText, readOrNull } from './machine-limits.js';
 
 /** The kernel runs such threads in the time that others leave: a weight of 15, where the usual one is 1,024. */
 export const LOWEST_PRIORITY = 19;
 
 const CAP_SYS_NICE = 23n;
 
-export type ReadText = (file: string) => string;
-
 /** Whether a priority that is lowered can be raised again, to this process' own. */
-export function canRaisePriority(
-  read: ReadText = (file) => readFileSync(file, 'utf8'),
-  own = getPriority(),
-): boolean {
-  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(read('/proc/self/status'))?.[1] ?? '0';
+export function canRaisePriority(read: ReadText = readOrNull, own = getPriority()): boolean {
+  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(read('/proc/self/status') ?? '')?.[1] ?? '0';
   if ((BigInt(`0x${effective}`) >> CAP_SYS_NICE) & 1n) return true;
-  const limit = /^Max nice priority\s+(\d+|unlimited)/m.exec(read('/proc/self/limits'))?.[1] ?? '0';
+  const limit = /^Max nice priority\s+(\d+|unlimited)/m.exec(read('/proc/self/limits') ?? '')?.[1] ?? '0';
   return limit === 'unlimited' || Number(limit) >= 20 - own;
 }
 

@@ -2,7 +2,7 @@
  * Collectives between the ranks of one group: one interface over all transports.
  *
  * Implementations  single-rank (no peer), in-memory (the readable definition of correct, for tests that run n ranks in one
- *                  process), zeromq (between processes and hosts); shared-memory has its place here and follows.
+ *                  process), zeromq (between processes and hosts), shared-memory (between processes of one host).
  * Sums             are made as the same tree by every rank (tree-sum.ts), so that all ranks hold the same bits.
  * Order            every rank calls the same operations in the same order. `tag` says which: a peer at another tag is a bug
  *                  and is refused (OUT_OF_STEP), a peer that is late is waited for until the deadline (TIMEOUT), a peer that
