@@ -41,11 +41,14 @@ export async function prepareModel(config: ModelConfig, options: PrepareOptions)
   // First what is quick: a missing tokenizer is told before minutes of partitioning.
   const tokenizer = await Tokenizer.load(config.folder);
   const template = readChatTemplate(config.folder, config.chatTemplate);
-  const chatRenderer = template === null ? null : await ChatRenderer.start(template);
+  const starting = template === null ? null : ChatRenderer.start(template);
   try {
-    return await prepareShards(config, options, tokenizer, chatRenderer);
+    return await prepareShards(config, options, tokenizer, starting);
   } catch (error) {
-    await chatRenderer?.close();
+    await starting?.then(
+      (renderer) => renderer.close(),
+      () => {},
+    );
     throw error;
   }
 }
@@ -54,9 +57,10 @@ async function prepareShards(
   config: ModelConfig,
   options: PrepareOptions,
   tokenizer: Tokenizer,
-  chatRenderer: ChatRenderer | null,
+  starting: Promise<ChatRenderer> | null,
 ): Promise<PreparedModel> {
-  const { degree, plan } = await planOf(config, options);
+  // Side by side: each is a process that starts.
+  const [{ degree, plan }, chatRenderer] = await Promise.all([planOf(config, options), starting]);
   checkTask(config, plan);
   options.onPlan(sizesOfPlan(plan));
   const { folder, manifest } = await ensureShards({
