@@ -13,6 +13,7 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { isErrorCode, ServingError } from '../../proto/errors.js';
+import { bareEnvironment } from './bare-environment.js';
 import type { StoreEvent, StoreTask } from './store-task.js';
 
 const PROGRAM = fileURLToPath(new URL('./unpack-main.js', import.meta.url));
@@ -31,11 +32,10 @@ export interface StoreTaskOptions {
 /** @throws ServingError; the process has ended when it returns or throws */
 export async function runStoreTask(task: StoreTask, options: StoreTaskOptions = {}): Promise<void> {
   const { onProgress, signal, stallMs = STALL_MS } = options;
-  const coverage = process.env.NODE_V8_COVERAGE;
   const child = spawn(
     process.execPath,
     [`--max-old-space-size=${MAX_HEAP_MB}`, PROGRAM, JSON.stringify(task)],
-    { stdio: ['pipe', 'pipe', 'pipe'], env: coverage === undefined ? {} : { NODE_V8_COVERAGE: coverage } },
+    { stdio: ['pipe', 'pipe', 'pipe'], env: bareEnvironment() },
   );
   let failure: ServingError | null = null;
   let isDone = false;

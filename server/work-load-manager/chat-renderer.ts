@@ -14,6 +14,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { isErrorCode, ServingError } from '../../proto/errors.js';
+import { bareEnvironment } from '../model-store/bare-environment.js';
 import type { ChatTemplateSource, RenderOptions, TemplateMessage } from '../text/chat-template.js';
 import type { ChatReply, ChatTask } from './chat-template-process.js';
 
@@ -88,6 +89,7 @@ export class ChatRenderer {
     const program = fileURLToPath(new URL('./chat-template-process.js', import.meta.url));
     const child = fork(program, [JSON.stringify(this.#limits)], {
       execArgv: [`--max-old-space-size=${this.#limits.memoryMb}`],
+      env: bareEnvironment(),
       // What V8 says of a full heap is for nobody.
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     });

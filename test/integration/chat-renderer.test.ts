@@ -1,5 +1,6 @@
 /** Chats rendered by a process of their own: what hostile templates can do to it, and to nobody else. */
 import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type ChatLimits, ChatRenderer } from '../../server/work-load-manager/chat-renderer.js';
 
@@ -21,6 +22,12 @@ const ATTACKS = {
 const HOSTILE = `{% set c = messages[0].content %}${Object.entries(ATTACKS)
   .map(([name, jinja]) => `{% if c == '${name}' %}${jinja}{% endif %}`)
   .join('')}[{{ c }}]`;
+
+/** Of this process. */
+const childPids = (): string[] =>
+  readdirSync('/proc/self/task').flatMap((task) =>
+    readFileSync(`/proc/self/task/${task}/children`, 'utf8').split(' ').filter(Boolean),
+  );
 
 const started: ChatRenderer[] = [];
 async function start(text = HOSTILE, limits = LIMITS): Promise<ChatRenderer> {
@@ -92,6 +99,23 @@ describe('a chat template in its process', () => {
     expect(JSON.parse(seenMessages!)).toEqual(say(content));
     expect(JSON.parse(seenTools!)).toEqual(tools);
     expect(rest).toBe('</s>false');
+  });
+
+  it('runs where no token or key of the server is', async () => {
+    process.env.HF_TOKEN = 'hf_secret';
+    try {
+      const before = childPids();
+      await start();
+      const [child] = childPids().filter((pid) => !before.includes(pid));
+      const names = readFileSync(`/proc/${child}/environ`, 'utf8')
+        .split('\0')
+        .map((line) => line.split('=')[0]);
+      const channel = ['NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE'];
+      expect(names).toContain(channel[0]);
+      expect(names.filter((name) => ![...channel, 'NODE_V8_COVERAGE', ''].includes(name!))).toEqual([]);
+    } finally {
+      delete process.env.HF_TOKEN;
+    }
   });
 
   it('that does not parse is a damaged checkpoint', async () => {
