@@ -2,11 +2,12 @@
  * Clients in a process of their own: opens streams at once, and notes when each token came.
  *
  * Run     forked by stream-clients.ts, with an IPC channel; ends with it
- * In      StreamCall messages, one at a time
- * Out     StreamTimes of every stream, and the processor time used
+ * In      ClientCall messages, one at a time
+ * Out     a ClientAnswer to each: to `open` when every stream has its first token, to `close` when every stream has ended
  * How     server-sent events are counted by the empty lines that end them, not parsed: what is measured is the server
  */
 import { Agent, request } from 'node:http';
+import { monotonicMs } from './monotonic.js';
 
 export interface StreamCall {
   url: string;
@@ -15,45 +16,47 @@ export interface StreamCall {
   maxTokens: number;
 }
 
-/** Milliseconds since the call. */
-export interface StreamTimes {
-  /** Of the tokens, in order. */
-  tokens: number[];
-}
+/** `close` hangs up on streams that still run. */
+export type ClientCall = { call: 'open'; streams: StreamCall } | { call: 'close' };
 
-export interface StreamAnswer {
-  streams: StreamTimes[];
-  cpuSeconds: number;
-  seconds: number;
+export interface ClientAnswer {
+  /** Of `open`: monotonicMs when it was called. */
+  openedMs: number;
+  /** Of each stream, monotonicMs of its tokens, in order. */
+  tokens: number[][];
   error: string | null;
 }
 
-/** Events after the last token: the one with the reason it finished, and [DONE]. */
-const CLOSING_EVENTS = 2;
+interface Stream {
+  tokens: number[];
+  first: Promise<void>;
+  ended: Promise<void>;
+  hangUp: () => void;
+}
+
 const NEWLINE = 10;
 
 const agent = new Agent({ keepAlive: true });
+let openedMs = 0;
+let streams: Stream[] = [];
 
-async function answer({ maxTokens, model, prompts, url }: StreamCall): Promise<StreamAnswer> {
-  const cpu = process.cpuUsage();
-  const started = performance.now();
-  const streams = await Promise.all(
-    prompts.map((prompt) => stream(`${url}/v1/completions`, { model, prompt, maxTokens }, started)),
-  );
-  const { system, user } = process.cpuUsage(cpu);
-  return {
-    streams,
-    cpuSeconds: (user + system) / 1e6,
-    seconds: (performance.now() - started) / 1000,
-    error: null,
-  };
+async function answer(message: ClientCall): Promise<ClientAnswer> {
+  if (message.call === 'open') {
+    const { maxTokens, model, prompts, url } = message.streams;
+    openedMs = monotonicMs();
+    streams = prompts.map((prompt) => openStream(`${url}/v1/completions`, { model, prompt, maxTokens }));
+    await Promise.all(streams.map(({ first }) => first));
+  } else {
+    for (const { hangUp } of streams) hangUp();
+    await Promise.all(streams.map(({ ended }) => ended));
+  }
+  return { openedMs, tokens: streams.map(({ tokens }) => tokens), error: null };
 }
 
-function stream(
+function openStream(
   url: string,
   { maxTokens, model, prompt }: { model: string; prompt: number[]; maxTokens: number },
-  started: number,
-): Promise<StreamTimes> {
+): Stream {
   const body = JSON.stringify({
     model,
     prompt,
@@ -62,38 +65,47 @@ function stream(
     ignore_eos: true,
     stream: true,
   });
-  return new Promise((resolve, reject) => {
-    const events: number[] = [];
+  const tokens: number[] = [];
+  let hangUp = (): void => {};
+  let onFirst = (): void => {};
+  let onEnded = (): void => {};
+  const ended = new Promise<void>((resolve) => {
+    onEnded = resolve;
+  });
+  const first = new Promise<void>((resolve, reject) => {
+    onFirst = resolve;
     const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
     const sent = request(url, { method: 'POST', agent, headers }, (response) => {
       let isNewline = false;
-      let text = '';
+      let refusal = '';
       response.on('data', (chunk: Buffer) => {
-        const nowMs = performance.now() - started;
-        if (response.statusCode !== 200) text += chunk.toString();
+        const nowMs = monotonicMs();
+        if (response.statusCode !== 200) refusal += chunk.toString();
         for (const byte of chunk) {
-          if (byte === NEWLINE && isNewline) events.push(nowMs);
+          if (byte === NEWLINE && isNewline && tokens.push(nowMs) === 1) onFirst();
           isNewline = byte === NEWLINE && !isNewline;
         }
       });
-      response.once('error', reject);
-      response.once('end', () => {
-        const tokens = events.slice(0, -CLOSING_EVENTS);
-        if (tokens.length === maxTokens) resolve({ tokens });
-        else
-          reject(
-            new Error(`${tokens.length} tokens instead of ${maxTokens}: ${response.statusCode} ${text}`),
-          );
+      response.once('error', () => onEnded());
+      response.once('close', () => {
+        onEnded();
+        // Settled long ago where a token came.
+        reject(new Error(`ended without a token: ${response.statusCode} ${refusal}`));
       });
     });
-    sent.once('error', reject);
+    hangUp = () => sent.destroy();
+    sent.once('error', (error) => {
+      onEnded();
+      reject(error);
+    });
     sent.end(body);
   });
+  return { tokens, first, ended, hangUp };
 }
 
-process.on('message', (call: StreamCall) => {
-  answer(call)
-    .catch((error: Error) => ({ streams: [], cpuSeconds: 0, seconds: 0, error: error.message }))
-    .then((message) => process.send?.(message));
+process.on('message', (message: ClientCall) => {
+  answer(message)
+    .catch((error: Error): ClientAnswer => ({ openedMs, tokens: [], error: error.message }))
+    .then((reply) => process.send?.(reply));
 });
 process.on('disconnect', () => process.exit(0));

@@ -5,8 +5,8 @@
  * In      options: see HELP
  * Out     a table, or with --json one line a measurement
  * How     the server runs as `npm start` runs it; the clients are a process of their own; the engine is a second group on the
- *         same shards. One side measures while the other sleeps. All share the machine's cores, so what server and clients
- *         use is missing to the ranks: that is the loss that is measured
+ *         same shards. One side measures while the other sleeps (side-by-side.ts). All share the machine's cores, so what
+ *         server and clients use is missing to the ranks: that is the loss that is measured
  * Errors  a sentence and exit code 1
  */
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
@@ -23,25 +23,23 @@ import { wholeNumber } from '../whole-number.js';
 import { type HttpReport, httpJsonLines, renderHttp } from './http-report.js';
 import { writeRandomCheckpoint } from './random-checkpoint.js';
 import { ServerUnderTest } from './server-under-test.js';
-import { measureFirstToken, measureStreams, type Sides } from './side-by-side.js';
+import { measureFirstToken, measureStreams, type Sides, tokensOfStream } from './side-by-side.js';
 import { StreamClients } from './stream-clients.js';
 
 const BLOCK_SIZE = 128;
 /** A rank warms up with a step of so many. */
 const WARM_UP_TOKENS = 32;
 const MODEL_NAME = 'bench';
-/** Pairs a repetition: they are short. */
-const FIRST_TOKEN_PAIRS = 3;
 
 const HELP = `Usage: npm run bench:http -- [options]
 
   --model NAME      a shape of partitioner/shapes (default tinyllama-1.1b)
   --streams N,N     streams at once (default 1,8,32)
   --prompt N        tokens of prompt of a stream (default 16)
-  --tokens N        tokens of a stream while all run, about (default 64)
+  --steps N         steps of a slice (default 12), of the engine and of the server in turns
   --first N         tokens of prompt for the time to first token of one stream (default 128; 0: not measured)
   --tp N            ranks (default 2), a thread each
-  --repeat N        pairs of each (default 5), after one that doesn't count
+  --repeat N        quiet slices of each number of streams (default 10), and quiet pairs of the time to first token
   --cpu-prof DIR    write a CPU profile of the server there
   --store DIR       where the checkpoint and the shards are kept (default: a folder in the system's temporary folder,
                     deleted at the end)
@@ -54,10 +52,10 @@ export async function main(argv: readonly string[]): Promise<number> {
       model: { type: 'string', default: 'tinyllama-1.1b' },
       streams: { type: 'string', default: '1,8,32' },
       prompt: { type: 'string', default: '16' },
-      tokens: { type: 'string', default: '64' },
+      steps: { type: 'string', default: '12' },
       first: { type: 'string', default: '128' },
       tp: { type: 'string', default: '2' },
-      repeat: { type: 'string', default: '5' },
+      repeat: { type: 'string', default: '10' },
       'cpu-prof': { type: 'string' },
       store: { type: 'string' },
       json: { type: 'boolean', default: false },
@@ -72,12 +70,12 @@ export async function main(argv: readonly string[]): Promise<number> {
   const sizes = {
     streams: values.streams.split(',').map((text) => wholeNumber('streams', text, 1)),
     prompt: wholeNumber('prompt', values.prompt, 1),
-    // Two of them are not counted.
-    tokens: wholeNumber('tokens', values.tokens, 3),
+    steps: wholeNumber('steps', values.steps, 3),
     first: wholeNumber('first', values.first, 0),
     repeat: wholeNumber('repeat', values.repeat, 1),
   };
   const tp = wholeNumber('tp', values.tp, 1);
+  const most = Math.max(...sizes.streams);
   const models = path.join(store, 'models');
   const modelFolder = path.join(models, values.model);
   const stops: (() => unknown)[] = [];
@@ -101,7 +99,7 @@ export async function main(argv: readonly string[]): Promise<number> {
         OPTION_THREADS_PER_RANK: '1',
         OPTION_DTYPE: 'int4',
         OPTION_QUANTIZE_BLOCK_SIZE: String(BLOCK_SIZE),
-        OPTION_MAX_ROLLING_BATCH_SIZE: String(Math.max(...sizes.streams)),
+        OPTION_MAX_ROLLING_BATCH_SIZE: String(most),
       },
       values['cpu-prof'] ?? null,
     );
@@ -111,9 +109,9 @@ export async function main(argv: readonly string[]): Promise<number> {
       manifest,
       workerProgram: fileURLToPath(new URL('../../shard-worker/main.js', import.meta.url)),
       threads: 1,
-      maxSlots: Math.max(...sizes.streams),
-      slotTokens: Math.max(sizes.prompt + Math.max(...sizes.streams) + sizes.tokens, sizes.first) + 8,
-      maxStepTokens: Math.max(sizes.prompt + Math.max(...sizes.streams), sizes.first, WARM_UP_TOKENS),
+      maxSlots: most,
+      slotTokens: Math.max(sizes.prompt + most + tokensOfStream(most, sizes), sizes.first) + 8,
+      maxStepTokens: Math.max(sizes.prompt + most, sizes.first, WARM_UP_TOKENS),
       collective: DEFAULT_COLLECTIVE,
     });
     stops.push(() => engine.stop());
@@ -134,8 +132,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       firstToken: null,
     };
     for (const streams of sizes.streams) report.streams.push(await measureStreams(sides, streams, sizes));
-    if (sizes.first > 0)
-      report.firstToken = await measureFirstToken(sides, sizes.first, FIRST_TOKEN_PAIRS * sizes.repeat);
+    if (sizes.first > 0) report.firstToken = await measureFirstToken(sides, sizes.first, sizes.repeat);
     console.log(values.json ? httpJsonLines(report) : renderHttp(report));
     return 0;
   } finally {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type HttpReport, httpJsonLines, renderHttp } from '../../../bench/http/http-report.js';
+import { gapsIn } from '../../../bench/http/slices.js';
 import { spread } from '../../../bench/spread.js';
 import { wholeNumber } from '../../../bench/whole-number.js';
 
@@ -29,11 +30,31 @@ describe('wholeNumber', () => {
   );
 });
 
+describe('gapsIn', () => {
+  const span = { fromMs: 100, toMs: 200 };
+
+  it('counts from the second token on after the server was let go', () => {
+    expect(gapsIn([[90, 101, 120, 141, 160, 201]], span)).toEqual([21, 19]);
+  });
+
+  it('puts the streams together', () => {
+    const streams = [
+      [110, 130, 150, 170],
+      [115, 136, 155, 176],
+    ];
+    expect(gapsIn(streams, span)).toEqual([20, 20, 19, 21]);
+  });
+
+  it('refuses a stream that ended or hardly moved', () => {
+    expect(() => gapsIn([[110, 130, 150]], span)).toThrow('3 tokens of a stream while 100 ms were measured');
+  });
+});
+
 describe('the report of bench:http', () => {
   const report: HttpReport = {
     model: 'a-shape',
     machine: 'a machine, 2 cores',
-    sizes: { prompt: 16, tokens: 64 },
+    sizes: { prompt: 16, steps: 12 },
     streams: [
       {
         streams: 8,
@@ -41,7 +62,7 @@ describe('the report of bench:http', () => {
         socketTokensPerSecond: spread([190]),
         ratio: spread([0.95]),
         gapMs: spread([42]),
-        firstTokenMs: spread([400]),
+        firstTokenMs: 400,
         clientCpu: 0.01,
         serverCpu: 0.04,
         cleanPairs: 1,
@@ -53,6 +74,8 @@ describe('the report of bench:http', () => {
       enginePrefillMs: spread([360]),
       socketMs: spread([363]),
       overMs: spread([3]),
+      cleanPairs: 1,
+      pairs: 1,
     },
   };
 
