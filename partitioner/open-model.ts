@@ -12,6 +12,7 @@ import { ServingError } from '../proto/errors.js';
 import { codedSource } from './checkpoint/coded-source.js';
 import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file.js';
 import { joinedSource, prefixedSource } from './checkpoint/joined-source.js';
+import { printableName } from './checkpoint/json-file.js';
 import { mxfp4Source } from './checkpoint/mxfp4-source.js';
 import { readQuantisation } from './checkpoint/quantisation.js';
 import { randomSource } from './checkpoint/random-source.js';
@@ -130,7 +131,7 @@ export function checkTensors(shape: ModelShape, source: TensorSource): void {
     if (found.shape.join() !== size.join()) {
       throw new ServingError(
         'CHECKPOINT_INVALID',
-        `Tensor ${name} has shape [${found.shape.join(', ')}], config.json asks for [${size.join(', ')}]`,
+        `Tensor ${printableName(name)} has shape [${found.shape.join(', ')}], config.json asks for [${size.join(', ')}]`,
       );
     }
   }
@@ -141,7 +142,7 @@ export function checkTensors(shape: ModelShape, source: TensorSource): void {
     // Its codes lie the other way round, which a square weight would not show.
     throw new ServingError(
       'CHECKPOINT_INVALID',
-      `Tensor ${turned.name} is in 4-bit codes, which are not read of ${shape.architecture}`,
+      `Tensor ${printableName(turned.name)} is in 4-bit codes, which are not read of ${shape.architecture}`,
     );
   }
   const known = new Set(expected.map((tensor) => tensor.name));
@@ -156,7 +157,7 @@ export function checkTensors(shape: ModelShape, source: TensorSource): void {
       continue;
     throw new ServingError(
       'CHECKPOINT_INVALID',
-      `Tensor ${name} has no place in ${shape.architecture} with this config.json`,
+      `Tensor ${printableName(name)} has no place in ${shape.architecture} with this config.json`,
     );
   }
 }

@@ -5,6 +5,7 @@
  * Source  transformers activations.py
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
+import { entryOf } from '../checkpoint/json-file.js';
 import type { Activation } from '../model-shape.js';
 
 const ACTIVATIONS: Readonly<Record<string, Activation>> = {
@@ -23,7 +24,7 @@ const ACTIVATIONS: Readonly<Record<string, Activation>> = {
 
 /** @throws ServingError CHECKPOINT_INVALID */
 export function readActivation(config: CheckpointConfig, key: string, fallback: string): Activation {
-  const found = ACTIVATIONS[config.string(key, fallback)];
+  const found = entryOf(ACTIVATIONS, config.string(key, fallback));
   if (found === undefined) throw config.wrong(key, `one of ${Object.keys(ACTIVATIONS).join(', ')}`);
   return found;
 }

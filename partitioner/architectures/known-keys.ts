@@ -5,6 +5,7 @@
  * Errors  ServingError CHECKPOINT_INVALID naming key, value and the values that would do
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
+import { entryOf } from '../checkpoint/json-file.js';
 
 /** With the values that change nothing (null and absent never do). */
 const NEUTRAL_VALUES: Readonly<Record<string, readonly unknown[]>> = {
@@ -47,7 +48,7 @@ const NEUTRAL_VALUES: Readonly<Record<string, readonly unknown[]>> = {
 
 /** Whether a key is known to change the mathematics, and this value of it known not to. */
 export const isNeutral = (key: string, value: unknown): boolean =>
-  NEUTRAL_VALUES[key]?.includes(value) ?? false;
+  entryOf(NEUTRAL_VALUES, key)?.includes(value) ?? false;
 
 /** @param honoured keys that the family reads itself */
 export function refuseUnknownMathematics(config: CheckpointConfig, honoured: readonly string[]): void {

@@ -15,6 +15,7 @@
  */
 import assert from 'node:assert/strict';
 import { ServingError } from '../../proto/errors.js';
+import { printableName } from './json-file.js';
 import type { Quantisation } from './quantisation.js';
 import {
   type CodedInfo,
@@ -229,5 +230,5 @@ class CodedSource implements TensorSource {
 const isZero = (values: Float32Array): boolean => values.every((value) => value === 0);
 
 function wrong(name: string, what: string): ServingError {
-  return new ServingError('CHECKPOINT_INVALID', `Tensor ${name} is ${what}`);
+  return new ServingError('CHECKPOINT_INVALID', `Tensor ${printableName(name)} is ${what}`);
 }

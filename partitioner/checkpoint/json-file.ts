@@ -3,10 +3,12 @@
  *
  * In      a path; a limit in bytes
  * Out     one JSON object, or a list of them; no key is given twice
+ * Limits  MAX_JSON_DEPTH brackets in each other
  * Errors  ServingError CHECKPOINT_INVALID naming the file
  */
 import { closeSync, fstatSync, openSync, readFileSync, statSync } from 'node:fs';
 import { ServingError } from '../../proto/errors.js';
+import { jsonDepth, MAX_JSON_DEPTH } from '../../proto/json-depth.js';
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
@@ -38,6 +40,16 @@ export function openPlainFile(path: string): { fd: number; bytes: number; modifi
     if (errorCode(error) === 'ENOENT') throw checkpointError(path, 'the file is missing', error);
     throw checkpointError(path, `cannot be opened (${errorCode(error)})`, error);
   }
+}
+
+/** A name that a stranger wrote, for a message: printable and cut. */
+export function printableName(name: string): string {
+  return /^[\x21-\x7e]{1,200}$/.test(name) ? name : JSON.stringify(name.slice(0, 200));
+}
+
+/** The value of a word that a file gives; not of one that every object answers to, like `constructor`. */
+export function entryOf<T>(table: Readonly<Record<string, T>>, word: string): T | undefined {
+  return Object.hasOwn(table, word) ? table[word] : undefined;
 }
 
 export function isJsonObject(value: unknown): value is JsonObject {
@@ -103,8 +115,13 @@ function parseJson(bytes: Uint8Array, where: string): unknown {
   } catch (cause) {
     throw checkpointError(where, 'not JSON', cause);
   }
+  const depth = jsonDepth(text);
+  if (depth > MAX_JSON_DEPTH)
+    throw checkpointError(where, `is nested ${depth} deep, the limit is ${MAX_JSON_DEPTH}`);
   const twice = findRepeatedKey(text);
-  if (twice !== null) throw checkpointError(where, `the key ${twice} occurs twice in one object`);
+  if (twice !== null) {
+    throw checkpointError(where, `the key ${printableName(twice)} occurs twice in one object`);
+  }
   return value;
 }
 

@@ -12,7 +12,7 @@
  * Pure    no file is touched
  * Source  github.com/huggingface/safetensors, README "Format"
  */
-import { checkpointError, isJsonObject, parseJsonObject } from './json-file.js';
+import { checkpointError, isJsonObject, parseJsonObject, printableName } from './json-file.js';
 import { STORED_TYPE_BYTES, type StoredType } from './tensor-source.js';
 
 export const MAX_TENSOR_AXES = 8;
@@ -80,8 +80,7 @@ export function parseSafetensorsHeader(
 
 /** `FILE: tensor NAME`, the name made printable and cut. */
 export function tensorLabel(where: string, name: string): string {
-  const plain = /^[\x21-\x7e]{1,200}$/.test(name) ? name : JSON.stringify(name.slice(0, 200));
-  return `${where}: tensor ${plain}`;
+  return `${where}: tensor ${printableName(name)}`;
 }
 
 function checkMetadata(value: unknown, where: string): void {

@@ -15,7 +15,7 @@ import { MAX_CONFIG_FILE_BYTES } from '../../proto/limits.js';
 import type { Pooling } from '../../proto/manifest.js';
 import type { EmbeddingShape, VectorStep } from '../model-shape.js';
 import { type CheckpointConfig, ConfigSection } from './config-file.js';
-import { checkpointError, readJsonFile, readJsonList } from './json-file.js';
+import { checkpointError, entryOf, readJsonFile, readJsonList } from './json-file.js';
 
 const MAX_MODULES = 16;
 
@@ -132,7 +132,7 @@ function namedPoolings(config: ConfigSection): Pooling[] {
   const given = config.raw.pooling_mode;
   const found = (
     Array.isArray(given) ? config.strings('pooling_mode') : [config.string('pooling_mode')]
-  ).flatMap((name) => names[name] ?? []);
+  ).flatMap((name) => entryOf(names, name) ?? []);
   if (found.length === 0 || found.length !== (Array.isArray(given) ? given.length : 1) || found.length > 6) {
     throw config.wrong('pooling_mode', `one or several of ${Object.keys(names).join(', ')}`);
   }
@@ -152,7 +152,7 @@ function readDense(folder: string, path: string, inputs: number): Extract<Vector
   }
   const outputs = config.positiveInteger('out_features');
   if (outputs > 1 << 16) throw config.wrong('out_features', `at most ${1 << 16}`);
-  const activation = ACTIVATIONS[lastPart(config.string('activation_function', 'Tanh'))];
+  const activation = entryOf(ACTIVATIONS, lastPart(config.string('activation_function', 'Tanh')));
   if (activation === undefined) {
     throw config.wrong('activation_function', `one of ${Object.keys(ACTIVATIONS).join(', ')}`);
   }

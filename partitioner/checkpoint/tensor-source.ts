@@ -10,6 +10,7 @@
  */
 import assert from 'node:assert/strict';
 import { ServingError } from '../../proto/errors.js';
+import { printableName } from './json-file.js';
 
 /** Types of stored weights that can be read. */
 export type StoredType = 'float32' | 'float16' | 'bfloat16';
@@ -112,8 +113,8 @@ export function requireTensor(source: TensorSource, name: string): TensorInfo {
   throw new ServingError(
     'CHECKPOINT_INVALID',
     type === undefined
-      ? `Tensor ${name} is missing from the checkpoint`
-      : `Tensor ${name} is of type ${type}, which cannot be read; supported are F32, F16 and BF16`,
+      ? `Tensor ${printableName(name)} is missing from the checkpoint`
+      : `Tensor ${printableName(name)} is of type ${printableName(type)}, which cannot be read; supported are F32, F16 and BF16`,
   );
 }
 

@@ -111,7 +111,7 @@ function parse(text: string): Template {
   try {
     return new Template(text);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = (error instanceof Error ? error.message : String(error)).slice(0, MAX_REASON_CHARACTERS);
     throw new ServingError('CHECKPOINT_INVALID', `The chat template is not valid Jinja: ${reason}`, {
       cause: error,
     });

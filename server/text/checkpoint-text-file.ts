@@ -3,12 +3,13 @@
  *
  * In      an absolute path
  * Out     parsed JSON object, or text
- * Limits  MAX_TOKENIZER_FILE_BYTES; a longer file is refused unread
+ * Limits  MAX_TOKENIZER_FILE_BYTES; a longer file is refused unread; MAX_JSON_DEPTH brackets in each other
  * Errors  CHECKPOINT_INVALID naming the file
  */
 import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { ServingError } from '../../proto/errors.js';
+import { jsonDepth, MAX_JSON_DEPTH } from '../../proto/json-depth.js';
 
 /** The largest vocabularies in use (256 k tokens with merges) are below 40 MB. */
 export const MAX_TOKENIZER_FILE_BYTES = 256 * 1024 * 1024;
@@ -45,7 +46,7 @@ export function readBytes(file: string): Buffer | null {
 /**
  * A JSON object from a file, or null when there is no file.
  *
- * @throws ServingError CHECKPOINT_INVALID: as readTextFile, not JSON, not an object
+ * @throws ServingError CHECKPOINT_INVALID: as readTextFile, not JSON, nested too deep, not an object
  */
 export function readJsonObject(file: string): Record<string, unknown> | null {
   const text = readTextFile(file);
@@ -59,6 +60,13 @@ export function readJsonObject(file: string): Record<string, unknown> | null {
     throw new ServingError('CHECKPOINT_INVALID', `${name} is not JSON: ${reason.slice(0, 200)}`, {
       cause: error,
     });
+  }
+  const depth = jsonDepth(text);
+  if (depth > MAX_JSON_DEPTH) {
+    throw new ServingError(
+      'CHECKPOINT_INVALID',
+      `${name} is nested ${depth} deep, the limit is ${MAX_JSON_DEPTH}`,
+    );
   }
   if (!isObject(value)) throw new ServingError('CHECKPOINT_INVALID', `${name} is not a JSON object`);
   return value;

@@ -8,7 +8,14 @@
  */
 import { isObject } from './checkpoint-text-file.js';
 import { PrecompiledCharsmap } from './precompiled-charsmap.js';
-import { bytesToLetters, compilePattern, invalidTokenizer, listOf, textOf } from './tokenizer-json-parts.js';
+import {
+  bytesToLetters,
+  compilePattern,
+  invalidTokenizer,
+  listOf,
+  shown,
+  textOf,
+} from './tokenizer-json-parts.js';
 
 export type Normalizer = (text: string) => string;
 
@@ -60,7 +67,7 @@ export function createNormalizer(json: unknown): Normalizer {
     case 'ByteLevel':
       return bytesToLetters;
     default:
-      throw invalidTokenizer(`Unknown Normalizer type: ${String(json.type)}`);
+      throw invalidTokenizer(`Unknown Normalizer type: ${shown(json.type)}`);
   }
 }
 

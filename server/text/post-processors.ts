@@ -3,20 +3,33 @@
  *
  * In      its JSON
  * Out     ids before and after a single text
- * Limits  MAX_VOCABULARY ids are checked by tokenizer-json.ts; pairs of texts are not made here
+ * Limits  MAX_FRAME_IDS; that they are ids of the vocabulary is checked by tokenizer-json.ts; pairs of texts are not made here
  * Errors  CHECKPOINT_INVALID for a kind or field that is not known
  */
 import { isObject } from './checkpoint-text-file.js';
-import { invalidTokenizer, listOf } from './tokenizer-json-parts.js';
+import { invalidTokenizer, listOf, shown } from './tokenizer-json-parts.js';
 
 export interface Frame {
   before: readonly number[];
   after: readonly number[];
 }
 
+/** Before and after one text; those in use have one or two. */
+export const MAX_FRAME_IDS = 64;
+
 const NOTHING: Frame = { before: [], after: [] };
 
+/** @throws ServingError CHECKPOINT_INVALID */
 export function createFrame(json: unknown): Frame {
+  const frame = readFrame(json);
+  const ids = frame.before.length + frame.after.length;
+  if (ids > MAX_FRAME_IDS) {
+    throw invalidTokenizer(`its post_processor sets ${ids} ids around a text, the limit is ${MAX_FRAME_IDS}`);
+  }
+  return frame;
+}
+
+function readFrame(json: unknown): Frame {
   if (json === null || json === undefined) return NOTHING;
   if (!isObject(json)) throw invalidTokenizer("'post_processor' is not an object");
   switch (json.type) {
@@ -24,7 +37,7 @@ export function createFrame(json: unknown): Frame {
       return NOTHING;
     case 'Sequence':
       return listOf(json, 'processors')
-        .map(createFrame)
+        .map(readFrame)
         .reduce(
           (inner, outer) => ({
             before: [...outer.before, ...inner.before],
@@ -38,7 +51,7 @@ export function createFrame(json: unknown): Frame {
     case 'TemplateProcessing':
       return template(json);
     default:
-      throw invalidTokenizer(`Unknown PostProcessor type: ${String(json.type)}`);
+      throw invalidTokenizer(`Unknown PostProcessor type: ${shown(json.type)}`);
   }
 }
 
@@ -63,7 +76,7 @@ function template(json: Record<string, unknown>): Frame {
         throw invalidTokenizer('a post_processor that repeats the text');
       sawText = true;
     } else if (isObject(part) && isObject(part.SpecialToken)) {
-      (sawText ? after : before).push(...idsOf(json.special_tokens, part.SpecialToken.id));
+      for (const id of idsOf(json.special_tokens, part.SpecialToken.id)) (sawText ? after : before).push(id);
     } else {
       throw invalidTokenizer("an entry of the post_processor's 'single' is of no known kind");
     }
@@ -73,9 +86,10 @@ function template(json: Record<string, unknown>): Frame {
 }
 
 function idsOf(tokens: unknown, name: unknown): number[] {
-  const entry = isObject(tokens) && typeof name === 'string' ? tokens[name] : undefined;
+  const isNamed = isObject(tokens) && typeof name === 'string' && Object.hasOwn(tokens, name);
+  const entry = isNamed ? tokens[name] : undefined;
   const ids: unknown = isObject(entry) ? entry.ids : undefined;
   if (!Array.isArray(ids) || !ids.every(isId))
-    throw invalidTokenizer(`the post_processor has no ids of ${JSON.stringify(name)}`);
+    throw invalidTokenizer(`the post_processor has no ids of ${shown(name)}`);
   return ids;
 }

@@ -8,7 +8,15 @@
  * Errors  CHECKPOINT_INVALID for a kind or field that is not known
  */
 import { isObject } from './checkpoint-text-file.js';
-import { bytesToLetters, compilePattern, invalidTokenizer, listOf, textOf } from './tokenizer-json-parts.js';
+import {
+  bytesToLetters,
+  compilePattern,
+  invalidTokenizer,
+  listOf,
+  shown,
+  someText,
+  textOf,
+} from './tokenizer-json-parts.js';
 
 export interface Pieces {
   texts: string[];
@@ -56,7 +64,7 @@ export function createPreTokenizer(json: unknown): PreTokenizer {
     case 'Metaspace':
       return metaspace(json);
     default:
-      throw invalidTokenizer(`Unknown PreTokenizer type: ${String(json.type)}`);
+      throw invalidTokenizer(`Unknown PreTokenizer type: ${shown(json.type)}`);
   }
 }
 
@@ -68,8 +76,8 @@ function behaviorOf(value: unknown): Behavior {
     'MergedWithNext',
     'Contiguous',
   ];
-  const found = known.find((name) => name.toLowerCase() === String(value).replaceAll('_', '').toLowerCase());
-  if (found === undefined) throw invalidTokenizer(`Unknown behavior of a split: ${String(value)}`);
+  const found = known.find((name) => name.toLowerCase() === shown(value).replaceAll('_', '').toLowerCase());
+  if (found === undefined) throw invalidTokenizer(`Unknown behavior of a split: ${shown(value)}`);
   return found;
 }
 
@@ -85,10 +93,10 @@ function byteLevel(addPrefixSpace: boolean, useRegex: boolean): PreTokenizer {
 }
 
 function metaspace(json: Record<string, unknown>): PreTokenizer {
-  const mark = json.replacement === undefined ? '▁' : textOf(json, 'replacement');
+  const mark = json.replacement === undefined ? '▁' : someText(json, 'replacement');
   const scheme = json.prepend_scheme ?? (json.add_prefix_space === false ? 'never' : 'always');
   if (scheme !== 'always' && scheme !== 'first' && scheme !== 'never')
-    throw invalidTokenizer(`Unknown prepend_scheme: ${String(scheme)}`);
+    throw invalidTokenizer(`Unknown prepend_scheme: ${shown(scheme)}`);
   const split =
     json.split === false
       ? (pieces: Pieces) => pieces

@@ -11,7 +11,15 @@
  * piece is one U+FFFD, as in byte-level decoding, and what is whole stays.
  */
 import { isObject } from './checkpoint-text-file.js';
-import { compilePattern, invalidTokenizer, lettersToBytes, listOf, textOf } from './tokenizer-json-parts.js';
+import {
+  compilePattern,
+  invalidTokenizer,
+  lettersToBytes,
+  listOf,
+  shown,
+  someText,
+  textOf,
+} from './tokenizer-json-parts.js';
 
 export type TokenDecoder = (tokens: readonly string[]) => readonly string[];
 
@@ -42,12 +50,12 @@ export function createTokenDecoder(json: unknown): TokenDecoder {
     case 'WordPiece':
       return wordPiece(json);
     case 'BPEDecoder': {
-      const suffix = json.suffix === undefined ? '</w>' : textOf(json, 'suffix');
+      const suffix = json.suffix === undefined ? '</w>' : someText(json, 'suffix');
       return (tokens) =>
         tokens.map((token, index) => token.replaceAll(suffix, index === tokens.length - 1 ? '' : ' '));
     }
     default:
-      throw invalidTokenizer(`Unknown Decoder type: ${String(json.type)}`);
+      throw invalidTokenizer(`Unknown Decoder type: ${shown(json.type)}`);
   }
 }
 
@@ -83,7 +91,7 @@ export const decodeByteTokens: TokenDecoder = (tokens) => {
 };
 
 function strip(json: Record<string, unknown>): TokenDecoder {
-  const content = textOf(json, 'content');
+  const content = someText(json, 'content');
   const count = (field: string): number => {
     const value = json[field] ?? 0;
     if (typeof value !== 'number' || !Number.isInteger(value) || value < 0)
@@ -105,7 +113,7 @@ function strip(json: Record<string, unknown>): TokenDecoder {
 
 /** The first token loses all its marks, not one. */
 function metaspace(json: Record<string, unknown>): TokenDecoder {
-  const mark = json.replacement === undefined ? '▁' : textOf(json, 'replacement');
+  const mark = json.replacement === undefined ? '▁' : someText(json, 'replacement');
   const scheme = json.prepend_scheme ?? (json.add_prefix_space === false ? 'never' : 'always');
   return (tokens) =>
     tokens.map((token, index) => token.replaceAll(mark, index === 0 && scheme !== 'never' ? '' : ' '));

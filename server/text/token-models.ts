@@ -8,7 +8,7 @@
  * Source  BPE and WordPiece are @huggingface/tokenizers'
  */
 import * as library from '@huggingface/tokenizers';
-import { invalidTokenizer } from './tokenizer-json-parts.js';
+import { invalidTokenizer, shown } from './tokenizer-json-parts.js';
 import { UnigramModel } from './unigram-model.js';
 
 export interface TokenModel {
@@ -63,7 +63,7 @@ export function createTokenModel(model: Record<string, unknown>): TokenModel {
         },
       };
     default:
-      throw invalidTokenizer(`Unknown TokenizerModel type: ${kind}`);
+      throw invalidTokenizer(`Unknown TokenizerModel type: ${shown(kind)}`);
   }
 }
 
@@ -81,7 +81,7 @@ function bpe(model: Record<string, unknown>): LibraryModel {
   const pairs = merges.map((merge: unknown) => {
     const pair = typeof merge === 'string' ? merge.split(' ') : merge;
     if (!Array.isArray(pair) || pair.length !== 2 || pair.some((half) => typeof half !== 'string')) {
-      throw invalidTokenizer(`the merge ${JSON.stringify(merge).slice(0, 100)} is not a pair of tokens`);
+      throw invalidTokenizer(`the merge ${shown(merge)} is not a pair of tokens`);
     }
     return pair as [string, string];
   });
@@ -133,7 +133,7 @@ function unigram(model: Record<string, unknown>): TokenModel {
   });
   const unknownId = model.unk_id;
   if (typeof unknownId !== 'number' || pieces[unknownId] === undefined) {
-    throw invalidTokenizer(`a Unigram model with the unk_id ${String(unknownId)}, which is no token of it`);
+    throw invalidTokenizer(`a Unigram model with the unk_id ${shown(unknownId)}, which is no token of it`);
   }
   return new UnigramModel(pieces, { unknownId, byteFallback: model.byte_fallback === true });
 }

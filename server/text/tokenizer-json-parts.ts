@@ -19,6 +19,12 @@ export function invalidTokenizer(message: string, cause?: unknown): ServingError
   return new ServingError('CHECKPOINT_INVALID', `tokenizer.json cannot be used: ${message}`, { cause });
 }
 
+/** A value that a stranger wrote, for a message. String() would run into an object's own `toString`. */
+export function shown(value: unknown): string {
+  const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? 'missing');
+  return text.length > 100 ? `${text.slice(0, 100)}…` : text;
+}
+
 export function listOf(json: Record<string, unknown>, field: string): unknown[] {
   const value = json[field] ?? [];
   if (!Array.isArray(value)) throw invalidTokenizer(`'${field}' is not a list`);
@@ -29,6 +35,13 @@ export function textOf(json: Record<string, unknown>, field: string): string {
   const value = json[field];
   if (typeof value !== 'string') throw invalidTokenizer(`'${field}' is not a text`);
   return value;
+}
+
+/** A text that is looked for: the empty one would be found everywhere, for ever. */
+export function someText(json: Record<string, unknown>, field: string): string {
+  const text = textOf(json, field);
+  if (text === '') throw invalidTokenizer(`'${field}' is an empty text`);
+  return text;
 }
 
 /** A `pattern` ({String} or {Regex}), global, by code point. */

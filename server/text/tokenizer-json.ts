@@ -3,7 +3,7 @@
  *
  * In      the parsed file
  * Out     TokenizerParts
- * Limits  MAX_VOCABULARY ids, MAX_ADDED_TOKEN_UNITS an added token
+ * Limits  MAX_VOCABULARY ids, MAX_ADDED_TOKEN_UNITS an added token; text-growth.ts's for parts that rewrite a text
  * Errors  CHECKPOINT_INVALID naming the part
  *
  * `truncation` and `padding` of the file are settings of a training run, and are not looked at.
@@ -13,9 +13,10 @@ import { isObject } from './checkpoint-text-file.js';
 import { createNormalizer } from './normalizers.js';
 import { createFrame, type Frame } from './post-processors.js';
 import { createPreTokenizer } from './pre-tokenizers.js';
+import { checkTextGrowth } from './text-growth.js';
 import { createTokenDecoder, type TokenDecoder } from './token-decoders.js';
 import { createTokenModel } from './token-models.js';
-import { invalidTokenizer } from './tokenizer-json-parts.js';
+import { invalidTokenizer, shown } from './tokenizer-json-parts.js';
 
 /** Ids are below this: they are array indices. */
 export const MAX_VOCABULARY = 1 << 24;
@@ -34,6 +35,7 @@ export interface TokenizerParts {
 export function readTokenizerJson(json: Record<string, unknown>): TokenizerParts {
   const model = createTokenModel(checkModel(json.model));
   const addedTokens = withVocabularyIds(checkAddedTokens(json.added_tokens), model.tokens);
+  for (const part of ['normalizer', 'pre_tokenizer', 'decoder']) checkTextGrowth(json[part], part);
   const normalize = createNormalizer(json.normalizer);
   const preTokenize = createPreTokenizer(json.pre_tokenizer);
   const tokens = [...model.tokens];
@@ -80,7 +82,7 @@ function splitterOf(
     new Map(
       tokens
         .filter((token) => token.normalized === normalized)
-        .map((token) => [normalize(token.content), token] as const)
+        .map((token) => [checkAddedUnits(normalize(token.content)), token] as const)
         .filter(([text]) => text !== ''),
     ),
   );
@@ -111,11 +113,7 @@ export function readAddedToken(entry: unknown): AddedToken {
   if (!isObject(entry) || typeof entry.content !== 'string')
     throw invalidTokenizer("an entry of 'added_tokens' has no 'content'");
   const { content } = entry;
-  if (content.length > MAX_ADDED_TOKEN_UNITS) {
-    throw invalidTokenizer(
-      `an added token has ${content.length} characters, the limit is ${MAX_ADDED_TOKEN_UNITS}`,
-    );
-  }
+  checkAddedUnits(content);
   const special = entry.special === true;
   return {
     id: checkId(content, entry.id),
@@ -126,6 +124,13 @@ export function readAddedToken(entry: unknown): AddedToken {
     normalized: typeof entry.normalized === 'boolean' ? entry.normalized : !special,
     special,
   };
+}
+
+function checkAddedUnits(content: string): string {
+  if (content.length <= MAX_ADDED_TOKEN_UNITS) return content;
+  throw invalidTokenizer(
+    `an added token has ${content.length} characters, the limit is ${MAX_ADDED_TOKEN_UNITS}`,
+  );
 }
 
 /** A token of the vocabulary keeps the id it has there, whatever the list says, as in the reference. */
@@ -143,7 +148,7 @@ function withVocabularyIds(
 function checkId(token: string, id: unknown): number {
   if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= MAX_VOCABULARY) {
     throw invalidTokenizer(
-      `token ${JSON.stringify(token.slice(0, 40))} has the id ${String(id)}, must be 0 … ${MAX_VOCABULARY - 1}`,
+      `token ${JSON.stringify(token.slice(0, 40))} has the id ${shown(id)}, must be 0 … ${MAX_VOCABULARY - 1}`,
     );
   }
   return id;

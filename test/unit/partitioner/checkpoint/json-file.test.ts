@@ -11,8 +11,14 @@ describe('parseJsonObject', () => {
     ['', 'not JSON'],
     ['{"a":NaN}', 'not JSON'],
     ['{"a":1,"a":2}', 'the key a occurs twice'],
+    [`{"a":${'['.repeat(128)}${']'.repeat(128)}}`, 'is nested 129 deep, the limit is 128'],
   ])('refuses %s and names the file', (text, message) => {
     expect(() => parseJsonObject(Buffer.from(text), 'm/x.json')).toThrow(`m/x.json: ${message}`);
+  });
+
+  it('refuses a depth that no reader of the result has the stack for', () => {
+    const text = `{"a":${'[['.repeat(50_000)}${']]'.repeat(50_000)}}`;
+    expect(() => parseJsonObject(Buffer.from(text), 'x.json')).toThrow('x.json: is nested 100001 deep');
   });
 
   it('refuses bytes that are not UTF-8', () => {
