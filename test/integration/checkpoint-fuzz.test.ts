@@ -1,110 +1,62 @@
 /**
- * Damaged checkpoints: whatever is wrong with a file, the partitioner either makes shards or says what is wrong, and writes
- * nowhere but into its store. Seeded: TEST_SEED repeats a run.
+ * Damaged checkpoints: the fuzz suite, the bugs that it has found, and folders that hold something else.
  */
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition } from '../../partitioner/partition.js';
-import { ServingError } from '../../proto/errors.js';
-import { type SeededRandom, seededRandom, testSeed } from '../fixtures/seeded-random.js';
+import { fuzzCheckpoints } from '../suites/checkpoint-fuzz.suite.js';
 import { goldenFolder } from '../support/golden.js';
+import { writeRenamedModel } from '../support/renamed-model.js';
 
-const CASES = 120;
-const CODES = ['CHECKPOINT_INVALID', 'TENSOR_PARALLEL_INVALID', 'CONFIG_INVALID'];
-/** What stands in place of a number or a word of a JSON file. */
-const VALUES = [
-  -1,
-  0,
-  1.5,
-  2 ** 53,
-  1e308,
-  null,
-  true,
-  '',
-  '../../etc/passwd',
-  '/etc/passwd',
-  'a\u0000b',
-  [],
-  {},
-  [[[[[]]]]],
-  '9'.repeat(400),
-];
+const CASES = 5;
 
 let scratch: string;
 beforeAll(() => {
-  scratch = mkdtempSync(path.join(tmpdir(), 'fuzz-'));
+  scratch = mkdtempSync(path.join(tmpdir(), 'damaged-'));
 });
 afterAll(() => rmSync(scratch, { recursive: true }));
 
-/** Puts something else in place of one value, anywhere in the tree. */
-function mutateJson(text: string, random: SeededRandom): string {
-  const root = JSON.parse(text) as unknown;
-  const places: { holder: Record<string, unknown>; key: string }[] = [];
-  const visit = (value: unknown): void => {
-    if (typeof value !== 'object' || value === null) return;
-    for (const key of Object.keys(value)) {
-      places.push({ holder: value as Record<string, unknown>, key });
-      visit((value as Record<string, unknown>)[key]);
-    }
+describe('fuzz', () => fuzzCheckpoints(CASES));
+
+/** A word that every object of JavaScript answers to was taken for one of a table. */
+describe('a word that every object answers to', () => {
+  const change = (file: string, key: string, value: unknown): void => {
+    const json = JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
+    writeFileSync(file, JSON.stringify({ ...json, [key]: value }));
   };
-  visit(root);
-  const { holder, key } = random.pick(places);
-  if (random.next() < 0.2) delete holder[key];
-  else holder[key] = random.pick(VALUES);
-  return JSON.stringify(root);
-}
 
-/** Flips bytes among the first ones, cuts the file, or claims another header length. */
-function mutateBytes(file: string, random: SeededRandom): void {
-  const bytes = readFileSync(file);
-  const kind = random.integer(0, 3);
-  if (kind === 0) {
-    truncateSync(file, random.integer(0, bytes.length - 1));
-    return;
-  }
-  if (kind === 1) bytes.writeBigUInt64LE(2n ** BigInt(random.integer(0, 63)) - 1n, 0);
-  else if (kind === 2)
-    bytes[random.integer(0, Math.min(600, bytes.length - 1))]! ^= 1 << random.integer(0, 7);
-  else for (let i = 0; i < 20; i++) bytes[random.integer(0, bytes.length - 1)] = random.integer(0, 255);
-  writeFileSync(file, bytes);
-}
+  it.each([
+    ['config.json', 'hidden_act', 'constructor', 'hidden_act is "constructor", expected one of silu'],
+    [
+      '2_Dense/config.json',
+      'activation_function',
+      'torch.constructor',
+      'is "torch.constructor", expected one of',
+    ],
+    [
+      '1_Pooling/config.json',
+      'pooling_mode',
+      'toString',
+      'pooling_mode is "toString", expected one or several of',
+    ],
+  ])('%s: %s %s', async (file, key, value, message) => {
+    const folder = mkdtempSync(path.join(scratch, 'word-'));
+    cpSync(goldenFolder('encoder-bert-dense'), folder, { recursive: true });
+    change(path.join(folder, file), key, value);
+    const work = partition({ folder, outStore: path.join(scratch, 'store'), tp: 1 });
+    await expect(work).rejects.toMatchObject({ code: 'CHECKPOINT_INVALID' });
+    await expect(work).rejects.toThrow(message);
+  });
 
-it.each(['llama', 'mixtral', 'gptq'])('%s: makes shards, or names what is wrong', async (family) => {
-  const random = seededRandom(testSeed);
-  const folder = path.join(scratch, family);
-  const store = path.join(scratch, `${family}-store`);
-  for (let round = 0; round < CASES / 3; round++) {
-    rmSync(folder, { recursive: true, force: true });
-    cpSync(goldenFolder(family), folder, { recursive: true });
-    const names = readdirSync(folder).filter((name) =>
-      /config\.json$|index\.json$|\.safetensors$/.test(name),
-    );
-    const name = random.pick(names);
-    const file = path.join(folder, name);
-    if (name.endsWith('.json') && random.next() < 0.8) {
-      writeFileSync(file, mutateJson(readFileSync(file, 'utf8'), random));
-    } else {
-      mutateBytes(file, random);
-    }
-    const before = readdirSync(scratch, { recursive: true, encoding: 'utf8' }).filter(
-      (entry) => !entry.includes('-store'),
-    );
-    const where = `seed ${testSeed}, ${family} round ${round}, ${name}`;
-    try {
-      await partition({ folder, outStore: store, tp: 1, dtype: 'fp32' });
-    } catch (error) {
-      expect(error, where).toBeInstanceOf(ServingError);
-      expect(CODES, `${where}: ${String(error)}`).toContain((error as ServingError).code);
-      expect((error as Error).message.length, where).toBeGreaterThan(15);
-    }
-    const after = readdirSync(scratch, { recursive: true, encoding: 'utf8' }).filter(
-      (entry) => !entry.includes('-store'),
-    );
-    expect(after, where).toEqual(before);
-    rmSync(store, { recursive: true, force: true });
-  }
+  it('as a key that an unknown model may have', async () => {
+    const folder = mkdtempSync(path.join(scratch, 'key-'));
+    writeRenamedModel({ golden: 'llama', folder, config: { constructor: 5 } });
+    const work = partition({ folder, outStore: path.join(scratch, 'store'), tp: 1 });
+    await expect(work).rejects.toMatchObject({ code: 'CHECKPOINT_INVALID' });
+    await expect(work).rejects.toThrow('constructor');
+  });
 });
 
 it.each([
