@@ -96,6 +96,13 @@ export class PromptEncoder {
   }
 
   async #encodeText(text: string, addSpecialTokens: boolean): Promise<number[]> {
+    const ids = await this.#tokenise(text, addSpecialTokens);
+    // A tokenizer may know tokens that its model was never enlarged for: they would end the step of all.
+    for (const id of ids) checkTokenId(id, this.#options.vocabSize, 'prompt');
+    return ids;
+  }
+
+  async #tokenise(text: string, addSpecialTokens: boolean): Promise<number[]> {
     if (text.length <= THREAD_CHARACTERS) return this.#options.tokenizer.encode(text, { addSpecialTokens });
     this.#thread ??= this.#startThread();
     const thread = this.#thread;

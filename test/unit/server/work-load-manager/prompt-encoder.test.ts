@@ -36,6 +36,14 @@ describe('the prompt encoder', () => {
     await expect(encoder.encode({ kind: 'ids', ids: [1.5] })).rejects.toMatchObject({ code: 'BAD_REQUEST' });
   });
 
+  it('refuses a text with a token that the model has no row for', async () => {
+    const text = String.fromCharCode(200);
+    await expect(encoder.encode({ kind: 'text', text })).rejects.toMatchObject({
+      code: 'BAD_REQUEST',
+      message: 'prompt: token id 200 is not within 0 … 199',
+    });
+  });
+
   it('refuses a chat without a template, and says why', async () => {
     const plain = new PromptEncoder({ modelFolder: '/none', tokenizer, chatRenderer: null, vocabSize: 200 });
     await expect(plain.encode({ kind: 'chat', messages: [] })).rejects.toMatchObject({
