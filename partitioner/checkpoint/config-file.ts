@@ -16,20 +16,37 @@ import { type RopeParameters, readRopeParameters } from './rope-parameters.js';
 /** Llama 3.1 has three, the longest lists in use about ten. */
 export const MAX_END_IDS = 64;
 
-/** Keys of generation_config.json that decide how a token is chosen. */
-const GENERATION_DEFAULT_KEYS = [
-  'do_sample',
-  'temperature',
-  'top_k',
-  'top_p',
-  'min_p',
-  'typical_p',
-  'repetition_penalty',
-  'presence_penalty',
-  'frequency_penalty',
-  'min_new_tokens',
-  'max_new_tokens',
-] as const;
+interface DefaultRange {
+  expects: string;
+  accepts(value: number): boolean;
+}
+const isShare: DefaultRange = {
+  expects: 'a number above 0 and at most 1',
+  accepts: (value) => value > 0 && value <= 1,
+};
+const isPenalty: DefaultRange = {
+  expects: 'a number of -2 to 2',
+  accepts: (value) => Math.abs(value) <= 2,
+};
+const whole = (least: number): DefaultRange => ({
+  expects: `a whole number of at least ${least}`,
+  accepts: (value) => Number.isSafeInteger(value) && value >= least,
+});
+
+/** Keys of generation_config.json that decide how a token is chosen, besides do_sample: what a request may say, too. */
+const GENERATION_DEFAULTS: Readonly<Record<string, DefaultRange>> = {
+  temperature: { expects: 'a number of at least 0', accepts: (value) => value >= 0 },
+  // −1 and 0 both mean off.
+  top_k: whole(-1),
+  top_p: isShare,
+  min_p: { expects: 'a number of 0 to 1', accepts: (value) => value >= 0 && value <= 1 },
+  typical_p: isShare,
+  repetition_penalty: { expects: 'a number above 0', accepts: (value) => value > 0 },
+  presence_penalty: isPenalty,
+  frequency_penalty: isPenalty,
+  min_new_tokens: whole(0),
+  max_new_tokens: whole(1),
+};
 
 /**
  * @param folder with config.json, and generation_config.json if the checkpoint has one
@@ -41,7 +58,12 @@ export function readModelConfig(folder: string): CheckpointConfig {
   const generation = statSync(generationFile, { throwIfNoEntry: false })
     ? readJsonFile(generationFile, MAX_CONFIG_FILE_BYTES).object
     : null;
-  return new CheckpointConfig(raw, generation, folder);
+  const config = new CheckpointConfig(raw, generation, folder);
+  // They are needed when everything is written; wrong ones are told before.
+  config.endIds();
+  config.beginId();
+  config.generationDefaults();
+  return config;
 }
 
 /** One JSON object of a checkpoint with typed reads. `fallback` stands for a key that is absent or null. */
@@ -177,8 +199,12 @@ export class CheckpointConfig extends ConfigSection {
     const defaults: Record<string, number | boolean> = {};
     const section = this.generationSection;
     if (!section) return defaults;
-    for (const key of GENERATION_DEFAULT_KEYS) {
-      if (section.has(key)) defaults[key] = key === 'do_sample' ? section.boolean(key) : section.number(key);
+    if (section.has('do_sample')) defaults.do_sample = section.boolean('do_sample');
+    for (const [key, { accepts, expects }] of Object.entries(GENERATION_DEFAULTS)) {
+      if (!section.has(key)) continue;
+      const value = section.number(key);
+      if (!accepts(value)) throw section.wrong(key, expects);
+      defaults[key] = value;
     }
     return defaults;
   }

@@ -51,7 +51,7 @@ export interface AddressedRequest {
 
 export interface GenerateRequest extends AddressedRequest {
   prompt: Prompt;
-  /** null: as many as the context holds. */
+  /** null: generation_config.json's max_new_tokens, else as many as the context holds. */
   maxNewTokens: number | null;
   sampling: RequestSampling;
   /** What absent fields mean in the client's dialect. */

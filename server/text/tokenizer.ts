@@ -102,6 +102,12 @@ export class Tokenizer {
     return this.decodeKnown([this.neighbour.id, id]).slice(this.neighbour.units);
   }
 
+  /** The id of a token by its own text; null: there is no such token. */
+  idOf(token: string): number | null {
+    const id = this.parts.tokens.indexOf(token);
+    return id < 0 ? null : id;
+  }
+
   isSpecial(id: number): boolean {
     return this.parts.specialIds.has(id);
   }

@@ -16,8 +16,16 @@ export interface AdmissionLimits {
   kvTokens: number;
 }
 
-/** @param asked null: as many as there is room for */
-export function admitNewTokens(promptTokens: number, asked: number | null, limits: AdmissionLimits): number {
+/**
+ * @param asked null: what is usual for the model, or as many as there is room for
+ * @param usual gives way where there is less room
+ */
+export function admitNewTokens(
+  promptTokens: number,
+  asked: number | null,
+  limits: AdmissionLimits,
+  usual?: number,
+): number {
   if (promptTokens === 0) throw new ServingError('BAD_REQUEST', 'The prompt is empty: it has no token');
   const limit = Math.min(limits.slotTokens, limits.kvTokens);
   const what =
@@ -38,7 +46,7 @@ export function admitNewTokens(promptTokens: number, asked: number | null, limit
         `ask for at most ${room} new tokens`,
     );
   }
-  return asked ?? room;
+  return asked ?? Math.min(usual ?? room, room);
 }
 
 /** A text of an embedding model. @throws ServingError BAD_REQUEST, PROMPT_TOO_LONG */

@@ -54,7 +54,13 @@ function generationPart(
   info: Manifest['model'],
   limits: AdmissionLimits,
 ): TaskPart {
-  const maxNewTokens = admitNewTokens(promptIds.length, request.maxNewTokens, limits);
+  const { max_new_tokens: usual } = info.generationDefaults;
+  const maxNewTokens = admitNewTokens(
+    promptIds.length,
+    request.maxNewTokens,
+    limits,
+    typeof usual === 'number' ? usual : undefined,
+  );
   for (const stopId of request.stopTokenIds) checkTokenId(stopId, info.vocabSize, 'stop_token_ids');
   const { sampling, seed } = resolveSampling(request, info, maxNewTokens, random53Bits);
   const modelEnds = request.ignoreEndIds ? [] : info.endIds;

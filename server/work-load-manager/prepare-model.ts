@@ -16,6 +16,7 @@ import { ensureShards, planShards, type ShardPlan, type ShardRequest } from '../
 import { readChatTemplate } from '../text/chat-template.js';
 import { Tokenizer } from '../text/tokenizer.js';
 import { ChatRenderer } from './chat-renderer.js';
+import { tokenizerEndId, unservedGenerationKeys } from './generation-config.js';
 import { usableCores } from './machine-limits.js';
 import { type ModelSizes, sizesOfPlan } from './memory-need.js';
 import { PromptEncoder } from './prompt-encoder.js';
@@ -25,6 +26,8 @@ export interface PreparedModel {
   manifest: Manifest;
   texts: TokenTexts;
   encoder: Pick<PromptEncoder, 'encode' | 'close'>;
+  /** Keys of generation_config.json that would change a text elsewhere, and do nothing here. */
+  unservedKeys?: readonly string[];
 }
 
 export interface PrepareOptions {
@@ -75,7 +78,20 @@ async function prepareShards(
     vocabSize,
     embedding,
   });
-  return { shardFolder: folder, manifest, texts: tokenizer, encoder };
+  return {
+    shardFolder: folder,
+    manifest: withEndId(manifest, tokenizerEndId(config.folder, tokenizer)),
+    texts: tokenizer,
+    encoder,
+    unservedKeys: unservedGenerationKeys(config.folder),
+  };
+}
+
+/** The tokenizer's own end of text ends one too: chat models are often published with it in tokenizer_config.json alone. */
+function withEndId(manifest: Manifest, endId: number | null): Manifest {
+  const { model } = manifest;
+  if (endId === null || endId >= model.vocabSize || model.endIds.includes(endId)) return manifest;
+  return { ...manifest, model: { ...model, endIds: [...model.endIds, endId] } };
 }
 
 /** @throws ServingError CONFIG_INVALID */

@@ -142,6 +142,12 @@ export class RegisteredModel {
       onPlan: (sizes) => this.#checkPlan(sizes),
       onProgress: (doneBytes, totalBytes) => this.#tell({ stage: 'partition', doneBytes, totalBytes }),
     });
+    if (model.unservedKeys?.length) {
+      logger.warn(
+        { model: this.id, keys: model.unservedKeys },
+        'generation_config.json has settings that are not served',
+      );
+    }
     if (signal.aborted) {
       await model.encoder.close();
       signal.throwIfAborted();

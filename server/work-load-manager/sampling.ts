@@ -67,21 +67,28 @@ function layered(...layers: RequestSampling[]) {
     layers.find((layer) => layer[field] !== undefined)?.[field];
 }
 
-/** Values out of their range are left out: the file was not written for this server. */
+/** Key of generation_config.json → field. Their ranges were checked when the model was split. */
+const GENERATION_FIELDS: readonly (readonly [
+  string,
+  Exclude<keyof RequestSampling, 'doSample' | 'logitBias'>,
+])[] = [
+  ['temperature', 'temperature'],
+  ['top_k', 'topK'],
+  ['top_p', 'topP'],
+  ['min_p', 'minP'],
+  ['typical_p', 'typicalP'],
+  ['repetition_penalty', 'repetitionPenalty'],
+  ['presence_penalty', 'presencePenalty'],
+  ['frequency_penalty', 'frequencyPenalty'],
+  ['min_new_tokens', 'minNewTokens'],
+];
+
 function fromGenerationConfig(defaults: ModelInfo['generationDefaults']): RequestSampling {
   const result: RequestSampling = {};
-  const numbers: [string, Exclude<keyof RequestSampling, 'doSample' | 'logitBias'>, number, number][] = [
-    ['temperature', 'temperature', 0, Number.MAX_VALUE],
-    ['top_k', 'topK', 0, Number.MAX_SAFE_INTEGER],
-    ['top_p', 'topP', Number.MIN_VALUE, 1],
-    ['min_p', 'minP', 0, 1],
-    ['typical_p', 'typicalP', Number.MIN_VALUE, 1],
-    ['repetition_penalty', 'repetitionPenalty', Number.MIN_VALUE, Number.MAX_VALUE],
-    ['min_new_tokens', 'minNewTokens', 0, Number.MAX_SAFE_INTEGER],
-  ];
-  for (const [key, field, least, most] of numbers) {
+  for (const [key, field] of GENERATION_FIELDS) {
     const value = defaults[key];
-    if (typeof value === 'number' && value >= least && value <= most) result[field] = value;
+    // −1 and 0 both mean off.
+    if (typeof value === 'number') result[field] = field === 'topK' ? Math.max(0, value) : value;
   }
   if (typeof defaults.do_sample === 'boolean') result.doSample = defaults.do_sample;
   return result;

@@ -149,6 +149,31 @@ describe('generation defaults', () => {
     expect(config({}).generationDefaults()).toEqual({});
   });
 
+  it.each<[string, unknown, string]>([
+    ['temperature', -0.1, 'a number of at least 0'],
+    ['top_k', -2, 'a whole number of at least -1'],
+    ['top_k', 1.5, 'a whole number'],
+    ['top_p', 0, 'a number above 0 and at most 1'],
+    ['top_p', 1.1, 'a number above 0 and at most 1'],
+    ['min_p', 2, 'a number of 0 to 1'],
+    ['typical_p', 0, 'a number above 0'],
+    ['repetition_penalty', 0, 'a number above 0'],
+    ['presence_penalty', 3, 'a number of -2 to 2'],
+    ['frequency_penalty', -3, 'a number of -2 to 2'],
+    ['min_new_tokens', -1, 'a whole number of at least 0'],
+    ['max_new_tokens', 0, 'a whole number of at least 1'],
+    ['do_sample', 1, 'true or false'],
+  ])('are refused when no sampler can have them: %s %s', (key, value, expected) => {
+    expect(() => config({}, { [key]: value }).generationDefaults()).toThrow(
+      `model/generation_config.json: ${key} is ${JSON.stringify(value)}, expected ${expected}`,
+    );
+  });
+
+  it('may be off', () => {
+    const off = { temperature: 0, top_k: -1, top_p: 1, min_p: 0, repetition_penalty: 1, min_new_tokens: 0 };
+    expect(config({}, off).generationDefaults()).toEqual(off);
+  });
+
   it('are refused when they are of a wrong type', () => {
     expect(() => config({}, { temperature: 'hot' }).generationDefaults()).toThrow(
       'model/generation_config.json: temperature is "hot", expected a finite number',

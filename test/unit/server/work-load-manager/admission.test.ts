@@ -15,6 +15,12 @@ describe('admission', () => {
     expect(admitNewTokens(511, null, limits)).toBe(1);
   });
 
+  it("gives the model's usual number when nothing was asked for, or what is left", () => {
+    expect(admitNewTokens(100, null, limits, 50)).toBe(50);
+    expect(admitNewTokens(500, null, limits, 50)).toBe(12);
+    expect(admitNewTokens(100, 60, limits, 50)).toBe(60);
+  });
+
   it('refuses a prompt that leaves no room, and names limit and length', () => {
     expect(() => admitNewTokens(512, null, limits)).toThrow(/context length is 512 tokens.*prompt has 512/);
     expect(() => admitNewTokens(9000, 1, limits)).toThrow(/prompt has 9000/);

@@ -78,18 +78,17 @@ describe('sampling', () => {
     );
   });
 
-  it('leaves out values of generation_config.json that no sampler can have', () => {
+  it('takes every sampling key of generation_config.json; top_k -1 is off', () => {
     const { sampling } = resolve(
       { samplingDefaults: { doSample: true } },
-      { temperature: -1, top_p: 0, top_k: -1, repetition_penalty: 0, min_p: 2, typical_p: 0 },
+      {
+        ...{ temperature: 0.7, top_p: 0.8, top_k: -1, repetition_penalty: 1.1, min_p: 0.1, typical_p: 0.9 },
+        ...{ presence_penalty: 0.5, frequency_penalty: -0.5, min_new_tokens: 3 },
+      },
     );
     expect(sampling).toMatchObject({
-      temperature: 1,
-      topP: 1,
-      topK: 0,
-      repetitionPenalty: 1,
-      minP: 0,
-      typicalP: 1,
+      ...{ temperature: 0.7, topP: 0.8, topK: 0, repetitionPenalty: 1.1, minP: 0.1, typicalP: 0.9 },
+      ...{ presencePenalty: 0.5, frequencyPenalty: -0.5, minNewTokens: 3 },
     });
   });
 
