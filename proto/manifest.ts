@@ -69,10 +69,12 @@ const runOp = Type.Object({
 
 /**
  * Attention of one layer, run once a sequence. The worker first copies the step's new rows of `key` and `value` to the
- * sequence's slot, then runs the `attend` segment (graph inputs `query` [1, s, heads·dim], `key`, `value` [1, t, kvHeads·dim],
- * `length` int64 [1] = t, output `output`) over an exact-length view of the slot; causality is bottom-right.
- * With a window only the last rows are passed. Where one causal view cannot express the window (s > 1 and t > window)
- * the `attendMasked` segment runs instead: the same plus `mask` float32 [s, t], added to the scores.
+ * sequence's slot, where every KV head has rows of its own, then runs a segment over views of them, `key-H` and `value-H`
+ * [1, t, dim] for KV head H; `length` int64 [1] says how many of their rows count. Heads that share a KV head stand side by side.
+ * A single token runs `tokenSegment`: `query-H` [1, heads of H, dim] → `output-H`, likewise. More run `segment`: `query`
+ * [1, s, heads·dim] → `output`; causality is bottom-right. With a window only the last rows are passed. Where one causal
+ * view cannot express the window (s > 1 and t > window) `maskedSegment` runs instead: the same plus `mask` float32 [s, t],
+ * added to the scores. Where keys are in the step (`keysIn`), `segment` has `key` and `value` [1, t, kvHeads·dim].
  */
 const attendOp = Type.Object({
   op: Type.Literal('attend'),
@@ -219,6 +221,8 @@ const manifest = Type.Object({
   attend: Type.Object({
     segment: name,
     maskedSegment: name,
+    /** null: keys are in the step. */
+    tokenSegment: Type.Union([name, Type.Null()]),
     /**
      * Where keys and values are: in the sequence's slot, written there first; or in the step alone, with the whole sequence,
      * of which every token sees every other and nothing is kept.

@@ -12,7 +12,7 @@
 import assert from 'node:assert/strict';
 import { setImmediate as immediate } from 'node:timers/promises';
 import type { AttendOp, Manifest, ManifestBuffer, ProgramOp, RunOp } from '../proto/manifest.js';
-import { type Activations, Attention } from './attention.js';
+import { type Activations, Attention, attendInputs, tokenInputs, tokenOutputs } from './attention.js';
 import type { Collective } from './collective/collective.js';
 import type { Device, DeviceMemory, Segment, SegmentBinding, TensorHandle } from './device/device.js';
 import type { KvCache } from './kv-cache.js';
@@ -81,7 +81,7 @@ export class Executor {
     for (const spec of manifest.buffers) this.#buffers.set(spec.name, this.#allocate(spec));
     this.#stepMemory = new StepMemory({ ...this.#options, buffers: this.#tokenBuffers() });
     const runs = this.program.filter((op): op is RunOp => op.op === 'run');
-    const total = runs.length + 2;
+    const total = runs.length + 1;
     let done = 0;
     for (const op of runs) {
       assert(!this.#segments.has(op.segment), `segment ${op.segment} occurs twice in the program`);
@@ -92,12 +92,8 @@ export class Executor {
       onSegment(++done, total);
       await immediate();
     }
-    const attendInputs = ['query', 'key', 'value', 'length'];
-    const attend = this.#loadSegment(manifest.attend.segment, attendInputs, ['output']);
+    this.#attention = this.#createAttention();
     onSegment(++done, total);
-    const masked = this.#loadSegment(manifest.attend.maskedSegment, [...attendInputs, 'mask'], ['output']);
-    onSegment(++done, total);
-    this.#attention = this.#createAttention(attend, masked);
   }
 
   /** Set the step up: ids, positions and wanted rows are written, shapes bound. */
@@ -304,8 +300,9 @@ export class Executor {
     this.#segment(op.segment).run(binding);
   }
 
-  #createAttention(attend: Segment, masked: Segment): Pick<Attention, 'attend'> {
+  #createAttention(): Pick<Attention, 'attend'> {
     const { device, kvCache, manifest, maxStepTokens } = this.#options;
+    const { maskedSegment, segment, tokenSegment } = manifest.attend;
     const ops = this.program.filter((op): op is AttendOp => op.op === 'attend');
     const [first] = ops;
     assert(first, 'a program attends');
@@ -326,18 +323,24 @@ export class Executor {
         'all layers attend over the same buffers, and to all of a text',
       );
       const [query, output] = [activations(first.query), activations(first.output)];
+      const attend = this.#loadSegment(segment, ['query', 'key', 'value', 'length'], ['output']);
       return new StepAttention({
         ...{ device, attend, query, output },
         ...{ key: activations(first.key), value: activations(first.value) },
       });
     }
+    assert(tokenSegment !== null, 'over a slot a single token has a segment of its own');
+    const { numKvHeads } = kvCache;
+    const inputs = attendInputs(numKvHeads);
     return new Attention({
       device,
       kvCache,
-      headDim: manifest.perRank.headDim,
       sinkColumn: manifest.attend.sinkColumn ?? null,
-      attend,
-      masked,
+      segments: {
+        chunk: this.#loadSegment(segment, inputs, ['output']),
+        masked: this.#loadSegment(maskedSegment, [...inputs, 'mask'], ['output']),
+        token: this.#loadSegment(tokenSegment, tokenInputs(numKvHeads), tokenOutputs(numKvHeads)),
+      },
       query: activations(first.query),
       output: activations(first.output),
       maxStepTokens,

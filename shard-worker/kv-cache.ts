@@ -1,35 +1,53 @@
 /**
  * This rank's keys and values, by slot.
  *
- * A slot holds one sequence: for each layer `slotTokens` rows of keys and of values, row-major [slotTokens, columns] float32,
- * columns = this rank's KV heads · head size. Where a model has sinks there is room for one row more before a plane's first,
- * row −1 (attention.ts). A slot is address space for its full length, and memory only for the rows that were written (design
- * D4); closing it gives the pages back. A slot stays open as long as its rows are of use, also when its sequence has ended.
+ * A slot holds one sequence: for each layer and KV head a plane of keys and one of values, `slotTokens` rows each, row-major
+ * [slotTokens, headDim] float32. A head's rows lie side by side because attention of one token is bound by reading them
+ * (README). Where a model has sinks there is room for one row more before a plane's first, row −1 (attention.ts). A slot is
+ * address space for its full length, and memory only for the rows that were written (design D4); closing it gives the pages
+ * back. A slot stays open as long as its rows are of use, also when its sequence has ended. Rows that were not written are zeros.
  *
  * Limits  maxSlots slots; slotTokens rows each
  * Errors  assertions: the coordinator never names a slot that is not free or a row past the end
  */
 import assert from 'node:assert/strict';
+import type { Manifest } from '../proto/manifest.js';
 import type { Device, DeviceMemory } from './device/device.js';
+import { PAGE_BYTES } from './native/libc.js';
 
-export interface KvCacheOptions {
-  device: Device;
+/** Sizes of a slot's rows. */
+export interface KvCacheShape {
   numLayers: number;
-  /** KV heads of this rank · head size. */
-  columns: number;
-  maxSlots: number;
-  slotTokens: number;
+  /** Of this rank. */
+  numKvHeads: number;
+  headDim: number;
   /** Rows of a plane before its first, 0 or 1. */
   leadingRows?: number;
 }
 
-/** Plane of a layer: keys or values. */
+export interface KvCacheOptions extends KvCacheShape {
+  device: Device;
+  maxSlots: number;
+  slotTokens: number;
+}
+
+/** Plane of a layer and KV head: keys or values. */
 export const Plane = { KEY: 0, VALUE: 1 } as const;
 export type Plane = (typeof Plane)[keyof typeof Plane];
 
+/** What the cache of a rank is made for. */
+export function kvCacheShape({ attend, model, perRank }: Manifest): KvCacheShape {
+  return {
+    numLayers: attend.keysIn === 'slot' ? model.numLayers : 0,
+    numKvHeads: perRank.numKvHeads,
+    headDim: perRank.headDim,
+    leadingRows: attend.sinkColumn === undefined ? 0 : 1,
+  };
+}
+
 interface Slot {
   memory: DeviceMemory;
-  /** Float32 view of each plane, by layer · 2 + plane. */
+  /** Float32 view of each plane. */
   planes: Float32Array[];
   /** Rows written since it was opened. */
   rows: number;
@@ -37,33 +55,39 @@ interface Slot {
 }
 
 export class KvCache {
-  readonly columns: number;
+  readonly numLayers: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
   readonly slotTokens: number;
+  readonly maxSlots: number;
   readonly #device: Device;
-  readonly #numLayers: number;
   readonly #leadingRows: number;
+  /** Whole pages, so that a plane's rows are given back without its neighbour's. */
   readonly #planeBytes: number;
   readonly #slots: (Slot | null)[];
 
   constructor(options: KvCacheOptions) {
     this.#device = options.device;
-    this.#numLayers = options.numLayers;
-    this.columns = options.columns;
+    this.numLayers = options.numLayers;
+    this.numKvHeads = options.numKvHeads;
+    this.headDim = options.headDim;
     this.slotTokens = options.slotTokens;
+    this.maxSlots = options.maxSlots;
     this.#leadingRows = options.leadingRows ?? 0;
-    this.#planeBytes = (this.#leadingRows + options.slotTokens) * options.columns * 4;
+    const rowsBytes = (this.#leadingRows + options.slotTokens) * options.headDim * 4;
+    this.#planeBytes = Math.ceil(rowsBytes / PAGE_BYTES) * PAGE_BYTES;
     this.#slots = new Array<Slot | null>(options.maxSlots).fill(null);
   }
 
   /** Bytes of address space that the slots opened so far reserve. */
   get reservedBytes(): number {
-    return this.#slots.filter((slot) => slot !== null).length * this.#planeBytes * this.#numLayers * 2;
+    return this.#slots.filter((slot) => slot !== null).length * this.#planeBytes * this.#numPlanes;
   }
 
   /** Bytes of rows that open slots hold. */
   get touchedBytes(): number {
     const rows = this.#slots.reduce((sum, slot) => sum + (slot?.open ? slot.rows : 0), 0);
-    return rows * this.columns * 4 * this.#numLayers * 2;
+    return rows * this.headDim * 4 * this.#numPlanes;
   }
 
   openSlots(): number[] {
@@ -86,9 +110,9 @@ export class KvCache {
   }
 
   /**
-   * Write `count` rows, taken from `source` at its row `sourceRow`, to the slot's rows `row` … of one plane.
+   * Write `count` rows, taken from `source` at its row `sourceRow`, to the slot's rows `row` … of a layer's keys or values.
    *
-   * @param source float32 [tokens, columns]
+   * @param source float32 [tokens, KV heads · headDim]
    */
   write(
     index: number,
@@ -101,23 +125,36 @@ export class KvCache {
   ): void {
     const slot = this.#open(index);
     assert(row + count <= this.slotTokens, `row ${row + count} of ${this.slotTokens}`);
-    const target = slot.planes[layer * 2 + plane];
-    assert(target);
-    const { columns } = this;
-    const at = (this.#leadingRows + row) * columns;
-    target.set(source.subarray(sourceRow * columns, (sourceRow + count) * columns), at);
+    const { headDim, numKvHeads } = this;
+    const columns = numKvHeads * headDim;
+    for (let head = 0; head < numKvHeads; head++) {
+      const target = slot.planes[this.#plane(layer, plane, head)];
+      assert(target);
+      let at = (this.#leadingRows + row) * headDim;
+      let from = sourceRow * columns + head * headDim;
+      for (let left = count; left > 0; left--) {
+        target.set(source.subarray(from, from + headDim), at);
+        at += headDim;
+        from += columns;
+      }
+    }
     slot.rows = Math.max(slot.rows, row + count);
   }
 
-  /** Keep the first `count` rows; the memory of the others is given back. */
+  /** Keep the first `count` rows; the others are zeros again, and their memory is given back. */
   truncate(index: number, count: number): void {
     const slot = this.#open(index);
     assert(count <= slot.rows, `${count} rows kept of ${slot.rows} in slot ${index}`);
-    const rowBytes = this.columns * 4;
-    for (let plane = 0; plane < this.#numLayers * 2; plane++) {
-      const start = plane * this.#planeBytes + this.#leadingRows * rowBytes;
-      slot.memory.discard(start + count * rowBytes, (slot.rows - count) * rowBytes);
-    }
+    const first = (this.#leadingRows + count) * this.headDim;
+    const end = (this.#leadingRows + slot.rows) * this.headDim;
+    // Only whole pages are given back, and a view may reach past the rows that there are.
+    const pageEnd = (Math.ceil((first * 4) / PAGE_BYTES) * PAGE_BYTES) / 4;
+    slot.planes.forEach((rows, plane) => {
+      rows.fill(0, first, Math.min(end, pageEnd));
+      // What lies behind the last row, to the end of its page, was never written.
+      const lastPageEnd = Math.ceil((end * 4) / PAGE_BYTES) * PAGE_BYTES;
+      slot.memory.discard(plane * this.#planeBytes + first * 4, lastPageEnd - first * 4);
+    });
     slot.rows = count;
   }
 
@@ -129,34 +166,43 @@ export class KvCache {
       from !== to && row <= target.rows && end <= source.rows,
       `rows ${row} … ${end} of slot ${from} to ${to}`,
     );
-    const first = (this.#leadingRows + row) * this.columns;
-    const last = (this.#leadingRows + end) * this.columns;
+    const first = (this.#leadingRows + row) * this.headDim;
+    const last = (this.#leadingRows + end) * this.headDim;
     source.planes.forEach((rows, plane) => {
       target.planes[plane]?.set(rows.subarray(first, last), first);
     });
     target.rows = Math.max(target.rows, end);
   }
 
-  /** One row of a plane, −1 included, to read or overwrite: float32 [columns]. */
-  row(index: number, layer: number, plane: Plane, row: number): Float32Array {
-    const values = this.#open(index).planes[layer * 2 + plane];
+  /** One row of a plane, −1 included, to read or overwrite: float32 [headDim]. */
+  row(index: number, layer: number, plane: Plane, head: number, row: number): Float32Array {
+    const values = this.#open(index).planes[this.#plane(layer, plane, head)];
     assert(values && row >= -this.#leadingRows && row < this.slotTokens, `row ${row} of ${this.slotTokens}`);
-    const at = (this.#leadingRows + row) * this.columns;
-    return values.subarray(at, at + this.columns);
+    const at = (this.#leadingRows + row) * this.headDim;
+    return values.subarray(at, at + this.headDim);
   }
 
-  /** Where a plane's rows start: for a tensor view of exactly the rows there are. */
+  /** Where a plane's row lies, for a tensor view. A slot's memory stays where it is, closed or open. */
   location(
     index: number,
     layer: number,
     plane: Plane,
+    head: number,
     row: number,
   ): { memory: DeviceMemory; byteOffset: number } {
-    const slot = this.#open(index);
     return {
-      memory: slot.memory,
-      byteOffset: (layer * 2 + plane) * this.#planeBytes + (this.#leadingRows + row) * this.columns * 4,
+      memory: this.#open(index).memory,
+      byteOffset:
+        this.#plane(layer, plane, head) * this.#planeBytes + (this.#leadingRows + row) * this.headDim * 4,
     };
+  }
+
+  get #numPlanes(): number {
+    return this.numLayers * 2 * this.numKvHeads;
+  }
+
+  #plane(layer: number, plane: Plane, head: number): number {
+    return (layer * 2 + plane) * this.numKvHeads + head;
   }
 
   #open(index: number): Slot {
@@ -166,10 +212,10 @@ export class KvCache {
   }
 
   #reserve(): Slot {
-    const planeFloats = (this.#leadingRows + this.slotTokens) * this.columns;
+    const planeFloats = (this.#leadingRows + this.slotTokens) * this.headDim;
     // Of a model that keeps none a slot is its number alone; but no memory has no bytes.
-    const memory = this.#device.reserve(Math.max(1, this.#planeBytes * this.#numLayers * 2));
-    const planes = Array.from({ length: this.#numLayers * 2 }, (_, plane) =>
+    const memory = this.#device.reserve(Math.max(1, this.#planeBytes * this.#numPlanes));
+    const planes = Array.from({ length: this.#numPlanes }, (_, plane) =>
       memory.float32(plane * this.#planeBytes, planeFloats),
     );
     return { memory, planes, rows: 0, open: false };

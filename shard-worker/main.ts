@@ -22,7 +22,7 @@ import { connectZeromqCollective } from './collective/zeromq.js';
 import { CpuDevice } from './device/cpu-device.js';
 import type { Device } from './device/device.js';
 import { Executor } from './executor.js';
-import { KvCache } from './kv-cache.js';
+import { KvCache, kvCacheShape } from './kv-cache.js';
 import { dieWithParent } from './native/libc.js';
 import { Chooser } from './sampler/chooser.js';
 import { readManifest, readSegment, verifyFiles } from './shard-files.js';
@@ -71,9 +71,7 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
   const collective = await joinRanks(launch, sumOverRanksOf(device, manifest, launch));
   const kvCache = new KvCache({
     device,
-    numLayers: manifest.attend.keysIn === 'slot' ? manifest.model.numLayers : 0,
-    columns: manifest.perRank.numKvHeads * manifest.perRank.headDim,
-    leadingRows: manifest.attend.sinkColumn === undefined ? 0 : 1,
+    ...kvCacheShape(manifest),
     maxSlots: launch.maxSlots + (launch.warmSlots ?? 0),
     slotTokens: launch.slotTokens,
   });

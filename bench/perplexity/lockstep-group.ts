@@ -12,7 +12,7 @@ import type { Manifest } from '../../proto/manifest.js';
 import { createInMemoryCollectives } from '../../shard-worker/collective/in-memory.js';
 import { CpuDevice } from '../../shard-worker/device/cpu-device.js';
 import { Executor } from '../../shard-worker/executor.js';
-import { KvCache } from '../../shard-worker/kv-cache.js';
+import { KvCache, kvCacheShape } from '../../shard-worker/kv-cache.js';
 import { Sequence } from '../../shard-worker/sequence.js';
 import { readManifest } from '../../shard-worker/shard-files.js';
 import type { Span } from '../../shard-worker/span.js';
@@ -41,7 +41,7 @@ export class LockstepGroup {
 
   static async load(shardFolder: string, windowTokens: number): Promise<LockstepGroup> {
     const manifest = readManifest(shardFolder);
-    const { model, perRank, worldSize } = manifest;
+    const { model, worldSize } = manifest;
     device ??= new CpuDevice({ threads: 1, logId: 'lockstep' });
     const shared = device;
     const size = Math.max(stepTokens(manifest), windowTokens);
@@ -51,8 +51,7 @@ export class LockstepGroup {
     for (const [rank, collective] of createInMemoryCollectives(worldSize).entries()) {
       const kvCache = new KvCache({
         device: shared,
-        numLayers: model.numLayers,
-        columns: perRank.numKvHeads * perRank.headDim,
+        ...kvCacheShape(manifest),
         maxSlots,
         slotTokens: model.contextLength,
       });

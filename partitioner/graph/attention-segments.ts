@@ -13,7 +13,7 @@
 
 import { cachedHeadDim, sinkColumn } from '../model-shape.js';
 import { firstHead, ropeName } from '../plan-items.js';
-import type { OnnxWriter } from './onnx-writer.js';
+import type { Attribute, OnnxWriter } from './onnx-writer.js';
 import { chain, type SegmentBuilder, type Step } from './segment-builder.js';
 
 type Role = 'query' | 'key' | 'value';
@@ -75,27 +75,88 @@ export class AttentionSegments {
   }
 
   /**
-   * query [1, s, …], key and value [1, t, …], length [1] = t (and mask [s, t]) → output [1, s, …]. Without a mask, query i
-   * sees keys 0 … t - s + i, or all of them where attention is bidirectional; a mask says itself what is seen. The scale is in
-   * the query's weights.
+   * query [1, s, …], key-H and value-H [1, t, …] of each KV head, length [1] ≤ t (and mask [s, t]) → output [1, s, …]. Without a
+   * mask, query i sees keys 0 … length - s + i; a mask says itself what is seen. The scale is in the query's weights.
+   *
+   * Bidirectional attention reads the step's own rows: key and value are of all KV heads, and all keys are seen.
    */
   attend(graph: OnnxWriter, isMasked: boolean): void {
     const { perRank, shape } = this.#builder.plan;
     const { numHeads, numKvHeads } = perRank;
     const headDim = cachedHeadDim(shape);
-    const query = graph.input('query', 'float32', [1, 's', numHeads * headDim]);
-    const key = graph.input('key', 'float32', [1, 't', numKvHeads * headDim]);
-    const value = graph.input('value', 'float32', [1, 't', numKvHeads * headDim]);
+    const columns = numHeads * headDim;
+    const isByHead = shape.attention !== 'bidirectional';
+    const query = graph.input('query', 'float32', [1, 's', columns]);
+    const planes = isByHead
+      ? Array.from({ length: numKvHeads }, (_, head) => this.#plane(graph, head))
+      : [this.#keysAndValues(graph, ['key', 'value'], numKvHeads * headDim)];
     const length = graph.input('length', 'int64', [1]);
     const mask = isMasked ? graph.input('mask', 'float32', ['s', 't']) : '';
-    graph.node('Attention', [query, key, value, mask, '', '', length], ['output'], {
-      q_num_heads: numHeads,
-      kv_num_heads: numKvHeads,
-      scale: { float: 1 },
-      is_causal: isMasked || shape.attention === 'bidirectional' ? 0 : 1,
-      ...(shape.attentionSoftCap === null ? {} : { softcap: { float: shape.attentionSoftCap } }),
+    const parts = (role: string, whole: string): string[] =>
+      planes.length === 1 ? [whole] : planes.map((_, head) => `${role}-part-${head}`);
+    const queries = parts('query', query);
+    const outputs = parts('output', 'output');
+    const [first = '', ...others] = queries;
+    if (planes.length > 1) {
+      const sizes = queries.map(() => columns / planes.length);
+      graph.node('Split', [query, graph.integers('query-sizes', sizes)], [first, ...others], { axis: 2 });
+    }
+    planes.forEach(([key, value], part) => {
+      graph.node(
+        'Attention',
+        [queries[part] ?? '', key, value, mask, '', '', length],
+        [outputs[part] ?? ''],
+        this.#attentionAttributes(numHeads / planes.length, isByHead ? 1 : numKvHeads, isByHead && !isMasked),
+      );
     });
-    graph.output('output', 'float32', [1, 's', numHeads * headDim]);
+    if (planes.length > 1) graph.node('Concat', outputs, ['output'], { axis: 2 });
+    graph.output('output', 'float32', [1, 's', columns]);
+  }
+
+  /**
+   * One token's heads by KV head: query-H [1, heads, …], key-H and value-H [1, t, …], length [1] ≤ t → output-H. Heads that share
+   * keys stand where queries do, as one matrix: the keys are read once.
+   */
+  attendToken(graph: OnnxWriter): void {
+    const { perRank, shape } = this.#builder.plan;
+    const dims = [1, perRank.numHeads / perRank.numKvHeads, cachedHeadDim(shape)];
+    const length = graph.input('length', 'int64', [1]);
+    for (let head = 0; head < perRank.numKvHeads; head++) {
+      const query = graph.input(`query-${head}`, 'float32', dims);
+      const [key, value] = this.#plane(graph, head);
+      const output = graph.node(
+        'Attention',
+        [query, key, value, '', '', '', length],
+        [`output-${head}`],
+        this.#attentionAttributes(1, 1, false),
+      );
+      graph.output(output, 'float32', dims);
+    }
+  }
+
+  /** Keys and values of one KV head. */
+  #plane(graph: OnnxWriter, head: number): [string, string] {
+    return this.#keysAndValues(
+      graph,
+      [`key-${head}`, `value-${head}`],
+      cachedHeadDim(this.#builder.plan.shape),
+    );
+  }
+
+  #keysAndValues(graph: OnnxWriter, [key, value]: [string, string], columns: number): [string, string] {
+    const dims = [1, 't', columns];
+    return [graph.input(key, 'float32', dims), graph.input(value, 'float32', dims)];
+  }
+
+  #attentionAttributes(queryHeads: number, kvHeads: number, isCausal: boolean): Record<string, Attribute> {
+    const { attentionSoftCap } = this.#builder.plan.shape;
+    return {
+      q_num_heads: queryHeads,
+      kv_num_heads: kvHeads,
+      scale: { float: 1 },
+      is_causal: isCausal ? 1 : 0,
+      ...(attentionSoftCap === null ? {} : { softcap: { float: attentionSoftCap } }),
+    };
   }
 
   #heads(role: Role): Heads {

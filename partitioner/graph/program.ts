@@ -163,7 +163,8 @@ export function planProgram(
   if (worldSize > 1 && total === 1) program.push({ op: 'all-reduce', partial: 'partial1', sum: 'sum1' });
   const keysIn = shape.attention === 'bidirectional' ? 'step' : 'slot';
   const column = sinkColumn(shape);
-  const attend = { segment: 'attend', maskedSegment: 'attend-masked', keysIn } as const;
+  const tokenSegment = keysIn === 'slot' ? 'attend-token' : null;
+  const attend = { segment: 'attend', maskedSegment: 'attend-masked', tokenSegment, keysIn } as const;
   return {
     program,
     attend: column === null ? attend : { ...attend, sinkColumn: column },

@@ -1,5 +1,5 @@
 /**
- * The ONNX graphs of one rank: one a segment of the program, the two of attention, and the sum over ranks.
+ * The ONNX graphs of one rank: one a segment of the program, those of attention, and the sum over ranks.
  *
  * In      Plan (sizes, offsets, the block's shape as data), rank
  * Out     segment name → bytes of its `.onnx`; weights are external data in `shared.weights` and `rank-R.weights`
@@ -51,6 +51,8 @@ export function buildSegments(plan: Plan, rank: number, toolVersion: string): Ma
   }
   add(plan.attend.segment, (graph) => attention.attend(graph, false));
   add(plan.attend.maskedSegment, (graph) => attention.attend(graph, true));
+  if (plan.attend.tokenSegment !== null)
+    add(plan.attend.tokenSegment, (graph) => attention.attendToken(graph));
   if (plan.sumSegment !== null) add(plan.sumSegment, (graph) => sumOverRanks(graph, plan.worldSize));
   return segments;
 }

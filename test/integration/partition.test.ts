@@ -68,7 +68,7 @@ describe.each(FAMILIES)('%s', (family) => {
   it.each(['fp32', 'int4', 'int8'] as const)('ONNX Runtime loads every graph of %s', async (dtype) => {
     const result = await split({ folder, tp: 4, dtype, blockSize: 16 });
     const segments = result.manifest.ranks.flatMap((rank) => rank.segments);
-    expect(segments).toHaveLength(4 * (3 * result.manifest.model.numLayers + 5));
+    expect(segments).toHaveLength(4 * (3 * result.manifest.model.numLayers + 6));
     for (const segment of segments) await (await load(result, segment.path)).release();
   });
 });
@@ -122,14 +122,35 @@ describe('the attend segments', () => {
     return output;
   }
 
+  /** Rows of one KV head, and one more that doesn't count. */
+  const plane = (rows: Float32Array, kvHead: number, more: number): Tensor => {
+    const columns = kvHeads * headDim;
+    const own = Array.from({ length: t }, (_, row) =>
+      rows.subarray(row * columns + kvHead * headDim, row * columns + (kvHead + 1) * headDim),
+    );
+    const behind = new Array<number>(more * headDim).fill(1);
+    return new Tensor('float32', Float32Array.from([...own.flatMap((row) => [...row]), ...behind]), [
+      1,
+      t + more,
+      headDim,
+    ]);
+  };
+  const planesWith = (more: number): Record<string, Tensor> =>
+    Object.fromEntries(
+      Array.from({ length: kvHeads }, (_, head) => [
+        [`key-${head}`, plane(key, head, more)],
+        [`value-${head}`, plane(value, head, more)],
+      ]).flat(),
+    );
+  const planes = planesWith(0);
+
   async function run(segment: string, mask?: Float32Array): Promise<Float32Array> {
     const folder = toyFolder({ num_attention_heads: 8, num_key_value_heads: 4, head_dim: headDim });
     const result = await split({ folder, tp: 2, dtype: 'fp32', randomWeights: true });
     const session = await load(result, `rank-1/${segment}.onnx`);
     const { output } = await session.run({
       query: new Tensor('float32', query, [1, s, heads * headDim]),
-      key: new Tensor('float32', key, [1, t, kvHeads * headDim]),
-      value: new Tensor('float32', value, [1, t, kvHeads * headDim]),
+      ...planes,
       length: new Tensor('int64', BigInt64Array.of(BigInt(t)), [1]),
       ...(mask ? { mask: new Tensor('float32', mask, [s, t]) } : {}),
     });
@@ -142,6 +163,32 @@ describe('the attend segments', () => {
   it(`without a mask are causal from the bottom right (TEST_SEED=${testSeed})`, async () => {
     const expected = reference((i, j) => j <= t - s + i);
     expect(furthest(await run('attend'), expected)).toBeLessThan(1e-5);
+  });
+
+  it('of one token take the heads of a KV head together, and no row behind the length', async () => {
+    const folder = toyFolder({ num_attention_heads: 8, num_key_value_heads: 4, head_dim: headDim });
+    const result = await split({ folder, tp: 2, dtype: 'fp32', randomWeights: true });
+    const session = await load(result, 'rank-1/attend-token.onnx');
+    const group = heads / kvHeads;
+    const last = query.subarray((s - 1) * heads * headDim);
+    const queries = Array.from({ length: kvHeads }, (_, head) => [
+      `query-${head}`,
+      new Tensor('float32', last.slice(head * group * headDim, (head + 1) * group * headDim), [
+        1,
+        group,
+        headDim,
+      ]),
+    ]);
+    const outputs = await session.run({
+      ...Object.fromEntries(queries),
+      ...planesWith(2),
+      length: new Tensor('int64', BigInt64Array.of(BigInt(t)), [1]),
+    });
+    const output = Array.from({ length: kvHeads }, (_, head) => [
+      ...((outputs[`output-${head}`]?.data ?? []) as Float32Array),
+    ]).flat();
+    const expected = reference(() => true).subarray((s - 1) * heads * headDim);
+    expect(furthest(Float32Array.from(output), expected)).toBeLessThan(1e-5);
   });
 
   it('with a mask see what it says', async () => {

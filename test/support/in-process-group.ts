@@ -6,7 +6,7 @@ import type { StepResult } from '../../proto/control.js';
 import { createInMemoryCollectives } from '../../shard-worker/collective/in-memory.js';
 import { CpuDevice } from '../../shard-worker/device/cpu-device.js';
 import { Executor } from '../../shard-worker/executor.js';
-import { KvCache } from '../../shard-worker/kv-cache.js';
+import { KvCache, kvCacheShape } from '../../shard-worker/kv-cache.js';
 import { Chooser } from '../../shard-worker/sampler/chooser.js';
 import { readManifest } from '../../shard-worker/shard-files.js';
 import { StepRunner } from '../../shard-worker/step-runner.js';
@@ -36,9 +36,7 @@ export async function createInProcessGroup(
     collectives.map(async (collective, rank) => {
       const kvCache = new KvCache({
         device: sharedDevice,
-        numLayers: manifest.attend.keysIn === 'slot' ? model.numLayers : 0,
-        columns: perRank.numKvHeads * perRank.headDim,
-        leadingRows: manifest.attend.sinkColumn === undefined ? 0 : 1,
+        ...kvCacheShape(manifest),
         maxSlots,
         slotTokens: options.slotTokens ?? model.contextLength,
       });

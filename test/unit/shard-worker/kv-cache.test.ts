@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Device, DeviceMemory } from '../../../shard-worker/device/device.js';
 import { KvCache, Plane } from '../../../shard-worker/kv-cache.js';
+import { PAGE_BYTES } from '../../../shard-worker/native/libc.js';
 
 /** Plain arrays in place of device memory; counts what was reserved and given back. */
 class ArrayMemory implements DeviceMemory {
@@ -18,14 +19,17 @@ class ArrayMemory implements DeviceMemory {
   bigInt64(byteOffset: number, length: number): BigInt64Array {
     return new BigInt64Array(this.#buffer, byteOffset, length);
   }
+  /** Whole pages only, as the system does. */
   discard(byteOffset: number, bytes: number): void {
     this.discards++;
-    new Uint8Array(this.#buffer, byteOffset, bytes).fill(0);
+    const start = Math.ceil(byteOffset / PAGE_BYTES) * PAGE_BYTES;
+    const end = Math.floor((byteOffset + bytes) / PAGE_BYTES) * PAGE_BYTES;
+    if (end > start) new Uint8Array(this.#buffer, start, end - start).fill(0);
   }
   free(): void {}
 }
 
-function createCache(): { cache: KvCache; memories: ArrayMemory[] } {
+function createCache(numKvHeads = 1): { cache: KvCache; memories: ArrayMemory[] } {
   const memories: ArrayMemory[] = [];
   const device = {
     reserve(bytes: number) {
@@ -34,7 +38,7 @@ function createCache(): { cache: KvCache; memories: ArrayMemory[] } {
       return memory;
     },
   } as unknown as Device;
-  const cache = new KvCache({ device, numLayers: 2, columns: 3, maxSlots: 2, slotTokens: 4 });
+  const cache = new KvCache({ device, numLayers: 2, numKvHeads, headDim: 3, maxSlots: 2, slotTokens: 4 });
   return { cache, memories };
 }
 
@@ -49,7 +53,7 @@ function read(
   row: number,
   count: number,
 ): number[] {
-  const { memory, byteOffset } = cache.location(slot, layer, plane, row);
+  const { memory, byteOffset } = cache.location(slot, layer, plane, 0, row);
   return [...memory.float32(byteOffset, count * 3)];
 }
 
@@ -72,7 +76,7 @@ describe('KvCache', () => {
     expect(cache.reservedBytes).toBe(0);
     cache.open(0);
     cache.write(0, 0, Plane.KEY, 0, rows(1, 4), 0, 4);
-    expect(cache.reservedBytes).toBe(2 * 2 * 4 * 3 * 4);
+    expect(cache.reservedBytes).toBe(2 * 2 * PAGE_BYTES);
     expect(cache.touchedBytes).toBe(4 * 3 * 4 * 2 * 2);
     cache.close(0);
     expect(cache.touchedBytes).toBe(0);
@@ -112,6 +116,20 @@ describe('KvCache', () => {
     expect(read(cache, 1, 1, Plane.VALUE, 0, 3)).toEqual([40, 41, 42, 43, 44, 45, 46, 47, 48]);
     expect(() => cache.copyRows(0, 1, 0, 4)).toThrow('rows 0 … 4 of slot 0 to 1');
     expect(() => cache.copyRows(0, 0, 0, 1)).toThrow('rows 0 … 1 of slot 0 to 0');
+  });
+
+  it('keeps the rows of a KV head side by side', () => {
+    const { cache } = createCache(2);
+    cache.open(0);
+    // Rows 0, 1, 2 of two heads: 0 1 2 | 3 4 5, 6 7 8 | 9 10 11, …
+    const source = Float32Array.from({ length: 18 }, (_, index) => index);
+    cache.write(0, 1, Plane.VALUE, 0, source, 0, 2);
+    cache.write(0, 1, Plane.VALUE, 2, source, 2, 1);
+    expect(read(cache, 0, 1, Plane.VALUE, 0, 4)).toEqual([0, 1, 2, 6, 7, 8, 12, 13, 14, 0, 0, 0]);
+    expect([...cache.row(0, 1, Plane.VALUE, 1, 1)]).toEqual([9, 10, 11]);
+    cache.truncate(0, 1);
+    expect([...cache.row(0, 1, Plane.VALUE, 1, 0)]).toEqual([3, 4, 5]);
+    expect([...cache.row(0, 1, Plane.VALUE, 1, 1)]).toEqual([0, 0, 0]);
   });
 
   it('refuses what the coordinator must never send', () => {

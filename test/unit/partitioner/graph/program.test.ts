@@ -153,6 +153,7 @@ describe.each([1, 2])('buffers at %i ranks', (worldSize) => {
         ...runs.map(({ segment }) => segment),
         'attend',
         'attend-masked',
+        'attend-token',
         ...(worldSize > 1 ? ['sum'] : []),
       ].sort(),
     );
