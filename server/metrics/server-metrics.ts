@@ -9,6 +9,7 @@
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { type ErrorCode, WLM_ERROR_CODES } from '../../proto/errors.js';
 import { djlRows } from './djl-rows.js';
+import { NEVER_MS, registerEventLoopLag } from './event-loop-lag.js';
 import { LLM_ROWS } from './llm-rows.js';
 import { metricLine } from './metric-line.js';
 import { registerRows } from './metric-rows.js';
@@ -59,7 +60,10 @@ export class ServerMetrics {
     registerRows(this.#registry, LLM_ROWS, () => this.#snapshot);
     if (options.prometheus)
       registerRows(this.#registry, djlRows(options.version, options.host), () => this.#snapshot);
-    if (options.processMetrics) collectDefaultMetrics({ register: this.#registry });
+    if (options.processMetrics) {
+      collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: NEVER_MS });
+      registerEventLoopLag(this.#registry);
+    }
     this.#serverLine('DJLServingStart', 'Count', 1, 'Version', options.version);
   }
 
