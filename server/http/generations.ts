@@ -68,28 +68,52 @@ export interface IndexedEvent {
   event: GenerationEvent;
 }
 
-/** Events of all generations in the order in which they come; leaving early leaves each of them. */
+/**
+ * Events of all generations in the order in which they come; leaving early leaves each of them.
+ *
+ * A list of arrivals and one wake-up: Promise.race over those that wait would leave a reaction on each of them with every event, which is
+ * kept until it comes, minutes later where there are more choices than slots.
+ */
 export async function* mergeEvents(generations: readonly Generation[]): AsyncGenerator<IndexedEvent> {
   const iterators = generations.map((generation) => generation.events[Symbol.asyncIterator]());
-  const take = (index: number) => {
-    const taken = iterators[index]!.next().then((result) => ({ index, result }));
-    // It may fail while nobody waits for it; whoever waits next, or nobody, sees the failure.
-    taken.catch(() => undefined);
-    return taken;
+  const open = new Set(iterators.keys());
+  /** At most one a generation; reading one throws what the generation failed with. */
+  const arrived: (() => { index: number; result: IteratorResult<GenerationEvent> })[] = [];
+  let wake: (() => void) | null = null;
+  const arrive = (arrival: (typeof arrived)[number]): void => {
+    arrived.push(arrival);
+    wake?.();
+    wake = null;
   };
-  const waiting = new Map(iterators.map((_, index) => [index, take(index)]));
+  const take = (index: number): void => {
+    iterators[index]!.next().then(
+      (result) => arrive(() => ({ index, result })),
+      (error: unknown) =>
+        arrive(() => {
+          throw error;
+        }),
+    );
+  };
   try {
-    while (waiting.size > 0) {
-      const { index, result } = await Promise.race(waiting.values());
-      if (result.done) {
-        waiting.delete(index);
+    for (const index of open) take(index);
+    while (open.size > 0) {
+      const next = arrived.shift();
+      if (next === undefined) {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
         continue;
       }
-      if (result.value.kind === 'finish') waiting.delete(index);
-      else waiting.set(index, take(index));
+      const { index, result } = next();
+      if (result.done) {
+        open.delete(index);
+        continue;
+      }
+      if (result.value.kind === 'finish') open.delete(index);
+      else take(index);
       yield { index, event: result.value };
     }
   } finally {
-    await Promise.all([...waiting.keys()].map((index) => iterators[index]!.return?.()));
+    await Promise.all([...open].map((index) => iterators[index]!.return?.()));
   }
 }
