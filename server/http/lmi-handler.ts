@@ -6,6 +6,7 @@
  * Errors  ServingError until the first line; afterwards an error line
  */
 import type { FastifyBaseLogger } from 'fastify';
+import type { ModelStatus } from '../jobs/generate-request.js';
 import type { Answer } from './answer.js';
 import { collectAll, submitAll } from './generations.js';
 import type { HttpContext } from './http-context.js';
@@ -14,6 +15,15 @@ import { linesAsSse, lmiAnswer, lmiErrorLine, lmiLines } from './lmi-response.js
 import { withOwnIds } from './openai-handlers.js';
 import type { Target } from './openai-request.js';
 import { logStreamError, withErrorFrames } from './stream-reply.js';
+
+/** Of the version that is asked for; where none is, of the first. */
+function outputFormatterOf(
+  models: readonly ModelStatus[],
+  { model, version: asked }: Target,
+): ModelStatus['outputFormatter'] {
+  const found = models.find(({ name, version }) => name === model && (asked === null || version === asked));
+  return found?.outputFormatter ?? null;
+}
 
 export async function answerLmi(
   { service, countError }: HttpContext,
@@ -25,7 +35,7 @@ export async function answerLmi(
   requireFewInputs(body);
   const dropped = unknownParameters(body);
   if (dropped.length > 0) log.warn({ parameters: dropped.slice(0, 20) }, 'unknown parameters are dropped');
-  const formatter = service.models().find(({ name }) => name === target.model)?.outputFormatter ?? null;
+  const formatter = outputFormatterOf(service.models(), target);
   // A formatter that the model's configuration names wins over the request's `stream`; a list has no stream.
   const many = Array.isArray(body.inputs);
   const streamed = !many && (formatter === null ? body.stream === true : formatter !== 'json');

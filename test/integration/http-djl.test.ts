@@ -330,6 +330,17 @@ describe('streams', () => {
     const plain = await postJson(`${test.url}/predictions/mlp`, hi({}, { stream: true }));
     expect(json(plain.text)).toEqual({ generated_text: ' w1 w2 w3' });
   });
+
+  it('is what the formatter of the version that was asked for says', async () => {
+    test.service.statuses = [
+      model('mlp', { version: '1', outputFormatter: 'json' }),
+      model('mlp', { version: '2', outputFormatter: 'sse' }),
+    ];
+    const typeOf = async (version: string) =>
+      (await postJson(`${test.url}/predictions/mlp/${version}`, hi())).headers.get('content-type');
+    expect(await typeOf('2')).toBe('text/event-stream');
+    expect(await typeOf('1')).toContain('application/json');
+  });
 });
 
 describe('bodies', () => {
