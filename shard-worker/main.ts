@@ -42,6 +42,8 @@ async function main(launch: WorkerLaunch): Promise<void> {
     const runner = await start(launch, send);
     await serve(control, runner, launch.rank, send);
   } catch (error) {
+    // The server logs what its workers write. What is sent, clients read.
+    if (!(error instanceof ServingError)) console.error(error);
     await send({ body: 'failure', failure: describeFailure(error) });
     process.exitCode = 1;
     // The coordinator kills the group when it has read that. A process that ends at once may take the frame with it.
@@ -156,7 +158,7 @@ async function serve(control: Pair, runner: StepRunner, rank: number, send: Send
 
 function describeFailure(error: unknown): { code: string; message: string; step: number } {
   if (error instanceof ServingError) return { code: error.code, message: error.message, step: 0 };
-  const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  const message = error instanceof Error ? error.message : String(error);
   return { code: 'WORKER_FAILED', message, step: 0 };
 }
 

@@ -33,6 +33,41 @@ const FAMILIES = [
   ['gpt-oss', 4],
 ] as const;
 
+it('a rank that fails says to clients what failed, and to the log where', async () => {
+  const options = { folder: goldenFolder('gptj'), outStore: store, tp: 1, dtype: 'fp32' as const };
+  const { shardFolder, manifest } = await partition(options);
+  const log = new LogRecorder();
+  const coordinator = await Coordinator.start({
+    launch: {
+      shardFolder,
+      ...{ worldSize: 1, threads: 1, maxSlots: 1, slotTokens: 64, maxStepTokens: 32 },
+      ...{
+        collectiveTimeoutMs: 10_000,
+        collective: 'zmq' as const,
+        verifyChecksums: false,
+        logLevel: 'info',
+      },
+    },
+    workerProgram: WORKER,
+    ...{ loadingTimeoutMs: 60_000, stepTimeoutMs: 60_000, logger: log.logger },
+  });
+  try {
+    const promptIds = [manifest.model.vocabSize, 1];
+    const failed = coordinator.step({
+      closeSlots: [],
+      opens: [{ slot: 0, sequence: 1, promptIds, maxNewTokens: 4, endIds: [], sampling: GREEDY_SAMPLING }],
+      rows: [{ slot: 0, sequence: 1, tokens: 2 }],
+    });
+    await expect(failed).rejects.toMatchObject({
+      code: 'WORKER_FAILED',
+      message: expect.stringMatching(/^rank 0: ONNX Runtime Run: [^\n]*out of data bounds[^\n]*$/),
+    });
+    await log.find(({ msg }) => /^\s+at .*executor\.js/.test(msg));
+  } finally {
+    await coordinator.stop();
+  }
+});
+
 describe.each(FAMILIES)('%s, two processes', (family, allReduces) => {
   it.each(['zmq', 'shm'] as const)('over %s gives the golden tokens', async (collective) => {
     const golden = readGolden(family);

@@ -1,4 +1,4 @@
-/** Prompt to ids: text, ids, chat. Long text goes to a thread (test/integration/coordinator-prompts.test.ts). */
+/** Prompt to ids: text, ids, chat. Long text goes to a thread (test/integration/prepare-model.test.ts). */
 import { describe, expect, it } from 'vitest';
 import { PromptEncoder } from '../../../../server/work-load-manager/prompt-encoder.js';
 
