@@ -21,7 +21,7 @@ export function invalidTokenizer(message: string, cause?: unknown): ServingError
 
 /** A value that a stranger wrote, for a message. String() would run into an object's own `toString`. */
 export function shown(value: unknown): string {
-  const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? 'missing');
+  const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value));
   return text.length > 100 ? `${text.slice(0, 100)}…` : text;
 }
 
