@@ -10,6 +10,7 @@
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { InvalidInput } from './errors.js';
+import { jsonBodyParser, tooDeep } from './json-body.js';
 import { checkLmiBody, type LmiBody } from './lmi-request.js';
 import { checkEmbeddingBody, type EmbeddingBody } from './openai-embeddings.js';
 import { type ChatBody, type CompletionBody, checkChatBody, checkCompletionBody } from './openai-request.js';
@@ -49,7 +50,7 @@ function as<K extends DjlBody['kind'], B>(kind: K, checked: Checked<B>): Checked
 }
 
 export function addDjlBodyParsers(app: FastifyInstance): void {
-  const parseJson = app.getDefaultJsonParser('error', 'error');
+  const parseJson = jsonBodyParser(app);
   app.decorateRequest('formFields');
   app.addHook('onRequest', async (request) => {
     request.formFields = new Map();
@@ -95,9 +96,13 @@ async function parseForm(request: FastifyRequest, bytes: Buffer, contentType: st
 }
 
 function parsedOrText(payload: string): unknown {
+  let value: unknown;
   try {
-    return JSON.parse(payload) as unknown;
+    value = JSON.parse(payload) as unknown;
   } catch {
     return { inputs: payload };
   }
+  const error = tooDeep(payload);
+  if (error !== null) throw error;
+  return value;
 }

@@ -21,6 +21,7 @@ import {
   toServingError,
 } from './errors.js';
 import type { HttpContext } from './http-context.js';
+import { jsonBodyParser } from './json-body.js';
 import {
   LoggingParameters,
   PageParameters,
@@ -155,7 +156,7 @@ export async function managementRoutes(app: FastifyInstance, context: HttpContex
 
 /** JSON is read, also an empty one (DELETE with a content type); any other body says nothing here and is dropped. */
 function addParsers(app: FastifyInstance): void {
-  const parseJson = app.getDefaultJsonParser('error', 'error');
+  const parseJson = jsonBodyParser(app);
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'string' }, (request, text, done) => {
     const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? '';

@@ -15,6 +15,7 @@ import type { ModelStatus } from '../jobs/generate-request.js';
 import { answerNowOrLater, pollAnswer } from './async-replies.js';
 import { addRetryAfter, InvalidInput, openAiError, toServingError } from './errors.js';
 import type { HttpContext } from './http-context.js';
+import { jsonBodyParser } from './json-body.js';
 import { ModelParams, openAiModelNotFound, openAiTarget } from './model-target.js';
 import {
   answerEmbeddings,
@@ -56,11 +57,16 @@ export async function openAiRoutes(app: FastifyInstance, context: HttpContext): 
     const validator = compileValidator(schema as TSchema);
     return (value: unknown) => validator.check(value);
   });
-  // A body without a content type is JSON here; Fastify's own parser has the checks (prototype poisoning, empty body).
+  const parseJson = jsonBodyParser(app);
+  app.removeContentTypeParser('application/json');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, text, done) =>
+    parseJson(request, text as string, done),
+  );
+  // A body without a content type is JSON here.
   app.addContentTypeParser('*', { parseAs: 'string' }, (request, text, done) => {
     const given = request.headers['content-type'];
     if (given === undefined || given === '') {
-      app.getDefaultJsonParser('error', 'error')(request, text as string, done);
+      parseJson(request, text as string, done);
       return;
     }
     done(new InvalidInput(`Content-Type must be application/json, got ${given.slice(0, 80)}`, null));

@@ -344,6 +344,23 @@ describe('streams', () => {
 });
 
 describe('bodies', () => {
+  it('nested too deep are told so, not that the server failed', async () => {
+    const deep = `{"inputs": ${'['.repeat(20_000)}${']'.repeat(20_000)}}`;
+    const form = new FormData();
+    form.set('data', deep);
+    const headers = { 'content-type': 'application/json' };
+    for (const init of [{ headers, body: deep }, { body: form }]) {
+      const response = await fetch(`${test.url}/predictions/mlp`, { method: 'POST', ...init });
+      expect([response.status, json(await response.text())]).toEqual([
+        400,
+        expect.objectContaining({
+          type: 'BadRequestException',
+          message: 'The request body is nested 20001 deep, the limit is 128',
+        }),
+      ]);
+    }
+  });
+
   it('takes plain text, and JSON without a content type', async () => {
     const text = await postJson(`${test.url}/predictions/mlp`, 'plain words', {
       'content-type': 'text/plain',

@@ -514,6 +514,25 @@ describe("errors in OpenAI's body", () => {
     expect(error.message).toMatch(message);
   });
 
+  it('a body that is nested too deep is told so, not that the server failed', async () => {
+    const deep = `${'['.repeat(20_000)}${']'.repeat(20_000)}`;
+    const chat = `{"messages": [{"role": "user", "content": "a", "name": ${deep}}]}`;
+    for (const [path, body] of [
+      ['/v1/completions', `{"prompt": ${deep}}`],
+      ['/v1/chat/completions', chat],
+      ['/v1/embeddings', `{"input": ${deep}}`],
+    ] as const) {
+      const headers = { 'content-type': 'application/json; charset=utf-8' };
+      const response = await fetch(test.url + path, { method: 'POST', headers, body });
+      const { error } = (await response.json()) as { error: Record<string, unknown> };
+      expect([path, response.status, error.message]).toEqual([
+        path,
+        400,
+        expect.stringMatching(/^The request body is nested 2000\d deep, the limit is 128$/),
+      ]);
+    }
+  });
+
   it('takes JSON without a content type, and OPTIONS', async () => {
     const body = new TextEncoder().encode('{"prompt": "a"}');
     expect((await fetch(`${test.url}/v1/completions`, { method: 'POST', body })).status).toBe(200);
