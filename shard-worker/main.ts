@@ -8,6 +8,7 @@
 import assert from 'node:assert/strict';
 import { availableParallelism } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { inspect } from 'node:util';
 import { Pair } from 'zeromq';
 import { decodeToWorker, encodeFromWorker, type FromWorker, type ToWorker } from '../proto/control.js';
 import { ServingError } from '../proto/errors.js';
@@ -43,7 +44,7 @@ async function main(launch: WorkerLaunch): Promise<void> {
     await serve(control, runner, launch.rank, send);
   } catch (error) {
     // The server logs what its workers write. What is sent, clients read.
-    if (!(error instanceof ServingError)) console.error(error);
+    if (!(error instanceof ServingError)) process.stderr.write(`${inspect(error)}\n`);
     await send({ body: 'failure', failure: describeFailure(error) });
     process.exitCode = 1;
     // The coordinator kills the group when it has read that. A process that ends at once may take the frame with it.
