@@ -128,16 +128,19 @@ export async function measureStreams(
   }
   const times = await clients.close();
   await engine.closeDecodes(opens);
-  const pairs = serverSlices.map((slice, index) => {
+  const pairs = serverSlices.flatMap((slice, index) => {
     const gapsMs = gapsIn(times, slice.span);
-    return {
-      ...slice,
-      gapsMs,
-      engineMs: mean([engineSlices[index]!.stepMs, engineSlices[index + 1]!.stepMs]),
-      serverMs: mean(gapsMs),
-    };
+    const engineMs = mean([engineSlices[index]!.stepMs, engineSlices[index + 1]!.stepMs]);
+    return gapsMs === null ? [] : [{ ...slice, gapsMs, engineMs, serverMs: mean(gapsMs) }];
   });
-  const used = cleanPairs * 2 >= pairs.length ? pairs.filter(({ isClean }) => isClean) : pairs;
+  const clean = pairs.filter(({ isClean }) => isClean);
+  const used = clean.length * 2 >= pairs.length ? clean : pairs;
+  if (used.length === 0) {
+    const [{ span }] = serverSlices as [ServerSlice];
+    throw new Error(
+      `no slice of ${Math.round(span.toMs - span.fromMs)} ms had tokens enough of each of ${streams} streams: more --steps`,
+    );
+  }
   const perSecond = (stepMs: number): number => (streams * 1000) / stepMs;
   const seconds = used.reduce((sum, { span }) => sum + (span.toMs - span.fromMs) / 1000, 0);
   const shareOfCore = (of: (slice: ServerSlice) => number): number =>
@@ -151,8 +154,8 @@ export async function measureStreams(
     firstTokenMs,
     clientCpu: shareOfCore(({ clientSeconds }) => clientSeconds),
     serverCpu: shareOfCore(({ serverSeconds }) => serverSeconds),
-    cleanPairs,
-    pairs: pairs.length,
+    cleanPairs: clean.length,
+    pairs: serverSlices.length,
   };
 }
 
