@@ -90,6 +90,7 @@ export class Executor {
         this.#loadSegment(op.segment, Object.keys(op.inputs), Object.keys(op.outputs)),
       );
       onSegment(++done, total);
+      this.#stepMemory.afterSegment(done, this.#options.shardFolder);
       await immediate();
     }
     this.#attention = this.#createAttention();

@@ -2,7 +2,7 @@
  * Keeps what is resident of a rank near what its steps need: packed weights, rows of running sequences, and little else.
  *
  * In      what was loaded; after each step, how many tokens it had
- * Out     after the load: pages of weights files that were read to be packed, of code that only loading ran, and free heap go back.
+ * Out     while it loads and after: pages of weights files that were read to be packed, of code that only loading ran, and free heap go back.
  *         After every step: pages of a large embedding, of which a token maps 64 KiB, or 2 MiB, for the row it needs.
  *         After SMALL_STEPS steps of few tokens: activations and ONNX Runtime's arena, as far as a large step grew them
  * Cost    a page that is touched again is read from the page cache, or zeroed, again: about 1 µs a token of the
@@ -15,12 +15,14 @@ import type { Manifest } from '../proto/manifest.js';
 import type { Collective } from './collective/collective.js';
 import type { Device, DeviceMemory } from './device/device.js';
 import { type FileMapping, fileMappings, letGo, partOf } from './native/file-mappings.js';
-import { trimHeap } from './native/libc.js';
+import { noMoreHugePages, trimHeap } from './native/libc.js';
 
 /** Tokens of which activations are always kept. */
 const KEPT_TOKENS = 64;
 /** Prompts in pieces and the steps between them should not take turns in zeroing pages. */
 const SMALL_STEPS = 8;
+/** Of which the pages that were read to be packed go back together: finding them takes 2 ms. */
+const SEGMENTS_TOGETHER = 8;
 /** Tables of which a step reads some rows, where they are large. */
 const LOOKED_UP = ['embedding', 'position-table'];
 const LARGE_TABLE_BYTES = 2 ** 24;
@@ -54,16 +56,21 @@ export class StepMemory {
     this.#buffers = options.buffers;
   }
 
+  /** @param loaded segments so far */
+  afterSegment(loaded: number, shardFolder: string): void {
+    if (loaded % SEGMENTS_TOGETHER === 0) letGo(mappingsIn(shardFolder, fileMappings()));
+  }
+
   /** Once, when everything was loaded and has run. */
   afterLoad(manifest: Manifest, shardFolder: string): void {
-    const folder = `${realpathSync(shardFolder)}${path.sep}`;
     const mapped = fileMappings();
-    const weights = mapped.filter((mapping) => mapping.path.startsWith(folder));
+    const weights = mappingsIn(shardFolder, mapped);
     letGo(weights);
     // Read-only data of a library may have been relocated, which is a write; code is as the file has it.
     letGo(mapped.filter(({ isExecutable, isWritable }) => isExecutable && !isWritable));
+    noMoreHugePages();
     trimHeap();
-    const shared = `${folder}${manifest.shared?.path ?? ''}`;
+    const shared = path.join(realpathSync(shardFolder), manifest.shared?.path ?? '');
     this.#lookedUp = manifest.tensors
       .filter(
         ({ bytes, file, name }) =>
@@ -97,4 +104,9 @@ export class StepMemory {
     this.#touchedTokens = 0;
     this.#smallSteps = 0;
   }
+}
+
+function mappingsIn(folder: string, mapped: readonly FileMapping[]): FileMapping[] {
+  const prefix = `${realpathSync(folder)}${path.sep}`;
+  return mapped.filter((mapping) => mapping.path.startsWith(prefix));
 }

@@ -5,8 +5,6 @@
  * Out     FromWorker messages, and `exited` with a sentence that says how it ended
  * Limits  MAX_CONTROL_FRAME_BYTES a frame; MAX_LOG_LINE bytes a log line
  * Errors  onBroken: a frame that is not ours, of another rank, or a socket error
- *
- * The environment of a worker is a short list: nothing a user sets for the server (keys, tokens) gets there.
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -16,18 +14,8 @@ import { Pair } from 'zeromq';
 import { decodeFromWorker, encodeToWorker, type FromWorker, type ToWorker } from '../../proto/control.js';
 import { MAX_CONTROL_FRAME_BYTES } from '../../proto/limits.js';
 import { controlAddress, type WorkerLaunch } from '../../proto/worker-launch.js';
+import { workerEnvironment } from './worker-environment.js';
 
-const PASSED_ENVIRONMENT = [
-  'PATH',
-  'LANG',
-  'LC_ALL',
-  'TZ',
-  'TMPDIR',
-  'LD_LIBRARY_PATH',
-  'CUDA_VISIBLE_DEVICES',
-  'NVIDIA_VISIBLE_DEVICES',
-  'NODE_V8_COVERAGE',
-];
 const MAX_LOG_LINE = 8192;
 /** A worker's garbage is small and dies young: without this its heap keeps 5 MB more. */
 const NODE_OPTIONS = ['--max-semi-space-size=1'];
@@ -85,12 +73,7 @@ export class WorkerProcess {
     await socket.bind(controlAddress(launch.socketFolder, launch.rank));
     const child = spawn(process.execPath, [...NODE_OPTIONS, program, JSON.stringify(launch)], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: Object.fromEntries(
-        PASSED_ENVIRONMENT.flatMap((name) => {
-          const value = process.env[name];
-          return value === undefined ? [] : [[name, value]];
-        }),
-      ),
+      env: workerEnvironment(process.env),
     });
     return new WorkerProcess(child, socket, launch.rank, logger, events);
   }

@@ -21,6 +21,7 @@ const MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x02 | 0x20 | 0x4000;
 const MADV_DONTNEED = 4;
 const MADV_REMOVE = 9;
 const PR_SET_PDEATHSIG = 1;
+const PR_SET_THP_DISABLE = 41;
 const SIGKILL = 9;
 
 /** Bytes of a page on x64; arm64 kernels may have larger ones, and a multiple of 64 KiB suits all. */
@@ -50,6 +51,13 @@ export function discardShared(address: number, bytes: number): void {
 /** Free pages of the C heap go back to the system. */
 export function trimHeap(): void {
   mallocTrim(0);
+}
+
+/** Huge pages that there are stay; from now on a page that is touched is a small one. */
+export function noMoreHugePages(): void {
+  if (prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) !== 0) {
+    throw new Error(`prctl(PR_SET_THP_DISABLE) failed, errno ${koffi.errno()}`);
+  }
 }
 
 /** The kernel kills this process when the thread that started it ends; `false` when the parent is gone already. */

@@ -1,12 +1,14 @@
 /** The coordinator with real processes and sockets, and workers that misbehave as told. */
 
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { GREEDY_SAMPLING } from '../../proto/control.js';
 import { Coordinator, type CoordinatorOptions } from '../../server/coordinator/coordinator.js';
+import { workerEnvironment } from '../../server/coordinator/worker-environment.js';
 import { LogRecorder } from '../fixtures/log-recorder.js';
 import { fakeToken } from '../support/fake-rank.js';
 import type { FakeWorkerPlan } from '../support/fake-worker.js';
@@ -126,6 +128,22 @@ describe('a coordinator', () => {
     delete process.env.SHARDSERVE_TEST_SECRET;
     expect(environment).toContain('PATH=');
     expect(environment).not.toContain('SHARDSERVE_TEST_SECRET');
+  });
+
+  it('lets a worker have its weights in huge pages, unless the user says how memory is laid out', () => {
+    const { GLIBC_TUNABLES: ours } = workerEnvironment({});
+    expect(ours).toContain('glibc.malloc.hugetlb=1');
+    expect(workerEnvironment({ GLIBC_TUNABLES: 'glibc.malloc.hugetlb=0' })).toEqual({
+      GLIBC_TUNABLES: 'glibc.malloc.hugetlb=0',
+    });
+    const [glibcLoader] = /\/\S*ld-linux\S*/.exec(readFileSync('/proc/self/maps', 'utf8')) ?? [];
+    if (glibcLoader === undefined) return;
+    const env = { GLIBC_TUNABLES: ours };
+    const tunables = execFileSync(glibcLoader, ['--list-tunables'], { env, encoding: 'utf8' });
+    expect(tunables).toMatch(/glibc\.malloc\.hugetlb: 0x1 /);
+    expect(tunables).toMatch(/glibc\.malloc\.mmap_threshold: 0x40000000 /);
+    expect(tunables).toMatch(/glibc\.malloc\.top_pad: 0x1000000 /);
+    expect(tunables).toMatch(/glibc\.malloc\.arena_max: 0x1 /);
   });
 });
 

@@ -1,3 +1,5 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import koffi from 'koffi';
 import { describe, expect, it } from 'vitest';
 import { NativeArena, NativeMemory } from '../../shard-worker/native/native-memory.js';
@@ -38,4 +40,18 @@ describe('NativeArena', () => {
     const seen = new BigUint64Array(koffi.view(BigInt(pointers.address), 16));
     expect([...seen]).toEqual([0x7fff_1234_5678n, 0x1_0000_0000n]);
   });
+});
+
+/** Linux 5.0 and later say it in a process's status. */
+it.runIf(existsSync('/sys/kernel/mm/transparent_hugepage'))('a process asks for no more huge pages', () => {
+  const libc = new URL('../../shard-worker/native/libc.js', import.meta.url);
+  const program = `
+    import { readFileSync } from 'node:fs';
+    import { noMoreHugePages } from '${libc}';
+    const seen = () => /^THP_enabled:\\s+(\\d)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+    const before = seen();
+    noMoreHugePages();
+    console.log(before, seen());`;
+  const output = execFileSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' });
+  expect(output).toBe('1 0\n');
 });

@@ -1,0 +1,39 @@
+/**
+ * The environment of a worker: a short list, so that nothing a user sets for the server (keys, tokens) gets there.
+ *
+ * In      the server's environment
+ * Out     the names of PASSED that it has; and how glibc lays memory out, unless the user says it
+ */
+
+const PASSED = [
+  'PATH',
+  'LANG',
+  'LC_ALL',
+  'TZ',
+  'TMPDIR',
+  'LD_LIBRARY_PATH',
+  'CUDA_VISIBLE_DEVICES',
+  'NVIDIA_VISIBLE_DEVICES',
+  'NODE_V8_COVERAGE',
+];
+
+/**
+ * A step reads all packed weights once, hundreds of MB, which ONNX Runtime allocates in pieces of some MB: huge pages, all
+ * pieces in one heap, so that no huge page ends with a piece, and one heap for all threads, since each would begin with a
+ * huge page (shard-worker/README.md). Ignored by another C library, and where the system's transparent huge pages are off.
+ * Source: glibc manual, "Memory Allocation Tunables".
+ */
+const MALLOC_TUNABLES = [
+  'glibc.malloc.hugetlb=1',
+  'glibc.malloc.mmap_threshold=1073741824',
+  'glibc.malloc.top_pad=16777216',
+  'glibc.malloc.arena_max=1',
+].join(':');
+
+export function workerEnvironment(server: NodeJS.ProcessEnv): Record<string, string> {
+  const passed = PASSED.flatMap((name) => {
+    const value = server[name];
+    return value === undefined ? [] : [[name, value] as const];
+  });
+  return { ...Object.fromEntries(passed), GLIBC_TUNABLES: server.GLIBC_TUNABLES ?? MALLOC_TUNABLES };
+}
