@@ -134,30 +134,30 @@ describe('defaults', () => {
     expect((await off.predict({ do_sample: true, temperature: 1 })).text).not.toBe(greedy.text);
   });
 
-  it('top_k, top_p and min_p cut to one token, until a request says otherwise', async () => {
-    for (const [key, one, all] of [
-      ['top_k', 1, -1],
-      ['top_p', 1e-6, 1],
-      ['min_p', 1, 0],
-    ] as const) {
-      const { complete } = await loaded(key, { eos_token_id: END, do_sample: true, [key]: one });
-      expect((await complete()).text, key).toBe(greedy.text);
-      expect((await complete({ [key]: all })).text, key).not.toBe(greedy.text);
+  it('top_k, top_p and min_p cut to one token, each until a request says otherwise', async () => {
+    const keys = ['top_k', 'top_p', 'min_p'];
+    const all = { top_k: -1, top_p: 1, min_p: 0 };
+    const { complete } = await loaded('cut', {
+      ...{ eos_token_id: END, do_sample: true },
+      ...{ top_k: 1, top_p: 1e-6, min_p: 1 },
+    });
+    for (const key of keys) {
+      // The two others are taken back: this one still cuts.
+      expect((await complete({ ...all, [key]: undefined })).text, key).toBe(greedy.text);
     }
+    expect((await complete(all)).text).not.toBe(greedy.text);
   });
 
   it('penalties hold for greedy texts too', async () => {
-    for (const [key, value, none] of [
-      ['repetition_penalty', 2, 1],
-      ['presence_penalty', 2, 0],
-      ['frequency_penalty', 2, 0],
-    ] as const) {
-      const { complete } = await loaded(key, { eos_token_id: END, do_sample: false, [key]: value });
-      const penalised = await complete({ temperature: 0 });
+    const none = { temperature: 0, repetition_penalty: 1, presence_penalty: 0, frequency_penalty: 0 };
+    const penalties = { repetition_penalty: 2, presence_penalty: 2, frequency_penalty: 2 };
+    const { complete } = await loaded('penalties', { eos_token_id: END, do_sample: false, ...penalties });
+    for (const [key, value] of Object.entries(penalties)) {
+      const penalised = await complete({ ...none, [key]: undefined });
       expect(penalised.text, key).not.toBe(greedy.text);
-      expect(await embedded.complete({ temperature: 0, [key]: value }), key).toEqual(penalised);
-      expect((await complete({ temperature: 0, [key]: none })).text, key).toBe(greedy.text);
+      expect(await embedded.complete({ ...none, [key]: value }), key).toEqual(penalised);
     }
+    expect((await complete(none)).text).toBe(greedy.text);
   });
 });
 

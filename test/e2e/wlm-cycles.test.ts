@@ -1,4 +1,4 @@
-/** Models that are registered and unregistered leave nothing; ten cycles here, a hundred and their memory in test/long. */
+/** Models that are registered and unregistered leave nothing; five cycles here, a hundred and their memory in test/long. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -18,12 +18,12 @@ afterAll(async () => {
   rmSync(scratch, { recursive: true });
 });
 
-describe('ten cycles of register, ask, unregister', () => {
+describe('five cycles of register, ask, unregister', () => {
   it('leave no process, socket or file, beside the model that stays', async () => {
     await registerCycle(server, 'cycle_0');
     const before = footprint(server, scratch);
     expect(before).toMatchObject({ processes: 2 });
-    for (let cycle = 1; cycle <= 10; cycle++) await registerCycle(server, `cycle_${cycle}`);
+    for (let cycle = 1; cycle <= 5; cycle++) await registerCycle(server, `cycle_${cycle}`);
     expectNothingMore(footprint(server, scratch), before);
     const { models } = (await (await fetch(`${server.url}/models`)).json()) as { models: unknown[] };
     expect(models).toHaveLength(1);
