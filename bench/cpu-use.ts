@@ -72,3 +72,9 @@ export function processSeconds(pid: number | undefined): number {
     return 0;
   }
 }
+
+/** The samples that were measured beside nothing else; all of them, where fewer than half were. */
+export function quietOf<T extends { isClean: boolean }>(samples: readonly T[]): readonly T[] {
+  const quiet = samples.filter(({ isClean }) => isClean);
+  return quiet.length * 2 >= samples.length ? quiet : samples;
+}

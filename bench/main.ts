@@ -18,7 +18,7 @@ import type { Dtype } from '../partitioner/weight-format.js';
 import { DEFAULT_COLLECTIVE } from '../server/config/config.js';
 import { usableCores } from '../server/work-load-manager/machine-limits.js';
 import { BusyNeighbours } from './busy-neighbours.js';
-import { NOISE_LIMIT, watchCpu } from './cpu-use.js';
+import { NOISE_LIMIT, quietOf, watchCpu } from './cpu-use.js';
 import {
   GroupUnderTest,
   pssBytes,
@@ -273,8 +273,7 @@ function summarise(
   samples: readonly Sample[],
   sizes: Sizes,
 ): Omit<GroupReport, 'promptGap'> {
-  const clean = samples.filter(({ isClean }) => isClean);
-  const used = clean.length * 2 >= samples.length ? clean : samples;
+  const used = quietOf(samples);
   const bandwidth = spread(used.map((sample) => sample.bandwidth));
   const busyMs = used.flatMap((sample) => sample.busyMs ?? []);
   return {
@@ -301,7 +300,7 @@ function summarise(
     }),
     busy: busyMs.length === 0 ? null : { neighbours: sizes.neighbours, stepMs: spread(busyMs) },
     readBandwidth: bandwidth,
-    noisyRounds: samples.length - clean.length,
+    noisyRounds: samples.filter(({ isClean }) => !isClean).length,
     rounds: samples.length,
   };
 }

@@ -3,7 +3,8 @@
  * that quotes a value) has a stack.
  *
  * In      JSON text, valid
- * Out     the depth: 0 for a number, 1 for `[]` and `{}`
+ * Out     the depth: 0 for a number, 1 for `[]` and `{}`; or what is wrong with it
+ * Limits  MAX_JSON_DEPTH
  * Pure    yes
  */
 
@@ -35,4 +36,10 @@ export function jsonDepth(text: string): number {
     }
   }
   return deepest;
+}
+
+/** What is wrong with a text whose brackets go too deep, in words; null: nothing. */
+export function tooDeep(text: string): string | null {
+  const depth = jsonDepth(text);
+  return depth > MAX_JSON_DEPTH ? `nested ${depth} deep, the limit is ${MAX_JSON_DEPTH}` : null;
 }

@@ -171,7 +171,8 @@ export class Attention {
   ): void {
     const rows = end - first;
     const needsMask = window !== null && end - start > window;
-    const binding = needsMask ? this.#bindings.masked : this.#bindings.chunk;
+    const kind = needsMask ? 'masked' : 'chunk';
+    const binding = this.#bindings[kind];
     const handles = this.#viewsOf(span.sequence.slot, layer, first, rows);
     const held = [this.#packedView(this.#query, span), this.#packedView(this.#output, span)] as const;
     const mask = needsMask ? this.#windowMask(span, start, first, rows, window) : null;
@@ -182,7 +183,7 @@ export class Attention {
     if (mask !== null) binding.setInput(2 + handles.length, mask);
     binding.setOutput(0, held[1]);
     try {
-      (needsMask ? this.#segments.masked : this.#segments.chunk).run(binding);
+      this.#segments[kind].run(binding);
     } finally {
       for (const handle of held) this.#device.releaseTensor(handle);
       if (mask !== null) this.#device.releaseTensor(mask);

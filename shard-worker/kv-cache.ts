@@ -13,7 +13,7 @@
 import assert from 'node:assert/strict';
 import type { Manifest } from '../proto/manifest.js';
 import type { Device, DeviceMemory } from './device/device.js';
-import { PAGE_BYTES } from './native/libc.js';
+import { wholePages } from './native/libc.js';
 
 /** Sizes of a slot's rows. */
 export interface KvCacheShape {
@@ -75,7 +75,7 @@ export class KvCache {
     this.maxSlots = options.maxSlots;
     this.#leadingRows = options.leadingRows ?? 0;
     const rowsBytes = (this.#leadingRows + options.slotTokens) * options.headDim * 4;
-    this.#planeBytes = Math.ceil(rowsBytes / PAGE_BYTES) * PAGE_BYTES;
+    this.#planeBytes = wholePages(rowsBytes);
     this.#slots = new Array<Slot | null>(options.maxSlots).fill(null);
   }
 
@@ -148,11 +148,11 @@ export class KvCache {
     const first = (this.#leadingRows + count) * this.headDim;
     const end = (this.#leadingRows + slot.rows) * this.headDim;
     // Only whole pages are given back, and a view may reach past the rows that there are.
-    const pageEnd = (Math.ceil((first * 4) / PAGE_BYTES) * PAGE_BYTES) / 4;
+    const pageEnd = wholePages(first * 4) / 4;
+    // What lies behind the last row, to the end of its page, was never written.
+    const lastPageEnd = wholePages(end * 4);
     slot.planes.forEach((rows, plane) => {
       rows.fill(0, first, Math.min(end, pageEnd));
-      // What lies behind the last row, to the end of its page, was never written.
-      const lastPageEnd = Math.ceil((end * 4) / PAGE_BYTES) * PAGE_BYTES;
       slot.memory.discard(plane * this.#planeBytes + first * 4, lastPageEnd - first * 4);
     });
     slot.rows = count;

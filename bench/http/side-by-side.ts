@@ -9,7 +9,7 @@
  *         the server is compared with the mean of the engine's before and after it
  * Limits  a slice beside more than NOISE_LIMIT of other use is marked, and more are measured, TRIES times as many at most
  */
-import { NOISE_LIMIT, watchCpu } from '../cpu-use.js';
+import { NOISE_LIMIT, quietOf, watchCpu } from '../cpu-use.js';
 import type { GroupUnderTest } from '../group-under-test.js';
 import { type Spread, spread } from '../spread.js';
 import { monotonicMs } from './monotonic.js';
@@ -134,7 +134,7 @@ export async function measureStreams(
     return gapsMs === null ? [] : [{ ...slice, gapsMs, engineMs, serverMs: mean(gapsMs) }];
   });
   const clean = pairs.filter(({ isClean }) => isClean);
-  const used = clean.length * 2 >= pairs.length ? clean : pairs;
+  const used = quietOf(pairs);
   if (used.length === 0) {
     const [{ span }] = serverSlices as [ServerSlice];
     throw new Error(
@@ -190,7 +190,7 @@ export async function measureFirstToken(
     cleanPairs += Number(isClean);
     before = after;
   }
-  const used = cleanPairs * 2 >= pairs.length ? pairs.filter(({ isClean }) => isClean) : pairs;
+  const used = quietOf(pairs);
   return {
     promptTokens,
     enginePrefillMs: spread(used.map(({ engineMs }) => engineMs)),

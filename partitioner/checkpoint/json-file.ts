@@ -8,7 +8,7 @@
  */
 import { closeSync, fstatSync, openSync, readFileSync, statSync } from 'node:fs';
 import { ServingError } from '../../proto/errors.js';
-import { jsonDepth, MAX_JSON_DEPTH } from '../../proto/json-depth.js';
+import { tooDeep } from '../../proto/json-depth.js';
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
@@ -115,9 +115,8 @@ function parseJson(bytes: Uint8Array, where: string): unknown {
   } catch (cause) {
     throw checkpointError(where, 'not JSON', cause);
   }
-  const depth = jsonDepth(text);
-  if (depth > MAX_JSON_DEPTH)
-    throw checkpointError(where, `is nested ${depth} deep, the limit is ${MAX_JSON_DEPTH}`);
+  const nested = tooDeep(text);
+  if (nested !== null) throw checkpointError(where, `is ${nested}`);
   const twice = findRepeatedKey(text);
   if (twice !== null) {
     throw checkpointError(where, `the key ${printableName(twice)} occurs twice in one object`);

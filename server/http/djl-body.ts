@@ -10,7 +10,7 @@
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { InvalidInput } from './errors.js';
-import { jsonBodyParser, tooDeep } from './json-body.js';
+import { bodyTooDeep, jsonBodyParser } from './json-body.js';
 import { checkLmiBody, type LmiBody } from './lmi-request.js';
 import { checkEmbeddingBody, type EmbeddingBody } from './openai-embeddings.js';
 import { type ChatBody, type CompletionBody, checkChatBody, checkCompletionBody } from './openai-request.js';
@@ -102,7 +102,7 @@ function parsedOrText(payload: string): unknown {
   } catch {
     return { inputs: payload };
   }
-  const error = tooDeep(payload);
+  const error = bodyTooDeep(payload);
   if (error !== null) throw error;
   return value;
 }

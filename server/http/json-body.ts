@@ -8,7 +8,7 @@
  * Errors  InvalidInput naming limit and depth
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import { jsonDepth, MAX_JSON_DEPTH } from '../../proto/json-depth.js';
+import { tooDeep } from '../../proto/json-depth.js';
 import { InvalidInput } from './errors.js';
 
 type Done = (error: Error | null, body?: unknown) => void;
@@ -18,15 +18,14 @@ export function jsonBodyParser(
 ): (request: FastifyRequest, text: string, done: Done) => void {
   const parse = app.getDefaultJsonParser('error', 'error');
   return (request, text, done) => {
-    const error = tooDeep(text);
+    const error = bodyTooDeep(text);
     if (error !== null) done(error);
     else parse(request, text, done);
   };
 }
 
 /** null: it is not. */
-export function tooDeep(text: string): InvalidInput | null {
-  const depth = jsonDepth(text);
-  if (depth <= MAX_JSON_DEPTH) return null;
-  return new InvalidInput(`The request body is nested ${depth} deep, the limit is ${MAX_JSON_DEPTH}`, null);
+export function bodyTooDeep(text: string): InvalidInput | null {
+  const nested = tooDeep(text);
+  return nested === null ? null : new InvalidInput(`The request body is ${nested}`, null);
 }

@@ -9,7 +9,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { ServingError } from '../../proto/errors.js';
-import { jsonDepth, MAX_JSON_DEPTH } from '../../proto/json-depth.js';
+import { tooDeep } from '../../proto/json-depth.js';
 
 /** The largest vocabularies in use (256 k tokens with merges) are below 40 MB. */
 export const MAX_TOKENIZER_FILE_BYTES = 256 * 1024 * 1024;
@@ -61,13 +61,8 @@ export function readJsonObject(file: string): Record<string, unknown> | null {
       cause: error,
     });
   }
-  const depth = jsonDepth(text);
-  if (depth > MAX_JSON_DEPTH) {
-    throw new ServingError(
-      'CHECKPOINT_INVALID',
-      `${name} is nested ${depth} deep, the limit is ${MAX_JSON_DEPTH}`,
-    );
-  }
+  const nested = tooDeep(text);
+  if (nested !== null) throw new ServingError('CHECKPOINT_INVALID', `${name} is ${nested}`);
   if (!isObject(value)) throw new ServingError('CHECKPOINT_INVALID', `${name} is not a JSON object`);
   return value;
 }

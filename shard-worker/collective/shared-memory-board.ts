@@ -17,13 +17,13 @@
 import { performance } from 'node:perf_hooks';
 import { MAX_WORLD_SIZE } from '../../proto/limits.js';
 import { futexWait, futexWake } from '../native/futex.js';
-import { PAGE_BYTES } from '../native/libc.js';
+import { PAGE_BYTES, wholePages } from '../native/libc.js';
 import type { SharedMapping } from '../native/shared-mapping.js';
 import { CollectiveError } from './collective.js';
 
 const RANK_BYTES = 1024;
 /** Whole pages of the largest kind, on which a mapping can start. */
-export const BOARD_BYTES = PAGE_BYTES + Math.ceil((MAX_WORLD_SIZE * RANK_BYTES) / PAGE_BYTES) * PAGE_BYTES;
+export const BOARD_BYTES = PAGE_BYTES + wholePages(MAX_WORLD_SIZE * RANK_BYTES);
 
 /** What a rank is doing at a tick. */
 export const Phase = { ALL_REDUCE: 1, SCATTERED: 2, GATHER: 3, BROADCAST: 4 } as const;

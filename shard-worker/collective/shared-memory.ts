@@ -18,7 +18,7 @@
  */
 import assert from 'node:assert/strict';
 import { closeSync } from 'node:fs';
-import { discardShared, PAGE_BYTES } from '../native/libc.js';
+import { discardShared, PAGE_BYTES, wholePages } from '../native/libc.js';
 import { mapShared, type SharedMapping, unmapShared } from '../native/shared-mapping.js';
 import type { Collective, CollectiveCounters, CollectiveTag } from './collective.js';
 import { BOARD_BYTES, type Board, closed, Phase, RankState } from './shared-memory-board.js';
@@ -129,7 +129,7 @@ export class SharedMemoryCollective implements Collective {
   discard(memory: Float32Array, floats: number): void {
     const region = this.#regions.get(memory);
     assert(region, 'memory is an array that allocate gave');
-    const kept = Math.ceil((floats * FLOAT_BYTES) / PAGE_BYTES) * PAGE_BYTES;
+    const kept = wholePages(floats * FLOAT_BYTES);
     if (kept < region.bytes) discardShared(region.address + kept, region.bytes - kept);
   }
 

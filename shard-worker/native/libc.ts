@@ -27,6 +27,9 @@ const SIGKILL = 9;
 /** Bytes of a page on x64; arm64 kernels may have larger ones, and a multiple of 64 KiB suits all. */
 export const PAGE_BYTES = 64 * 1024;
 
+/** Bytes of the pages that `bytes` from the start of one take. */
+export const wholePages = (bytes: number): number => Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES;
+
 /** Reserve `bytes` of zeros: pages become real when touched. */
 export function reserve(bytes: number): number {
   const address = Number(mmap(0, bytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS_NORESERVE, -1, 0));

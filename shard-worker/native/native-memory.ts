@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import koffi from 'koffi';
-import { discard, PAGE_BYTES, reserve, unmap } from './libc.js';
+import { discard, PAGE_BYTES, reserve, unmap, wholePages } from './libc.js';
 
 /** Largest ArrayBuffer of Node 20. */
 const MAX_VIEW_BYTES = 2 ** 32 - 1;
@@ -15,7 +15,7 @@ export class NativeMemory {
   readonly bytes: number;
 
   constructor(bytes: number) {
-    this.bytes = Math.max(PAGE_BYTES, Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES);
+    this.bytes = Math.max(PAGE_BYTES, wholePages(bytes));
     this.address = reserve(this.bytes);
   }
 
@@ -38,7 +38,7 @@ export class NativeMemory {
 
   /** Give the whole pages inside the range back to the system; they read as zeros again. */
   discard(byteOffset: number, bytes: number): void {
-    const start = Math.ceil(byteOffset / PAGE_BYTES) * PAGE_BYTES;
+    const start = wholePages(byteOffset);
     const end = Math.floor((byteOffset + bytes) / PAGE_BYTES) * PAGE_BYTES;
     if (end > start) discard(this.address + start, end - start);
   }
