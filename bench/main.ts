@@ -14,9 +14,11 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { shapeFolder } from '../partitioner/named-shapes.js';
 import { partition } from '../partitioner/partition.js';
-import type { Dtype } from '../partitioner/weight-format.js';
+import type { BatchWeights, Dtype } from '../partitioner/weight-format.js';
+import type { Manifest } from '../proto/manifest.js';
 import { DEFAULT_COLLECTIVE } from '../server/config/config.js';
 import { usableCores } from '../server/work-load-manager/machine-limits.js';
+import { BATCH_ROWS } from '../shard-worker/executor.js';
 import { BusyNeighbours } from './busy-neighbours.js';
 import { NOISE_LIMIT, quietOf, watchCpu } from './cpu-use.js';
 import {
@@ -37,6 +39,7 @@ const HELP = `Usage: npm run bench -- --model NAME|DIR [options]
   --random-weights     noise in place of a checkpoint's weights
   --dtype D            auto, fp32, int8 or int4 (default int4)
   --block-size N       weights that share a scale (default 128)
+  --batch-weights H    int8: weights a second time, for steps of many rows (default none)
   --tp N[,N]           degrees to measure beside each other (default 1,2)
   --collective C[,C]   zmq, shm or auto (default: the server's); several are measured beside each other
   --threads N          threads a rank (default: usable cores / tp)
@@ -103,6 +106,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       'random-weights': { type: 'boolean', default: false },
       dtype: { type: 'string', default: 'int4' },
       'block-size': { type: 'string', default: '128' },
+      'batch-weights': { type: 'string', default: 'none' },
       tp: { type: 'string', default: '1,2' },
       threads: { type: 'string' },
       collective: { type: 'string', default: DEFAULT_COLLECTIVE },
@@ -148,6 +152,7 @@ export async function main(argv: readonly string[]): Promise<number> {
         tp,
         dtype: values.dtype as Dtype,
         blockSize: Number(values['block-size']),
+        batchWeights: values['batch-weights'] as BatchWeights,
         randomWeights: values['random-weights'],
       });
       blockSize = manifest.weightFormat.blockSize;
@@ -167,8 +172,7 @@ export async function main(argv: readonly string[]): Promise<number> {
           collective,
           maxStepTokens: Math.max(sizes.prefill, sizes.context, ...sizes.sequences),
         });
-        const weightBytes = manifest.ranks.reduce((sum, rank) => sum + rank.weights.bytes, 0);
-        groups.push({ group, threads, collective, weightBytes });
+        groups.push({ group, threads, collective, manifest });
       }
     }
     const report: BenchReport = {
@@ -191,8 +195,17 @@ interface MeasuredGroup {
   group: GroupUnderTest;
   threads: number;
   collective: Collective;
-  /** Of all ranks: what a step reads. */
-  weightBytes: number;
+  manifest: Manifest;
+}
+
+/** Of all ranks: what a step of so many rows reads. */
+function weightBytes({ tensors, weightFormat, worldSize }: Manifest, rows: number): number {
+  const isBatch = weightFormat.batch !== undefined && rows >= BATCH_ROWS;
+  const read = tensors.filter(
+    ({ file, name }) =>
+      file === 'rank' && (name.endsWith('.bias') || /\.batch-[a-z]+$/.test(name) === isBatch),
+  );
+  return worldSize * read.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 /** Of one round of a group. */
@@ -269,7 +282,7 @@ async function measureRound({ group, threads }: MeasuredGroup, sizes: Sizes): Pr
 }
 
 function summarise(
-  { collective, group, threads, weightBytes }: MeasuredGroup,
+  { collective, group, manifest, threads }: MeasuredGroup,
   samples: readonly Sample[],
   sizes: Sizes,
 ): Omit<GroupReport, 'promptGap'> {
@@ -294,7 +307,7 @@ function summarise(
         sequences,
         stepMs,
         tokensPerSecond: (sequences * 1000) / stepMs.median,
-        bandwidthShare: (weightBytes * 1000) / stepMs.median / bandwidth.median,
+        bandwidthShare: (weightBytes(manifest, sequences) * 1000) / stepMs.median / bandwidth.median,
         split: measured.find(({ ms }) => ms === stepMs.median)!.split,
       };
     }),

@@ -13,18 +13,13 @@ import type { CodedTensors } from './coded-format.js';
 import { attentionOutBlock } from './degrees.js';
 import { hasExperts, type ModelShape, type RopeShape } from './model-shape.js';
 import { type BlockFormat, blockBytes, blocksPerRow, zeroPointBytes } from './quantise/block-quantise.js';
+import { evenSlices, firstHead, type Slice } from './rank-slices.js';
 import { denseRole, type RoleTensor, roleTensors } from './role-tensors.js';
 import { downBlock, ffnPerRank, piecesPerRank } from './sum-pieces.js';
 import { codesOf, linearFormat, type WeightFormat } from './weight-format.js';
 
 /** Every stored tensor starts at a multiple of this: a page, so that a mapping of it starts with it. */
 export const TENSOR_ALIGNMENT = 4096;
-
-/** A range of rows or columns of a whole tensor; what lies beyond `count` on a rank is zero padding. */
-export interface Slice {
-  start: number;
-  count: number;
-}
 
 /** One weight of the checkpoint in a (perhaps fused) linear. */
 export interface LinearPart {
@@ -62,6 +57,14 @@ export interface LinearItem {
   scales: TensorEntry | null;
   zeroPoints: TensorEntry | null;
   bias: TensorEntry | null;
+  /** The same weights once more, for many rows (quantise/output-quantise.ts); null: they are not there. */
+  batch: BatchEntries | null;
+}
+
+/** Int8 weights [inputs, outputs] and their scales [outputs]. */
+export interface BatchEntries {
+  weight: TensorEntry;
+  scales: TensorEntry;
 }
 
 /** A tensor that is copied whole. */
@@ -82,6 +85,9 @@ export interface RopeItem {
   weight: TensorEntry;
 }
 
+/** An expert sees few of a step's rows. */
+const hasBatchWeights = (linear: string): boolean => !/\.(expert-\d+|shared)\./.test(linear);
+
 /** Name of a row-parallel linear's piece. */
 export const pieceName = (linear: string, index: number): string => `${linear}.piece-${index}`;
 
@@ -93,23 +99,6 @@ export type PlanItem = LinearItem | CopyItem | RopeItem;
 
 /** Sizes of one rank, padding included. */
 export type RankSizes = Manifest['perRank'];
-
-/** What rank r holds of `total` when every rank takes `perRank`: the last ones may hold less, or nothing. */
-function evenSlices(total: number, perRank: number, worldSize: number): Slice[] {
-  return Array.from({ length: worldSize }, (_, rank) => {
-    const start = Math.min(total, rank * perRank);
-    return { start, count: Math.min(perRank, total - start) };
-  });
-}
-
-/** `total` cut evenly over the ranks in multiples of `unit`, rounded up. */
-export function perRankPadded(total: number, worldSize: number, unit: number): number {
-  return Math.ceil(total / (worldSize * unit)) * unit;
-}
-
-/** First of a rank's heads. Heads fewer than ranks are held by several. */
-export const firstHead = (rank: number, heads: number, worldSize: number): number =>
-  Math.floor((rank * heads) / worldSize);
 
 interface LinearOptions {
   split: LinearItem['split'];
@@ -346,7 +335,7 @@ export class ItemPlanner {
     const item = { kind: 'linear' as const, name, outputs, format, isCoded, ...options };
     if (format === null) {
       const weight = store('weight', 'float32', [outputs, inputs]);
-      return { ...item, weight, scales: null, zeroPoints: null, bias: storeBias() };
+      return { ...item, weight, scales: null, zeroPoints: null, bias: storeBias(), batch: null };
     }
     const blocks = blocksPerRow(inputs, format.blockSize);
     const size = [outputs, blocks, blockBytes(format.bits, format.blockSize)];
@@ -358,6 +347,13 @@ export class ItemPlanner {
       zeroPoints: format.symmetric
         ? null
         : store('zero-points', 'uint8', [outputs, zeroPointBytes(format.bits, blocks)]),
+      batch:
+        this.#format.batch === undefined || !hasBatchWeights(linear)
+          ? null
+          : {
+              weight: store('batch-weight', 'int8', [inputs, outputs]),
+              scales: store('batch-scales', 'float32', [outputs]),
+            },
       bias: storeBias(),
     };
   }

@@ -22,7 +22,8 @@ import type { CodedTensors } from './coded-format.js';
 import { checkDegree } from './degrees.js';
 import { planBuffers, planProgram } from './graph/program.js';
 import { cachedHeadDim, type ModelShape } from './model-shape.js';
-import { ItemPlanner, type PlanItem, perRankPadded, type RankSizes } from './plan-items.js';
+import { ItemPlanner, type PlanItem, type RankSizes } from './plan-items.js';
+import { perRankPadded } from './rank-slices.js';
 import { countParameters } from './role-tensors.js';
 import { piecesPerRank } from './sum-pieces.js';
 import type { WeightFormat } from './weight-format.js';
@@ -90,7 +91,7 @@ export function makePlan(options: PlanOptions): Plan {
         : 2 * shape.numLayers * perRank.numKvHeads * cachedHeadDim(shape) * 4,
     longContext: shape.ropes[0] ? longContext(shape.ropes[0], shape.contextLength) : null,
     ...planBuffers(shape, worldSize, perRank),
-    ...planProgram(shape, worldSize),
+    ...planProgram(shape, worldSize, format.batch !== undefined),
   };
 }
 
@@ -98,7 +99,11 @@ export function makePlan(options: PlanOptions): Plan {
 export function storedTensors(plan: Plan): TensorEntry[] {
   return plan.items.flatMap((item) =>
     item.kind === 'linear'
-      ? [item.weight, item.scales, item.zeroPoints, item.bias].filter((entry) => entry !== null)
+      ? [
+          ...[item.weight, item.scales, item.zeroPoints],
+          ...(item.batch === null ? [] : [item.batch.weight, item.batch.scales]),
+          item.bias,
+        ].filter((entry) => entry !== null)
       : [item.weight],
   );
 }

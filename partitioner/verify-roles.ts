@@ -13,12 +13,17 @@ import { codesOf } from './weight-format.js';
 
 /** @throws ServingError SHARDS_INVALID */
 export function checkRoles(manifest: Manifest, shape: ModelShape, coded: CodedTensors): void {
-  const { dtype, symmetric } = manifest.weightFormat;
+  const { batch, dtype, symmetric } = manifest.weightFormat;
   const isCoded = (sources: readonly string[]): boolean =>
     dtype === 'int4' && codesOf(coded, sources) === 'own';
   const hasZeroPoints = (sources: readonly string[]): boolean => !symmetric || isCoded(sources);
   const pieces = manifest.tensors.find(({ piece }) => piece !== undefined)?.piece?.of ?? 1;
-  const roles = expectedRoles(shape, dtype !== 'fp32', hasZeroPoints, pieces);
+  const roles = expectedRoles(shape, {
+    isQuantised: dtype !== 'fp32',
+    hasBatch: batch !== undefined,
+    hasZeroPoints,
+    pieces,
+  });
   const stored = new Map(manifest.tensors.map((tensor) => [tensor.name, tensor.sources.join(', ')]));
   for (const name of new Set([...roles.keys(), ...stored.keys()])) {
     const expected = roles.get(name);
@@ -33,12 +38,20 @@ export function checkRoles(manifest: Manifest, shape: ModelShape, coded: CodedTe
   }
 }
 
+/** What is stored of a linear. */
+interface StoredKinds {
+  isQuantised: boolean;
+  /** Also for many rows. */
+  hasBatch: boolean;
+  hasZeroPoints: (sources: readonly string[]) => boolean;
+  /** Of a row-parallel one. */
+  pieces: number;
+}
+
 /** Stored tensor → role tensors it is made of, in order. */
 function expectedRoles(
   shape: ModelShape,
-  isQuantised: boolean,
-  hasZeroPoints: (sources: readonly string[]) => boolean,
-  pieces: number,
+  { hasBatch, hasZeroPoints, isQuantised, pieces }: StoredKinds,
 ): Map<string, string> {
   const tensors = new Map(roleTensors(shape).map(({ role, name }) => [role, name]));
   const roles = new Map<string, string>();
@@ -54,6 +67,9 @@ function expectedRoles(
       roles.set(`${name}.weight`, sources('weight'));
       if (isQuantised) roles.set(`${name}.scales`, sources('weight'));
       if (isQuantised && hasZeroPoints(names('weight'))) roles.set(`${name}.zero-points`, sources('weight'));
+      if (hasBatch && !/\.(expert-\d+|shared)\./.test(name)) {
+        roles.set(`${name}.batch-weight`, sources('weight')).set(`${name}.batch-scales`, sources('weight'));
+      }
       if (index === 0 && sources('bias') !== '') roles.set(`${name}.bias`, sources('bias'));
     });
   };

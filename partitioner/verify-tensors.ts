@@ -20,6 +20,7 @@ import {
   type QuantisedRows,
   quantiseRows,
 } from './quantise/block-quantise.js';
+import { compareBatchWeights } from './verify-batch.js';
 import { expectedCodeBlocks } from './verify-codes.js';
 import { invalid } from './verify-error.js';
 import { compareRope } from './verify-rope.js';
@@ -85,7 +86,11 @@ export class TensorVerifier {
       else yield* this.#compareWhole(tensor);
       return;
     }
-    if (/\.(scales|zero-points)$/.test(tensor.name)) return; // with their weight
+    if (/\.(batch-scales|scales|zero-points)$/.test(tensor.name)) return; // with their weight
+    if (tensor.name.endsWith('.batch-weight')) {
+      for (const rank of this.#manifest.ranks.keys()) yield* this.#compareBatch(tensor, rank);
+      return;
+    }
     const runsOfRanks = this.#manifest.ranks.map((_, rank) => this.#runs(tensor, rank));
     this.#requireAllRows(tensor, runsOfRanks.flat());
     if (tensor.split === 'row') this.#requireAllColumns(tensor);
@@ -320,9 +325,20 @@ export class TensorVerifier {
     this.#requireEqual(zeroPoints, rank, from, from + rows, storedZeroPoints, packed);
   }
 
+  #compareBatch(codes: TensorEntry, rank: number): Generator<void> {
+    const beside = (kind: string): TensorEntry => this.#beside(codes, kind, /batch-weight$/);
+    const weight = beside('weight');
+    const hasZeroPoints = !this.#format(weight).symmetric;
+    return compareBatchWeights({
+      ...{ rank, codes, scales: beside('batch-scales') },
+      blocks: { weight, scales: beside('scales'), zeroPoints: hasZeroPoints ? beside('zero-points') : null },
+      rows: (tensor, from, to) => this.#files.rows(tensor, rank, from, to),
+    });
+  }
+
   /** What is stored with a quantised weight. */
-  #beside(weight: TensorEntry, kind: string): TensorEntry {
-    const name = weight.name.replace(/weight$/, kind);
+  #beside(weight: TensorEntry, kind: string, ending = /weight$/): TensorEntry {
+    const name = weight.name.replace(ending, kind);
     const found = this.#manifest.tensors.find((tensor) => tensor.name === name);
     if (!found) throw invalid(`${weight.name} has no ${kind}`);
     return found;

@@ -11,9 +11,11 @@ import { BLOCK_SIZES, type BlockFormat, type QuantisedBits } from './quantise/bl
 
 export type WeightFormat = Manifest['weightFormat'];
 export type Dtype = 'auto' | WeightFormat['dtype'];
+export type BatchWeights = 'none' | NonNullable<WeightFormat['batch']>;
 export type EightBitGroup = WeightFormat['eightBit'][number];
 
 export const DTYPES: readonly Dtype[] = ['auto', 'fp32', 'int8', 'int4'];
+export const BATCH_WEIGHTS: readonly BatchWeights[] = ['none', 'int8'];
 export const DEFAULT_BLOCK_SIZE = 128;
 export const REPRODUCIBLE_DEGREES = [1, 2, 4, 8] as const;
 export const DEFAULT_REPRODUCIBLE_DEGREE = 4;
@@ -46,6 +48,8 @@ export interface FormatOptions {
   eightBit?: readonly EightBitGroup[] | undefined;
   /** int8 and int4 give the same bits at every degree that divides it (degrees.ts). */
   reproducibleDegree?: WeightFormat['reproducibleDegree'] | undefined;
+  /** int8: quantised weights are written a second time for steps of many rows (quantise/output-quantise.ts). */
+  batchWeights?: BatchWeights | undefined;
 }
 
 /** @throws ServingError CONFIG_INVALID: a block size there is no kernel for */
@@ -59,9 +63,17 @@ export function chooseWeightFormat(options: FormatOptions, parameters: number): 
       `block size ${blockSize} is not one of ${BLOCK_SIZES.join(', ')}`,
     );
   }
+  const { batchWeights = 'none' } = options;
+  if (!BATCH_WEIGHTS.includes(batchWeights)) {
+    throw new ServingError(
+      'CONFIG_INVALID',
+      `batch weights ${batchWeights} are not one of ${BATCH_WEIGHTS.join(', ')}`,
+    );
+  }
   const chosen = dtype === 'auto' ? (parameters * 4 < AUTO_FP32_BYTES ? 'fp32' : 'int4') : dtype;
   if (chosen === 'fp32') return FP32_FORMAT;
-  const common = { dtype: chosen, blockSize, symmetric, reproducibleDegree };
+  const batch = batchWeights === 'none' ? {} : { batch: batchWeights };
+  const common = { dtype: chosen, blockSize, symmetric, reproducibleDegree, ...batch };
   if (chosen === 'int8') return { ...common, scales: 'nearest', eightBit: [] };
   return { ...common, scales, eightBit: EIGHT_BIT_GROUPS.filter((group) => eightBit.includes(group)) };
 }

@@ -33,6 +33,7 @@ const elementType = Type.Union([
   Type.Literal('bfloat16'),
   Type.Literal('int64'),
   Type.Literal('uint8'),
+  Type.Literal('int8'),
 ]);
 
 /**
@@ -63,6 +64,8 @@ const runOp = Type.Object({
   op: Type.Literal('run'),
   /** File stem of the segment. */
   segment: name,
+  /** Likewise, with the same inputs and outputs: what many rows run (weightFormat.batch). Absent: `segment`. */
+  batchSegment: Type.Optional(name),
   inputs: binding,
   outputs: binding,
 });
@@ -204,6 +207,8 @@ const manifest = Type.Object({
     ),
     /** Degrees that divide it cut and add row-parallel products alike, as far as the model's shape lets them. */
     reproducibleDegree: Type.Union([Type.Literal(1), Type.Literal(2), Type.Literal(4), Type.Literal(8)]),
+    /** Quantised weights are there a second time for steps of many rows: 8 bits, a scale an output. Absent: they are not. */
+    batch: Type.Optional(Type.Literal('int8')),
   }),
   randomWeights: Type.Boolean(),
   model: modelInfo,
@@ -282,6 +287,7 @@ export const ELEMENT_BYTES: Readonly<Record<ElementType, number>> = {
   bfloat16: 2,
   int64: 8,
   uint8: 1,
+  int8: 1,
 };
 
 /** All-reduces of one step: each rank's counter rises by so many. */

@@ -50,6 +50,12 @@ interface Shape {
   bindings: (SegmentBinding | null)[];
 }
 
+/**
+ * From so many rows on a segment's twin runs, where it has one: twice the bytes are read then, but each row costs a half to a third
+ * (README.md, figures).
+ */
+export const BATCH_ROWS = 5;
+
 /** Shapes kept bound: decode steps alternate between few, prefill chunks come in many sizes. */
 const MAX_BOUND_SHAPES = 64;
 
@@ -60,6 +66,8 @@ export class Executor {
   readonly #options: ExecutorOptions;
   readonly #buffers = new Map<string, Buffer>();
   readonly #segments = new Map<string, Segment>();
+  /** By op index: what runs where there are many rows; null: nothing else than what always runs. */
+  #batchSegments: readonly (Segment | null)[] = [];
   readonly #shapes = new Map<string, Shape>();
   #attention!: Pick<Attention, 'attend'>;
   #stepMemory!: StepMemory;
@@ -80,19 +88,29 @@ export class Executor {
     const { manifest } = this.#options;
     for (const spec of manifest.buffers) this.#buffers.set(spec.name, this.#allocate(spec));
     this.#stepMemory = new StepMemory({ ...this.#options, buffers: this.#tokenBuffers() });
-    const runs = this.program.filter((op): op is RunOp => op.op === 'run');
-    const total = runs.length + 1;
+    const hasBatch = this.#options.device.multipliesIntegers;
+    const wanted = this.program
+      .filter((op): op is RunOp => op.op === 'run')
+      .flatMap((op) =>
+        [op.segment, ...(hasBatch ? [op.batchSegment] : [])].flatMap((segment) =>
+          segment === undefined ? [] : [{ op, segment }],
+        ),
+      );
+    const total = wanted.length + 1;
     let done = 0;
-    for (const op of runs) {
-      assert(!this.#segments.has(op.segment), `segment ${op.segment} occurs twice in the program`);
+    for (const { op, segment } of wanted) {
+      assert(!this.#segments.has(segment), `segment ${segment} occurs twice in the program`);
       this.#segments.set(
-        op.segment,
-        this.#loadSegment(op.segment, Object.keys(op.inputs), Object.keys(op.outputs)),
+        segment,
+        this.#loadSegment(segment, Object.keys(op.inputs), Object.keys(op.outputs)),
       );
       onSegment(++done, total);
       this.#stepMemory.afterSegment(done, this.#options.shardFolder);
       await immediate();
     }
+    this.#batchSegments = this.program.map((op) =>
+      op.op === 'run' && op.batchSegment !== undefined ? (this.#segments.get(op.batchSegment) ?? null) : null,
+    );
     this.#attention = this.#createAttention();
     onSegment(++done, total);
   }
@@ -291,14 +309,22 @@ export class Executor {
 
   /** Segments that make rows of logits have nothing to do in a step that wants none. */
   #isSkipped(op: RunOp, rows: number): boolean {
-    return rows === 0 && Object.values(op.outputs).some((name) => this.#buffer(name).spec.first === 'rows');
+    return rows === 0 && this.#makesRows(op);
+  }
+
+  /** Wanted rows, not tokens. */
+  #makesRows(op: RunOp): boolean {
+    return Object.values(op.outputs).some((name) => this.#buffer(name).spec.first === 'rows');
   }
 
   #run(op: RunOp, index: number): void {
     if (this.#isSkipped(op, this.#rows)) return;
     const binding = this.#shape?.bindings[index];
     assert(binding);
-    this.#segment(op.segment).run(binding);
+    const batchSegment = this.#batchSegments[index] ?? null;
+    const rows = this.#makesRows(op) ? this.#rows : this.#tokens;
+    const segment = batchSegment !== null && rows >= BATCH_ROWS ? batchSegment : this.#segment(op.segment);
+    segment.run(binding);
   }
 
   #createAttention(): Pick<Attention, 'attend'> {

@@ -12,7 +12,8 @@
  */
 
 import { cachedHeadDim, sinkColumn } from '../model-shape.js';
-import { firstHead, ropeName } from '../plan-items.js';
+import { ropeName } from '../plan-items.js';
+import { firstHead } from '../rank-slices.js';
 import type { Attribute, OnnxWriter } from './onnx-writer.js';
 import { chain, type SegmentBuilder, type Step } from './segment-builder.js';
 

@@ -21,6 +21,7 @@ const OPSET_VERSION = 24;
 const DATA_TYPE: Readonly<Record<ElementType, number>> = {
   float32: 1,
   uint8: 2,
+  int8: 3,
   int64: 7,
   float16: 10,
   bfloat16: 16,
@@ -69,6 +70,7 @@ export interface OnnxModel {
       name: string;
       dims: number[];
       data_type: number;
+      int32_data?: number[];
       int64_data?: number[];
       float_data?: number[];
       external_data?: { key: string; value: string }[];
@@ -141,6 +143,13 @@ export class OnnxWriter {
   floats(name: string, values: readonly number[], shape: readonly number[] = [values.length]): string {
     this.#define(name);
     this.#initializers.push({ name, dims: shape, data_type: DATA_TYPE.float32, float_data: values });
+    return name;
+  }
+
+  /** A uint8 constant of no axis inside the graph: a zero point. @returns its name */
+  byte(name: string, value: number): string {
+    this.#define(name);
+    this.#initializers.push({ name, dims: [], data_type: DATA_TYPE.uint8, int32_data: [value] });
     return name;
   }
 

@@ -18,14 +18,20 @@ import { rankWeights, SHARED_WEIGHTS } from './weight-files.js';
 /** MatMulNBits quantises the activations of a block to 8 bits: the fast kernels of x64 and arm64. */
 const ACCURACY_LEVEL = 4;
 
+/** Of float32. */
+const SMALLEST_NORMAL = 2 ** -126;
+
 export class SegmentBuilder {
   readonly plan: Plan;
   readonly rank: number;
+  readonly #forBatch: boolean;
   readonly #items: ReadonlyMap<string, PlanItem>;
 
-  constructor(plan: Plan, rank: number) {
+  /** @param forBatch linears read the weights for many rows */
+  constructor(plan: Plan, rank: number, forBatch: boolean) {
     this.plan = plan;
     this.rank = rank;
+    this.#forBatch = forBatch;
     this.#items = new Map(plan.items.map((item) => [item.name, item]));
   }
 
@@ -196,6 +202,7 @@ export class SegmentBuilder {
   linear(graph: OnnxWriter, name: string, x: string, output: string): string {
     const item = this.#item(name);
     assert(item.kind === 'linear', `${name} is no linear`);
+    if (this.#forBatch) return this.#batchLinear(graph, item, x, output);
     const weight = this.#store(graph, item.weight);
     const bias = item.bias ? [this.#store(graph, item.bias)] : [];
     if (item.scales === null) return graph.node('Gemm', [x, weight, ...bias], [output], { transB: 1 });
@@ -283,6 +290,42 @@ export class SegmentBuilder {
     const [first = '', ...others] = inputs;
     graph.node('Split', [columns, sizes], [first, ...others], { axis: 1 });
     this.rowLinear(graph, name, inputs, outputs);
+  }
+
+  /**
+   * Rows of x are rounded to 8 bits by their largest magnitude: x = scale · (q − 128), q in 1 … 255. Products are exact integers, so
+   * neither the other rows nor how the outputs are cut changes a bit.
+   */
+  #batchLinear(graph: OnnxWriter, item: LinearItem, x: string, output: string): string {
+    const { batch, bias } = item;
+    assert(batch !== null, `${item.name} has no weights for many rows`);
+    const weight = this.#store(graph, batch.weight);
+    const scales = this.#store(graph, batch.scales);
+    const value = (what: string): string => `${item.name}.${what}`;
+    const constant = (what: string, of: number): string => graph.floats(value(what), [of], []);
+    const middle = graph.byte(value('middle'), 128);
+    const one = constant('one', 1);
+    const largest = graph.node(
+      'ReduceMax',
+      [graph.node('Abs', [x], [value('magnitudes')]), graph.integers(value('row-axis'), [1])],
+      [value('largest')],
+      { keepdims: 1 },
+    );
+    const step = graph.node('Mul', [largest, constant('levels', 1 / 127)], [value('step')]);
+    // A row of zeros is divided by something.
+    const scale = graph.node('Max', [step, constant('least', SMALLEST_NORMAL)], [value('row-scale')]);
+    const levels = graph.node('Div', [x, scale], [value('row-levels')]);
+    const rounded = graph.node('QuantizeLinear', [levels, one, middle], [value('row-codes')]);
+    const sums = graph.node(
+      'MatMulIntegerToFloat',
+      [rounded, weight, one, scales, middle],
+      [value('sums')],
+      {},
+      'com.microsoft',
+    );
+    if (bias === null) return graph.node('Mul', [sums, scale], [output]);
+    const product = graph.node('Mul', [sums, scale], [value('products')]);
+    return graph.node('Add', [product, this.#store(graph, bias)], [output]);
   }
 
   #matMulNBitsAttributes(item: LinearItem): Record<string, number> {

@@ -238,7 +238,7 @@ export function packZeroPoints(
 }
 
 /**
- * The weights that MatMulNBits computes with; for tests and --verify, written apart from the packing above.
+ * The weights that MatMulNBits computes with, written apart from the packing above.
  *
  * @param quantised [rows, ceil(columns / blockSize), …]
  * @returns float32 [rows, columns]
@@ -255,15 +255,23 @@ export function dequantiseRows(
     quantised.packed.length === (rows * blocks * blockSize * bits) / 8,
     `${quantised.packed.length} bytes`,
   );
+  const { packed, scales, zeroPoints } = quantised;
+  const middle = 2 ** (bits - 1);
   const weights = new Float32Array(rows * columns);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
-      const level = row * blocks * blockSize + column;
-      const q =
-        bits === 8 ? quantised.packed[level]! : (quantised.packed[level >> 1]! >> (4 * (level & 1))) & 15;
-      const block = row * blocks + Math.floor(column / blockSize);
-      const zero = quantised.zeroPoints?.[block] ?? 2 ** (bits - 1);
-      weights[row * columns + column] = (q - zero) * quantised.scales[block]!;
+  for (let row = 0, block = 0; row < rows; row++) {
+    const rowEnd = (row + 1) * columns;
+    for (let start = row * columns; start < rowEnd; start += blockSize, block++) {
+      const end = Math.min(start + blockSize, rowEnd);
+      const scale = scales[block]!;
+      const zero = zeroPoints === null ? middle : zeroPoints[block]!;
+      let level = block * blockSize;
+      if (bits === 8) {
+        for (let index = start; index < end; index++) weights[index] = (packed[level++]! - zero) * scale;
+        continue;
+      }
+      for (let index = start; index < end; index++, level++) {
+        weights[index] = (((packed[level >> 1]! >> ((level & 1) << 2)) & 15) - zero) * scale;
+      }
     }
   }
   return weights;

@@ -63,10 +63,11 @@ export function contentName(inputs: ContentNameInputs): string {
 }
 
 /** For people: the hash tells formats apart anyway. */
-function formatName({ dtype, blockSize, symmetric, scales, eightBit }: WeightFormat): string {
+function formatName({ batch, dtype, blockSize, symmetric, scales, eightBit }: WeightFormat): string {
   if (blockSize === null) return dtype;
   const searched = dtype === 'int4' && scales === 'nearest' ? '-rtn' : '';
-  return `${dtype}-b${blockSize}${symmetric ? '' : '-zp'}${searched}${eightBit.map((group) => `-${group}8`).join('')}`;
+  const twice = batch === undefined ? '' : '-batch8';
+  return `${dtype}-b${blockSize}${symmetric ? '' : '-zp'}${searched}${eightBit.map((group) => `-${group}8`).join('')}${twice}`;
 }
 
 function sampleFile(hash: Hash, file: string, bytes: number): void {

@@ -5,7 +5,7 @@
  * In      Plan, TensorSource, the open files
  * Out     filled files, as long as the plan says
  * Limits  memory: a chunk of rows (CHUNK_FLOATS), and of one linear the scales, the zero points and, where it is cut into pieces, the
- *         packed weights of all pieces but the first: a file is written from its start to its end
+ *         packed weights of all pieces but the first, and the weights for many rows: a file is written from its start to its end
  * Errors  ServingError CHECKPOINT_INVALID from the source or the quantiser; the caller's AbortSignal's reason
  * Note    quantised padding is zero bytes with scale and zero point zero: exactly zero, whatever the level
  */
@@ -14,16 +14,19 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ropeRows, ropeTable } from '../architectures/rope-table.js';
 import type { TensorSource } from '../checkpoint/tensor-source.js';
 import type { Plan } from '../plan.js';
-import type { CopyItem, LinearItem, LinearPart, PlanItem, RopeItem, Slice } from '../plan-items.js';
+import type { CopyItem, LinearItem, LinearPart, PlanItem, RopeItem } from '../plan-items.js';
 import {
   type BlockFormat,
   blockBytes,
+  dequantiseRows,
   packZeroPoints,
   type QuantisedRows,
   quantiseRows,
 } from '../quantise/block-quantise.js';
 import { codedBlocks } from '../quantise/coded-blocks.js';
+import { OutputQuantiser } from '../quantise/output-quantise.js';
 import { sliceColumns } from '../quantise/slice.js';
+import type { Slice } from '../rank-slices.js';
 import type { WeightsFile } from './weights-file.js';
 
 /** Floats of one chunk of rows: 16 MiB. */
@@ -156,6 +159,8 @@ class PieceWriter {
   readonly #zeroPoints: Uint8Array;
   /** Weights that lie behind those of a piece that is being written; null: they go to the file. */
   readonly #kept: Uint8Array | null;
+  /** null: there are no weights for many rows. */
+  readonly #batch: OutputQuantiser | null;
 
   constructor(item: LinearItem, rank: number, file: WeightsFile) {
     const { weight, scales, zeroPoints } = item;
@@ -167,6 +172,7 @@ class PieceWriter {
     this.#scales = new Float32Array(item.outputs * this.#blocks);
     this.#zeroPoints = new Uint8Array(zeroPoints ? item.outputs * this.#blocks : 0);
     this.#kept = (item.piece?.index ?? 0) === 0 ? null : new Uint8Array(weight.bytes);
+    this.#batch = item.batch === null ? null : new OutputQuantiser(item.outputs, item.inputs);
   }
 
   /** Rows [from, to) of the chunk. @param row that they begin with on this rank */
@@ -176,17 +182,22 @@ class PieceWriter {
     else this.#kept.set(weights, row * this.#rowBytes);
     if (chunk instanceof Fp32Rows) return;
     this.#scales.set(chunk.scales(from, to, this.#columns, this.#item), row * this.#blocks);
+    this.#batch?.add(chunk.floats(from, to, this.#columns), to - from, this.#columns.count, row);
     const zeros = chunk.zeroPoints(from, to, this.#columns, this.#item);
     if (zeros) this.#zeroPoints.set(zeros, row * this.#blocks);
   }
 
   finish(): void {
-    const { format, outputs, scales, weight, zeroPoints } = this.#item;
+    const { batch, format, outputs, scales, weight, zeroPoints } = this.#item;
     if (this.#kept !== null) this.#file.write(weight.offset, this.#kept);
     if (scales) this.#file.write(scales.offset, asBytes(this.#scales));
     if (zeroPoints && format) {
       const packed = packZeroPoints(this.#zeroPoints, outputs, this.#blocks, format.bits);
       this.#file.write(zeroPoints.offset, packed);
+    }
+    if (batch && this.#batch) {
+      this.#file.write(batch.weight.offset, asBytes(this.#batch.codes));
+      this.#file.write(batch.scales.offset, asBytes(this.#batch.scales));
     }
   }
 }
@@ -252,8 +263,15 @@ class QuantisedPiece {
   readonly #blocks: number;
   readonly #blockSize: number;
   readonly #blockBytes: number;
+  readonly #quantised: QuantisedRows;
+  readonly #format: BlockFormat;
+  readonly #columns: number;
+  #floats: Float32Array | null = null;
 
   constructor(quantised: QuantisedRows, format: BlockFormat, part: LinearPart) {
+    this.#quantised = quantised;
+    this.#format = format;
+    this.#columns = part.columns;
     this.#blockSize = format.blockSize;
     this.#blockBytes = blockBytes(format.bits, this.#blockSize);
     this.#packed = quantised.packed;
@@ -279,6 +297,17 @@ class QuantisedPiece {
     if (this.#zeroPoints === null) return null;
     const { start, count, width } = this.#blockSlice(columns, item);
     return cut(this.#zeroPoints, this.#blocks, from, to, { start, count }, width);
+  }
+
+  /** The weights that the codes stand for: made once, all ranks take theirs. */
+  floats(from: number, to: number, columns: Slice): Float32Array {
+    this.#floats ??= dequantiseRows(
+      this.#quantised,
+      this.#scales.length / this.#blocks,
+      this.#columns,
+      this.#format,
+    );
+    return cut(this.#floats, this.#columns, from, to, columns, columns.count);
   }
 
   /** A slice of columns, which begins on a block's border, in blocks; and the blocks a rank has in all. */
@@ -327,6 +356,6 @@ function scaled(values: Float32Array, factor: number): Float32Array {
   return values;
 }
 
-function asBytes(array: Float32Array): Uint8Array {
+function asBytes(array: Float32Array | Int8Array): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }

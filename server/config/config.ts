@@ -134,6 +134,8 @@ export interface ModelConfig {
   eightBit: readonly string[];
   /** Degrees that divide it give int8 and int4 models the same text. */
   reproducibleDegree: number;
+  /** Whether int8 and int4 models hold their weights a second time, for steps of many tokens. */
+  batchWeights: 'none' | 'int8';
   batching: 'rolling' | 'dynamic';
   /** Sequences at once (rolling). */
   maxRollingBatchSize: number;

@@ -43,6 +43,13 @@ export const WEIGHT_KEYS: readonly KeyRow[] = [
     "what int4 leaves at 8 bits (ours): the head, all of the first or last layer, the MLPs' down projections",
   ),
   modelKey(
+    'option.batch_weights',
+    'batchWeights',
+    oneOf('none', 'int8'),
+    'none',
+    'int8: int8 and int4 models hold their weights a second time, at 8 bits, for steps of many tokens (ours): prompts and large batches about twice as fast, for two and a half times the memory of int4',
+  ),
+  modelKey(
     'option.reproducible_degree',
     'reproducibleDegree',
     choice<1 | 2 | 4 | 8>({ 1: { value: 1 }, 2: { value: 2 }, 4: { value: 4 }, 8: { value: 8 } }),

@@ -31,6 +31,7 @@ export interface ShardRequest {
   scales: string;
   eightBit: readonly string[];
   reproducibleDegree: number;
+  batchWeights: string;
   signal?: AbortSignal;
   onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -117,6 +118,8 @@ async function runPartitioner(
     ...(eightBit.length === 0 ? [] : ['--eight-bit', eightBit.join(',')]),
     '--reproducible-degree',
     String(request.reproducibleDegree),
+    '--batch-weights',
+    request.batchWeights,
     ...flags,
     '--json',
   ];

@@ -119,6 +119,7 @@ const shardRequest = (
   scales: config.scales,
   eightBit: config.eightBit,
   reproducibleDegree: config.reproducibleDegree,
+  batchWeights: config.batchWeights,
   signal,
 });
 

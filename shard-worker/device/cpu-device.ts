@@ -12,6 +12,7 @@ import koffi from 'koffi';
 import { NativeArena, NativeMemory, type PointerArray } from '../native/native-memory.js';
 import { loadOrtApi, type OrtApi } from '../ort/ort-api.js';
 import type { Device, DeviceMemory, Segment, SegmentBinding, TensorHandle, TensorType } from './device.js';
+import { multipliesIntegers } from './integer-products.js';
 
 /** ONNXTensorElementDataType. */
 const ORT_TYPE: Readonly<Record<TensorType, number>> = { float32: 1, int64: 7 };
@@ -111,6 +112,7 @@ class CpuSegment implements Segment {
 
 export class CpuDevice implements Device {
   readonly deviceClass = 'cpu';
+  readonly multipliesIntegers = multipliesIntegers();
   readonly #api: OrtApi;
   readonly #arena = new NativeArena();
   readonly #env: number;

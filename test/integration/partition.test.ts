@@ -58,6 +58,8 @@ describe.each(FAMILIES)('%s', (family) => {
     { dtype: 'int4', symmetric: false, eightBit: ['head', 'down'], tp: 2 },
     { dtype: 'int4', scales: 'nearest', eightBit: ['first'], tp: 4 },
     { dtype: 'int8', symmetric: false, tp: 4 },
+    { dtype: 'int4', symmetric: false, batchWeights: 'int8', tp: 1 },
+    { dtype: 'int8', batchWeights: 'int8', tp: 4 },
   ] as const)('%j: joined again equals the checkpoint, and every graph loads', async (format) => {
     const result = await split({ folder, blockSize: 16, ...format });
     await verifyShards({ folder, shardFolder: result.shardFolder });

@@ -27,6 +27,7 @@ const request = (fields: Partial<Parameters<typeof ensureShards>[0]> = {}) => ({
   scales: 'search',
   eightBit: [],
   reproducibleDegree: 4,
+  batchWeights: 'none',
   ...fields,
 });
 
@@ -61,6 +62,7 @@ describe('ensuring shards', () => {
         scales: 'nearest',
         eightBit: ['down', 'head'],
         reproducibleDegree: 2,
+        batchWeights: 'int8',
         tensorParallelDegree: 1,
       }),
     );
@@ -71,6 +73,7 @@ describe('ensuring shards', () => {
       scales: 'nearest',
       eightBit: ['head', 'down'],
       reproducibleDegree: 2,
+      batch: 'int8',
     });
   });
 

@@ -38,6 +38,7 @@ export const FAKE_CONFIG: ModelConfig = {
   scales: 'search',
   eightBit: [],
   reproducibleDegree: 4,
+  batchWeights: 'none',
   batching: 'rolling',
   maxRollingBatchSize: 2,
   batchSize: 1,
