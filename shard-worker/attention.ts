@@ -6,6 +6,8 @@
  * the rows behind the last are zeros and don't count. A sliding window is passed as the last rows. A chunk of several queries
  * whose windows differ can't be one causal view: it runs the masked segment.
  *
+ * A chunk attends QUERIES_TOGETHER at a time: a view ends with the last of them, so that few scores are computed only to be masked.
+ *
  * With sinks the view begins one row earlier, and that row is the sinks' while the segment runs (manifest: attend.sinkColumn).
  * Elsewhere it is a token's that the window has left behind, so it is put back: a slot's rows may be read again.
  *
@@ -45,6 +47,8 @@ interface CacheViews {
 const MAX_KEPT_VIEWS = 4096;
 /** A single token's view of the cache has a multiple of so many rows. */
 const VIEW_ROWS = 16;
+/** Queries of a chunk that attend in one run. Their scores should fit the processor's cache, too. */
+const QUERIES_TOGETHER = 64;
 /** Added to the score of a token that a query may not see. */
 const MASKED = -3.4e38;
 
@@ -133,6 +137,19 @@ export class Attention {
     const cache = this.#kvCache;
     cache.write(slot, layer, Plane.KEY, span.position, newKeys, span.offset, span.count);
     cache.write(slot, layer, Plane.VALUE, span.position, newValues, span.offset, span.count);
+    for (let done = 0; done < span.count; done += QUERIES_TOGETHER) {
+      const count = Math.min(QUERIES_TOGETHER, span.count - done);
+      this.#attendQueries(
+        { ...span, offset: span.offset + done, position: span.position + done, count },
+        layer,
+        window,
+      );
+    }
+  }
+
+  /** Some of a span's tokens, over rows that are all written. */
+  #attendQueries(span: Span, layer: number, window: number | null): void {
+    const { slot } = span.sequence;
     const end = span.position + span.count;
     // The first query is the one that sees furthest back.
     const start = window === null ? 0 : Math.max(0, span.position + 1 - window);
