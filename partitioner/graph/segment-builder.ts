@@ -293,39 +293,30 @@ export class SegmentBuilder {
   }
 
   /**
-   * Rows of x are rounded to 8 bits by their largest magnitude: x = scale · (q − 128), q in 1 … 255. Products are exact integers, so
-   * neither the other rows nor how the outputs are cut changes a bit.
+   * Rows of x are rounded to 8 bits: x = largest / 127 · (q − 128), q in 1 … 255, largest the row's largest magnitude. Products are
+   * exact integers, so neither the other rows nor how the outputs are cut changes a bit.
    */
   #batchLinear(graph: OnnxWriter, item: LinearItem, x: string, output: string): string {
     const { batch, bias } = item;
     assert(batch !== null, `${item.name} has no weights for many rows`);
+    const value = (what: string): string => `${item.name}.${what}`;
     const weight = this.#store(graph, batch.weight);
     const scales = this.#store(graph, batch.scales);
-    const value = (what: string): string => `${item.name}.${what}`;
-    const constant = (what: string, of: number): string => graph.floats(value(what), [of], []);
+    const level = graph.floats(value('level'), [1 / 127], []);
     const middle = graph.byte(value('middle'), 128);
-    const one = constant('one', 1);
-    const largest = graph.node(
-      'ReduceMax',
-      [graph.node('Abs', [x], [value('magnitudes')]), graph.integers(value('row-axis'), [1])],
-      [value('largest')],
-      { keepdims: 1 },
-    );
-    const step = graph.node('Mul', [largest, constant('levels', 1 / 127)], [value('step')]);
     // A row of zeros is divided by something.
-    const scale = graph.node('Max', [step, constant('least', SMALLEST_NORMAL)], [value('row-scale')]);
-    const levels = graph.node('Div', [x, scale], [value('row-levels')]);
-    const rounded = graph.node('QuantizeLinear', [levels, one, middle], [value('row-codes')]);
-    const sums = graph.node(
-      'MatMulIntegerToFloat',
-      [rounded, weight, one, scales, middle],
-      [value('sums')],
-      {},
-      'com.microsoft',
-    );
-    if (bias === null) return graph.node('Mul', [sums, scale], [output]);
-    const product = graph.node('Mul', [sums, scale], [value('products')]);
-    return graph.node('Add', [product, this.#store(graph, bias)], [output]);
+    const least = graph.floats(value('least'), [SMALLEST_NORMAL], []);
+    const axis = graph.integers(value('row-axis'), [1]);
+    const magnitudes = graph.node('Abs', [x], [value('magnitudes')]);
+    const most = graph.node('ReduceMax', [magnitudes, axis], [value('most')], { keepdims: 1 });
+    const largest = graph.node('Max', [most, least], [value('largest')]);
+    const shares = graph.node('Div', [x, largest], [value('shares')]);
+    const codes = graph.node('QuantizeLinear', [shares, level, middle], [value('codes')]);
+    const inputs = [codes, weight, level, scales, middle];
+    const sums = graph.node('MatMulIntegerToFloat', inputs, [value('sums')], {}, 'com.microsoft');
+    if (bias === null) return graph.node('Mul', [sums, largest], [output]);
+    const products = graph.node('Mul', [sums, largest], [value('products')]);
+    return graph.node('Add', [products, this.#store(graph, bias)], [output]);
   }
 
   #matMulNBitsAttributes(item: LinearItem): Record<string, number> {
