@@ -43,17 +43,17 @@ describe('the chunk budget', () => {
   });
 
   it('lets a chunk take five times as long while nothing decodes, within the tokens of a step', () => {
-    expect(new ChunkBudget(50, 512).tokensAlone).toBe(80);
     const budget = new ChunkBudget(50, 512);
-    budget.observe(80, 80, 200);
-    expect(budget.tokensAlone).toBe(100);
-    expect(budget.tokens).toBe(20);
+    budget.observe(80, 80, 100);
+    expect(budget.tokensAlone).toBe(200);
+    expect(budget.tokens).toBe(40);
     expect(new ChunkBudget(50, 48).tokensAlone).toBe(48);
   });
 
   it('lets a lone chunk be long enough to be cheap, however slow the machine', () => {
     const budget = new ChunkBudget(50, 512);
+    expect(budget.tokensAlone).toBe(128);
     budget.observe(80, 80, 800);
-    expect([budget.tokens, budget.tokensAlone]).toEqual([8, 64]);
+    expect([budget.tokens, budget.tokensAlone]).toEqual([8, 128]);
   });
 });
