@@ -294,6 +294,16 @@ describe('--verify', () => {
     );
   });
 
+  it.each(['layer-0.down.batch-weight', 'layer-1.qkv.batch-scales'])('finds a wrong %s', async (name) => {
+    const twice = await split({ folder, tp: 2, dtype: 'int4', blockSize: 16, batchWeights: 'int8' });
+    const { bytes, name: stored, offset } = find(twice, name);
+    const shardFolder = tamper(twice, 'rank-1.weights', offset + bytes - 2, true);
+    const codes = stored.replace('scales', 'weight');
+    await expect(verifyShards({ folder, shardFolder })).rejects.toThrow(
+      `${codes} of rank 1 differs from the block-wise weights in output`,
+    );
+  });
+
   it('finds a piece that is missing, or that says it is another', async () => {
     const broken = async (change: (tensors: Manifest['tensors']) => void): Promise<void> => {
       const copy = mkdtempSync(path.join(scratch, 'tampered-'));
