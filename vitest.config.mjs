@@ -4,8 +4,9 @@
  * Product code (dist/server, dist/shard-worker, dist/partitioner, dist/proto) and packages are loaded by Node itself, not
  * transformed by Vite: the tests see exactly what a user runs, and NODE_V8_COVERAGE sees it under its own path.
  *
- * Groups run one after the other. Those that start the whole server (e2e, long) run one file at a time, since two groups of
- * shard workers on a small machine would only wait for each other.
+ * Groups run one after the other. Of those that start the whole server (e2e, long) most run one file at a time: they wait for a
+ * state that another file's load would change, or tell one load from another. The others mostly wait for one process at a time
+ * (a server that starts, shards that are written, one stream), so two files share the cores.
  *
  * Unit tests share their processes, file after file: a process for each would cost more than the tests.
  */
@@ -13,12 +14,20 @@ import { defineConfig } from 'vitest/config';
 
 const MAX_WORKERS = 2;
 
-/** One project a kind of test: `folders` under dist/test, `workers` files at once. */
-const project = (name, folders, groupOrder, maxWorkers, testTimeout, hookTimeout, more = {}) => ({
+/** Files of e2e/ with servers, ports and folders of their own, which hold under any load: nothing in them depends on how fast it is. */
+const E2E_PAIRS = [
+  ...['djl-checks', 'embeddings', 'generation-config', 'http-management', 'metrics', 'model-urls'],
+  ...['prefix-cache', 'streams'],
+].map((name) => `dist/test/e2e/${name}.test.js`);
+
+const inFolders = (...folders) => folders.map((folder) => `dist/test/${folder}/**/*.test.js`);
+
+/** One project a kind of test: `maxWorkers` files at once. */
+const project = (name, include, groupOrder, maxWorkers, testTimeout, hookTimeout, more = {}) => ({
   extends: true,
   test: {
     name,
-    include: folders.map((folder) => `dist/test/${folder}/**/*.test.js`),
+    include,
     ...more,
     maxWorkers,
     fileParallelism: maxWorkers > 1,
@@ -39,10 +48,11 @@ export default defineConfig({
       deps: { external: [/\/node_modules\//, /\/dist\/(?:server|shard-worker|partitioner|proto)\//] },
     },
     projects: [
-      project('unit', ['unit', 'tidy'], 0, MAX_WORKERS, 15_000, 15_000, { isolate: false }),
-      project('integration', ['integration'], 1, MAX_WORKERS, 60_000, 120_000),
-      project('e2e', ['e2e'], 2, 1, 90_000, 180_000),
-      project('long', ['long'], 3, 1, 1_800_000, 1_800_000),
+      project('unit', inFolders('unit', 'tidy'), 0, MAX_WORKERS, 15_000, 15_000, { isolate: false }),
+      project('integration', inFolders('integration'), 1, MAX_WORKERS, 60_000, 120_000),
+      project('e2e-pairs', E2E_PAIRS, 2, MAX_WORKERS, 90_000, 180_000),
+      project('e2e', inFolders('e2e'), 3, 1, 90_000, 180_000, { exclude: E2E_PAIRS }),
+      project('long', inFolders('long'), 4, 1, 1_800_000, 1_800_000),
     ],
   },
 });

@@ -66,7 +66,7 @@ async function checkFile(folder: string, entry: FileEntry, signal?: AbortSignal)
   const fd = openSync(path.join(folder, entry.path), 'r');
   try {
     const hash = createHash('sha256');
-    // A shard has many graphs of some kilobytes; zeroing and freeing a whole chunk for each took a third of a small model's check.
+    // A shard has many graphs of some kilobytes: a whole chunk for each would be zeroed and freed.
     const buffer = Buffer.alloc(Math.min(HASH_CHUNK_BYTES, Math.max(1, fstatSync(fd).size)));
     let bytes = 0;
     for (let read = -1; read !== 0; bytes += read) {
