@@ -3,7 +3,7 @@
  *
  * In      a model folder (config.json, *.safetensors; config.json alone with random weights), degree, format, store
  * Out     shard folder and manifest (proto/manifest.ts); shards that are there already are used again
- * Limits  memory: a chunk of one tensor; disk: the shards, once more while they are made
+ * Limits  memory: a chunk of one tensor, with batch weights one linear at 8 bits; disk: the shards, once more while they are made
  * Errors  ServingError CHECKPOINT_INVALID, TENSOR_PARALLEL_INVALID, CONFIG_INVALID, OUT_OF_MEMORY (the disk is too small);
  *         after any error nothing is left behind
  */

@@ -6,7 +6,7 @@
  * Why so  written apart from plan.ts and the store: it knows from the manifest what is where, and from the meaning of the
  *         model (which query head reads which KV head, which unit of the MLP is which) what ought to be there. Only the
  *         quantiser is shared: quantised slices must equal a quantisation of the whole tensor.
- * Limits  memory: one chunk of rows
+ * Limits  memory: one chunk of rows; of batch weights those of one linear on one rank
  * Errors  ServingError SHARDS_INVALID naming tensor, rank and row
  */
 import { closeSync, openSync, readSync } from 'node:fs';

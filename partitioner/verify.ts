@@ -4,7 +4,7 @@
  * In      a shard folder; the model folder it was made of (or the seed of its random weights)
  * Out     how many tensors and bytes were compared
  * How     checksums of all files; places of all weights in all graphs; every role (verify-roles.ts); every tensor (verify-tensors.ts)
- * Limits  memory: one chunk of rows
+ * Limits  memory: one chunk of rows; of batch weights those of one linear on one rank
  * Errors  ServingError SHARDS_INVALID naming file, tensor, rank and row; CHECKPOINT_INVALID from the checkpoint
  */
 import { createHash } from 'node:crypto';

@@ -50,6 +50,15 @@ interface Shape {
   bindings: (SegmentBinding | null)[];
 }
 
+/** What a run op may run. */
+interface Run {
+  segment: Segment;
+  /** Where there are many rows; null: the same. */
+  batchSegment: Segment | null;
+  /** Its rows are wanted rows, not tokens. */
+  makesRows: boolean;
+}
+
 /**
  * From so many rows on a segment's twin runs, where it has one: twice the bytes are read then, but each row costs a half to a third
  * (README.md, figures).
@@ -66,8 +75,8 @@ export class Executor {
   readonly #options: ExecutorOptions;
   readonly #buffers = new Map<string, Buffer>();
   readonly #segments = new Map<string, Segment>();
-  /** By op index: what runs where there are many rows; null: nothing else than what always runs. */
-  #batchSegments: readonly (Segment | null)[] = [];
+  /** By op index, null where the op is not a run. */
+  #runs: readonly (Run | null)[] = [];
   readonly #shapes = new Map<string, Shape>();
   #attention!: Pick<Attention, 'attend'>;
   #stepMemory!: StepMemory;
@@ -108,9 +117,12 @@ export class Executor {
       this.#stepMemory.afterSegment(done, this.#options.shardFolder);
       await immediate();
     }
-    this.#batchSegments = this.program.map((op) =>
-      op.op === 'run' && op.batchSegment !== undefined ? (this.#segments.get(op.batchSegment) ?? null) : null,
-    );
+    this.#runs = this.program.map((op) => {
+      if (op.op !== 'run') return null;
+      const batchSegment = this.#segments.get(op.batchSegment ?? '') ?? null;
+      const makesRows = Object.values(op.outputs).some((name) => this.#buffer(name).spec.first === 'rows');
+      return { segment: this.#segment(op.segment), batchSegment, makesRows };
+    });
     this.#attention = this.#createAttention();
     onSegment(++done, total);
   }
@@ -148,7 +160,7 @@ export class Executor {
     assert(op, `op ${index} of ${this.program.length}`);
     switch (op.op) {
       case 'run':
-        this.#run(op, index);
+        this.#run(index);
         return;
       case 'attend':
         this.#attend(op);
@@ -276,7 +288,7 @@ export class Executor {
     }
     this.program.forEach((op, index) => {
       const binding = shape.bindings[index];
-      if (op.op !== 'run' || !binding || this.#isSkipped(op, rows)) return;
+      if (op.op !== 'run' || !binding || (rows === 0 && this.#runs[index]?.makesRows)) return;
       Object.values(op.inputs).forEach((name, input) => {
         binding.setInput(input, tensors.get(name) ?? assert.fail(`input ${name}`));
       });
@@ -307,24 +319,16 @@ export class Executor {
     return segment;
   }
 
-  /** Segments that make rows of logits have nothing to do in a step that wants none. */
-  #isSkipped(op: RunOp, rows: number): boolean {
-    return rows === 0 && this.#makesRows(op);
-  }
-
-  /** Wanted rows, not tokens. */
-  #makesRows(op: RunOp): boolean {
-    return Object.values(op.outputs).some((name) => this.#buffer(name).spec.first === 'rows');
-  }
-
-  #run(op: RunOp, index: number): void {
-    if (this.#isSkipped(op, this.#rows)) return;
+  #run(index: number): void {
+    const run = this.#runs[index];
+    assert(run);
+    const rows = run.makesRows ? this.#rows : this.#tokens;
+    // What makes rows of logits has nothing to do in a step that wants none.
+    if (rows === 0) return;
     const binding = this.#shape?.bindings[index];
     assert(binding);
-    const batchSegment = this.#batchSegments[index] ?? null;
-    const rows = this.#makesRows(op) ? this.#rows : this.#tokens;
-    const segment = batchSegment !== null && rows >= BATCH_ROWS ? batchSegment : this.#segment(op.segment);
-    segment.run(binding);
+    const { batchSegment, segment } = run;
+    (batchSegment !== null && rows >= BATCH_ROWS ? batchSegment : segment).run(binding);
   }
 
   #createAttention(): Pick<Attention, 'attend'> {
