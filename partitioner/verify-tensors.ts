@@ -326,7 +326,7 @@ export class TensorVerifier {
   }
 
   #compareBatch(codes: TensorEntry, rank: number): Generator<void> {
-    const beside = (kind: string): TensorEntry => this.#beside(codes, kind, /batch-weight$/);
+    const beside = (kind: string): TensorEntry => this.#beside(codes, kind);
     const weight = beside('weight');
     const hasZeroPoints = !this.#format(weight).symmetric;
     return compareBatchWeights({
@@ -337,8 +337,8 @@ export class TensorVerifier {
   }
 
   /** What is stored with a quantised weight. */
-  #beside(weight: TensorEntry, kind: string, ending = /weight$/): TensorEntry {
-    const name = weight.name.replace(ending, kind);
+  #beside(weight: TensorEntry, kind: string): TensorEntry {
+    const name = weight.name.replace(/(batch-)?weight$/, kind);
     const found = this.#manifest.tensors.find((tensor) => tensor.name === name);
     if (!found) throw invalid(`${weight.name} has no ${kind}`);
     return found;

@@ -94,10 +94,10 @@ export class Executor {
 
   /** Load every segment; `onSegment` is told after each, and what it sends can leave before the next. */
   async load(onSegment: (done: number, total: number) => void = () => {}): Promise<void> {
-    const { manifest } = this.#options;
+    const { device, manifest } = this.#options;
     for (const spec of manifest.buffers) this.#buffers.set(spec.name, this.#allocate(spec));
     this.#stepMemory = new StepMemory({ ...this.#options, buffers: this.#tokenBuffers() });
-    const hasBatch = this.#options.device.multipliesIntegers;
+    const hasBatch = manifest.weightFormat.batch !== undefined && device.multipliesIntegers;
     const wanted = this.program
       .filter((op): op is RunOp => op.op === 'run')
       .flatMap((op) =>

@@ -56,8 +56,8 @@ function outputBuffers(
 function withBatchSegments(program: readonly ProgramOp[], shape: ModelShape): ProgramOp[] {
   return program.map((op) => {
     if (op.op !== 'run') return op;
-    const layer = /^layer-(\d+)-(?:.*)(qkv|out|mlp)$/.exec(op.segment);
-    const isDense = layer?.[2] === 'mlp' ? !hasExperts(shape, Number(layer[1])) : layer !== null;
+    const layer = /^layer-(\d+)-(qkv|out|mlp|out-mlp)$/.exec(op.segment);
+    const isDense = layer?.[2]?.endsWith('mlp') ? !hasExperts(shape, Number(layer[1])) : layer !== null;
     return isDense || op.segment === 'head' ? { ...op, batchSegment: `${op.segment}-batch` } : op;
   });
 }

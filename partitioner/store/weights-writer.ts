@@ -18,6 +18,7 @@ import type { CopyItem, LinearItem, LinearPart, PlanItem, RopeItem } from '../pl
 import {
   type BlockFormat,
   blockBytes,
+  blocksPerRow,
   dequantiseRows,
   packZeroPoints,
   type QuantisedRows,
@@ -257,53 +258,44 @@ class Fp32Rows {
 
 /** The same rows quantised: whole, before anything is cut. */
 class QuantisedPiece {
-  readonly #packed: Uint8Array;
-  readonly #scales: Float32Array;
-  readonly #zeroPoints: Uint8Array | null;
-  readonly #blocks: number;
-  readonly #blockSize: number;
-  readonly #blockBytes: number;
   readonly #quantised: QuantisedRows;
   readonly #format: BlockFormat;
   readonly #columns: number;
+  readonly #blocks: number;
   #floats: Float32Array | null = null;
 
   constructor(quantised: QuantisedRows, format: BlockFormat, part: LinearPart) {
     this.#quantised = quantised;
     this.#format = format;
     this.#columns = part.columns;
-    this.#blockSize = format.blockSize;
-    this.#blockBytes = blockBytes(format.bits, this.#blockSize);
-    this.#packed = quantised.packed;
-    this.#scales = quantised.scales;
-    this.#zeroPoints = quantised.zeroPoints;
-    this.#blocks = Math.ceil(part.columns / this.#blockSize);
+    this.#blocks = blocksPerRow(part.columns, format.blockSize);
   }
 
   weights(from: number, to: number, columns: Slice, item: LinearItem): Uint8Array {
     const { start, count, width } = this.#blockSlice(columns, item);
-    const bytes = this.#blockBytes;
+    const bytes = blockBytes(this.#format.bits, this.#format.blockSize);
     const slice = { start: start * bytes, count: count * bytes };
-    return cut(this.#packed, this.#blocks * bytes, from, to, slice, width * bytes);
+    return cut(this.#quantised.packed, this.#blocks * bytes, from, to, slice, width * bytes);
   }
 
   scales(from: number, to: number, columns: Slice, item: LinearItem): Float32Array {
     const { start, count, width } = this.#blockSlice(columns, item);
-    return cut(this.#scales, this.#blocks, from, to, { start, count }, width);
+    return cut(this.#quantised.scales, this.#blocks, from, to, { start, count }, width);
   }
 
   /** One a byte; null: symmetric. */
   zeroPoints(from: number, to: number, columns: Slice, item: LinearItem): Uint8Array | null {
-    if (this.#zeroPoints === null) return null;
+    const { zeroPoints } = this.#quantised;
+    if (zeroPoints === null) return null;
     const { start, count, width } = this.#blockSlice(columns, item);
-    return cut(this.#zeroPoints, this.#blocks, from, to, { start, count }, width);
+    return cut(zeroPoints, this.#blocks, from, to, { start, count }, width);
   }
 
   /** The weights that the codes stand for: made once, all ranks take theirs. */
   floats(from: number, to: number, columns: Slice): Float32Array {
     this.#floats ??= dequantiseRows(
       this.#quantised,
-      this.#scales.length / this.#blocks,
+      this.#quantised.scales.length / this.#blocks,
       this.#columns,
       this.#format,
     );
@@ -312,10 +304,11 @@ class QuantisedPiece {
 
   /** A slice of columns, which begins on a block's border, in blocks; and the blocks a rank has in all. */
   #blockSlice(columns: Slice, item: LinearItem): Slice & { width: number } {
+    const { blockSize } = this.#format;
     return {
-      start: columns.count === 0 ? 0 : columns.start / this.#blockSize,
-      count: Math.ceil(columns.count / this.#blockSize),
-      width: Math.ceil(item.inputs / this.#blockSize),
+      start: columns.count === 0 ? 0 : columns.start / blockSize,
+      count: blocksPerRow(columns.count, blockSize),
+      width: blocksPerRow(item.inputs, blockSize),
     };
   }
 }

@@ -112,7 +112,6 @@ class CpuSegment implements Segment {
 
 export class CpuDevice implements Device {
   readonly deviceClass = 'cpu';
-  readonly multipliesIntegers = multipliesIntegers();
   readonly #api: OrtApi;
   readonly #arena = new NativeArena();
   readonly #env: number;
@@ -135,6 +134,10 @@ export class CpuDevice implements Device {
     api.call.CreateAndRegisterAllocator(this.#env, this.#memoryInfo, 0);
     this.#shrinkingRun = api.create('CreateRunOptions');
     api.call.AddRunConfigEntry(this.#shrinkingRun, 'memory.enable_memory_arena_shrinkage', 'cpu:0');
+  }
+
+  get multipliesIntegers(): boolean {
+    return multipliesIntegers();
   }
 
   reserve(bytes: number): NativeMemory {
