@@ -14,7 +14,7 @@ import type { Manifest } from '../proto/manifest.js';
 import type { WorkerLaunch } from '../proto/worker-launch.js';
 import type { SteppedGroup } from '../server/batching/batch-loop.js';
 import { Coordinator } from '../server/coordinator/coordinator.js';
-import { usableCores } from '../server/work-load-manager/machine-limits.js';
+import { usableCores } from '../server/machine/machine-limits.js';
 
 /** One that runs and one that waits behind it, as the batch loop does. */
 const STEPS_IN_FLIGHT = 2;

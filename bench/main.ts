@@ -17,7 +17,7 @@ import { partition } from '../partitioner/partition.js';
 import type { BatchWeights, Dtype } from '../partitioner/weight-format.js';
 import type { Manifest } from '../proto/manifest.js';
 import { DEFAULT_COLLECTIVE } from '../server/config/config.js';
-import { usableCores } from '../server/work-load-manager/machine-limits.js';
+import { usableCores } from '../server/machine/machine-limits.js';
 import { BATCH_ROWS } from '../shard-worker/executor.js';
 import { BusyNeighbours } from './busy-neighbours.js';
 import { NOISE_LIMIT, quietOf, watchCpu } from './cpu-use.js';

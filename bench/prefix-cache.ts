@@ -22,7 +22,7 @@ import { ContinuousBatcher } from '../server/batching/continuous-batcher.js';
 import { PrefixCache } from '../server/batching/prefix-cache.js';
 import { SlotTable } from '../server/batching/slot-table.js';
 import { JobQueue } from '../server/jobs/job-queue.js';
-import { usableCores } from '../server/work-load-manager/machine-limits.js';
+import { usableCores } from '../server/machine/machine-limits.js';
 import { GroupUnderTest } from './group-under-test.js';
 import { madeUpIds, makeJob, NO_TEXTS } from './made-up-jobs.js';
 import { spread } from './spread.js';

@@ -15,6 +15,7 @@ import type { Logger } from 'pino';
 import { ServingError } from '../proto/errors.js';
 import type { Config } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
+import { prepareModel } from './engines/llm/prepare-model.js';
 import { createHttpServer } from './http/http-server.js';
 import type { ModelStatus } from './jobs/generate-request.js';
 import { createServerLog } from './logging/server-log.js';
@@ -23,7 +24,6 @@ import { fetchModel, releaseModel } from './model-store/fetch-model.js';
 import { parseModelUrl } from './model-store/model-source.js';
 import { StartupProgress } from './startup-progress.js';
 import type { RegistrationParts } from './work-load-manager/model-origin.js';
-import { prepareModel } from './work-load-manager/prepare-model.js';
 import { WorkLoadManager } from './work-load-manager/work-load-manager.js';
 
 const WORKER_PROGRAM = fileURLToPath(new URL('../shard-worker/main.js', import.meta.url));

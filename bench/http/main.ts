@@ -18,7 +18,7 @@ import { shapeFolder } from '../../partitioner/named-shapes.js';
 import { partition } from '../../partitioner/partition.js';
 import type { BatchWeights } from '../../partitioner/weight-format.js';
 import { DEFAULT_COLLECTIVE } from '../../server/config/config.js';
-import { usableCores } from '../../server/work-load-manager/machine-limits.js';
+import { usableCores } from '../../server/machine/machine-limits.js';
 import { GroupUnderTest } from '../group-under-test.js';
 import { wholeNumber } from '../whole-number.js';
 import { type HttpReport, httpJsonLines, renderHttp } from './http-report.js';

@@ -7,7 +7,7 @@
  * Errors  CHECKPOINT_INVALID when the template does not parse; render: BAD_REQUEST with the template's own words when it
  *         refuses the messages ("Conversation roles must alternate …"), CHAT_TEMPLATE_LIMIT when JavaScript's stack or longest text ends it
  * Limits  none of its own: the template is code of the checkpoint, which sees the messages and special tokens, no file and no function
- *         of ours, but may run for ever. The server renders in a process (work-load-manager/chat-renderer.ts)
+ *         of ours, but may run for ever. The server renders in a process (engines/llm/chat-renderer.ts)
  */
 import path from 'node:path';
 import { Template } from '@huggingface/jinja';

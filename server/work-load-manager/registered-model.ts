@@ -12,16 +12,17 @@ import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
 import { systemClock } from '../batching/clock.js';
 import type { ModelConfig } from '../config/config.js';
+import type { GroupHooks } from '../engines/llm/group-parts.js';
+import { groupSizes } from '../engines/llm/group-sizes.js';
+import type { ModelSizes } from '../engines/llm/model-sizes.js';
+import type { PreparedModel, PrepareOptions } from '../engines/llm/prepare-model.js';
 import type { Generation, JobRequest, ModelStatus } from '../jobs/generate-request.js';
 import type { LoadingProgress, PoolDescription } from '../jobs/management.js';
 import type { ObservePool, PoolSample, WorkObserver } from '../jobs/work-observer.js';
-import type { GroupHooks } from './group-parts.js';
-import { groupSizes } from './group-sizes.js';
-import type { MemoryLedger } from './memory-ledger.js';
-import { checkMemory, type ModelSizes } from './memory-need.js';
+import type { MemoryLedger } from '../machine/memory-ledger.js';
+import { checkMemory } from '../machine/memory-need.js';
 import type { ModelOrigin } from './model-origin.js';
 import { describeModel } from './pool-description.js';
-import type { PreparedModel, PrepareOptions } from './prepare-model.js';
 import { WorkerPool } from './worker-pool.js';
 
 export type PrepareModel = (

@@ -22,11 +22,11 @@ import type {
   ScaleRequest,
 } from '../jobs/management.js';
 import type { ObservePool } from '../jobs/work-observer.js';
-import { CoreYield } from './core-yield.js';
-import { MemoryLedger } from './memory-ledger.js';
+import { CoreYield } from '../machine/core-yield.js';
+import { MemoryLedger } from '../machine/memory-ledger.js';
+import { canRaisePriority, setProcessPriority } from '../machine/process-priority.js';
 import { ModelOrigin, type RegistrationParts } from './model-origin.js';
 import { ModelRegistry } from './model-registry.js';
-import { canRaisePriority, setProcessPriority } from './process-priority.js';
 import { type PrepareModel, RegisteredModel } from './registered-model.js';
 import { registrationOf } from './registration.js';
 

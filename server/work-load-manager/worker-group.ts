@@ -13,21 +13,17 @@
  */
 import type { Logger } from 'pino';
 import { type ErrorCode, ServingError } from '../../proto/errors.js';
-import { BatchLoop, type BatchLoopOptions } from '../batching/batch-loop.js';
+import { BatchLoop } from '../batching/batch-loop.js';
 import type { Taker } from '../batching/fair-share.js';
-import { Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';
+import { Coordinator } from '../coordinator/coordinator.js';
+import type { GroupParts } from '../engines/llm/group-parts.js';
 import type { GroupSample } from '../jobs/work-observer.js';
 
 export type GroupState = 'starting' | 'running' | 'restarting' | 'failed' | 'stopping' | 'stopped';
 
-/** Everything a loop needs but the group it steps; made anew for each start, since slots die with their workers. */
-export type LoopParts = Omit<BatchLoopOptions, 'group' | 'onIdle'>;
-
-export interface WorkerGroupOptions {
+export interface WorkerGroupOptions extends GroupParts {
   /** Unique in the life of the pool, from 1. */
   id: number;
-  coordinator: CoordinatorOptions;
-  makeLoopParts: () => LoopParts;
   logger: Logger;
   nowMs: () => number;
   /** Called for each death; `isLasting`: another start cannot mend it. false: the group has failed for good. */

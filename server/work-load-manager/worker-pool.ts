@@ -13,6 +13,11 @@ import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
 import { systemClock } from '../batching/clock.js';
 import type { ModelConfig } from '../config/config.js';
+import type { GroupHooks } from '../engines/llm/group-parts.js';
+import { type GroupSizes, groupSizes } from '../engines/llm/group-sizes.js';
+import { makeJob } from '../engines/llm/make-job.js';
+import { sizesOfManifest } from '../engines/llm/model-sizes.js';
+import type { PreparedModel } from '../engines/llm/prepare-model.js';
 import {
   type Generation,
   isEmbedRequest,
@@ -21,13 +26,8 @@ import {
 } from '../jobs/generate-request.js';
 import { clientLeft, type Job } from '../jobs/job.js';
 import { JobQueue } from '../jobs/job-queue.js';
-import type { GroupHooks } from './group-parts.js';
-import { type GroupSizes, groupSizes } from './group-sizes.js';
-import { makeJob } from './make-job.js';
-import type { MemoryLedger } from './memory-ledger.js';
-import { sizesOfManifest } from './memory-need.js';
+import type { MemoryLedger } from '../machine/memory-ledger.js';
 import { PoolGroups } from './pool-groups.js';
-import type { PreparedModel } from './prepare-model.js';
 
 export interface WorkerPoolOptions {
   /** The model's name, and its version where it has one. */

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { getPriority } from 'node:os';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { canRaisePriority, LOWEST_PRIORITY } from '../../server/work-load-manager/process-priority.js';
+import { canRaisePriority, LOWEST_PRIORITY } from '../../server/machine/process-priority.js';
 import { describedModel } from '../support/described-groups.js';
 import { EMBEDDED } from '../support/known-answers.js';
 import { ServerProcess } from '../support/server-process.js';

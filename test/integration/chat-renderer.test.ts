@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
-import { type ChatLimits, ChatRenderer } from '../../server/work-load-manager/chat-renderer.js';
+import { type ChatLimits, ChatRenderer } from '../../server/engines/llm/chat-renderer.js';
 
 const LIMITS: ChatLimits = { renderMs: 400, memoryMb: 48, characters: 100_000 };
 const options = { addGenerationPrompt: true };
@@ -137,7 +137,7 @@ describe('a chat template in its process', () => {
   });
 
   it('does not keep a program alive that has nothing else to do, nor outlives it', () => {
-    const module = new URL('../../server/work-load-manager/chat-renderer.js', import.meta.url).href;
+    const module = new URL('../../server/engines/llm/chat-renderer.js', import.meta.url).href;
     const program = `
       const { ChatRenderer } = await import(${JSON.stringify(module)});
       const renderer = await ChatRenderer.start({ text: 'hi', toolText: null, specialTokens: {} });

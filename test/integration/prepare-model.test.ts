@@ -6,9 +6,9 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import type { ModelConfig } from '../../server/config/config.js';
 import { loadConfig } from '../../server/config/load-config.js';
+import { type PreparedModel, prepareModel } from '../../server/engines/llm/prepare-model.js';
 import { ensureShards } from '../../server/model-store/ensure-shards.js';
 import { Tokenizer } from '../../server/text/tokenizer.js';
-import { type PreparedModel, prepareModel } from '../../server/work-load-manager/prepare-model.js';
 import { repositoryRoot } from '../support/repository-root.js';
 
 const PARTITIONER = fileURLToPath(new URL('../../partitioner/main.js', import.meta.url));

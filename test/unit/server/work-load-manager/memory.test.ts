@@ -1,13 +1,9 @@
 /** What a group needs, what was promised, and the words of a refusal. */
 import { describe, expect, it } from 'vitest';
+import { memoryNeed, sizesOfPlan } from '../../../../server/engines/llm/model-sizes.js';
+import { MemoryLedger } from '../../../../server/machine/memory-ledger.js';
+import { checkMemory, MIB } from '../../../../server/machine/memory-need.js';
 import type { ShardPlan } from '../../../../server/model-store/ensure-shards.js';
-import { MemoryLedger } from '../../../../server/work-load-manager/memory-ledger.js';
-import {
-  checkMemory,
-  MIB,
-  memoryNeed,
-  sizesOfPlan,
-} from '../../../../server/work-load-manager/memory-need.js';
 
 const PLAN: ShardPlan = {
   worldSize: 2,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type CoreUser, CoreYield } from '../../../../server/work-load-manager/core-yield.js';
-import { canRaisePriority, LOWEST_PRIORITY } from '../../../../server/work-load-manager/process-priority.js';
+import { type CoreUser, CoreYield } from '../../../../server/machine/core-yield.js';
+import { canRaisePriority, LOWEST_PRIORITY } from '../../../../server/machine/process-priority.js';
 
 const OWN = 3;
 

@@ -7,16 +7,16 @@
  */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { GREEDY_SAMPLING } from '../../proto/control.js';
-import { ServingError } from '../../proto/errors.js';
-import type { Manifest } from '../../proto/manifest.js';
+import { GREEDY_SAMPLING } from '../../../proto/control.js';
+import { ServingError } from '../../../proto/errors.js';
+import type { Manifest } from '../../../proto/manifest.js';
 import {
   type EmbedRequest,
   type GenerateRequest,
   isEmbedRequest,
   type JobRequest,
-} from '../jobs/generate-request.js';
-import { Job, type JobOptions, type VectorShape } from '../jobs/job.js';
+} from '../../jobs/generate-request.js';
+import { Job, type JobOptions, type VectorShape } from '../../jobs/job.js';
 import { type AdmissionLimits, admitNewTokens, admitText } from './admission.js';
 import { checkTokenId, resolveSampling } from './sampling.js';
 

@@ -13,9 +13,9 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { isErrorCode, ServingError } from '../../proto/errors.js';
-import { bareEnvironment } from '../model-store/bare-environment.js';
-import type { ChatTemplateSource, RenderOptions, TemplateMessage } from '../text/chat-template.js';
+import { isErrorCode, ServingError } from '../../../proto/errors.js';
+import { bareEnvironment } from '../../model-store/bare-environment.js';
+import type { ChatTemplateSource, RenderOptions, TemplateMessage } from '../../text/chat-template.js';
 import type { ChatReply, ChatTask } from './chat-template-process.js';
 
 export interface ChatLimits {

@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { parentPort, workerData } from 'node:worker_threads';
-import { Tokenizer } from '../text/tokenizer.js';
+import { Tokenizer } from '../../text/tokenizer.js';
 
 export interface TokeniseRequest {
   id: number;

@@ -1,10 +1,10 @@
 /** A text to embed → a job: its length, and the length of its vector. */
 import { describe, expect, it } from 'vitest';
-import { GREEDY_SAMPLING, type RowResult } from '../../../../proto/control.js';
-import type { ModelInfo } from '../../../../proto/manifest.js';
-import { TextVector } from '../../../../server/batching/text-vector.js';
-import type { EmbedRequest } from '../../../../server/jobs/generate-request.js';
-import { makeJob } from '../../../../server/work-load-manager/make-job.js';
+import { GREEDY_SAMPLING, type RowResult } from '../../../../../proto/control.js';
+import type { ModelInfo } from '../../../../../proto/manifest.js';
+import { TextVector } from '../../../../../server/batching/text-vector.js';
+import { makeJob } from '../../../../../server/engines/llm/make-job.js';
+import type { EmbedRequest } from '../../../../../server/jobs/generate-request.js';
 
 const REQUEST: EmbedRequest = {
   ...{ task: 'embed', requestId: 'r', model: 'toy', version: null, prompt: { kind: 'text', text: '' } },

@@ -7,18 +7,23 @@
  *
  * Degree `max`: on the CPU a rank wants a core of its own, so the largest degree up to the usable cores that the model allows.
  */
-import { ServingError } from '../../proto/errors.js';
-import { MAX_WORLD_SIZE } from '../../proto/limits.js';
-import type { Manifest } from '../../proto/manifest.js';
-import type { TokenTexts } from '../batching/sequence.js';
-import type { ModelConfig } from '../config/config.js';
-import { ensureShards, planShards, type ShardPlan, type ShardRequest } from '../model-store/ensure-shards.js';
-import { readChatTemplate } from '../text/chat-template.js';
-import { Tokenizer } from '../text/tokenizer.js';
+import { ServingError } from '../../../proto/errors.js';
+import { MAX_WORLD_SIZE } from '../../../proto/limits.js';
+import type { Manifest } from '../../../proto/manifest.js';
+import type { TokenTexts } from '../../batching/sequence.js';
+import type { ModelConfig } from '../../config/config.js';
+import { usableCores } from '../../machine/machine-limits.js';
+import {
+  ensureShards,
+  planShards,
+  type ShardPlan,
+  type ShardRequest,
+} from '../../model-store/ensure-shards.js';
+import { readChatTemplate } from '../../text/chat-template.js';
+import { Tokenizer } from '../../text/tokenizer.js';
 import { ChatRenderer } from './chat-renderer.js';
 import { tokenizerEndId, unservedGenerationKeys } from './generation-config.js';
-import { usableCores } from './machine-limits.js';
-import { type ModelSizes, sizesOfPlan } from './memory-need.js';
+import { type ModelSizes, sizesOfPlan } from './model-sizes.js';
 import { PromptEncoder } from './prompt-encoder.js';
 
 export interface PreparedModel {

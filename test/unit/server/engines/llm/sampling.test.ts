@@ -1,9 +1,9 @@
 /** Whose sampling value wins. */
 import { describe, expect, it } from 'vitest';
-import type { ModelInfo } from '../../../../proto/manifest.js';
-import type { GenerateRequest } from '../../../../server/jobs/generate-request.js';
-import { resolveSampling } from '../../../../server/work-load-manager/sampling.js';
-import { makeRequest } from '../../../fixtures/generate-requests.js';
+import type { ModelInfo } from '../../../../../proto/manifest.js';
+import { resolveSampling } from '../../../../../server/engines/llm/sampling.js';
+import type { GenerateRequest } from '../../../../../server/jobs/generate-request.js';
+import { makeRequest } from '../../../../fixtures/generate-requests.js';
 
 const resolve = (
   request: Partial<GenerateRequest>,

@@ -7,9 +7,10 @@
  * Errors  OUT_OF_MEMORY: not even one page of tokens fits
  * Pure    free memory is an argument
  */
-import { ServingError } from '../../proto/errors.js';
-import { KV_PAGE_TOKENS, roundUpToPages } from '../batching/slot-table.js';
-import { MIB, type ModelSizes } from './memory-need.js';
+import { ServingError } from '../../../proto/errors.js';
+import { KV_PAGE_TOKENS, roundUpToPages } from '../../batching/slot-table.js';
+import { MIB } from '../../machine/memory-need.js';
+import type { ModelSizes } from './model-sizes.js';
 
 /** Share of the memory left after the weights, when nothing is configured: the rest is for activations and neighbours. */
 const DEFAULT_SHARE = 0.4;

@@ -10,13 +10,13 @@
  * It ends when its parent does: the channel closes, and no rendering lasts.
  */
 import { Script } from 'node:vm';
-import { ServingError } from '../../proto/errors.js';
+import { ServingError } from '../../../proto/errors.js';
 import {
   ChatTemplate,
   type ChatTemplateSource,
   type RenderOptions,
   type TemplateMessage,
-} from '../text/chat-template.js';
+} from '../../text/chat-template.js';
 import type { ChatLimits } from './chat-renderer.js';
 
 export type ChatTask =

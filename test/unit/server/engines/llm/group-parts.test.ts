@@ -1,8 +1,8 @@
 /** How a group's ranks are launched. */
 import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
-import { JobQueue } from '../../../../server/jobs/job-queue.js';
-import { type GroupPartsOptions, makeGroupParts } from '../../../../server/work-load-manager/group-parts.js';
+import { type GroupPartsOptions, makeGroupParts } from '../../../../../server/engines/llm/group-parts.js';
+import { JobQueue } from '../../../../../server/jobs/job-queue.js';
 
 const options = (fields: Partial<GroupPartsOptions>): GroupPartsOptions => ({
   config: { stepTimeoutSeconds: 60, modelLoadingTimeoutSeconds: 60 } as GroupPartsOptions['config'],

@@ -1,6 +1,6 @@
 /** What fits, what does not, and what the message says. */
 import { describe, expect, it } from 'vitest';
-import { admitNewTokens } from '../../../../server/work-load-manager/admission.js';
+import { admitNewTokens } from '../../../../../server/engines/llm/admission.js';
 
 const limits = { slotTokens: 512, kvTokens: 4096 };
 

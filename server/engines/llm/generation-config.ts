@@ -8,8 +8,8 @@
  *         transformers' GenerationConfig
  */
 import path from 'node:path';
-import { isObject, readJsonObject } from '../text/checkpoint-text-file.js';
-import type { Tokenizer } from '../text/tokenizer.js';
+import { isObject, readJsonObject } from '../../text/checkpoint-text-file.js';
+import type { Tokenizer } from '../../text/tokenizer.js';
 
 /** Key → values that change nothing; null and absent never do. `max_length` and `min_length` count the prompt, and stand in old files by habit. */
 const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {

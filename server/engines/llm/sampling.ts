@@ -9,10 +9,10 @@
  * Greedy: `doSample` false, or temperature 0, wherever they come from. A request that names a temperature above 0 and says
  * nothing of do_sample wants to sample (DJLServing since 0.32). Where nothing at all is said, greedy.
  */
-import type { Sampling } from '../../proto/control.js';
-import { ServingError } from '../../proto/errors.js';
-import type { ModelInfo } from '../../proto/manifest.js';
-import type { GenerateRequest, RequestSampling } from '../jobs/generate-request.js';
+import type { Sampling } from '../../../proto/control.js';
+import { ServingError } from '../../../proto/errors.js';
+import type { ModelInfo } from '../../../proto/manifest.js';
+import type { GenerateRequest, RequestSampling } from '../../jobs/generate-request.js';
 
 export interface ResolvedSampling {
   sampling: Sampling;

@@ -1,9 +1,9 @@
 /** Cores and memory, as files of the kernel tell them; KV tokens that follow from them. */
 import { describe, expect, it } from 'vitest';
 import type { Manifest } from '../../../../proto/manifest.js';
-import { kvTokens } from '../../../../server/work-load-manager/kv-memory.js';
-import { availableMemory, usableCores } from '../../../../server/work-load-manager/machine-limits.js';
-import { sizesOfManifest } from '../../../../server/work-load-manager/memory-need.js';
+import { kvTokens } from '../../../../server/engines/llm/kv-memory.js';
+import { sizesOfManifest } from '../../../../server/engines/llm/model-sizes.js';
+import { availableMemory, usableCores } from '../../../../server/machine/machine-limits.js';
 import { backOffMs } from '../../../../server/work-load-manager/worker-group.js';
 
 const files = (content: Record<string, string>) => (file: string) => content[file] ?? null;

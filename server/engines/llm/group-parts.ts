@@ -5,22 +5,22 @@
  * Out     options of a WorkerGroup
  */
 import type { Logger } from 'pino';
-import type { Manifest } from '../../proto/manifest.js';
-import type { BatchLoopOptions, SlotFreed } from '../batching/batch-loop.js';
-import { ChunkBudget } from '../batching/chunk-budget.js';
-import { systemClock } from '../batching/clock.js';
-import { ContinuousBatcher } from '../batching/continuous-batcher.js';
-import { DynamicBatcher } from '../batching/dynamic-batcher.js';
-import { PrefixCache } from '../batching/prefix-cache.js';
-import { SlotTable } from '../batching/slot-table.js';
-import type { ModelConfig } from '../config/config.js';
-import type { Job } from '../jobs/job.js';
-import type { JobQueue } from '../jobs/job-queue.js';
-import type { WorkObserver } from '../jobs/work-observer.js';
+import type { Manifest } from '../../../proto/manifest.js';
+import type { BatchLoopOptions, SlotFreed } from '../../batching/batch-loop.js';
+import { ChunkBudget } from '../../batching/chunk-budget.js';
+import { systemClock } from '../../batching/clock.js';
+import { ContinuousBatcher } from '../../batching/continuous-batcher.js';
+import { DynamicBatcher } from '../../batching/dynamic-batcher.js';
+import { PrefixCache } from '../../batching/prefix-cache.js';
+import { SlotTable } from '../../batching/slot-table.js';
+import type { ModelConfig } from '../../config/config.js';
+import type { CoordinatorOptions } from '../../coordinator/coordinator.js';
+import type { Job } from '../../jobs/job.js';
+import type { JobQueue } from '../../jobs/job-queue.js';
+import type { WorkObserver } from '../../jobs/work-observer.js';
+import { usableCores } from '../../machine/machine-limits.js';
 import type { GroupSizes } from './group-sizes.js';
-import { usableCores } from './machine-limits.js';
 import type { PreparedModel } from './prepare-model.js';
-import type { WorkerGroupOptions } from './worker-group.js';
 
 /** Who wants to see what groups do. */
 export interface GroupHooks {
@@ -46,9 +46,15 @@ export interface GroupPartsOptions {
   hooks?: GroupHooks;
 }
 
-export function makeGroupParts(
-  options: GroupPartsOptions,
-): Pick<WorkerGroupOptions, 'coordinator' | 'makeLoopParts'> {
+/** Everything a loop needs but the group it steps; made anew for each start, since slots die with their workers. */
+export type LoopParts = Omit<BatchLoopOptions, 'group' | 'onIdle'>;
+
+export interface GroupParts {
+  coordinator: CoordinatorOptions;
+  makeLoopParts: () => LoopParts;
+}
+
+export function makeGroupParts(options: GroupPartsOptions): GroupParts {
   const {
     config,
     hooks,

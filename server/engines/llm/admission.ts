@@ -6,8 +6,8 @@
  * Errors  BAD_REQUEST: an empty prompt; PROMPT_TOO_LONG: it can never fit. The message names limit and values
  * Pure
  */
-import { ServingError } from '../../proto/errors.js';
-import { KV_PAGE_TOKENS } from '../batching/slot-table.js';
+import { ServingError } from '../../../proto/errors.js';
+import { KV_PAGE_TOKENS } from '../../batching/slot-table.js';
 
 export interface AdmissionLimits {
   /** Positions of one sequence: prompt and new tokens. */

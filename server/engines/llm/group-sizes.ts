@@ -7,11 +7,12 @@
  * Errors  OUT_OF_MEMORY
  * Pure    free memory is an argument
  */
-import { MAX_STEP_TOKENS } from '../../proto/limits.js';
-import type { ModelConfig } from '../config/config.js';
+import { MAX_STEP_TOKENS } from '../../../proto/limits.js';
+import type { ModelConfig } from '../../config/config.js';
+import type { MemoryNeed } from '../../machine/memory-need.js';
 import type { AdmissionLimits } from './admission.js';
 import { kvTokens } from './kv-memory.js';
-import { type MemoryNeed, type ModelSizes, memoryNeed } from './memory-need.js';
+import { type ModelSizes, memoryNeed } from './model-sizes.js';
 
 /** Prompt tokens of one step at most: more at once is no faster, and their activations are memory. */
 const MAX_PREFILL_TOKENS = 512;

@@ -1,6 +1,6 @@
 /** Prompt to ids: text, ids, chat. Long text goes to a thread (test/integration/prepare-model.test.ts). */
 import { describe, expect, it } from 'vitest';
-import { PromptEncoder } from '../../../../server/work-load-manager/prompt-encoder.js';
+import { PromptEncoder } from '../../../../../server/engines/llm/prompt-encoder.js';
 
 const tokenizer = {
   encode: (text: string, options?: { addSpecialTokens?: boolean }) => [

@@ -1,19 +1,18 @@
 /**
- * How much memory a worker group takes, known before anything is written or started.
+ * How much memory a worker group of a language model takes, known before anything is written or started.
  *
  * In      sizes of the model on its ranks: from the partitioner's plan, or from a manifest; sizes of the group
- * Out     bytes by what they are for; OUT_OF_MEMORY with need, have and the key to change
+ * Out     bytes by what they are for
  * Pure
  *
  * Weights are counted for each group, since ONNX Runtime keeps its own arrangement of most of them; what all ranks hold whole
  * is one mapped file. KV memory is counted in full, though it is touched only as it is used: a running sequence never meets a
  * machine that has no more (design D4).
  */
-import { ServingError } from '../../proto/errors.js';
-import type { Manifest } from '../../proto/manifest.js';
-import type { ShardPlan } from '../model-store/ensure-shards.js';
+import type { Manifest } from '../../../proto/manifest.js';
+import { type MemoryNeed, MIB } from '../../machine/memory-need.js';
+import type { ShardPlan } from '../../model-store/ensure-shards.js';
 
-export const MIB = 1024 * 1024;
 /** A shard worker without a model: Node, ONNX Runtime, its arenas. Seen: 40 MiB of its own and 60 of mapped programs. */
 const WORKER_BYTES = 128 * MIB;
 
@@ -67,13 +66,6 @@ export function sizesOfManifest(manifest: Manifest): ModelSizes {
   };
 }
 
-export interface MemoryNeed {
-  weightBytes: number;
-  kvBytes: number;
-  workspaceBytes: number;
-  totalBytes: number;
-}
-
 /** @param requiredMb what the operator says it is; 0: estimated */
 export function memoryNeed(
   sizes: ModelSizes,
@@ -85,34 +77,4 @@ export function memoryNeed(
   const workspaceBytes = worldSize * (WORKER_BYTES + group.maxStepTokens * activationBytesPerToken);
   const estimate = weightBytes + kvBytes + workspaceBytes;
   return { weightBytes, kvBytes, workspaceBytes, totalBytes: requiredMb > 0 ? requiredMb * MIB : estimate };
-}
-
-/** @throws ServingError OUT_OF_MEMORY */
-export function checkMemory(
-  model: string,
-  need: MemoryNeed,
-  freeBytes: number,
-  config: { requiredMemoryMb: number; reservedMemoryMb: number },
-): void {
-  if (freeBytes - need.totalBytes >= config.reservedMemoryMb * MIB) return;
-  const up = (bytes: number): number => Math.ceil(bytes / MIB);
-  const { kvBytes, totalBytes, weightBytes, workspaceBytes } = need;
-  const parts =
-    config.requiredMemoryMb > 0
-      ? 'required_memory_mb says so'
-      : `weights ${up(weightBytes)}, KV cache ${up(kvBytes)}, workspace ${up(workspaceBytes)}`;
-  const haveMb = Math.floor(Math.max(0, freeBytes) / MIB);
-  // Without any KV cache it would still not fit.
-  const weightsAlone = freeBytes - (totalBytes - kvBytes) < config.reservedMemoryMb * MIB;
-  const change =
-    config.requiredMemoryMb > 0
-      ? 'lower required_memory_mb or reserved_memory_mb'
-      : weightsAlone
-        ? 'take a smaller option.dtype (int8, int4), or lower reserved_memory_mb'
-        : 'lower option.kv_cache_memory_mb';
-  throw new ServingError(
-    'OUT_OF_MEMORY',
-    `No enough memory to load the model. A worker group of ${model} needs ${up(totalBytes)} MiB (${parts}), but ${haveMb} ` +
-      `MiB are free, of which reserved_memory_mb=${config.reservedMemoryMb} must stay so: ${change}`,
-  );
 }

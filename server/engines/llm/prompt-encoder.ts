@@ -8,10 +8,10 @@
  * Errors  BAD_REQUEST: an id outside the vocabulary; NO_CHAT_TEMPLATE; those of chat-renderer.ts
  */
 import { Worker } from 'node:worker_threads';
-import { ServingError } from '../../proto/errors.js';
-import type { ModelInfo } from '../../proto/manifest.js';
-import type { Prompt } from '../jobs/generate-request.js';
-import type { Tokenizer } from '../text/tokenizer.js';
+import { ServingError } from '../../../proto/errors.js';
+import type { ModelInfo } from '../../../proto/manifest.js';
+import type { Prompt } from '../../jobs/generate-request.js';
+import type { Tokenizer } from '../../text/tokenizer.js';
 import type { ChatRenderer } from './chat-renderer.js';
 import { checkTokenId } from './sampling.js';
 import type { TokeniseReply, TokeniseRequest } from './tokenise-thread.js';
