@@ -2,9 +2,9 @@
  * Jobs of made-up tokens, for what is measured through the server's batch loop: no text, no HTTP.
  */
 import { GREEDY_SAMPLING } from '../proto/control.js';
-import { systemClock } from '../server/batching/clock.js';
 import type { TokenTexts } from '../server/batching/sequence.js';
-import { Job } from '../server/jobs/job.js';
+import { systemClock } from '../server/jobs/clock.js';
+import { GenerationJob } from '../server/jobs/generation-job.js';
 
 /** Random weights make no text. */
 export const NO_TEXTS: TokenTexts = {
@@ -22,10 +22,11 @@ export function makeJob(
   promptIds: readonly number[],
   maxNewTokens: number,
   cacheSalt?: string,
-): Job {
-  return new Job({
+): GenerationJob {
+  return new GenerationJob({
     id,
     request: {
+      kind: 'generate',
       requestId: String(id),
       model: 'bench',
       version: null,

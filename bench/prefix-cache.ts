@@ -17,10 +17,11 @@ import { partition } from '../partitioner/partition.js';
 import type { Dtype } from '../partitioner/weight-format.js';
 import { BatchLoop } from '../server/batching/batch-loop.js';
 import { ChunkBudget } from '../server/batching/chunk-budget.js';
-import { systemClock } from '../server/batching/clock.js';
 import { ContinuousBatcher } from '../server/batching/continuous-batcher.js';
 import { PrefixCache } from '../server/batching/prefix-cache.js';
 import { SlotTable } from '../server/batching/slot-table.js';
+import { systemClock } from '../server/jobs/clock.js';
+import type { GenerationJob } from '../server/jobs/generation-job.js';
 import { JobQueue } from '../server/jobs/job-queue.js';
 import { usableCores } from '../server/machine/machine-limits.js';
 import { GroupUnderTest } from './group-under-test.js';
@@ -121,7 +122,7 @@ function asker(group: GroupUnderTest): {
   (promptIds: readonly number[], cacheSalt?: string): Promise<Answer>;
   stop(): Promise<void>;
 } {
-  const queue = new JobQueue('bench', SLOTS, 600_000);
+  const queue = new JobQueue<GenerationJob>('bench', SLOTS, 600_000);
   const slots = new SlotTable(SLOTS, 1_000_000, SLOTS);
   const loop = new BatchLoop({
     group: group.stepped,

@@ -8,10 +8,11 @@
  */
 import { BatchLoop, type SteppedGroup } from '../server/batching/batch-loop.js';
 import { ChunkBudget } from '../server/batching/chunk-budget.js';
-import { systemClock } from '../server/batching/clock.js';
 import { ContinuousBatcher } from '../server/batching/continuous-batcher.js';
 import { SlotTable } from '../server/batching/slot-table.js';
-import { clientLeft, type Job } from '../server/jobs/job.js';
+import { systemClock } from '../server/jobs/clock.js';
+import type { GenerationJob } from '../server/jobs/generation-job.js';
+import { clientLeft } from '../server/jobs/job.js';
 import { JobQueue } from '../server/jobs/job-queue.js';
 import { madeUpIds, makeJob, NO_TEXTS } from './made-up-jobs.js';
 import { type Spread, spread } from './spread.js';
@@ -41,7 +42,7 @@ export async function measurePromptGap(
   options: { streams: number; promptTokens: number; maxStepTokens: number; repeat: number },
 ): Promise<PromptGapReport> {
   const { maxStepTokens, promptTokens, repeat, streams } = options;
-  const queue = new JobQueue('bench', streams + 1, 600_000);
+  const queue = new JobQueue<GenerationJob>('bench', streams + 1, 600_000);
   const loop = new BatchLoop({
     group: stepped,
     queue,
@@ -53,7 +54,7 @@ export async function measurePromptGap(
   });
   const ended = loop.run();
   let id = 0;
-  const submit = (tokens: number, maxNewTokens: number): Job => {
+  const submit = (tokens: number, maxNewTokens: number): GenerationJob => {
     const job = makeJob(++id, madeUpIds(id, tokens), maxNewTokens);
     queue.push(job);
     return job;
@@ -104,7 +105,7 @@ interface TokenWatch {
 }
 
 /** Reads a job's stream and notes when each token came. */
-function watchTokens(job: Job): TokenWatch {
+function watchTokens(job: GenerationJob): TokenWatch {
   const times: number[] = [];
   const waiting: { count: number; resolve: () => void }[] = [];
   const read = async (): Promise<void> => {

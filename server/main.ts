@@ -15,13 +15,13 @@ import type { Logger } from 'pino';
 import { ServingError } from '../proto/errors.js';
 import type { Config } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
-import { prepareModel } from './engines/llm/prepare-model.js';
+import { LlmEngine } from './engines/llm/llm-engine.js';
 import { createHttpServer } from './http/http-server.js';
-import type { ModelStatus } from './jobs/generate-request.js';
 import { createServerLog } from './logging/server-log.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
 import { fetchModel, releaseModel } from './model-store/fetch-model.js';
 import { parseModelUrl } from './model-store/model-source.js';
+import type { ModelStatus } from './requests/service.js';
 import { StartupProgress } from './startup-progress.js';
 import type { RegistrationParts } from './work-load-manager/model-origin.js';
 import { WorkLoadManager } from './work-load-manager/work-load-manager.js';
@@ -50,16 +50,15 @@ export async function main(argv: string[]): Promise<void> {
     processMetrics: true,
     lines: files && { server: files.serverMetric, model: files.modelMetric },
   });
-  const manager = new WorkLoadManager({
-    prepare: (model, options) =>
-      prepareModel(model, {
-        ...options,
-        shardStore: config.server.shardStore,
-        partitionerProgram: PARTITIONER_PROGRAM,
-      }),
-    registration: registrationParts(config, logger),
+  const llm = new LlmEngine({
+    shardStore: config.server.shardStore,
+    partitionerProgram: PARTITIONER_PROGRAM,
     workerProgram: WORKER_PROGRAM,
     logLevel: config.server.logLevel,
+  });
+  const manager = new WorkLoadManager({
+    engineOf: () => llm,
+    registration: registrationParts(config, logger),
     logger,
     drainTimeoutMs: config.server.drainTimeoutSeconds * 1000,
     saturatedModelsYield: config.server.saturatedModelsYield,

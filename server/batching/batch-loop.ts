@@ -14,13 +14,12 @@
 import assert from 'node:assert/strict';
 import type { SequenceOpen, Step, StepResult } from '../../proto/control.js';
 import { ServingError } from '../../proto/errors.js';
-import { isEmbedRequest } from '../jobs/generate-request.js';
-import type { Job } from '../jobs/job.js';
+import type { Clock } from '../jobs/clock.js';
+import type { GenerationJob } from '../jobs/generation-job.js';
 import type { JobQueue } from '../jobs/job-queue.js';
-import type { WorkObserver } from '../jobs/work-observer.js';
+import type { SlotFreed, WorkObserver } from '../jobs/work-observer.js';
 import type { Batch, Batcher, BatcherState } from './batcher.js';
 import type { ChunkBudget } from './chunk-budget.js';
-import type { Clock } from './clock.js';
 import type { Place, PrefixCache } from './prefix-cache.js';
 import { Sequence, type TokenTexts } from './sequence.js';
 import { kvTokensOf, type SlotTable } from './slot-table.js';
@@ -41,17 +40,9 @@ export interface SteppedGroup {
   readonly failed: Promise<unknown>;
 }
 
-export interface SlotFreed {
-  jobId: number;
-  requestId: string;
-  slot: number;
-  why: 'finished' | 'cancelled' | 'failed';
-  newTokens: number;
-}
-
 export interface BatchLoopOptions {
   group: SteppedGroup;
-  queue: JobQueue;
+  queue: JobQueue<GenerationJob>;
   batcher: Batcher;
   slots: SlotTable;
   /** Of these slots; absent: every prompt is computed whole. */
@@ -65,7 +56,7 @@ export interface BatchLoopOptions {
   mayStart?: () => number;
   /** Nothing runs and no step is in flight (true), or there is something again. A new loop is idle. */
   onIdle?: (idle: boolean) => void;
-  onJobStarted?: (job: Job) => void;
+  onJobStarted?: (job: GenerationJob) => void;
   onSlotFreed?: (event: SlotFreed) => void;
   observer?: Pick<WorkObserver, 'jobStarted' | 'firstToken' | 'prefixLookedUp' | 'nextToken' | 'stepDone'>;
 }
@@ -163,7 +154,7 @@ export class BatchLoop {
   }
 
   /** The part of the queue that this loop may choose from. */
-  #mayTake(): readonly Job[] {
+  #mayTake(): readonly GenerationJob[] {
     const { mayStart, queue } = this.#options;
     if (this.#stopping) return [];
     if (!mayStart || queue.length === 0) return queue.waiting;
@@ -178,7 +169,7 @@ export class BatchLoop {
     this.#options.onIdle?.(idle);
   }
 
-  #state(waiting: readonly Job[]): BatcherState {
+  #state(waiting: readonly GenerationJob[]): BatcherState {
     const isDecoding = this.#running.some(({ promptLeft }) => promptLeft === 0);
     const { chunkBudget, slots, wholePrompts = false } = this.#options;
     return {
@@ -231,12 +222,12 @@ export class BatchLoop {
     return batcher.next(this.#state([]), clock.nowMs())?.rows ?? [];
   }
 
-  #start(job: Job): SequenceOpen {
+  #start(job: GenerationJob): SequenceOpen {
     const { clock, observer, onJobStarted, prefixCache, slots, texts } = this.#options;
     const place: Place = prefixCache?.place(job) ?? { slot: slots.take(kvTokensOf(job)), keptRows: 0 };
     const number = this.#nextSequence++;
     let sequence: Sequence | TextVector;
-    if (isEmbedRequest(job.request)) {
+    if (job.request.kind === 'embed') {
       assert(!prefixCache, 'an embedding model keeps no rows');
       sequence = new TextVector(job, place.slot, number);
     } else {

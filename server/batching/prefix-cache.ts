@@ -19,8 +19,7 @@
  */
 import assert from 'node:assert/strict';
 import type { RowCopy } from '../../proto/control.js';
-import { isEmbedRequest } from '../jobs/generate-request.js';
-import type { Job } from '../jobs/job.js';
+import type { GenerationJob } from '../jobs/generation-job.js';
 import { PrefixIndex } from './prefix-index.js';
 import type { Sequence } from './sequence.js';
 import { kvTokensOf, roundUpToPages, type SlotTable } from './slot-table.js';
@@ -103,7 +102,7 @@ export class PrefixCache {
   }
 
   /** A slot for a job that starts; `begin` follows, with its sequence. */
-  place(job: Job): Place {
+  place(job: GenerationJob): Place {
     const donor = this.#bestDonor(this.#domainOf(job), job.promptIds, 0);
     this.#placing = donor;
     const kvTokens = kvTokensOf(job);
@@ -195,10 +194,10 @@ export class PrefixCache {
   }
 
   /** A tenant's prompts of one way to count positions: rows are never shared between two of them. */
-  #domainOf(job: Job): string {
+  #domainOf(job: GenerationJob): string {
     const isLong =
       this.#longAfterTokens !== null && job.promptIds.length + job.maxNewTokens > this.#longAfterTokens;
-    assert(!isEmbedRequest(job.request), 'a text that is embedded keeps no rows');
+    assert(job.request.kind === 'generate', 'a text that is embedded keeps no rows');
     return JSON.stringify([isLong, job.request.cacheSalt ?? null]);
   }
 
@@ -268,7 +267,7 @@ export class PrefixCache {
   }
 
   /** A part of the KV memory that the job and its donor could both be in, now. */
-  #hasRoomForBoth(donor: Donor, job: Job): boolean {
+  #hasRoomForBoth(donor: Donor, job: GenerationJob): boolean {
     const { freeNumbers, kvTokens } = this.#slots;
     const warm = new Set([...this.#pinned(), donor.slot]);
     const isNumberFree = freeNumbers > 0 || this.#warm.size > warm.size;

@@ -11,13 +11,9 @@
  */
 import assert from 'node:assert/strict';
 import { Finish, type RowResult, type SequenceOpen } from '../../proto/control.js';
-import {
-  type FinishReason,
-  type GenerateRequest,
-  isEmbedRequest,
-  type TokenAlternative,
-} from '../jobs/generate-request.js';
-import type { Job } from '../jobs/job.js';
+import type { GenerationJob } from '../jobs/generation-job.js';
+import type { GenerateRequest } from '../requests/generate-request.js';
+import type { FinishReason, TokenAlternative } from '../requests/job-events.js';
 import { StopStrings } from '../text/stop-strings.js';
 import type { RunningSequence } from './batcher.js';
 
@@ -36,7 +32,7 @@ export interface TokenTexts {
 const CONTEXT_TOKENS = 4;
 
 export class Sequence implements RunningSequence {
-  readonly job: Job;
+  readonly job: GenerationJob;
   readonly slot: number;
   /** Unique in the life of the group. */
   readonly sequence: number;
@@ -55,8 +51,8 @@ export class Sequence implements RunningSequence {
   #generatedText = '';
   readonly #newIds: number[] = [];
 
-  constructor(job: Job, slot: number, sequence: number, texts: TokenTexts) {
-    assert(!isEmbedRequest(job.request), 'a text to embed is no sequence of tokens (text-vector.ts)');
+  constructor(job: GenerationJob, slot: number, sequence: number, texts: TokenTexts) {
+    assert(job.request.kind === 'generate', 'a text to embed is no sequence of tokens (text-vector.ts)');
     this.job = job;
     this.#request = job.request;
     this.slot = slot;

@@ -2,17 +2,17 @@
  * A running text of an embedding model on the server: one row, all of its tokens, and the vector that comes back.
  *
  * In      a job and its slot; one RowResult
- * Out     the FinishEvent with the vector on the job's stream
+ * Out     the VectorEvent and the FinishEvent on the job's stream
  * Errors  assertions
  */
 import assert from 'node:assert/strict';
 import type { RowResult, SequenceOpen } from '../../proto/control.js';
-import type { FinishReason } from '../jobs/generate-request.js';
-import type { Job } from '../jobs/job.js';
+import type { GenerationJob } from '../jobs/generation-job.js';
+import { type FinishReason, finishWithoutText } from '../requests/job-events.js';
 import type { RunningSequence } from './batcher.js';
 
 export class TextVector implements RunningSequence {
-  readonly job: Job;
+  readonly job: GenerationJob;
   readonly slot: number;
   /** Unique in the life of the group. */
   readonly sequence: number;
@@ -22,7 +22,7 @@ export class TextVector implements RunningSequence {
   /** null while it runs. */
   finish: FinishReason | null = null;
 
-  constructor(job: Job, slot: number, sequence: number) {
+  constructor(job: GenerationJob, slot: number, sequence: number) {
     this.job = job;
     this.slot = slot;
     this.sequence = sequence;
@@ -44,16 +44,8 @@ export class TextVector implements RunningSequence {
     const { promptIds, stream, vectorShape } = this.job;
     assert(this.finish === null && vectorShape !== null, 'a running text gets its vector once');
     this.finish = 'length';
-    stream.push({
-      kind: 'finish',
-      reason: this.finish,
-      text: '',
-      generatedText: '',
-      promptTokens: promptIds.length,
-      newTokens: 0,
-      seed: 0,
-      vector: shortened(row.vector, vectorShape),
-    });
+    stream.push({ kind: 'vector', vector: shortened(row.vector, vectorShape) });
+    stream.push(finishWithoutText(promptIds.length));
     stream.end();
   }
 }

@@ -10,7 +10,8 @@
  */
 import { setMaxListeners } from 'node:events';
 import { ServingError } from '../../proto/errors.js';
-import type { EmbedRequest, Generation, GenerationService } from '../jobs/generate-request.js';
+import type { EmbedRequest } from '../requests/embed-request.js';
+import type { Accepted, EventsOf, InferenceService } from '../requests/service.js';
 
 /** Two steps' worth of a model with the usual 32 slots. */
 const MAX_WAITING = 64;
@@ -22,7 +23,7 @@ export interface Embedded<T> {
 
 /** @throws ServingError of the first text */
 export async function embedAll<T>(
-  service: GenerationService,
+  service: InferenceService,
   requests: readonly EmbedRequest[],
   client: AbortController,
   each: (vector: readonly number[]) => T,
@@ -74,9 +75,9 @@ async function wasTaken(beginning: Promise<void>, willComeFree: boolean): Promis
   }
 }
 
-async function vectorOf(generation: Generation): Promise<readonly number[]> {
+async function vectorOf(generation: Accepted<EventsOf<EmbedRequest>>): Promise<readonly number[]> {
   for await (const event of generation.events) {
-    if (event.kind === 'finish' && event.vector !== undefined) return event.vector;
+    if (event.kind === 'vector') return event.vector;
   }
   throw new Error('a text ended without its vector');
 }

@@ -5,14 +5,10 @@
  * Out     the generations in order; their events merged as they come
  * Errors  the first error ends all: the others are aborted
  */
-import type {
-  FinishEvent,
-  GenerateRequest,
-  Generation,
-  GenerationEvent,
-  GenerationService,
-  TokenEvent,
-} from '../jobs/generate-request.js';
+
+import type { GenerateRequest } from '../requests/generate-request.js';
+import type { FinishEvent, GenerationEvent, TokenEvent } from '../requests/job-events.js';
+import type { Generation, InferenceService } from '../requests/service.js';
 
 /** The whole answer to one request. */
 export interface Collected {
@@ -26,7 +22,7 @@ export interface Collected {
  * @throws ServingError of the first that was refused; those accepted are aborted
  */
 export async function submitAll(
-  service: GenerationService,
+  service: InferenceService,
   requests: readonly GenerateRequest[],
   client: AbortController,
 ): Promise<Generation[]> {

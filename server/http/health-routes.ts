@@ -9,7 +9,7 @@
 import type { TSchema } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
-import type { PoolDescription } from '../jobs/management.js';
+import type { PoolDescription } from '../requests/management.js';
 import { prettyJson } from './errors.js';
 import type { HttpContext } from './http-context.js';
 import { ModelParams } from './model-target.js';

@@ -7,8 +7,8 @@
 import type { Logger } from 'pino';
 import type { ServingError } from '../../proto/errors.js';
 import type { ServerConfig } from '../config/config.js';
-import type { GenerationService } from '../jobs/generate-request.js';
-import type { ManagementService } from '../jobs/management.js';
+import type { ManagementService } from '../requests/management.js';
+import type { InferenceService } from '../requests/service.js';
 import { AsyncResults } from './async-results.js';
 import { ErrorRates } from './error-rates.js';
 import type { MetricsText } from './metrics-routes.js';
@@ -28,7 +28,7 @@ export interface ResponseFacts {
 
 export interface HttpDeps {
   config: ServerConfig;
-  service: GenerationService;
+  service: InferenceService;
   management: ManagementService;
   logger: Logger;
   /** The model that a request without a name means; null when there is not exactly one startup model. */

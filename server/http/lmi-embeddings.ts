@@ -8,7 +8,7 @@
  * Source  reference serving-apis §3.3 (embedding task); "truncate" is text-embeddings-inference's
  */
 import type { FastifyBaseLogger } from 'fastify';
-import type { EmbedRequest } from '../jobs/generate-request.js';
+import type { EmbedRequest } from '../requests/embed-request.js';
 import type { Answer } from './answer.js';
 import { embedAll, shortDecimals } from './embed-all.js';
 import { InvalidInput } from './errors.js';
@@ -39,7 +39,7 @@ export async function answerLmiEmbeddings(
   const requests = texts.map(
     (text): EmbedRequest => ({
       ...target,
-      task: 'embed',
+      kind: 'embed',
       prompt: { kind: 'text', text },
       truncate,
       truncateDefault: true,

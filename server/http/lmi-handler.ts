@@ -6,7 +6,7 @@
  * Errors  ServingError until the first line; afterwards an error line
  */
 import type { FastifyBaseLogger } from 'fastify';
-import type { ModelStatus } from '../jobs/generate-request.js';
+import type { ModelStatus } from '../requests/service.js';
 import type { Answer } from './answer.js';
 import { collectAll, submitAll } from './generations.js';
 import type { HttpContext } from './http-context.js';

@@ -9,7 +9,7 @@
  *         a list of inputs gives a list of answers with continuous batching too
  */
 import { type Static, Type } from '@sinclair/typebox';
-import type { GenerateRequest, RequestSampling } from '../jobs/generate-request.js';
+import type { GenerateRequest, RequestSampling } from '../requests/generate-request.js';
 import { InvalidInput } from './errors.js';
 import { asList, fields, present, refuseUnserved, saltOf, topKOf } from './sampling-fields.js';
 import { type Checked, compileValidator, quote } from './validation.js';
@@ -197,6 +197,7 @@ export function lmiRequest(
     ...present('seed', seed),
   };
   return {
+    kind: 'generate',
     ...target,
     ...saltOf(target.cacheSalt, given.cache_salt),
     prompt: { kind: 'text', text },

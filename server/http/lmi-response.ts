@@ -13,7 +13,7 @@ import type {
   GenerationEvent,
   TokenAlternative,
   TokenEvent,
-} from '../jobs/generate-request.js';
+} from '../requests/job-events.js';
 import type { Collected } from './generations.js';
 import type { LmiFormat } from './lmi-request.js';
 

@@ -10,7 +10,7 @@
 import { type Static, type TObject, Type } from '@sinclair/typebox';
 import { ServingError } from '../../proto/errors.js';
 import { MAX_SLOTS } from '../../proto/limits.js';
-import type { RegisterRequest, ScaleRequest } from '../jobs/management.js';
+import type { RegisterRequest, ScaleRequest } from '../requests/management.js';
 import { InvalidInput } from './errors.js';
 import { type Checked, compileValidator } from './validation.js';
 

@@ -7,7 +7,12 @@
  * Source  reference serving-apis §1.7. Ours: a worker is one of our groups (`state`, `ranks`), `loading`, `failure`,
  *         `tensorParallelDegree`, `coresOversubscribed`. One workerGroups entry is a kind of device
  */
-import type { GroupDescription, LoadingProgress, PoolDescription, ScaledPool } from '../jobs/management.js';
+import type {
+  GroupDescription,
+  LoadingProgress,
+  PoolDescription,
+  ScaledPool,
+} from '../requests/management.js';
 
 export function describeBody(pools: readonly PoolDescription[]) {
   return pools.map((pool) => ({

@@ -9,7 +9,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { Type } from '@sinclair/typebox';
 import { ServingError } from '../../proto/errors.js';
-import type { GenerationService } from '../jobs/generate-request.js';
+import type { InferenceService } from '../requests/service.js';
 import { InvalidInput } from './errors.js';
 
 export const MAX_MODEL_NAME_CHARACTERS = 512;
@@ -40,7 +40,7 @@ interface Places {
 /** @throws ServingError BAD_REQUEST, MODEL_NOT_FOUND */
 export function djlTarget(
   { params, query, headers, form }: Places,
-  service: GenerationService,
+  service: InferenceService,
   singleStartupModel: string | null,
 ): ModelTarget {
   const model =
@@ -66,7 +66,7 @@ export function djlTarget(
 /** @throws ServingError BAD_REQUEST, MODEL_NOT_FOUND */
 export function openAiTarget(
   model: string | undefined,
-  service: GenerationService,
+  service: InferenceService,
   singleStartupModel: string | null,
 ): ModelTarget {
   const wanted = model ?? singleStartupModel;
@@ -80,7 +80,7 @@ export function openAiModelNotFound(model: string): ServingError {
   return new ServingError('MODEL_NOT_FOUND', `The model '${model}' does not exist`);
 }
 
-function isRegistered(service: GenerationService, model: string, version: string | null): boolean {
+function isRegistered(service: InferenceService, model: string, version: string | null): boolean {
   return service
     .models()
     .some((status) => status.name === model && (version === null || status.version === version));

@@ -10,7 +10,7 @@
  * Source  OpenAI API reference (embeddings); vLLM: truncate_prompt_tokens, -1: the model's limit
  */
 import { type Static, Type } from '@sinclair/typebox';
-import type { EmbedRequest } from '../jobs/generate-request.js';
+import type { EmbedRequest } from '../requests/embed-request.js';
 import type { Answer } from './answer.js';
 import { embedAll, shortDecimals } from './embed-all.js';
 import { InvalidInput } from './errors.js';
@@ -64,7 +64,7 @@ export function embeddingRequests(body: EmbeddingBody, target: Target): EmbedReq
   const cutAt = body.truncate_prompt_tokens ?? null;
   return promptsOf(body.input).map((prompt) => ({
     ...target,
-    task: 'embed',
+    kind: 'embed',
     prompt,
     truncate: cutAt === null ? null : true,
     truncateDefault: false,

@@ -6,7 +6,8 @@
  * Errors  ServingError until the first frame; afterwards an error frame
  */
 import type { FastifyBaseLogger } from 'fastify';
-import type { AddressedRequest, GenerateRequest } from '../jobs/generate-request.js';
+import type { AddressedRequest } from '../requests/addressed-request.js';
+import type { GenerateRequest } from '../requests/generate-request.js';
 import type { Answer } from './answer.js';
 import { openAiErrorObject } from './errors.js';
 import { collectAll, submitAll } from './generations.js';

@@ -9,7 +9,7 @@
  * Source  OpenAI API reference; vLLM's "extra parameters"
  */
 import { type Static, Type } from '@sinclair/typebox';
-import type { ChatMessage, GenerateRequest, Prompt, RequestSampling } from '../jobs/generate-request.js';
+import type { ChatMessage, GenerateRequest, Prompt, RequestSampling } from '../requests/generate-request.js';
 import { InvalidInput } from './errors.js';
 import { asList, fields, present, refuseUnserved, saltOf, topKOf } from './sampling-fields.js';
 import { type Checked, compileValidator } from './validation.js';
@@ -206,6 +206,7 @@ function choices(
     ...present('logitBias', body.logit_bias),
   };
   return Array.from({ length: body.n ?? 1 }, (_, index) => ({
+    kind: 'generate',
     ...target,
     ...saltOf(target.cacheSalt, body.cache_salt),
     prompt,

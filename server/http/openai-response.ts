@@ -8,13 +8,8 @@
  *
  * The end of the stream (`[DONE]`) and its framing belong to the path: SSE under /v1, JSON lines under /invocations.
  */
-import type {
-  FinishEvent,
-  FinishReason,
-  Generation,
-  GenerationEvent,
-  TokenEvent,
-} from '../jobs/generate-request.js';
+import type { FinishEvent, FinishReason, GenerationEvent, TokenEvent } from '../requests/job-events.js';
+import type { Generation } from '../requests/service.js';
 import { type Collected, mergeEvents } from './generations.js';
 
 const FINISH_REASONS: Record<FinishReason, string> = {

@@ -11,7 +11,7 @@
  */
 import type { TSchema } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import type { ModelStatus } from '../jobs/generate-request.js';
+import type { ModelStatus } from '../requests/service.js';
 import { answerNowOrLater, pollAnswer } from './async-replies.js';
 import { addRetryAfter, InvalidInput, openAiError, toServingError } from './errors.js';
 import type { HttpContext } from './http-context.js';

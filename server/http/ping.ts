@@ -8,7 +8,7 @@
  * Source  reference serving-apis §1.5, §2.5 (SERVING_HEALTH_CHECK_OVERRIDE)
  */
 import type { ServerConfig } from '../config/config.js';
-import type { PoolDescription } from '../jobs/management.js';
+import type { PoolDescription } from '../requests/management.js';
 
 export type PoolHealth = Pick<PoolDescription, 'name' | 'version' | 'state' | 'healthy' | 'failure'>;
 export type PingConfig = Pick<

@@ -9,7 +9,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import { ServingError } from '../../proto/errors.js';
-import type { GenerateRequest } from '../jobs/generate-request.js';
+import type { GenerateRequest } from '../requests/generate-request.js';
 import { MAX_SALT_CHARACTERS } from './sampling-fields.js';
 import { quote } from './validation.js';
 

@@ -5,7 +5,7 @@
  */
 import { Type } from '@sinclair/typebox';
 import { MAX_TOP_LOGPROBS } from '../../proto/limits.js';
-import type { RequestSampling } from '../jobs/generate-request.js';
+import type { RequestSampling } from '../requests/generate-request.js';
 import { InvalidInput } from './errors.js';
 import { quote } from './validation.js';
 

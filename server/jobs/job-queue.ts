@@ -15,13 +15,13 @@ import { ServingError } from '../../proto/errors.js';
 import { DrainRate } from './drain-rate.js';
 import type { Job } from './job.js';
 
-export class JobQueue {
+export class JobQueue<J extends Job = Job> {
   readonly capacity: number;
   readonly #model: string;
   readonly #maxWaitMs: number;
   readonly #nowMs: () => number;
-  readonly #jobs: Job[] = [];
-  readonly #forget = new Map<Job, () => void>();
+  readonly #jobs: J[] = [];
+  readonly #forget = new Map<J, () => void>();
   readonly #listeners = new Set<() => void>();
   readonly #drainRate = new DrainRate();
 
@@ -43,7 +43,7 @@ export class JobQueue {
   }
 
   /** The next one first. Not a copy: it changes with the queue. */
-  get waiting(): readonly Job[] {
+  get waiting(): readonly J[] {
     return this.#jobs;
   }
 
@@ -51,7 +51,7 @@ export class JobQueue {
    * @param limit jobs that may wait, this one included
    * @throws ServingError QUEUE_FULL
    */
-  push(job: Job, limit = this.capacity): void {
+  push(job: J, limit = this.capacity): void {
     this.checkRoom(limit);
     if (job.cancelled) return;
     const onAbort = (): void => this.#remove(job);
@@ -77,7 +77,7 @@ export class JobQueue {
   }
 
   /** Removes `count` jobs from the front. */
-  take(count: number): Job[] {
+  take(count: number): J[] {
     assert(count <= this.#jobs.length, `${count} jobs taken from a queue of ${this.#jobs.length}`);
     if (count === 0) return [];
     this.#drainRate.taken(count, this.#nowMs());
@@ -108,11 +108,11 @@ export class JobQueue {
   }
 
   /** When it leaves the queue if nobody takes it. */
-  #lastMs(job: Job): number {
+  #lastMs(job: J): number {
     return Math.min(job.queuedAtMs + this.#maxWaitMs, job.deadlineMs ?? Number.POSITIVE_INFINITY);
   }
 
-  #waitedTooLong(job: Job): ServingError {
+  #waitedTooLong(job: J): ServingError {
     if (job.deadlineMs !== null && job.deadlineMs < job.queuedAtMs + this.#maxWaitMs)
       return job.deadlinePassed();
     const limit = this.#maxWaitMs / 1000;
@@ -122,20 +122,20 @@ export class JobQueue {
     );
   }
 
-  #removeFirst(count: number): Job[] {
+  #removeFirst(count: number): J[] {
     const removed = this.#jobs.splice(0, count);
     for (const job of removed) this.#release(job);
     return removed;
   }
 
-  #remove(job: Job): void {
+  #remove(job: J): void {
     const index = this.#jobs.indexOf(job);
     assert(index >= 0, 'a job that listens is in the queue');
     this.#jobs.splice(index, 1);
     this.#release(job);
   }
 
-  #release(job: Job): void {
+  #release(job: J): void {
     this.#forget.get(job)?.();
     this.#forget.delete(job);
   }

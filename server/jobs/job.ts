@@ -1,86 +1,56 @@
 /**
- * A job: an accepted request with everything the batch loop needs, resolved and checked. It ends exactly once.
+ * A job: an accepted request, resolved and checked. It ends exactly once. An engine adds what it needs to run it
+ * (generation-job.ts).
  *
- * Life    queued → started (has a slot) → ended. `cancel` may come at any time, from the client's signal, an early return of
- *         the reader, a deadline or a shutdown; whoever holds the job (queue or loop) listens to `signal` and lets go of it.
+ * Life    queued → started → ended. `cancel` may come at any time, from the client's signal, an early return of the reader, a
+ *         deadline or a shutdown; whoever holds the job (queue or engine) listens to `signal` and lets go of it.
  */
-
-import type { Sampling } from '../../proto/control.js';
 import { ServingError } from '../../proto/errors.js';
-import { DEFAULT_PRIORITY, type JobRequest } from './generate-request.js';
-import { TokenStream } from './token-stream.js';
+import { type AddressedRequest, DEFAULT_PRIORITY } from '../requests/addressed-request.js';
+import { JobStream } from './job-stream.js';
 
 export interface JobOptions {
   /** Unique in the life of the server. */
   id: number;
-  request: JobRequest;
-  promptIds: readonly number[];
-  /** Prompt and new tokens fit a slot. 0: the job yields a vector. */
-  maxNewTokens: number;
-  endIds: readonly number[];
-  sampling: Sampling;
-  /** The seed as told to the client, 0 … 2^53 − 1. */
-  seed: number;
+  request: AddressedRequest;
+  /** Events that it may have at most. */
+  eventCapacity: number;
   queuedAtMs: number;
-  /** Lower is served first; absent: DEFAULT_PRIORITY. */
-  priority?: number;
-  /** When it must have ended, on the clock of queuedAtMs; null or absent: whenever. */
-  deadlineMs?: number | null;
-  /** Of a job that yields a vector. */
-  vectorShape?: VectorShape;
-}
-
-/** The vector that a job shall yield. */
-export interface VectorShape {
-  dimensions: number;
-  /** It has length 1. */
-  normalised: boolean;
+  /** When the request came, on the same clock; absent: queuedAtMs. */
+  receivedAtMs?: number;
 }
 
 export class Job {
   readonly id: number;
-  readonly request: JobRequest;
-  readonly promptIds: readonly number[];
-  readonly maxNewTokens: number;
-  readonly endIds: readonly number[];
-  readonly sampling: Sampling;
-  readonly seed: number;
-  readonly stream: TokenStream;
+  readonly request: AddressedRequest;
+  readonly stream: JobStream;
   /** Resolves when the stream has got its last event or error. */
   readonly ended: Promise<void>;
   readonly queuedAtMs: number;
+  /** Lower is served first. */
   readonly priority: number;
+  /** When it must have ended, on the clock of queuedAtMs: the request's limit counts from when it came. null: whenever. */
   readonly deadlineMs: number | null;
-  readonly vectorShape: VectorShape | null;
-  /** When it got its slot; null while it waits. */
+  /** When the request came, before anything was done for it. */
+  readonly receivedAtMs: number;
+  /** When an engine took it; null while it waits. */
   startedAtMs: number | null = null;
-  firstTokenAtMs: number | null = null;
-  /** NaN before the first; never null, so that a write allocates nothing. */
-  lastTokenAtMs = Number.NaN;
-  /** When the request reached the pool, before its prompt was tokenised. */
-  receivedAtMs: number;
   readonly #abort = new AbortController();
 
-  constructor(options: JobOptions) {
-    this.id = options.id;
-    this.request = options.request;
-    this.promptIds = options.promptIds;
-    this.maxNewTokens = options.maxNewTokens;
-    this.endIds = options.endIds;
-    this.sampling = options.sampling;
-    this.seed = options.seed;
-    this.queuedAtMs = options.queuedAtMs;
-    this.priority = options.priority ?? DEFAULT_PRIORITY;
-    this.deadlineMs = options.deadlineMs ?? null;
-    this.vectorShape = options.vectorShape ?? null;
-    this.receivedAtMs = options.queuedAtMs;
+  constructor({ eventCapacity, id, queuedAtMs, receivedAtMs = queuedAtMs, request }: JobOptions) {
+    const { priority = DEFAULT_PRIORITY, timeoutMs = null } = request;
+    this.id = id;
+    this.request = request;
+    this.queuedAtMs = queuedAtMs;
+    this.receivedAtMs = receivedAtMs;
+    this.priority = priority;
+    this.deadlineMs = timeoutMs === null ? null : receivedAtMs + timeoutMs;
     let onEnded = (): void => {};
     this.ended = new Promise((resolve) => {
       onEnded = resolve;
     });
-    this.stream = new TokenStream({
-      // A token event each, and the finish.
-      capacity: options.maxNewTokens + 1,
+    this.stream = new JobStream({
+      capacity: eventCapacity,
       onAbandoned: () => this.cancel(clientLeft()),
       onEnded,
     });

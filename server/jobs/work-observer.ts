@@ -5,7 +5,7 @@
  */
 import type { Inspection } from '../../proto/control.js';
 import type { ErrorCode } from '../../proto/errors.js';
-import type { FinishReason } from './generate-request.js';
+import type { FinishReason } from '../requests/job-events.js';
 
 /** How an accepted job ended. */
 export interface JobEnding {
@@ -14,6 +14,15 @@ export interface JobEnding {
   /** Since the request reached the pool, tokenising included. */
   durationMs: number;
   /** 0 unless it ended well. */
+  newTokens: number;
+}
+
+/** A job has left the place that it ran in. */
+export interface SlotFreed {
+  jobId: number;
+  requestId: string;
+  slot: number;
+  why: 'finished' | 'cancelled' | 'failed';
   newTokens: number;
 }
 

@@ -6,7 +6,7 @@
  * Errors  those of the model store, CONFIG_INVALID of the model's own serving.properties
  */
 import type { ModelConfig, ModelRegistration } from '../config/config.js';
-import type { LoadingProgress } from '../jobs/management.js';
+import type { LoadingProgress } from '../requests/management.js';
 
 /** A folder of the model store; `owned`: it goes with the model. */
 export interface FetchedFolder {

@@ -4,7 +4,7 @@
  * In      a RegisteredModel
  * Out     PoolDescription
  */
-import type { GroupDescription, PoolDescription } from '../jobs/management.js';
+import type { GroupDescription, PoolDescription } from '../requests/management.js';
 import type { RegisteredModel } from './registered-model.js';
 import type { WorkerGroup } from './worker-group.js';
 
@@ -38,7 +38,7 @@ function describeGroup(group: WorkerGroup, worldSize: number): GroupDescription[
   const { id, startedAtMs, state } = group;
   if (state === 'stopped') return [];
   // Those of a group that has died are nobody's.
-  const pids = state === 'restarting' ? [] : (group.coordinator?.pids ?? []);
+  const pids = state === 'restarting' ? [] : group.pids;
   const ranks = Array.from({ length: worldSize }, (_, rank) => ({
     rank,
     pid: pids[rank] ?? null,

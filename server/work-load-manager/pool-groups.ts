@@ -10,12 +10,10 @@
  */
 import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
-import { systemClock } from '../batching/clock.js';
-import { fairShare } from '../batching/fair-share.js';
 import type { ModelConfig } from '../config/config.js';
-import { type GroupHooks, makeGroupParts } from '../engines/llm/group-parts.js';
-import type { GroupSizes } from '../engines/llm/group-sizes.js';
-import type { PreparedModel } from '../engines/llm/prepare-model.js';
+import type { FittedModel, ReplicaHooks } from '../engines/engine.js';
+import { systemClock } from '../jobs/clock.js';
+import { fairShare } from '../jobs/fair-share.js';
 import type { JobQueue } from '../jobs/job-queue.js';
 import type { CoreUser } from '../machine/core-yield.js';
 import { usableCores } from '../machine/machine-limits.js';
@@ -34,18 +32,17 @@ export interface PoolGroupsOptions {
   /** The model's name, and its version where it has one. */
   id: string;
   config: ModelConfig;
-  model: PreparedModel;
-  sizes: GroupSizes;
+  model: FittedModel;
+  /** Processes of a group. */
+  worldSize: number;
   queue: JobQueue;
   ledger: MemoryLedger;
   /** Groups of other models run on this machine, or will; default: they do not. */
   hasNeighbours?: () => boolean;
   /** Threads of the groups of other models; default: none. */
   otherThreads?: () => number;
-  workerProgram: string;
-  logLevel: string;
   logger: Logger;
-  hooks?: GroupHooks;
+  hooks?: ReplicaHooks;
   /** Too many have died. */
   onFailed: () => void;
 }
@@ -75,11 +72,10 @@ export class PoolGroups {
   #runningGroups = 0;
 
   constructor(options: PoolGroupsOptions) {
-    const { config, model } = options;
+    const { config, worldSize } = options;
     this.#options = options;
     this.#minGroups = config.minGroups;
     this.#maxGroups = config.maxGroups;
-    const { worldSize } = model.manifest;
     this.threadsPerRank = config.threadsPerRank ?? Math.max(1, Math.floor(usableCores() / worldSize));
   }
 
@@ -122,13 +118,13 @@ export class PoolGroups {
   /** As the cores of this machine see it. */
   get coreUse(): Omit<CoreUser, 'id'> {
     const running = this.running.reduce((sum, group) => sum + (group.load?.running ?? 0), 0);
-    const pids = this.all.flatMap((group) => group.coordinator?.pids ?? []);
+    const pids = this.all.flatMap((group) => group.pids);
     return { backlog: this.backlog, running, pids: pids.filter((pid) => pid !== undefined) };
   }
 
   /** Of the ranks of all groups there are. */
   get threads(): number {
-    return this.all.filter(isLive).length * this.#options.model.manifest.worldSize * this.threadsPerRank;
+    return this.all.filter(isLive).length * this.#options.worldSize * this.threadsPerRank;
   }
 
   /** Ranks of the groups there are, with those of other models, have more threads than there are cores. */
@@ -198,8 +194,8 @@ export class PoolGroups {
 
   /** @throws ServingError OUT_OF_MEMORY */
   #checkMemory(groups = 1): void {
-    const { config, id, ledger } = this.#options;
-    const { need } = this.#options.sizes;
+    const { config, id, ledger, model } = this.#options;
+    const { need } = model;
     checkMemory(id, need, ledger.freeBytes() - (groups - 1) * need.totalBytes, config);
   }
 
@@ -224,26 +220,25 @@ export class PoolGroups {
   /** @throws ServingError OUT_OF_MEMORY */
   #addGroup(why: string): WorkerGroup {
     this.#checkMemory();
-    const { config, hooks, ledger, logLevel, model, queue, sizes, workerProgram } = this.#options;
+    const { hooks = {}, ledger, model, queue } = this.#options;
     const id = this.#nextGroup++;
     const logger = this.#options.logger.child({ groupId: id });
-    const parts = makeGroupParts({
-      ...{ config, model, sizes, queue, workerProgram, logLevel, logger },
-      threads: this.threadsPerRank,
-      sharesCores: this.mostGroups > 1 || (this.#options.hasNeighbours?.() ?? false),
-      mayStart: () => this.#mayStart(group),
-      ...(hooks ? { hooks } : {}),
-    });
     const group: WorkerGroup = new WorkerGroup({
-      ...parts,
       id,
+      newReplica: (onIdle) =>
+        model.newReplica({
+          ...{ queue, logger, hooks, onIdle },
+          threads: this.threadsPerRank,
+          sharesCores: this.mostGroups > 1 || (this.#options.hasNeighbours?.() ?? false),
+          mayStart: () => this.#mayStart(group),
+        }),
       logger,
       nowMs: systemClock.nowMs,
       onDeath: (error, isLasting) => this.#countDeath(error, isLasting),
       onChange: () => this.#groupChanged(),
-      onRestart: () => hooks?.observer?.groupRestarted(),
+      onRestart: () => hooks.observer?.groupRestarted(),
     });
-    const giveMemoryBack = ledger.reserve(sizes.need.totalBytes, () => group.coordinator?.pids ?? []);
+    const giveMemoryBack = ledger.reserve(model.need.totalBytes, () => group.pids);
     this.#members.push({ group, giveMemoryBack });
     logger.info({ why, groups: this.all.filter(isLive).length }, 'worker group starts');
     this.#tellOversubscribed();
@@ -331,7 +326,7 @@ export class PoolGroups {
     this.#options.logger.warn(
       {
         groups,
-        worldSize: this.#options.model.manifest.worldSize,
+        worldSize: this.#options.worldSize,
         threadsPerRank: this.threadsPerRank,
         otherModelsThreads: this.#otherThreads,
         cores: usableCores(),

@@ -10,39 +10,30 @@
  */
 import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
-import { systemClock } from '../batching/clock.js';
 import type { ModelConfig } from '../config/config.js';
-import type { GroupHooks } from '../engines/llm/group-parts.js';
-import { groupSizes } from '../engines/llm/group-sizes.js';
-import type { ModelSizes } from '../engines/llm/model-sizes.js';
-import type { PreparedModel, PrepareOptions } from '../engines/llm/prepare-model.js';
-import type { Generation, JobRequest, ModelStatus } from '../jobs/generate-request.js';
-import type { LoadingProgress, PoolDescription } from '../jobs/management.js';
+import type { Engine, ReplicaHooks } from '../engines/engine.js';
+import { systemClock } from '../jobs/clock.js';
 import type { ObservePool, PoolSample, WorkObserver } from '../jobs/work-observer.js';
 import type { MemoryLedger } from '../machine/memory-ledger.js';
-import { checkMemory } from '../machine/memory-need.js';
+import { checkMemory, type MemoryNeed } from '../machine/memory-need.js';
+import type { LoadingProgress, PoolDescription } from '../requests/management.js';
+import type { Accepted, JobRequest, ModelStatus } from '../requests/service.js';
 import type { ModelOrigin } from './model-origin.js';
 import { describeModel } from './pool-description.js';
 import { WorkerPool } from './worker-pool.js';
 
-export type PrepareModel = (
-  config: ModelConfig,
-  options: Pick<PrepareOptions, 'signal' | 'onPlan' | 'onProgress'>,
-) => Promise<PreparedModel>;
-
 export interface RegisteredModelOptions {
   origin: ModelOrigin;
   loadedAtStartup: boolean;
-  prepare: PrepareModel;
+  /** @throws ServingError CONFIG_INVALID: none serves it */
+  engineOf: (config: ModelConfig) => Engine;
   ledger: MemoryLedger;
   /** Groups of other models run on this machine, or will; default: they do not. */
   hasNeighbours?: () => boolean;
   /** Threads of the groups of other models; default: none. */
   otherThreads?: () => number;
-  workerProgram: string;
-  logLevel: string;
   logger: Logger;
-  hooks?: Omit<GroupHooks, 'onLoading' | 'observer'>;
+  hooks?: Omit<ReplicaHooks, 'onLoading' | 'observer'>;
   observe?: ObservePool;
   onProgress?: (progress: LoadingProgress) => void;
 }
@@ -136,25 +127,24 @@ export class RegisteredModel {
   }
 
   async #load(signal: AbortSignal): Promise<void> {
-    const { hasNeighbours, hooks, ledger, logLevel, logger, otherThreads, prepare, workerProgram } =
-      this.#options;
-    const model = await prepare(this.#config, {
+    const { engineOf, hasNeighbours, hooks, ledger, logger, otherThreads } = this.#options;
+    const model = await engineOf(this.#config).prepare(this.#config, {
       signal,
-      onPlan: (sizes) => this.#checkPlan(sizes),
+      onNeed: (needWhere) => this.#checkNeed(needWhere),
       onProgress: (doneBytes, totalBytes) => this.#tell({ stage: 'partition', doneBytes, totalBytes }),
     });
-    if (model.unservedKeys?.length) {
+    if (model.unservedKeys.length > 0) {
       logger.warn(
         { model: this.id, keys: model.unservedKeys },
         'generation_config.json has settings that are not served',
       );
     }
     if (signal.aborted) {
-      await model.encoder.close();
+      await model.close();
       signal.throwIfAborted();
     }
     const pool = new WorkerPool({
-      ...{ id: this.id, config: this.#config, model, ledger, workerProgram, logLevel, logger },
+      ...{ id: this.id, config: this.#config, model, ledger, logger },
       ...(hasNeighbours && { hasNeighbours }),
       ...(otherThreads && { otherThreads }),
       hooks: {
@@ -179,9 +169,9 @@ export class RegisteredModel {
   }
 
   /** Before anything is written: whether the groups that shall start find room. */
-  #checkPlan(sizes: ModelSizes): void {
+  #checkNeed(needWhere: (freeBytes: number) => MemoryNeed): void {
     const freeBytes = this.#options.ledger.freeBytes();
-    const { need } = groupSizes(this.#config, sizes, freeBytes);
+    const need = needWhere(freeBytes);
     const others = Math.max(0, this.#config.minGroups - 1);
     checkMemory(this.id, need, freeBytes - others * need.totalBytes, this.#config);
   }
@@ -192,7 +182,7 @@ export class RegisteredModel {
   }
 
   /** @throws ServingError */
-  async submit(request: JobRequest, signal: AbortSignal): Promise<Generation> {
+  async submit(request: JobRequest, signal: AbortSignal): Promise<Accepted> {
     try {
       if (!this.#pool || this.state !== 'READY') throw this.notReady();
       return await this.#pool.submit(request, signal);
@@ -219,7 +209,7 @@ export class RegisteredModel {
       healthy: state === 'READY' && (this.#pool?.healthy ?? false),
       loadedAtStartup: this.loadedAtStartup,
       registeredAtMs,
-      contextLength: this.#pool?.sizes.slotTokens ?? 0,
+      contextLength: this.#pool?.contextLength ?? 0,
       task: this.#pool?.task ?? null,
       outputFormatter: this.#config.outputFormatter,
     };

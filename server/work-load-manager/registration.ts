@@ -7,7 +7,7 @@
  */
 import { ServingError } from '../../proto/errors.js';
 import type { ModelRegistration } from '../config/config.js';
-import type { RegisterRequest } from '../jobs/management.js';
+import type { RegisterRequest } from '../requests/management.js';
 import type { RegistrationParts } from './model-origin.js';
 
 const NAME = /^[\w.-]{1,128}$/;

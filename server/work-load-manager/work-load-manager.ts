@@ -2,16 +2,19 @@
  * The work load manager: every registered model, and the one door for requests.
  *
  * In      model configurations, registrations; GenerateRequests
- * Out     GenerationService for the transports, ManagementService for the management API
+ * Out     InferenceService for the transports, ManagementService for the management API
  * Limits  MAX_GROUPS groups a model
  * Errors  MODEL_NOT_FOUND, ALREADY_REGISTERED, SHUTTING_DOWN, BAD_REQUEST, and those of registered-model.ts
  */
 import { getPriority } from 'node:os';
 import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
-import type { SlotFreed } from '../batching/batch-loop.js';
 import type { ModelConfig, ModelRegistration } from '../config/config.js';
-import type { Generation, GenerationService, JobRequest, ModelStatus } from '../jobs/generate-request.js';
+import type { Engine } from '../engines/engine.js';
+import type { ObservePool, SlotFreed } from '../jobs/work-observer.js';
+import { CoreYield } from '../machine/core-yield.js';
+import { MemoryLedger } from '../machine/memory-ledger.js';
+import { canRaisePriority, setProcessPriority } from '../machine/process-priority.js';
 import type {
   LoadingProgress,
   ManagementService,
@@ -20,23 +23,18 @@ import type {
   Registration,
   ScaledPool,
   ScaleRequest,
-} from '../jobs/management.js';
-import type { ObservePool } from '../jobs/work-observer.js';
-import { CoreYield } from '../machine/core-yield.js';
-import { MemoryLedger } from '../machine/memory-ledger.js';
-import { canRaisePriority, setProcessPriority } from '../machine/process-priority.js';
+} from '../requests/management.js';
+import type { Accepted, EventsOf, InferenceService, JobRequest, ModelStatus } from '../requests/service.js';
 import { ModelOrigin, type RegistrationParts } from './model-origin.js';
 import { ModelRegistry } from './model-registry.js';
-import { type PrepareModel, RegisteredModel } from './registered-model.js';
+import { RegisteredModel } from './registered-model.js';
 import { registrationOf } from './registration.js';
 
 export interface WorkLoadManagerOptions {
-  prepare: PrepareModel;
+  /** The engine that serves a model of this configuration. @throws ServingError CONFIG_INVALID: there is none */
+  engineOf: (config: ModelConfig) => Engine;
   /** Absent: models come from `load` alone. */
   registration?: RegistrationParts;
-  /** Path of the shard worker's compiled program. */
-  workerProgram: string;
-  logLevel: string;
   logger: Logger;
   /** Running jobs of a model that is unregistered get so long; default 30 s. */
   drainTimeoutMs?: number;
@@ -55,7 +53,7 @@ const MAX_GROUPS = 64;
 const NO_CORE_USE = { backlog: 0, running: 0, pids: [] };
 const CPU_DEVICES = ['*', '-1', 'cpu'];
 
-export class WorkLoadManager implements GenerationService, ManagementService {
+export class WorkLoadManager implements InferenceService, ManagementService {
   readonly #options: WorkLoadManagerOptions;
   readonly #ledger: MemoryLedger;
   readonly #coreYield: CoreYield | null;
@@ -170,9 +168,11 @@ export class WorkLoadManager implements GenerationService, ManagementService {
   }
 
   /** @throws ServingError: nothing reached a worker */
-  async submit(request: JobRequest, signal: AbortSignal): Promise<Generation> {
+  async submit<R extends JobRequest>(request: R, signal: AbortSignal): Promise<Accepted<EventsOf<R>>> {
     if (this.#draining) throw shuttingDown();
-    return this.#models.pick(request.model, request.version).submit(request, signal);
+    const accepted = await this.#models.pick(request.model, request.version).submit(request, signal);
+    // An engine tells of a request what its kind is answered with.
+    return accepted as Accepted<EventsOf<R>>;
   }
 
   models(): readonly ModelStatus[] {
@@ -205,10 +205,10 @@ export class WorkLoadManager implements GenerationService, ManagementService {
   /** @throws ServingError ALREADY_REGISTERED */
   #add(origin: ModelOrigin, loadedAtStartup: boolean): RegisteredModel {
     if (this.#draining) throw shuttingDown();
-    const { logger, logLevel, observe, onProgress, onSlotFreed, prepare, workerProgram } = this.#options;
+    const { engineOf, logger, observe, onProgress, onSlotFreed } = this.#options;
     const { name, version } = origin.provisional;
     const model: RegisteredModel = new RegisteredModel({
-      ...{ origin, loadedAtStartup, prepare, workerProgram, logLevel, ledger: this.#ledger },
+      ...{ origin, loadedAtStartup, engineOf, ledger: this.#ledger },
       hasNeighbours: () => this.#everyone().length > 1,
       otherThreads: () =>
         this.#everyone().reduce((sum, one) => sum + (one === model ? 0 : (one.pool?.groups.threads ?? 0)), 0),

@@ -1,29 +1,29 @@
 /**
- * A worker group: one replica of a model. Starts its coordinator and batch loop, and starts both again when they have failed.
+ * A worker group: one replica of a model. Starts it, and a new one when it has died.
  *
  * In      what to launch; the pool's queue
  * Out     jobs run; `onChange` after every change of `state`
  * Limits  the pool decides how many deaths are too many (onDeath); a pause before each new start (backOffMs)
  * Errors  start() rejects when the first start fails: nothing is tried again, since nothing has changed
  *
- * A failed group has ended its started jobs (batch-loop.ts); those that wait stay in the queue and are served by the next
+ * A failed replica has ended its started jobs; those that wait stay in the queue and are served by the next
  * start, or by another group.
  *
  * State: starting → running ⇄ restarting → failed; from any of them stopping (runs what it has begun) → stopped.
  */
 import type { Logger } from 'pino';
 import { type ErrorCode, ServingError } from '../../proto/errors.js';
-import { BatchLoop } from '../batching/batch-loop.js';
-import type { Taker } from '../batching/fair-share.js';
-import { Coordinator } from '../coordinator/coordinator.js';
-import type { GroupParts } from '../engines/llm/group-parts.js';
+import { NO_SAMPLE, type Replica } from '../engines/engine.js';
+import type { Taker } from '../jobs/fair-share.js';
 import type { GroupSample } from '../jobs/work-observer.js';
 
 export type GroupState = 'starting' | 'running' | 'restarting' | 'failed' | 'stopping' | 'stopped';
 
-export interface WorkerGroupOptions extends GroupParts {
+export interface WorkerGroupOptions {
   /** Unique in the life of the pool, from 1. */
   id: number;
+  /** A new life; told when it is idle and when not. */
+  newReplica: (onIdle: (idle: boolean) => void) => Replica;
   logger: Logger;
   nowMs: () => number;
   /** Called for each death; `isLasting`: another start cannot mend it. false: the group has failed for good. */
@@ -44,8 +44,8 @@ const LASTING: readonly ErrorCode[] = ['SHARDS_INVALID', 'CHECKPOINT_INVALID', '
 /** Pause before the start that follows the n-th death in the window, n = 1, 2, … */
 export const backOffMs = (deaths: number): number => BACK_OFF_MS[deaths - 1] ?? MAX_BACK_OFF_MS;
 
-/** Resolves with the error that ended a loop, or null after it was stopped. */
-type LoopEnd = { error: Promise<ServingError | null> };
+/** Resolves with the error that a replica died of, or null after it was drained. */
+type LifeEnd = { error: Promise<ServingError | null> };
 
 export class WorkerGroup {
   readonly id: number;
@@ -53,8 +53,8 @@ export class WorkerGroup {
   readonly #options: WorkerGroupOptions;
   readonly #stop = new AbortController();
   #state: GroupState = 'starting';
-  #coordinator: Coordinator | null = null;
-  #loop: BatchLoop | null = null;
+  /** While it runs, and while it ends. */
+  #replica: Replica | null = null;
   #supervision: Promise<void> = Promise.resolve();
   #retiring = false;
   #stopped: Promise<void> | null = null;
@@ -70,32 +70,21 @@ export class WorkerGroup {
     return this.#state;
   }
 
-  /** Null while it is not running. */
-  get coordinator(): Coordinator | null {
-    return this.#coordinator;
+  /** Of its processes, by rank; none while it is not running. */
+  get pids(): readonly (number | undefined)[] {
+    return this.#replica?.pids ?? [];
   }
 
   /** For the metrics. */
   sample(): GroupSample {
-    const slots = this.#loop?.slots;
-    const coordinator = this.#state === 'running' ? this.#coordinator : null;
-    return {
-      key: this,
-      state: this.#state,
-      sequencesRunning: this.#loop?.runningCount ?? 0,
-      slots: slots?.maxSlots ?? 0,
-      kvTokensUsed: slots ? slots.kvTokens - slots.freeKvTokens : 0,
-      kvTokensCapacity: slots?.kvTokens ?? 0,
-      kvTokensWarm: this.#loop?.warmTokens ?? 0,
-      inspect: coordinator && (() => coordinator.inspect()),
-    };
+    const state = this.#state;
+    const sample = this.#replica?.sample() ?? NO_SAMPLE;
+    return { key: this, state, ...sample, inspect: state === 'running' ? sample.inspect : null };
   }
 
   /** What it runs and has room for; null while it takes no jobs. */
   get load(): Taker | null {
-    const loop = this.#loop;
-    if (this.#state !== 'running' || !loop) return null;
-    return { running: loop.runningCount, room: loop.room };
+    return this.#state === 'running' && this.#replica ? this.#replica.load : null;
   }
 
   /** Since when it runs without a job; null: it has one, or does not run. */
@@ -122,10 +111,10 @@ export class WorkerGroup {
   /** Takes no job any more, runs those it has to their end, then stops. Resolves when the workers are gone. */
   async retire(): Promise<void> {
     this.#retiring = true;
-    const loop = this.#loop;
+    const replica = this.#replica;
     this.#setState('stopping');
-    if (loop) {
-      loop.stop();
+    if (replica) {
+      replica.drain();
       await this.#supervision;
     }
     await this.stop();
@@ -140,30 +129,24 @@ export class WorkerGroup {
   async #stopNow(): Promise<void> {
     this.#stop.abort();
     if (this.#state !== 'failed') this.#setState('stopping');
-    this.#loop?.stop();
-    // The workers finish the steps that were sent before they end; a hung one is killed.
-    await this.#coordinator?.stop();
+    await this.#replica?.stop();
     await this.#supervision;
-    this.#coordinator = null;
-    this.#loop = null;
+    this.#replica = null;
     this.#setState('stopped');
   }
 
-  /** Starts workers and loop. */
-  async #launch(): Promise<LoopEnd> {
-    const { coordinator: options, makeLoopParts, nowMs } = this.#options;
-    const coordinator = await Coordinator.start(options, this.#stop.signal);
-    const onIdle = (idle: boolean): void => {
+  async #launch(): Promise<LifeEnd> {
+    const { newReplica, nowMs } = this.#options;
+    const replica = newReplica((idle) => {
       this.#idleSinceMs = idle ? nowMs() : null;
       this.#options.onChange();
-    };
-    const loop = new BatchLoop({ ...makeLoopParts(), group: coordinator, onIdle });
-    this.#coordinator = coordinator;
-    this.#loop = loop;
+    });
+    await replica.start(this.#stop.signal);
+    this.#replica = replica;
     this.#idleSinceMs = nowMs();
-    if (this.#retiring) loop.stop();
+    if (this.#retiring) replica.drain();
     else this.#setState('running');
-    const error = loop.run().then(
+    const error = replica.run().then(
       () => null,
       (reason: unknown) => ServingError.from(reason),
     );
@@ -171,8 +154,8 @@ export class WorkerGroup {
   }
 
   /** @param first null: nothing runs yet */
-  async #supervise(first: LoopEnd | null): Promise<void> {
-    let life: LoopEnd | null = first;
+  async #supervise(first: LifeEnd | null): Promise<void> {
+    let life: LifeEnd | null = first;
     let isFirst = first === null;
     while (!this.#stop.signal.aborted) {
       if (life) {
@@ -195,9 +178,8 @@ export class WorkerGroup {
   async #bury(error: ServingError): Promise<void> {
     // Before anything is awaited: nobody shall leave a job to a dead group.
     this.#countDeath(error);
-    await this.#coordinator?.stop();
-    this.#coordinator = null;
-    this.#loop = null;
+    await this.#replica?.stop();
+    this.#replica = null;
   }
 
   #countDeath(error: ServingError): void {

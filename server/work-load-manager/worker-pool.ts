@@ -3,30 +3,20 @@
  *
  * In      a prepared model; requests
  * Out     accepted jobs
- * Limits  job_queue_size jobs that no group has room for; what admission.ts lets in
- * Errors  MODEL_NOT_READY, NO_WORKERS, BAD_REQUEST, PROMPT_TOO_LONG, NO_CHAT_TEMPLATE, CHAT_TEMPLATE_LIMIT, QUEUE_FULL, REQUEST_TIMEOUT, CANCELLED:
- *         nothing reached a worker
+ * Limits  job_queue_size jobs that no group has room for; what the engine accepts
+ * Errors  MODEL_NOT_READY, NO_WORKERS, QUEUE_FULL, REQUEST_TIMEOUT, CANCELLED, and what the engine refuses: nothing reached a worker
  *
  * The pool serves from its start until it is closed, or has failed: then what runs ends in peace, what waits is refused.
  */
 import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
-import { systemClock } from '../batching/clock.js';
 import type { ModelConfig } from '../config/config.js';
-import type { GroupHooks } from '../engines/llm/group-parts.js';
-import { type GroupSizes, groupSizes } from '../engines/llm/group-sizes.js';
-import { makeJob } from '../engines/llm/make-job.js';
-import { sizesOfManifest } from '../engines/llm/model-sizes.js';
-import type { PreparedModel } from '../engines/llm/prepare-model.js';
-import {
-  type Generation,
-  isEmbedRequest,
-  type JobRequest,
-  type ModelStatus,
-} from '../jobs/generate-request.js';
+import type { FittedModel, PreparedModel, ReplicaHooks } from '../engines/engine.js';
+import { systemClock } from '../jobs/clock.js';
 import { clientLeft, type Job } from '../jobs/job.js';
 import { JobQueue } from '../jobs/job-queue.js';
 import type { MemoryLedger } from '../machine/memory-ledger.js';
+import type { Accepted, JobRequest, Task } from '../requests/service.js';
 import { PoolGroups } from './pool-groups.js';
 
 export interface WorkerPoolOptions {
@@ -39,21 +29,19 @@ export interface WorkerPoolOptions {
   hasNeighbours?: () => boolean;
   /** Threads of the groups of other models; default: none. */
   otherThreads?: () => number;
-  workerProgram: string;
-  logLevel: string;
   logger: Logger;
-  hooks?: GroupHooks;
+  hooks?: ReplicaHooks;
 }
 
 export class WorkerPool {
-  readonly sizes: GroupSizes;
   readonly groups: PoolGroups;
   readonly #options: WorkerPoolOptions;
+  readonly #fitted: FittedModel;
   readonly #queue: JobQueue;
   readonly #jobs = new Set<Job>();
   #closed = false;
-  /** Prompts that are being tokenised. */
-  #encoding = 0;
+  /** Requests on their way to the queue. */
+  #accepting = 0;
   #nextJob = 1;
 
   /** @throws ServingError OUT_OF_MEMORY */
@@ -62,21 +50,26 @@ export class WorkerPool {
     this.#options = options;
     const maxWaitMs = config.predictTimeoutSeconds * 1000;
     this.#queue = new JobQueue(id, config.jobQueueSize, maxWaitMs, systemClock.nowMs);
-    this.sizes = groupSizes(config, sizesOfManifest(model.manifest), ledger.freeBytes());
+    this.#fitted = model.fit(ledger.freeBytes());
     this.groups = new PoolGroups({
       ...options,
-      sizes: this.sizes,
+      model: this.#fitted,
+      worldSize: model.worldSize,
       queue: this.#queue,
       onFailed: () => this.#queue.failAll(this.#notReady()),
     });
   }
 
   get worldSize(): number {
-    return this.#options.model.manifest.worldSize;
+    return this.#options.model.worldSize;
   }
 
-  get task(): NonNullable<ModelStatus['task']> {
-    return this.#options.model.manifest.model.embedding === undefined ? 'text-generation' : 'text-embedding';
+  get task(): Task {
+    return this.#options.model.task;
+  }
+
+  get contextLength(): number {
+    return this.#fitted.contextLength;
   }
 
   get waitingJobs(): number {
@@ -100,26 +93,21 @@ export class WorkerPool {
   }
 
   /** @throws ServingError */
-  async submit(request: JobRequest, signal: AbortSignal): Promise<Generation> {
+  async submit(request: JobRequest, signal: AbortSignal): Promise<Accepted> {
     const receivedAtMs = systemClock.nowMs();
-    this.#checkOpen(this.#encoding);
-    const { encoder, manifest } = this.#options.model;
-    this.#checkTask(request);
-    let promptIds: readonly number[];
-    this.#encoding++;
+    this.#checkOpen(this.#accepting);
+    this.#accepting++;
+    let accepted: Awaited<ReturnType<FittedModel['accept']>>;
     try {
-      promptIds = await encoder.encode(request.prompt, this.#cutAt(request));
+      accepted = await this.#fitted.accept(request, { jobId: this.#nextJob++, receivedAtMs, signal });
     } finally {
-      this.#encoding--;
+      this.#accepting--;
     }
     if (signal.aborted) throw clientLeft();
-    const job = makeJob({
-      ...{ id: this.#nextJob++, request, promptIds, info: manifest.model, limits: this.sizes },
-      ...{ receivedAtMs, queuedAtMs: systemClock.nowMs() },
-    });
+    const { job, promptTokens } = accepted;
     if (job.deadlineMs !== null && job.queuedAtMs >= job.deadlineMs) throw job.deadlinePassed();
-    this.#accept(job, signal);
-    return { promptTokens: promptIds.length, events: job.stream };
+    this.#enqueue(job, signal);
+    return { promptTokens, events: job.stream };
   }
 
   /** Resolves when no accepted job is left. */
@@ -132,32 +120,10 @@ export class WorkerPool {
     this.#closed = true;
     for (const job of this.#jobs) job.cancel(shuttingDown());
     await this.groups.stop();
-    await this.#options.model.encoder.close();
+    await this.#options.model.close();
   }
 
-  /** @throws ServingError BAD_REQUEST */
-  #checkTask(request: JobRequest): void {
-    const { id } = this.#options;
-    const isEmbedding = this.task === 'text-embedding';
-    if (isEmbedding === isEmbedRequest(request)) return;
-    throw new ServingError(
-      'BAD_REQUEST',
-      isEmbedding
-        ? `Model ${id} is an embedding model: it makes vectors of texts (/v1/embeddings, or "inputs" alone) and generates none`
-        : `Model ${id} generates text and makes no embeddings: those need an encoder such as BERT`,
-    );
-  }
-
-  /** Tokens after which a text is cut off; null: it is not. */
-  #cutAt(request: JobRequest): number | null {
-    if (!isEmbedRequest(request)) return null;
-    const { maxTokens, truncate, truncateDefault } = request;
-    const isCut = truncate ?? this.#options.config.truncateTexts ?? truncateDefault;
-    if (!isCut) return maxTokens;
-    return Math.min(maxTokens ?? Number.POSITIVE_INFINITY, this.sizes.slotTokens);
-  }
-
-  #accept(job: Job, signal: AbortSignal): void {
+  #enqueue(job: Job, signal: AbortSignal): void {
     this.#queue.push(job, this.#checkOpen(0));
     this.#jobs.add(job);
     const onAbort = (): void => job.cancel(clientLeft());

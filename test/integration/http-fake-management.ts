@@ -1,6 +1,5 @@
 /** A ManagementService without workers: it keeps descriptions, and tests change them by hand. */
 import { ServingError } from '../../proto/errors.js';
-import type { GenerationService } from '../../server/jobs/generate-request.js';
 import type {
   GroupDescription,
   ManagementService,
@@ -8,7 +7,8 @@ import type {
   RegisterRequest,
   Registration,
   ScaleRequest,
-} from '../../server/jobs/management.js';
+} from '../../server/requests/management.js';
+import type { InferenceService } from '../../server/requests/service.js';
 
 export function group(id: number, fields: Partial<GroupDescription> = {}): GroupDescription {
   return {
@@ -92,8 +92,8 @@ export class FakeManagement implements ManagementService {
   }
 }
 
-/** What a GenerationService knows, as descriptions: for tests that manage nothing. */
-export function managementOf(service: GenerationService): ManagementService {
+/** What a InferenceService knows, as descriptions: for tests that manage nothing. */
+export function managementOf(service: InferenceService): ManagementService {
   const fake = new FakeManagement();
   fake.list = () =>
     service

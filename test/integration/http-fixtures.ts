@@ -1,8 +1,9 @@
 /**
- * A GenerationService without a model, and a server around it: tests push tokens by hand or let it answer by itself.
+ * A InferenceService without a model, and a server around it: tests push tokens by hand or let it answer by itself.
  *
  * Answers are made of the prompt's words, so that every request has its own text: token i is " wi".
  */
+import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import pino from 'pino';
@@ -11,14 +12,16 @@ import type { ServerConfig } from '../../server/config/config.js';
 import { defaultsOf } from '../../server/config/key-table.js';
 import type { HttpDeps } from '../../server/http/http-context.js';
 import { createHttpServer, type HttpServer } from '../../server/http/http-server.js';
+import type { GenerateRequest } from '../../server/requests/generate-request.js';
+import type { FinishReason, GenerationEvent } from '../../server/requests/job-events.js';
 import type {
-  FinishReason,
-  GenerateRequest,
+  Accepted,
+  EventsOf,
   Generation,
-  GenerationEvent,
-  GenerationService,
+  InferenceService,
+  JobRequest,
   ModelStatus,
-} from '../../server/jobs/generate-request.js';
+} from '../../server/requests/service.js';
 import { managementOf } from './http-fake-management.js';
 
 /** One accepted request, and the hand that feeds it. */
@@ -108,7 +111,7 @@ export class Submitted implements AsyncIterable<GenerationEvent> {
   }
 }
 
-export class FakeService implements GenerationService {
+export class FakeService implements InferenceService {
   /** Requests in the order in which they came. */
   readonly submitted: Submitted[] = [];
   /** Answers at once with up to `words` tokens; null: the test pushes. */
@@ -118,7 +121,9 @@ export class FakeService implements GenerationService {
   statuses: ModelStatus[] = [model('mlp')];
   private arrived: (() => void) | null = null;
 
-  async submit(request: GenerateRequest, signal: AbortSignal): Promise<Generation> {
+  async submit<R extends JobRequest>(asked: R, signal: AbortSignal): Promise<Accepted<EventsOf<R>>> {
+    assert(asked.kind === 'generate', 'this service makes text only');
+    const request: GenerateRequest = asked;
     if (this.refuseWith !== null) throw this.refuseWith;
     const job = new Submitted(request, signal);
     this.submitted.push(job);
@@ -128,7 +133,8 @@ export class FakeService implements GenerationService {
       for (let index = 1; index <= count; index += 1) job.token(` w${index}`);
       job.finish(count < this.words ? 'length' : 'end-id');
     }
-    return { promptTokens: job.promptTokens, events: job };
+    const generation: Generation = { promptTokens: job.promptTokens, events: job };
+    return generation as Accepted<EventsOf<R>>;
   }
 
   models(): readonly ModelStatus[] {

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import type { ModelConfig } from '../../server/config/config.js';
 import { loadConfig } from '../../server/config/load-config.js';
-import { type PreparedModel, prepareModel } from '../../server/engines/llm/prepare-model.js';
+import { type LlmFiles, prepareModel } from '../../server/engines/llm/prepare-model.js';
 import { ensureShards } from '../../server/model-store/ensure-shards.js';
 import { Tokenizer } from '../../server/text/tokenizer.js';
 import { repositoryRoot } from '../support/repository-root.js';
@@ -111,12 +111,12 @@ describe('ensuring shards', () => {
 });
 
 describe('a prepared model', () => {
-  const prepared: PreparedModel[] = [];
+  const prepared: LlmFiles[] = [];
   afterEach(async () => {
     for (const model of prepared.splice(0)) await model.encoder.close();
   });
 
-  async function prepare(fields: Partial<ModelConfig> = {}): Promise<PreparedModel> {
+  async function prepare(fields: Partial<ModelConfig> = {}): Promise<LlmFiles> {
     const [config] = loadConfig({ argv: [], env: {}, cwd: repositoryRoot }).models;
     const model = await prepareModel(
       { ...config!, ...fields },

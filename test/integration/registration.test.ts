@@ -2,12 +2,20 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { ServingError } from '../../proto/errors.js';
 import type { ModelConfig } from '../../server/config/config.js';
-import type { RegisterRequest } from '../../server/jobs/management.js';
+import { groupSizes } from '../../server/engines/llm/group-sizes.js';
 import { MemoryLedger } from '../../server/machine/memory-ledger.js';
 import { MIB } from '../../server/machine/memory-need.js';
+import type { RegisterRequest } from '../../server/requests/management.js';
 import type { WorkLoadManager } from '../../server/work-load-manager/work-load-manager.js';
-import { FAKE_TEXTS, readAll, tokenIdsOf } from '../fixtures/generate-requests.js';
-import { fakeStore, makeFakeManager, ONE_RANK_MANIFEST, promptIds, submitTo } from '../support/fake-model.js';
+import { readAll, tokenIdsOf } from '../fixtures/generate-requests.js';
+import {
+  fakeEngine,
+  fakeStore,
+  makeFakeManager,
+  ONE_RANK_MANIFEST,
+  promptIds,
+  submitTo,
+} from '../support/fake-model.js';
 import { fakeTokens } from '../support/fake-rank.js';
 import type { FakeWorkerPlan } from '../support/fake-worker.js';
 import { allGone } from '../support/server-process.js';
@@ -147,15 +155,18 @@ describe('registering', () => {
       {
         registration: store,
         ledger: new MemoryLedger(() => 600 * MIB),
-        prepare: async (_config, { onPlan }) => {
-          onPlan({
-            ...{ worldSize: 1, weightBytes: 700 * MIB, kvBytesPerToken: 1, activationBytesPerToken: 1 },
-            contextLength: 100,
-            textTokens: null,
-          });
-          wrote = true;
-          throw new Error('the test ends here');
-        },
+        engineOf: () => ({
+          prepare: async (config, { onNeed }) => {
+            const sizes = {
+              ...{ worldSize: 1, weightBytes: 700 * MIB, kvBytesPerToken: 1, activationBytesPerToken: 1 },
+              contextLength: 100,
+              textTokens: null,
+            };
+            onNeed((freeBytes) => groupSizes(config, sizes, freeBytes).need);
+            wrote = true;
+            throw new Error('the test ends here');
+          },
+        }),
       },
     );
     managers.push(manager);
@@ -173,18 +184,14 @@ describe('registering', () => {
     const { manager } = makeFakeManager(
       {},
       {
-        prepare: async () => ({
-          shardFolder: '{}',
-          manifest: ONE_RANK_MANIFEST,
-          texts: FAKE_TEXTS,
-          encoder: {
+        engineOf: () =>
+          fakeEngine(ONE_RANK_MANIFEST, {
             encode: () =>
               new Promise((resolve) => {
                 release = () => resolve([1, 2]);
               }),
             close: async () => {},
-          },
-        }),
+          }),
       },
     );
     managers.push(manager);

@@ -1,9 +1,9 @@
 /** A pool of several groups, over fake workers: they rise with a backlog, fall when idle, share the queue, and die alone. */
 import { afterEach, describe, expect, it } from 'vitest';
 import type { ModelConfig } from '../../server/config/config.js';
-import type { Generation } from '../../server/jobs/generate-request.js';
 import { usableCores } from '../../server/machine/machine-limits.js';
 import { MemoryLedger } from '../../server/machine/memory-ledger.js';
+import type { Generation } from '../../server/requests/service.js';
 import type { WorkLoadManager } from '../../server/work-load-manager/work-load-manager.js';
 import { readAll, tokenIdsOf } from '../fixtures/generate-requests.js';
 import type { LogLine } from '../fixtures/log-recorder.js';

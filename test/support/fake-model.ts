@@ -1,9 +1,12 @@
 /** A work load manager over workers without a model (fake-worker.ts): configuration, manifest, and how to make one. */
 import { fileURLToPath } from 'node:url';
 import type { Manifest } from '../../proto/manifest.js';
-import type { SlotFreed } from '../../server/batching/batch-loop.js';
 import type { ModelConfig } from '../../server/config/config.js';
-import type { GenerateRequest } from '../../server/jobs/generate-request.js';
+import type { Engine } from '../../server/engines/engine.js';
+import { LlmModel } from '../../server/engines/llm/llm-engine.js';
+import type { LlmFiles } from '../../server/engines/llm/prepare-model.js';
+import type { SlotFreed } from '../../server/jobs/work-observer.js';
+import type { GenerateRequest } from '../../server/requests/generate-request.js';
 import type { RegistrationParts } from '../../server/work-load-manager/model-origin.js';
 import {
   WorkLoadManager,
@@ -83,6 +86,25 @@ export interface FakeManager {
   freed: SlotFreed[];
 }
 
+const FAKE_ENCODER: LlmFiles['encoder'] = {
+  encode: async (prompt) => (prompt.kind === 'ids' ? prompt.ids : []),
+  close: async () => {},
+};
+
+/** Models are there at once; every worker keeps to `plan`. */
+export const fakeEngine = (
+  manifest: Manifest,
+  encoder = FAKE_ENCODER,
+  plan: FakeWorkerPlan = {},
+): Engine => ({
+  prepare: async (config) =>
+    new LlmModel(
+      config,
+      { shardFolder: JSON.stringify(plan), manifest, texts: FAKE_TEXTS, encoder },
+      { workerProgram: FAKE_WORKER, logLevel: 'info' },
+    ),
+});
+
 /** Models are prepared at once; every worker keeps to `plan`. */
 export function makeFakeManager(
   plan: FakeWorkerPlan = {},
@@ -92,17 +114,7 @@ export function makeFakeManager(
   const freed: SlotFreed[] = [];
   const { manifest = FAKE_MANIFEST, ...more } = options;
   const manager = new WorkLoadManager({
-    prepare: async () => ({
-      shardFolder: JSON.stringify(plan),
-      manifest,
-      texts: FAKE_TEXTS,
-      encoder: {
-        encode: async (prompt) => (prompt.kind === 'ids' ? prompt.ids : []),
-        close: async () => {},
-      },
-    }),
-    workerProgram: FAKE_WORKER,
-    logLevel: 'info',
+    engineOf: () => fakeEngine(manifest, FAKE_ENCODER, plan),
     logger: log.logger,
     onSlotFreed: (_model, event) => freed.push(event),
     ...more,

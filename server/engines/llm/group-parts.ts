@@ -1,57 +1,41 @@
 /**
- * What one worker group is made of: how its ranks are launched, and the parts of its batch loop.
+ * What one life of a worker group is made of: how its ranks are launched, and the parts of its batch loop.
  *
- * In      configuration, prepared model, sizes, the pool's queue
- * Out     options of a WorkerGroup
+ * In      configuration, the model's files, sizes, the pool's queue
+ * Out     options of coordinator and batch loop
  */
-import type { Logger } from 'pino';
 import type { Manifest } from '../../../proto/manifest.js';
-import type { BatchLoopOptions, SlotFreed } from '../../batching/batch-loop.js';
+import type { BatchLoopOptions } from '../../batching/batch-loop.js';
 import { ChunkBudget } from '../../batching/chunk-budget.js';
-import { systemClock } from '../../batching/clock.js';
 import { ContinuousBatcher } from '../../batching/continuous-batcher.js';
 import { DynamicBatcher } from '../../batching/dynamic-batcher.js';
 import { PrefixCache } from '../../batching/prefix-cache.js';
 import { SlotTable } from '../../batching/slot-table.js';
 import type { ModelConfig } from '../../config/config.js';
 import type { CoordinatorOptions } from '../../coordinator/coordinator.js';
-import type { Job } from '../../jobs/job.js';
+import { systemClock } from '../../jobs/clock.js';
+import type { GenerationJob } from '../../jobs/generation-job.js';
 import type { JobQueue } from '../../jobs/job-queue.js';
-import type { WorkObserver } from '../../jobs/work-observer.js';
 import { usableCores } from '../../machine/machine-limits.js';
+import type { ReplicaOptions } from '../engine.js';
 import type { GroupSizes } from './group-sizes.js';
-import type { PreparedModel } from './prepare-model.js';
+import type { LlmFiles } from './prepare-model.js';
 
-/** Who wants to see what groups do. */
-export interface GroupHooks {
-  /** Bytes of weights loaded, of all ranks of a group. */
-  onLoading?: (doneBytes: number, totalBytes: number) => void;
-  onJobStarted?: (job: Job) => void;
-  onSlotFreed?: (event: SlotFreed) => void;
-  observer?: WorkObserver;
-}
-
-export interface GroupPartsOptions {
+export interface GroupPartsOptions extends Omit<ReplicaOptions, 'queue' | 'onIdle'> {
   config: ModelConfig;
-  model: PreparedModel;
+  model: LlmFiles;
   sizes: GroupSizes;
-  threads: number;
-  /** Other groups run on this machine's cores. */
-  sharesCores: boolean;
-  queue: JobQueue;
-  mayStart: () => number;
+  queue: JobQueue<GenerationJob>;
   workerProgram: string;
   logLevel: string;
-  logger: Logger;
-  hooks?: GroupHooks;
 }
 
-/** Everything a loop needs but the group it steps; made anew for each start, since slots die with their workers. */
+/** Everything a loop needs but the group it steps. */
 export type LoopParts = Omit<BatchLoopOptions, 'group' | 'onIdle'>;
 
 export interface GroupParts {
   coordinator: CoordinatorOptions;
-  makeLoopParts: () => LoopParts;
+  loop: LoopParts;
 }
 
 export function makeGroupParts(options: GroupPartsOptions): GroupParts {
@@ -91,9 +75,9 @@ export function makeGroupParts(options: GroupPartsOptions): GroupParts {
       loadingTimeoutMs: config.modelLoadingTimeoutSeconds * 1000,
       stepTimeoutMs: config.stepTimeoutSeconds * 1000,
       logger,
-      onLoading: (done, total) => hooks?.onLoading?.(done, total),
+      onLoading: (done, total) => hooks.onLoading?.(done, total),
     },
-    makeLoopParts: () => ({
+    loop: {
       queue,
       batcher:
         config.batching === 'rolling'
@@ -108,18 +92,17 @@ export function makeGroupParts(options: GroupPartsOptions): GroupParts {
       onJobStarted: (job) => {
         const waitMs = (job.startedAtMs ?? job.queuedAtMs) - job.queuedAtMs;
         logger.debug({ jobId: job.id, requestId: job.request.requestId, waitMs }, 'slot taken');
-        hooks?.onJobStarted?.(job);
+        hooks.onJobStarted?.(job);
       },
       onSlotFreed: (event) => {
         logger.debug(event, 'slot freed');
-        hooks?.onSlotFreed?.(event);
+        hooks.onSlotFreed?.(event);
       },
-      ...(hooks?.observer && { observer: hooks.observer }),
-    }),
+      ...(hooks.observer && { observer: hooks.observer }),
+    },
   };
 }
 
-/** Anew for each start of a group: rows die with their workers. */
 function slotParts(
   { kvTokens, maxSlots, warmSlots }: GroupSizes,
   { longContext, model }: Manifest,

@@ -10,19 +10,15 @@ import { randomBytes } from 'node:crypto';
 import { GREEDY_SAMPLING } from '../../../proto/control.js';
 import { ServingError } from '../../../proto/errors.js';
 import type { Manifest } from '../../../proto/manifest.js';
-import {
-  type EmbedRequest,
-  type GenerateRequest,
-  isEmbedRequest,
-  type JobRequest,
-} from '../../jobs/generate-request.js';
-import { Job, type JobOptions, type VectorShape } from '../../jobs/job.js';
+import { GenerationJob, type GenerationJobOptions, type VectorShape } from '../../jobs/generation-job.js';
+import type { EmbedRequest } from '../../requests/embed-request.js';
+import type { GenerateRequest } from '../../requests/generate-request.js';
 import { type AdmissionLimits, admitNewTokens, admitText } from './admission.js';
 import { checkTokenId, resolveSampling } from './sampling.js';
 
 export interface JobParts {
   id: number;
-  request: JobRequest;
+  request: GenerateRequest | EmbedRequest;
   promptIds: readonly number[];
   info: Manifest['model'];
   limits: AdmissionLimits;
@@ -32,21 +28,17 @@ export interface JobParts {
 }
 
 /** @throws ServingError */
-export function makeJob({ id, info, limits, promptIds, queuedAtMs, receivedAtMs, request }: JobParts): Job {
-  const { priority, timeoutMs = null } = request;
-  const job = new Job({
-    ...{ id, request, promptIds, queuedAtMs },
-    ...(isEmbedRequest(request)
+export function makeJob(parts: JobParts): GenerationJob {
+  const { id, info, limits, promptIds, queuedAtMs, receivedAtMs, request } = parts;
+  return new GenerationJob({
+    ...{ id, request, promptIds, queuedAtMs, receivedAtMs },
+    ...(request.kind === 'embed'
       ? vectorPart(request, promptIds, info, limits)
       : generationPart(request, promptIds, info, limits)),
-    ...(priority === undefined ? {} : { priority }),
-    deadlineMs: timeoutMs === null ? null : receivedAtMs + timeoutMs,
   });
-  job.receivedAtMs = receivedAtMs;
-  return job;
 }
 
-type TaskPart = Pick<JobOptions, 'maxNewTokens' | 'endIds' | 'sampling' | 'seed' | 'vectorShape'>;
+type TaskPart = Pick<GenerationJobOptions, 'maxNewTokens' | 'endIds' | 'sampling' | 'seed' | 'vectorShape'>;
 
 function generationPart(
   request: GenerateRequest,

@@ -1,8 +1,8 @@
 /**
- * Everything that is needed of a model before its workers start: shards on disk, manifest, tokenizer, chat template.
+ * Everything that is needed of a language model before its workers start: shards on disk, manifest, tokenizer, chat template.
  *
  * In      ModelConfig; where shards are kept; the partitioner's program
- * Out     PreparedModel
+ * Out     LlmFiles
  * Errors  what the partitioner and the tokenizer report: CHECKPOINT_INVALID, TENSOR_PARALLEL_INVALID, …
  *
  * Degree `max`: on the CPU a rank wants a core of its own, so the largest degree up to the usable cores that the model allows.
@@ -21,12 +21,13 @@ import {
 } from '../../model-store/ensure-shards.js';
 import { readChatTemplate } from '../../text/chat-template.js';
 import { Tokenizer } from '../../text/tokenizer.js';
+import type { PrepareOptions } from '../engine.js';
 import { ChatRenderer } from './chat-renderer.js';
 import { tokenizerEndId, unservedGenerationKeys } from './generation-config.js';
 import { type ModelSizes, sizesOfPlan } from './model-sizes.js';
 import { PromptEncoder } from './prompt-encoder.js';
 
-export interface PreparedModel {
+export interface LlmFiles {
   shardFolder: string;
   manifest: Manifest;
   texts: TokenTexts;
@@ -35,17 +36,20 @@ export interface PreparedModel {
   unservedKeys?: readonly string[];
 }
 
-export interface PrepareOptions {
+/** Where shards are kept, and who makes them. */
+export interface ShardTools {
   shardStore: string;
   partitionerProgram: string;
-  signal: AbortSignal;
-  /** Called before anything is written; it may throw OUT_OF_MEMORY. */
-  onPlan: (sizes: ModelSizes) => void;
-  onProgress: (doneBytes: number, totalBytes: number) => void;
 }
 
+export type LlmPrepareOptions = Omit<PrepareOptions, 'onNeed'> &
+  ShardTools & {
+    /** Called before anything is written; it may throw OUT_OF_MEMORY. */
+    onPlan: (sizes: ModelSizes) => void;
+  };
+
 /** @throws ServingError */
-export async function prepareModel(config: ModelConfig, options: PrepareOptions): Promise<PreparedModel> {
+export async function prepareModel(config: ModelConfig, options: LlmPrepareOptions): Promise<LlmFiles> {
   // First what is quick: a missing tokenizer is told before minutes of partitioning.
   const tokenizer = await Tokenizer.load(config.folder);
   const template = readChatTemplate(config.folder, config.chatTemplate);
@@ -63,10 +67,10 @@ export async function prepareModel(config: ModelConfig, options: PrepareOptions)
 
 async function prepareShards(
   config: ModelConfig,
-  options: PrepareOptions,
+  options: LlmPrepareOptions,
   tokenizer: Tokenizer,
   starting: Promise<ChatRenderer> | null,
-): Promise<PreparedModel> {
+): Promise<LlmFiles> {
   // Side by side: each is a process that starts.
   const [{ degree, plan }, chatRenderer] = await Promise.all([planOf(config, options), starting]);
   checkTask(config, plan);
@@ -112,7 +116,7 @@ function checkTask({ name, task }: ModelConfig, { textTokens }: ShardPlan): void
 const shardRequest = (
   config: ModelConfig,
   tensorParallelDegree: number,
-  { partitionerProgram, shardStore, signal }: PrepareOptions,
+  { partitionerProgram, shardStore, signal }: LlmPrepareOptions,
 ): ShardRequest => ({
   program: partitionerProgram,
   modelFolder: config.folder,
@@ -130,7 +134,7 @@ const shardRequest = (
 
 async function planOf(
   config: ModelConfig,
-  options: PrepareOptions,
+  options: LlmPrepareOptions,
 ): Promise<{ degree: number; plan: ShardPlan }> {
   const atDegree = async (degree: number) => ({
     degree,

@@ -10,7 +10,7 @@
 import { Worker } from 'node:worker_threads';
 import { ServingError } from '../../../proto/errors.js';
 import type { ModelInfo } from '../../../proto/manifest.js';
-import type { Prompt } from '../../jobs/generate-request.js';
+import type { Prompt } from '../../requests/generate-request.js';
 import type { Tokenizer } from '../../text/tokenizer.js';
 import type { ChatRenderer } from './chat-renderer.js';
 import { checkTokenId } from './sampling.js';

@@ -12,7 +12,7 @@
 import type { Sampling } from '../../../proto/control.js';
 import { ServingError } from '../../../proto/errors.js';
 import type { ModelInfo } from '../../../proto/manifest.js';
-import type { GenerateRequest, RequestSampling } from '../../jobs/generate-request.js';
+import type { GenerateRequest, RequestSampling } from '../../requests/generate-request.js';
 
 export interface ResolvedSampling {
   sampling: Sampling;

@@ -1,14 +1,16 @@
 /** The batch loop against a fake group that holds it to the contract of the control channel. */
 import { describe, expect, it } from 'vitest';
 import { ServingError } from '../../../../proto/errors.js';
-import { BatchLoop, type SlotFreed } from '../../../../server/batching/batch-loop.js';
+import { BatchLoop } from '../../../../server/batching/batch-loop.js';
 import type { Batcher } from '../../../../server/batching/batcher.js';
 import { ChunkBudget } from '../../../../server/batching/chunk-budget.js';
 import { ContinuousBatcher } from '../../../../server/batching/continuous-batcher.js';
 import { DynamicBatcher } from '../../../../server/batching/dynamic-batcher.js';
 import { SlotTable } from '../../../../server/batching/slot-table.js';
+import type { GenerationJob } from '../../../../server/jobs/generation-job.js';
 import { clientLeft } from '../../../../server/jobs/job.js';
 import { JobQueue } from '../../../../server/jobs/job-queue.js';
+import type { SlotFreed } from '../../../../server/jobs/work-observer.js';
 import { FakeGroup } from '../../../fixtures/fake-group.js';
 import {
   FAKE_TEXTS,
@@ -34,7 +36,7 @@ function startLoop({
   chunkMs = 64,
 }: Options = {}) {
   const group = new FakeGroup({ maxSlots, slotTokens: 1024, maxStepTokens: 64 + maxSlots });
-  const queue = new JobQueue('toy', 100, 60_000);
+  const queue = new JobQueue<GenerationJob>('toy', 100, 60_000);
   const clock = new ManualClock();
   const freed: SlotFreed[] = [];
   const loop = new BatchLoop({

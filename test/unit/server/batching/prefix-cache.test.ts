@@ -6,7 +6,8 @@ import { ChunkBudget } from '../../../../server/batching/chunk-budget.js';
 import { ContinuousBatcher } from '../../../../server/batching/continuous-batcher.js';
 import { PrefixCache } from '../../../../server/batching/prefix-cache.js';
 import { SlotTable } from '../../../../server/batching/slot-table.js';
-import { clientLeft, type Job } from '../../../../server/jobs/job.js';
+import type { GenerationJob } from '../../../../server/jobs/generation-job.js';
+import { clientLeft } from '../../../../server/jobs/job.js';
 import { JobQueue } from '../../../../server/jobs/job-queue.js';
 import { FakeGroup } from '../../../fixtures/fake-group.js';
 import {
@@ -37,7 +38,7 @@ function startLoop(options: Options = {}) {
   } = options;
   const maxStepTokens = prefillTokens + maxSlots;
   const group = new FakeGroup({ maxSlots: maxSlots + warmSlots, slotTokens: 1024, maxStepTokens, kvTokens });
-  const queue = new JobQueue('toy', 100, 60_000);
+  const queue = new JobQueue<GenerationJob>('toy', 100, 60_000);
   const slots = new SlotTable(maxSlots, kvTokens, warmSlots);
   const prefixCache = new PrefixCache({ slots, longAfterTokens });
   const lookedUp: number[][] = [];
@@ -60,7 +61,7 @@ function startLoop(options: Options = {}) {
     },
   });
   const ended = loop.run().catch((error: unknown) => error);
-  const run = async (job: Job): Promise<number> => {
+  const run = async (job: GenerationJob): Promise<number> => {
     group.auto = true;
     queue.push(job);
     const { error, events } = await readAll(job.stream);

@@ -2,8 +2,9 @@
 import { describe, expect, it } from 'vitest';
 import { Finish, type RowResult } from '../../../../proto/control.js';
 import { Sequence, type TokenTexts } from '../../../../server/batching/sequence.js';
-import type { GenerateRequest, GenerationEvent } from '../../../../server/jobs/generate-request.js';
-import type { JobOptions } from '../../../../server/jobs/job.js';
+import type { GenerationJobOptions } from '../../../../server/jobs/generation-job.js';
+import type { GenerateRequest } from '../../../../server/requests/generate-request.js';
+import type { GenerationEvent } from '../../../../server/requests/job-events.js';
 import { FAKE_TEXTS, makeJob, makeRequest, readAll } from '../../../fixtures/generate-requests.js';
 
 /** Tokens are letters here: id 97 is "a". */
@@ -16,7 +17,7 @@ const LETTERS: TokenTexts = {
 function makeSequence(
   request: Partial<GenerateRequest> = {},
   texts = LETTERS,
-  options: Partial<JobOptions> = {},
+  options: Partial<GenerationJobOptions> = {},
 ): Sequence {
   const job = makeJob({ request: makeRequest(request), maxNewTokens: 50, seed: 77, ...options });
   return new Sequence(job, 3, 1, texts);

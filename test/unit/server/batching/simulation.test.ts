@@ -14,7 +14,8 @@ import { ContinuousBatcher } from '../../../../server/batching/continuous-batche
 import { DynamicBatcher } from '../../../../server/batching/dynamic-batcher.js';
 import { PrefixCache } from '../../../../server/batching/prefix-cache.js';
 import { SlotTable } from '../../../../server/batching/slot-table.js';
-import { clientLeft, type Job } from '../../../../server/jobs/job.js';
+import type { GenerationJob } from '../../../../server/jobs/generation-job.js';
+import { clientLeft } from '../../../../server/jobs/job.js';
 import { JobQueue } from '../../../../server/jobs/job-queue.js';
 import { FakeGroup } from '../../../fixtures/fake-group.js';
 import { FAKE_TEXTS, makeJob, readAll, tokenIdsOf } from '../../../fixtures/generate-requests.js';
@@ -28,7 +29,7 @@ const MAX_PREFILL = 48;
 const MAX_ROUNDS = 100_000;
 
 interface Ran {
-  job: Job;
+  job: GenerationJob;
   result: Awaited<ReturnType<typeof readAll>>;
 }
 
@@ -41,7 +42,7 @@ interface Simulation {
 }
 
 /** @param earlier jobs whose prompts it may begin with, or go on behind */
-function randomJob(random: SeededRandom, earlier: readonly Job[] = []): Job {
+function randomJob(random: SeededRandom, earlier: readonly GenerationJob[] = []): GenerationJob {
   const fresh = Array.from({ length: random.integer(1, 120) }, () => random.integer(0, FAKE_VOCAB - 1));
   const like = random.next() < 0.7 ? random.pick(earlier) : undefined;
   const answered = like
@@ -61,7 +62,7 @@ async function simulate(
   const maxSlots = random.integer(1, 8);
   const slotTokens = 180;
   const clock = new ManualClock();
-  const queue = new JobQueue('toy', JOBS, 60_000_000, () => clock.nowMs());
+  const queue = new JobQueue<GenerationJob>('toy', JOBS, 60_000_000, () => clock.nowMs());
   const slots = new SlotTable(maxSlots, random.integer(192, 192 * maxSlots), warmSlots);
   const prefixCache = warmSlots > 0 ? new PrefixCache({ slots, longAfterTokens: 150 }) : null;
   const group = new FakeGroup({
@@ -83,7 +84,7 @@ async function simulate(
     onJobStarted: (job) => started.push(job.id),
   });
   const running = loop.run();
-  const jobs: Job[] = [];
+  const jobs: GenerationJob[] = [];
   const reading: Promise<Ran>[] = [];
   for (let round = 0; jobs.length < JOBS || jobs.some((job) => !job.stream.ended); round++) {
     expect(round, 'rounds').toBeLessThan(MAX_ROUNDS);
@@ -156,7 +157,7 @@ describe(`simulation (seed ${testSeed})`, () => {
     const random = seededRandom(testSeed + 100);
     for (let run = 0; run < 20; run++) {
       const group = new FakeGroup({ maxSlots: 4, slotTokens: 180, maxStepTokens: MAX_PREFILL + 4 });
-      const queue = new JobQueue('toy', 100, 60_000);
+      const queue = new JobQueue<GenerationJob>('toy', 100, 60_000);
       const loop = new BatchLoop({
         group,
         queue,

@@ -2,21 +2,24 @@
 import { describe, expect, it } from 'vitest';
 import { ServingError } from '../../../../proto/errors.js';
 import { embedAll } from '../../../../server/http/embed-all.js';
+import type { EmbedRequest } from '../../../../server/requests/embed-request.js';
+import { finishWithoutText } from '../../../../server/requests/job-events.js';
 import type {
-  EmbedRequest,
-  Generation,
-  GenerationService,
-} from '../../../../server/jobs/generate-request.js';
+  Accepted,
+  EventsOf,
+  InferenceService,
+  JobRequest,
+} from '../../../../server/requests/service.js';
 
 const textOf = (index: number): EmbedRequest => ({
-  ...{ task: 'embed', requestId: String(index), model: 'toy', version: null },
+  ...{ kind: 'embed', requestId: String(index), model: 'toy', version: null },
   ...{ truncate: null, truncateDefault: false, maxTokens: null, dimensions: null },
   prompt: { kind: 'ids', ids: [index] },
 });
 const texts = (count: number) => Array.from({ length: count }, (_, index) => textOf(index));
 
 /** Takes `room` texts at a time, and answers the last one first when `release` is called. */
-class Service implements Pick<GenerationService, 'submit'> {
+class Service implements Pick<InferenceService, 'submit'> {
   most = 0;
   submitted = 0;
   readonly #waiting: (() => void)[] = [];
@@ -25,7 +28,7 @@ class Service implements Pick<GenerationService, 'submit'> {
     private readonly failAt = -1,
   ) {}
 
-  async submit(request: EmbedRequest): Promise<Generation> {
+  async submit<R extends JobRequest>(request: R): Promise<Accepted<EventsOf<R>>> {
     if (this.#waiting.length >= this.room) throw new ServingError('QUEUE_FULL', 'full');
     const index = Number(request.requestId);
     this.submitted++;
@@ -34,10 +37,10 @@ class Service implements Pick<GenerationService, 'submit'> {
     this.most = Math.max(this.most, this.#waiting.length);
     async function* events() {
       await turn;
-      const end = { reason: 'length' as const, text: '', generatedText: '', newTokens: 0, seed: 0 };
-      yield { kind: 'finish' as const, ...end, promptTokens: 1, vector: [index] };
+      yield { kind: 'vector' as const, vector: [index] };
+      yield finishWithoutText(1);
     }
-    return { promptTokens: 1, events: events() };
+    return { promptTokens: 1, events: events() } as Accepted<EventsOf<R>>;
   }
 
   release(): void {
@@ -46,7 +49,7 @@ class Service implements Pick<GenerationService, 'submit'> {
 }
 
 async function run(service: Service, count: number, client = new AbortController()) {
-  const collect = await embedAll(service as unknown as GenerationService, texts(count), client, ([x]) => x!);
+  const collect = await embedAll(service as unknown as InferenceService, texts(count), client, ([x]) => x!);
   const done = collect();
   let ended = false;
   done.then(

@@ -1,7 +1,8 @@
 /** server/http/generations.ts: many streams made one. */
 import { describe, expect, it } from 'vitest';
 import { mergeEvents } from '../../../../server/http/generations.js';
-import type { Generation, GenerationEvent } from '../../../../server/jobs/generate-request.js';
+import type { GenerationEvent } from '../../../../server/requests/job-events.js';
+import type { Generation } from '../../../../server/requests/service.js';
 
 const token = { kind: 'token' } as GenerationEvent;
 const finish = { kind: 'finish' } as GenerationEvent;

@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { ServingError } from '../../../../proto/errors.js';
 import { clientLeft } from '../../../../server/jobs/job.js';
 import { JobQueue } from '../../../../server/jobs/job-queue.js';
-import { makeJob, readAll } from '../../../fixtures/generate-requests.js';
+import { makeJob, makeRequest, readAll } from '../../../fixtures/generate-requests.js';
 
 afterEach(() => vi.useRealTimers());
 
@@ -45,14 +45,14 @@ describe('a job queue', () => {
 
   it('gives jobs by priority, and the oldest first among equals', () => {
     const queue = makeQueue(6);
-    const jobs = [3, 5, 1, 3, 1, -2].map((priority) => makeJob({ priority }));
+    const jobs = [3, 5, 1, 3, 1, -2].map((priority) => makeJob({ request: makeRequest({ priority }) }));
     for (const job of jobs) queue.push(job);
     expect(queue.take(6)).toEqual([5, 2, 4, 0, 3, 1].map((index) => jobs[index]));
   });
 
   it('ends a job at its own deadline, and says which that was', async () => {
     const queue = makeQueue();
-    const job = makeJob({ deadlineMs: 300 });
+    const job = makeJob({ request: makeRequest({ timeoutMs: 300 }) });
     queue.push(job);
     vi.advanceTimersByTime(299);
     expect(queue.length).toBe(1);
@@ -66,7 +66,7 @@ describe('a job queue', () => {
     let nowMs = 0;
     vi.useFakeTimers();
     const queue = new JobQueue('toy', 3, 5000, () => nowMs);
-    const [expired, other] = [makeJob({ deadlineMs: 100 }), makeJob()];
+    const [expired, other] = [makeJob({ request: makeRequest({ timeoutMs: 100 }) }), makeJob()];
     queue.push(expired);
     queue.push(other);
     nowMs = 100;

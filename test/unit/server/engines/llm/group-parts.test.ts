@@ -6,13 +6,14 @@ import { JobQueue } from '../../../../../server/jobs/job-queue.js';
 
 const options = (fields: Partial<GroupPartsOptions>): GroupPartsOptions => ({
   config: { stepTimeoutSeconds: 60, modelLoadingTimeoutSeconds: 60 } as GroupPartsOptions['config'],
-  model: { manifest: { worldSize: 1 } } as GroupPartsOptions['model'],
-  sizes: { maxSlots: 4, slotTokens: 64, maxStepTokens: 68 } as GroupPartsOptions['sizes'],
+  model: { manifest: { worldSize: 1, model: {} } } as GroupPartsOptions['model'],
+  sizes: { maxSlots: 4, slotTokens: 64, maxStepTokens: 68, warmSlots: 0 } as GroupPartsOptions['sizes'],
   queue: new JobQueue('toy', 1, 1000),
   mayStart: () => 1,
   workerProgram: 'worker.js',
   logLevel: 'info',
   logger: pino({ level: 'silent' }),
+  hooks: {},
   threads: 2,
   sharesCores: false,
   ...fields,

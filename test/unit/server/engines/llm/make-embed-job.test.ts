@@ -4,10 +4,10 @@ import { GREEDY_SAMPLING, type RowResult } from '../../../../../proto/control.js
 import type { ModelInfo } from '../../../../../proto/manifest.js';
 import { TextVector } from '../../../../../server/batching/text-vector.js';
 import { makeJob } from '../../../../../server/engines/llm/make-job.js';
-import type { EmbedRequest } from '../../../../../server/jobs/generate-request.js';
+import type { EmbedRequest } from '../../../../../server/requests/embed-request.js';
 
 const REQUEST: EmbedRequest = {
-  ...{ task: 'embed', requestId: 'r', model: 'toy', version: null, prompt: { kind: 'text', text: '' } },
+  ...{ kind: 'embed', requestId: 'r', model: 'toy', version: null, prompt: { kind: 'text', text: '' } },
   ...{ truncate: null, truncateDefault: false, maxTokens: null, dimensions: null },
 };
 
@@ -37,7 +37,7 @@ async function vectorOf(job: ReturnType<typeof jobOf>): Promise<readonly number[
   expect(running.open()).toMatchObject({ maxNewTokens: 0, endIds: [], sampling: GREEDY_SAMPLING });
   running.plan(job.promptIds.length);
   running.append(row([3, 4, 12, 84]), 0);
-  for await (const event of job.stream) if (event.kind === 'finish') return event.vector ?? [];
+  for await (const event of job.stream) if (event.kind === 'vector') return event.vector;
   return expect.fail('no finish');
 }
 

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { ModelInfo } from '../../../../../proto/manifest.js';
 import { resolveSampling } from '../../../../../server/engines/llm/sampling.js';
-import type { GenerateRequest } from '../../../../../server/jobs/generate-request.js';
+import type { GenerateRequest } from '../../../../../server/requests/generate-request.js';
 import { makeRequest } from '../../../../fixtures/generate-requests.js';
 
 const resolve = (

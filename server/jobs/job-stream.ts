@@ -8,9 +8,9 @@
  */
 import assert from 'node:assert/strict';
 import type { ServingError } from '../../proto/errors.js';
-import type { FinishEvent, GenerationEvent } from './generate-request.js';
+import type { FinishEvent, JobEvent } from '../requests/job-events.js';
 
-export interface TokenStreamOptions {
+export interface JobStreamOptions {
   /** Events that may lie unread. */
   capacity: number;
   /** The reader left before the end. */
@@ -19,16 +19,16 @@ export interface TokenStreamOptions {
   onEnded: () => void;
 }
 
-export class TokenStream implements AsyncIterable<GenerationEvent> {
-  readonly #options: TokenStreamOptions;
-  readonly #events: GenerationEvent[] = [];
+export class JobStream implements AsyncIterable<JobEvent> {
+  readonly #options: JobStreamOptions;
+  readonly #events: JobEvent[] = [];
   #ended = false;
   #error: ServingError | null = null;
   #wakeReader: (() => void) | null = null;
   #taken = false;
   #finish: FinishEvent | null = null;
 
-  constructor(options: TokenStreamOptions) {
+  constructor(options: JobStreamOptions) {
     this.#options = options;
   }
 
@@ -42,7 +42,7 @@ export class TokenStream implements AsyncIterable<GenerationEvent> {
     return this.#error ?? this.#finish;
   }
 
-  push(event: GenerationEvent): void {
+  push(event: JobEvent): void {
     assert(!this.#ended, 'a stream that has ended takes no event');
     const { capacity } = this.#options;
     assert(this.#events.length < capacity, `more than ${capacity} events in a stream`);
@@ -63,7 +63,7 @@ export class TokenStream implements AsyncIterable<GenerationEvent> {
     this.#close();
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<GenerationEvent> {
+  [Symbol.asyncIterator](): AsyncIterator<JobEvent> {
     assert(!this.#taken, 'a stream has one reader');
     this.#taken = true;
     return {
@@ -76,7 +76,7 @@ export class TokenStream implements AsyncIterable<GenerationEvent> {
     };
   }
 
-  async #next(): Promise<IteratorResult<GenerationEvent>> {
+  async #next(): Promise<IteratorResult<JobEvent>> {
     for (;;) {
       const event = this.#events.shift();
       if (event) return { done: false, value: event };

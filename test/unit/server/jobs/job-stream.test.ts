@@ -1,11 +1,11 @@
-/** TokenStream: order, end, failure, early leave, bound. */
+/** JobStream: order, end, failure, early leave, bound. */
 import { describe, expect, it } from 'vitest';
 import { ServingError } from '../../../../proto/errors.js';
-import type { GenerationEvent } from '../../../../server/jobs/generate-request.js';
-import { TokenStream } from '../../../../server/jobs/token-stream.js';
+import { JobStream } from '../../../../server/jobs/job-stream.js';
+import type { JobEvent } from '../../../../server/requests/job-events.js';
 import { readAll, tokenIdsOf } from '../../../fixtures/generate-requests.js';
 
-const token = (tokenId: number): GenerationEvent => ({
+const token = (tokenId: number): JobEvent => ({
   kind: 'token',
   tokenId,
   text: '',
@@ -16,7 +16,7 @@ const token = (tokenId: number): GenerationEvent => ({
 
 function makeStream(capacity = 10) {
   const calls: string[] = [];
-  const stream = new TokenStream({
+  const stream = new JobStream({
     capacity,
     onAbandoned: () => calls.push('abandoned'),
     onEnded: () => calls.push('ended'),

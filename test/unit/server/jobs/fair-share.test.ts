@@ -1,6 +1,6 @@
 /** The share of a group: who runs least gets the next job. */
 import { describe, expect, it } from 'vitest';
-import { fairShare, type Taker } from '../../../../server/batching/fair-share.js';
+import { fairShare, type Taker } from '../../../../server/jobs/fair-share.js';
 import { seededRandom, testSeed } from '../../../fixtures/seeded-random.js';
 
 const shares = (takers: readonly Taker[], waiting: number) =>

@@ -1,0 +1,116 @@
+/**
+ * What serves a model: the contract between the work load manager and everything that can run one.
+ *
+ * Life    prepare (files, plan, what is quick to refuse) → fit (sizes for the memory there is) → accept requests, run replicas
+ * Split   the manager keeps names, queues, scaling, memory and supervision, and knows no token and no tensor; an engine knows how a
+ *         request becomes a job of its own and how a replica runs jobs, and knows no other model
+ * Errors  ServingError; an engine's own bugs are its replica's death
+ *
+ * A new engine is a folder beside llm/ and a line in engines.ts.
+ */
+import type { Logger } from 'pino';
+import type { ModelConfig } from '../config/config.js';
+import type { Taker } from '../jobs/fair-share.js';
+import type { Job } from '../jobs/job.js';
+import type { JobQueue } from '../jobs/job-queue.js';
+import type { GroupSample, SlotFreed, WorkObserver } from '../jobs/work-observer.js';
+import type { MemoryNeed } from '../machine/memory-need.js';
+import type { JobRequest, Task } from '../requests/service.js';
+
+export interface Engine {
+  /** Everything that is needed of a model before a replica can start. @throws ServingError: nothing was left running */
+  prepare(config: ModelConfig, options: PrepareOptions): Promise<PreparedModel>;
+}
+
+export interface PrepareOptions {
+  signal: AbortSignal;
+  /** Called before anything is written, with what a replica will need where so much is free; it may throw OUT_OF_MEMORY. */
+  onNeed: (needWhere: (freeBytes: number) => MemoryNeed) => void;
+  onProgress: (doneBytes: number, totalBytes: number) => void;
+}
+
+export interface PreparedModel {
+  readonly task: Task;
+  /** Processes of a replica. */
+  readonly worldSize: number;
+  /** Keys of the model's own files that would change an answer elsewhere, and do nothing here. */
+  readonly unservedKeys: readonly string[];
+  /** Sizes for the memory that is free now: of every replica until the model is closed. @throws ServingError OUT_OF_MEMORY */
+  fit(freeBytes: number): FittedModel;
+  /** Ends what belongs to no replica. */
+  close(): Promise<void>;
+}
+
+/** When a request came, and what its job is called. */
+export interface Arrival {
+  jobId: number;
+  receivedAtMs: number;
+  /** Aborted when the client goes away. */
+  signal: AbortSignal;
+}
+
+export interface FittedModel {
+  /** Tokens of a request and its answer together; 0: it counts none. */
+  readonly contextLength: number;
+  /** Of one replica. */
+  readonly need: MemoryNeed;
+  /**
+   * @returns the job, which is to be queued for this model's replicas, and what it counts
+   * @throws ServingError: nothing reached a replica. BAD_REQUEST also: a kind of request that the model does not answer
+   */
+  accept(request: JobRequest, arrival: Arrival): Promise<{ job: Job; promptTokens: number }>;
+  /** One life of a replica: one that has died is replaced by a new one. */
+  newReplica(options: ReplicaOptions): Replica;
+}
+
+export interface ReplicaOptions {
+  /** Jobs that this model has accepted; shared by its replicas. */
+  queue: JobQueue;
+  /** Of each of its processes. */
+  threads: number;
+  /** Others run on this machine's cores. */
+  sharesCores: boolean;
+  /** Jobs of the queue that it may take now. */
+  mayStart: () => number;
+  /** Nothing runs (true), or there is something again. A new replica is idle. */
+  onIdle: (idle: boolean) => void;
+  logger: Logger;
+  hooks: ReplicaHooks;
+}
+
+/** Who wants to see what replicas do. */
+export interface ReplicaHooks {
+  /** Bytes of weights loaded, of all processes. */
+  onLoading?: (doneBytes: number, totalBytes: number) => void;
+  onJobStarted?: (job: Job) => void;
+  onSlotFreed?: (event: SlotFreed) => void;
+  observer?: WorkObserver;
+}
+
+export type ReplicaSample = Omit<GroupSample, 'key' | 'state'>;
+
+/** What the metrics read of a replica that does not run. */
+export const NO_SAMPLE: ReplicaSample = {
+  sequencesRunning: 0,
+  slots: 0,
+  kvTokensUsed: 0,
+  kvTokensCapacity: 0,
+  kvTokensWarm: 0,
+  inspect: null,
+};
+
+export interface Replica {
+  /** Starts its processes. @throws ServingError: none is left */
+  start(signal: AbortSignal): Promise<void>;
+  /** Runs jobs until drain() and they are done. Rejects when it has died: every job it had started has ended with the error. */
+  run(): Promise<void>;
+  /** Takes no job any more; run() resolves when those that run have ended. */
+  drain(): void;
+  /** Ends its processes, a hung one by force; may be called at any time, and again. */
+  stop(): Promise<void>;
+  /** What it runs and has room for. */
+  readonly load: Taker;
+  /** Of its processes, by rank. */
+  readonly pids: readonly (number | undefined)[];
+  sample(): ReplicaSample;
+}

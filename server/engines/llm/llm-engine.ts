@@ -1,0 +1,157 @@
+/**
+ * Language models and encoders, split over ranks: text in, tokens or a vector out.
+ *
+ * In      a checkpoint folder, or shards that are there
+ * Out     Engine
+ * Limits  admission.ts: what fits the context and the KV memory
+ * Errors  of prepare: CHECKPOINT_INVALID, TENSOR_PARALLEL_INVALID, CONFIG_INVALID, …; of accept: BAD_REQUEST, PROMPT_TOO_LONG,
+ *         NO_CHAT_TEMPLATE, CHAT_TEMPLATE_LIMIT, CANCELLED, REQUEST_TIMEOUT
+ */
+import { ServingError } from '../../../proto/errors.js';
+import type { ModelConfig } from '../../config/config.js';
+import { systemClock } from '../../jobs/clock.js';
+import type { GenerationJob } from '../../jobs/generation-job.js';
+import { clientLeft } from '../../jobs/job.js';
+import type { JobQueue } from '../../jobs/job-queue.js';
+import type { MemoryNeed } from '../../machine/memory-need.js';
+import type { EmbedRequest } from '../../requests/embed-request.js';
+import type { GenerateRequest } from '../../requests/generate-request.js';
+import type { JobRequest, Task } from '../../requests/service.js';
+import type {
+  Arrival,
+  Engine,
+  FittedModel,
+  PreparedModel,
+  PrepareOptions,
+  Replica,
+  ReplicaOptions,
+} from '../engine.js';
+import { makeGroupParts } from './group-parts.js';
+import { type GroupSizes, groupSizes } from './group-sizes.js';
+import { LlmReplica } from './llm-replica.js';
+import { makeJob } from './make-job.js';
+import { sizesOfManifest } from './model-sizes.js';
+import { type LlmFiles, prepareModel, type ShardTools } from './prepare-model.js';
+
+export interface LlmEngineOptions extends ShardTools {
+  /** Path of the shard worker's compiled program. */
+  workerProgram: string;
+  logLevel: string;
+}
+
+type WorkerOptions = Pick<LlmEngineOptions, 'workerProgram' | 'logLevel'>;
+
+export class LlmEngine implements Engine {
+  readonly #options: LlmEngineOptions;
+
+  constructor(options: LlmEngineOptions) {
+    this.#options = options;
+  }
+
+  async prepare(config: ModelConfig, options: PrepareOptions): Promise<PreparedModel> {
+    const { onNeed, ...others } = options;
+    const files = await prepareModel(config, {
+      ...others,
+      ...this.#options,
+      onPlan: (sizes) => onNeed((freeBytes) => groupSizes(config, sizes, freeBytes).need),
+    });
+    return new LlmModel(config, files, this.#options);
+  }
+}
+
+/** A language model whose files are there. */
+export class LlmModel implements PreparedModel {
+  readonly task: Task;
+  readonly worldSize: number;
+  readonly unservedKeys: readonly string[];
+  readonly #config: ModelConfig;
+  readonly #files: LlmFiles;
+  readonly #worker: WorkerOptions;
+
+  constructor(config: ModelConfig, files: LlmFiles, worker: WorkerOptions) {
+    this.#config = config;
+    this.#files = files;
+    this.#worker = worker;
+    this.task = files.manifest.model.embedding === undefined ? 'text-generation' : 'text-embedding';
+    this.worldSize = files.manifest.worldSize;
+    this.unservedKeys = files.unservedKeys ?? [];
+  }
+
+  fit(freeBytes: number): FittedModel {
+    const sizes = groupSizes(this.#config, sizesOfManifest(this.#files.manifest), freeBytes);
+    return new FittedLlm(this.#config, this.#files, this.#worker, this.task, sizes);
+  }
+
+  close(): Promise<void> {
+    return this.#files.encoder.close();
+  }
+}
+
+class FittedLlm implements FittedModel {
+  readonly contextLength: number;
+  readonly need: MemoryNeed;
+  readonly #config: ModelConfig;
+  readonly #files: LlmFiles;
+  readonly #worker: WorkerOptions;
+  readonly #task: Task;
+  readonly #sizes: GroupSizes;
+
+  constructor(config: ModelConfig, files: LlmFiles, worker: WorkerOptions, task: Task, sizes: GroupSizes) {
+    this.#config = config;
+    this.#files = files;
+    this.#worker = worker;
+    this.#task = task;
+    this.#sizes = sizes;
+    this.contextLength = sizes.slotTokens;
+    this.need = sizes.need;
+  }
+
+  async accept(
+    request: JobRequest,
+    { jobId, receivedAtMs, signal }: Arrival,
+  ): Promise<{ job: GenerationJob; promptTokens: number }> {
+    const own = this.#ownKind(request);
+    const { encoder, manifest } = this.#files;
+    const promptIds = await encoder.encode(own.prompt, this.#cutAt(own));
+    if (signal.aborted) throw clientLeft();
+    const job = makeJob({
+      ...{ id: jobId, request: own, promptIds, info: manifest.model, limits: this.#sizes },
+      ...{ receivedAtMs, queuedAtMs: systemClock.nowMs() },
+    });
+    return { job, promptTokens: promptIds.length };
+  }
+
+  newReplica({ onIdle, queue, ...options }: ReplicaOptions): Replica {
+    const parts = makeGroupParts({
+      ...{ ...options, ...this.#worker, config: this.#config, model: this.#files, sizes: this.#sizes },
+      // What accept() made is all there is in it.
+      queue: queue as JobQueue<GenerationJob>,
+    });
+    return new LlmReplica(parts, onIdle);
+  }
+
+  /** @throws ServingError BAD_REQUEST */
+  #ownKind(request: JobRequest): GenerateRequest | EmbedRequest {
+    const isEmbedding = this.#task === 'text-embedding';
+    if (request.kind !== 'predict' && isEmbedding === (request.kind === 'embed')) return request;
+    const { name, version } = this.#config;
+    const id = version === null ? name : `${name}:${version}`;
+    throw new ServingError(
+      'BAD_REQUEST',
+      isEmbedding
+        ? `Model ${id} is an embedding model: it makes vectors of texts (/v1/embeddings, or "inputs" alone) and generates none`
+        : request.kind === 'embed'
+          ? `Model ${id} generates text and makes no embeddings: those need an encoder such as BERT`
+          : `Model ${id} generates text: it takes a prompt, no tensors`,
+    );
+  }
+
+  /** Tokens after which a text is cut off; null: it is not. */
+  #cutAt(request: GenerateRequest | EmbedRequest): number | null {
+    if (request.kind !== 'embed') return null;
+    const { maxTokens, truncate, truncateDefault } = request;
+    const isCut = truncate ?? this.#config.truncateTexts ?? truncateDefault;
+    if (!isCut) return maxTokens;
+    return Math.min(maxTokens ?? Number.POSITIVE_INFINITY, this.#sizes.slotTokens);
+  }
+}

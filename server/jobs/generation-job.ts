@@ -1,0 +1,53 @@
+/**
+ * A job of a language model: its prompt as ids, and everything the batch loop needs to make tokens, or a vector, of it.
+ *
+ * In      a request that fits its model (engines/llm/make-job.ts)
+ */
+import type { Sampling } from '../../proto/control.js';
+import type { EmbedRequest } from '../requests/embed-request.js';
+import type { GenerateRequest } from '../requests/generate-request.js';
+import { Job, type JobOptions } from './job.js';
+
+export interface GenerationJobOptions extends Omit<JobOptions, 'eventCapacity'> {
+  request: GenerateRequest | EmbedRequest;
+  promptIds: readonly number[];
+  /** Prompt and new tokens fit a slot. 0: the job yields a vector. */
+  maxNewTokens: number;
+  endIds: readonly number[];
+  sampling: Sampling;
+  /** The seed as told to the client, 0 … 2^53 − 1. */
+  seed: number;
+  /** Of a job that yields a vector. */
+  vectorShape?: VectorShape;
+}
+
+/** The vector that a job shall yield. */
+export interface VectorShape {
+  dimensions: number;
+  /** It has length 1. */
+  normalised: boolean;
+}
+
+export class GenerationJob extends Job {
+  declare readonly request: GenerateRequest | EmbedRequest;
+  readonly promptIds: readonly number[];
+  readonly maxNewTokens: number;
+  readonly endIds: readonly number[];
+  readonly sampling: Sampling;
+  readonly seed: number;
+  readonly vectorShape: VectorShape | null;
+  firstTokenAtMs: number | null = null;
+  /** NaN before the first; never null, so that a write allocates nothing. */
+  lastTokenAtMs = Number.NaN;
+
+  constructor(options: GenerationJobOptions) {
+    // A token event each, or the vector; and the finish.
+    super({ ...options, eventCapacity: Math.max(1, options.maxNewTokens) + 1 });
+    this.promptIds = options.promptIds;
+    this.maxNewTokens = options.maxNewTokens;
+    this.endIds = options.endIds;
+    this.sampling = options.sampling;
+    this.seed = options.seed;
+    this.vectorShape = options.vectorShape ?? null;
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * What a job tells while it runs, in order, and last of all a FinishEvent: a token of a text each; or the one vector; or the one
+ * value. Plain data, the same for every dialect.
+ */
+import type { NamedTensor } from './predict-request.js';
+
+export interface TokenAlternative {
+  tokenId: number;
+  text: string;
+  logprob: number;
+}
+
+/** One token. The texts of all tokens, in order, are the generated text. */
+export interface TokenEvent {
+  kind: 'token';
+  tokenId: number;
+  /** Text that became certain with this token; '' while a character or a possible stop string is incomplete. */
+  text: string;
+  special: boolean;
+  /** NaN unless asked for. */
+  logprob: number;
+  topLogprobs: readonly TokenAlternative[];
+}
+
+export type FinishReason = 'end-id' | 'length' | 'stop-string';
+
+/** The vector of a text that was to be embedded. */
+export interface VectorEvent {
+  kind: 'vector';
+  vector: readonly number[];
+}
+
+/** What a model that knows no tokens made of a request's inputs. */
+export interface ValueEvent {
+  kind: 'value';
+  outputs: readonly NamedTensor[];
+}
+
+/** The last event of a stream that ended well. A stream that does not throws a ServingError from its iterator. */
+export interface FinishEvent {
+  kind: 'finish';
+  reason: FinishReason;
+  /** Text held back until now; empty in most cases. Part of generatedText. */
+  text: string;
+  generatedText: string;
+  promptTokens: number;
+  /** Of those, not computed again (prefix cache); absent: none. */
+  cachedTokens?: number;
+  /** Tokens made and counted: those after a stop string are not. */
+  newTokens: number;
+  seed: number;
+}
+
+export type GenerationEvent = TokenEvent | FinishEvent;
+
+export type JobEvent = TokenEvent | VectorEvent | ValueEvent | FinishEvent;
+
+/** The last event of a job that has no text. Its reason is `length`: it was done. */
+export const finishWithoutText = (promptTokens: number): FinishEvent => ({
+  kind: 'finish',
+  reason: 'length',
+  text: '',
+  generatedText: '',
+  promptTokens,
+  newTokens: 0,
+  seed: 0,
+});

@@ -1,0 +1,64 @@
+/**
+ * What every transport (HTTP, gRPC) may ask of the work load manager to serve requests.
+ *
+ * In      a request of any kind
+ * Out     its events, typed by the kind
+ * Errors  ServingError
+ */
+import type { EmbedRequest } from './embed-request.js';
+import type { GenerateRequest } from './generate-request.js';
+import type { FinishEvent, GenerationEvent, JobEvent, ValueEvent, VectorEvent } from './job-events.js';
+import type { PredictRequest } from './predict-request.js';
+
+export type JobRequest = GenerateRequest | EmbedRequest | PredictRequest;
+
+/** What is told of a request of this kind. */
+export type EventsOf<R extends JobRequest> = R extends GenerateRequest
+  ? GenerationEvent
+  : R extends EmbedRequest
+    ? VectorEvent | FinishEvent
+    : ValueEvent | FinishEvent;
+
+/** An accepted request. */
+export interface Accepted<E extends JobEvent = JobEvent> {
+  /** 0 where there are no tokens. */
+  promptTokens: number;
+  /** Ends after the FinishEvent; throws ServingError. Leaving the loop early cancels the job. */
+  events: AsyncIterable<E>;
+}
+
+/** An accepted request for text. */
+export type Generation = Accepted<GenerationEvent>;
+
+/** What the HTTP and gRPC layers may ask of the work load manager. */
+export interface InferenceService {
+  /**
+   * Resolves as soon as the job is queued.
+   *
+   * @param signal aborted when the client goes away: the job ends and its slot is freed at the next step
+   * @throws ServingError MODEL_NOT_FOUND, MODEL_NOT_READY, QUEUE_FULL, PROMPT_TOO_LONG, NO_CHAT_TEMPLATE, CHAT_TEMPLATE_LIMIT, BAD_REQUEST,
+   *         SHUTTING_DOWN: nothing reached a worker. BAD_REQUEST also: a kind of request that the model does not answer
+   */
+  submit<R extends JobRequest>(request: R, signal: AbortSignal): Promise<Accepted<EventsOf<R>>>;
+  /** Every registered model, sorted by name. */
+  models(): readonly ModelStatus[];
+}
+
+/** What a model is for. */
+export type Task = 'text-generation' | 'text-embedding' | 'tensors';
+
+export interface ModelStatus {
+  name: string;
+  version: string | null;
+  state: 'PENDING' | 'READY' | 'FAILED';
+  /** READY, but fewer groups run than should. */
+  healthy: boolean;
+  loadedAtStartup: boolean;
+  registeredAtMs: number;
+  /** Tokens of prompt and answer together; 0: it counts none. */
+  contextLength: number;
+  /** What it is for; null until it has been prepared. */
+  task: Task | null;
+  /** DJLServing's output formatter of the model; null: by `stream`. */
+  outputFormatter: 'json' | 'jsonlines' | 'sse' | null;
+}
