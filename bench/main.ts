@@ -14,11 +14,10 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { shapeFolder } from '../partitioner/named-shapes.js';
 import { partition } from '../partitioner/partition.js';
-import type { BatchWeights, Dtype } from '../partitioner/weight-format.js';
+import type { Dtype } from '../partitioner/weight-format.js';
 import type { Manifest } from '../proto/manifest.js';
 import { DEFAULT_COLLECTIVE } from '../server/config/config.js';
 import { usableCores } from '../server/machine/machine-limits.js';
-import { BATCH_ROWS } from '../shard-worker/executor.js';
 import { BusyNeighbours } from './busy-neighbours.js';
 import { NOISE_LIMIT, quietOf, watchCpu } from './cpu-use.js';
 import {
@@ -39,7 +38,6 @@ const HELP = `Usage: npm run bench -- --model NAME|DIR [options]
   --random-weights     noise in place of a checkpoint's weights
   --dtype D            auto, fp32, int8 or int4 (default int4)
   --block-size N       weights that share a scale (default 128)
-  --batch-weights H    int8: weights a second time, for steps of many rows (default none)
   --tp N[,N]           degrees to measure beside each other (default 1,2)
   --collective C[,C]   zmq, shm or auto (default: the server's); several are measured beside each other
   --threads N          threads a rank (default: usable cores / tp)
@@ -106,7 +104,6 @@ export async function main(argv: readonly string[]): Promise<number> {
       'random-weights': { type: 'boolean', default: false },
       dtype: { type: 'string', default: 'int4' },
       'block-size': { type: 'string', default: '128' },
-      'batch-weights': { type: 'string', default: 'none' },
       tp: { type: 'string', default: '1,2' },
       threads: { type: 'string' },
       collective: { type: 'string', default: DEFAULT_COLLECTIVE },
@@ -152,7 +149,6 @@ export async function main(argv: readonly string[]): Promise<number> {
         tp,
         dtype: values.dtype as Dtype,
         blockSize: Number(values['block-size']),
-        batchWeights: values['batch-weights'] as BatchWeights,
         randomWeights: values['random-weights'],
       });
       blockSize = manifest.weightFormat.blockSize;
@@ -198,13 +194,9 @@ interface MeasuredGroup {
   manifest: Manifest;
 }
 
-/** Of all ranks: what a step of so many rows reads. */
-function weightBytes({ tensors, weightFormat, worldSize }: Manifest, rows: number): number {
-  const isBatch = weightFormat.batch !== undefined && rows >= BATCH_ROWS;
-  const read = tensors.filter(
-    ({ file, name }) =>
-      file === 'rank' && (name.endsWith('.bias') || /\.batch-[a-z]+$/.test(name) === isBatch),
-  );
+/** Of all ranks: what a step reads. */
+function weightBytes({ tensors, worldSize }: Manifest): number {
+  const read = tensors.filter(({ file }) => file === 'rank');
   return worldSize * read.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
@@ -307,7 +299,7 @@ function summarise(
         sequences,
         stepMs,
         tokensPerSecond: (sequences * 1000) / stepMs.median,
-        bandwidthShare: (weightBytes(manifest, sequences) * 1000) / stepMs.median / bandwidth.median,
+        bandwidthShare: (weightBytes(manifest) * 1000) / stepMs.median / bandwidth.median,
         split: measured.find(({ ms }) => ms === stepMs.median)!.split,
       };
     }),

@@ -3,7 +3,7 @@
  *
  * In      what is in codes (TensorSource.coded, or what config.json lets expect), the format that was asked for
  * Out     the format with blocks that the groups consist of
- * Rules   The largest block of which every group consists: a group of 128 is one block of 128, one of 1024 four of 256 with the
+ * Rules   Groups that our own kernels have no block for are laid out for ONNX Runtime's operators. The largest block of which every group consists: a group of 128 is one block of 128, one of 1024 four of 256 with the
  *         same scale. The output projection may need smaller ones (degrees.ts), which changes no weight either.
  *         Linears that the checkpoint left in floats are written at 8 bits: it did not mean to round them to 4.
  *         Where the columns of a group lie apart (GPTQ's desc_act) codes cannot be handed on, since a block is of neighbours:
@@ -16,6 +16,7 @@ import type { Quantisation } from './checkpoint/quantisation.js';
 import type { CodedInfo } from './checkpoint/tensor-source.js';
 import type { ModelShape } from './model-shape.js';
 import { BLOCK_SIZES } from './quantise/block-quantise.js';
+import { PANEL_BLOCK_SIZES } from './quantise/panels.js';
 import { roleTensors } from './role-tensors.js';
 import { chooseWeightFormat, type FormatOptions, type WeightFormat } from './weight-format.js';
 
@@ -52,12 +53,16 @@ export function chooseCodedFormat(
     );
   }
   const groups = [...coded.values()].map(({ groupSize }) => groupSize);
-  const blockSize = BLOCK_SIZES.findLast((size) => groups.every((group) => group % size === 0));
+  const largest = (sizes: readonly number[]): number | undefined =>
+    sizes.findLast((size) => groups.every((group) => group % size === 0));
+  const ofPanels = format.layout === 'panels' ? largest(PANEL_BLOCK_SIZES) : undefined;
+  const blockSize = ofPanels ?? largest(BLOCK_SIZES);
   if (blockSize === undefined) {
     throw new ServingError(
       'CONFIG_INVALID',
       `dtype int4: groups of ${Math.min(...groups)} columns are not made of blocks of ${BLOCK_SIZES.join(', ')}; use int8 or fp32`,
     );
   }
-  return chooseWeightFormat({ ...options, dtype: 'int4', blockSize }, parameters);
+  const layout = ofPanels === undefined ? 'blocks' : 'panels';
+  return chooseWeightFormat({ ...options, dtype: 'int4', layout, blockSize }, parameters);
 }

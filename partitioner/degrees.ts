@@ -15,8 +15,14 @@ import type { WeightFormat } from './weight-format.js';
 
 /** The output projection's blocks are chosen so that they can be cut up to this degree. */
 const COMMON_DEGREE = 8;
-/** Smallest block there is a kernel for. */
-const SMALLEST_BLOCK = 16;
+/** Smallest block that ONNX Runtime has kernels for, and ours. */
+const SMALLEST_BLOCK = { blocks: 16, panels: 32 } as const;
+
+/** Each `width` columns have zeros behind them, up to `padded`. */
+export interface Padding {
+  width: number;
+  padded: number;
+}
 
 /** @throws ServingError TENSOR_PARALLEL_INVALID */
 export function checkDegree(shape: ModelShape, format: WeightFormat, degree: number): void {
@@ -43,12 +49,30 @@ export function possibleDegrees(shape: ModelShape, format: WeightFormat): number
  */
 export function attentionOutBlock(shape: ModelShape, format: WeightFormat): number | null {
   if (format.blockSize === null) return null;
+  const columns = commonColumns(shape);
+  const smallest = SMALLEST_BLOCK[format.layout];
+  let block = format.blockSize;
+  while (block > smallest && columns % block !== 0) block /= 2;
+  return block;
+}
+
+/** Columns of the output projection on a rank at the largest common degree. */
+function commonColumns(shape: ModelShape): number {
   let degree = COMMON_DEGREE;
   while (whyNotHeads(shape, degree) !== null) degree--;
-  const columns = (shape.numHeads / degree) * shape.headDim;
-  let block = format.blockSize;
-  while (block > SMALLEST_BLOCK && columns % block !== 0) block /= 2;
-  return block;
+  return (shape.numHeads / degree) * shape.headDim;
+}
+
+/**
+ * Where even the smallest block of our own kernels would cross a cut between heads, each head is padded with zeros to whole
+ * blocks; null: no need.
+ */
+export function attentionOutPadding(shape: ModelShape, format: WeightFormat): Padding | null {
+  const smallest = SMALLEST_BLOCK.panels;
+  if (format.layout === 'blocks' || format.blockSize === null || commonColumns(shape) % smallest === 0) {
+    return null;
+  }
+  return { width: shape.headDim, padded: Math.ceil(shape.headDim / smallest) * smallest };
 }
 
 /** The rule that a degree breaks, or null. */
@@ -60,7 +84,8 @@ export function whyNot(shape: ModelShape, format: WeightFormat, degree: number):
   if (headsReason !== null) return headsReason;
   const block = attentionOutBlock(shape, format);
   const columns = (shape.numHeads / degree) * shape.headDim;
-  if (block !== null && degree > 1 && columns % block !== 0) {
+  const isPadded = attentionOutPadding(shape, format) !== null;
+  if (block !== null && !isPadded && degree > 1 && columns % block !== 0) {
     return `a rank's ${columns} columns of the ${format.dtype} output projection are no whole blocks of ${block}`;
   }
   return null;

@@ -15,11 +15,11 @@ import { BLOCK_SIZES } from './quantise/block-quantise.js';
 import { JsonReporter, type Reporter, TextReporter } from './report.js';
 import { verifyShards } from './verify.js';
 import {
-  BATCH_WEIGHTS,
   DEFAULT_BLOCK_SIZE,
   DEFAULT_REPRODUCIBLE_DEGREE,
   DTYPES,
   EIGHT_BIT_GROUPS,
+  type Layout,
   REPRODUCIBLE_DEGREES,
 } from './weight-format.js';
 
@@ -29,6 +29,8 @@ Split a Hugging Face checkpoint (config.json, *.safetensors) into shards, one a 
 
   --tp N             tensor parallel degree: ranks to split over (default 1)
   --dtype TYPE       ${DTYPES.join(', ')} (default auto: fp32 below 200 MB and for encoders, else int4)
+  --layout HOW       of the weights: panels, which our own kernels read as they are, or blocks for ONNX Runtime's operators (default
+                     auto: panels where the machine has the kernels; SHARDSERVE_KERNELS=off: it has none)
   --block-size N     weights that share a scale with int8 and int4: ${BLOCK_SIZES.join(', ')} (default ${DEFAULT_BLOCK_SIZE})
   --asymmetric       a zero point for each block of int8 and int4
   --eight-bit LIST   linears that int4 leaves at 8 bits: ${EIGHT_BIT_GROUPS.join(', ')} (the head; all of the first or last layer; the
@@ -36,9 +38,6 @@ Split a Hugging Face checkpoint (config.json, *.safetensors) into shards, one a 
   --scales HOW       of int4: search (default) takes the best of several by squared error, nearest that of the largest weight
   --reproducible-degree N
                      degrees that divide it give int8 and int4 the same bits: ${REPRODUCIBLE_DEGREES.join(', ')} (default ${DEFAULT_REPRODUCIBLE_DEGREE})
-  --batch-weights HOW
-                     of int8 and int4: int8 writes them a second time, at 8 bits with a scale an output, for steps of many
-                     tokens: about twice as fast, for two and a half times the memory of int4 (default none)
   --store DIR        folder the shards are kept in (default .shards)
   --verify           join the written slices again and compare them with the checkpoint
   --plan-only        print the plan and write nothing; needs config.json alone
@@ -123,6 +122,7 @@ function parseCommandLine(args: string[]): CommandLine {
     outStore: values.store,
     tp: wholeNumber('--tp', values.tp, 1),
     dtype: oneOf('--dtype', values.dtype, DTYPES),
+    ...layoutOf(values.layout),
     blockSize: wholeNumber('--block-size', values['block-size'], 1),
     symmetric: !values.asymmetric,
     scales: oneOf('--scales', values.scales, ['search', 'nearest'] as const),
@@ -131,12 +131,17 @@ function parseCommandLine(args: string[]): CommandLine {
       .filter((group) => group !== '')
       .map((group) => oneOf('--eight-bit', group, EIGHT_BIT_GROUPS)),
     reproducibleDegree: reproducibleDegree(values['reproducible-degree']),
-    batchWeights: oneOf('--batch-weights', values['batch-weights'], BATCH_WEIGHTS),
     randomWeights: values['random-weights'],
     seed: wholeNumber('--seed', values.seed, 0),
     verify: values.verify,
     planOnly: values['plan-only'],
   };
+}
+
+/** @throws ServingError CONFIG_INVALID */
+function layoutOf(text: string): { layout?: Layout } {
+  const layout = oneOf('--layout', text, ['auto', 'panels', 'blocks'] as const);
+  return layout === 'auto' ? {} : { layout };
 }
 
 /** @throws ServingError CONFIG_INVALID */
@@ -154,11 +159,11 @@ function parse(args: string[]) {
       options: {
         tp: { type: 'string', default: '1' },
         dtype: { type: 'string', default: 'auto' },
+        layout: { type: 'string', default: 'auto' },
         'block-size': { type: 'string', default: String(DEFAULT_BLOCK_SIZE) },
         asymmetric: { type: 'boolean', default: false },
         'eight-bit': { type: 'string', default: '' },
         'reproducible-degree': { type: 'string', default: String(DEFAULT_REPRODUCIBLE_DEGREE) },
-        'batch-weights': { type: 'string', default: 'none' },
         scales: { type: 'string', default: 'search' },
         store: { type: 'string', default: '.shards' },
         verify: { type: 'boolean', default: false },

@@ -3,7 +3,7 @@
  *
  * In      a model folder (config.json, *.safetensors; config.json alone with random weights), degree, format, store
  * Out     shard folder and manifest (proto/manifest.ts); shards that are there already are used again
- * Limits  memory: a chunk of one tensor, with batch weights one linear at 8 bits; disk: the shards, once more while they are made
+ * Limits  memory: a chunk of one tensor; disk: the shards, once more while they are made
  * Errors  ServingError CHECKPOINT_INVALID, TENSOR_PARALLEL_INVALID, CONFIG_INVALID, OUT_OF_MEMORY (the disk is too small);
  *         after any error nothing is left behind
  */
@@ -12,24 +12,27 @@ import { mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ServingError } from '../proto/errors.js';
+import { kernelLibrary } from '../proto/kernel-library.js';
 import { MANIFEST_FORMAT_VERSION } from '../proto/limits.js';
 import type { ElementType, FileEntry, Manifest } from '../proto/manifest.js';
 import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file.js';
 import { readQuantisation } from './checkpoint/quantisation.js';
 import type { TensorSource } from './checkpoint/tensor-source.js';
 import { type CodedTensors, chooseCodedFormat, expectedCodes } from './coded-format.js';
+import { attentionOutPadding } from './degrees.js';
 import { buildSegments } from './graph/segments.js';
 import { rankWeights, SHARED_WEIGHTS } from './graph/weight-files.js';
 import { cachedHeadDim, type EmbeddingShape, isNormalised, type ModelShape } from './model-shape.js';
 import { configuredType, type ModelOptions, openModel, recogniseFolder } from './open-model.js';
 import { makePlan, type Plan, storedTensors } from './plan.js';
 import type { PolicyReport } from './policies/recognise-model.js';
+import { PANEL_BLOCK_SIZES } from './quantise/panels.js';
 import { countParameters, embeddingName } from './role-tensors.js';
 import { contentName } from './store/content-name.js';
 import { MANIFEST_FILE, ShardStore } from './store/shard-store.js';
 import { WeightsFile } from './store/weights-file.js';
 import { writeWeights } from './store/weights-writer.js';
-import type { FormatOptions } from './weight-format.js';
+import { DEFAULT_BLOCK_SIZE, type FormatOptions, FP32_FORMAT, type WeightFormat } from './weight-format.js';
 
 export interface PartitionOptions extends ModelOptions, FormatOptions {
   /** Folder of the shard store; made if it is not there. */
@@ -110,8 +113,22 @@ function planFor(
   // Vectors are compared with those of other days: the same as in float32 unless another type is asked for.
   const { dtype = 'auto' } = options;
   const wanted = dtype === 'auto' && shape.embedding !== null ? 'fp32' : dtype;
-  const format = chooseCodedFormat({ ...options, dtype: wanted }, countParameters(shape), coded);
+  const format = chooseFormat({ ...options, dtype: wanted }, shape, coded);
   return makePlan({ shape, worldSize: options.tp, format, embeddingType, coded });
+}
+
+/** Our own kernels' layout wherever they are and can take the model. */
+function chooseFormat(options: FormatOptions, shape: ModelShape, coded: CodedTensors): WeightFormat {
+  const { blockSize = DEFAULT_BLOCK_SIZE } = options;
+  const isTaken = kernelLibrary() !== null && PANEL_BLOCK_SIZES.includes(blockSize);
+  const { layout = isTaken ? 'panels' : 'blocks' } = options;
+  const parameters = countParameters(shape);
+  const format = chooseCodedFormat({ ...options, layout }, parameters, coded);
+  if (format.dtype === 'fp32' && options.layout === undefined) return FP32_FORMAT;
+  // Between columns of a group no zeros can be put.
+  const isCoded = format.dtype === 'int4' && coded.size > 0;
+  if (!isCoded || attentionOutPadding(shape, format) === null) return format;
+  return chooseCodedFormat({ ...options, layout: 'blocks' }, parameters, coded);
 }
 
 interface WriteContext {

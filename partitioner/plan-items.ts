@@ -10,13 +10,14 @@ import assert from 'node:assert';
 import { ELEMENT_BYTES, type ElementType, type Manifest, type TensorEntry } from '../proto/manifest.js';
 import { ropeRows } from './architectures/rope-table.js';
 import type { CodedTensors } from './coded-format.js';
-import { attentionOutBlock } from './degrees.js';
+import { attentionOutBlock, attentionOutPadding, type Padding } from './degrees.js';
 import { hasExperts, type ModelShape, type RopeShape } from './model-shape.js';
 import { type BlockFormat, blockBytes, blocksPerRow, zeroPointBytes } from './quantise/block-quantise.js';
+import { type PanelFormat, panelBytes, panelCount } from './quantise/panels.js';
 import { evenSlices, firstHead, type Slice } from './rank-slices.js';
 import { denseRole, type RoleTensor, roleTensors } from './role-tensors.js';
-import { downBlock, ffnPerRank, piecesPerRank } from './sum-pieces.js';
-import { codesOf, linearFormat, type WeightFormat } from './weight-format.js';
+import { downBlock, ffnPerRank, piecesPerRank, sumsItself } from './sum-pieces.js';
+import { codesOf, linearFormat, panelFormat, type WeightFormat } from './weight-format.js';
 
 /** Every stored tensor starts at a multiple of this: a page, so that a mapping of it starts with it. */
 export const TENSOR_ALIGNMENT = 4096;
@@ -44,27 +45,25 @@ export interface LinearItem {
   /** Of a row-parallel linear that is cut further (sum-pieces.ts); pieces of one follow each other. null: it is whole. */
   piece: { index: number; of: number } | null;
   parts: readonly LinearPart[];
-  /** Columns of the sources that rank r holds: all of them unless split is `row`. */
+  /** Columns of the sources, with the padding, that rank r holds: all of them unless split is `row`. */
   columnSlices: readonly Slice[];
   /** Rows and columns on one rank, padding included. */
   outputs: number;
   inputs: number;
-  /** How its weights are quantised; null: float32. */
+  /** How its weights are quantised; null: floats. */
   format: BlockFormat | null;
+  /** How they lie for our own kernels; null: for ONNX Runtime's operators. */
+  panels: PanelFormat | null;
+  /** Pieces whose products our kernels add (sum-pieces.ts). */
+  pieces: number;
+  /** Zeros among the inputs. */
+  padding: Padding | null;
   /** The checkpoint's own 4-bit codes are written. */
   isCoded: boolean;
   weight: TensorEntry;
   scales: TensorEntry | null;
   zeroPoints: TensorEntry | null;
   bias: TensorEntry | null;
-  /** The same weights once more, for many rows (quantise/output-quantise.ts); null: they are not there. */
-  batch: BatchEntries | null;
-}
-
-/** Int8 weights [inputs, outputs] and their scales [outputs]. */
-export interface BatchEntries {
-  weight: TensorEntry;
-  scales: TensorEntry;
 }
 
 /** A tensor that is copied whole. */
@@ -84,9 +83,6 @@ export interface RopeItem {
   part: 'cos' | 'sin';
   weight: TensorEntry;
 }
-
-/** An expert sees few of a step's rows. */
-const hasBatchWeights = (linear: string): boolean => !/\.(expert-\d+|shared)\./.test(linear);
 
 /** Name of a row-parallel linear's piece. */
 export const pieceName = (linear: string, index: number): string => `${linear}.piece-${index}`;
@@ -108,6 +104,8 @@ interface LinearOptions {
   inputs: number;
   /** Of the quantised linear. */
   blockSize: number | null;
+  pieces: number;
+  padding: Padding | null;
 }
 
 /** Lays the items out one after another. */
@@ -252,11 +250,12 @@ export class ItemPlanner {
   }
 
   #attentionOut(layer: number): LinearItem[] {
-    const inputs = this.#perRank.numHeads * this.#shape.headDim;
+    const padding = attentionOutPadding(this.#shape, this.#format);
     return this.#rowLinear(
       `layer-${layer}.attention-out`,
-      inputs,
+      this.#perRank.numHeads * (padding?.padded ?? this.#shape.headDim),
       attentionOutBlock(this.#shape, this.#format),
+      padding,
     );
   }
 
@@ -264,14 +263,23 @@ export class ItemPlanner {
     const inputs = this.#shape.hiddenSize;
     const columnSlices = new Array<Slice>(this.#worldSize).fill({ start: 0, count: inputs });
     const { blockSize } = this.#format;
-    return this.#linear(name, { split, piece: null, parts, columnSlices, inputs, blockSize });
+    return this.#linear(name, {
+      ...{ split, piece: null, parts, columnSlices, inputs, blockSize, pieces: 1, padding: null },
+    });
   }
 
   /** @param inputs of a rank: one piece, or several side by side */
-  #rowLinear(name: string, inputs: number, blockSize: number | null): LinearItem[] {
-    const of = piecesPerRank(this.#shape, this.#format, this.#worldSize);
+  #rowLinear(
+    name: string,
+    inputs: number,
+    blockSize: number | null,
+    padding: Padding | null = null,
+  ): LinearItem[] {
+    const held = piecesPerRank(this.#shape, this.#format, this.#worldSize);
+    const of = sumsItself(this.#shape, this.#format) ? 1 : held;
     const part = this.#part(name);
-    const slices = evenSlices(part.columns, inputs / of, this.#worldSize * of);
+    const columns = padding === null ? part.columns : (part.columns / padding.width) * padding.padded;
+    const slices = evenSlices(columns, inputs / of, this.#worldSize * of);
     return Array.from({ length: of }, (_, index) =>
       this.#linear(name, {
         split: 'row',
@@ -281,6 +289,8 @@ export class ItemPlanner {
         columnSlices: slices.filter((_slice, at) => at % of === index),
         inputs: inputs / of,
         blockSize,
+        pieces: held / of,
+        padding,
       }),
     );
   }
@@ -332,10 +342,17 @@ export class ItemPlanner {
     const biasSplit = split === 'row' ? 'rank-0' : split;
     const storeBias = (): TensorEntry | null =>
       biasSources.length > 0 ? store('bias', 'float32', [outputs], biasSplit) : null;
-    const item = { kind: 'linear' as const, name, outputs, format, isCoded, ...options };
+    const item = { kind: 'linear' as const, name, outputs, format, panels: null, isCoded, ...options };
+    const panels = panelFormat(this.#format, format);
+    if (panels !== null) {
+      const bytes = panelCount(outputs) * panelBytes(panels, inputs);
+      const entry = store('weight', 'uint8', [bytes]);
+      const weight = { ...entry, panels: { ...panels, outputs, inputs, pieces: options.pieces } };
+      return { ...item, panels, weight, scales: null, zeroPoints: null, bias: storeBias() };
+    }
     if (format === null) {
       const weight = store('weight', 'float32', [outputs, inputs]);
-      return { ...item, weight, scales: null, zeroPoints: null, bias: storeBias(), batch: null };
+      return { ...item, weight, scales: null, zeroPoints: null, bias: storeBias() };
     }
     const blocks = blocksPerRow(inputs, format.blockSize);
     const size = [outputs, blocks, blockBytes(format.bits, format.blockSize)];
@@ -347,13 +364,6 @@ export class ItemPlanner {
       zeroPoints: format.symmetric
         ? null
         : store('zero-points', 'uint8', [outputs, zeroPointBytes(format.bits, blocks)]),
-      batch:
-        this.#format.batch === undefined || !hasBatchWeights(linear)
-          ? null
-          : {
-              weight: store('batch-weight', 'int8', [inputs, outputs]),
-              scales: store('batch-scales', 'float32', [outputs]),
-            },
       bias: storeBias(),
     };
   }

@@ -17,7 +17,7 @@ export interface PlanRow {
   split: TensorEntry['split'];
   /** Axis of the stored tensor that is cut; null: none. */
   axis: number | null;
-  type: TensorEntry['type'];
+  type: string;
   /** On one rank. */
   shape: readonly number[];
   file: TensorEntry['file'];
@@ -63,7 +63,8 @@ export function summarisePlan(plan: Plan, policy: PolicyReport): PlanSummary {
 
 function planRows(plan: Plan): PlanRow[] {
   const rows = new Map<string, PlanRow>();
-  for (const { name, split, type, shape, file, bytes } of storedTensors(plan)) {
+  for (const { name, split, file, bytes, ...stored } of storedTensors(plan)) {
+    const { shape, type } = asPeopleKnowIt(stored);
     const tensor = name.replace(/^layer-\d+\./, 'layer-*.').replace(/\.(expert|piece)-\d+\./, '.$1-*.');
     const row = rows.get(tensor);
     if (row) {
@@ -74,6 +75,17 @@ function planRows(plan: Plan): PlanRow[] {
     }
   }
   return [...rows.values()];
+}
+
+/** Panels are bytes: what they stand for. */
+function asPeopleKnowIt({ panels, shape, type }: Pick<TensorEntry, 'panels' | 'shape' | 'type'>): {
+  shape: readonly number[];
+  type: string;
+} {
+  if (panels === undefined) return { shape, type };
+  const { bfloat, bits, blockSize, inputs, outputs } = panels;
+  const kind = blockSize > 0 ? 'int' : bfloat ? 'bfloat' : 'float';
+  return { shape: [outputs, inputs], type: `${kind}${bits}` };
 }
 
 function splitAxis(split: TensorEntry['split']): number | null {

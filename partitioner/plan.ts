@@ -25,7 +25,7 @@ import { cachedHeadDim, type ModelShape } from './model-shape.js';
 import { ItemPlanner, type PlanItem, type RankSizes } from './plan-items.js';
 import { perRankPadded } from './rank-slices.js';
 import { countParameters } from './role-tensors.js';
-import { piecesPerRank } from './sum-pieces.js';
+import { piecesPerRank, sumsItself } from './sum-pieces.js';
 import type { WeightFormat } from './weight-format.js';
 
 /** A rank's rows of the head are padded to a multiple of this. */
@@ -37,7 +37,7 @@ export interface Plan {
   format: WeightFormat;
   parameters: number;
   perRank: RankSizes;
-  /** Of every row-parallel linear on one rank (sum-pieces.ts). */
+  /** Linears that every row-parallel one is on one rank (sum-pieces.ts). */
   piecesPerRank: number;
   /** In the order they are written. */
   items: readonly PlanItem[];
@@ -81,7 +81,7 @@ export function makePlan(options: PlanOptions): Plan {
     format,
     parameters: countParameters(shape),
     perRank,
-    piecesPerRank: piecesPerRank(shape, format, worldSize),
+    piecesPerRank: sumsItself(shape, format) ? 1 : piecesPerRank(shape, format, worldSize),
     items,
     sharedBytes: planner.bytes.shared,
     rankBytes: planner.bytes.rank,
@@ -91,7 +91,7 @@ export function makePlan(options: PlanOptions): Plan {
         : 2 * shape.numLayers * perRank.numKvHeads * cachedHeadDim(shape) * 4,
     longContext: shape.ropes[0] ? longContext(shape.ropes[0], shape.contextLength) : null,
     ...planBuffers(shape, worldSize, perRank),
-    ...planProgram(shape, worldSize, format.batch !== undefined),
+    ...planProgram(shape, worldSize),
   };
 }
 
@@ -99,11 +99,7 @@ export function makePlan(options: PlanOptions): Plan {
 export function storedTensors(plan: Plan): TensorEntry[] {
   return plan.items.flatMap((item) =>
     item.kind === 'linear'
-      ? [
-          ...[item.weight, item.scales, item.zeroPoints],
-          ...(item.batch === null ? [] : [item.batch.weight, item.batch.scales]),
-          item.bias,
-        ].filter((entry) => entry !== null)
+      ? [item.weight, item.scales, item.zeroPoints, item.bias].filter((entry) => entry !== null)
       : [item.weight],
   );
 }

@@ -9,8 +9,10 @@
  *
  * In      ModelShape, weight format, world size
  * Out     pieces of the whole model and of one rank; the block of the MLPs' second linear, which pieces must not cut
- * Limits  int8 and int4 only: in fp32 a last bit stays a last bit. Not for experts: every expert would be cut, and what is done to
- *         their rows after it. Degrees that do not divide the pieces (3, 6; 8 unless asked for) cut for themselves, as all did before
+ * How     our own kernels sum the pieces themselves, floats too. Elsewhere (ONNX Runtime's operators; attention and MLP side by side,
+ *         which are added piece by piece) a piece is a linear of its own, with int8 and int4 only: in fp32 a last bit stays a last bit
+ * Limits  not for experts: every expert would be cut, and what is done to their rows after it. Degrees that do not divide the pieces
+ *         (3, 6; 8 unless asked for) cut for themselves
  * Pure
  */
 import { whyNot } from './degrees.js';
@@ -19,12 +21,15 @@ import { columnUnit, REPRODUCIBLE_DEGREES, type WeightFormat } from './weight-fo
 
 /** Smallest block there is a kernel for. */
 const SMALLEST_BLOCK = 16;
+/** Likewise of our own kernels. */
+const SMALLEST_PANEL_BLOCK = 32;
 /** Of a block, beside its weights: a scale, and the sum that the kernel keeps with it. */
 const BLOCK_EXTRA_BYTES = 8;
 
 /** Pieces of every row-parallel linear, over all ranks: the largest possible degree up to the one asked for. */
 export function sumPieces(shape: ModelShape, format: WeightFormat): number {
-  if (format.blockSize === null || shape.experts !== null) return 1;
+  const isPlain = format.blockSize === null && format.layout === 'blocks';
+  if (isPlain || shape.experts !== null) return 1;
   return (
     REPRODUCIBLE_DEGREES.findLast(
       (degree) => degree <= format.reproducibleDegree && whyNot(shape, format, degree) === null,
@@ -37,6 +42,10 @@ export function piecesPerRank(shape: ModelShape, format: WeightFormat, worldSize
   const pieces = sumPieces(shape, format);
   return pieces % worldSize === 0 ? pieces / worldSize : 1;
 }
+
+/** A linear sums its pieces itself. */
+export const sumsItself = (shape: ModelShape, format: WeightFormat): boolean =>
+  format.layout === 'panels' && shape.residual !== 'parallel';
 
 /** The degrees from 1 on that give the same bits. */
 export function reproducibleDegrees(shape: ModelShape, format: WeightFormat): number[] {
@@ -57,6 +66,11 @@ export function downBlock(
   const { blockSize } = format;
   const pieces = sumPieces(shape, format);
   if (blockSize === null || pieces === 1) return blockSize;
+  if (format.layout === 'panels') {
+    let block = blockSize;
+    while (block > SMALLEST_PANEL_BLOCK && ffnSize % (pieces * block) !== 0) block /= 2;
+    return block;
+  }
   const bits = format.dtype === 'int8' ? 8 : 4;
   const weightBytes = (block: number): number => bits / 8 + BLOCK_EXTRA_BYTES / block;
   const mlpBytes = (block: number): number =>

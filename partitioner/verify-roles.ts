@@ -13,14 +13,13 @@ import { codesOf } from './weight-format.js';
 
 /** @throws ServingError SHARDS_INVALID */
 export function checkRoles(manifest: Manifest, shape: ModelShape, coded: CodedTensors): void {
-  const { batch, dtype, symmetric } = manifest.weightFormat;
+  const { blockSize, dtype, layout, symmetric } = manifest.weightFormat;
   const isCoded = (sources: readonly string[]): boolean =>
     dtype === 'int4' && codesOf(coded, sources) === 'own';
   const hasZeroPoints = (sources: readonly string[]): boolean => !symmetric || isCoded(sources);
   const pieces = manifest.tensors.find(({ piece }) => piece !== undefined)?.piece?.of ?? 1;
   const roles = expectedRoles(shape, {
-    isQuantised: dtype !== 'fp32',
-    hasBatch: batch !== undefined,
+    hasScales: layout === 'blocks' && blockSize !== null,
     hasZeroPoints,
     pieces,
   });
@@ -40,9 +39,8 @@ export function checkRoles(manifest: Manifest, shape: ModelShape, coded: CodedTe
 
 /** What is stored of a linear. */
 interface StoredKinds {
-  isQuantised: boolean;
-  /** Also for many rows. */
-  hasBatch: boolean;
+  /** Beside the weight, not in it. */
+  hasScales: boolean;
   hasZeroPoints: (sources: readonly string[]) => boolean;
   /** Of a row-parallel one. */
   pieces: number;
@@ -51,7 +49,7 @@ interface StoredKinds {
 /** Stored tensor → role tensors it is made of, in order. */
 function expectedRoles(
   shape: ModelShape,
-  { hasBatch, hasZeroPoints, isQuantised, pieces }: StoredKinds,
+  { hasScales, hasZeroPoints, pieces }: StoredKinds,
 ): Map<string, string> {
   const tensors = new Map(roleTensors(shape).map(({ role, name }) => [role, name]));
   const roles = new Map<string, string>();
@@ -65,11 +63,8 @@ function expectedRoles(
     const sources = (kind: 'weight' | 'bias'): string => names(kind).join(', ');
     stored.forEach((name, index) => {
       roles.set(`${name}.weight`, sources('weight'));
-      if (isQuantised) roles.set(`${name}.scales`, sources('weight'));
-      if (isQuantised && hasZeroPoints(names('weight'))) roles.set(`${name}.zero-points`, sources('weight'));
-      if (hasBatch && !/\.(expert-\d+|shared)\./.test(name)) {
-        roles.set(`${name}.batch-weight`, sources('weight')).set(`${name}.batch-scales`, sources('weight'));
-      }
+      if (hasScales) roles.set(`${name}.scales`, sources('weight'));
+      if (hasScales && hasZeroPoints(names('weight'))) roles.set(`${name}.zero-points`, sources('weight'));
       if (index === 0 && sources('bias') !== '') roles.set(`${name}.bias`, sources('bias'));
     });
   };

@@ -6,7 +6,7 @@
  * Why so  written apart from plan.ts and the store: it knows from the manifest what is where, and from the meaning of the
  *         model (which query head reads which KV head, which unit of the MLP is which) what ought to be there. Only the
  *         quantiser is shared: quantised slices must equal a quantisation of the whole tensor.
- * Limits  memory: one chunk of rows; of batch weights those of one linear on one rank
+ * Limits  memory: one chunk of rows
  * Errors  ServingError SHARDS_INVALID naming tensor, rank and row
  */
 import { closeSync, openSync, readSync } from 'node:fs';
@@ -20,9 +20,9 @@ import {
   type QuantisedRows,
   quantiseRows,
 } from './quantise/block-quantise.js';
-import { compareBatchWeights } from './verify-batch.js';
 import { expectedCodeBlocks } from './verify-codes.js';
 import { invalid } from './verify-error.js';
+import { comparePanels, type HeadPadding, headPadding, type Run } from './verify-panels.js';
 import { compareRope } from './verify-rope.js';
 import { codesOf, linearFormat } from './weight-format.js';
 
@@ -57,14 +57,6 @@ export class ShardFiles {
   }
 }
 
-/** Consecutive rows of a checkpoint tensor that lie together on a rank. `source` null: padding. */
-interface Run {
-  source: string | null;
-  firstSourceRow: number;
-  firstRow: number;
-  rows: number;
-}
-
 export class TensorVerifier {
   readonly #manifest: Manifest;
   readonly #shape: ModelShape;
@@ -86,16 +78,13 @@ export class TensorVerifier {
       else yield* this.#compareWhole(tensor);
       return;
     }
-    if (/\.(batch-scales|scales|zero-points)$/.test(tensor.name)) return; // with their weight
-    if (tensor.name.endsWith('.batch-weight')) {
-      for (const rank of this.#manifest.ranks.keys()) yield* this.#compareBatch(tensor, rank);
-      return;
-    }
+    if (/\.(scales|zero-points)$/.test(tensor.name)) return; // with their weight
     const runsOfRanks = this.#manifest.ranks.map((_, rank) => this.#runs(tensor, rank));
     this.#requireAllRows(tensor, runsOfRanks.flat());
     if (tensor.split === 'row') this.#requireAllColumns(tensor);
     for (const [rank, runs] of runsOfRanks.entries()) {
       if (tensor.name.endsWith('.bias')) this.#compareBias(tensor, rank, runs);
+      else if (tensor.panels) yield* this.#comparePanels(tensor, rank, runs);
       else for (const run of runs) yield* this.#compareRun(tensor, rank, run);
       yield;
     }
@@ -123,7 +112,7 @@ export class TensorVerifier {
   #runs(tensor: TensorEntry, rank: number): Run[] {
     const { numHeads, numKvHeads } = this.#manifest.perRank;
     const { headDim } = this.#shape;
-    const rows = tensor.shape[0] ?? 0;
+    const rows = outputsOf(tensor);
     if (tensor.split === 'row' || tensor.split === 'rank-0') {
       return [{ source: tensor.sources[0] ?? null, firstSourceRow: 0, firstRow: 0, rows }];
     }
@@ -157,7 +146,7 @@ export class TensorVerifier {
 
   /** Parts of equal height, each cut evenly; beyond the end of the whole there is padding. */
   #evenRuns(tensor: TensorEntry, rank: number): Run[] {
-    const height = (tensor.shape[0] ?? 0) / tensor.sources.length;
+    const height = outputsOf(tensor) / tensor.sources.length;
     return tensor.sources.flatMap((source, part) => {
       const total = this.#source.tensors.get(source)?.shape[0] ?? 0;
       const firstSourceRow = rank * height;
@@ -185,9 +174,9 @@ export class TensorVerifier {
 
   /** Nor a column: ranks lie side by side. */
   #requireAllColumns(tensor: TensorEntry): void {
-    const { packing, piece, shape, sources } = tensor;
-    const [, columns = 0] = shape;
-    const held = this.#manifest.worldSize * (piece?.of ?? 1) * columns * (packing?.blockSize ?? 1);
+    const { packing, panels, piece, shape, sources } = tensor;
+    const width = panels ? panels.inputs / this.#padding(tensor).growth : (shape[1] ?? 0);
+    const held = this.#manifest.worldSize * (piece?.of ?? 1) * width * (packing?.blockSize ?? 1);
     const total = this.#source.tensors.get(sources[0] ?? '')?.shape[1] ?? 0;
     if (held < total) throw invalid(`${tensor.name}: column ${held} of ${sources[0]} is on no rank`);
   }
@@ -226,6 +215,26 @@ export class TensorVerifier {
     }
   }
 
+  #comparePanels(tensor: TensorEntry, rank: number, runs: readonly Run[]): Generator<void> {
+    const floats = (source: string, firstRow: number, rows: number): Float32Array =>
+      this.#padding(tensor).pad(this.#whole(tensor, source, firstRow, rows));
+    return comparePanels({
+      ...{ tensor, rank, runs, floats },
+      read: (from, to) => this.#files.rows(tensor, rank, from, to),
+      blocks: (source, firstRow, rows) => {
+        const columns = this.#source.tensors.get(source)?.shape[1] ?? 1;
+        const padded = columns * this.#padding(tensor).growth;
+        const whole = (): Float32Array => floats(source, firstRow, rows);
+        return this.#blocks(tensor, this.#format(tensor), source, firstRow, rows, padded, whole);
+      },
+      piece: this.#firstColumn(tensor, rank, 1),
+    });
+  }
+
+  #padding(tensor: TensorEntry): HeadPadding {
+    return headPadding(tensor, this.#shape.headDim, this.#manifest.perRank.numHeads);
+  }
+
   /** Whole rows of the checkpoint. */
   #whole(tensor: TensorEntry, source: string, firstRow: number, rows: number): Float32Array {
     const factor = this.#factor(tensor, source);
@@ -260,14 +269,20 @@ export class TensorVerifier {
 
   /** How the manifest's weight format says that a linear is packed. */
   #format(tensor: TensorEntry): BlockFormat {
-    const [, , bytes = 1] = tensor.shape;
-    const { packing } = tensor;
+    const { packing, panels } = tensor;
+    const bits = panels?.bits ?? packing?.bits;
+    const bytes = panels ? (panels.blockSize * panels.bits) / 8 : tensor.shape[2];
     const linear = tensor.name.replace(/(\.piece-\d+)?\.weight$/, '');
     const codes = codesOf(this.#source.coded ?? new Map(), tensor.sources);
     const { weightFormat } = this.#manifest;
-    const block = packing?.blockSize ?? null;
+    const block = panels?.blockSize ?? packing?.blockSize ?? null;
     const format = linearFormat(weightFormat, linear, this.#shape.numLayers, block, codes);
-    if (!format || packing?.bits !== format.bits || packing.blockSize * format.bits !== bytes * 8) {
+    if (
+      !format ||
+      bits !== format.bits ||
+      (panels && panels.zero === format.symmetric) ||
+      format.blockSize * format.bits !== (bytes ?? 0) * 8
+    ) {
       throw invalid(`${tensor.name} is not packed as the manifest's weight format says`);
     }
     return format;
@@ -281,11 +296,12 @@ export class TensorVerifier {
     firstRow: number,
     rows: number,
     columns: number,
+    whole = (): Float32Array => this.#whole(tensor, source, firstRow, rows),
   ): QuantisedRows {
     const info = this.#source.coded?.get(source);
     const isInt4 = this.#manifest.weightFormat.dtype === 'int4';
     if (!info || !isInt4 || codesOf(this.#source.coded ?? new Map(), tensor.sources) !== 'own') {
-      return quantiseRows(this.#whole(tensor, source, firstRow, rows), rows, columns, format);
+      return quantiseRows(whole(), rows, columns, format);
     }
     const coded = this.#source.readCodes?.(source, firstRow, firstRow + rows);
     if (!coded) throw invalid(`${source} has no codes`);
@@ -325,20 +341,9 @@ export class TensorVerifier {
     this.#requireEqual(zeroPoints, rank, from, from + rows, storedZeroPoints, packed);
   }
 
-  #compareBatch(codes: TensorEntry, rank: number): Generator<void> {
-    const beside = (kind: string): TensorEntry => this.#beside(codes, kind);
-    const weight = beside('weight');
-    const hasZeroPoints = !this.#format(weight).symmetric;
-    return compareBatchWeights({
-      ...{ rank, codes, scales: beside('batch-scales') },
-      blocks: { weight, scales: beside('scales'), zeroPoints: hasZeroPoints ? beside('zero-points') : null },
-      rows: (tensor, from, to) => this.#files.rows(tensor, rank, from, to),
-    });
-  }
-
   /** What is stored with a quantised weight. */
   #beside(weight: TensorEntry, kind: string): TensorEntry {
-    const name = weight.name.replace(/(batch-)?weight$/, kind);
+    const name = weight.name.replace(/weight$/, kind);
     const found = this.#manifest.tensors.find((tensor) => tensor.name === name);
     if (!found) throw invalid(`${weight.name} has no ${kind}`);
     return found;
@@ -365,6 +370,9 @@ export class TensorVerifier {
     throw invalid(`${tensor.name} of rank ${rank} differs from the checkpoint in row ${row}`);
   }
 }
+
+/** Rows of a linear's stored tensor. */
+const outputsOf = ({ panels, shape }: TensorEntry): number => panels?.outputs ?? shape[0] ?? 0;
 
 /** Columns firstColumn … of `from`, as far as they go, into rows of `into`. */
 function fillFrom<T extends Uint8Array | Float32Array>(

@@ -4,15 +4,15 @@
  * In      a shard folder; the model folder it was made of (or the seed of its random weights)
  * Out     how many tensors and bytes were compared
  * How     checksums of all files; places of all weights in all graphs; every role (verify-roles.ts); every tensor (verify-tensors.ts)
- * Limits  memory: one chunk of rows; of batch weights those of one linear on one rank
+ * Limits  memory: one chunk of rows
  * Errors  ServingError SHARDS_INVALID naming file, tensor, rank and row; CHECKPOINT_INVALID from the checkpoint
  */
 import { createHash } from 'node:crypto';
 import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { type FileEntry, type Manifest, parseManifest } from '../proto/manifest.js';
-import { decodeOnnx } from './graph/onnx-writer.js';
+import { type FileEntry, type Manifest, parseManifest, type TensorEntry } from '../proto/manifest.js';
+import { decodeOnnx, type OnnxModel } from './graph/onnx-writer.js';
 import { type ModelOptions, openModel } from './open-model.js';
 import { invalid } from './verify-error.js';
 import { checkRoles } from './verify-roles.js';
@@ -84,6 +84,28 @@ async function checkFile(folder: string, entry: FileEntry, signal?: AbortSignal)
   }
 }
 
+/** Sizes and format that a node of our kernels reads its weight by. */
+function checkPanels(
+  { attribute, input }: OnnxModel['graph']['node'][number],
+  tensors: ReadonlyMap<string, TensorEntry>,
+): void {
+  const panels = tensors.get(input[1] ?? '')?.panels;
+  const read = Object.fromEntries(attribute.map(({ i, name }) => [name, Number(i)]));
+  const { bfloat, bits, blockSize, inputs, outputs, pieces, zero } = panels ?? {};
+  const stored = {
+    bits,
+    inputs,
+    outputs,
+    pieces,
+    block: blockSize,
+    zero: zero ? 1 : 0,
+    bfloat: bfloat ? 1 : 0,
+  };
+  if (Object.entries(stored).some(([name, value]) => read[name] !== value)) {
+    throw invalid(`${input[1]} is read otherwise than the manifest says`);
+  }
+}
+
 /** Every weight of every graph is the manifest's tensor of that name, in the file and at the place the manifest says. */
 function checkGraphs(folder: string, manifest: Manifest): void {
   const tensors = new Map(manifest.tensors.map((tensor) => [tensor.name, tensor]));
@@ -103,6 +125,7 @@ function checkGraphs(folder: string, manifest: Manifest): void {
           dims.join() === tensor.shape.join();
         if (!isRight) throw invalid(`${segment.path}: its weight ${name} is not where the manifest says`);
       }
+      for (const node of graph.node) if (node.domain === 'shardserve') checkPanels(node, tensors);
     }
   });
 }

@@ -1,22 +1,22 @@
 /**
  * In which format weights are written: `--dtype`, `--block-size`, … → WeightFormat, and the sizes that follow from it.
  *
- * Limits  blocks of 16, 32, 64, 128 or 256 weights (what ONNX Runtime's MatMulNBits has CPU kernels for)
+ * Limits  blocks of 32, 64, 128 or 256 weights, with ONNX Runtime's operators also 16
  * Errors  ServingError CONFIG_INVALID
- * Source  design.md D6; reference/onnxruntime.md §2.5
+ * Source  quantise/panels.ts for our kernels; ONNX Runtime's MatMulNBits for the other layout
  */
 import { ServingError } from '../proto/errors.js';
 import type { Manifest } from '../proto/manifest.js';
 import { BLOCK_SIZES, type BlockFormat, type QuantisedBits } from './quantise/block-quantise.js';
+import { PANEL_BLOCK_SIZES, type PanelFormat } from './quantise/panels.js';
 
 export type WeightFormat = Manifest['weightFormat'];
 export type Dtype = 'auto' | WeightFormat['dtype'];
-export type BatchWeights = 'none' | NonNullable<WeightFormat['batch']>;
+export type Layout = WeightFormat['layout'];
 export type EightBitGroup = WeightFormat['eightBit'][number];
 
-export const DTYPES: readonly Dtype[] = ['auto', 'fp32', 'int8', 'int4'];
-export const BATCH_WEIGHTS: readonly BatchWeights[] = ['none', 'int8'];
-export const DEFAULT_BLOCK_SIZE = 128;
+export const DTYPES: readonly Dtype[] = ['auto', 'fp32', 'fp16', 'bf16', 'int8', 'int4'];
+export const DEFAULT_BLOCK_SIZE = 32;
 export const REPRODUCIBLE_DEGREES = [1, 2, 4, 8] as const;
 export const DEFAULT_REPRODUCIBLE_DEGREE = 4;
 export const EIGHT_BIT_GROUPS: readonly EightBitGroup[] = ['head', 'first', 'last', 'down'];
@@ -24,11 +24,12 @@ export const EIGHT_BIT_GROUPS: readonly EightBitGroup[] = ['head', 'first', 'las
 /** A model that takes less than this in float32 stays in float32: it is small enough not to care. */
 export const AUTO_FP32_BYTES = 200_000_000;
 
-/** Rows and columns of a float32 slice are padded to so many: one AVX-512 register. */
+/** Rows and columns of a slice of floats are padded to so many: one AVX-512 register. */
 const FP32_UNIT = 16;
 
 export const FP32_FORMAT: WeightFormat = {
   dtype: 'fp32',
+  layout: 'blocks',
   blockSize: null,
   symmetric: true,
   scales: 'nearest',
@@ -39,6 +40,8 @@ export const FP32_FORMAT: WeightFormat = {
 /** What a user may say of it; what is left out is the default. */
 export interface FormatOptions {
   dtype?: Dtype | undefined;
+  /** Of ONNX Runtime's operators unless our own kernels are asked for. */
+  layout?: Layout | undefined;
   /** Weights that share a scale (int8, int4). */
   blockSize?: number | undefined;
   /** false: each block has a zero point. */
@@ -48,32 +51,29 @@ export interface FormatOptions {
   eightBit?: readonly EightBitGroup[] | undefined;
   /** int8 and int4 give the same bits at every degree that divides it (degrees.ts). */
   reproducibleDegree?: WeightFormat['reproducibleDegree'] | undefined;
-  /** int8: quantised weights are written a second time for steps of many rows (quantise/output-quantise.ts). */
-  batchWeights?: BatchWeights | undefined;
 }
 
-/** @throws ServingError CONFIG_INVALID: a block size there is no kernel for */
+/**
+ * Weights of 16 bits need our own kernels: without them they are float32.
+ *
+ * @throws ServingError CONFIG_INVALID: a block size there is no kernel for
+ */
 export function chooseWeightFormat(options: FormatOptions, parameters: number): WeightFormat {
-  const { dtype = 'auto', blockSize = DEFAULT_BLOCK_SIZE } = options;
+  const { dtype = 'auto', layout = 'blocks', blockSize = DEFAULT_BLOCK_SIZE } = options;
   const { symmetric = true, scales = 'search', eightBit = [] } = options;
   const { reproducibleDegree = DEFAULT_REPRODUCIBLE_DEGREE } = options;
-  if (!BLOCK_SIZES.includes(blockSize)) {
+  const blockSizes = layout === 'panels' ? PANEL_BLOCK_SIZES : BLOCK_SIZES;
+  if (!blockSizes.includes(blockSize)) {
     throw new ServingError(
       'CONFIG_INVALID',
-      `block size ${blockSize} is not one of ${BLOCK_SIZES.join(', ')}`,
-    );
-  }
-  const { batchWeights = 'none' } = options;
-  if (!BATCH_WEIGHTS.includes(batchWeights)) {
-    throw new ServingError(
-      'CONFIG_INVALID',
-      `batch weights ${batchWeights} are not one of ${BATCH_WEIGHTS.join(', ')}`,
+      `block size ${blockSize} is not one of ${blockSizes.join(', ')}`,
     );
   }
   const chosen = dtype === 'auto' ? (parameters * 4 < AUTO_FP32_BYTES ? 'fp32' : 'int4') : dtype;
-  if (chosen === 'fp32') return FP32_FORMAT;
-  const batch = batchWeights === 'none' ? {} : { batch: batchWeights };
-  const common = { dtype: chosen, blockSize, symmetric, reproducibleDegree, ...batch };
+  if (chosen !== 'int8' && chosen !== 'int4') {
+    return layout === 'blocks' ? FP32_FORMAT : { ...FP32_FORMAT, dtype: chosen, layout, reproducibleDegree };
+  }
+  const common = { dtype: chosen, layout, blockSize, symmetric, reproducibleDegree };
   if (chosen === 'int8') return { ...common, scales: 'nearest', eightBit: [] };
   return { ...common, scales, eightBit: EIGHT_BIT_GROUPS.filter((group) => eightBit.includes(group)) };
 }
@@ -82,11 +82,11 @@ export function chooseWeightFormat(options: FormatOptions, parameters: number): 
  * Bits of a linear's stored weights.
  *
  * @param linear name of its item: head, layer-0.qkv, layer-0.attention-out, layer-0.gate-up, layer-0.down, …
- * @returns null: float32
+ * @returns null: floats
  */
 export function linearBits(format: WeightFormat, linear: string, numLayers: number): QuantisedBits | null {
-  if (format.dtype === 'fp32') return null;
   if (format.dtype === 'int8') return 8;
+  if (format.dtype !== 'int4') return null;
   const isIn: Record<EightBitGroup, boolean> = {
     head: linear === 'head',
     first: linear.startsWith('layer-0.'),
@@ -105,7 +105,7 @@ export function codesOf(coded: ReadonlyMap<string, unknown>, sources: readonly s
   return sources.every((source) => coded.has(source)) ? 'own' : 'others';
 }
 
-/** How a linear is quantised; null: float32. @param blockSize of the quantised linear */
+/** How a linear is quantised; null: floats. @param blockSize of the quantised linear */
 export function linearFormat(
   format: WeightFormat,
   linear: string,
@@ -113,12 +113,28 @@ export function linearFormat(
   blockSize: number | null,
   codes: Codes,
 ): BlockFormat | null {
-  if (blockSize === null || format.dtype === 'fp32') return null;
+  if (blockSize === null) return null;
+  const half = format.layout === 'panels';
   const isInt4 = format.dtype === 'int4';
-  if (isInt4 && codes === 'own') return { bits: 4, blockSize, symmetric: false, search: false };
+  if (isInt4 && codes === 'own') return { bits: 4, blockSize, symmetric: false, search: false, half };
   const bits = isInt4 && codes === 'others' ? 8 : linearBits(format, linear, numLayers);
   if (bits === null) return null;
-  return { bits, blockSize, symmetric: format.symmetric, search: format.scales === 'search' };
+  return { bits, blockSize, symmetric: format.symmetric, search: format.scales === 'search', half };
+}
+
+/** How a linear's panels are made; null: it has none. @param blocks as linearFormat says */
+export function panelFormat(format: WeightFormat, blocks: BlockFormat | null): PanelFormat | null {
+  if (format.layout === 'blocks') return null;
+  if (blocks !== null) {
+    const { bits, blockSize, symmetric } = blocks;
+    return { bits, blockSize, zero: !symmetric, bfloat: false };
+  }
+  return {
+    bits: format.dtype === 'fp32' ? 32 : 16,
+    blockSize: 0,
+    zero: false,
+    bfloat: format.dtype === 'bf16',
+  };
 }
 
 /** Columns of a row-parallel slice come in multiples of this: whole blocks. */

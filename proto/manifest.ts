@@ -64,8 +64,6 @@ const runOp = Type.Object({
   op: Type.Literal('run'),
   /** File stem of the segment. */
   segment: name,
-  /** Likewise, with the same inputs and outputs: what many rows run (weightFormat.batch). Absent: `segment`. */
-  batchSegment: Type.Optional(name),
   inputs: binding,
   outputs: binding,
 });
@@ -148,6 +146,22 @@ const tensorEntry = Type.Object({
   packing: Type.Optional(
     Type.Object({ bits: Type.Union([Type.Literal(4), Type.Literal(8)]), blockSize: positive }),
   ),
+  /** Of weights in the layout of our own kernels: bytes [panels · panel's bytes] (partitioner/quantise/panels.ts). */
+  panels: Type.Optional(
+    Type.Object({
+      bits: Type.Union([Type.Literal(4), Type.Literal(8), Type.Literal(16), Type.Literal(32)]),
+      /** Inputs that share a scale; 0: floats. */
+      blockSize: count,
+      /** Each block has a zero point. */
+      zero: Type.Boolean(),
+      /** 16 bits are bfloat16, not float16. */
+      bfloat: Type.Boolean(),
+      outputs: positive,
+      inputs: positive,
+      /** Equal runs of the inputs whose products are added as a tree. */
+      pieces: positive,
+    }),
+  ),
   /** Of a row-parallel weight that is cut further: which of the rank's pieces, that lie side by side. */
   piece: Type.Optional(Type.Object({ index: count, of: positive })),
 });
@@ -194,8 +208,16 @@ const manifest = Type.Object({
   worldSize: Type.Integer({ minimum: 1, maximum: MAX_WORLD_SIZE }),
   deviceClass: Type.Union([Type.Literal('cpu'), Type.Literal('cuda')]),
   weightFormat: Type.Object({
-    dtype: Type.Union([Type.Literal('fp32'), Type.Literal('int8'), Type.Literal('int4')]),
-    /** Weights that share a scale; null for fp32. */
+    dtype: Type.Union([
+      Type.Literal('fp32'),
+      Type.Literal('fp16'),
+      Type.Literal('bf16'),
+      Type.Literal('int8'),
+      Type.Literal('int4'),
+    ]),
+    /** What runs linears: our own kernels, whose panels are mapped as they are; or ONNX Runtime's operators. */
+    layout: Type.Union([Type.Literal('panels'), Type.Literal('blocks')]),
+    /** Weights that share a scale; null for floats. */
     blockSize: Type.Union([positive, Type.Null()]),
     /** false: each block has a zero point of its own. */
     symmetric: Type.Boolean(),
@@ -207,8 +229,6 @@ const manifest = Type.Object({
     ),
     /** Degrees that divide it cut and add row-parallel products alike, as far as the model's shape lets them. */
     reproducibleDegree: Type.Union([Type.Literal(1), Type.Literal(2), Type.Literal(4), Type.Literal(8)]),
-    /** Quantised weights are there a second time for steps of many rows: 8 bits, a scale an output. Absent: they are not. */
-    batch: Type.Optional(Type.Literal('int8')),
   }),
   randomWeights: Type.Boolean(),
   model: modelInfo,

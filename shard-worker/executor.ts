@@ -5,12 +5,13 @@
  * Out     what the manifest's program makes of the wanted rows: logits, float32 [rows, vocabPerRank], of this rank's vocabulary
  *         slice; or, of an embedding model, whole vectors, float32 [rows, dimensions]
  * Limits  maxStepTokens tokens and maxRows logit rows a step: the buffers are reserved for so many
- * Errors  CollectiveError from an all-reduce; an Error from ONNX Runtime; assertions
+ * Errors  SHARDS_INVALID: shards for kernels that the device does not have; CollectiveError from an all-reduce; an Error from ONNX Runtime; assertions
  *
  * The ops are exposed one by one so that a test can run n ranks in one process in lockstep.
  */
 import assert from 'node:assert/strict';
 import { setImmediate as immediate } from 'node:timers/promises';
+import { ServingError } from '../proto/errors.js';
 import type { AttendOp, Manifest, ManifestBuffer, ProgramOp, RunOp } from '../proto/manifest.js';
 import { type Activations, Attention, attendInputs, tokenInputs, tokenOutputs } from './attention.js';
 import type { Collective } from './collective/collective.js';
@@ -50,20 +51,15 @@ interface Shape {
   bindings: (SegmentBinding | null)[];
 }
 
-/** What a run op may run. */
+/** What a run op runs. */
 interface Run {
   segment: Segment;
-  /** Where there are many rows; null: the same. */
-  batchSegment: Segment | null;
   /** Its rows are wanted rows, not tokens. */
   makesRows: boolean;
 }
 
-/**
- * From so many rows on a segment's twin runs, where it has one: twice the bytes are read then, but each row costs a half to a third
- * (README.md, figures).
- */
-export const BATCH_ROWS = 5;
+const NO_KERNELS =
+  'the shards are laid out for our own kernels, which this machine does not have (or SHARDSERVE_KERNELS=off says so); they are written anew where the server makes sure of them';
 
 /** Shapes kept bound: decode steps alternate between few, prefill chunks come in many sizes. */
 const MAX_BOUND_SHAPES = 64;
@@ -95,33 +91,25 @@ export class Executor {
   /** Load every segment; `onSegment` is told after each, and what it sends can leave before the next. */
   async load(onSegment: (done: number, total: number) => void = () => {}): Promise<void> {
     const { device, manifest } = this.#options;
+    if (manifest.weightFormat.layout === 'panels' && !device.hasKernels) {
+      throw new ServingError('SHARDS_INVALID', NO_KERNELS);
+    }
     for (const spec of manifest.buffers) this.#buffers.set(spec.name, this.#allocate(spec));
     this.#stepMemory = new StepMemory({ ...this.#options, buffers: this.#tokenBuffers() });
-    const hasBatch = manifest.weightFormat.batch !== undefined && device.multipliesIntegers;
-    const wanted = this.program
-      .filter((op): op is RunOp => op.op === 'run')
-      .flatMap((op) =>
-        [op.segment, ...(hasBatch ? [op.batchSegment] : [])].flatMap((segment) =>
-          segment === undefined ? [] : [{ op, segment }],
-        ),
-      );
+    const wanted = this.program.filter((op): op is RunOp => op.op === 'run');
     const total = wanted.length + 1;
     let done = 0;
-    for (const { op, segment } of wanted) {
+    for (const { inputs, outputs, segment } of wanted) {
       assert(!this.#segments.has(segment), `segment ${segment} occurs twice in the program`);
-      this.#segments.set(
-        segment,
-        this.#loadSegment(segment, Object.keys(op.inputs), Object.keys(op.outputs)),
-      );
+      this.#segments.set(segment, this.#loadSegment(segment, Object.keys(inputs), Object.keys(outputs)));
       onSegment(++done, total);
       this.#stepMemory.afterSegment(done, this.#options.shardFolder);
       await immediate();
     }
     this.#runs = this.program.map((op) => {
       if (op.op !== 'run') return null;
-      const batchSegment = this.#segments.get(op.batchSegment ?? '') ?? null;
       const makesRows = Object.values(op.outputs).some((name) => this.#buffer(name).spec.first === 'rows');
-      return { segment: this.#segment(op.segment), batchSegment, makesRows };
+      return { segment: this.#segment(op.segment), makesRows };
     });
     this.#attention = this.#createAttention();
     onSegment(++done, total);
@@ -327,8 +315,7 @@ export class Executor {
     if (rows === 0) return;
     const binding = this.#shape?.bindings[index];
     assert(binding);
-    const { batchSegment, segment } = run;
-    (batchSegment !== null && rows >= BATCH_ROWS ? batchSegment : segment).run(binding);
+    run.segment.run(binding);
   }
 
   #createAttention(): Pick<Attention, 'attend'> {

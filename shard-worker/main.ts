@@ -94,12 +94,6 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
       loading: { doneBytes: (weightBytes * done) / total, totalBytes: weightBytes },
     });
   });
-  if (rank === 0 && manifest.weightFormat.batch !== undefined && !device.multipliesIntegers) {
-    // The server logs what its workers write.
-    process.stderr.write(
-      'batch weights are left alone: this processor has no instructions for 8-bit products (VNNI)\n',
-    );
-  }
   const loaded = performance.now();
   const chooser = new Chooser({
     collective,

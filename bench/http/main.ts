@@ -16,7 +16,6 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { shapeFolder } from '../../partitioner/named-shapes.js';
 import { partition } from '../../partitioner/partition.js';
-import type { BatchWeights } from '../../partitioner/weight-format.js';
 import { DEFAULT_COLLECTIVE } from '../../server/config/config.js';
 import { usableCores } from '../../server/machine/machine-limits.js';
 import { GroupUnderTest } from '../group-under-test.js';
@@ -39,7 +38,6 @@ const HELP = `Usage: npm run bench:http -- [options]
   --prompt N        tokens of prompt of a stream (default 16)
   --steps N         steps of a slice (default 12), of the engine and of the server in turns
   --first N         tokens of prompt for the time to first token of one stream (default 128; 0: not measured)
-  --batch-weights H int8: weights a second time, for steps of many rows (default none), on both sides
   --tp N            ranks (default 2), a thread each
   --repeat N        quiet slices of each number of streams (default 10), and quiet pairs of the time to first token
   --cpu-prof DIR    write a CPU profile of the server there
@@ -56,7 +54,6 @@ export async function main(argv: readonly string[]): Promise<number> {
       prompt: { type: 'string', default: '16' },
       steps: { type: 'string', default: '12' },
       first: { type: 'string', default: '128' },
-      'batch-weights': { type: 'string', default: 'none' },
       tp: { type: 'string', default: '2' },
       repeat: { type: 'string', default: '10' },
       'cpu-prof': { type: 'string' },
@@ -91,7 +88,6 @@ export async function main(argv: readonly string[]): Promise<number> {
       tp,
       dtype: 'int4',
       blockSize: BLOCK_SIZE,
-      batchWeights: values['batch-weights'] as BatchWeights,
     } as const;
     const { manifest, shardFolder } = await partition(shards);
     const server = await ServerUnderTest.start(
@@ -103,7 +99,6 @@ export async function main(argv: readonly string[]): Promise<number> {
         OPTION_THREADS_PER_RANK: '1',
         OPTION_DTYPE: 'int4',
         OPTION_QUANTIZE_BLOCK_SIZE: String(BLOCK_SIZE),
-        OPTION_BATCH_WEIGHTS: values['batch-weights'],
         OPTION_MAX_ROLLING_BATCH_SIZE: String(most),
       },
       values['cpu-prof'] ?? null,

@@ -15,7 +15,6 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { shapeFolder } from '../../partitioner/named-shapes.js';
 import { partition } from '../../partitioner/partition.js';
-import type { BatchWeights } from '../../partitioner/weight-format.js';
 import { DEFAULT_COLLECTIVE } from '../../server/config/config.js';
 import { usableCores } from '../../server/machine/machine-limits.js';
 import { GroupUnderTest } from '../group-under-test.js';
@@ -33,7 +32,6 @@ const HELP = `Usage: npm run bench:peers -- [options]
   --only W[,W]      ${WORKS.map(({ name }) => name).join(', ')} (default: all)
   --repeat N        rounds (default 5); a pair beside a busy neighbour is done again, in twice as many rounds at most
   --block-size N    of our int4 (default 128); llama.cpp's Q4_0 has 32
-  --batch-weights H int8: ours holds its weights a second time, for many rows (default none)
   --store DIR       where shards and the GGUF file are kept (default: a folder in the system's temporary folder)
   --json            every pair on one line, the ratios on the last
 
@@ -47,7 +45,6 @@ export async function main(argv: readonly string[]): Promise<number> {
       only: { type: 'string' },
       repeat: { type: 'string', default: '5' },
       'block-size': { type: 'string', default: '128' },
-      'batch-weights': { type: 'string', default: 'none' },
       store: { type: 'string', default: path.join(tmpdir(), 'shardserve-bench') },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -60,7 +57,6 @@ export async function main(argv: readonly string[]): Promise<number> {
   const works = chosenWorks(values.only);
   const repeat = Number(values.repeat);
   const blockSize = Number(values['block-size']);
-  const batchWeights = values['batch-weights'] as BatchWeights;
   const folder = shapeFolder(values.model);
   const version = installLlama();
   const gguf = path.join(values.store, `${values.model}-q4_0.gguf`);
@@ -72,7 +68,6 @@ export async function main(argv: readonly string[]): Promise<number> {
     tp: RANKS,
     dtype: 'int4',
     blockSize,
-    batchWeights,
     randomWeights: true,
   });
   const ours = await GroupUnderTest.start({
@@ -97,7 +92,6 @@ export async function main(argv: readonly string[]): Promise<number> {
         JSON.stringify({
           model: values.model,
           blockSize,
-          batchWeights,
           machine,
           peer,
           info,
@@ -107,8 +101,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       const ratios = contests.map((contest) => [contest.work.name, round(ratioOf(contest).median)]);
       console.log(JSON.stringify({ ratios: Object.fromEntries(ratios) }));
     } else {
-      const twice = batchWeights === 'none' ? '' : ` with ${batchWeights} weights for many rows`;
-      console.log(`${values.model}, int4-${blockSize}${twice} against Q4_0 of ${peer}; ${machine}\n`);
+      console.log(`${values.model}, int4-${blockSize} against Q4_0 of ${peer}; ${machine}\n`);
       for (const contest of contests) console.log(tableRow(contest));
     }
     return 0;

@@ -38,7 +38,8 @@ export type Attribute = number | readonly number[] | { readonly float: number };
 /** A fixed size, or the name of a size that varies from run to run. */
 export type Dimension = number | string;
 
-export type Domain = '' | 'com.microsoft';
+/** `shardserve`: our own kernels (shard-worker/kernels). */
+export type Domain = '' | 'com.microsoft' | 'shardserve';
 
 /** Where a weight lies. */
 export interface ExternalData {
@@ -92,6 +93,7 @@ export class OnnxWriter {
   readonly #inputs: object[] = [];
   readonly #outputs: object[] = [];
   readonly #types = new Set<string>();
+  #usesKernels = false;
 
   constructor(name: string) {
     this.#name = name;
@@ -146,13 +148,6 @@ export class OnnxWriter {
     return name;
   }
 
-  /** A uint8 constant of no axis inside the graph: a zero point. @returns its name */
-  byte(name: string, value: number): string {
-    this.#define(name);
-    this.#initializers.push({ name, dims: [], data_type: DATA_TYPE.uint8, int32_data: [value] });
-    return name;
-  }
-
   /**
    * @param inputs names, in the operator's order; '' leaves an optional one out
    * @param outputs names, in the operator's order; '' leaves an optional one out
@@ -169,6 +164,7 @@ export class OnnxWriter {
       assert(used === '' || this.#types.has(used), `${this.#name}: ${opType} uses undefined ${used}`);
     }
     for (const made of outputs) if (made !== '') this.#define(made);
+    this.#usesKernels ||= domain === 'shardserve';
     this.#nodes.push({
       name: `${opType}_${this.#nodes.length}`,
       op_type: opType,
@@ -191,6 +187,8 @@ export class OnnxWriter {
         opset_import: [
           { domain: '', version: OPSET_VERSION },
           { domain: 'com.microsoft', version: 1 },
+          // Unknown where our kernels are not registered, so only named where it is used.
+          ...(this.#usesKernels ? [{ domain: 'shardserve', version: 1 }] : []),
         ],
         graph: {
           name: this.#name,

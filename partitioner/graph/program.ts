@@ -14,7 +14,7 @@
  * At the end there are logits, or, of an embedding model,  hidden → pool → vector.
  */
 import type { Manifest, ManifestBuffer, ProgramOp } from '../../proto/manifest.js';
-import { cachedHeadDim, hasExperts, type ModelShape, sinkColumn } from '../model-shape.js';
+import { cachedHeadDim, type ModelShape, sinkColumn } from '../model-shape.js';
 
 type Place = ManifestBuffer['place'];
 
@@ -50,16 +50,6 @@ function outputBuffers(
     ofRows('pooled', embedding.poolings.length * hiddenSize),
     ofRows('vector', embedding.dimensions),
   ];
-}
-
-/** A segment of linears alone has a twin; experts see few of a step's rows, and have none. */
-function withBatchSegments(program: readonly ProgramOp[], shape: ModelShape): ProgramOp[] {
-  return program.map((op) => {
-    if (op.op !== 'run') return op;
-    const layer = /^layer-(\d+)-(qkv|out|mlp|out-mlp)$/.exec(op.segment);
-    const isDense = layer?.[2]?.endsWith('mlp') ? !hasExperts(shape, Number(layer[1])) : layer !== null;
-    return isDense || op.segment === 'head' ? { ...op, batchSegment: `${op.segment}-batch` } : op;
-  });
 }
 
 export function planBuffers(
@@ -103,11 +93,9 @@ export function planBuffers(
 const rotates = (shape: ModelShape, layer: number): boolean =>
   shape.alibiSlopes !== null || (shape.layerRopes[layer] ?? null) !== null;
 
-/** @param hasBatchWeights quantised weights are there a second time, for many rows */
 export function planProgram(
   shape: ModelShape,
   worldSize: number,
-  hasBatchWeights = false,
 ): Pick<Manifest, 'program' | 'attend' | 'sumSegment'> {
   const positions = { positions: 'positions' };
   const program: ProgramOp[] = [
@@ -178,7 +166,7 @@ export function planProgram(
   const tokenSegment = keysIn === 'slot' ? 'attend-token' : null;
   const attend = { segment: 'attend', maskedSegment: 'attend-masked', tokenSegment, keysIn } as const;
   return {
-    program: hasBatchWeights ? withBatchSegments(program, shape) : program,
+    program,
     attend: column === null ? attend : { ...attend, sinkColumn: column },
     sumSegment: worldSize > 1 ? 'sum' : null,
   };

@@ -7,6 +7,7 @@
  */
 import assert from 'node:assert';
 import type { TensorEntry } from '../../proto/manifest.js';
+import type { Padding } from '../degrees.js';
 import { cachedHeadDim } from '../model-shape.js';
 import type { Plan } from '../plan.js';
 import { type LinearItem, type PlanItem, pieceName } from '../plan-items.js';
@@ -18,20 +19,14 @@ import { rankWeights, SHARED_WEIGHTS } from './weight-files.js';
 /** MatMulNBits quantises the activations of a block to 8 bits: the fast kernels of x64 and arm64. */
 const ACCURACY_LEVEL = 4;
 
-/** Of float32. */
-const SMALLEST_NORMAL = 2 ** -126;
-
 export class SegmentBuilder {
   readonly plan: Plan;
   readonly rank: number;
-  readonly #forBatch: boolean;
   readonly #items: ReadonlyMap<string, PlanItem>;
 
-  /** @param forBatch linears read the weights for many rows */
-  constructor(plan: Plan, rank: number, forBatch: boolean) {
+  constructor(plan: Plan, rank: number) {
     this.plan = plan;
     this.rank = rank;
-    this.#forBatch = forBatch;
     this.#items = new Map(plan.items.map((item) => [item.name, item]));
   }
 
@@ -200,11 +195,12 @@ export class SegmentBuilder {
 
   /** x [n, inputs] → [n, outputs] */
   linear(graph: OnnxWriter, name: string, x: string, output: string): string {
-    const item = this.#item(name);
-    assert(item.kind === 'linear', `${name} is no linear`);
-    if (this.#forBatch) return this.#batchLinear(graph, item, x, output);
+    const item = this.#linearItem(name);
     const weight = this.#store(graph, item.weight);
     const bias = item.bias ? [this.#store(graph, item.bias)] : [];
+    if (item.panels !== null) {
+      return graph.node('Linear', [x, weight, ...bias], [output], this.#panelAttributes(item), 'shardserve');
+    }
     if (item.scales === null) return graph.node('Gemm', [x, weight, ...bias], [output], { transB: 1 });
     const scales = this.#store(graph, item.scales);
     const zeroPoints = item.zeroPoints ? this.#store(graph, item.zeroPoints) : '';
@@ -239,9 +235,7 @@ export class SegmentBuilder {
 
   /** Rows of a linear on this rank. */
   outputs(name: string): number {
-    const item = this.#item(name);
-    assert(item.kind === 'linear', `${name} is no linear`);
-    return item.outputs;
+    return this.#linearItem(name).outputs;
   }
 
   weight(graph: OnnxWriter, name: string): string {
@@ -278,6 +272,8 @@ export class SegmentBuilder {
       steps.push((x, out) => graph.node('Reshape', [x, flat], [out]));
     }
     const name = `layer-${layer}.attention-out`;
+    const { padding } = this.#linearItem(this.plan.piecesPerRank === 1 ? name : pieceName(name, 0));
+    if (padding !== null) steps.push(...padHeads(graph, numHeads, padding));
     if (inputs.length === 1) {
       steps.push((x, out) => this.linear(graph, name, x, out));
       chain(steps, attended, outputs[0] ?? '');
@@ -285,38 +281,18 @@ export class SegmentBuilder {
     }
     const columns = steps.length === 0 ? attended : 'attended-whole';
     chain(steps, attended, columns);
-    const width = (numHeads * headDim) / inputs.length;
+    const width = (numHeads * (padding?.padded ?? headDim)) / inputs.length;
     const sizes = graph.integers('piece-sizes', new Array<number>(inputs.length).fill(width));
     const [first = '', ...others] = inputs;
     graph.node('Split', [columns, sizes], [first, ...others], { axis: 1 });
     this.rowLinear(graph, name, inputs, outputs);
   }
 
-  /**
-   * Rows of x are rounded to 8 bits: x = largest / 127 · (q − 128), q in 1 … 255, largest the row's largest magnitude. Products are
-   * exact integers, so neither the other rows nor how the outputs are cut changes a bit.
-   */
-  #batchLinear(graph: OnnxWriter, item: LinearItem, x: string, output: string): string {
-    const { batch, bias } = item;
-    assert(batch !== null, `${item.name} has no weights for many rows`);
-    const value = (what: string): string => `${item.name}.${what}`;
-    const weight = this.#store(graph, batch.weight);
-    const scales = this.#store(graph, batch.scales);
-    const level = graph.floats(value('level'), [1 / 127], []);
-    const middle = graph.byte(value('middle'), 128);
-    // A row of zeros is divided by something.
-    const least = graph.floats(value('least'), [SMALLEST_NORMAL], []);
-    const axis = graph.integers(value('row-axis'), [1]);
-    const magnitudes = graph.node('Abs', [x], [value('magnitudes')]);
-    const most = graph.node('ReduceMax', [magnitudes, axis], [value('most')], { keepdims: 1 });
-    const largest = graph.node('Max', [most, least], [value('largest')]);
-    const shares = graph.node('Div', [x, largest], [value('shares')]);
-    const codes = graph.node('QuantizeLinear', [shares, level, middle], [value('codes')]);
-    const inputs = [codes, weight, level, scales, middle];
-    const sums = graph.node('MatMulIntegerToFloat', inputs, [value('sums')], {}, 'com.microsoft');
-    if (bias === null) return graph.node('Mul', [sums, largest], [output]);
-    const products = graph.node('Mul', [sums, largest], [value('products')]);
-    return graph.node('Add', [products, this.#store(graph, bias)], [output]);
+  #panelAttributes({ inputs, outputs, panels, pieces }: LinearItem): Record<string, number> {
+    assert(panels !== null);
+    const { bfloat, bits, blockSize, zero } = panels;
+    const flags = { zero: zero ? 1 : 0, bfloat: bfloat ? 1 : 0 };
+    return { bits, block: blockSize, ...flags, inputs, outputs, pieces };
   }
 
   #matMulNBitsAttributes(item: LinearItem): Record<string, number> {
@@ -328,6 +304,12 @@ export class SegmentBuilder {
       block_size: item.format.blockSize,
       accuracy_level: ACCURACY_LEVEL,
     };
+  }
+
+  #linearItem(name: string): LinearItem {
+    const item = this.#item(name);
+    assert(item.kind === 'linear', `${name} is no linear`);
+    return item;
   }
 
   #item(name: string): PlanItem {
@@ -344,6 +326,18 @@ export class SegmentBuilder {
   get #hiddenShape(): Dimension[] {
     return ['tokens', this.plan.shape.hiddenSize];
   }
+}
+
+/** Each head's columns get zeros behind them. */
+function padHeads(graph: OnnxWriter, heads: number, { padded, width }: Padding): Step[] {
+  const byHead = graph.integers('heads-to-pad', [-1, heads, width]);
+  const zeros = graph.integers('head-padding', [0, 0, 0, 0, 0, padded - width]);
+  const flat = graph.integers('padded-heads', [-1, heads * padded]);
+  return [
+    (x, out) => graph.node('Reshape', [x, byHead], [out]),
+    (x, out) => graph.node('Pad', [x, zeros], [out]),
+    (x, out) => graph.node('Reshape', [x, flat], [out]),
+  ];
 }
 
 /** Makes `output` of `x`; returns its name. */

@@ -23,56 +23,36 @@ function sumOverRanks(graph: OnnxWriter, worldSize: number): void {
   graph.output('sum', 'float32', ['values']);
 }
 
-/** What builds a rank's graphs: with block-wise weights, or with those for many rows. */
-interface Builders {
-  builder: SegmentBuilder;
-  attention: AttentionSegments;
-}
-
-function builders(plan: Plan, rank: number, forBatch: boolean): Builders {
-  const builder = new SegmentBuilder(plan, rank, forBatch);
-  return { builder, attention: new AttentionSegments(builder) };
-}
-
-/** One rank's graphs, in the order of the program; a twin for many rows stands behind its segment. */
+/** One rank's graphs, in the order of the program. */
 export function buildSegments(plan: Plan, rank: number, toolVersion: string): Map<string, Uint8Array> {
-  const [blockWise, forBatch] = [builders(plan, rank, false), builders(plan, rank, true)];
-  const twins = new Map(
-    plan.program.flatMap((op) =>
-      op.op === 'run' && op.batchSegment !== undefined ? [[op.segment, op.batchSegment]] : [],
-    ),
-  );
+  const builder = new SegmentBuilder(plan, rank);
+  const attention = new AttentionSegments(builder);
   const segments = new Map<string, Uint8Array>();
-  const build = (name: string, fill: (graph: OnnxWriter) => void): void => {
-    const graph = blockWise.builder.newGraph(name);
+  const add = (name: string, fill: (graph: OnnxWriter) => void): void => {
+    const graph = builder.newGraph(name);
     fill(graph);
     segments.set(name, graph.encode(toolVersion));
   };
-  const add = (name: string, fill: (builders: Builders, graph: OnnxWriter) => void): void => {
-    build(name, (graph) => fill(blockWise, graph));
-    const twin = twins.get(name);
-    if (twin !== undefined) build(twin, (graph) => fill(forBatch, graph));
-  };
-  add('embed', ({ builder }, graph) => builder.embed(graph));
+  add('embed', (graph) => builder.embed(graph));
   for (let layer = 0; layer < plan.shape.numLayers; layer++) {
-    add(`layer-${layer}-qkv`, ({ attention }, graph) => attention.qkv(graph, layer));
+    add(`layer-${layer}-qkv`, (graph) => attention.qkv(graph, layer));
     if (plan.shape.residual === 'parallel') {
-      add(`layer-${layer}-out-mlp`, ({ builder }, graph) => builder.attentionOutAndMlp(graph, layer));
+      add(`layer-${layer}-out-mlp`, (graph) => builder.attentionOutAndMlp(graph, layer));
     } else {
-      add(`layer-${layer}-out`, ({ builder }, graph) => builder.attentionOut(graph, layer));
-      add(`layer-${layer}-mlp`, ({ builder }, graph) => builder.mlp(graph, layer));
+      add(`layer-${layer}-out`, (graph) => builder.attentionOut(graph, layer));
+      add(`layer-${layer}-mlp`, (graph) => builder.mlp(graph, layer));
     }
   }
   if (plan.shape.embedding === null) {
-    add('head', ({ builder }, graph) => builder.head(graph));
+    add('head', (graph) => builder.head(graph));
   } else {
-    add('hidden', ({ builder }, graph) => lastHidden(builder, graph));
-    add('vector', ({ builder }, graph) => vector(builder, graph));
+    add('hidden', (graph) => lastHidden(builder, graph));
+    add('vector', (graph) => vector(builder, graph));
   }
-  add(plan.attend.segment, ({ attention }, graph) => attention.attend(graph, false));
-  add(plan.attend.maskedSegment, ({ attention }, graph) => attention.attend(graph, true));
+  add(plan.attend.segment, (graph) => attention.attend(graph, false));
+  add(plan.attend.maskedSegment, (graph) => attention.attend(graph, true));
   if (plan.attend.tokenSegment !== null)
-    add(plan.attend.tokenSegment, ({ attention }, graph) => attention.attendToken(graph));
-  if (plan.sumSegment !== null) add(plan.sumSegment, (_, graph) => sumOverRanks(graph, plan.worldSize));
+    add(plan.attend.tokenSegment, (graph) => attention.attendToken(graph));
+  if (plan.sumSegment !== null) add(plan.sumSegment, (graph) => sumOverRanks(graph, plan.worldSize));
   return segments;
 }

@@ -17,6 +17,7 @@
  */
 import assert from 'node:assert/strict';
 import { ServingError } from '../../proto/errors.js';
+import { roundToHalf } from './half.js';
 import { found, searchAsymmetric, searchSymmetric } from './scale-search.js';
 
 export type QuantisedBits = 4 | 8;
@@ -32,6 +33,8 @@ export interface BlockFormat {
   symmetric: boolean;
   /** Scales by search (4 bits only), not by the largest value alone. */
   search: boolean;
+  /** Scales are float16 numbers, which our own kernels keep. */
+  half?: boolean;
 }
 
 export interface QuantisedRows {
@@ -106,7 +109,12 @@ export function quantiseRows(
         found[0] = -weights[largest]! / middle;
         found[1] = middle;
       }
-      const scale = Math.fround(found[0]!);
+      const scale = format.half ? roundToHalf(found[0]!) : Math.fround(found[0]!);
+      if (scale === 0 || !Number.isFinite(scale)) {
+        if (scale !== 0) throw tooLarge(label, firstRow + row, weights[largest]!);
+        packed.fill(bits === 4 ? 0x88 : 0x80, block * bytes, (block + 1) * bytes);
+        continue;
+      }
       const zero = found[1]!;
       scales[block] = scale;
       if (zeroPoints) zeroPoints[block] = zero;
@@ -116,6 +124,13 @@ export function quantiseRows(
   }
   return { packed, scales, zeroPoints };
 }
+
+/** Beyond what a float16 scale can stand for. */
+const tooLarge = (label: string, row: number, weight: number): ServingError =>
+  new ServingError(
+    'CHECKPOINT_INVALID',
+    `Tensor ${label} has ${weight} in row ${row}: a scale for it would be beyond float16; use dtype fp32`,
+  );
 
 /** Leaves scale and zero point in `found`. */
 function findAsymmetric(

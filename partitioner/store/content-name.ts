@@ -2,8 +2,8 @@
  * The name of a set of shards: a hash of everything that decides their bytes.
  *
  * In      configuration files, checkpoint files, world size, format, device class, seed, and this program itself
- * Out     `<model type>-<dtype>[-b<block>][-zp][-rtn][-<group>8]…-tp<n>-<device>-<16 hex digits>`; zp: with zero points, rtn: scales
- *         not searched, <group>8: linears at 8 bits
+ * Out     `<model type>-<dtype>[-onnx][-b<block>][-zp][-rtn][-<group>8]…-tp<n>-<device>-<16 hex digits>`; onnx: for ONNX Runtime's
+ *         operators, zp: with zero points, rtn: scales not searched, <group>8: linears at 8 bits
  * Why so  A checkpoint file counts by name, length, time of change and samples of its content, not by a hash of all of it:
  *         reading 140 GB to find that nothing changed would take longer than making the start worthwhile. Time alone would
  *         not do: archives and images are often unpacked with one fixed time, and two fine-tunes have equal lengths.
@@ -63,11 +63,11 @@ export function contentName(inputs: ContentNameInputs): string {
 }
 
 /** For people: the hash tells formats apart anyway. */
-function formatName({ batch, dtype, blockSize, symmetric, scales, eightBit }: WeightFormat): string {
-  if (blockSize === null) return dtype;
+function formatName({ dtype, layout, blockSize, symmetric, scales, eightBit }: WeightFormat): string {
+  const operators = layout === 'panels' ? '' : '-onnx';
+  if (blockSize === null) return `${dtype}${operators}`;
   const searched = dtype === 'int4' && scales === 'nearest' ? '-rtn' : '';
-  const twice = batch === undefined ? '' : '-batch8';
-  return `${dtype}-b${blockSize}${symmetric ? '' : '-zp'}${searched}${eightBit.map((group) => `-${group}8`).join('')}${twice}`;
+  return `${dtype}${operators}-b${blockSize}${symmetric ? '' : '-zp'}${searched}${eightBit.map((group) => `-${group}8`).join('')}`;
 }
 
 function sampleFile(hash: Hash, file: string, bytes: number): void {

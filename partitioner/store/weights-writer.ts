@@ -5,7 +5,7 @@
  * In      Plan, TensorSource, the open files
  * Out     filled files, as long as the plan says
  * Limits  memory: a chunk of rows (CHUNK_FLOATS), and of one linear the scales, the zero points and, where it is cut into pieces, the
- *         packed weights of all pieces but the first, and the weights for many rows: a file is written from its start to its end
+ *         packed weights of all pieces but the first: a file is written from its start to its end
  * Errors  ServingError CHECKPOINT_INVALID from the source or the quantiser; the caller's AbortSignal's reason
  * Note    quantised padding is zero bytes with scale and zero point zero: exactly zero, whatever the level
  */
@@ -19,19 +19,16 @@ import {
   type BlockFormat,
   blockBytes,
   blocksPerRow,
-  dequantiseRows,
   packZeroPoints,
   type QuantisedRows,
   quantiseRows,
 } from '../quantise/block-quantise.js';
 import { codedBlocks } from '../quantise/coded-blocks.js';
-import { OutputQuantiser } from '../quantise/output-quantise.js';
 import { sliceColumns } from '../quantise/slice.js';
 import type { Slice } from '../rank-slices.js';
+import { writePanels } from './panel-writer.js';
+import { rowChunks, scaled } from './row-chunks.js';
 import type { WeightsFile } from './weights-file.js';
-
-/** Floats of one chunk of rows: 16 MiB. */
-const CHUNK_FLOATS = 1 << 22;
 
 export interface OpenFiles {
   shared: WeightsFile;
@@ -122,6 +119,10 @@ function* writeLinear(
 ): Generator<void> {
   const [item] = pieces;
   const { format } = item;
+  if (item.panels !== null) {
+    yield* writePanels(pieces, source, files, (piece) => writeBias(piece, source, files));
+    return;
+  }
   const writers = pieces.map((piece) => files.map((file, rank) => new PieceWriter(piece, rank, file)));
   let firstRow = 0; // of the part, in a rank's fused weight
   for (const part of item.parts) {
@@ -160,8 +161,6 @@ class PieceWriter {
   readonly #zeroPoints: Uint8Array;
   /** Weights that lie behind those of a piece that is being written; null: they go to the file. */
   readonly #kept: Uint8Array | null;
-  /** null: there are no weights for many rows. */
-  readonly #batch: OutputQuantiser | null;
 
   constructor(item: LinearItem, rank: number, file: WeightsFile) {
     const { weight, scales, zeroPoints } = item;
@@ -173,7 +172,6 @@ class PieceWriter {
     this.#scales = new Float32Array(item.outputs * this.#blocks);
     this.#zeroPoints = new Uint8Array(zeroPoints ? item.outputs * this.#blocks : 0);
     this.#kept = (item.piece?.index ?? 0) === 0 ? null : new Uint8Array(weight.bytes);
-    this.#batch = item.batch === null ? null : new OutputQuantiser(item.outputs, item.inputs);
   }
 
   /** Rows [from, to) of the chunk. @param row that they begin with on this rank */
@@ -183,22 +181,17 @@ class PieceWriter {
     else this.#kept.set(weights, row * this.#rowBytes);
     if (chunk instanceof Fp32Rows) return;
     this.#scales.set(chunk.scales(from, to, this.#columns, this.#item), row * this.#blocks);
-    this.#batch?.add(chunk.floats(from, to, this.#columns), to - from, this.#columns.count, row);
     const zeros = chunk.zeroPoints(from, to, this.#columns, this.#item);
     if (zeros) this.#zeroPoints.set(zeros, row * this.#blocks);
   }
 
   finish(): void {
-    const { batch, format, outputs, scales, weight, zeroPoints } = this.#item;
+    const { format, outputs, scales, weight, zeroPoints } = this.#item;
     if (this.#kept !== null) this.#file.write(weight.offset, this.#kept);
     if (scales) this.#file.write(scales.offset, asBytes(this.#scales));
     if (zeroPoints && format) {
       const packed = packZeroPoints(this.#zeroPoints, outputs, this.#blocks, format.bits);
       this.#file.write(zeroPoints.offset, packed);
-    }
-    if (batch && this.#batch) {
-      this.#file.write(batch.weight.offset, asBytes(this.#batch.codes));
-      this.#file.write(batch.scales.offset, asBytes(this.#batch.scales));
     }
   }
 }
@@ -260,14 +253,11 @@ class Fp32Rows {
 class QuantisedPiece {
   readonly #quantised: QuantisedRows;
   readonly #format: BlockFormat;
-  readonly #columns: number;
   readonly #blocks: number;
-  #floats: Float32Array | null = null;
 
   constructor(quantised: QuantisedRows, format: BlockFormat, part: LinearPart) {
     this.#quantised = quantised;
     this.#format = format;
-    this.#columns = part.columns;
     this.#blocks = blocksPerRow(part.columns, format.blockSize);
   }
 
@@ -289,17 +279,6 @@ class QuantisedPiece {
     if (zeroPoints === null) return null;
     const { start, count, width } = this.#blockSlice(columns, item);
     return cut(zeroPoints, this.#blocks, from, to, { start, count }, width);
-  }
-
-  /** The weights that the codes stand for: made once, all ranks take theirs. */
-  floats(from: number, to: number, columns: Slice): Float32Array {
-    this.#floats ??= dequantiseRows(
-      this.#quantised,
-      this.#quantised.scales.length / this.#blocks,
-      this.#columns,
-      this.#format,
-    );
-    return cut(this.#floats, this.#columns, from, to, columns, columns.count);
   }
 
   /** A slice of columns, which begins on a block's border, in blocks; and the blocks a rank has in all. */
@@ -337,18 +316,6 @@ function cut<T extends Uint8Array | Float32Array>(
   return padded;
 }
 
-/** Ranges of rows that stay within a chunk; at least a row each. */
-function* rowChunks(rows: number, rowFloats: number): Generator<[start: number, end: number]> {
-  const step = Math.max(1, Math.floor(CHUNK_FLOATS / rowFloats));
-  for (let start = 0; start < rows; start += step) yield [start, Math.min(rows, start + step)];
-}
-
-/** In place: what a source returns is the caller's. Each product is rounded to float32 once. */
-function scaled(values: Float32Array, factor: number): Float32Array {
-  if (factor !== 1) for (let index = 0; index < values.length; index++) values[index]! *= factor;
-  return values;
-}
-
-function asBytes(array: Float32Array | Int8Array): Uint8Array {
+function asBytes(array: Float32Array): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }

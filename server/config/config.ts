@@ -123,7 +123,7 @@ export interface ModelConfig {
   /** Where the checkpoint must be fetched from first, when option.model_id names no local folder; null: it is there. */
   checkpointUrl: string | null;
   tensorParallelDegree: number | 'max';
-  dtype: 'auto' | 'fp32' | 'int8' | 'int4';
+  dtype: 'auto' | 'fp32' | 'fp16' | 'bf16' | 'int8' | 'int4';
   /** Weights that share a scale (int4, int8); null: 128. */
   blockSize: number | null;
   /** int4, int8: blocks without zero points. */
@@ -135,7 +135,6 @@ export interface ModelConfig {
   /** Degrees that divide it give int8 and int4 models the same text. */
   reproducibleDegree: number;
   /** Whether int8 and int4 models hold their weights a second time, for steps of many tokens. */
-  batchWeights: 'none' | 'int8';
   batching: 'rolling' | 'dynamic';
   /** Sequences at once (rolling). */
   maxRollingBatchSize: number;

@@ -26,6 +26,7 @@ const BUILT_IN = 'the families of models are built in; code of a checkpoint is n
 const CHUNK_BY_TIME = 'a piece of a prompt is bounded by time: option.prefill_chunk_ms';
 const NOT_PAGED = 'the cache is not paged; weights share scales by option.quantize_block_size';
 const BY_MODULES = "a text's vector is made as the checkpoint's modules.json says";
+const ONE_COPY = 'one copy of the weights serves few tokens and many; the key is no longer needed';
 const OTHER_PREFIX_CACHE = 'the prefix cache is option.enable_prefix_caching, in the memory of the workers';
 
 export const FOREIGN_KEYS: readonly KeyRow[] = [
@@ -73,6 +74,9 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
   ...withoutEffect('model', BUILT_IN, ['option.trust_remote_code'], { env: ['HF_MODEL_TRUST_REMOTE_CODE'] }),
   refused('model', 'option.tgi_compat', "TGI's form of answer follows in a later version", ['false']),
   refused('model', 'option.bedrock_compat', "Bedrock's form of answer follows in a later version", ['false']),
+
+  // This server's own, of earlier versions
+  ...withoutEffect('model', ONE_COPY, ['option.batch_weights']),
 
   // LMI and vLLM
   ...withoutEffect('model', CHUNK_BY_TIME, ['option.max_rolling_batch_prefill_tokens'], {

@@ -7,14 +7,11 @@
  *         a default that differs says so.
  */
 import { MAX_SLOTS, MAX_WORLD_SIZE } from '../../proto/limits.js';
-import { DEFAULT_COLLECTIVE } from './config.js';
+import { DEFAULT_COLLECTIVE, type ModelConfig } from './config.js';
 import { alias, type KeyRow, modelKey } from './key-row.js';
 import { boolean, type Choice, choice, integer, orWord, template, text } from './value-types.js';
 import { WEIGHT_KEYS } from './weight-keys.js';
 
-const WARN_16_BIT =
-  'weights are not held in 16 bits on the CPU: dtype=auto is taken, which holds a small model as fp32 and a large one as int4';
-const AUTO_16_BIT: Choice<'auto'> = { value: 'auto', warning: WARN_16_BIT };
 const CHAT_BY_PATH = {
   refused:
     'the answer to a chat has its own form on /v1/chat/completions; a formatter for it follows in a later version',
@@ -156,19 +153,19 @@ export const MODEL_KEYS: readonly KeyRow[] = [
   modelKey(
     'option.dtype',
     'dtype',
-    choice<'auto' | 'fp32' | 'int8' | 'int4'>({
+    choice<ModelConfig['dtype']>({
       auto: { value: 'auto' },
       fp32: { value: 'fp32' },
       float32: { value: 'fp32' },
       int8: { value: 'int8' },
       int4: { value: 'int4' },
-      fp16: AUTO_16_BIT,
-      float16: AUTO_16_BIT,
-      bf16: AUTO_16_BIT,
-      bfloat16: AUTO_16_BIT,
+      fp16: { value: 'fp16' },
+      float16: { value: 'fp16' },
+      bf16: { value: 'bf16' },
+      bfloat16: { value: 'bf16' },
     }),
     'auto',
-    'how weights are held; auto: fp32 below 200 MB of weights and for encoders, else int4',
+    'how weights are held; fp16 and bf16: at 16 bits, computed with in float32; auto: fp32 below 200 MB of weights and for encoders, else int4',
   ),
   modelKey(
     'option.quantize',

@@ -19,7 +19,7 @@ export const WEIGHT_KEYS: readonly KeyRow[] = [
       256: { value: 256 },
     }),
     null,
-    'weights that share a scale in int8 and int4 (ours); auto: 128',
+    'weights that share a scale in int8 and int4 (ours); auto: 32',
   ),
   modelKey(
     'option.quantize_symmetric',
@@ -41,13 +41,6 @@ export const WEIGHT_KEYS: readonly KeyRow[] = [
     someOf('head', 'first', 'last', 'down'),
     [],
     "what int4 leaves at 8 bits (ours): the head, all of the first or last layer, the MLPs' down projections",
-  ),
-  modelKey(
-    'option.batch_weights',
-    'batchWeights',
-    oneOf('none', 'int8'),
-    'none',
-    'int8: int8 and int4 models hold their weights a second time, at 8 bits, for steps of many tokens (ours): prompts and large batches about twice as fast, for two and a half times the memory of int4',
   ),
   modelKey(
     'option.reproducible_degree',

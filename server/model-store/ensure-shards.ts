@@ -31,7 +31,6 @@ export interface ShardRequest {
   scales: string;
   eightBit: readonly string[];
   reproducibleDegree: number;
-  batchWeights: string;
   signal?: AbortSignal;
   onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -118,8 +117,6 @@ async function runPartitioner(
     ...(eightBit.length === 0 ? [] : ['--eight-bit', eightBit.join(',')]),
     '--reproducible-degree',
     String(request.reproducibleDegree),
-    '--batch-weights',
-    request.batchWeights,
     ...flags,
     '--json',
   ];

@@ -9,10 +9,10 @@
  */
 import assert from 'node:assert/strict';
 import koffi from 'koffi';
+import { type Kernels, loadKernels } from '../native/kernels.js';
 import { NativeArena, NativeMemory, type PointerArray } from '../native/native-memory.js';
 import { loadOrtApi, type OrtApi } from '../ort/ort-api.js';
 import type { Device, DeviceMemory, Segment, SegmentBinding, TensorHandle, TensorType } from './device.js';
-import { multipliesIntegers } from './integer-products.js';
 
 /** ONNXTensorElementDataType. */
 const ORT_TYPE: Readonly<Record<TensorType, number>> = { float32: 1, int64: 7 };
@@ -118,12 +118,15 @@ export class CpuDevice implements Device {
   readonly #memoryInfo: number;
   readonly #next: NextRun = { options: 0 };
   readonly #shrinkingRun: number;
+  /** null: this machine has none. */
+  readonly #kernels: Kernels | null = loadKernels();
   /** Scratch for shapes: the C call copies it. */
   readonly #shape = new BigInt64Array(4);
 
   constructor(options: { threads: number; threadsSpin?: boolean; logId: string }) {
     const api = loadOrtApi();
     this.#api = api;
+    this.#kernels?.setThreads(options.threads);
     const threading = api.create('CreateThreadingOptions');
     api.call.SetGlobalIntraOpNumThreads(threading, options.threads);
     api.call.SetGlobalInterOpNumThreads(threading, 1);
@@ -136,8 +139,8 @@ export class CpuDevice implements Device {
     api.call.AddRunConfigEntry(this.#shrinkingRun, 'memory.enable_memory_arena_shrinkage', 'cpu:0');
   }
 
-  get multipliesIntegers(): boolean {
-    return multipliesIntegers();
+  get hasKernels(): boolean {
+    return this.#kernels !== null;
   }
 
   reserve(bytes: number): NativeMemory {
@@ -206,6 +209,7 @@ export class CpuDevice implements Device {
         'session.model_external_initializers_file_folder_path',
         weightsFolder,
       );
+      if (this.#kernels) api.check('RegisterCustomOps', this.#kernels.register(options, api.base));
       const session = api.create('CreateSessionFromArray', this.#env, model, model.byteLength, options);
       return new CpuSegment(api, this.#arena, session, this.#next, inputs, outputs);
     } finally {

@@ -43,8 +43,8 @@ export interface Segment {
 
 export interface Device {
   readonly deviceClass: 'cpu' | 'cuda';
-  /** Whether 8-bit products are exact and fast: without such instructions the segments for many rows are left alone. */
-  readonly multipliesIntegers: boolean;
+  /** Whether segments may have operators of our own: shards in panels need them. */
+  readonly hasKernels: boolean;
   reserve(bytes: number): DeviceMemory;
   /** View of `memory`, row-major `shape`. Valid until released. */
   tensor(memory: DeviceMemory, byteOffset: number, type: TensorType, shape: readonly number[]): TensorHandle;

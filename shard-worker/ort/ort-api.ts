@@ -52,6 +52,10 @@ type NativeFunction = (...args: readonly unknown[]) => number | bigint | null;
 export interface OrtApi {
   /** Path of the loaded library. */
   readonly libraryPath: string;
+  /** OrtApiBase, for libraries of operators. */
+  readonly base: bigint;
+  /** @throws what an OrtStatus says that another library returned; 0: nothing */
+  readonly check: (name: string, status: number | bigint) => void;
   /** Functions of shape `OrtStatus *f(…)`. Pointers are numbers; a result pointer is written to `out`. */
   readonly call: Readonly<Record<StatusFunction, (...args: readonly unknown[]) => void>>;
   readonly releaseValue: (value: number) => void;
@@ -123,7 +127,8 @@ function openLibrary(): OrtApi {
   const library = koffi.load(libraryPath);
   const getApiBase = library.func('void *OrtGetApiBase()');
   keepAlive.push(library, getApiBase);
-  const base = koffi.decode(getApiBase(), koffi.array('void *', 2)) as [bigint, bigint];
+  const apiBase = getApiBase() as bigint;
+  const base = koffi.decode(apiBase, koffi.array('void *', 2)) as [bigint, bigint];
   const version = String(koffi.call(base[1], koffi.proto('const char *', [])));
   if (version !== ORT_VERSION) {
     throw new ServingError(
@@ -167,6 +172,10 @@ function openLibrary(): OrtApi {
   const out = new BigUint64Array(1);
   return {
     libraryPath,
+    base: apiBase,
+    check(name, status) {
+      if (status) fail(name, status);
+    },
     call,
     releaseValue: bind('ReleaseValue', 'void', ['uintptr_t']),
     releaseSession: bind('ReleaseSession', 'void', ['uintptr_t']),

@@ -123,7 +123,10 @@ describe('errors are one line and exit code 1', () => {
     [['TOY', 'more'], 'CONFIG_INVALID: one folder is expected, 2 are given'],
     [['TOY', '--tp', '0'], 'CONFIG_INVALID: --tp 0: expected a whole number of at least 1'],
     [['TOY', '--tp', 'two'], 'CONFIG_INVALID: --tp two: expected a whole number'],
-    [['TOY', '--dtype', 'fp8'], 'CONFIG_INVALID: --dtype fp8: expected one of auto, fp32, int8, int4'],
+    [
+      ['TOY', '--dtype', 'fp8'],
+      'CONFIG_INVALID: --dtype fp8: expected one of auto, fp32, fp16, bf16, int8, int4',
+    ],
     [['TOY', '--block-size', '100', '--plan-only'], 'CONFIG_INVALID: block size 100 is not one of 16,'],
     [['TOY', '--colour'], "CONFIG_INVALID: Unknown option '--colour'"],
     [

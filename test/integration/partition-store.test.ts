@@ -66,7 +66,7 @@ describe('shards that are there', () => {
       names.push((await split({ ...options, tp: 4 })).manifest.name);
       names.push((await split({ ...options, seed: 1 })).manifest.name);
       names.push((await split({ ...options, dtype: 'int4' })).manifest.name);
-      names.push((await split({ ...options, dtype: 'int4', blockSize: 32 })).manifest.name);
+      names.push((await split({ ...options, dtype: 'int4', blockSize: 64 })).manifest.name);
     }
     expect(new Set(names).size).toBe(10);
   });

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { kernelLibrary } from '../../proto/kernel-library.js';
 import type { ModelConfig } from '../../server/config/config.js';
 import { loadConfig } from '../../server/config/load-config.js';
 import { type LlmFiles, prepareModel } from '../../server/engines/llm/prepare-model.js';
@@ -27,7 +28,6 @@ const request = (fields: Partial<Parameters<typeof ensureShards>[0]> = {}) => ({
   scales: 'search',
   eightBit: [],
   reproducibleDegree: 4,
-  batchWeights: 'none',
   ...fields,
 });
 
@@ -62,7 +62,6 @@ describe('ensuring shards', () => {
         scales: 'nearest',
         eightBit: ['down', 'head'],
         reproducibleDegree: 2,
-        batchWeights: 'int8',
         tensorParallelDegree: 1,
       }),
     );
@@ -73,7 +72,7 @@ describe('ensuring shards', () => {
       scales: 'nearest',
       eightBit: ['head', 'down'],
       reproducibleDegree: 2,
-      batch: 'int8',
+      layout: kernelLibrary() === null ? 'blocks' : 'panels',
     });
   });
 

@@ -110,7 +110,6 @@ describe('20 greedy texts of the embedded model are the same at tp 1, 2 and 4, t
     { dtype: 'int4', blockSize: 32, scales: 'nearest' },
     { dtype: 'int4', blockSize: 32, symmetric: false, eightBit: ['head', 'down'] },
     { dtype: 'int8' },
-    { dtype: 'int4', batchWeights: 'int8' },
   ])('%j, in a crowd', async (options) => {
     const whole = await crowd(1, options);
     expect(new Set(whole.ids.map((ids) => ids.join())).size).toBeGreaterThan(TEXTS / 2);

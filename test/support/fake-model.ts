@@ -41,7 +41,6 @@ export const FAKE_CONFIG: ModelConfig = {
   scales: 'search',
   eightBit: [],
   reproducibleDegree: 4,
-  batchWeights: 'none',
   batching: 'rolling',
   maxRollingBatchSize: 2,
   batchSize: 1,

@@ -116,7 +116,7 @@ async function planOrReason(
   dtype: (typeof DTYPES)[number],
 ): Promise<Plan | string> {
   try {
-    return (await planPartition({ folder: shapeFolder(name), tp, dtype })).plan;
+    return (await planPartition({ layout: 'panels', folder: shapeFolder(name), tp, dtype })).plan;
   } catch (error) {
     if (error instanceof ServingError && error.code === 'TENSOR_PARALLEL_INVALID') {
       return error.message.replace(/^tensor parallel degree \d+: /, '').replace(' by it', ' by the degree');

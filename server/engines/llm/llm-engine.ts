@@ -8,6 +8,7 @@
  *         NO_CHAT_TEMPLATE, CHAT_TEMPLATE_LIMIT, CANCELLED, REQUEST_TIMEOUT
  */
 import { ServingError } from '../../../proto/errors.js';
+import { kernelLibrary } from '../../../proto/kernel-library.js';
 import type { ModelConfig } from '../../config/config.js';
 import { systemClock } from '../../jobs/clock.js';
 import type { GenerationJob } from '../../jobs/generation-job.js';
@@ -64,6 +65,7 @@ export class LlmModel implements PreparedModel {
   readonly task: Task;
   readonly worldSize: number;
   readonly unservedKeys: readonly string[];
+  readonly notes: readonly string[];
   readonly #config: ModelConfig;
   readonly #files: LlmFiles;
   readonly #worker: WorkerOptions;
@@ -75,6 +77,7 @@ export class LlmModel implements PreparedModel {
     this.task = files.manifest.model.embedding === undefined ? 'text-generation' : 'text-embedding';
     this.worldSize = files.manifest.worldSize;
     this.unservedKeys = files.unservedKeys ?? [];
+    this.notes = layoutNotes(config, files.manifest);
   }
 
   fit(freeBytes: number): FittedModel {
@@ -154,4 +157,16 @@ class FittedLlm implements FittedModel {
     if (!isCut) return maxTokens;
     return Math.min(maxTokens ?? Number.POSITIVE_INFINITY, this.#sizes.slotTokens);
   }
+}
+
+/** Why weights are not where our own kernels read them. */
+function layoutNotes({ dtype }: ModelConfig, { weightFormat }: LlmFiles['manifest']): string[] {
+  if (weightFormat.layout === 'panels' || kernelLibrary() !== null) return [];
+  const held =
+    dtype === weightFormat.dtype || dtype === 'auto'
+      ? ''
+      : `; dtype ${dtype} is held as ${weightFormat.dtype}`;
+  return [
+    `no kernels of our own on this machine (or SHARDSERVE_KERNELS=off): ONNX Runtime's operators run the linears${held}`,
+  ];
 }

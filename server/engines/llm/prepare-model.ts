@@ -128,7 +128,6 @@ const shardRequest = (
   scales: config.scales,
   eightBit: config.eightBit,
   reproducibleDegree: config.reproducibleDegree,
-  batchWeights: config.batchWeights,
   signal,
 });
 

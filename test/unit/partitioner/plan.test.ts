@@ -308,7 +308,8 @@ describe('the weight format', () => {
     expect(chooseWeightFormat({ blockSize: 64 }, 50_000_000)).toEqual(int4(64));
     expect(chooseWeightFormat({ dtype: 'int8', scales: 'search', eightBit: ['head'] }, 1)).toEqual({
       dtype: 'int8',
-      blockSize: 128,
+      blockSize: 32,
+      layout: 'blocks',
       symmetric: true,
       scales: 'nearest',
       eightBit: [],

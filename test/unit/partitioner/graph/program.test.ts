@@ -4,7 +4,7 @@ import { decodeOnnx, type OnnxModel } from '../../../../partitioner/graph/onnx-w
 import { planProgram } from '../../../../partitioner/graph/program.js';
 import { buildSegments } from '../../../../partitioner/graph/segments.js';
 import { makePlan, type Plan } from '../../../../partitioner/plan.js';
-import { chooseWeightFormat, FP32_FORMAT } from '../../../../partitioner/weight-format.js';
+import { FP32_FORMAT } from '../../../../partitioner/weight-format.js';
 import { allReducesPerStep, type RunOp } from '../../../../proto/manifest.js';
 import { toyShape } from '../../../fixtures/toy-config.js';
 
@@ -61,53 +61,6 @@ const parallelPlan = (worldSize: number, numLayers: number): Plan =>
     format: FP32_FORMAT,
     embeddingType: 'float32',
   });
-
-describe('weights for many rows', () => {
-  const twins = (changes: Record<string, unknown>, batchWeights: 'none' | 'int8' = 'int8'): string[] => {
-    const shape = { ...toyShape({ num_hidden_layers: 1 }), ...changes };
-    const format = chooseWeightFormat({ dtype: 'int4', blockSize: 16, batchWeights }, 0);
-    const plan = makePlan({ shape, worldSize: 1, format, embeddingType: 'float32' });
-    const segments = buildSegments(plan, 0, 'test');
-    return plan.program.flatMap((op) => {
-      if (op.op !== 'run' || op.batchSegment === undefined) return [];
-      const [one, other] = [op.segment, op.batchSegment].map((name) => decodeOnnx(segments.get(name)!).graph);
-      const ends = (graph: OnnxModel['graph']) => [graph.input, graph.output];
-      expect(ends(other!)).toEqual(ends(one!));
-      const types = (graph: OnnxModel['graph']) => graph.node.map((node) => node.op_type);
-      expect(types(one!)).toContain('MatMulNBits');
-      expect(types(other!)).not.toContain('MatMulNBits');
-      return [op.batchSegment];
-    });
-  };
-
-  it('give every segment of linears a twin of the same inputs and outputs', () => {
-    const layer = ['layer-0-qkv-batch', 'layer-0-out-batch', 'layer-0-mlp-batch'];
-    expect(twins({})).toEqual([...layer, 'head-batch']);
-    expect(twins({ residual: 'parallel' })).toEqual([layer[0], 'layer-0-out-mlp-batch', 'head-batch']);
-    expect(twins({}, 'none')).toEqual([]);
-  });
-
-  it('leave experts alone, who see few of the rows', () => {
-    const experts = {
-      count: 4,
-      perToken: 2,
-      ffnSize: 64,
-      normalised: true,
-      biases: false,
-      sharedFfnSize: null,
-    };
-    const { program } = planProgram(
-      { ...toyShape({ num_hidden_layers: 1 }), experts: { ...experts, layers: [true] } } as never,
-      1,
-      true,
-    );
-    expect(program.flatMap((op) => (op.op === 'run' && op.batchSegment ? [op.segment] : []))).toEqual([
-      'layer-0-qkv',
-      'layer-0-out',
-      'head',
-    ]);
-  });
-});
 
 describe('side by side', () => {
   it('a layer has one sum, of both branches', () => {

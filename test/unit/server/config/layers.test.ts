@@ -110,14 +110,24 @@ describe('applyLayers', () => {
     expect(messageOf(problems)).toContain(`f:1: ${key}`);
   });
 
-  it('takes fp16 and bf16 as auto and says so', () => {
-    for (const dtype of ['fp16', 'bf16']) {
-      const problems = new Problems();
-      const settings = applyLayers([layer('f', ['option.dtype', dtype])], 'model', problems);
-      expect(settings.get('dtype')?.value).toBe('auto');
-      expect(problems.warnings).toHaveLength(1);
-      expect(problems.warnings[0]).toMatch(/not held in 16 bits on the CPU/);
-    }
+  it.each([
+    ['fp16', 'fp16'],
+    ['float16', 'fp16'],
+    ['bf16', 'bf16'],
+    ['bfloat16', 'bf16'],
+  ])('takes %s for weights of 16 bits, not for what auto chooses', (dtype, held) => {
+    const problems = new Problems();
+    const settings = applyLayers([layer('f', ['option.dtype', dtype])], 'model', problems);
+    expect(settings.get('dtype')?.value).toBe(held);
+    expect(problems.warnings).toEqual([]);
+  });
+
+  it('warns of a key of an earlier version that is no longer needed', () => {
+    const problems = new Problems();
+    applyLayers([layer('f', ['option.batch_weights', 'int8'])], 'model', problems);
+    expect(problems.warnings).toEqual([
+      'f:1: option.batch_weights has no effect here: one copy of the weights serves few tokens and many; the key is no longer needed',
+    ]);
   });
 });
 

@@ -1,0 +1,54 @@
+/**
+ * What makes a panel of 32 rows of floats: the readable way; a native one gives the same bytes faster.
+ *
+ * In      float32 [32, inputs], how they are quantised (null: not at all), how they lie
+ * Out     bytes of one panel
+ * Errors  ServingError CHECKPOINT_INVALID naming tensor, row and column of a number that cannot be held
+ */
+import { ServingError } from '../../proto/errors.js';
+import { type BlockFormat, quantiseRows } from './block-quantise.js';
+import { PANEL_OUTPUTS, type PanelFormat, packFloatPanel, packPanel } from './panels.js';
+
+/** Where a row of the panel is in the checkpoint; `column` is where its columns begin. */
+export type RowPlace = (output: number) => { name: string; row: number; column: number };
+
+export interface PanelPacker {
+  pack(
+    rows: Float32Array,
+    format: BlockFormat | null,
+    panels: PanelFormat,
+    inputs: number,
+    placeOf: RowPlace,
+  ): Uint8Array;
+}
+
+/** The largest number that rounds to a float16. */
+const HALF_LIMIT = 65_520;
+
+export const referencePacker: PanelPacker = {
+  pack(rows, format, panels, inputs, placeOf) {
+    requireHeld(rows, panels, inputs, placeOf);
+    if (format === null) return packFloatPanel(rows, panels, inputs);
+    return packPanel(quantiseRows(rows, PANEL_OUTPUTS, inputs, format), panels, inputs);
+  },
+};
+
+/** @throws ServingError CHECKPOINT_INVALID: a number that the panel cannot stand for */
+export function requireHeld(
+  rows: Float32Array,
+  { bits, bfloat, blockSize }: PanelFormat,
+  inputs: number,
+  placeOf: RowPlace,
+): void {
+  if (bits === 32) return;
+  // Of a quantised block a scale is at least an eighth (a 128th) of the largest number.
+  const limit = bfloat ? Number.MAX_VALUE : HALF_LIMIT * (blockSize === 0 ? 1 : 2 ** (bits - 1));
+  const at = rows.findIndex((value) => !(Math.abs(value) < limit));
+  if (at === -1) return;
+  const { column, name, row } = placeOf(Math.floor(at / inputs));
+  const what = Number.isFinite(rows[at]) ? ', beyond what a float16 holds; use dtype fp32 or bf16' : '';
+  throw new ServingError(
+    'CHECKPOINT_INVALID',
+    `Tensor ${name} has ${rows[at]} in row ${row}, column ${column + (at % inputs)}${what}`,
+  );
+}

@@ -1,0 +1,238 @@
+/**
+ * Linears in the layout of our own kernels: rows are collected until a panel of 32 outputs is whole, which is packed and written.
+ *
+ * In      one linear (or its pieces), TensorSource, the ranks' files
+ * Out     its panels in all of them
+ * Limits  memory: a chunk of rows, one panel a rank, and the panels of all pieces but the first: a file is written from its start to its end
+ * Errors  ServingError CHECKPOINT_INVALID from the source or the quantiser
+ * Note    what a rank holds of a row is quantised by itself: its columns are whole blocks, so that is the same as cutting the whole row
+ */
+import assert from 'node:assert/strict';
+import type { TensorSource } from '../checkpoint/tensor-source.js';
+import type { LinearItem, LinearPart } from '../plan-items.js';
+import { blockBytes, blocksPerRow, type QuantisedRows } from '../quantise/block-quantise.js';
+import { codedBlocks } from '../quantise/coded-blocks.js';
+import { type PanelPacker, referencePacker } from '../quantise/panel-packer.js';
+import { PANEL_OUTPUTS, type PanelFormat, packPanel, panelCount } from '../quantise/panels.js';
+import { rowChunks, scaled } from './row-chunks.js';
+import type { WeightsFile } from './weights-file.js';
+
+/**
+ * @param pieces of one linear, or the linear as a whole. Yields after every piece of work
+ * @param afterPiece writes what lies behind a piece
+ */
+export function* writePanels(
+  pieces: readonly [LinearItem, ...LinearItem[]],
+  source: TensorSource,
+  files: readonly WeightsFile[],
+  afterPiece: (piece: LinearItem) => void,
+  packer: PanelPacker = referencePacker,
+): Generator<void> {
+  const [item] = pieces;
+  const panels = pieces.map((piece) =>
+    files.map((file, rank) => {
+      const into = new PanelFile(piece, file);
+      return item.isCoded ? new CodedPanels(piece, rank, into) : new FloatPanels(piece, rank, into, packer);
+    }),
+  );
+  let firstRow = 0; // of the part, in a rank's fused weight
+  for (const part of item.parts) {
+    for (const [start, end] of rowChunks(part.rows, part.columns)) {
+      const chunk = item.isCoded
+        ? readCodes(item, part, source, start, end)
+        : scaled(source.readFloat32(part.source, start, end), part.factor);
+      files.forEach((_, rank) => {
+        const rows = part.rowSlices[rank]!;
+        const [from, to] = [Math.max(start, rows.start), Math.min(end, rows.start + rows.count)];
+        for (const ofRanks of panels) {
+          for (let row = from; row < to; row++) {
+            const place = { row: firstRow + row - rows.start, name: part.source, sourceRow: row };
+            ofRanks[rank]!.add(chunk as never, row - start, part.columns, place);
+          }
+        }
+      });
+      yield;
+    }
+    firstRow += part.rowsPerRank;
+  }
+  for (const [index, ofRanks] of panels.entries()) {
+    for (const of of ofRanks) of.finish();
+    afterPiece(pieces[index]!);
+  }
+}
+
+/** Where a row comes from, and where it goes. */
+interface Place {
+  /** On the rank. */
+  row: number;
+  /** Checkpoint tensor and row in it, for a message. */
+  name: string;
+  sourceRow: number;
+}
+
+/** Panels of one linear on one rank, written one after another. */
+class PanelFile {
+  readonly #item: LinearItem;
+  readonly #file: WeightsFile;
+  /** Lies behind another piece that is being written; null: goes to the file. */
+  readonly #kept: Uint8Array | null;
+  #offset = 0;
+
+  constructor(item: LinearItem, file: WeightsFile) {
+    this.#item = item;
+    this.#file = file;
+    this.#kept = (item.piece?.index ?? 0) === 0 ? null : new Uint8Array(item.weight.bytes);
+  }
+
+  write(panel: Uint8Array): void {
+    if (this.#kept === null) this.#file.write(this.#item.weight.offset + this.#offset, panel);
+    else this.#kept.set(panel, this.#offset);
+    this.#offset += panel.length;
+  }
+
+  finish(): void {
+    assert.equal(this.#offset, this.#item.weight.bytes, `bytes of ${this.#item.name}`);
+    if (this.#kept !== null) this.#file.write(this.#item.weight.offset, this.#kept);
+  }
+}
+
+/** Rows of floats, packed a panel at a time. */
+class FloatPanels {
+  readonly #item: LinearItem;
+  readonly #panels: PanelFormat;
+  readonly #first: number;
+  readonly #count: number;
+  readonly #file: PanelFile;
+  readonly #packer: PanelPacker;
+  readonly #rows: Float32Array;
+  readonly #places: (Place | null)[] = new Array<Place | null>(PANEL_OUTPUTS).fill(null);
+  #panel = 0;
+
+  constructor(item: LinearItem, rank: number, file: PanelFile, packer: PanelPacker) {
+    assert(item.panels);
+    this.#item = item;
+    this.#panels = item.panels;
+    const { start, count } = item.columnSlices[rank]!;
+    this.#first = start;
+    this.#count = count;
+    this.#file = file;
+    this.#packer = packer;
+    this.#rows = new Float32Array(PANEL_OUTPUTS * item.inputs);
+  }
+
+  /** @param index of a row of the chunk, which has `columns` columns */
+  add(chunk: Float32Array, index: number, columns: number, place: Place): void {
+    this.#flushBefore(Math.floor(place.row / PANEL_OUTPUTS));
+    const output = place.row % PANEL_OUTPUTS;
+    this.#places[output] = place;
+    const row = chunk.subarray(index * columns, (index + 1) * columns);
+    const into = output * this.#item.inputs;
+    const { padding } = this.#item;
+    if (padding === null) {
+      this.#rows.set(row.subarray(this.#first, this.#first + this.#count), into);
+      return;
+    }
+    // The slice is of padded columns, and whole units of them.
+    const { padded, width } = padding;
+    for (let unit = 0; unit < this.#count / padded; unit++) {
+      const from = (this.#first / padded + unit) * width;
+      this.#rows.set(row.subarray(from, from + width), into + unit * padded);
+    }
+  }
+
+  finish(): void {
+    this.#flushBefore(panelCount(this.#item.outputs));
+    this.#file.finish();
+  }
+
+  /** Every panel before this one is whole; rows that nobody added are padding. */
+  #flushBefore(panel: number): void {
+    for (; this.#panel < panel; this.#panel++) {
+      const { format, inputs } = this.#item;
+      const bytes = this.#packer.pack(this.#rows, format, this.#panels, inputs, (output) => {
+        const place = this.#places[output];
+        return { name: place?.name ?? this.#item.name, row: place?.sourceRow ?? 0, column: this.#first };
+      });
+      this.#file.write(bytes);
+      this.#rows.fill(0);
+      this.#places.fill(null);
+    }
+  }
+}
+
+/** Rows of a checkpoint's own codes. */
+class CodedPanels {
+  readonly #item: LinearItem;
+  readonly #panels: PanelFormat;
+  readonly #firstBlock: number;
+  readonly #count: number;
+  readonly #file: PanelFile;
+  readonly #blocks: number;
+  readonly #bytes: number;
+  #rows: Required<QuantisedRows> & { zeroPoints: Uint8Array };
+  #panel = 0;
+
+  constructor(item: LinearItem, rank: number, file: PanelFile) {
+    assert(item.panels && item.format && item.padding === null);
+    this.#item = item;
+    this.#panels = item.panels;
+    const { blockSize } = item.format;
+    const { start, count } = item.columnSlices[rank]!;
+    this.#firstBlock = start / blockSize;
+    this.#count = blocksPerRow(count, blockSize);
+    this.#file = file;
+    this.#blocks = blocksPerRow(item.inputs, blockSize);
+    this.#bytes = blockBytes(4, blockSize);
+    this.#rows = this.#noRows();
+  }
+
+  /** @param columns of the chunk's rows */
+  add(chunk: Coded, index: number, columns: number, { row }: Place): void {
+    this.#flushBefore(Math.floor(row / PANEL_OUTPUTS));
+    const blocks = blocksPerRow(columns, this.#panels.blockSize);
+    const from = index * blocks + this.#firstBlock;
+    const into = (row % PANEL_OUTPUTS) * this.#blocks;
+    const bytes = this.#bytes;
+    const end = from + this.#count;
+    this.#rows.packed.set(chunk.packed.subarray(from * bytes, end * bytes), into * bytes);
+    this.#rows.scales.set(chunk.scales.subarray(from, end), into);
+    this.#rows.zeroPoints.set(chunk.zeroPoints.subarray(from, end), into);
+  }
+
+  finish(): void {
+    this.#flushBefore(panelCount(this.#item.outputs));
+    this.#file.finish();
+  }
+
+  #flushBefore(panel: number): void {
+    for (; this.#panel < panel; this.#panel++) {
+      this.#file.write(packPanel(this.#rows, this.#panels, this.#item.inputs));
+      this.#rows = this.#noRows();
+    }
+  }
+
+  /** Scale 0, and codes that are the zero point. */
+  #noRows(): Required<QuantisedRows> & { zeroPoints: Uint8Array } {
+    const count = PANEL_OUTPUTS * this.#blocks;
+    return {
+      packed: new Uint8Array(count * this.#bytes).fill(0x88),
+      scales: new Float32Array(count),
+      zeroPoints: new Uint8Array(count).fill(8),
+    };
+  }
+}
+
+type Coded = ReturnType<typeof codedBlocks>;
+
+function readCodes(
+  { format }: LinearItem,
+  { columns, factor, source: name }: LinearPart,
+  source: TensorSource,
+  start: number,
+  end: number,
+): Coded {
+  const info = source.coded?.get(name);
+  assert(format && info && source.readCodes, `${name} is not in codes`);
+  const coded = source.readCodes(name, start, end);
+  return codedBlocks(coded, end - start, columns, info.groupSize, format.blockSize, factor);
+}

@@ -1,0 +1,40 @@
+/**
+ * The library of our own kernels: an operator for ONNX Runtime's graphs.
+ *
+ * In      the library's path (proto/kernel-library.ts)
+ * Out     `loadKernels()`: what registers its operators with a session; null where this machine has none
+ * Errors  an Error with ONNX Runtime's message; a library of another version is none
+ */
+import koffi from 'koffi';
+import { kernelLibrary } from '../../proto/kernel-library.js';
+
+/** Version of kernels.h. */
+const ABI_VERSION = 1;
+
+export interface Kernels {
+  /** @param apiBase OrtApiBase. @returns OrtStatus, 0: it went well */
+  register(sessionOptions: number, apiBase: bigint): number | bigint;
+  /** Pieces that an operator cuts its work into. */
+  setThreads(threads: number): void;
+}
+
+let loaded: Kernels | null | undefined;
+/** A collected library handle unloads the library under its own function pointers. */
+const keepAlive: unknown[] = [];
+
+/** Loaded once a process. */
+export function loadKernels(): Kernels | null {
+  if (loaded === undefined) loaded = open(kernelLibrary());
+  return loaded;
+}
+
+function open(file: string | null): Kernels | null {
+  if (file === null) return null;
+  const library = koffi.load(file);
+  const version = library.func('int32_t ss_abi_version()') as () => number;
+  if (version() !== ABI_VERSION) return null;
+  const register = library.func('uintptr_t RegisterCustomOps(uintptr_t, void *)');
+  const setThreads = library.func('void ss_set_threads(int32_t)');
+  keepAlive.push(library);
+  return { register: register as Kernels['register'], setThreads: setThreads as Kernels['setThreads'] };
+}
