@@ -1,0 +1,58 @@
+/**
+ * The C functions of the library, called by koffi; kernels and attention read it too.
+ *
+ * In      little-endian memory of the caller; nothing is kept after a call
+ * Limits  SS_MAX_SIZE for each of inputs and outputs; weights in panels as README.md describes them
+ * Errors  functions that can refuse return 0 when they did the work and an SS_… code otherwise; nothing is written then
+ */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#define SS_EXPORT extern "C" __attribute__((visibility("default")))
+
+/** Largest number of inputs or outputs of one linear. */
+#define SS_MAX_SIZE (1 << 24)
+
+enum SsError {
+  SS_OK = 0,
+  SS_BAD_FORMAT = 1,   // bits, block or flags that no layout has
+  SS_BAD_SIZE = 2,     // rows, inputs, outputs or a panel outside the limits
+  SS_NO_MEMORY = 3,
+  SS_NO_VARIANT = 4,   // the processor lacks it
+};
+
+/** What a panel holds. */
+enum SsFlags {
+  SS_ZERO = 1,    // quantised: each record has zero points
+  SS_BFLOAT = 2,  // 16 bits: bfloat16 instead of IEEE half
+};
+
+/** Version of everything in this header; the loader refuses another one. */
+SS_EXPORT int32_t ss_abi_version(void);
+#define SS_ABI_VERSION 1
+
+/** Sets of instructions that this build has kernels for, from 0, worst first; null behind the last. */
+SS_EXPORT const char *ss_variant_name(int32_t index);
+/** Whether this processor runs it. */
+SS_EXPORT int32_t ss_variant_available(int32_t index);
+/** The one in use. */
+SS_EXPORT int32_t ss_variant(void);
+/** Another one from now on, for tests; SS_NO_VARIANT when the processor lacks it. */
+SS_EXPORT int32_t ss_use_variant(int32_t index);
+
+/** How many pieces an operator inside ONNX Runtime cuts its work into: the threads of the pool; 1 from the start. */
+SS_EXPORT void ss_set_threads(int32_t threads);
+
+/** Bytes of the panels of a weight [outputs, inputs]; 0 for a format or size that there is not. */
+SS_EXPORT int64_t ss_panel_bytes(int64_t inputs, int64_t outputs, int32_t bits, int32_t block, int32_t flags);
+
+/**
+ * y[rows, outputs] = x[rows, inputs] · weightᵀ + bias, for the panels `first_panel` … `end_panel` - 1 only.
+ *
+ * `pieces` of the inputs (1, 2, 4 or 8; whole blocks each) have sums of their own, which are added as a tree of neighbours, the bias to
+ * the first: what so many ranks would make of it. bits 4 or 8: block 32, 64, 128 or 256; bits 16 or 32: block 0. `bias` may be null. Strides in floats.
+ */
+SS_EXPORT int32_t ss_linear(const float *x, int64_t x_stride, const void *weight, const float *bias, float *y,
+                            int64_t y_stride, int64_t rows, int64_t inputs, int64_t outputs, int32_t bits,
+                            int32_t block, int32_t flags, int32_t pieces, int64_t first_panel, int64_t end_panel);

@@ -1,0 +1,387 @@
+/**
+ * Linears by AVX-512: products of 8 bits by VNNI, floats by FMA.
+ *
+ * Up to FEW rows the codes go from the stream of weights through registers into the products, 32 outputs at a time. More rows:
+ * a span of the panel is unpacked into the first-level cache once, and groups of up to six rows go over it with their sums in registers.
+ */
+#include <immintrin.h>
+
+#include "cpu.h"
+#include "linear.h"
+#include "numbers.h"
+
+namespace ss {
+namespace {
+
+constexpr int FEW = 4;
+constexpr int GROUP = 6;
+/** Steps of a panel that are unpacked at once: 16 KB. */
+constexpr int SPAN = 16;
+/** How far ahead of the reading memory is asked for. */
+constexpr int AHEAD = 4096;
+
+bool has_avx512() { return cpu().avx512_vnni; }
+
+/** Groups as even as can be. */
+int group_of(int64_t rows) {
+  if (rows <= FEW) return (int)(rows < 1 ? 1 : rows);
+  if (rows >= 8 * GROUP) return GROUP;
+  const int64_t groups = (rows + GROUP - 1) / GROUP;
+  return (int)((rows + groups - 1) / groups);
+}
+
+void round_rows(const Rows &to, const float *x, int64_t x_stride, int64_t inputs, int64_t first, int64_t end) {
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  for (int64_t group = first; group < end; group++) {
+    const int count = (int)to.rows_of(group);
+    for (int r = 0; r < count; r++) {
+      const float *row = x + (group * to.group + r) * x_stride;
+      for (int64_t step = 0; step < to.steps; step++) {
+        uint8_t *cell = to.cell(group, step);
+        const int64_t left = inputs - step * STEP;
+        const uint32_t mask = left >= 32 ? 0xffffffffu : left <= 0 ? 0 : (1u << left) - 1;
+        const __m512 a = _mm512_maskz_loadu_ps((__mmask16)mask, row + step * STEP);
+        const __m512 b = _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), row + step * STEP + 16);
+        const uint32_t largest = _mm512_reduce_max_epu32(_mm512_max_epu32(
+            _mm512_and_si512(_mm512_castps_si512(a), magnitude), _mm512_and_si512(_mm512_castps_si512(b), magnitude)));
+        const float most = from_bits(largest);
+        const bool is_number = largest < 0x7f800000, counts = is_number && most >= SMALLEST_MAGNITUDE;
+        const __mmask16 keep = counts ? 0xffff : 0;
+        const __m512 factor = _mm512_set1_ps(counts ? 127.0f / most : 0.0f);
+        const __m512i qa = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(a, factor));
+        const __m512i qb = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(b, factor));
+        int8_t *codes = to.codes(cell) + r * STEP;
+        _mm_storeu_si128((__m128i *)codes, _mm512_cvtepi32_epi8(qa));
+        _mm_storeu_si128((__m128i *)(codes + 16), _mm512_cvtepi32_epi8(qb));
+        const int32_t sum = _mm512_reduce_add_epi32(_mm512_add_epi32(qa, qb));
+        to.scales(cell)[r] = counts ? most / 127.0f : is_number ? 0.0f : from_bits(0x7fc00000);
+        to.corrections(cell)[r] = -to.offset * sum;
+        to.sums(cell)[r] = (float)sum;
+      }
+    }
+  }
+}
+
+inline __m512 halves(const uint8_t *values) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)values)); }
+
+/** The four codes of a row that a product takes, for all lanes. */
+inline __m512i four(const int8_t *codes) {
+  int32_t value;
+  __builtin_memcpy(&value, codes, 4);
+  return _mm512_set1_epi32(value);
+}
+
+/** The outputs of a panel for one row. */
+struct Sum {
+  __m512 half[2];
+};
+
+inline uint32_t outputs_of(const Round &round, int64_t panel) {
+  const int64_t left = round.format.outputs - panel * PANEL;
+  return left >= 32 ? 0xffffffffu : (1u << left) - 1;
+}
+
+/** The sum of a piece is whole: the last leaves the sum of all in `sum`, the others 0. */
+inline void end_piece(const Round &round, int64_t panel, int piece, Sum &sum, Sum *waiting) {
+  if (round.bias && piece == 0) {
+    const uint32_t mask = outputs_of(round, panel);
+    const float *bias = round.bias + panel * PANEL;
+    sum.half[0] = _mm512_add_ps(sum.half[0], _mm512_maskz_loadu_ps((__mmask16)mask, bias));
+    sum.half[1] = _mm512_add_ps(sum.half[1], _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), bias + 16));
+  }
+  if (round.format.pieces == 1) return;
+  add_piece(waiting, piece, sum, round.format.pieces, [](Sum &right, const Sum &left) {
+    right.half[0] = _mm512_add_ps(left.half[0], right.half[0]);
+    right.half[1] = _mm512_add_ps(left.half[1], right.half[1]);
+  });
+  if (piece + 1 < round.format.pieces) sum.half[0] = sum.half[1] = _mm512_setzero_ps();
+}
+
+inline void store(const Round &round, int64_t panel, int64_t row, __m512 low, __m512 high) {
+  const int64_t output = panel * PANEL;
+  const uint32_t mask = outputs_of(round, panel);
+  float *y = round.y + row * round.y_stride + output;
+  _mm512_mask_storeu_ps(y, (__mmask16)mask, low);
+  _mm512_mask_storeu_ps(y + 16, (__mmask16)(mask >> 16), high);
+}
+
+/** Unsigned codes: of 8 values (4 bits) or 4 (8 bits) and 32 outputs. */
+struct Unpacker {
+  const __m512i nibble = _mm512_set1_epi8(15), sign = _mm512_set1_epi8((char)0x80);
+
+  inline __m512i low(__m512i packed) const { return _mm512_and_si512(packed, nibble); }
+  inline __m512i high(__m512i packed) const { return _mm512_and_si512(_mm512_srli_epi16(packed, 4), nibble); }
+  inline __m512i byte(__m512i packed) const { return _mm512_xor_si512(packed, sign); }
+};
+
+/** R rows, straight from the stream. */
+template <int R, int BITS, bool ZERO>
+void few_rows(const Round &round, int64_t panel) {
+  const Format &f = round.format;
+  const Rows &rows = round.rounded;
+  const uint8_t *at = round.weight + panel * f.panel_bytes();
+  uint8_t *cell = rows.cells;
+  const Unpacker unpack;
+  const int block_steps = f.block / STEP;
+  const int64_t piece_steps = rows.steps / f.pieces;
+  Sum waiting[R][PIECE_LEVELS];
+  int64_t end = piece_steps;
+  int piece = 0;
+  __m512 sum[R][2];
+  for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
+  for (int64_t step = 0; step < rows.steps;) {
+    const __m512 scale[2] = {halves(at), halves(at + 32)};
+    __m512 zero[2];
+    _mm_prefetch((const char *)at + AHEAD, _MM_HINT_T0);
+    at += 64;
+    if (ZERO) {
+      zero[0] = halves(at);
+      zero[1] = halves(at + 32);
+      _mm_prefetch((const char *)at + AHEAD, _MM_HINT_T0);
+      at += 64;
+    }
+    for (int inner = 0; inner < block_steps; inner++, step++, cell += R * CELL_ROW) {
+      const int8_t *codes = (const int8_t *)cell;
+      const float *scales = (const float *)(cell + R * STEP);
+      const int32_t *corrections = (const int32_t *)(cell + R * (STEP + 4));
+      const float *sums = (const float *)(cell + R * (STEP + 8));
+      __m512i dot[R][2], other[R][2];
+#pragma clang loop unroll(full)
+      for (int r = 0; r < R; r++) {
+        dot[r][0] = dot[r][1] = _mm512_set1_epi32(corrections[r]);
+        other[r][0] = other[r][1] = _mm512_setzero_si512();
+      }
+#pragma clang loop unroll(full)
+      for (int k = 0; k < STEP; k += BITS == 4 ? 8 : 4, at += 128) {
+        _mm_prefetch((const char *)at + AHEAD, _MM_HINT_T0);
+        _mm_prefetch((const char *)at + AHEAD + 64, _MM_HINT_T0);
+        const __m512i a = _mm512_loadu_si512(at), b = _mm512_loadu_si512(at + 64);
+        if (BITS == 4) {
+          const __m512i la = unpack.low(a), lb = unpack.low(b), ha = unpack.high(a), hb = unpack.high(b);
+#pragma clang loop unroll(full)
+          for (int r = 0; r < R; r++) {
+            const __m512i first = four(codes + r * STEP + k), second = four(codes + r * STEP + k + 4);
+            dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], la, first);
+            dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], lb, first);
+            if (R <= 2) {
+              other[r][0] = _mm512_dpbusd_epi32(other[r][0], ha, second);
+              other[r][1] = _mm512_dpbusd_epi32(other[r][1], hb, second);
+            } else {
+              dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], ha, second);
+              dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], hb, second);
+            }
+          }
+        } else {
+          const __m512i ua = unpack.byte(a), ub = unpack.byte(b);
+#pragma clang loop unroll(full)
+          for (int r = 0; r < R; r++) {
+            const __m512i first = four(codes + r * STEP + k);
+            dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], ua, first);
+            dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], ub, first);
+          }
+        }
+      }
+#pragma clang loop unroll(full)
+      for (int r = 0; r < R; r++) {
+        const __m512 row_scale = _mm512_set1_ps(scales[r]);
+#pragma clang loop unroll(full)
+        for (int h = 0; h < 2; h++) {
+          if (BITS == 4 && R <= 2) dot[r][h] = _mm512_add_epi32(dot[r][h], other[r][h]);
+          __m512 product = _mm512_cvtepi32_ps(dot[r][h]);
+          if (ZERO) product = _mm512_fnmadd_ps(zero[h], _mm512_set1_ps(sums[r]), product);
+          sum[r][h] = _mm512_fmadd_ps(product, _mm512_mul_ps(scale[h], row_scale), sum[r][h]);
+        }
+      }
+    }
+    if (step == end) {
+#pragma clang loop unroll(full)
+      for (int r = 0; r < R; r++) {
+        Sum whole{{sum[r][0], sum[r][1]}};
+        end_piece(round, panel, piece, whole, waiting[r]);
+        sum[r][0] = whole.half[0];
+        sum[r][1] = whole.half[1];
+      }
+      piece++;
+      end += piece_steps;
+    }
+  }
+  for (int r = 0; r < R; r++) store(round, panel, r, sum[r][0], sum[r][1]);
+}
+
+/** Unpacked steps of a panel. */
+struct alignas(64) Span {
+  uint8_t codes[SPAN][STEP / 4][128];
+  float scales[SPAN][PANEL];
+  float zeros[SPAN][PANEL];
+};
+
+/** R rows of a group over a span. `sums`: [R][32]. */
+template <int R, bool ZERO, bool PREFETCH>
+void span_rows(const Span &span, int steps, const uint8_t *cell, int group, float *sums, const uint8_t *next) {
+  __m512 sum[R][2];
+#pragma clang loop unroll(full)
+  for (int r = 0; r < R; r++) {
+    sum[r][0] = _mm512_loadu_ps(sums + r * PANEL);
+    sum[r][1] = _mm512_loadu_ps(sums + r * PANEL + 16);
+  }
+  for (int step = 0; step < steps; step++, cell += group * CELL_ROW) {
+    const int8_t *codes = (const int8_t *)cell;
+    const float *scales = (const float *)(cell + group * STEP);
+    const int32_t *corrections = (const int32_t *)(cell + group * (STEP + 4));
+    const float *code_sums = (const float *)(cell + group * (STEP + 8));
+    __m512i dot[R][2];
+#pragma clang loop unroll(full)
+    for (int r = 0; r < R; r++) dot[r][0] = dot[r][1] = _mm512_set1_epi32(corrections[r]);
+#pragma clang loop unroll(full)
+    for (int k = 0; k < STEP / 4; k++) {
+      const __m512i a = _mm512_load_si512(span.codes[step][k]), b = _mm512_load_si512(span.codes[step][k] + 64);
+      if (PREFETCH) _mm_prefetch((const char *)next + step * 576 + k * 64, _MM_HINT_T0);
+#pragma clang loop unroll(full)
+      for (int r = 0; r < R; r++) {
+        const __m512i row = four(codes + r * STEP + k * 4);
+        dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], a, row);
+        dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], b, row);
+      }
+    }
+    if (PREFETCH) _mm_prefetch((const char *)next + step * 576 + 512, _MM_HINT_T0);
+    const __m512 scale[2] = {_mm512_load_ps(span.scales[step]), _mm512_load_ps(span.scales[step] + 16)};
+#pragma clang loop unroll(full)
+    for (int r = 0; r < R; r++) {
+      const __m512 row_scale = _mm512_set1_ps(scales[r]);
+#pragma clang loop unroll(full)
+      for (int h = 0; h < 2; h++) {
+        __m512 product = _mm512_cvtepi32_ps(dot[r][h]);
+        if (ZERO) {
+          product = _mm512_fnmadd_ps(_mm512_load_ps(span.zeros[step] + h * 16), _mm512_set1_ps(code_sums[r]), product);
+        }
+        sum[r][h] = _mm512_fmadd_ps(product, _mm512_mul_ps(scale[h], row_scale), sum[r][h]);
+      }
+    }
+  }
+#pragma clang loop unroll(full)
+  for (int r = 0; r < R; r++) {
+    _mm512_storeu_ps(sums + r * PANEL, sum[r][0]);
+    _mm512_storeu_ps(sums + r * PANEL + 16, sum[r][1]);
+  }
+}
+
+using SpanRows = void (*)(const Span &, int, const uint8_t *, int, float *, const uint8_t *);
+template <bool ZERO, bool PREFETCH>
+constexpr SpanRows SPAN_ROWS[GROUP + 1] = {nullptr,
+                                             span_rows<1, ZERO, PREFETCH>,
+                                             span_rows<2, ZERO, PREFETCH>,
+                                             span_rows<3, ZERO, PREFETCH>,
+                                             span_rows<4, ZERO, PREFETCH>,
+                                             span_rows<5, ZERO, PREFETCH>,
+                                             span_rows<6, ZERO, PREFETCH>};
+
+/** Unpacks the steps from `step` on; returns how many. `step` and SPAN are whole blocks. */
+template <int BITS, bool ZERO>
+int unpack_span(const Format &f, const uint8_t *panel, int64_t step, int64_t steps, Span &span) {
+  const int block_steps = f.block / STEP;
+  const int count = (int)(steps - step < SPAN ? steps - step : SPAN);
+  const uint8_t *at = panel + step / block_steps * f.record_bytes();
+  const Unpacker unpack;
+  for (int s = 0; s < count;) {
+    const __m512 scale[2] = {halves(at), halves(at + 32)};
+    at += 64;
+    __m512 zero[2];
+    if (ZERO) {
+      zero[0] = halves(at);
+      zero[1] = halves(at + 32);
+      at += 64;
+    }
+    for (int inner = 0; inner < block_steps; inner++, s++) {
+      _mm512_store_ps(span.scales[s], scale[0]);
+      _mm512_store_ps(span.scales[s] + 16, scale[1]);
+      if (ZERO) {
+        _mm512_store_ps(span.zeros[s], zero[0]);
+        _mm512_store_ps(span.zeros[s] + 16, zero[1]);
+      }
+      for (int k = 0; k < STEP / 4; k += BITS == 4 ? 2 : 1, at += 128) {
+        const __m512i a = _mm512_loadu_si512(at), b = _mm512_loadu_si512(at + 64);
+        if (BITS == 4) {
+          _mm512_store_si512(span.codes[s][k], unpack.low(a));
+          _mm512_store_si512(span.codes[s][k] + 64, unpack.low(b));
+          _mm512_store_si512(span.codes[s][k + 1], unpack.high(a));
+          _mm512_store_si512(span.codes[s][k + 1] + 64, unpack.high(b));
+        } else {
+          _mm512_store_si512(span.codes[s][k], unpack.byte(a));
+          _mm512_store_si512(span.codes[s][k] + 64, unpack.byte(b));
+        }
+      }
+    }
+  }
+  return count;
+}
+
+template <int BITS, bool ZERO>
+void many_rows(const Round &round, int64_t first_panel, int64_t end_panel) {
+  const Format &f = round.format;
+  const Rows &rows = round.rounded;
+  const int64_t piece_steps = rows.steps / f.pieces;
+  Span span;
+  alignas(64) float sums[(MAX_ROUND_ROWS + GROUP) * PANEL];
+  // Only touched where there are pieces.
+  Sum waiting[MAX_ROUND_ROWS * PIECE_LEVELS];
+  for (int64_t panel = first_panel; panel < end_panel; panel++) {
+    const uint8_t *at = round.weight + panel * f.panel_bytes();
+    memset(sums, 0, (size_t)round.rows * PANEL * sizeof(float));
+    int64_t end = piece_steps;
+    int piece = 0;
+    for (int64_t step = 0; step < rows.steps;) {
+      const int count = unpack_span<BITS, ZERO>(f, at, step, end, span);
+      const uint8_t *next = at + (step + count) * STEP / f.block * f.record_bytes();
+      for (int64_t group = 0; group < rows.groups(); group++) {
+        const int64_t r = rows.rows_of(group);
+        (group == 0 ? SPAN_ROWS<ZERO, true> : SPAN_ROWS<ZERO, false>)[r](span, count, rows.cell(group, step), rows.group,
+                                                                        sums + group * rows.group * PANEL, next);
+      }
+      step += count;
+      if (step < end) continue;
+      for (int64_t row = 0; row < round.rows; row++) {
+        float *at_row = sums + row * PANEL;
+        Sum whole{{_mm512_load_ps(at_row), _mm512_load_ps(at_row + 16)}};
+        end_piece(round, panel, piece, whole, waiting + row * PIECE_LEVELS);
+        _mm512_store_ps(at_row, whole.half[0]);
+        _mm512_store_ps(at_row + 16, whole.half[1]);
+      }
+      piece++;
+      end += piece_steps;
+    }
+    for (int64_t row = 0; row < round.rows; row++) {
+      store(round, panel, row, _mm512_load_ps(sums + row * PANEL), _mm512_load_ps(sums + row * PANEL + 16));
+    }
+  }
+}
+
+template <int BITS, bool ZERO>
+void quantised_rows(const Round &round, int64_t first_panel, int64_t end_panel) {
+  if (round.rows > FEW) return many_rows<BITS, ZERO>(round, first_panel, end_panel);
+  for (int64_t panel = first_panel; panel < end_panel; panel++) {
+    switch (round.rows) {
+      case 1: few_rows<1, BITS, ZERO>(round, panel); break;
+      case 2: few_rows<2, BITS, ZERO>(round, panel); break;
+      case 3: few_rows<3, BITS, ZERO>(round, panel); break;
+      default: few_rows<4, BITS, ZERO>(round, panel);
+    }
+  }
+}
+
+void quantised(const Round &round, int64_t first_panel, int64_t end_panel) {
+  if (round.format.bits == 4) {
+    (round.format.zero() ? quantised_rows<4, true> : quantised_rows<4, false>)(round, first_panel, end_panel);
+  } else {
+    (round.format.zero() ? quantised_rows<8, true> : quantised_rows<8, false>)(round, first_panel, end_panel);
+  }
+}
+
+void floats(const Round &round, int64_t first_panel, int64_t end_panel) {
+  portable.floats(round, first_panel, end_panel);
+}
+
+}  // namespace
+
+const Variant avx512 = {"avx512-vnni", has_avx512, group_of, round_rows, quantised, floats};
+
+}  // namespace ss

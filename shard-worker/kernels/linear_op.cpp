@@ -1,0 +1,163 @@
+/**
+ * The operator `shardserve:Linear` of ONNX Runtime, and `RegisterCustomOps`, which the library is loaded by.
+ *
+ * In      x float32 [.., inputs], weight uint8 [bytes of the panels], optional bias float32 [outputs];
+ *         attributes bits, inputs, outputs, and by the format block, zero, bfloat, pieces (kernels.h says what each means)
+ * Out     float32 [.., outputs]
+ * Errors  a node whose attributes or sizes do not fit fails when the session is made or at its run, with the numbers
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "linear.h"
+#include "onnxruntime.h"
+
+namespace ss {
+namespace {
+
+const ort::Api *api = nullptr;
+int threads = 1;
+
+template <typename Result = ort::Status *, typename... Args>
+Result call(ort::Slot slot, Args... args) {
+  return ((Result(*)(Args...))api->slot[slot])(args...);
+}
+
+constexpr int MAX_DIMENSIONS = 8;
+
+struct Tensor {
+  const void *data = nullptr;
+  int64_t dimensions[MAX_DIMENSIONS];
+  size_t rank = 0, elements = 0;
+};
+
+ort::Status *refuse(const char *text, int64_t a, int64_t b) {
+  char message[200];
+  snprintf(message, sizeof message, text, (long long)a, (long long)b);
+  return call(ort::CREATE_STATUS, (int)ort::INVALID_ARGUMENT, (const char *)message);
+}
+
+ort::Status *input(ort::KernelContext *context, size_t index, Tensor &tensor) {
+  const ort::Value *value = nullptr;
+  ort::TypeInfo *info = nullptr;
+  ort::Status *status = call(ort::INPUT, (const ort::KernelContext *)context, index, &value);
+  if (status || !value) return status;
+  if ((status = call(ort::TENSOR_DATA, (ort::Value *)value, (void **)&tensor.data))) return status;
+  if ((status = call(ort::TENSOR_INFO, value, &info))) return status;
+  status = call(ort::DIMENSIONS_COUNT, (const ort::TypeInfo *)info, &tensor.rank);
+  if (!status && tensor.rank > MAX_DIMENSIONS) status = refuse("a tensor has %lld dimensions; the limit is %lld", (int64_t)tensor.rank, MAX_DIMENSIONS);
+  if (!status) status = call(ort::DIMENSIONS, (const ort::TypeInfo *)info, (int64_t *)tensor.dimensions, tensor.rank);
+  if (!status) status = call(ort::ELEMENT_COUNT, (const ort::TypeInfo *)info, &tensor.elements);
+  call<void>(ort::RELEASE_TENSOR_INFO, info);
+  return status;
+}
+
+int64_t attribute(const ort::KernelInfo *info, const char *name, int64_t otherwise) {
+  int64_t value = otherwise;
+  ort::Status *status = call(ort::ATTRIBUTE_INT64, info, name, &value);
+  if (!status) return value;
+  call<void>(ort::RELEASE_STATUS, status);
+  return otherwise;
+}
+
+ort::Status *create(const ort::Op *, const ort::Api *, const ort::KernelInfo *info, void **kernel) {
+  Format *format = (Format *)malloc(sizeof(Format));
+  if (!format) return refuse("no memory for a node of %lld bytes (%lld)", sizeof(Format), 0);
+  *format = Format{attribute(info, "inputs", 0), attribute(info, "outputs", 0), (int32_t)attribute(info, "bits", 0),
+                   (int32_t)attribute(info, "block", 0),
+                   (attribute(info, "zero", 0) ? SS_ZERO : 0) | (attribute(info, "bfloat", 0) ? SS_BFLOAT : 0),
+                   (int32_t)attribute(info, "pieces", 1)};
+  if (!format->valid()) {
+    ort::Status *status = refuse("Linear has no format of %lld bits in blocks of %lld, or inputs, outputs, pieces or flags do not fit", format->bits, format->block);
+    free(format);
+    return status;
+  }
+  *kernel = format;
+  return nullptr;
+}
+
+void destroy(void *kernel) { free(kernel); }
+
+int32_t parallel_for(void *context, void (*part)(void *, size_t), size_t count, void *data) {
+  // Fewer batches than pieces would not use all threads.
+  ort::Status *status = call(ort::PARALLEL_FOR, (const ort::KernelContext *)context, part, count, count, data);
+  if (!status) return SS_OK;
+  call<void>(ort::RELEASE_STATUS, status);
+  return SS_NO_MEMORY;
+}
+
+ort::Status *compute(void *kernel, ort::KernelContext *context) {
+  const Format &format = *(const Format *)kernel;
+  Tensor x, weight, bias;
+  size_t inputs = 0;
+  ort::Status *status = call(ort::INPUT_COUNT, (const ort::KernelContext *)context, &inputs);
+  if (!status) status = input(context, 0, x);
+  if (!status) status = input(context, 1, weight);
+  if (!status && inputs > 2) status = input(context, 2, bias);
+  if (status) return status;
+  if (x.rank < 1 || x.dimensions[x.rank - 1] != format.inputs) {
+    return refuse("Linear takes rows of %lld values, not of %lld", format.inputs, x.rank ? x.dimensions[x.rank - 1] : 0);
+  }
+  const int64_t bytes = format.panels() * format.panel_bytes();
+  if ((int64_t)weight.elements != bytes) return refuse("Linear's panels have %lld bytes, not %lld", bytes, (int64_t)weight.elements);
+  if (bias.data && (int64_t)bias.elements != format.outputs) {
+    return refuse("Linear's bias has %lld values, not %lld", format.outputs, (int64_t)bias.elements);
+  }
+  const int64_t rows = (int64_t)x.elements / format.inputs;
+  x.dimensions[x.rank - 1] = format.outputs;
+  ort::Value *output = nullptr;
+  float *y = nullptr;
+  if ((status = call(ort::OUTPUT, context, (size_t)0, (const int64_t *)x.dimensions, x.rank, &output))) return status;
+  if ((status = call(ort::TENSOR_DATA, output, (void **)&y))) return status;
+  const Call work{format, (const float *)x.data, format.inputs, (const uint8_t *)weight.data, (const float *)bias.data, y,
+                  format.outputs, rows, 0, format.panels()};
+  const int32_t error = linear(work, Parallel{parallel_for, context, threads});
+  return error == SS_OK ? nullptr : refuse("Linear failed with code %lld on %lld rows", error, rows);
+}
+
+const ort::Op LINEAR = {
+    .version = ort::API_VERSION,
+    .create = nullptr,
+    .name = [](const ort::Op *) { return "Linear"; },
+    .provider = [](const ort::Op *) -> const char * { return nullptr; },
+    .input_type = [](const ort::Op *, size_t index) { return index == 1 ? ort::UINT8 : ort::FLOAT; },
+    .input_count = [](const ort::Op *) -> size_t { return 3; },
+    .output_type = [](const ort::Op *, size_t) { return ort::FLOAT; },
+    .output_count = [](const ort::Op *) -> size_t { return 1; },
+    .compute = nullptr,
+    .destroy = destroy,
+    .input_kind = [](const ort::Op *, size_t index) { return index == 2 ? ort::OPTIONAL : ort::REQUIRED; },
+    .output_kind = [](const ort::Op *, size_t) { return ort::REQUIRED; },
+    .input_memory = [](const ort::Op *, size_t) { return 0; },
+    .variadic_input_min = [](const ort::Op *) { return 1; },
+    .variadic_input_same = [](const ort::Op *) { return 1; },
+    .variadic_output_min = [](const ort::Op *) { return 1; },
+    .variadic_output_same = [](const ort::Op *) { return 1; },
+    .create2 = create,
+    .compute2 = compute,
+    .infer_shape = nullptr,
+    .start_version = [](const ort::Op *) { return 1; },
+    .end_version = [](const ort::Op *) { return 0x7fffffff; },
+};
+
+ort::Domain *domain = nullptr;
+
+}  // namespace
+}  // namespace ss
+
+void ss_set_threads(int32_t threads) { ss::threads = threads < 1 ? 1 : threads > 256 ? 256 : threads; }
+
+SS_EXPORT ort::Status *RegisterCustomOps(ort::SessionOptions *options, const ort::ApiBase *base) {
+  using namespace ss;
+  api = base->get_api(ort::API_VERSION);
+  if (!api) return nullptr;
+  // One domain for all sessions of the process: it must outlive them.
+  if (!domain) {
+    ort::Domain *made = nullptr;
+    ort::Status *status = call(ort::CREATE_DOMAIN, (const char *)"shardserve", &made);
+    if (!status) status = call(ort::DOMAIN_ADD, made, &LINEAR);
+    if (status) return status;
+    domain = made;
+  }
+  return call(ort::ADD_DOMAIN, options, domain);
+}

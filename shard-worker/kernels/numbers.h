@@ -1,0 +1,69 @@
+/** Numbers of 16 bits, and rounding a step of a row to 8 bits, in plain C++. */
+#pragma once
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "linear.h"
+
+namespace ss {
+
+static inline float from_bits(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+
+static inline uint32_t to_bits(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  return bits;
+}
+
+static inline uint16_t u16_at(const uint8_t *values, int64_t index) {
+  uint16_t value;
+  memcpy(&value, values + index * 2, 2);
+  return value;
+}
+
+static inline float bfloat_at(const uint8_t *values, int64_t index) {
+  return from_bits((uint32_t)u16_at(values, index) << 16);
+}
+
+static inline float half_to_float(uint16_t half) {
+  const uint32_t sign = (uint32_t)(half & 0x8000) << 16;
+  const uint32_t exponent = half >> 10 & 31, mantissa = half & 1023;
+  if (exponent == 0) {
+    const float value = (float)mantissa * 0x1p-24f;
+    return from_bits(to_bits(value) | sign);
+  }
+  // The hardware makes a signalling NaN quiet.
+  if (exponent == 31) return from_bits(sign | 0x7f800000 | (mantissa ? 0x400000 | mantissa << 13 : 0));
+  return from_bits(sign | (exponent + 112) << 23 | mantissa << 13);
+}
+
+static inline float half_at(const uint8_t *values, int64_t index) { return half_to_float(u16_at(values, index)); }
+
+/** Step `step` of a row: 32 codes and their scale; returns the codes' sum. Values behind `inputs` are 0. A NaN or infinity makes the scale NaN. */
+static inline int32_t round_step(const float *row, int64_t inputs, int64_t step, int8_t *codes, float &scale) {
+  const int64_t first = step * STEP;
+  const int64_t count = inputs - first < STEP ? inputs - first : STEP;
+  uint32_t largest = 0;
+  for (int64_t i = 0; i < count; i++) {
+    const uint32_t magnitude = to_bits(row[first + i]) & 0x7fffffff;
+    if (magnitude > largest) largest = magnitude;
+  }
+  const float magnitude = from_bits(largest);
+  const bool is_number = largest < 0x7f800000, counts = is_number && magnitude >= SMALLEST_MAGNITUDE;
+  const float factor = counts ? 127.0f / magnitude : 0.0f;
+  scale = counts ? magnitude / 127.0f : is_number ? 0.0f : from_bits(0x7fc00000);
+  int32_t sum = 0;
+  for (int i = 0; i < STEP; i++) {
+    const int code = counts && i < count ? (int)nearbyintf(row[first + i] * factor) : 0;
+    codes[i] = (int8_t)code;
+    sum += code;
+  }
+  return sum;
+}
+
+}  // namespace ss
