@@ -37,7 +37,7 @@ const HELP = `Usage: npm run bench:prefix -- [options]
   --question N    tokens behind them (default 16)
   --repeat N      pairs (default 7)`;
 
-const CHUNK_MS = 50;
+const GAP_MS = 500;
 const MAX_STEP_TOKENS = 512;
 const NEW_TOKENS = 16;
 const SLOTS = 4;
@@ -130,7 +130,7 @@ function asker(group: GroupUnderTest): {
     batcher: new ContinuousBatcher(),
     slots,
     prefixCache: new PrefixCache({ slots, longAfterTokens: null }),
-    chunkBudget: new ChunkBudget(CHUNK_MS, MAX_STEP_TOKENS),
+    chunkBudget: new ChunkBudget({ gapMs: GAP_MS, scheduling: 'balanced', maxTokens: MAX_STEP_TOKENS }),
     texts: NO_TEXTS,
     clock: systemClock,
   });

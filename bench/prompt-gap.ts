@@ -3,7 +3,7 @@
  * prefilled in chunks beside them (design D8). Through the server's batch loop, continuous batcher and chunk budget.
  *
  * In      a running group
- * Out     milliseconds: the chunk budget, the streams' usual gap, the largest gap during the prompt, the prompt's time to its
+ * Out     milliseconds: the gap that is allowed, the streams' usual gap, the largest gap during the prompt, the prompt's time to its
  *         first token
  */
 import { BatchLoop, type SteppedGroup } from '../server/batching/batch-loop.js';
@@ -20,7 +20,8 @@ import { type Spread, spread } from './spread.js';
 export interface PromptGapReport {
   streams: number;
   promptTokens: number;
-  chunkMs: number;
+  /** The pause that is allowed. */
+  gapMs: number;
   /** Between two tokens of a stream before the prompt came. */
   usualGapMs: Spread;
   /** The largest gap of any stream while the prompt ran, one value a repetition. */
@@ -28,7 +29,7 @@ export interface PromptGapReport {
   firstTokenMs: Spread;
 }
 
-const CHUNK_MS = 50;
+const GAP_MS = 500;
 const STREAM_PROMPT_TOKENS = 16;
 /** More than a stream makes while the prompt runs. */
 const STREAM_NEW_TOKENS = 400;
@@ -48,7 +49,7 @@ export async function measurePromptGap(
     queue,
     batcher: new ContinuousBatcher(),
     slots: new SlotTable(streams + 1, 1_000_000),
-    chunkBudget: new ChunkBudget(CHUNK_MS, maxStepTokens),
+    chunkBudget: new ChunkBudget({ gapMs: GAP_MS, scheduling: 'balanced', maxTokens: maxStepTokens }),
     texts: NO_TEXTS,
     clock: systemClock,
   });
@@ -87,7 +88,7 @@ export async function measurePromptGap(
   return {
     streams,
     promptTokens,
-    chunkMs: CHUNK_MS,
+    gapMs: GAP_MS,
     usualGapMs: spread(usual),
     largestGapMs: spread(largest),
     firstTokenMs: spread(firstTokens),

@@ -38,9 +38,9 @@ export function renderTable(report: BenchReport): string {
       );
     }
     if (group.promptGap) {
-      const { chunkMs, firstTokenMs, largestGapMs, promptTokens, streams, usualGapMs } = group.promptGap;
+      const { firstTokenMs, gapMs, largestGapMs, promptTokens, streams, usualGapMs } = group.promptGap;
       lines.push(
-        `${prefix} ${streams} streams, gap ${range(usualGapMs, 1)} ms; largest beside a prompt of ${promptTokens} in chunks of ${chunkMs} ms: ${range(largestGapMs, 1)} ms; its first token after ${range(firstTokenMs, 0)} ms`,
+        `${prefix} ${streams} streams, gap ${range(usualGapMs, 1)} ms; largest beside a prompt of ${promptTokens} (at most ${gapMs} ms wanted): ${range(largestGapMs, 1)} ms; its first token after ${range(firstTokenMs, 0)} ms`,
       );
     }
     if (group.busy) {

@@ -63,8 +63,6 @@ export interface BatchLoopOptions {
 
 interface InFlight {
   plan: StepPlan;
-  promptTokens: number;
-  allTokens: number;
   /** Set when it has come. */
   outcome: { result: StepResult } | { error: unknown } | null;
 }
@@ -120,9 +118,9 @@ export class BatchLoop {
     });
     try {
       for (;;) {
-        const batch = await this.#nextBatch();
-        if (batch === null) return;
-        this.#send(batch);
+        const next = await this.#nextBatch();
+        if (next === null) return;
+        this.#send(next.batch, next.prefillTokens);
       }
     } catch (error) {
       this.#failAll(ServingError.from(error));
@@ -133,7 +131,7 @@ export class BatchLoop {
   }
 
   /** Sleeps until there is something to run. null: stopped, and all is done. */
-  async #nextBatch(): Promise<Batch | null> {
+  async #nextBatch(): Promise<{ batch: Batch; prefillTokens: number } | null> {
     const { batcher, clock, prefixCache, queue, slots } = this.#options;
     for (;;) {
       this.#applyArrived();
@@ -145,8 +143,9 @@ export class BatchLoop {
       const maySend = this.#inFlight.length < MAX_STEPS_IN_FLIGHT;
       if (maySend) {
         const batch = batcher.next(state, clock.nowMs());
-        if (batch) return batch;
-        if (slots.hasClosed) return { starts: 0, rows: [] };
+        const { prefillTokens } = state;
+        if (batch) return { batch, prefillTokens };
+        if (slots.hasClosed) return { batch: { starts: 0, rows: [] }, prefillTokens };
       }
       if (this.#stopping && this.#running.length === 0 && this.#inFlight.length === 0) return null;
       await this.#wakeUp.wait(maySend ? batcher.wakeAtMs(state) : null);
@@ -170,27 +169,32 @@ export class BatchLoop {
   }
 
   #state(waiting: readonly GenerationJob[]): BatcherState {
-    const isDecoding = this.#running.some(({ promptLeft }) => promptLeft === 0);
     const { chunkBudget, slots, wholePrompts = false } = this.#options;
+    const prompts = this.#running.filter(({ held, promptLeft }) => promptLeft > 0 && !held).length;
+    const decodes = this.#running.filter(
+      ({ decodesLeft, promptLeft }) => promptLeft === 0 && decodesLeft > 0,
+    );
+    const load = {
+      decodes: decodes.length,
+      prompts: prompts + Math.min(waiting.length, slots.freeSlots),
+    };
     return {
       wholePrompts,
       waiting,
       running: this.#running,
       freeSlots: slots.freeSlots,
       freeKvTokens: slots.freeKvTokens,
-      prefillTokens: isDecoding ? chunkBudget.tokens : chunkBudget.tokensAlone,
+      prefillTokens: chunkBudget.tokens(load),
     };
   }
 
-  #send(batch: Batch): void {
+  #send(batch: Batch, prefillTokens: number): void {
     const { group, prefixCache, queue, slots } = this.#options;
     const opens = queue.take(batch.starts).map((job) => this.#start(job));
-    const copies = prefixCache?.takeCopies(this.#state([]).prefillTokens);
-    let promptTokens = 0;
-    const rows = this.#rowsOf(batch).map(({ index, tokens }) => {
+    const copies = prefixCache?.takeCopies(prefillTokens);
+    const rows = this.#rowsOf(batch, prefillTokens).map(({ index, tokens }) => {
       const sequence = this.#running[index];
       assert(sequence, `batch row ${index} of ${this.#running.length} sequences`);
-      if (sequence.promptLeft > 0) promptTokens += tokens;
       sequence.plan(tokens);
       return { slot: sequence.slot, sequence: sequence.sequence, tokens };
     });
@@ -201,8 +205,7 @@ export class BatchLoop {
       rows,
     };
     prefixCache?.stepPlanned(rows);
-    const allTokens = rows.reduce((sum, row) => sum + row.tokens, 0);
-    const flight: InFlight = { plan, promptTokens, allTokens, outcome: null };
+    const flight: InFlight = { plan, outcome: null };
     this.#inFlight.push(flight);
     this.#tellIdle();
     const arrive = (outcome: NonNullable<InFlight['outcome']>): void => {
@@ -216,10 +219,10 @@ export class BatchLoop {
   }
 
   /** The batcher has planned the whole prompt of a job that starts: what the prefix cache has of it is for the others. */
-  #rowsOf(batch: Batch): Batch['rows'] {
+  #rowsOf(batch: Batch, prefillTokens: number): Batch['rows'] {
     const { batcher, clock, prefixCache } = this.#options;
     if (!prefixCache || batch.starts === 0) return batch.rows;
-    return batcher.next(this.#state([]), clock.nowMs())?.rows ?? [];
+    return batcher.next({ ...this.#state([]), prefillTokens }, clock.nowMs())?.rows ?? [];
   }
 
   #start(job: GenerationJob): SequenceOpen {
@@ -256,13 +259,16 @@ export class BatchLoop {
     const { chunkBudget, clock, observer } = this.#options;
     assert.equal(result.rows.length, flight.plan.rows.length, 'a result has a row for each row of its step');
     const stepMs = (result.computeUs + result.collectiveUs + result.chooseUs) / 1000;
-    chunkBudget.observe(flight.promptTokens, flight.allTokens, stepMs);
     const nowMs = clock.nowMs();
     let ran = 0;
+    let ranTokens = 0;
     result.rows.forEach((row, index) => {
       assert.equal(row.sequence, flight.plan.rows[index]?.sequence, 'results come in the order of the rows');
       const sequence = this.#bySequence.get(row.sequence);
-      if (!row.skipped) ran++;
+      if (!row.skipped) {
+        ran++;
+        ranTokens += flight.plan.rows[index]?.tokens ?? 0;
+      }
       if (!sequence || sequence.job.cancelled || !(row.hasToken || row.vector.length > 0)) return;
       if (sequence instanceof Sequence && row.hasToken) this.#observeToken(sequence, nowMs);
       try {
@@ -273,6 +279,7 @@ export class BatchLoop {
       }
       if (sequence.finish !== null) this.#leave(sequence, 'finished');
     });
+    chunkBudget.observe(ranTokens, stepMs);
     if (ran > 0) observer?.stepDone(ran, result.computeUs, result.collectiveUs, result.chooseUs);
   }
 

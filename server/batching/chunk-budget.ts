@@ -1,70 +1,86 @@
 /**
- * How many prompt tokens fit the time of a prefill chunk, learned from the steps that ran (design D8).
+ * How many prompt tokens the next step runs, from the load and from what steps cost (step-cost.ts).
  *
- * In      tokens and time of each step that ran prompt tokens
- * Out     the prompt tokens of the next step: `tokens`, or `tokensAlone` when nothing decodes
- * Limits  MIN_TOKENS (MIN_TOKENS_ALONE when nothing decodes) … maxTokens; starts with START_TOKENS, before anything is known
+ * In      the load: sequences that decode, prompts that run or could start; tokens and time of each step that ran
+ * Out     prompt tokens of the next step
+ * Limits  MIN_TOKENS (MIN_TOKENS_ALONE when nothing decodes) … maxTokens; START_TOKENS before anything is known
  * Pure    times are arguments
  *
- * The rate is a moving average over the steps, each weighted by how full its chunk was: the last three tokens of a prompt
- * pay for reading all weights and say little about the speed of a whole chunk.
+ * While sequences decode, their next token waits for the step, so a step may take what `gapMs` allows. How much of that
+ * prompts get is the policy's: all of it (throughput), or the more the more prompts wait for each stream that runs (balanced,
+ * latency). Where the decodes alone take longer than the gap that people want, it cannot be kept, and prompts get a share all the
+ * same: nobody starves. Decisions with measurements: README.
  */
-/** Some 50 ms of a model of a billion weights on two cores: the first chunk may find others running. */
+import { StepCost } from './step-cost.js';
+
+export type Scheduling = 'throughput' | 'balanced' | 'latency';
+
+export interface ChunkBudgetOptions {
+  /** Largest pause between two tokens of a stream that a prompt beside it may cause (option.max_token_gap_ms). */
+  gapMs: number;
+  scheduling: Scheduling;
+  /** Prompt tokens of one step, whatever its time. */
+  maxTokens: number;
+  /** What a piece of a prompt may take beside streams at most (option.prefill_chunk_ms); null: only `gapMs` bounds it. */
+  chunkMs?: number | null;
+}
+
+export interface Load {
+  /** Sequences that get a token in the step. */
+  decodes: number;
+  /** Prompts that run or could start now. */
+  prompts: number;
+}
+
+/** The first piece of a prompt may find others running, and nothing is known of the machine yet. */
 const START_TOKENS = 16;
 const MIN_TOKENS = 8;
-/** Chunk times that a chunk may take while no sequence decodes. */
-const ALONE_FACTOR = 5;
 /**
- * Shorter chunks read the weights too often. A token in chunks of 16, 32, 64, 128 and 256 costs 12.6, 11.8, 11.0, 10.7 and 11.0 ms with int4,
- * 8.1, 6.6, 5.7, 5.2 and 5.0 with batch weights (1.1 billion weights, a slow machine, medians of 8 in turns): two of 64 for a prompt of 128
- * made its first token 3 and 8 % later.
+ * Shorter chunks read the weights too often: two of 64 for a prompt of 128 made its first token 3 to 8 % later (1.1 billion weights
+ * on two cores, medians of 8 in turns).
  */
 const MIN_TOKENS_ALONE = 128;
-/** Weight of a full chunk's rate. */
-const NEWEST_WEIGHT = 0.4;
+/** Gaps that a step may take while no sequence decodes: only a cancel and a request that comes meanwhile wait for it. */
+const ALONE_FACTOR = 4;
+/** Of the gap: what steps of one size take differs. */
+const AIM = 0.85;
+/** Of the decodes' time, for prompts, where the decodes leave nothing of the gap. */
+const LEAST_SHARE = 0.25;
 
 export class ChunkBudget {
-  readonly #chunkMs: number;
-  readonly #maxTokens: number;
-  #tokensPerMs: number | null = null;
+  readonly #options: ChunkBudgetOptions;
+  readonly #cost = new StepCost();
 
-  /**
-   * @param chunkMs time a chunk may take
-   * @param maxTokens prompt tokens of one step, whatever its time
-   */
-  constructor(chunkMs: number, maxTokens: number) {
-    this.#chunkMs = chunkMs;
-    this.#maxTokens = maxTokens;
+  constructor(options: ChunkBudgetOptions) {
+    this.#options = options;
   }
 
-  /** Of a step beside decodes, whose next token waits for it. */
-  get tokens(): number {
-    return this.#tokensOf(this.#chunkMs, MIN_TOKENS);
-  }
-
-  /** Of a step without decodes: only a cancel and a request that comes meanwhile wait, and longer chunks cost less a token. */
-  get tokensAlone(): number {
-    return this.#tokensOf(this.#chunkMs * ALONE_FACTOR, MIN_TOKENS_ALONE);
-  }
-
-  #tokensOf(ms: number, least: number): number {
-    const start = (START_TOKENS * ms) / this.#chunkMs;
-    const wanted = this.#tokensPerMs === null ? start : Math.floor(this.#tokensPerMs * ms);
-    return Math.max(1, Math.min(Math.max(wanted, least), this.#maxTokens));
-  }
-
-  /**
-   * @param promptTokens of the step
-   * @param allTokens of the step, decodes included
-   */
-  observe(promptTokens: number, allTokens: number, stepMs: number): void {
-    if (promptTokens === 0 || stepMs <= 0) return;
-    const rate = allTokens / stepMs;
-    if (this.#tokensPerMs === null) {
-      this.#tokensPerMs = rate;
-      return;
+  tokens({ decodes, prompts }: Load): number {
+    const { chunkMs = null, gapMs, scheduling } = this.#options;
+    if (decodes === 0) {
+      return this.#within(gapMs * ALONE_FACTOR, 0, MIN_TOKENS_ALONE, MIN_TOKENS_ALONE);
     }
-    const weight = NEWEST_WEIGHT * Math.min(1, promptTokens / this.tokens) ** 2;
-    this.#tokensPerMs += weight * (rate - this.#tokensPerMs);
+    const decodeMs = this.#cost.ms(decodes) ?? 0;
+    const room = (gapMs * AIM - decodeMs) * shareOf(scheduling, prompts / Math.max(1, prompts + decodes));
+    const promptMs = Math.max(room, decodeMs * LEAST_SHARE);
+    const ms = decodeMs + Math.min(promptMs, chunkMs ?? Number.POSITIVE_INFINITY);
+    return this.#within(ms, decodes, MIN_TOKENS, START_TOKENS);
   }
+
+  /** @param allTokens of a step, decodes included */
+  observe(allTokens: number, stepMs: number): void {
+    this.#cost.observe(allTokens, stepMs);
+  }
+
+  #within(ms: number, besides: number, least: number, start: number): number {
+    const all = this.#cost.tokensWithin(ms);
+    const wanted = all === null ? start : all - besides;
+    return Math.max(1, Math.min(Math.max(wanted, least), this.#options.maxTokens));
+  }
+}
+
+/** @param waiting share of prompts among all that want a part of the step */
+function shareOf(scheduling: Scheduling, waiting: number): number {
+  if (scheduling === 'throughput') return 1;
+  return scheduling === 'balanced' ? Math.sqrt(waiting) : waiting;
 }

@@ -8,14 +8,20 @@
  * Source  iteration-level scheduling of Orca (OSDI '22); chunks beside decodes after Sarathi-Serve (OSDI '24)
  */
 import type { Batch, Batcher, BatcherState } from './batcher.js';
-import { asStarted, countStarts, planRows } from './row-planner.js';
+import { asStarted, countStarts, type PromptOrder, planRows } from './row-planner.js';
 import { KV_PAGE_TOKENS, kvTokensOf } from './slot-table.js';
 
 export class ContinuousBatcher implements Batcher {
+  readonly #order: PromptOrder;
+
+  constructor(order: PromptOrder = 'shortest') {
+    this.#order = order;
+  }
+
   next(state: BatcherState): Batch | null {
     const starts = countStarts(state.waiting, Number.POSITIVE_INFINITY, state.freeSlots, state.freeKvTokens);
     const started = state.waiting.slice(0, starts).map(asStarted);
-    const rows = planRows([...state.running, ...started], state);
+    const rows = planRows([...state.running, ...started], state, this.#order);
     return starts > 0 || rows.length > 0 ? { starts, rows } : null;
   }
 

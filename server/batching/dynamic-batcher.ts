@@ -10,27 +10,29 @@
  * is answered when it ends itself; its slot stays empty until the batch is over.
  */
 import type { Batch, Batcher, BatcherState } from './batcher.js';
-import { asStarted, countStarts, planRows } from './row-planner.js';
+import { asStarted, countStarts, type PromptOrder, planRows } from './row-planner.js';
 
 export class DynamicBatcher implements Batcher {
   readonly #batchSize: number;
   readonly #maxBatchDelayMs: number;
+  readonly #order: PromptOrder;
 
-  constructor(batchSize: number, maxBatchDelayMs: number) {
+  constructor(batchSize: number, maxBatchDelayMs: number, order: PromptOrder = 'shortest') {
     this.#batchSize = batchSize;
     this.#maxBatchDelayMs = maxBatchDelayMs;
+    this.#order = order;
   }
 
   next(state: BatcherState, nowMs: number): Batch | null {
     if (state.running.length > 0) {
-      const rows = planRows(state.running, state);
+      const rows = planRows(state.running, state, this.#order);
       return rows.length > 0 ? { starts: 0, rows } : null;
     }
     const dueMs = this.wakeAtMs(state);
     if (dueMs === null || (state.waiting.length < this.#batchSize && nowMs < dueMs)) return null;
     const starts = countStarts(state.waiting, this.#batchSize, state.freeSlots, state.freeKvTokens);
     if (starts === 0) return null;
-    return { starts, rows: planRows(state.waiting.slice(0, starts).map(asStarted), state) };
+    return { starts, rows: planRows(state.waiting.slice(0, starts).map(asStarted), state, this.#order) };
   }
 
   wakeAtMs(state: BatcherState): number | null {

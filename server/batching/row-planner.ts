@@ -5,29 +5,61 @@
  * Out     rows, decodes first
  * Pure    the batchers share it
  *
- * Sharing the prompt tokens: half go to the oldest prompt, the rest to the shortest ones (the older of two equals first),
- * and what is left over to the oldest again. The oldest always moves, so nobody starves; a short prompt behind a long one
- * gets through in a step or two; prompts of equal length run one after the other, which is the best mean time to the first
- * token there is.
+ * Sharing the prompt tokens, shortest first: half go to the oldest prompt, the rest to the shortest ones (the older of two
+ * equals first), and what is left over to the oldest again. The oldest always moves, so nobody starves; a short prompt behind a
+ * long one gets through in a step or two; prompts of equal length run one after the other, as many in a step as its tokens
+ * hold, which is the best mean time to the first token there is.
+ * Fair: the same for each, the oldest first where there is not a token for each; what a short one leaves is the others'.
  */
 import type { BatcherState, BatchRow, RunningSequence, WaitingJob } from './batcher.js';
 import { kvTokensOf } from './slot-table.js';
 
+export type PromptOrder = 'shortest' | 'fair';
+
+interface Prompt {
+  readonly index: number;
+  /** Tokens that it wants. */
+  readonly left: number;
+  /** That it gets. */
+  tokens: number;
+}
+
 export function planRows(
   sequences: readonly RunningSequence[],
   { prefillTokens, wholePrompts = false }: Pick<BatcherState, 'prefillTokens' | 'wholePrompts'>,
+  order: PromptOrder = 'shortest',
 ): BatchRow[] {
   if (wholePrompts) return planWholePrompts(sequences, prefillTokens);
   const decodes: BatchRow[] = [];
-  const prompts: { index: number; left: number; tokens: number }[] = [];
+  const prompts: Prompt[] = [];
   sequences.forEach((sequence, index) => {
     if (sequence.held) return;
     if (sequence.promptLeft > 0) prompts.push({ index, left: sequence.promptLeft, tokens: 0 });
     else if (sequence.decodesLeft > 0) decodes.push({ index, tokens: 1 });
   });
+  if (order === 'fair') shareEqually(prompts, prefillTokens);
+  else shareByLength(prompts, prefillTokens);
+  const running = prompts.filter((prompt) => prompt.tokens > 0);
+  return [...decodes, ...running.map(({ index, tokens }) => ({ index, tokens }))];
+}
+
+function shareEqually(prompts: readonly Prompt[], prefillTokens: number): void {
+  let budget = prefillTokens;
+  // Oldest first: where there is not a token for each, the youngest wait.
+  const served = prompts.slice(0, budget);
+  let sharers = served.length;
+  // The shortest first: what it leaves is shared by those behind it.
+  for (const prompt of served.sort((a, b) => a.left - b.left || a.index - b.index)) {
+    prompt.tokens = Math.min(prompt.left, Math.floor(budget / sharers));
+    budget -= prompt.tokens;
+    sharers--;
+  }
+}
+
+function shareByLength(prompts: readonly Prompt[], prefillTokens: number): void {
   let budget = prefillTokens;
   /** @param limit within the budget */
-  const give = (prompt: { left: number; tokens: number }, limit: number): void => {
+  const give = (prompt: Prompt, limit: number): void => {
     const tokens = Math.min(prompt.left - prompt.tokens, limit);
     prompt.tokens += tokens;
     budget -= tokens;
@@ -40,8 +72,6 @@ export function planRows(
     }
     give(oldest, budget);
   }
-  const running = prompts.filter((prompt) => prompt.tokens > 0);
-  return [...decodes, ...running.map(({ index, tokens }) => ({ index, tokens }))];
 }
 
 /** The oldest, whatever its length, and of the others in their order those that fit beside it. */

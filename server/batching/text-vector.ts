@@ -18,6 +18,7 @@ export class TextVector implements RunningSequence {
   readonly sequence: number;
   promptLeft: number;
   readonly decodesLeft = 0;
+  readonly held = false;
   readonly newTokens = 0;
   /** null while it runs. */
   finish: FinishReason | null = null;

@@ -156,8 +156,14 @@ export interface ModelConfig {
   reservedMemoryMb: number;
   /** Positions of a sequence, prompt and new tokens; null: the model's own. */
   maxModelLen: number | null;
-  /** Time a prefill chunk may take (design D8). */
-  prefillChunkMs: number;
+  /** Pause between two tokens of a stream that prompts beside it may cause. */
+  maxTokenGapMs: number;
+  /** How much of that pause prompts get. */
+  scheduling: 'throughput' | 'balanced' | 'latency';
+  /** Whose prompt goes first in a step. */
+  promptOrder: 'shortest' | 'fair';
+  /** Time a piece of a prompt may take beside streams at most; null: only the gap bounds it. */
+  prefillChunkMs: number | null;
   /** Keys and values of all ranks together; null: from free memory. */
   kvCacheMemoryMb: number | null;
   /** Rows of sequences that ended are kept for prompts that begin alike. */

@@ -23,7 +23,8 @@ const NO_SESSION = 'sessions are not kept in this version';
 const CPU_ONLY = 'only the CPU is served in this version';
 const ONE_ENGINE = 'ONNX Runtime is always the engine';
 const BUILT_IN = 'the families of models are built in; code of a checkpoint is never run';
-const CHUNK_BY_TIME = 'a piece of a prompt is bounded by time: option.prefill_chunk_ms';
+const CHUNK_BY_TIME =
+  'a piece of a prompt is bounded by time: option.max_token_gap_ms, option.prefill_chunk_ms';
 const NOT_PAGED = 'the cache is not paged; weights share scales by option.quantize_block_size';
 const BY_MODULES = "a text's vector is made as the checkpoint's modules.json says";
 const ONE_COPY = 'one copy of the weights serves few tokens and many; the key is no longer needed';

@@ -210,9 +210,34 @@ export const MODEL_KEYS: readonly KeyRow[] = [
   modelKey(
     'option.prefill_chunk_ms',
     'prefillChunkMs',
-    integer(1, 10_000, 'ms'),
-    50,
-    'time that a piece of a prompt may take, since running sequences wait for it (ours)',
+    orWord(integer(1, 10_000, 'ms'), { auto: null }),
+    null,
+    'time that a piece of a prompt may take beside running sequences at most (ours); auto: what max_token_gap_ms and scheduling leave it',
+  ),
+  modelKey(
+    'option.max_token_gap_ms',
+    'maxTokenGapMs',
+    integer(1, 60_000, 'ms'),
+    500,
+    'longest pause between two tokens of a stream that prompts beside it may cause (ours)',
+  ),
+  modelKey(
+    'option.scheduling',
+    'scheduling',
+    choice<'throughput' | 'balanced' | 'latency'>({
+      throughput: { value: 'throughput' },
+      balanced: { value: 'balanced' },
+      latency: { value: 'latency' },
+    }),
+    'balanced',
+    'how much of max_token_gap_ms prompts get beside running sequences (ours): throughput: all; balanced: the more, the more of them wait; latency: likewise, but less',
+  ),
+  modelKey(
+    'option.prompt_order',
+    'promptOrder',
+    choice<'shortest' | 'fair'>({ shortest: { value: 'shortest' }, fair: { value: 'fair' } }),
+    'shortest',
+    'whose prompt goes first in a step (ours): shortest: half to the oldest, the rest to those with least left; fair: all alike',
   ),
   modelKey(
     'option.kv_cache_memory_mb',

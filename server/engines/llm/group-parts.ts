@@ -81,10 +81,15 @@ export function makeGroupParts(options: GroupPartsOptions): GroupParts {
       queue,
       batcher:
         config.batching === 'rolling'
-          ? new ContinuousBatcher()
-          : new DynamicBatcher(config.batchSize, config.maxBatchDelayMs),
+          ? new ContinuousBatcher(config.promptOrder)
+          : new DynamicBatcher(config.batchSize, config.maxBatchDelayMs, config.promptOrder),
       ...slotParts(sizes, model.manifest),
-      chunkBudget: new ChunkBudget(config.prefillChunkMs, sizes.maxStepTokens - sizes.maxSlots),
+      chunkBudget: new ChunkBudget({
+        gapMs: config.maxTokenGapMs,
+        scheduling: config.scheduling,
+        chunkMs: config.prefillChunkMs,
+        maxTokens: sizes.maxStepTokens - sizes.maxSlots,
+      }),
       texts: model.texts,
       wholePrompts: model.manifest.model.embedding !== undefined,
       clock: systemClock,

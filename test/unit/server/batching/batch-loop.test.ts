@@ -44,7 +44,7 @@ function startLoop({
     queue,
     batcher,
     slots: new SlotTable(maxSlots, kvTokens),
-    chunkBudget: new ChunkBudget(chunkMs, 64),
+    chunkBudget: new ChunkBudget({ gapMs: chunkMs, scheduling: 'throughput', maxTokens: 64 }),
     texts: FAKE_TEXTS,
     clock,
     onSlotFreed: (event) => freed.push(event),
@@ -172,7 +172,7 @@ describe('the batch loop', () => {
     queue.push(makeJob({ promptIds: Array.from({ length: 100 }, (_, index) => index), maxNewTokens: 2 }));
     group.runNext();
     await settle();
-    expect(group.plans.at(-1)?.rows.map(({ tokens }) => tokens)).toEqual([1, 16]);
+    expect(group.plans.at(-1)?.rows.map(({ tokens }) => tokens)).toEqual([1, 8]);
   });
 
   it('gives a slot that was freed to the next job in the same step that closes it', async () => {

@@ -1,59 +1,113 @@
-/** The prompt tokens of a step follow the measured speed. */
+/** The prompt tokens of a step follow the measured speed, the load and the policy. */
 import { describe, expect, it } from 'vitest';
-import { ChunkBudget } from '../../../../server/batching/chunk-budget.js';
+import { ChunkBudget, type ChunkBudgetOptions } from '../../../../server/batching/chunk-budget.js';
+import { planRows } from '../../../../server/batching/row-planner.js';
+import { seededRandom, testSeed } from '../../../fixtures/seeded-random.js';
+
+const make = (options: Partial<ChunkBudgetOptions> = {}) =>
+  new ChunkBudget({ gapMs: 500, scheduling: 'throughput', maxTokens: 512, ...options });
+
+/** A budget that knows a machine. */
+function taught(curve: (tokens: number) => number, options: Partial<ChunkBudgetOptions> = {}): ChunkBudget {
+  const budget = make(options);
+  for (let round = 0; round < 10; round++) {
+    for (let tokens = 1; tokens <= 640; tokens = Math.ceil(tokens * 1.2))
+      budget.observe(tokens, curve(tokens));
+  }
+  return budget;
+}
+
+const NEW_KERNEL = (tokens: number): number => 22 + 1.05 * tokens;
+const OLD_KERNEL = (tokens: number): number => 35 + 9 * tokens;
 
 describe('the chunk budget', () => {
-  it('starts small, before anything was measured', () => {
-    expect(new ChunkBudget(50, 512).tokens).toBe(16);
-    expect(new ChunkBudget(50, 12).tokens).toBe(12);
+  it('starts small beside streams, before anything was measured', () => {
+    expect(make().tokens({ decodes: 1, prompts: 1 })).toBe(16);
+    expect(make().tokens({ decodes: 0, prompts: 1 })).toBe(128);
+    expect(make({ maxTokens: 12 }).tokens({ decodes: 0, prompts: 1 })).toBe(12);
   });
 
-  it('comes to as many tokens as fit the time', () => {
-    const budget = new ChunkBudget(50, 512);
-    // 4 tokens a millisecond.
-    for (let step = 0; step < 20; step++) budget.observe(budget.tokens, budget.tokens, budget.tokens / 4);
-    expect(budget.tokens).toBe(200);
-    // Then the machine gets slower by half.
-    for (let step = 0; step < 20; step++) budget.observe(budget.tokens, budget.tokens, budget.tokens / 2);
-    expect(budget.tokens).toBeGreaterThan(95);
-    expect(budget.tokens).toBeLessThan(105);
+  it('runs whole prompts alone, at most for four gaps', () => {
+    expect(taught(NEW_KERNEL).tokens({ decodes: 0, prompts: 1 })).toBe(512);
+    const slow = taught(OLD_KERNEL).tokens({ decodes: 0, prompts: 1 });
+    expect(OLD_KERNEL(slow)).toBeGreaterThan(1700);
+    expect(OLD_KERNEL(slow)).toBeLessThan(2100);
   });
 
-  it('stays within its limits on a machine that is very slow or very fast', () => {
-    const slow = new ChunkBudget(50, 512);
-    slow.observe(64, 64, 64_000);
-    expect(slow.tokens).toBe(8);
-    const fast = new ChunkBudget(50, 512);
-    fast.observe(64, 64, 0.5);
-    expect(fast.tokens).toBe(512);
+  for (const [name, curve] of [
+    ['fast', NEW_KERNEL],
+    ['slow', OLD_KERNEL],
+  ] as const) {
+    it(`fills the gap of the streams and no more, on a ${name} machine`, () => {
+      for (const decodes of [1, 8, 32]) {
+        const tokens = taught(curve).tokens({ decodes, prompts: 4 });
+        expect(curve(decodes + tokens)).toBeLessThanOrEqual(500);
+        expect(curve(decodes + tokens)).toBeGreaterThan(350);
+      }
+    });
+  }
+
+  it('grows with the number of prompts that wait, but for throughput', () => {
+    const tokens = (scheduling: ChunkBudgetOptions['scheduling'], prompts: number): number =>
+      taught(NEW_KERNEL, { scheduling }).tokens({ decodes: 8, prompts });
+    const counts = [1, 4, 8, 32];
+    const balanced = counts.map((prompts) => tokens('balanced', prompts));
+    const latency = counts.map((prompts) => tokens('latency', prompts));
+    expect([...balanced].sort((a, b) => a - b)).toEqual(balanced);
+    expect(new Set(balanced).size).toBe(4);
+    counts.forEach((prompts, at) => {
+      expect(latency[at]).toBeLessThan(balanced[at]!);
+      expect(balanced[at]).toBeLessThan(tokens('throughput', prompts));
+    });
   });
 
-  it('is little moved by the last tokens of a prompt, which pay for a whole pass', () => {
-    const budget = new ChunkBudget(50, 512);
-    for (let step = 0; step < 20; step++) budget.observe(budget.tokens, budget.tokens, budget.tokens / 4);
-    for (let step = 0; step < 20; step++) budget.observe(2, 2, 10);
-    expect(budget.tokens).toBeGreaterThan(195);
+  it('is bounded by the time of a chunk where one is set', () => {
+    const budget = taught(NEW_KERNEL, { chunkMs: 50 });
+    const tokens = budget.tokens({ decodes: 8, prompts: 30 });
+    expect(tokens).toBeGreaterThan(38);
+    expect(tokens).toBeLessThan(55);
   });
 
-  it('learns nothing from steps without a prompt', () => {
-    const budget = new ChunkBudget(50, 512);
-    budget.observe(0, 8, 100);
-    budget.observe(64, 64, 0);
-    expect(budget.tokens).toBe(16);
+  it('gives prompts a quarter of the step where the streams alone take longer than the gap', () => {
+    const budget = taught(OLD_KERNEL, { gapMs: 100 });
+    const tokens = budget.tokens({ decodes: 32, prompts: 1 });
+    expect(tokens).toBeGreaterThanOrEqual(8);
+    expect(tokens).toBeLessThanOrEqual(11);
   });
 
-  it('lets a chunk take five times as long while nothing decodes, within the tokens of a step', () => {
-    const budget = new ChunkBudget(50, 512);
-    budget.observe(80, 80, 100);
-    expect(budget.tokensAlone).toBe(200);
-    expect(budget.tokens).toBe(40);
-    expect(new ChunkBudget(50, 48).tokensAlone).toBe(48);
+  it('holds the gap while it learns a machine, from the first step on, in a crowd that changes', () => {
+    const random = seededRandom(testSeed);
+    for (const curve of [NEW_KERNEL, OLD_KERNEL, (tokens: number) => 5 + 0.1 * tokens]) {
+      for (const scheduling of ['throughput', 'balanced', 'latency'] as const) {
+        const budget = make({ scheduling });
+        let worst = 0;
+        for (let step = 0; step < 400; step++) {
+          const decodes = random.integer(0, 24);
+          const tokens = budget.tokens({ decodes, prompts: random.integer(1, 100) });
+          const ms = curve(decodes + tokens) * (0.95 + random.next() / 10);
+          if (decodes > 0) worst = Math.max(worst, ms);
+          budget.observe(decodes + tokens, ms);
+        }
+        expect(worst).toBeLessThanOrEqual(500);
+      }
+    }
   });
 
-  it('lets a lone chunk be long enough to be cheap, however slow the machine', () => {
-    const budget = new ChunkBudget(50, 512);
-    expect(budget.tokensAlone).toBe(128);
-    budget.observe(80, 80, 800);
-    expect([budget.tokens, budget.tokensAlone]).toEqual([8, 128]);
+  it('starves nobody: a long prompt gets through among short ones that keep coming, in either order', () => {
+    for (const order of ['shortest', 'fair'] as const) {
+      const budget = taught(OLD_KERNEL, { scheduling: 'latency' });
+      const prompts = [{ promptLeft: 2000, decodesLeft: 1 }];
+      let steps = 0;
+      for (; prompts[0]!.promptLeft === 2000 || prompts[0]!.decodesLeft === 1; steps++) {
+        expect(steps, order).toBeLessThan(2000);
+        while (prompts.length < 6) prompts.push({ promptLeft: 10, decodesLeft: 1 });
+        const prefillTokens = budget.tokens({ decodes: 8, prompts: prompts.length });
+        for (const { index, tokens } of planRows(prompts, { prefillTokens }, order))
+          prompts[index]!.promptLeft -= tokens;
+        if (prompts[0]!.promptLeft === 0) break;
+        for (let at = prompts.length - 1; at > 0; at--)
+          if (prompts[at]!.promptLeft === 0) prompts.splice(at, 1);
+      }
+    }
   });
 });

@@ -5,6 +5,7 @@ import { ContinuousBatcher } from '../../../../server/batching/continuous-batche
 import { batcherSuite } from '../../../suites/batcher.suite.js';
 
 batcherSuite('continuous batching', () => new ContinuousBatcher());
+batcherSuite('continuous batching, fair', () => new ContinuousBatcher('fair'));
 
 const job = (promptTokens: number, maxNewTokens = 10) => ({
   promptIds: new Array<number>(promptTokens).fill(1),
@@ -53,6 +54,26 @@ describe('continuous batching', () => {
     expect(rows).toEqual([
       { index: 0, tokens: 32 },
       { index: 1, tokens: 32 },
+    ]);
+  });
+
+  it('runs as many prompts of a crowd in one step as its tokens hold', () => {
+    const waiting = Array.from({ length: 8 }, () => job(60));
+    const rows = next({ waiting, prefillTokens: 300 })?.rows;
+    expect(rows?.map(({ tokens }) => tokens)).toEqual([60, 60, 60, 60, 60]);
+  });
+
+  it('fair: gives each prompt the same, what a short one leaves to the others, and the oldest where there is too little', () => {
+    const fair = (fields: Partial<BatcherState>) =>
+      new ContinuousBatcher('fair').next(state(fields))?.rows.map(({ index, tokens }) => [index, tokens]);
+    expect(fair({ waiting: [job(100), job(4), job(100)], prefillTokens: 64 })).toEqual([
+      [0, 30],
+      [1, 4],
+      [2, 30],
+    ]);
+    expect(fair({ waiting: [job(9), job(9), job(9)], prefillTokens: 2 })).toEqual([
+      [0, 1],
+      [1, 1],
     ]);
   });
 

@@ -49,7 +49,11 @@ function startLoop(options: Options = {}) {
     slots,
     prefixCache,
     // A step takes a millisecond a token.
-    chunkBudget: new ChunkBudget(prefillTokens, prefillTokens),
+    chunkBudget: new ChunkBudget({
+      gapMs: prefillTokens,
+      scheduling: 'throughput',
+      maxTokens: prefillTokens,
+    }),
     texts: FAKE_TEXTS,
     clock: new ManualClock(),
     observer: {

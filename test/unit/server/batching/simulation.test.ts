@@ -78,7 +78,11 @@ async function simulate(
     batcher,
     slots,
     ...(prefixCache && { prefixCache }),
-    chunkBudget: new ChunkBudget(random.integer(8, 60), MAX_PREFILL),
+    chunkBudget: new ChunkBudget({
+      gapMs: random.integer(8, 600),
+      scheduling: random.pick(['throughput', 'balanced', 'latency'] as const) ?? 'balanced',
+      maxTokens: MAX_PREFILL,
+    }),
     texts: FAKE_TEXTS,
     clock,
     onJobStarted: (job) => started.push(job.id),
@@ -127,7 +131,7 @@ function check({ group, prefixCache, ran, slots, started }: Simulation): void {
 
 describe(`simulation (seed ${testSeed})`, () => {
   const batchers: [string, (random: SeededRandom) => Batcher][] = [
-    ['continuous', () => new ContinuousBatcher()],
+    ['continuous', (random) => new ContinuousBatcher(random.next() < 0.5 ? 'shortest' : 'fair')],
     ['dynamic', (random) => new DynamicBatcher(random.integer(1, 8), random.integer(0, 100))],
   ];
   for (const [name, make] of batchers) {
@@ -163,7 +167,7 @@ describe(`simulation (seed ${testSeed})`, () => {
         queue,
         batcher: new ContinuousBatcher(),
         slots: new SlotTable(4, 4096),
-        chunkBudget: new ChunkBudget(20, MAX_PREFILL),
+        chunkBudget: new ChunkBudget({ gapMs: 20, scheduling: 'balanced', maxTokens: MAX_PREFILL }),
         texts: FAKE_TEXTS,
         clock: new ManualClock(),
       });

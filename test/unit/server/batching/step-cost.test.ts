@@ -1,0 +1,75 @@
+/** What a step costs, learned: any monotone curve, and one that changes. */
+import { describe, expect, it } from 'vitest';
+import { StepCost } from '../../../../server/batching/step-cost.js';
+import { seededRandom, testSeed } from '../../../fixtures/seeded-random.js';
+
+describe('the cost of a step', () => {
+  it('is not known before a step ran', () => {
+    const cost = new StepCost();
+    cost.observe(0, 5);
+    cost.observe(5, 0);
+    expect([cost.ms(1), cost.tokensWithin(100)]).toEqual([null, null]);
+  });
+
+  const curves: [string, (tokens: number) => number][] = [
+    ['a pass over the weights and a price a token', (tokens) => 22 + 1.05 * tokens],
+    ['nearly a price a token alone', (tokens) => 35 + 9 * tokens],
+    ['a kernel that changes at 16 rows', (tokens) => (tokens < 16 ? 40 + 6 * tokens : 110 + 2 * tokens)],
+  ];
+  for (const [name, curve] of curves) {
+    it(`follows ${name}, with a noise of a tenth`, () => {
+      const random = seededRandom(testSeed);
+      const cost = new StepCost();
+      for (let step = 0; step < 600; step++) {
+        const tokens = random.integer(1, 300);
+        cost.observe(tokens, curve(tokens) * (0.95 + random.next() / 10));
+      }
+      for (const tokens of [1, 8, 20, 64, 128, 280]) {
+        expect(cost.ms(tokens)! / curve(tokens), `${tokens} tokens`).toBeGreaterThan(0.8);
+        expect(cost.ms(tokens)! / curve(tokens), `${tokens} tokens`).toBeLessThan(1.25);
+        const within = cost.tokensWithin(curve(tokens))!;
+        expect(within, `tokens within the time of ${tokens}`).toBeLessThanOrEqual(tokens * 1.3 + 4);
+        expect(within, `tokens within the time of ${tokens}`).toBeGreaterThanOrEqual(tokens * 0.7 - 4);
+      }
+    });
+  }
+
+  it('never says that more tokens cost less', () => {
+    const random = seededRandom(testSeed);
+    const cost = new StepCost();
+    for (let step = 0; step < 300; step++) {
+      cost.observe(random.integer(1, 200), random.integer(1, 500));
+      let before = 0;
+      for (let tokens = 1; tokens < 300; tokens += 7) {
+        const ms = cost.ms(tokens)!;
+        expect(ms).toBeGreaterThanOrEqual(before - 1e-9);
+        before = ms;
+      }
+    }
+  });
+
+  it('unlearns sizes that were not run lately, from those that were', () => {
+    const cost = new StepCost();
+    for (let step = 0; step < 20; step++) for (const tokens of [4, 40]) cost.observe(tokens, 20 + tokens);
+    // The contexts have become long: 4 decodes cost more than 44 tokens did.
+    for (let step = 0; step < 20; step++) cost.observe(4, 100);
+    expect(cost.ms(40)).toBeGreaterThan(95);
+    for (let step = 0; step < 20; step++) cost.observe(40, 30);
+    expect(cost.ms(4)).toBeLessThan(35);
+  });
+
+  it('believes one slow step less than half', () => {
+    const cost = new StepCost();
+    for (let step = 0; step < 20; step++) cost.observe(8, 50);
+    cost.observe(8, 5000);
+    expect(cost.ms(8)).toBeLessThan(70);
+  });
+
+  it('looks no further than twice the largest step, and takes what is beyond to cost as much a token', () => {
+    const cost = new StepCost();
+    cost.observe(100, 100);
+    expect(cost.tokensWithin(10_000)).toBe(200);
+    expect(cost.tokensWithin(150)).toBe(150);
+    expect(cost.tokensWithin(50)).toBe(0);
+  });
+});
