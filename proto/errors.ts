@@ -15,12 +15,14 @@ export const GrpcStatus = {
   DEADLINE_EXCEEDED: 4,
   NOT_FOUND: 5,
   ALREADY_EXISTS: 6,
+  PERMISSION_DENIED: 7,
   RESOURCE_EXHAUSTED: 8,
   FAILED_PRECONDITION: 9,
   UNIMPLEMENTED: 12,
   INTERNAL: 13,
   UNAVAILABLE: 14,
   DATA_LOSS: 15,
+  UNAUTHENTICATED: 16,
 } as const;
 
 interface ErrorRow {
@@ -62,6 +64,18 @@ export const ERROR_TABLE = {
     GrpcStatus.RESOURCE_EXHAUSTED,
     false,
     "the model's chat template takes more time, memory or text for these messages than it may",
+  ),
+  UNAUTHENTICATED: row(
+    401,
+    GrpcStatus.UNAUTHENTICATED,
+    false,
+    'no key, or one that this server does not know',
+  ),
+  FORBIDDEN: row(
+    403,
+    GrpcStatus.PERMISSION_DENIED,
+    false,
+    'the key lacks the scope; or, without a key, another origin or host name asks',
   ),
   MODEL_NOT_FOUND: row(404, GrpcStatus.NOT_FOUND, false, 'no model of that name or version'),
   ALREADY_REGISTERED: row(

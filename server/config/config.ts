@@ -22,6 +22,17 @@ export interface ErrorRate {
 export interface ServerConfig {
   inferenceAddress: ListenAddress;
   managementAddress: ListenAddress;
+  /** Keys in clear; whoever makes the server keeps their digests. */
+  apiKey: string | null;
+  managementKey: string | null;
+  /** Absolute path of hashed keys. */
+  keyFile: string | null;
+  /** What needs no key; null: all while there are no keys, nothing otherwise. */
+  anonymousScopes: readonly string[] | null;
+  /** What needs no key may be had from other machines. */
+  insecure: boolean;
+  /** Names of this host that a request without a key may ask for, in lower case. */
+  hostNames: readonly string[];
   /** Absolute folder. */
   modelStore: string;
   /** `ALL`, `NONE`, or the entries as given. */

@@ -64,13 +64,21 @@ function configFileOf(
   return candidates.find((file) => existsSync(file)) ?? null;
 }
 
-/** Defaults of a container that SageMaker starts; with several models it registers each of them itself. */
+/**
+ * Defaults of a container that SageMaker starts; with several models it registers each of them itself.
+ *
+ * SageMaker alone reaches the container and has no way to send a key, so requests need none; models are managed without a key only
+ * where it does that itself.
+ */
 function sageMakerLayer({ env, cwd, sageMakerModelFolder = SAGEMAKER_MODEL_FOLDER }: ConfigSources): Layer {
+  const isMultiModel = env.SAGEMAKER_MULTI_MODEL?.toLowerCase() === 'true';
   const values = {
+    insecure: 'true',
+    anonymous_scopes: isMultiModel ? 'infer,manage' : 'infer',
     inference_address: SAGEMAKER_ADDRESS,
     management_address: SAGEMAKER_ADDRESS,
     model_store: existsSync(sageMakerModelFolder) ? sageMakerModelFolder : null,
-    load_models: env.SAGEMAKER_MULTI_MODEL?.toLowerCase() === 'true' ? 'NONE' : null,
+    load_models: isMultiModel ? 'NONE' : null,
   };
   return argumentLayer(values, 'argument serve', cwd);
 }
@@ -130,6 +138,7 @@ export function loadConfig(sources: ConfigSources): Config {
     downloadFolder: path.join(installation, '.downloads'),
   };
   for (const [field, { value }] of serverSettings) Object.assign(server, { [field]: value });
+  server.hostNames = server.hostNames.map((name) => name.toLowerCase());
 
   // Also checks the server-wide keys of models when there is no model.
   const shared = [...files, environment];

@@ -4,6 +4,7 @@
  * Source  names, defaults and meaning: DJLServing's ConfigManager, as written down in the project's notes on serving APIs;
  *         a default that differs says so.
  */
+import { ACCESS_KEYS } from './access-keys.js';
 import type { ListenAddress } from './config.js';
 import { converted, type KeyRow, refused, serverKey, withoutEffect } from './key-row.js';
 import {
@@ -49,6 +50,7 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     DEFAULT_ADDRESS,
     'where models are managed; equal to inference_address: one listener',
   ),
+  ...ACCESS_KEYS,
   serverKey(
     'model_store',
     'modelStore',

@@ -74,6 +74,11 @@ export function folder(): ValueType<string> {
   };
 }
 
+/** A file; relative as a folder is. Whether it can be read, its reader says. */
+export function file(): ValueType<string> {
+  return { ...folder(), expects: 'a path of a file' };
+}
+
 /** What one word of a `choice` means. */
 export type Choice<T> = { value: T; warning?: string } | { refused: string };
 

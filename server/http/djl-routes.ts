@@ -95,7 +95,11 @@ export async function djlRoutes(app: FastifyInstance, context: HttpContext): Pro
         target(request);
       },
       handler: (request, reply) => {
-        const to = { requestId: request.id, ...target(request), ...requestControl(request.headers) };
+        const to = {
+          requestId: request.id,
+          ...target(request),
+          ...requestControl(request.headers, request.accessKey),
+        };
         return answerNowOrLater(context, request, reply, (client) =>
           predict(context, request.log, request.body as DjlBody, to, client),
         );

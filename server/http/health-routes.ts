@@ -39,8 +39,10 @@ export async function healthRoutes(app: FastifyInstance, context: HttpContext): 
     const validator = compileValidator(schema as TSchema);
     return (value: unknown) => validator.check(value);
   });
-  app.get(LIVE_PATH, async (_request, reply) => answer(reply, null, 'live'));
-  app.get(READY_PATH, async (_request, reply) => answer(reply, reasonNotReady(context)));
+  app.get(LIVE_PATH, { config: { access: 'open' } }, async (_request, reply) => answer(reply, null, 'live'));
+  app.get(READY_PATH, { config: { access: 'open' } }, async (_request, reply) =>
+    answer(reply, reasonNotReady(context)),
+  );
   const schema = { params: ModelParams };
   for (const url of ['/models/:model/ready', '/models/:model/:version/ready']) {
     app.get(url, { schema }, async (request, reply) => {

@@ -16,8 +16,12 @@ import Fastify, {
   type FastifyReply,
   type FastifyRequest,
   LogController,
+  type RouteOptions,
 } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
+import { SCOPES, type Scope } from '../access/access-key.js';
+import type { ListenAddress } from '../config/config.js';
+import { checkAccess, within } from './access-gate.js';
 import { djlRoutes } from './djl-routes.js';
 import {
   djlError,
@@ -52,14 +56,34 @@ const MANAGEMENT_PATHS = [
   /^\/server\/(?:logging|metrics)(?:\?.*)?$/,
 ];
 
+/** What the routes of a listener need, between them. */
+export const ROLE_SCOPES: Readonly<Record<ListenerRole, readonly Scope[]>> = {
+  inference: ['infer'],
+  management: ['manage', 'metrics'],
+  both: SCOPES,
+};
+
+/** A route and what it needs. */
+export interface ListedRoute {
+  method: string;
+  url: string;
+  access: readonly Scope[] | 'open';
+}
+
 export interface HttpApp {
   app: FastifyInstance;
+  /** All there are. */
+  routes(): ListedRoute[];
   /** Resolves when no request runs. */
   idle(): Promise<void>;
 }
 
 /** While `context.draining` every request but a probe of life is refused with 503; running ones end in peace. */
-export async function createHttpApp(context: HttpContext, role: ListenerRole): Promise<HttpApp> {
+export async function createHttpApp(
+  context: HttpContext,
+  role: ListenerRole,
+  address: ListenAddress,
+): Promise<HttpApp> {
   const { config, logger } = context;
   const requestIdHeader = config.requestIdHeaderKey.toLowerCase();
   const knownPaths = [
@@ -103,6 +127,11 @@ export async function createHttpApp(context: HttpContext, role: ListenerRole): P
       ['access-control-allow-headers', config.corsAllowedHeaders],
     ].filter((entry): entry is [string, string] => entry[1] !== null),
   );
+  app.decorateRequest('accessKey', null);
+  const routes: RouteOptions[] = [];
+  app.addHook('onRoute', (route) => {
+    routes.push(route);
+  });
   app.addHook('onRequest', async (request, reply) => {
     reply.headers({
       'x-request-id': request.id,
@@ -123,6 +152,7 @@ export async function createHttpApp(context: HttpContext, role: ListenerRole): P
       const { httpVersion } = request.raw;
       context.onResponse?.({ ip, method, uri, httpVersion, status, durationMs });
     });
+    checkAccess(request, reply, context.access, config, address);
     if (context.draining && request.url !== LIVE_PATH) {
       throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
     }
@@ -149,20 +179,26 @@ export async function createHttpApp(context: HttpContext, role: ListenerRole): P
     return reply.code(status).type('application/json').send(body);
   });
 
-  app.options('/', async (_request, reply) => reply.type('application/json').send(prettyJson({})));
-  await app.register(healthRoutes, context);
+  app.options('/', { config: { access: SCOPES } }, async (_request, reply) =>
+    reply.type('application/json').send(prettyJson({})),
+  );
+  await app.register(within(SCOPES, healthRoutes), context);
   if (role !== 'management') {
-    await app.register(pingRoute, context);
-    await app.register(djlRoutes, context);
-    await app.register(openAiRoutes, context);
+    await app.register(within('open', pingRoute), context);
+    await app.register(within(['infer'], djlRoutes), context);
+    await app.register(within(['infer'], openAiRoutes), context);
   }
   if (role !== 'inference') {
-    await app.register(managementRoutes, context);
-    if (context.metrics) await app.register(metricsRoutes, { metrics: context.metrics });
+    await app.register(within(['manage'], managementRoutes), context);
+    if (context.metrics) await app.register(within(['metrics'], metricsRoutes), { metrics: context.metrics });
   }
   await app.ready();
   return {
     app,
+    routes: () =>
+      routes.flatMap(({ config: { access = [] } = {}, method, url }) =>
+        [method].flat().map((one) => ({ method: one, url, access })),
+      ),
     idle: async () => {
       if (active === 0) return;
       await new Promise<void>((resolve) => {

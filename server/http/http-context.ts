@@ -6,6 +6,7 @@
  */
 import type { Logger } from 'pino';
 import type { ServingError } from '../../proto/errors.js';
+import { AccessControl } from '../access/access-control.js';
 import type { ServerConfig } from '../config/config.js';
 import type { ManagementService } from '../requests/management.js';
 import type { InferenceService } from '../requests/service.js';
@@ -42,17 +43,20 @@ export interface HttpDeps {
 export interface HttpContext extends HttpDeps {
   readonly errorRates: ErrorRates;
   readonly asyncResults: AsyncResults;
+  readonly access: AccessControl;
   draining: boolean;
   /** For every error of an inference path, also one that ends a stream: /ping's limits count them. */
   countError(error: ServingError, status: number): void;
 }
 
+/** @throws ServingError CONFIG_INVALID: the file of keys */
 export function createHttpContext(deps: HttpDeps): HttpContext {
   const { asyncResultLimit, asyncResultMemoryMb, asyncResultTtlSeconds } = deps.config;
   const errorRates = new ErrorRates(deps.config, () => performance.now());
   return {
     ...deps,
     errorRates,
+    access: new AccessControl(deps.config, (sentence) => deps.logger.error(sentence)),
     asyncResults: new AsyncResults({
       maxResults: asyncResultLimit,
       maxBytes: asyncResultMemoryMb * BYTES_PER_MIB,

@@ -12,7 +12,8 @@ import { isDeepStrictEqual } from 'node:util';
 import type { FastifyInstance } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
 import type { ListenAddress } from '../config/config.js';
-import { createHttpApp, type HttpApp } from './http-app.js';
+import { refuseOpenAddress } from './access-gate.js';
+import { createHttpApp, type HttpApp, type ListedRoute, ROLE_SCOPES } from './http-app.js';
 import { createHttpContext, type HttpDeps } from './http-context.js';
 
 const ALL_HOSTS = ['0.0.0.0', '::'];
@@ -22,6 +23,8 @@ export interface HttpServer {
   listen(): Promise<string>;
   /** The same of the management address; null until it listens. */
   readonly managementUrl: string | null;
+  /** Every route of every listener. */
+  readonly routes: readonly ListedRoute[];
   /** Refuses new requests, waits for running responses (bounded), then stops listening and closes every connection. */
   close(): Promise<void>;
   /** Refuse new requests with 503; running ones go on. */
@@ -38,14 +41,19 @@ export async function createHttpServer(options: HttpDeps): Promise<HttpServer> {
   const { inferenceAddress, managementAddress, drainTimeoutSeconds } = options.config;
   const isOne = isDeepStrictEqual(inferenceAddress, managementAddress);
   if (!isOne) refuseOverlap(inferenceAddress, managementAddress);
+  const role = isOne ? 'both' : 'inference';
+  const { access, config } = context;
+  refuseOpenAddress('inference_address', inferenceAddress, ROLE_SCOPES[role], access, config);
+  if (!isOne)
+    refuseOpenAddress('management_address', managementAddress, ROLE_SCOPES.management, access, config);
   const inference: Listener = {
-    ...(await createHttpApp(context, isOne ? 'both' : 'inference')),
+    ...(await createHttpApp(context, role, inferenceAddress)),
     key: 'inference_address',
     address: inferenceAddress,
   };
   const listeners: Listener[] = [inference];
   if (!isOne) {
-    const management = await createHttpApp(context, 'management');
+    const management = await createHttpApp(context, 'management', managementAddress);
     listeners.push({ ...management, key: 'management_address', address: managementAddress });
   }
   let managementUrl: string | null = null;
@@ -69,6 +77,9 @@ export async function createHttpServer(options: HttpDeps): Promise<HttpServer> {
     },
     get managementUrl() {
       return managementUrl;
+    },
+    get routes() {
+      return listeners.flatMap((listener) => listener.routes());
     },
     async close() {
       setDraining();

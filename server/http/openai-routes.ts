@@ -72,10 +72,10 @@ export async function openAiRoutes(app: FastifyInstance, context: HttpContext): 
     done(new InvalidInput(`Content-Type must be application/json, got ${given.slice(0, 80)}`, null));
   });
 
-  const target = ({ id, headers }: FastifyRequest, model: string | undefined): Target => ({
+  const target = ({ accessKey, id, headers }: FastifyRequest, model: string | undefined): Target => ({
     requestId: id,
     ...openAiTarget(model, service, context.singleStartupModel()),
-    ...requestControl(headers),
+    ...requestControl(headers, accessKey),
   });
   app.addHook('onRequest', async (request, reply) => {
     spreadCustomAttributes(request.headers);

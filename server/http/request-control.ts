@@ -9,6 +9,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import { ServingError } from '../../proto/errors.js';
+import { type AccessKey, idOf } from '../access/access-key.js';
 import type { GenerateRequest } from '../requests/generate-request.js';
 import { MAX_SALT_CHARACTERS } from './sampling-fields.js';
 import { quote } from './validation.js';
@@ -50,10 +51,21 @@ export function spreadCustomAttributes(headers: IncomingHttpHeaders): void {
 /** @throws ServingError BAD_REQUEST */
 export function requestControl(
   headers: IncomingHttpHeaders,
+  key: AccessKey | null = null,
 ): Pick<GenerateRequest, 'priority' | 'timeoutMs' | 'cacheSalt'> {
-  const priority = integerHeader(headers, 'x-priority', -MAX_PRIORITY - 1, MAX_PRIORITY);
+  const asked = integerHeader(
+    headers,
+    'x-priority',
+    key?.priority?.min ?? -MAX_PRIORITY - 1,
+    key?.priority?.max ?? MAX_PRIORITY,
+  );
+  // Who asks for none has the usual one, or the nearest that the key may have.
+  const range = key?.priority ?? null;
+  const priority = asked ?? (range && Math.min(range.max, Math.max(range.min, 0)));
   const timeoutMs = integerHeader(headers, 'x-request-timeout-ms', 1, MAX_TIMEOUT_MS);
-  const cacheSalt = saltHeader(headers);
+  // The rows of one key's prompts are never another's: how long a prompt takes would tell what others asked.
+  const given = saltHeader(headers);
+  const cacheSalt = key === null ? given : JSON.stringify([idOf(key), given]);
   return {
     ...(priority !== null && { priority }),
     ...(timeoutMs !== null && { timeoutMs }),

@@ -14,6 +14,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'shard-worker': ['proto'],
   // Leaves: they know no layer.
   'server/config': ['proto'],
+  'server/access': ['proto'],
   'server/logging': ['proto'],
   'server/machine': ['proto'],
   'server/metrics': ['proto'],
@@ -48,6 +49,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   ],
   // Transports see requests and what serves them, never an engine.
   'server/http': [
+    'server/access',
     'server/config',
     'server/jobs',
     'server/model-store',

@@ -389,6 +389,8 @@ describe('a container of SageMaker', () => {
     write('opt/config.json', '{}');
     const { server, models } = serve();
     expect(server.inferenceAddress).toMatchObject({ host: '0.0.0.0', port: 8080 });
+    // SageMaker sends no key: requests need none, all else stays closed.
+    expect(server).toMatchObject({ insecure: true, anonymousScopes: ['infer'] });
     expect(server.managementAddress).toEqual(server.inferenceAddress);
     expect(models.map(({ folder }) => folder)).toEqual([path.join(root, 'opt')]);
     write('serving.properties', 'inference_address=http://127.0.0.1:9000\n');

@@ -1,0 +1,28 @@
+/**
+ * One key, and the name of its kind of permission.
+ *
+ * A key is kept as its SHA-256: keys that `shardserve key` makes have 256 random bits, so that no slow hash is needed.
+ */
+import { createHash } from 'node:crypto';
+
+export const SCOPES = ['infer', 'manage', 'metrics'] as const;
+/** infer: ask models; manage: register, scale, remove and describe them; metrics: read them. */
+export type Scope = (typeof SCOPES)[number];
+
+export interface AccessKey {
+  /** For logs; never secret. */
+  readonly name: string;
+  readonly digest: Buffer;
+  readonly scopes: readonly Scope[];
+  /** Values of x-priority that its requests may have; null: any. */
+  readonly priority: { readonly min: number; readonly max: number } | null;
+}
+
+export function digestOf(secret: string): Buffer {
+  return createHash('sha256').update(secret, 'utf8').digest();
+}
+
+/** Names a key to other parts, such as the prefix cache; nothing follows from it. */
+export function idOf(key: AccessKey): string {
+  return createHash('sha256').update('id\0').update(key.digest).digest('hex').slice(0, 32);
+}
