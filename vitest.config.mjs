@@ -53,6 +53,8 @@ export default defineConfig({
       project('e2e-pairs', E2E_PAIRS, 2, MAX_WORKERS, 90_000, 180_000),
       project('e2e', inFolders('e2e'), 3, 1, 90_000, 180_000, { exclude: E2E_PAIRS }),
       project('long', inFolders('long'), 4, 1, 1_800_000, 1_800_000),
+      // Not of `npm test`: it needs a model that test/real/make_real_model.py fetches.
+      project('real', inFolders('real'), 5, 1, 1_800_000, 1_800_000),
     ],
   },
 });

@@ -1,0 +1,84 @@
+/**
+ * SmolLM2-135M-Instruct, real weights, against transformers' answers in float32 (make_real_model.py).
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { possibleDegrees } from '../../partitioner/degrees.js';
+import { partition, planPartition } from '../../partitioner/partition.js';
+import type { FormatOptions } from '../../partitioner/weight-format.js';
+import { ChatTemplate, readChatTemplate } from '../../server/text/chat-template.js';
+import { Tokenizer } from '../../server/text/tokenizer.js';
+import { greedyRuns } from '../support/greedy-runs.js';
+import { createInProcessGroup } from '../support/in-process-group.js';
+import { type Expected, REAL_MODEL, readExpected, WHY_NO_REAL_MODEL } from './real-model.js';
+
+/** Of a log-probability, seen 2.2e-5. */
+const TOLERANCE = 1e-4;
+
+it.skipIf(WHY_NO_REAL_MODEL !== null)(WHY_NO_REAL_MODEL ?? 'finds the real model', () => {});
+
+describe.skipIf(WHY_NO_REAL_MODEL !== null)('a real model', () => {
+  let store: string;
+  let expected: Expected;
+
+  beforeAll(() => {
+    store = mkdtempSync(path.join(tmpdir(), 'shardserve-real-'));
+    expected = readExpected();
+  });
+  afterAll(() => rmSync(store, { recursive: true, force: true }));
+
+  const run = async (tp: number, format: FormatOptions) => {
+    const { shardFolder } = await partition({ folder: REAL_MODEL, outStore: store, tp, ...format });
+    return greedyRuns(await createInProcessGroup(shardFolder, { slotTokens: 512 }));
+  };
+
+  it('makes the ids of transformers of every prompt, and its texts of the ids', async () => {
+    const tokenizer = await Tokenizer.load(REAL_MODEL);
+    for (const { ids, prompt, promptIds, text } of expected.texts) {
+      expect(tokenizer.encode(prompt)).toEqual(promptIds);
+      expect(tokenizer.decode(ids, { skipSpecialTokens: false })).toBe(text);
+    }
+  });
+
+  it('renders its chat template as transformers does', () => {
+    const source = readChatTemplate(REAL_MODEL, null);
+    expect(source).not.toBeNull();
+    const template = new ChatTemplate(source!);
+    for (const { messages, text } of expected.chats) {
+      expect(template.render(messages, { addGenerationPrompt: true })).toBe(text);
+    }
+  });
+
+  it('writes the texts of transformers in float32, at every degree that there is up to 4', async () => {
+    const { plan } = await planPartition({ folder: REAL_MODEL, tp: 1, dtype: 'fp32' });
+    const degrees = possibleDegrees(plan.shape, plan.format).filter((degree) => degree <= 4);
+    for (const tp of degrees) {
+      const generate = await run(tp, { dtype: 'fp32' });
+      for (const { ids, logprobs, promptIds } of expected.texts) {
+        const seen = await generate(promptIds, ids.length);
+        expect(seen.ids, `tp ${tp}`).toEqual(ids);
+        const logprob = logProbability(seen.promptLogits, ids[0]!);
+        expect(Math.abs(logprob - logprobs[0]!), `tp ${tp}`).toBeLessThan(TOLERANCE);
+      }
+    }
+  });
+
+  // 4 on 2026-11-30: the model is small and often has two tokens that are nearly equal; activations of 8 bits decide them otherwise.
+  it('begins some answers at int8 in blocks of 32 as in float32: 3 of 10 have its first 20 tokens', async () => {
+    const generate = await run(1, { dtype: 'int8', blockSize: 32 });
+    let same = 0;
+    for (const { ids, promptIds } of expected.texts.filter(({ isChat }) => isChat)) {
+      const seen = await generate(promptIds, 20);
+      if (seen.ids.join() === ids.slice(0, 20).join()) same++;
+    }
+    expect(same).toBeGreaterThanOrEqual(3);
+  });
+});
+
+function logProbability(logits: Float32Array, id: number): number {
+  const largest = logits.reduce((most, logit) => Math.max(most, logit), Number.NEGATIVE_INFINITY);
+  const sum = logits.reduce((total, logit) => total + Math.exp(logit - largest), 0);
+  return logits[id]! - largest - Math.log(sum);
+}
