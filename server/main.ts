@@ -16,12 +16,14 @@ import { ServingError } from '../proto/errors.js';
 import type { Config } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
 import { LlmEngine } from './engines/llm/llm-engine.js';
+import { OnnxEngine } from './engines/onnx/onnx-engine.js';
 import { createHttpServer } from './http/http-server.js';
 import { createServerLog } from './logging/server-log.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
 import { fetchModel, releaseModel } from './model-store/fetch-model.js';
 import { parseModelUrl } from './model-store/model-source.js';
 import type { ModelStatus } from './requests/service.js';
+import type { TensorSpec } from './requests/signature.js';
 import { StartupProgress } from './startup-progress.js';
 import type { RegistrationParts } from './work-load-manager/model-origin.js';
 import { WorkLoadManager } from './work-load-manager/work-load-manager.js';
@@ -56,8 +58,9 @@ export async function main(argv: string[]): Promise<void> {
     workerProgram: WORKER_PROGRAM,
     logLevel: config.server.logLevel,
   });
+  const onnx = new OnnxEngine();
   const manager = new WorkLoadManager({
-    engineOf: () => llm,
+    engineOf: ({ engine }) => (engine === 'onnx' ? onnx : llm),
     registration: registrationParts(config, logger),
     logger,
     drainTimeoutMs: config.server.drainTimeoutSeconds * 1000,
@@ -173,13 +176,24 @@ function announce(url: string, model: ModelStatus | undefined, print: (line: str
   const body =
     model.task === 'text-embedding'
       ? { inputs: ['Once upon a time'] }
-      : {
-          inputs: 'Once upon a time',
-          parameters: { max_new_tokens: 100, do_sample: true },
-          stream: true,
-        };
+      : model.signature !== null
+        ? { inputs: model.signature.inputs.map(exampleOf) }
+        : {
+            inputs: 'Once upon a time',
+            parameters: { max_new_tokens: 100, do_sample: true },
+            stream: true,
+          };
   const command = `curl -N ${url}/predictions/${model.name} -H 'content-type: application/json' -d '${JSON.stringify(body)}'`;
   print(`Shardserve is ready. Try:\n${command}`);
+}
+
+/** An input of zeros, one row of what varies. */
+function exampleOf({ name, shape, type }: TensorSpec) {
+  const one = (shape ?? [1]).map((axis) => (axis === -1 ? 1 : axis));
+  const count = one.reduce((product, axis) => product * axis, 1);
+  // A whole picture is no line to copy.
+  const data = count > 64 ? [`${count} values`] : new Array(count).fill(type === 'BYTES' ? '' : 0);
+  return { name, shape: one, datatype: type, data };
 }
 
 function stopOnSignals(stop: () => Promise<void>, logger: Logger): { readonly stopping: boolean } {

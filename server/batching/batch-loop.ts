@@ -17,6 +17,7 @@ import { ServingError } from '../../proto/errors.js';
 import type { Clock } from '../jobs/clock.js';
 import type { GenerationJob } from '../jobs/generation-job.js';
 import type { JobQueue } from '../jobs/job-queue.js';
+import { WakeUp } from '../jobs/wake-up.js';
 import type { SlotFreed, WorkObserver } from '../jobs/work-observer.js';
 import type { Batch, Batcher, BatcherState } from './batcher.js';
 import type { ChunkBudget } from './chunk-budget.js';
@@ -24,7 +25,6 @@ import type { Place, PrefixCache } from './prefix-cache.js';
 import { Sequence, type TokenTexts } from './sequence.js';
 import { kvTokensOf, type SlotTable } from './slot-table.js';
 import { TextVector } from './text-vector.js';
-import { WakeUp } from './wake-up.js';
 
 /** One that runs and one that waits behind it: enough that the workers never wait for the server. */
 const MAX_STEPS_IN_FLIGHT = 2;

@@ -133,6 +133,8 @@ export interface ModelConfig {
   folder: string;
   /** Where the checkpoint must be fetched from first, when option.model_id names no local folder; null: it is there. */
   checkpointUrl: string | null;
+  /** What serves it: split over shard workers, or ONNX Runtime as it is. */
+  engine: 'llm' | 'onnx';
   tensorParallelDegree: number | 'max';
   dtype: 'auto' | 'fp32' | 'fp16' | 'bf16' | 'int8' | 'int4';
   /** Weights that share a scale (int4, int8); null: 128. */

@@ -32,13 +32,6 @@ const OTHER_PREFIX_CACHE = 'the prefix cache is option.enable_prefix_caching, in
 
 export const FOREIGN_KEYS: readonly KeyRow[] = [
   // DJLServing, without "option."
-  refused(
-    'model',
-    'engine',
-    'language models are served in this version, split over shard workers: it must be Rubikon, DeepSpeed, MPI or Python',
-    ['Rubikon', 'DeepSpeed', 'MPI', 'Python'],
-    { env: ['OPTION_ENGINE'] },
-  ),
   refused('model', 'load_on_devices', CPU_ONLY, ['*', '-1', 'cpu']),
   ...withoutEffect(
     'model',

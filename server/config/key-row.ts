@@ -11,8 +11,19 @@ import type { ValueType } from './value-types.js';
 export interface ModelFields
   extends Omit<
     ModelConfig,
-    'name' | 'version' | 'url' | 'folder' | 'checkpointUrl' | 'batching' | 'dtype' | 'minGroups' | 'maxGroups'
+    | 'name'
+    | 'version'
+    | 'url'
+    | 'folder'
+    | 'checkpointUrl'
+    | 'engine'
+    | 'batching'
+    | 'dtype'
+    | 'minGroups'
+    | 'maxGroups'
   > {
+  /** null: by the folder's files. */
+  engineName: ModelConfig['engine'] | null;
   /** null: not given. */
   minWorkers: number | null;
   maxWorkers: number | null;

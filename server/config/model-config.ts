@@ -6,7 +6,7 @@
  * Errors  Problems: what applyLayers finds, batch_size above 1 together with rolling batch, two different quantisations,
  *         a folder without config.json, a folder with a handler of its own (model.py)
  */
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ModelConfig } from './config.js';
@@ -75,13 +75,14 @@ export function hubUrl(text: string, revision: string | null): string | null {
 function checkpointOf(
   entry: ModelEntry,
   settings: Map<string, Setting>,
+  engine: ModelConfig['engine'],
   problems: Problems,
 ): { folder: string; checkpointUrl: string | null } {
   const own = { folder: entry.folder ?? '', checkpointUrl: null };
   const modelId = settings.get('modelId');
   if (typeof modelId?.value !== 'string') {
-    if (entry.folder !== null && !existsSync(path.join(entry.folder, 'config.json'))) {
-      problems.error(`${entry.where}: there is no config.json in ${entry.folder}`);
+    if (entry.folder !== null && engine === 'llm' && !existsSync(path.join(entry.folder, 'config.json'))) {
+      problems.error(`${entry.where}: there is no config.json in ${entry.folder}, and no .onnx file`);
     }
     return own;
   }
@@ -105,6 +106,12 @@ function checkpointOf(
     `${shownId}: there is no config.json in ${place.folder}, and it is neither a URL nor the id of a model of the hub`,
   );
   return own;
+}
+
+/** A folder that is not there yet is a language model's until its files are seen. */
+function engineOf(folder: string | null): ModelConfig['engine'] {
+  if (folder === null || !existsSync(folder) || existsSync(path.join(folder, 'config.json'))) return 'llm';
+  return readdirSync(folder).some((name) => name.endsWith('.onnx')) ? 'onnx' : 'llm';
 }
 
 /** `batch_size` above 1 asks for dynamic batching, unless rolling batch was asked for: then both cannot be. */
@@ -168,9 +175,10 @@ export function resolveModel(
   const fields = defaultsOf('model') as unknown as ModelFields;
   for (const [field, { value }] of settings) Object.assign(fields, { [field]: value });
 
+  const engine = fields.engineName ?? engineOf(entry.folder);
   const batching = chooseBatching(fields, settings, problems);
   const dtype = chooseDtype(fields, settings, problems);
-  const { checkpointUrl, folder } = checkpointOf(entry, settings, problems);
+  const { checkpointUrl, folder } = checkpointOf(entry, settings, engine, problems);
   const handler = [entry.folder, folder]
     .filter((at): at is string => at !== null && at !== '')
     .map((at) => path.join(at, 'model.py'))
@@ -179,6 +187,7 @@ export function resolveModel(
     problems.error(`${entry.where}: ${handler} is a custom Python handler, which cannot run here`);
   }
   const {
+    engineName: _given,
     rollingBatch,
     quantize,
     modelId,
@@ -197,6 +206,7 @@ export function resolveModel(
     url: entry.url ?? entry.folder ?? '',
     folder,
     checkpointUrl,
+    engine,
     dtype,
     batching,
   });

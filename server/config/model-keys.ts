@@ -27,6 +27,20 @@ const rolling = { value: 'rolling' as const };
 
 export const MODEL_KEYS: readonly KeyRow[] = [
   modelKey(
+    'engine',
+    'engineName',
+    choice<ModelConfig['engine'] | null>({
+      Rubikon: { value: 'llm' },
+      DeepSpeed: { value: 'llm' },
+      MPI: { value: 'llm' },
+      Python: { value: 'llm' },
+      OnnxRuntime: { value: 'onnx' },
+    }),
+    null,
+    "what serves the model: Rubikon, DeepSpeed, MPI and Python mean the one for language models, split over shard workers; default: by the folder's files (config.json: a language model, else *.onnx: OnnxRuntime)",
+    { env: ['OPTION_ENGINE'] },
+  ),
+  modelKey(
     'job_queue_size',
     'jobQueueSize',
     integer(1, 1_000_000),

@@ -16,6 +16,7 @@ import type { JobQueue } from '../jobs/job-queue.js';
 import type { GroupSample, SlotFreed, WorkObserver } from '../jobs/work-observer.js';
 import type { MemoryNeed } from '../machine/memory-need.js';
 import type { JobRequest, Task } from '../requests/service.js';
+import type { Signature } from '../requests/signature.js';
 
 export interface Engine {
   /** Everything that is needed of a model before a replica can start. @throws ServingError: nothing was left running */
@@ -31,6 +32,8 @@ export interface PrepareOptions {
 
 export interface PreparedModel {
   readonly task: Task;
+  /** What it takes and gives, of a model of tensors; null: no tensors. */
+  readonly signature: Signature | null;
   /** Processes of a replica. */
   readonly worldSize: number;
   /** Keys of the model's own files that would change an answer elsewhere, and do nothing here. */

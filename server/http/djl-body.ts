@@ -14,6 +14,7 @@ import { bodyTooDeep, jsonBodyParser } from './json-body.js';
 import { checkLmiBody, type LmiBody } from './lmi-request.js';
 import { checkEmbeddingBody, type EmbeddingBody } from './openai-embeddings.js';
 import { type ChatBody, type CompletionBody, checkChatBody, checkCompletionBody } from './openai-request.js';
+import { TensorBody } from './tensor-answer.js';
 import type { Checked } from './validation.js';
 
 const MAX_FORM_FIELDS = 64;
@@ -32,10 +33,12 @@ export type DjlBody =
   | { kind: 'lmi'; body: LmiBody }
   | { kind: 'chat'; body: ChatBody }
   | { kind: 'completion'; body: CompletionBody }
-  | { kind: 'embedding'; body: EmbeddingBody };
+  | { kind: 'embedding'; body: EmbeddingBody }
+  | { kind: 'tensors'; body: TensorBody };
 
 /** By key, as LMI's handler does: messages, prompt, OpenAI's input, else inputs. */
 export function checkDjlBody(body: unknown): Checked<DjlBody> {
+  if (body instanceof TensorBody) return { value: { kind: 'tensors', body } };
   const has = (field: string) =>
     typeof body === 'object' && body !== null && Object.hasOwn(body, field) && !Array.isArray(body);
   if (has('inputs')) return as('lmi', checkLmiBody(body));

@@ -15,6 +15,7 @@ import type { TSchema } from '@sinclair/typebox';
 import { Type } from '@sinclair/typebox';
 import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
+import type { ModelStatus } from '../requests/service.js';
 import type { Answer } from './answer.js';
 import { answerNowOrLater, pollAnswer } from './async-replies.js';
 import { addDjlBodyParsers, checkDjlBody, type DjlBody } from './djl-body.js';
@@ -35,6 +36,7 @@ import { answerEmbeddings } from './openai-embeddings.js';
 import { answerChat, answerCompletion, JSON_LINES_FRAMING } from './openai-handlers.js';
 import type { Target } from './openai-request.js';
 import { requestControl, spreadCustomAttributes } from './request-control.js';
+import { answerTensors, TensorBody } from './tensor-answer.js';
 import { compileValidator } from './validation.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
@@ -92,7 +94,8 @@ export async function djlRoutes(app: FastifyInstance, context: HttpContext): Pro
       schema: { ...addressed, body: PredictionBody },
       // An unknown model is told before anything about the body.
       preValidation: async (request) => {
-        target(request);
+        if (statusOf(context, target(request))?.task === 'tensors')
+          request.body = new TensorBody(request.body);
       },
       handler: (request, reply) => {
         const to = {
@@ -150,20 +153,20 @@ function predict(
       return answerCompletion(context, log, prediction.body, target, JSON_LINES_FRAMING, client);
     case 'embedding':
       return answerEmbeddings(context, prediction.body, target, client);
+    case 'tensors': {
+      const status = statusOf(context, target);
+      if (!status) throw new ServingError('MODEL_NOT_FOUND', `Model not found: ${target.model}`);
+      return answerTensors(context, prediction.body, status, target, client);
+    }
     case 'lmi':
-      return isEmbeddingModel(context, target)
+      return statusOf(context, target)?.task === 'text-embedding'
         ? answerLmiEmbeddings(context, log, prediction.body, target, client)
         : answerLmi(context, log, prediction.body, target, client);
   }
 }
 
-function isEmbeddingModel({ service }: HttpContext, { model, version }: ModelTarget): boolean {
-  return service
+/** Of the version that is asked for; where none is, of the first. */
+const statusOf = ({ service }: HttpContext, { model, version }: ModelTarget): ModelStatus | undefined =>
+  service
     .models()
-    .some(
-      (status) =>
-        status.name === model &&
-        (version === null || status.version === version) &&
-        status.task === 'text-embedding',
-    );
-}
+    .find((status) => status.name === model && (version === null || status.version === version));

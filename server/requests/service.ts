@@ -9,6 +9,7 @@ import type { EmbedRequest } from './embed-request.js';
 import type { GenerateRequest } from './generate-request.js';
 import type { FinishEvent, GenerationEvent, JobEvent, ValueEvent, VectorEvent } from './job-events.js';
 import type { PredictRequest } from './predict-request.js';
+import type { Signature } from './signature.js';
 
 export type JobRequest = GenerateRequest | EmbedRequest | PredictRequest;
 
@@ -59,6 +60,8 @@ export interface ModelStatus {
   contextLength: number;
   /** What it is for; null until it has been prepared. */
   task: Task | null;
+  /** What it takes and gives, of a model of tensors; null: no tensors, or not known yet. */
+  signature: Signature | null;
   /** DJLServing's output formatter of the model; null: by `stream`. */
   outputFormatter: 'json' | 'jsonlines' | 'sse' | null;
 }

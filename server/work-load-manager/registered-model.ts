@@ -212,6 +212,7 @@ export class RegisteredModel {
       registeredAtMs,
       contextLength: this.#pool?.contextLength ?? 0,
       task: this.#pool?.task ?? null,
+      signature: this.#pool?.signature ?? null,
       outputFormatter: this.#config.outputFormatter,
     };
   }

@@ -17,6 +17,7 @@ import { clientLeft, type Job } from '../jobs/job.js';
 import { JobQueue } from '../jobs/job-queue.js';
 import type { MemoryLedger } from '../machine/memory-ledger.js';
 import type { Accepted, JobRequest, Task } from '../requests/service.js';
+import type { Signature } from '../requests/signature.js';
 import { PoolGroups } from './pool-groups.js';
 
 export interface WorkerPoolOptions {
@@ -66,6 +67,10 @@ export class WorkerPool {
 
   get task(): Task {
     return this.#options.model.task;
+  }
+
+  get signature(): Signature | null {
+    return this.#options.model.signature;
   }
 
   get contextLength(): number {

@@ -159,6 +159,7 @@ export function model(name: string, fields: Partial<ModelStatus> = {}): ModelSta
     state: 'READY',
     healthy: true,
     loadedAtStartup: true,
+    signature: null,
     registeredAtMs: 1_700_000_000_500,
     contextLength: 512,
     task: 'text-generation',

@@ -34,6 +34,7 @@ export const FAKE_CONFIG: ModelConfig = {
   url: '/none',
   folder: '/none',
   checkpointUrl: null,
+  engine: 'llm',
   tensorParallelDegree: 2,
   dtype: 'auto',
   blockSize: null,

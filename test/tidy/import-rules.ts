@@ -38,6 +38,15 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'server/text',
     'proto',
   ],
+  'server/engines/onnx': [
+    'server/engines',
+    'server/config',
+    'server/jobs',
+    'server/machine',
+    'server/model-store',
+    'server/requests',
+    'proto',
+  ],
   'server/work-load-manager': [
     'server/engines',
     'server/config',
@@ -65,6 +74,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'server/work-load-manager',
     'server/engines',
     'server/engines/llm',
+    'server/engines/onnx',
     'server/jobs',
     'server/machine',
     'server/metrics',

@@ -63,6 +63,7 @@ export class LlmEngine implements Engine {
 /** A language model whose files are there. */
 export class LlmModel implements PreparedModel {
   readonly task: Task;
+  readonly signature = null;
   readonly worldSize: number;
   readonly unservedKeys: readonly string[];
   readonly notes: readonly string[];

@@ -96,7 +96,7 @@ describe('applyLayers', () => {
   });
 
   it.each([
-    ['engine', 'PyTorch', /it must be Rubikon, DeepSpeed, MPI or Python/],
+    ['engine', 'PyTorch', /it must be one of Rubikon, DeepSpeed, MPI, Python, OnnxRuntime/],
     ['load_on_devices', '0;1', /only the CPU is served/],
     ['option.entryPoint', 'model.py', /custom Python handlers cannot run/],
     ['option.pipeline_parallel_degree', '2', /split by tensors only/],

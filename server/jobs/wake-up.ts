@@ -4,7 +4,7 @@
  * In      notify, from anywhere
  * Out     wait: resolves at the first notify since the last wait, or at a point of time
  */
-import type { Clock } from '../jobs/clock.js';
+import type { Clock } from './clock.js';
 
 export class WakeUp {
   readonly #clock: Clock;

@@ -1,7 +1,7 @@
 /** No change between two sleeps is lost, and a timer that is not needed is called off. */
 import { describe, expect, it } from 'vitest';
-import { WakeUp } from '../../../../server/batching/wake-up.js';
 import { systemClock } from '../../../../server/jobs/clock.js';
+import { WakeUp } from '../../../../server/jobs/wake-up.js';
 import { ManualClock } from '../../../fixtures/manual-clock.js';
 
 describe('waking up', () => {

@@ -1,0 +1,150 @@
+/**
+ * Any ONNX model by ONNX Runtime: tensors in, tensors out. A process a replica; requests are joined along the first axis.
+ *
+ * In      a folder with one `.onnx` file (and its external data), or with `model.onnx` among several
+ * Out     Engine
+ * Limits  the CPU; batch_size rows at once where the model's first axes vary
+ * Errors  CHECKPOINT_INVALID: no such file, or ONNX Runtime does not load it; BAD_REQUEST: inputs that do not fit
+ */
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { ServingError } from '../../../proto/errors.js';
+import type { ModelConfig } from '../../config/config.js';
+import { systemClock } from '../../jobs/clock.js';
+import type { JobQueue } from '../../jobs/job-queue.js';
+import { usableCores } from '../../machine/machine-limits.js';
+import { type MemoryNeed, MIB } from '../../machine/memory-need.js';
+import type { JobRequest, Task } from '../../requests/service.js';
+import type { Signature } from '../../requests/signature.js';
+import type {
+  Arrival,
+  Engine,
+  FittedModel,
+  PreparedModel,
+  PrepareOptions,
+  Replica,
+  ReplicaOptions,
+} from '../engine.js';
+import { feedsOf } from './feeds.js';
+import { OnnxChild } from './onnx-child.js';
+import { OnnxJob } from './onnx-job.js';
+import type { SessionOptions } from './onnx-messages.js';
+import { OnnxReplica } from './onnx-replica.js';
+import { batchKey, canBatch, rowsOf } from './tensor-batch.js';
+
+/** A process without a model: Node and ONNX Runtime. */
+const PROCESS_BYTES = 128 * MIB;
+
+export class OnnxEngine implements Engine {
+  async prepare(config: ModelConfig, { onNeed, signal }: PrepareOptions): Promise<PreparedModel> {
+    const file = onnxFileIn(config.folder);
+    // External data may be anywhere below.
+    const fileBytes = bytesIn(config.folder);
+    const need = needOf(fileBytes, config.requiredMemoryMb);
+    onNeed(() => need);
+    // What the file says of its inputs; a file that does not load is told before anything is started.
+    const child = await OnnxChild.start(
+      file,
+      sessionOptions(1),
+      config.modelLoadingTimeoutSeconds * 1000,
+      signal,
+    );
+    const { signature } = child;
+    await child.stop();
+    return new OnnxModel(config, file, fileBytes, signature, need);
+  }
+}
+
+class OnnxModel implements PreparedModel, FittedModel {
+  readonly task: Task = 'tensors';
+  readonly worldSize = 1;
+  readonly unservedKeys: readonly string[] = [];
+  readonly contextLength = 0;
+  readonly signature: Signature;
+  readonly need: MemoryNeed;
+  readonly #config: ModelConfig;
+  readonly #file: string;
+  readonly #fileBytes: number;
+
+  constructor(config: ModelConfig, file: string, fileBytes: number, signature: Signature, need: MemoryNeed) {
+    this.#config = config;
+    this.#file = file;
+    this.#fileBytes = fileBytes;
+    this.signature = signature;
+    this.need = need;
+  }
+
+  /** It needs what it needs. */
+  fit(): FittedModel {
+    return this;
+  }
+
+  async close(): Promise<void> {}
+
+  async accept(
+    request: JobRequest,
+    { jobId, receivedAtMs }: Arrival,
+  ): Promise<{ job: OnnxJob; promptTokens: 0 }> {
+    if (request.kind !== 'predict') {
+      throw new ServingError(
+        'BAD_REQUEST',
+        `Model ${this.#config.name} is an ONNX model: it takes tensors (inputs: ${this.signature.inputs
+          .map(({ name }) => name)
+          .join(', ')}) and makes no text`,
+      );
+    }
+    const inputs = feedsOf(request, this.signature);
+    const rows = canBatch(this.signature) ? rowsOf(inputs) : null;
+    const job = new OnnxJob({
+      ...{ id: jobId, request, inputs, receivedAtMs, queuedAtMs: systemClock.nowMs() },
+      batchKey: rows === null ? null : batchKey(inputs, request.outputs),
+      rows: rows ?? 1,
+    });
+    return { job, promptTokens: 0 };
+  }
+
+  newReplica({ queue, ...options }: ReplicaOptions): Replica {
+    return new OnnxReplica({
+      ...options,
+      config: this.#config,
+      file: this.#file,
+      fileBytes: this.#fileBytes,
+      session: sessionOptions(options.threads),
+      // What accept() made is all there is in it.
+      queue: queue as JobQueue<OnnxJob>,
+    });
+  }
+}
+
+const sessionOptions = (threads: number): SessionOptions => ({
+  intraOpThreads: Math.max(1, Math.min(threads, usableCores())),
+  interOpThreads: 1,
+  optimisation: 'all',
+  parallel: false,
+});
+
+/** Weights are there twice while ONNX Runtime optimises; activations are not known. */
+function needOf(fileBytes: number, requiredMb: number): MemoryNeed {
+  const workspaceBytes = PROCESS_BYTES + fileBytes;
+  const totalBytes = requiredMb > 0 ? requiredMb * MIB : fileBytes + workspaceBytes;
+  return { weightBytes: fileBytes, kvBytes: 0, workspaceBytes, totalBytes };
+}
+
+/** @throws ServingError CHECKPOINT_INVALID */
+function onnxFileIn(folder: string): string {
+  const usual = path.join(folder, 'model.onnx');
+  if (existsSync(usual)) return usual;
+  const found = readdirSync(folder).filter((name) => name.endsWith('.onnx'));
+  if (found.length === 1) return path.join(folder, found[0]!);
+  throw new ServingError(
+    'CHECKPOINT_INVALID',
+    found.length === 0
+      ? `there is no .onnx file in ${folder}`
+      : `${folder} has ${found.length} .onnx files, none of them model.onnx: ${found.slice(0, 5).join(', ')}`,
+  );
+}
+
+const bytesIn = (folder: string): number =>
+  readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .reduce((sum, entry) => sum + statSync(path.join(folder, entry.name)).size, 0);
