@@ -21,6 +21,7 @@ export const FAKE_WORKER = fileURLToPath(new URL('./fake-worker.js', import.meta
 
 export const FAKE_MANIFEST = {
   worldSize: 2,
+  weightFormat: { dtype: 'fp32', layout: 'panels' },
   model: { contextLength: 1000, vocabSize: FAKE_VOCAB, numLayers: 1, endIds: [], generationDefaults: {} },
   perRank: { numKvHeads: 1, headDim: 8 },
   buffers: [],
