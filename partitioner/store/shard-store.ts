@@ -58,13 +58,13 @@ export class ShardStore {
   /** An empty folder to fill; give it to `publish` or `discard`. */
   createTemporary(): string {
     try {
-      mkdirSync(this.folder, { recursive: true });
+      mkdirSync(this.folder, { recursive: true, mode: 0o700 });
       this.removeLeavings();
       const folder = path.join(
         this.folder,
         `${TEMPORARY_PREFIX}${ownMark()}-${randomBytes(4).toString('hex')}`,
       );
-      mkdirSync(folder);
+      mkdirSync(folder, { mode: 0o700 });
       return folder;
     } catch (cause) {
       throw new ServingError(

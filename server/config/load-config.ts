@@ -103,9 +103,12 @@ function configure(
   folder: string | null,
   shared: readonly Layer[],
   cwd: string,
+  downloadFolder: string,
 ): ConfiguredModel {
   const problems = new Problems();
-  const entry = { name, version, folder, url, where, registration: argumentLayer(given, where, cwd) };
+  const isFetched = folder?.startsWith(`${downloadFolder}${path.sep}`) ?? false;
+  const trust = isFetched ? ('fetched' as const) : ('registered' as const);
+  const entry = { name, version, folder, url, where, trust, registration: argumentLayer(given, where, cwd) };
   const config = resolveModel(entry, shared, cwd, problems);
   problems.throwIfAny();
   return { config, warnings: problems.warnings };
@@ -163,7 +166,7 @@ export function loadConfig(sources: ConfigSources): Config {
     remoteModels: Object.freeze(startup.remote),
     store: Object.freeze(storeOf(server)),
     configure: (registration: ModelRegistration, folder: string | null) =>
-      configure(registration, folder, shared, cwd),
+      configure(registration, folder, shared, cwd, server.downloadFolder),
     warnings: Object.freeze(problems.warnings),
   });
 }

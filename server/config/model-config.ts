@@ -13,6 +13,7 @@ import type { ModelConfig } from './config.js';
 import type { ModelFields } from './key-row.js';
 import { defaultsOf } from './key-table.js';
 import { applyLayers, fileLayer, type Layer, type Setting } from './layers.js';
+import { type ModelTrust, trustedLayer } from './model-trust.js';
 import type { Problems } from './problems.js';
 
 /** What is known of a model before its keys are read. */
@@ -24,6 +25,8 @@ export interface ModelEntry {
   readonly folder: string | null;
   /** Where it was fetched from; absent: the folder. */
   readonly url?: string;
+  /** Absent: the operator's. */
+  readonly trust?: ModelTrust;
   /** Who named it, for messages. */
   readonly where: string;
   /** Arguments of the registration; the strongest layer. */
@@ -168,7 +171,15 @@ export function resolveModel(
   problems: Problems,
 ): ModelConfig {
   const ownFile = entry.folder === null ? null : path.join(entry.folder, 'serving.properties');
-  const own = ownFile !== null && existsSync(ownFile) ? fileLayer(ownFile, 'model', cwd, problems) : [];
+  const own =
+    ownFile !== null && existsSync(ownFile)
+      ? trustedLayer(
+          fileLayer(ownFile, 'model', cwd, problems),
+          entry.folder!,
+          entry.trust ?? 'operator',
+          problems,
+        )
+      : [];
   // A server-wide option.model_id names one more model, not the checkpoint of every model.
   const defaults = shared.map((layer) => layer.filter(({ row }) => row.name !== 'option.model_id'));
   const settings = applyLayers([...defaults, own, entry.registration], 'model', problems);

@@ -14,6 +14,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { isErrorCode, ServingError } from '../../proto/errors.js';
 import { type Manifest, parseManifest } from '../../proto/manifest.js';
+import { bareEnvironment } from './bare-environment.js';
 
 /** The end of the child's messages is kept for the error. */
 const MAX_STDERR = 4000;
@@ -122,6 +123,8 @@ async function runPartitioner(
   ];
   const child = spawn(process.execPath, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
+    // It reads strangers' files: no token or key of the server's is in its reach.
+    env: bareEnvironment(),
     ...(request.signal ? { signal: request.signal } : {}),
   });
   let failure: ServingError | null = null;
