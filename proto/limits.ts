@@ -8,7 +8,7 @@
 export const MAX_WORLD_SIZE = 64;
 
 /** Version of the shard layout on disk. Shards of another version are made again. */
-export const MANIFEST_FORMAT_VERSION = 6;
+export const MANIFEST_FORMAT_VERSION = 7;
 
 /** Tokens in one step, over all its rows: the activation buffers are reserved for so many. */
 export const MAX_STEP_TOKENS = 4096;

@@ -258,6 +258,10 @@ const manifest = Type.Object({
      * is 1 in this column of each KV head and 0 elsewhere, its value is 0. Absent: no such row.
      */
     sinkColumn: Type.Optional(count),
+    /** ALiBi: in this column of each KV head a key has its position. Absent: there is no such column. */
+    positionColumn: Type.Optional(count),
+    /** Scores s become softCap · tanh(s / softCap). Absent: they stay. */
+    softCap: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
   }),
   /**
    * Adds the ranks' partial sums as a tree of neighbours: graph inputs `rank-0` … float32 [values], output `sum`. What a collective adds

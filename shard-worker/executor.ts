@@ -17,6 +17,8 @@ import { type Activations, Attention, attendInputs, tokenInputs, tokenOutputs } 
 import type { Collective } from './collective/collective.js';
 import type { Device, DeviceMemory, Segment, SegmentBinding, TensorHandle } from './device/device.js';
 import type { KvCache } from './kv-cache.js';
+import { loadKernels } from './native/kernels.js';
+import { NativeAttention } from './native-attention.js';
 import { pool } from './pooling.js';
 import type { Sequence } from './sequence.js';
 import { readSegment } from './shard-files.js';
@@ -61,6 +63,9 @@ interface Run {
 const NO_KERNELS =
   'the shards are laid out for our own kernels, which this machine does not have (or SHARDSERVE_KERNELS=off says so); they are written anew where the server makes sure of them';
 
+/** Attention of one layer, of all sequences of a step. */
+type StepAttends = Pick<NativeAttention, 'attendAll'>;
+
 /** Shapes kept bound: decode steps alternate between few, prefill chunks come in many sizes. */
 const MAX_BOUND_SHAPES = 64;
 
@@ -74,7 +79,7 @@ export class Executor {
   /** By op index, null where the op is not a run. */
   #runs: readonly (Run | null)[] = [];
   readonly #shapes = new Map<string, Shape>();
-  #attention!: Pick<Attention, 'attend'>;
+  #attention!: StepAttends;
   #stepMemory!: StepMemory;
   #shape: Shape | null = null;
   #step = 0;
@@ -318,39 +323,40 @@ export class Executor {
     run.segment.run(binding);
   }
 
-  #createAttention(): Pick<Attention, 'attend'> {
+  #createAttention(): StepAttends {
     const { device, kvCache, manifest, maxStepTokens } = this.#options;
     const { maskedSegment, segment, tokenSegment } = manifest.attend;
     const ops = this.program.filter((op): op is AttendOp => op.op === 'attend');
     const [first] = ops;
     assert(first, 'a program attends');
     for (const op of ops) {
-      assert(
-        op.query === first.query && op.output === first.output,
-        'all layers attend from and to the same buffers',
-      );
+      for (const role of ['query', 'key', 'value', 'output'] as const) {
+        assert.equal(op[role], first[role], 'all layers attend from, over and to the same buffers');
+      }
     }
     const activations = (name: string): Activations => {
       const { memory, spec } = this.#buffer(name);
       assert(memory);
       return { memory, columns: spec.columns };
     };
-    if (manifest.attend.keysIn === 'step') {
-      assert(
-        ops.every((op) => op.key === first.key && op.value === first.value && op.window === null),
-        'all layers attend over the same buffers, and to all of a text',
-      );
-      const [query, output] = [activations(first.query), activations(first.output)];
+    const roles = {
+      ...{ query: activations(first.query), output: activations(first.output) },
+      ...{ key: activations(first.key), value: activations(first.value) },
+    };
+    const isWhole = manifest.attend.keysIn === 'step';
+    assert(!isWhole || ops.every((op) => op.window === null), 'all layers attend to all of a text');
+    const kernels = device.hasKernels ? loadKernels() : null;
+    if (kernels !== null) {
+      return new NativeAttention({ kernels, device, kvCache, manifest, ...roles, maxSpans: maxStepTokens });
+    }
+    if (isWhole) {
       const attend = this.#loadSegment(segment, ['query', 'key', 'value', 'length'], ['output']);
-      return new StepAttention({
-        ...{ device, attend, query, output },
-        ...{ key: activations(first.key), value: activations(first.value) },
-      });
+      return this.#oneByOne(new StepAttention({ device, attend, ...roles }), first);
     }
     assert(tokenSegment !== null, 'over a slot a single token has a segment of its own');
     const { numKvHeads } = kvCache;
     const inputs = attendInputs(numKvHeads);
-    return new Attention({
+    const attention = new Attention({
       device,
       kvCache,
       sinkColumn: manifest.attend.sinkColumn ?? null,
@@ -359,17 +365,24 @@ export class Executor {
         masked: this.#loadSegment(maskedSegment, [...inputs, 'mask'], ['output']),
         token: this.#loadSegment(tokenSegment, tokenInputs(numKvHeads), tokenOutputs(numKvHeads)),
       },
-      query: activations(first.query),
-      output: activations(first.output),
+      query: roles.query,
+      output: roles.output,
       maxStepTokens,
     });
+    return this.#oneByOne(attention, first);
   }
 
   #attend(op: AttendOp): void {
-    const newKeys = this.#float32(op.key);
-    const newValues = this.#float32(op.value);
-    for (const span of this.#spans) {
-      this.#attention.attend(span, op.layer, op.window, newKeys, newValues);
-    }
+    this.#attention.attendAll(this.#spans, op.layer, op.window);
+  }
+
+  /** By segments of ONNX Runtime, a sequence at a time. */
+  #oneByOne(attention: Pick<Attention, 'attend'>, { key, value }: AttendOp): StepAttends {
+    const [newKeys, newValues] = [this.#float32(key), this.#float32(value)];
+    return {
+      attendAll: (spans, layer, window) => {
+        for (const span of spans) attention.attend(span, layer, window, newKeys, newValues);
+      },
+    };
   }
 }

@@ -2,7 +2,7 @@
  * This rank's keys and values, by slot.
  *
  * A slot holds one sequence: for each layer and KV head a plane of keys and one of values, `slotTokens` rows each, row-major
- * [slotTokens, headDim] float32. A head's rows lie side by side because attention of one token is bound by reading them
+ * [slotTokens, headDim] of floats, or of halves, which only our own kernels read and write. A head's rows lie side by side because attention of one token is bound by reading them
  * (README). Where a model has sinks there is room for one row more before a plane's first, row −1 (attention.ts). A slot is
  * address space for its full length, and memory only for the rows that were written (design D4); closing it gives the pages
  * back. A slot stays open as long as its rows are of use, also when its sequence has ended. Rows that were not written are zeros.
@@ -14,6 +14,12 @@ import assert from 'node:assert/strict';
 import type { Manifest } from '../proto/manifest.js';
 import type { Device, DeviceMemory } from './device/device.js';
 import { wholePages } from './native/libc.js';
+
+/** What the cache holds: floats, or halves. */
+export type KvType = 'fp32' | 'fp16';
+
+/** Bytes of one number. */
+const TYPE_BYTES: Readonly<Record<KvType, number>> = { fp32: 4, fp16: 2 };
 
 /** Sizes of a slot's rows. */
 export interface KvCacheShape {
@@ -29,6 +35,8 @@ export interface KvCacheOptions extends KvCacheShape {
   device: Device;
   maxSlots: number;
   slotTokens: number;
+  /** Absent: fp32. */
+  type?: KvType;
 }
 
 /** Plane of a layer and KV head: keys or values. */
@@ -47,8 +55,8 @@ export function kvCacheShape({ attend, model, perRank }: Manifest): KvCacheShape
 
 interface Slot {
   memory: DeviceMemory;
-  /** Float32 view of each plane. */
-  planes: Float32Array[];
+  /** A view of each plane, by its numbers. */
+  planes: (Float32Array | Uint16Array)[];
   /** Rows written since it was opened. */
   rows: number;
   open: boolean;
@@ -60,10 +68,13 @@ export class KvCache {
   readonly headDim: number;
   readonly slotTokens: number;
   readonly maxSlots: number;
+  readonly type: KvType;
+  /** Whole pages, so that a plane's rows are given back without its neighbour's. */
+  readonly planeBytes: number;
   readonly #device: Device;
   readonly #leadingRows: number;
-  /** Whole pages, so that a plane's rows are given back without its neighbour's. */
-  readonly #planeBytes: number;
+  /** Bytes of a row of a plane. */
+  readonly #rowBytes: number;
   readonly #slots: (Slot | null)[];
 
   constructor(options: KvCacheOptions) {
@@ -74,20 +85,21 @@ export class KvCache {
     this.slotTokens = options.slotTokens;
     this.maxSlots = options.maxSlots;
     this.#leadingRows = options.leadingRows ?? 0;
-    const rowsBytes = (this.#leadingRows + options.slotTokens) * options.headDim * 4;
-    this.#planeBytes = wholePages(rowsBytes);
+    this.type = options.type ?? 'fp32';
+    this.#rowBytes = options.headDim * TYPE_BYTES[this.type];
+    this.planeBytes = wholePages((this.#leadingRows + options.slotTokens) * this.#rowBytes);
     this.#slots = new Array<Slot | null>(options.maxSlots).fill(null);
   }
 
   /** Bytes of address space that the slots opened so far reserve. */
   get reservedBytes(): number {
-    return this.#slots.filter((slot) => slot !== null).length * this.#planeBytes * this.#numPlanes;
+    return this.#slots.filter((slot) => slot !== null).length * this.planeBytes * this.#numPlanes;
   }
 
   /** Bytes of rows that open slots hold. */
   get touchedBytes(): number {
     const rows = this.#slots.reduce((sum, slot) => sum + (slot?.open ? slot.rows : 0), 0);
-    return rows * this.headDim * 4 * this.#numPlanes;
+    return rows * this.#rowBytes * this.#numPlanes;
   }
 
   openSlots(): number[] {
@@ -129,7 +141,7 @@ export class KvCache {
     const columns = numKvHeads * headDim;
     for (let head = 0; head < numKvHeads; head++) {
       const target = slot.planes[this.#plane(layer, plane, head)];
-      assert(target);
+      assert(target instanceof Float32Array, 'halves are written by the kernels');
       let at = (this.#leadingRows + row) * headDim;
       let from = sourceRow * columns + head * headDim;
       for (let left = count; left > 0; left--) {
@@ -141,19 +153,32 @@ export class KvCache {
     slot.rows = Math.max(slot.rows, row + count);
   }
 
+  /**
+   * Whoever asks writes `count` rows from `row` on to every plane.
+   *
+   * @returns address of row 0 of the slot's first plane, for our own kernels
+   */
+  rowsToWrite(index: number, row: number, count: number): number {
+    const slot = this.#open(index);
+    assert(row <= slot.rows && row + count <= this.slotTokens, `row ${row + count} of ${this.slotTokens}`);
+    slot.rows = Math.max(slot.rows, row + count);
+    assert(slot.memory.address !== undefined, 'memory of this process');
+    return slot.memory.address + this.#leadingRows * this.#rowBytes;
+  }
+
   /** Keep the first `count` rows; the others are zeros again, and their memory is given back. */
   truncate(index: number, count: number): void {
     const slot = this.#open(index);
     assert(count <= slot.rows, `${count} rows kept of ${slot.rows} in slot ${index}`);
-    const first = (this.#leadingRows + count) * this.headDim;
-    const end = (this.#leadingRows + slot.rows) * this.headDim;
+    const first = (this.#leadingRows + count) * this.#rowBytes;
+    const end = (this.#leadingRows + slot.rows) * this.#rowBytes;
     // Only whole pages are given back, and a view may reach past the rows that there are.
-    const pageEnd = wholePages(first * 4) / 4;
+    const pageEnd = wholePages(first);
     // What lies behind the last row, to the end of its page, was never written.
-    const lastPageEnd = wholePages(end * 4);
+    const lastPageEnd = wholePages(end);
     slot.planes.forEach((rows, plane) => {
-      rows.fill(0, first, Math.min(end, pageEnd));
-      slot.memory.discard(plane * this.#planeBytes + first * 4, lastPageEnd - first * 4);
+      rows.fill(0, first / rows.BYTES_PER_ELEMENT, Math.min(end, pageEnd) / rows.BYTES_PER_ELEMENT);
+      slot.memory.discard(plane * this.planeBytes + first, lastPageEnd - first);
     });
     slot.rows = count;
   }
@@ -177,7 +202,8 @@ export class KvCache {
   /** One row of a plane, −1 included, to read or overwrite: float32 [headDim]. */
   row(index: number, layer: number, plane: Plane, head: number, row: number): Float32Array {
     const values = this.#open(index).planes[this.#plane(layer, plane, head)];
-    assert(values && row >= -this.#leadingRows && row < this.slotTokens, `row ${row} of ${this.slotTokens}`);
+    assert(values instanceof Float32Array, 'halves are read by the kernels');
+    assert(row >= -this.#leadingRows && row < this.slotTokens, `row ${row} of ${this.slotTokens}`);
     const at = (this.#leadingRows + row) * this.headDim;
     return values.subarray(at, at + this.headDim);
   }
@@ -193,7 +219,7 @@ export class KvCache {
     return {
       memory: this.#open(index).memory,
       byteOffset:
-        this.#plane(layer, plane, head) * this.#planeBytes + (this.#leadingRows + row) * this.headDim * 4,
+        this.#plane(layer, plane, head) * this.planeBytes + (this.#leadingRows + row) * this.#rowBytes,
     };
   }
 
@@ -212,12 +238,14 @@ export class KvCache {
   }
 
   #reserve(): Slot {
-    const planeFloats = (this.#leadingRows + this.slotTokens) * this.headDim;
+    const numbers = (this.#leadingRows + this.slotTokens) * this.headDim;
+    const bytes = TYPE_BYTES[this.type];
     // Of a model that keeps none a slot is its number alone; but no memory has no bytes.
-    const memory = this.#device.reserve(Math.max(1, this.#planeBytes * this.#numPlanes));
-    const planes = Array.from({ length: this.#numPlanes }, (_, plane) =>
-      memory.float32(plane * this.#planeBytes, planeFloats),
-    );
+    const memory = this.#device.reserve(Math.max(1, this.planeBytes * this.#numPlanes));
+    const planes = Array.from({ length: this.#numPlanes }, (_, plane) => {
+      const floats = memory.float32(plane * this.planeBytes, Math.ceil((numbers * bytes) / 4));
+      return bytes === 4 ? floats : new Uint16Array(floats.buffer, floats.byteOffset, numbers);
+    });
     return { memory, planes, rows: 0, open: false };
   }
 }

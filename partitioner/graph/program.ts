@@ -167,7 +167,12 @@ export function planProgram(
   const attend = { segment: 'attend', maskedSegment: 'attend-masked', tokenSegment, keysIn } as const;
   return {
     program,
-    attend: column === null ? attend : { ...attend, sinkColumn: column },
+    attend: {
+      ...attend,
+      ...(column === null ? {} : { sinkColumn: column }),
+      ...(shape.alibiSlopes === null ? {} : { positionColumn: shape.headDim }),
+      ...(shape.attentionSoftCap === null ? {} : { softCap: shape.attentionSoftCap }),
+    },
     sumSegment: worldSize > 1 ? 'sum' : null,
   };
 }

@@ -12,6 +12,8 @@ export type TensorType = Extract<ElementType, 'float32' | 'int64'>;
 /** Memory of the device, reserved whole and touched as used. */
 export interface DeviceMemory {
   readonly bytes: number;
+  /** Where this process sees it; absent: nowhere. It never moves. */
+  readonly address?: number;
   /** Views of the memory for this process; a device whose memory is not the host's throws. */
   float32(byteOffset: number, length: number): Float32Array;
   bigInt64(byteOffset: number, length: number): BigInt64Array;

@@ -56,3 +56,45 @@ SS_EXPORT int64_t ss_panel_bytes(int64_t inputs, int64_t outputs, int32_t bits, 
 SS_EXPORT int32_t ss_linear(const float *x, int64_t x_stride, const void *weight, const float *bias, float *y,
                             int64_t y_stride, int64_t rows, int64_t inputs, int64_t outputs, int32_t bits,
                             int32_t block, int32_t flags, int32_t pieces, int64_t first_panel, int64_t end_panel);
+
+/** Largest head of attention. */
+#define SS_MAX_HEAD 1024
+
+/** What attention runs by; which one makes no difference to the bits. */
+enum SsAttendVariant { SS_ATTEND_BEST = 0, SS_ATTEND_PORTABLE = 1, SS_ATTEND_AVX2 = 2, SS_ATTEND_AVX512 = 3 };
+enum SsAttendWork { SS_ATTEND_WRITE = 1, SS_ATTEND_READ = 2 };
+
+/**
+ * Attention of a model on this rank. Addresses and sizes are doubles, which JavaScript writes without garbage; they are exact below 2^53.
+ *
+ * query and output: float [tokens, heads · dim]; key and value: float [tokens, kv_heads · dim], all packed. The cache of a sequence has, from
+ * its span's `rows` on, a plane of keys for each KV head, then one of values for each, layer after layer; a plane begins `plane_bytes` after the one
+ * before and has `capacity` rows of dim numbers.
+ */
+struct SsAttention {
+  double query, key, value, output;
+  double plane_bytes, capacity;
+  int32_t heads, kv_heads, dim;
+  int32_t half;             // the cache holds IEEE halves, else floats
+  int32_t bidirectional;    // every token sees all of its span, nothing is cached
+  int32_t sink_column;      // the query's number there is the score of a key that has no value; -1: none
+  int32_t position_column;  // a key's number there is its position, whatever is stored; -1: none
+  int32_t variant;
+  float soft_cap;           // 0: none
+  int32_t unused;
+};
+
+/** A sequence's tokens of a step: packed place, number, position of the first, address of its cache. */
+struct SsAttendSpan {
+  double offset, count, position, rows;
+};
+
+/** Bytes that a thread's scratch memory has; 0: there is no such head. */
+SS_EXPORT int64_t ss_attend_scratch(int32_t dim);
+
+/**
+ * One layer for all sequences of a step. `work`: write the new rows, attend, or both. Of the attending, part `part` of `parts`: parts may run at
+ * the same time once all rows are written. `window`: tokens that a query sees, itself included; 0: all.
+ */
+SS_EXPORT int32_t ss_attend(const SsAttention *shape, const SsAttendSpan *spans, int32_t count, int32_t layer, int32_t window,
+                            int32_t work, int32_t part, int32_t parts, float *scratch);

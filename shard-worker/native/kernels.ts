@@ -16,7 +16,29 @@ export interface Kernels {
   register(sessionOptions: number, apiBase: bigint): number | bigint;
   /** Pieces that an operator cuts its work into. */
   setThreads(threads: number): void;
+  /** Bytes of scratch memory that attention of heads of `dim` columns needs; 0: there are none such. */
+  attendScratch(dim: number): number;
+  /**
+   * One layer of attention for all sequences of a step (ss_attend). Addresses of SsAttention, SsAttendSpan[count] and scratch.
+   *
+   * @param work bits of AttendWork
+   * @returns 0, or a code of SsError
+   */
+  attend(
+    shape: number,
+    spans: number,
+    count: number,
+    layer: number,
+    window: number,
+    work: number,
+    part: number,
+    parts: number,
+    scratch: number,
+  ): number;
 }
+
+/** What a call of `attend` does. */
+export const AttendWork = { WRITE: 1, READ: 2 } as const;
 
 let loaded: Kernels | null | undefined;
 /** A collected library handle unloads the library under its own function pointers. */
@@ -35,6 +57,15 @@ function open(file: string | null): Kernels | null {
   if (version() !== ABI_VERSION) return null;
   const register = library.func('uintptr_t RegisterCustomOps(uintptr_t, void *)');
   const setThreads = library.func('void ss_set_threads(int32_t)');
+  const attendScratch = library.func('int64_t ss_attend_scratch(int32_t)');
+  const attend = library.func(
+    'int32_t ss_attend(uintptr_t, uintptr_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, uintptr_t)',
+  );
   keepAlive.push(library);
-  return { register: register as Kernels['register'], setThreads: setThreads as Kernels['setThreads'] };
+  return {
+    register: register as Kernels['register'],
+    setThreads: setThreads as Kernels['setThreads'],
+    attendScratch: (dim) => Number(attendScratch(dim)),
+    attend: attend as Kernels['attend'],
+  };
 }
