@@ -65,6 +65,12 @@ export const ERROR_TABLE = {
     false,
     "the model's chat template takes more time, memory or text for these messages than it may",
   ),
+  TOKENIZER_LIMIT: row(
+    400,
+    GrpcStatus.RESOURCE_EXHAUSTED,
+    false,
+    "the model's tokenizer takes more time or memory for this text than it may",
+  ),
   UNAUTHENTICATED: row(
     401,
     GrpcStatus.UNAUTHENTICATED,

@@ -3,7 +3,7 @@
  *
  * In      its JSON
  * Out     ids before and after a single text
- * Limits  MAX_FRAME_IDS; that they are ids of the vocabulary is checked by tokenizer-json.ts; pairs of texts are not made here
+ * Limits  MAX_FRAME_IDS, MAX_PROCESSORS; that they are ids of the vocabulary is checked by tokenizer-json.ts; pairs of texts are not made here
  * Errors  CHECKPOINT_INVALID for a kind or field that is not known
  */
 import { isObject } from './checkpoint-text-file.js';
@@ -19,14 +19,38 @@ export const MAX_FRAME_IDS = 64;
 
 const NOTHING: Frame = { before: [], after: [] };
 
+/** Of a Sequence and the Sequences in it; those in use have two or three. */
+const MAX_PROCESSORS = 64;
+
 /** @throws ServingError CHECKPOINT_INVALID */
 export function createFrame(json: unknown): Frame {
+  checkCount(json);
   const frame = readFrame(json);
   const ids = frame.before.length + frame.after.length;
   if (ids > MAX_FRAME_IDS) {
     throw invalidTokenizer(`its post_processor sets ${ids} ids around a text, the limit is ${MAX_FRAME_IDS}`);
   }
   return frame;
+}
+
+function checkCount(json: unknown): void {
+  let count = 0;
+  const open: unknown[] = [json];
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    if (!isObject(next)) continue;
+    if (next.type !== 'Sequence') {
+      count += 1;
+      continue;
+    }
+    const parts = listOf(next, 'processors');
+    count += parts.length === 0 ? 1 : 0;
+    if (count + parts.length > MAX_PROCESSORS) {
+      throw invalidTokenizer(
+        `its post_processor has ${count + parts.length} parts, the limit is ${MAX_PROCESSORS}`,
+      );
+    }
+    open.push(...parts);
+  }
 }
 
 function readFrame(json: unknown): Frame {

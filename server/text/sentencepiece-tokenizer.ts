@@ -14,7 +14,7 @@ import { PrecompiledCharsmap } from './precompiled-charsmap.js';
 import { PrefixIndex } from './prefix-index.js';
 import { joinSymbols } from './sentencepiece-bpe.js';
 import { invalidModel, PIECE_KIND, type SentencePieceFile } from './sentencepiece-file.js';
-import { decodeByteTokens, type TokenDecoder } from './token-decoders.js';
+import type { DecoderSource } from './token-decoders.js';
 import { readAddedToken, type TokenizerParts } from './tokenizer-json.js';
 import { byteTokenIds, UnigramModel } from './unigram-model.js';
 
@@ -33,7 +33,6 @@ export function sentencePieceParts(
   for (const { id, content } of addedTokens) tokens[id] = content;
   const splitter = new AddedTokenSplitter(new Map(addedTokens.map((token) => [token.content, token])));
   const isLegacy = config?.legacy !== false;
-  const unknownId = file.pieces.findIndex(({ type }) => type === PIECE_KIND.unknown);
   return {
     encode: (text) => {
       const ids: number[] = [];
@@ -44,7 +43,7 @@ export function sentencePieceParts(
       return ids;
     },
     frame: frameOf(file, config ?? {}),
-    decode: createDecoder(file, unknownId),
+    decoder: decoderSource(file),
     tokens,
     specialIds: new Set(addedTokens.filter(({ special }) => special).map(({ id }) => id)),
   };
@@ -153,30 +152,14 @@ function unigramEncoder(file: SentencePieceFile): Encoder {
   return (text, ids) => model.encode(text, ids);
 }
 
-/** Spaces at the start of a text go: the dummy prefix, or all of them where the model takes extra spaces away. */
-function createDecoder(file: SentencePieceFile, unknownId: number): TokenDecoder {
-  const kinds = new Map(file.pieces.map(({ piece, type }) => [piece, type]));
-  const unknown = file.pieces[unknownId]?.piece;
-  const stripsStart = file.addDummyPrefix || file.removeExtraWhitespaces;
-  return (tokens) => {
-    let isStart = true;
-    const texts: string[] = [];
-    for (const text of decodeByteTokens(tokens)) {
-      const kind = kinds.get(text);
-      if (kind === PIECE_KIND.control) {
-        texts.push(text);
-        continue;
-      }
-      let piece = text === unknown ? file.unknownSurface : text;
-      let sawStart = false;
-      if (isStart && stripsStart && piece.startsWith(SPACE_MARK)) {
-        piece = piece.slice(SPACE_MARK.length);
-        sawStart = !file.removeExtraWhitespaces;
-      }
-      texts.push(piece.replaceAll(SPACE_MARK, ' '));
-      if (sawStart || piece !== '') isStart = false;
-    }
-    return texts;
+function decoderSource(file: SentencePieceFile): DecoderSource {
+  return {
+    kind: 'sentencepiece',
+    unknown: file.pieces.find(({ type }) => type === PIECE_KIND.unknown)?.piece ?? null,
+    unknownSurface: file.unknownSurface,
+    controls: textsOf(file, PIECE_KIND.control),
+    addDummyPrefix: file.addDummyPrefix,
+    removeExtraWhitespaces: file.removeExtraWhitespaces,
   };
 }
 

@@ -4,7 +4,8 @@
  *
  * In      the JSON of a normalizer, pre-tokenizer or decoder
  * Out     nothing
- * Limits  MAX_PARTS of them in a Sequence and the Sequences in it; MAX_TEXT_GROWTH: the product of what each may do to a text
+ * Limits  MAX_PARTS of them in a Sequence and the Sequences in it; MAX_TEXT_GROWTH, MAX_DECODER_GROWTH: the product of what each may do to a
+ *         text
  * Errors  CHECKPOINT_INVALID naming part, limit and value
  * Pure    yes
  */
@@ -15,17 +16,17 @@ import { invalidTokenizer } from './tokenizer-json-parts.js';
 export const MAX_PARTS = 64;
 /** Those in use stay below 100: a normal form makes 18 characters of one at most, a few others add one. */
 export const MAX_TEXT_GROWTH = 4096;
+/** It runs on the server's own thread, a few tokens at a time; those in use stay below 10. */
+export const MAX_DECODER_GROWTH = 64;
 
 const LISTS = ['normalizers', 'pretokenizers', 'decoders'] as const;
 
 /** @param name of the field, for the message */
-export function checkTextGrowth(json: unknown, name: string): void {
+export function checkTextGrowth(json: unknown, name: string, limit = MAX_TEXT_GROWTH): void {
   const { growth, parts } = measure(json);
   if (parts > MAX_PARTS) throw invalidTokenizer(`its ${name} has ${parts} parts, the limit is ${MAX_PARTS}`);
-  if (growth > MAX_TEXT_GROWTH) {
-    throw invalidTokenizer(
-      `its ${name} can make a text ${growth} times as long, the limit is ${MAX_TEXT_GROWTH}`,
-    );
+  if (growth > limit) {
+    throw invalidTokenizer(`its ${name} can make a text ${growth} times as long, the limit is ${limit}`);
   }
 }
 

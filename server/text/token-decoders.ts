@@ -1,10 +1,10 @@
 /**
- * The `decoder` of tokenizer.json: tokens to text.
+ * Tokens to text: the `decoder` of tokenizer.json, or what a SentencePiece model says of its own.
  *
- * In      its JSON
+ * In      its JSON; a SentencePiece model's flags
  * Out     a function from tokens to texts, whose concatenation is the text
- * Limits  none
- * Errors  CHECKPOINT_INVALID for a kind that is not known
+ * Limits  it runs on the server's own thread, once a token: a Replace takes no expression that could go back (SIMPLE_REGEX)
+ * Errors  CHECKPOINT_INVALID for a kind that is not known, an expression that is not simple
  *
  * Equal to Hugging Face tokenizers' (Rust) but for one thing: a run of byte tokens that is no UTF-8 is there one U+FFFD a byte of the
  * whole run, valid characters before the fault included, so nothing of a run could be sent before it ends. Here each broken
@@ -23,7 +23,28 @@ import {
 
 export type TokenDecoder = (tokens: readonly string[]) => readonly string[];
 
-export function createTokenDecoder(json: unknown): TokenDecoder {
+/** What a decoder is made of: it passes from the tokenizer's process to the server as JSON. */
+export type DecoderSource =
+  | { kind: 'json'; json: unknown }
+  | {
+      kind: 'sentencepiece';
+      unknown: string | null;
+      unknownSurface: string;
+      /** Their texts stay as they are. */
+      controls: readonly string[];
+      addDummyPrefix: boolean;
+      removeExtraWhitespaces: boolean;
+    };
+
+/** Each place of a text is looked at once: characters and classes, nothing that repeats, groups, chooses or looks around. */
+const SIMPLE_REGEX = /^(?:[^\\()[\]{}*+?|]|\\[^\dkpP]|\[[^[\]\\]*\])*$/u;
+
+/** @throws ServingError CHECKPOINT_INVALID */
+export function createDecoder(source: DecoderSource): TokenDecoder {
+  return source.kind === 'json' ? createTokenDecoder(source.json) : sentencePiece(source);
+}
+
+function createTokenDecoder(json: unknown): TokenDecoder {
   // Without a decoder the reference sets spaces between tokens.
   if (json === null || json === undefined) return (tokens) => [tokens.join(' ')];
   if (!isObject(json)) throw invalidTokenizer("'decoder' is not an object");
@@ -39,6 +60,7 @@ export function createTokenDecoder(json: unknown): TokenDecoder {
     case 'Fuse':
       return (tokens) => [tokens.join('')];
     case 'Replace': {
+      checkSimple(json.pattern);
       const pattern = compilePattern(json.pattern);
       const content = textOf(json, 'content');
       return (tokens) => tokens.map((token) => token.replace(pattern, () => content));
@@ -59,6 +81,15 @@ export function createTokenDecoder(json: unknown): TokenDecoder {
   }
 }
 
+function checkSimple(pattern: unknown): void {
+  const regex = isObject(pattern) ? pattern.Regex : undefined;
+  if (typeof regex !== 'string' || SIMPLE_REGEX.test(regex)) return;
+  throw invalidTokenizer(
+    `a decoder's Replace with the expression ${shown(regex)}: it would run with every token, and only characters and classes ` +
+      'are served there',
+  );
+}
+
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
 const decodeByteLevel: TokenDecoder = (tokens) => {
@@ -70,7 +101,7 @@ const decodeByteLevel: TokenDecoder = (tokens) => {
 
 const BYTE_TOKEN = /^<0x([0-9A-Fa-f]{2})>$/;
 
-export const decodeByteTokens: TokenDecoder = (tokens) => {
+const decodeByteTokens: TokenDecoder = (tokens) => {
   const texts: string[] = [];
   let bytes: number[] = [];
   const end = (): void => {
@@ -145,4 +176,37 @@ function wordPiece(json: Record<string, unknown>): TokenDecoder {
       if (cleanUp) for (const [from, to] of CLEAN_UP) text = text.replaceAll(from, to);
       return text;
     });
+}
+
+const SPACE_MARK = '▁';
+
+/** Spaces at the start of a text go: the dummy prefix, or all of them where the model takes extra spaces away. */
+function sentencePiece({
+  addDummyPrefix,
+  controls,
+  removeExtraWhitespaces,
+  unknown,
+  unknownSurface,
+}: Extract<DecoderSource, { kind: 'sentencepiece' }>): TokenDecoder {
+  const isControl = new Set(controls);
+  const stripsStart = addDummyPrefix || removeExtraWhitespaces;
+  return (tokens) => {
+    let isStart = true;
+    const texts: string[] = [];
+    for (const text of decodeByteTokens(tokens)) {
+      if (isControl.has(text)) {
+        texts.push(text);
+        continue;
+      }
+      let piece = text === unknown ? unknownSurface : text;
+      let sawStart = false;
+      if (isStart && stripsStart && piece.startsWith(SPACE_MARK)) {
+        piece = piece.slice(SPACE_MARK.length);
+        sawStart = !removeExtraWhitespaces;
+      }
+      texts.push(piece.replaceAll(SPACE_MARK, ' '));
+      if (sawStart || piece !== '') isStart = false;
+    }
+    return texts;
+  };
 }

@@ -13,19 +13,19 @@ import { isObject } from './checkpoint-text-file.js';
 import { createNormalizer } from './normalizers.js';
 import { createFrame, type Frame } from './post-processors.js';
 import { createPreTokenizer } from './pre-tokenizers.js';
-import { checkTextGrowth } from './text-growth.js';
-import { createTokenDecoder, type TokenDecoder } from './token-decoders.js';
+import { checkTextGrowth, MAX_DECODER_GROWTH } from './text-growth.js';
+import type { DecoderSource } from './token-decoders.js';
 import { createTokenModel } from './token-models.js';
 import { invalidTokenizer, shown } from './tokenizer-json-parts.js';
 
 /** Ids are below this: they are array indices. */
-export const MAX_VOCABULARY = 1 << 24;
+export const MAX_VOCABULARY = 1 << 22;
 
 export interface TokenizerParts {
   /** Ids of a text, nothing added. */
   encode(text: string): number[];
   frame: Frame;
-  decode: TokenDecoder;
+  decoder: DecoderSource;
   /** Token of each id; holes where an id has none. */
   tokens: readonly (string | undefined)[];
   specialIds: ReadonlySet<number>;
@@ -35,7 +35,8 @@ export interface TokenizerParts {
 export function readTokenizerJson(json: Record<string, unknown>): TokenizerParts {
   const model = createTokenModel(checkModel(json.model));
   const addedTokens = withVocabularyIds(checkAddedTokens(json.added_tokens), model.tokens);
-  for (const part of ['normalizer', 'pre_tokenizer', 'decoder']) checkTextGrowth(json[part], part);
+  for (const part of ['normalizer', 'pre_tokenizer']) checkTextGrowth(json[part], part);
+  checkTextGrowth(json.decoder, 'decoder', MAX_DECODER_GROWTH);
   const normalize = createNormalizer(json.normalizer);
   const preTokenize = createPreTokenizer(json.pre_tokenizer);
   const tokens = [...model.tokens];
@@ -67,7 +68,7 @@ export function readTokenizerJson(json: Record<string, unknown>): TokenizerParts
   return {
     encode,
     frame,
-    decode: createTokenDecoder(json.decoder),
+    decoder: { kind: 'json', json: json.decoder },
     tokens,
     specialIds: new Set(addedTokens.filter(({ special }) => special).map(({ id }) => id)),
   };

@@ -10,7 +10,7 @@ import { partition, planPartition } from '../../partitioner/partition.js';
 import { verifyShards } from '../../partitioner/verify.js';
 import { GREEDY_SAMPLING, type StepResult } from '../../proto/control.js';
 import { PromptEncoder } from '../../server/engines/llm/prompt-encoder.js';
-import { Tokenizer } from '../../server/text/tokenizer.js';
+import { TokenizerProcess } from '../../server/engines/llm/tokenizer-process.js';
 import { readManifest } from '../../shard-worker/shard-files.js';
 import { goldenFolder } from '../support/golden.js';
 import { GOLDEN_ENCODERS, readEncoderGolden } from '../support/golden-encoders.js';
@@ -59,13 +59,12 @@ describe.each(GOLDEN_ENCODERS)('%s', (name) => {
   it('makes the ids of a text as sentence-transformers does, cut at the same length', async () => {
     const { manifest } = await shardsOf(name, 1);
     const { embedding, vocabSize } = manifest.model;
-    const tokenizer = await Tokenizer.load(goldenFolder(name));
-    const encoder = new PromptEncoder({
-      ...{ modelFolder: goldenFolder(name), tokenizer, chatRenderer: null, vocabSize, embedding },
-    });
-    for (const { ids, text } of golden.texts) {
-      expect(await encoder.encode({ kind: 'text', text }, embedding?.textTokens)).toEqual(ids);
-    }
+    const tokenizer = await TokenizerProcess.start(goldenFolder(name));
+    const encoder = new PromptEncoder({ tokenizer, chatRenderer: null, vocabSize, embedding });
+    const cutAt = embedding?.textTokens ?? null;
+    for (const { ids, text } of golden.texts)
+      expect(await encoder.encode({ kind: 'text', text }, { cutAt })).toEqual(ids);
+    await encoder.close();
   });
 
   it.each(DEGREES)('gives its vectors at tp %i, one text a step and all in one', async (tp) => {

@@ -9,7 +9,7 @@
  */
 import path from 'node:path';
 import { isObject, readJsonObject } from '../../text/checkpoint-text-file.js';
-import type { Tokenizer } from '../../text/tokenizer.js';
+import type { Detokenizer } from '../../text/detokenizer.js';
 
 /** Key → values that change nothing; null and absent never do. `max_length` and `min_length` count the prompt, and stand in old files by habit. */
 const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
@@ -47,7 +47,7 @@ export function unservedGenerationKeys(modelFolder: string): string[] {
 }
 
 /** The id of tokenizer_config.json's `eos_token`; null: it names none, or none that the tokenizer has. */
-export function tokenizerEndId(modelFolder: string, tokenizer: Pick<Tokenizer, 'idOf'>): number | null {
+export function tokenizerEndId(modelFolder: string, tokenizer: Pick<Detokenizer, 'idOf'>): number | null {
   const entry = readJsonObject(path.join(modelFolder, 'tokenizer_config.json'))?.eos_token;
   const token = isObject(entry) ? entry.content : entry;
   return typeof token === 'string' && token !== '' ? tokenizer.idOf(token) : null;

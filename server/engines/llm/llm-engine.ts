@@ -116,7 +116,9 @@ class FittedLlm implements FittedModel {
   ): Promise<{ job: GenerationJob; promptTokens: number }> {
     const own = this.#ownKind(request);
     const { encoder, manifest } = this.#files;
-    const promptIds = await encoder.encode(own.prompt, this.#cutAt(own));
+    const { kvTokens, slotTokens } = this.#sizes;
+    const room = own.kind === 'embed' ? slotTokens : Math.min(slotTokens, kvTokens);
+    const promptIds = await encoder.encode(own.prompt, { cutAt: this.#cutAt(own), room, signal });
     if (signal.aborted) throw clientLeft();
     const job = makeJob({
       ...{ id: jobId, request: own, promptIds, info: manifest.model, limits: this.#sizes },

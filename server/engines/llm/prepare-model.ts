@@ -20,12 +20,13 @@ import {
   type ShardRequest,
 } from '../../model-store/ensure-shards.js';
 import { readChatTemplate } from '../../text/chat-template.js';
-import { Tokenizer } from '../../text/tokenizer.js';
+import { Detokenizer } from '../../text/detokenizer.js';
 import type { PrepareOptions } from '../engine.js';
 import { ChatRenderer } from './chat-renderer.js';
 import { tokenizerEndId, unservedGenerationKeys } from './generation-config.js';
 import { type ModelSizes, sizesOfPlan } from './model-sizes.js';
 import { PromptEncoder } from './prompt-encoder.js';
+import { TokenizerProcess } from './tokenizer-process.js';
 
 export interface LlmFiles {
   shardFolder: string;
@@ -51,16 +52,18 @@ export type LlmPrepareOptions = Omit<PrepareOptions, 'onNeed'> &
 /** @throws ServingError */
 export async function prepareModel(config: ModelConfig, options: LlmPrepareOptions): Promise<LlmFiles> {
   // First what is quick: a missing tokenizer is told before minutes of partitioning.
-  const tokenizer = await Tokenizer.load(config.folder);
-  const template = readChatTemplate(config.folder, config.chatTemplate);
-  const starting = template === null ? null : ChatRenderer.start(template);
+  const tokenizer = await TokenizerProcess.start(config.folder);
+  let starting: Promise<ChatRenderer> | null = null;
   try {
+    const template = readChatTemplate(config.folder, config.chatTemplate);
+    starting = template === null ? null : ChatRenderer.start(template);
     return await prepareShards(config, options, tokenizer, starting);
   } catch (error) {
     await starting?.then(
       (renderer) => renderer.close(),
       () => {},
     );
+    await tokenizer.close();
     throw error;
   }
 }
@@ -68,7 +71,7 @@ export async function prepareModel(config: ModelConfig, options: LlmPrepareOptio
 async function prepareShards(
   config: ModelConfig,
   options: LlmPrepareOptions,
-  tokenizer: Tokenizer,
+  tokenizer: TokenizerProcess,
   starting: Promise<ChatRenderer> | null,
 ): Promise<LlmFiles> {
   // Side by side: each is a process that starts.
@@ -80,8 +83,8 @@ async function prepareShards(
     onProgress: options.onProgress,
   });
   const { embedding, vocabSize } = manifest.model;
+  const texts = new Detokenizer(tokenizer.facts.table);
   const encoder = new PromptEncoder({
-    modelFolder: config.folder,
     tokenizer,
     chatRenderer,
     vocabSize,
@@ -89,8 +92,8 @@ async function prepareShards(
   });
   return {
     shardFolder: folder,
-    manifest: withEndId(manifest, tokenizerEndId(config.folder, tokenizer)),
-    texts: tokenizer,
+    manifest: withEndId(manifest, tokenizerEndId(config.folder, texts)),
+    texts,
     encoder,
     unservedKeys: unservedGenerationKeys(config.folder),
   };

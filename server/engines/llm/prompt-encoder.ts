@@ -1,27 +1,29 @@
 /**
  * Prompt → token ids: text, ready ids, or a chat through the checkpoint's template.
  *
- * In      Prompt of a request; of a text to embed, where it is cut
- * Out     token ids
+ * In      Prompt of a request; of a text to embed, where it is cut; how many tokens there is room for
+ * Out     token ids; one prompt object that several requests share (n, best_of) is encoded once
  * Cut     the end of the text goes, the special tokens that the tokenizer puts behind it stay, as in Hugging Face's tokenizers
- * Limits  text longer than THREAD_CHARACTERS is tokenised in a worker thread, which starts with the first of them
- * Errors  BAD_REQUEST: an id outside the vocabulary; NO_CHAT_TEMPLATE; those of chat-renderer.ts
+ * Limits  a text of more characters than the room's tokens can have is refused before it is tokenised or rendered; both run in processes
+ *         of their own, within their limits
+ * Errors  BAD_REQUEST: an id outside the vocabulary; PROMPT_TOO_LONG; NO_CHAT_TEMPLATE; CANCELLED: the client left while the prompt
+ *         waited; those of chat-renderer.ts and tokenizer-process.ts
  */
-import { Worker } from 'node:worker_threads';
 import { ServingError } from '../../../proto/errors.js';
 import type { ModelInfo } from '../../../proto/manifest.js';
 import type { Prompt } from '../../requests/generate-request.js';
-import type { Tokenizer } from '../../text/tokenizer.js';
 import type { ChatRenderer } from './chat-renderer.js';
 import { checkTokenId } from './sampling.js';
-import type { TokeniseReply, TokeniseRequest } from './tokenise-thread.js';
+import type { TokenizerProcess } from './tokenizer-process.js';
 
-/** Design D9: 8 KB. */
-const THREAD_CHARACTERS = 8192;
+/** However short the tokens of a vocabulary are: white space that a tokenizer drops counts too. */
+const LEAST_TOKEN_CHARACTERS = 16;
+const LEAST_ROOM_CHARACTERS = 64 * 1024;
 
 export interface PromptEncoderOptions {
-  modelFolder: string;
-  tokenizer: Pick<Tokenizer, 'encode'>;
+  tokenizer: Pick<TokenizerProcess, 'encode' | 'close'> & {
+    facts: Pick<TokenizerProcess['facts'], 'trailing' | 'longestUnits'>;
+  };
   /** null: the checkpoint has no template. */
   chatRenderer: Pick<ChatRenderer, 'render' | 'close'> | null;
   vocabSize: number;
@@ -29,43 +31,93 @@ export interface PromptEncoderOptions {
   embedding?: Pick<NonNullable<ModelInfo['embedding']>, 'lowerCase' | 'prefix'> | undefined;
 }
 
+export interface EncodeOptions {
+  /** Tokens that are left of a longer prompt; null: all. */
+  cutAt?: number | null;
+  /** Tokens that a prompt can have at most. */
+  room?: number;
+  signal?: AbortSignal;
+}
+
 export class PromptEncoder {
   readonly #options: PromptEncoderOptions;
-  #thread: Worker | null = null;
-  #nextId = 1;
-  #trailing: number | null = null;
-  readonly #waiting = new Map<number, { resolve(ids: number[]): void; reject(error: unknown): void }>();
+  /** Of prompts that are being encoded, or are still held by their requests. */
+  readonly #encoded = new WeakMap<Prompt, Promise<readonly number[]>>();
 
   constructor(options: PromptEncoderOptions) {
     this.#options = options;
   }
 
-  /**
-   * @param cutAt tokens that are left of a longer prompt; null: all
-   * @throws ServingError
-   */
-  async encode(prompt: Prompt, cutAt: number | null = null): Promise<readonly number[]> {
-    const { chatRenderer, vocabSize } = this.#options;
-    switch (prompt.kind) {
-      case 'ids':
-        for (const id of prompt.ids) checkTokenId(id, vocabSize, 'prompt');
-        return cutAt === null ? prompt.ids : prompt.ids.slice(0, cutAt);
-      case 'text':
-        return this.#cut(await this.#encodeText(this.#prepared(prompt.text), true), cutAt);
-      case 'chat': {
-        if (!chatRenderer) {
-          throw new ServingError(
-            'NO_CHAT_TEMPLATE',
-            'This model has no chat template: its checkpoint brings none (chat_template in tokenizer_config.json, or ' +
-              'chat_template.jinja) and option.chat_template is not set. Use text completion instead',
-          );
-        }
-        const tools = prompt.tools ? { tools: prompt.tools } : {};
-        // The template spells out the special tokens itself.
-        const text = await chatRenderer.render(prompt.messages, { addGenerationPrompt: true, ...tools });
-        return this.#encodeText(text, false);
-      }
+  /** @throws ServingError */
+  async encode(prompt: Prompt, options: EncodeOptions = {}): Promise<readonly number[]> {
+    const { vocabSize } = this.#options;
+    const { cutAt = null } = options;
+    if (prompt.kind === 'ids') {
+      for (const id of prompt.ids) checkTokenId(id, vocabSize, 'prompt');
+      return cutAt === null ? prompt.ids : prompt.ids.slice(0, cutAt);
     }
+    let encoding = this.#encoded.get(prompt);
+    if (encoding === undefined) {
+      encoding = this.#encodeText(prompt, options);
+      this.#encoded.set(prompt, encoding);
+    }
+    const ids = await encoding;
+    return prompt.kind === 'text' ? this.#cut(ids, cutAt) : ids;
+  }
+
+  async close(): Promise<void> {
+    const { chatRenderer, tokenizer } = this.#options;
+    await Promise.all([tokenizer.close(), chatRenderer?.close()]);
+  }
+
+  async #encodeText(
+    prompt: Exclude<Prompt, { kind: 'ids' }>,
+    { cutAt = null, room = Number.POSITIVE_INFINITY, signal }: EncodeOptions,
+  ): Promise<readonly number[]> {
+    const { tokenizer, vocabSize } = this.#options;
+    // A text that is cut may be longer: the tokenizer's own limits hold.
+    const most = cutAt === null ? room : Number.POSITIVE_INFINITY;
+    const isText = prompt.kind === 'text';
+    const text = isText ? this.#prepared(prompt.text) : await this.#rendered(prompt, most, signal);
+    this.#checkRoom(text.length, most);
+    // A template spells out the special tokens itself.
+    const ids = await tokenizer.encode(text, isText, signal);
+    // A tokenizer may know tokens that its model was never enlarged for: they would end the step of all.
+    for (const id of ids) checkTokenId(id, vocabSize, 'prompt');
+    return ids;
+  }
+
+  #rendered(
+    prompt: Extract<Prompt, { kind: 'chat' }>,
+    room: number,
+    signal: AbortSignal | undefined,
+  ): Promise<string> {
+    const { chatRenderer } = this.#options;
+    if (!chatRenderer) {
+      throw new ServingError(
+        'NO_CHAT_TEMPLATE',
+        'This model has no chat template: its checkpoint brings none (chat_template in tokenizer_config.json, or ' +
+          'chat_template.jinja) and option.chat_template is not set. Use text completion instead',
+      );
+    }
+    this.#checkRoom(
+      prompt.messages.reduce((sum, { content }) => sum + content.length, 0),
+      room,
+    );
+    const tools = prompt.tools ? { tools: prompt.tools } : {};
+    return chatRenderer.render(prompt.messages, { addGenerationPrompt: true, ...tools }, signal);
+  }
+
+  /** @throws ServingError PROMPT_TOO_LONG */
+  #checkRoom(characters: number, room: number): void {
+    const perToken = Math.max(LEAST_TOKEN_CHARACTERS, this.#options.tokenizer.facts.longestUnits);
+    const limit = Math.max(LEAST_ROOM_CHARACTERS, room * perToken);
+    if (characters <= limit) return;
+    throw new ServingError(
+      'PROMPT_TOO_LONG',
+      `This model's maximum context length is ${room} tokens, of at most ${perToken} characters each, but the prompt has ` +
+        `${characters} characters: shorten it to less than ${limit}`,
+    );
   }
 
   #prepared(text: string): string {
@@ -75,63 +127,9 @@ export class PromptEncoder {
     return embedding.lowerCase ? whole.toLowerCase() : whole;
   }
 
-  #cut(ids: number[], cutAt: number | null): readonly number[] {
+  #cut(ids: readonly number[], cutAt: number | null): readonly number[] {
     if (cutAt === null || ids.length <= cutAt) return ids;
-    this.#trailing ??= this.#countTrailing();
-    const kept = Math.max(0, cutAt - this.#trailing);
-    return [...ids.slice(0, kept), ...ids.slice(ids.length - Math.min(this.#trailing, cutAt))];
-  }
-
-  /** Special tokens that the tokenizer puts behind a text. */
-  #countTrailing(): number {
-    const { tokenizer } = this.#options;
-    const plain = tokenizer.encode('a', { addSpecialTokens: false });
-    const whole = tokenizer.encode('a', { addSpecialTokens: true });
-    const first = whole.findIndex((_, at) => plain.every((id, index) => whole[at + index] === id));
-    return first < 0 ? 0 : whole.length - first - plain.length;
-  }
-
-  async close(): Promise<void> {
-    await Promise.all([this.#thread?.terminate(), this.#options.chatRenderer?.close()]);
-  }
-
-  async #encodeText(text: string, addSpecialTokens: boolean): Promise<number[]> {
-    const ids = await this.#tokenise(text, addSpecialTokens);
-    // A tokenizer may know tokens that its model was never enlarged for: they would end the step of all.
-    for (const id of ids) checkTokenId(id, this.#options.vocabSize, 'prompt');
-    return ids;
-  }
-
-  async #tokenise(text: string, addSpecialTokens: boolean): Promise<number[]> {
-    if (text.length <= THREAD_CHARACTERS) return this.#options.tokenizer.encode(text, { addSpecialTokens });
-    this.#thread ??= this.#startThread();
-    const thread = this.#thread;
-    const id = this.#nextId++;
-    return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject });
-      thread.postMessage({ id, text, addSpecialTokens } satisfies TokeniseRequest);
-    });
-  }
-
-  #startThread(): Worker {
-    const thread = new Worker(new URL('./tokenise-thread.js', import.meta.url), {
-      workerData: this.#options.modelFolder,
-    });
-    // A thread that waits for work does not keep the server alive.
-    thread.unref();
-    thread.on('message', (reply: TokeniseReply) => {
-      const waiting = this.#waiting.get(reply.id);
-      this.#waiting.delete(reply.id);
-      if ('error' in reply) waiting?.reject(new Error(reply.error));
-      else waiting?.resolve(Array.from(reply.ids));
-    });
-    const lose = (error: unknown): void => {
-      this.#thread = null;
-      for (const { reject } of this.#waiting.values()) reject(error);
-      this.#waiting.clear();
-    };
-    thread.once('error', lose);
-    thread.once('exit', (code) => lose(new Error(`the tokeniser thread exited with code ${code}`)));
-    return thread;
+    const trailing = Math.min(this.#options.tokenizer.facts.trailing, cutAt);
+    return [...ids.slice(0, cutAt - trailing), ...ids.slice(ids.length - trailing)];
   }
 }

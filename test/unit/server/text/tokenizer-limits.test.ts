@@ -17,7 +17,7 @@ describe('is refused', () => {
     [
       'a decoder that doubles forty times',
       { decoder: { type: 'Sequence', decoders: many(40, double) } },
-      'its decoder can make a text 1099511627776 times as long',
+      'its decoder can make a text 1099511627776 times as long, the limit is 64',
     ],
     [
       'a pre-tokenizer that spells letters of letters',
@@ -61,6 +61,16 @@ describe('is refused', () => {
       'its post_processor sets 300000 ids around a text, the limit is 64',
     ],
     [
+      'post-processors without end',
+      { post_processor: { type: 'Sequence', processors: many(150_000, { type: 'ByteLevel' }) } },
+      'its post_processor has 150000 parts, the limit is 64',
+    ],
+    [
+      'an expression of a decoder that never ends, on the thread of all',
+      { decoder: { type: 'Replace', pattern: { Regex: '(a+)+b' }, content: '' } },
+      "a decoder's Replace with the expression (a+)+b",
+    ],
+    [
       'an added token that grows beyond the limit',
       {
         normalizer: { type: 'Replace', pattern: { String: 'a' }, content: 'a'.repeat(2000) },
@@ -82,6 +92,12 @@ describe('is refused', () => {
     );
   });
 
+  it('a token of a megabyte', () => {
+    expect(() => load({ model: { ...MODEL, vocab: { ...MODEL.vocab, ['x'.repeat(1e6)]: 2 } } })).toThrow(
+      'A token of the tokenizer has 1000000 characters, the limit is 4096',
+    );
+  });
+
   it('in a message of one line, however long the value', () => {
     expect(() => load({ decoder: { type: 'x'.repeat(1e6) } })).toThrow(/^.{1,200}$/);
   });
@@ -93,7 +109,13 @@ it('takes what tokenizers in use have', () => {
       type: 'Sequence',
       normalizers: [{ type: 'NFKC' }, { type: 'Prepend', prepend: '▁' }, double],
     },
-    decoder: { type: 'Strip', content: 'a', start: 2 ** 53 - 1, stop: 0 },
+    decoder: {
+      type: 'Sequence',
+      decoders: [
+        { type: 'Replace', pattern: { Regex: '[▁_]' }, content: ' ' },
+        { type: 'Strip', content: 'a', start: 2 ** 53 - 1, stop: 0 },
+      ],
+    },
   });
   expect(tokenizer.decode([0, 0])).toBe('');
 });

@@ -1,0 +1,171 @@
+/**
+ * A process for what a checkpoint makes its server do: its chat template is a program, its tokenizer has expressions that may never end.
+ *
+ * In      tasks, which wait in line: one runs at a time. The first prepares the process, and each one that follows it
+ * Out     what the program (limited-task.ts) answers
+ * Limits  memoryMb of heap, a deadline a task. The line is as long as those who ask make it
+ * Errors  the program's own; ProcessKind.limitCode: it ran past its deadline or its memory; tasks behind such a one run all the same, in
+ *         a new process where the old one is gone; CANCELLED: who asked left while it waited; SHUTTING_DOWN after close
+ *
+ * Not a thread: a thread's memory limit does not hold (work-load-manager/README, 2026-11-26).
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { type ErrorCode, isErrorCode, ServingError } from '../../../proto/errors.js';
+import { clientLeft } from '../../jobs/job.js';
+import { bareEnvironment } from '../../model-store/bare-environment.js';
+import type { LimitedReply, LimitedTask } from './limited-task.js';
+
+export interface ProcessKind {
+  /** Path of the program. */
+  program: string;
+  memoryMb: number;
+  limitCode: ErrorCode;
+  /** For messages: "model's chat template", "these messages". */
+  what: string;
+  over: string;
+  /** To start the process and run the first task. */
+  startMs: number;
+}
+
+/** Beyond its own limit: a process that does not answer by then (stopped, or in one long call of V8's) is killed. */
+const GRACE_MS = 5000;
+
+export class LimitedProcess<First, Task> {
+  readonly #kind: ProcessKind;
+  readonly #first: LimitedTask<First>;
+  #child: ChildProcess | null = null;
+  /** What the first task gave, until it is fetched. */
+  #prepared: unknown = null;
+  #isStarted = false;
+  #isBusy = false;
+  #isClosed = false;
+  /** Ends with the last task in line. */
+  #line: Promise<unknown> = Promise.resolve();
+
+  constructor(kind: ProcessKind, first: LimitedTask<First>) {
+    this.#kind = kind;
+    this.#first = first;
+  }
+
+  /**
+   * The first task, in a process that starts with it.
+   *
+   * @throws ServingError
+   */
+  start<T>(): Promise<T> {
+    return this.#inLine(async () => {
+      await this.#ready();
+      const prepared = this.#prepared as T;
+      this.#prepared = null;
+      return prepared;
+    });
+  }
+
+  /** @throws ServingError */
+  ask<T>(task: LimitedTask<Task>, signal?: AbortSignal): Promise<T> {
+    return this.#inLine(async () => {
+      if (signal?.aborted === true) throw clientLeft();
+      return (await this.#send(await this.#ready(), task, task.limitMs + GRACE_MS)) as T;
+    });
+  }
+
+  /** Tasks that are in line are refused. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    const child = this.#child;
+    if (child === null) return;
+    const exited = once(child, 'exit');
+    child.ref();
+    if (this.#isBusy || !child.connected) child.kill('SIGKILL');
+    else child.disconnect();
+    await exited;
+  }
+
+  #inLine<T>(act: () => Promise<T>): Promise<T> {
+    const turn = this.#line.then(act);
+    this.#line = turn.catch(() => {});
+    return turn;
+  }
+
+  async #ready(): Promise<ChildProcess> {
+    if (this.#isClosed) throw new ServingError('SHUTTING_DOWN', 'The model is being stopped');
+    if (this.#child !== null) return this.#child;
+    const child = fork(this.#kind.program, [], {
+      execArgv: [`--max-old-space-size=${this.#kind.memoryMb}`],
+      env: bareEnvironment(),
+      // What V8 says of a full heap is for nobody.
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    });
+    // A process that waits for work does not keep the server alive.
+    child.unref();
+    child.channel?.unref();
+    this.#child = child;
+    const forget = (): void => {
+      if (this.#child === child) this.#child = null;
+    };
+    child.once('exit', forget);
+    child.once('error', forget);
+    try {
+      const prepared = await this.#send(child, this.#first, this.#kind.startMs);
+      if (!this.#isStarted) this.#prepared = prepared;
+      this.#isStarted = true;
+    } catch (error) {
+      // It would answer the next task without what the first one prepares.
+      child.kill('SIGKILL');
+      forget();
+      throw error;
+    }
+    return child;
+  }
+
+  async #send(child: ChildProcess, task: LimitedTask<First | Task>, limitMs: number): Promise<unknown> {
+    this.#isBusy = true;
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      child.kill('SIGKILL');
+    }, limitMs);
+    const listening = new AbortController();
+    const { signal } = listening;
+    try {
+      const reply = await new Promise<LimitedReply>((resolve, reject) => {
+        // A channel that is broken already is told by the exit.
+        child.send(task, () => {});
+        onceOf(child, 'message', signal, (message: unknown) => resolve(message as LimitedReply));
+        onceOf(child, 'error', signal, reject);
+        onceOf(child, 'exit', signal, (_code: number | null, by: string | null) =>
+          reject(this.#died(isLate ? limitMs : null, by)),
+        );
+      });
+      if ('value' in reply) return reply.value;
+      throw new ServingError(isErrorCode(reply.code) ? reply.code : 'INTERNAL', reply.message);
+    } finally {
+      clearTimeout(timer);
+      listening.abort();
+      this.#isBusy = false;
+    }
+  }
+
+  #died(afterMs: number | null, signal: string | null): ServingError {
+    if (this.#isClosed) return new ServingError('SHUTTING_DOWN', 'The model is being stopped');
+    const { limitCode, memoryMb, over, what } = this.#kind;
+    const how =
+      afterMs === null
+        ? `ended (${signal ?? 'by itself'}) over ${over}: it may use ${memoryMb} MB of memory`
+        : `did not answer after ${afterMs} ms`;
+    return new ServingError(limitCode, `The process of the ${what} ${how}`);
+  }
+}
+
+/** Calls back for the event unless `signal` is aborted before. */
+function onceOf(
+  child: ChildProcess,
+  event: 'message' | 'error' | 'exit',
+  signal: AbortSignal,
+  act: (...args: never[]) => void,
+): void {
+  const listener = act as (...args: unknown[]) => void;
+  child.once(event, listener);
+  signal.addEventListener('abort', () => child.off(event, listener), { once: true });
+}
