@@ -6,7 +6,7 @@
  * Errors  BAD_REQUEST: a logit bias for a token that is not in the vocabulary; more minimum than maximum new tokens
  * Pure    the random seed is an argument
  *
- * Greedy: `doSample` false, or temperature 0, wherever they come from. A request that names a temperature above 0 and says
+ * Greedy: `doSample` false, or a temperature below MIN_TEMPERATURE, wherever they come from. A request that names a temperature above 0 and says
  * nothing of do_sample wants to sample (DJLServing since 0.32). Where nothing at all is said, greedy.
  */
 import type { Sampling } from '../../../proto/control.js';
@@ -19,6 +19,12 @@ export interface ResolvedSampling {
   /** 0 … 2^53 − 1 */
   seed: number;
 }
+
+/**
+ * Below it logit / temperature leaves the range of numbers where a bias or penalty is added, and no token can be chosen; long before
+ * that the best token has all of the probability.
+ */
+const MIN_TEMPERATURE = 1e-5;
 
 type SamplingModel = Pick<ModelInfo, 'vocabSize' | 'generationDefaults'>;
 
@@ -37,7 +43,7 @@ export function resolveSampling(
   const temperature = pick('temperature') ?? 1;
   const impliedSample = asked.temperature !== undefined && asked.temperature > 0 ? true : undefined;
   const doSample = asked.doSample ?? impliedSample ?? pick('doSample') ?? false;
-  const greedy = !doSample || temperature === 0;
+  const greedy = !doSample || temperature < MIN_TEMPERATURE;
   const seed = asked.seed ?? randomSeed();
   return {
     seed,

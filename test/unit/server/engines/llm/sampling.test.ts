@@ -29,6 +29,18 @@ describe('sampling', () => {
     expect(sampling).toMatchObject({ greedy: false, temperature: 0.1, topP: 0.9, topK: 7 });
   });
 
+  it('is greedy at a temperature whose quotients leave the range of numbers, from whichever place', () => {
+    expect(resolve({ sampling: { temperature: 1e-310 } }).sampling).toMatchObject({
+      greedy: true,
+      temperature: 1,
+    });
+    expect(resolve({ sampling: { doSample: true } }, { temperature: 9e-6 }).sampling.greedy).toBe(true);
+    expect(resolve({ sampling: { temperature: 1e-5 } }).sampling).toMatchObject({
+      greedy: false,
+      temperature: 1e-5,
+    });
+  });
+
   it('is off where nobody says anything: greedy, and every processor neutral', () => {
     expect(resolve({}).sampling).toEqual({
       greedy: true,
