@@ -4,7 +4,8 @@
  *
  * In      model folder, shard store, degree, format
  * Out     shard folder and manifest, progress on the way; or the plan, which needs config.json alone and writes nothing
- * Errors  the ServingError that the partitioner reports, by its code; INTERNAL when it ends without a word
+ * Errors  the ServingError that the partitioner reports, by its code; INTERNAL when it ends without a word;
+ *         WORKER_FAILED when it cannot be started
  *
  * The child reuses shards that are there and answers in a fraction of a second then.
  */
@@ -15,6 +16,7 @@ import { createInterface } from 'node:readline';
 import { isErrorCode, ServingError } from '../../proto/errors.js';
 import { type Manifest, parseManifest } from '../../proto/manifest.js';
 import { bareEnvironment } from './bare-environment.js';
+import { spawnedChild } from './spawned-child.js';
 
 /** The end of the child's messages is kept for the error. */
 const MAX_STDERR = 4000;
@@ -121,12 +123,13 @@ async function runPartitioner(
     ...flags,
     '--json',
   ];
-  const child = spawn(process.execPath, args, {
+  const spawning = spawn(process.execPath, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     // It reads strangers' files: no token or key of the server's is in its reach.
     env: bareEnvironment(),
     ...(request.signal ? { signal: request.signal } : {}),
   });
+  const child = await spawnedChild(spawning, 'The partitioner');
   let failure: ServingError | null = null;
   let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {

@@ -4,7 +4,8 @@
  * In      a task
  * Out     nothing; progress on the way
  * Limits  MAX_HEAP_MB of memory, MAX_OUTPUT_BYTES of output, `stallMs` without progress, then SIGKILL
- * Errors  the ServingError that the process reports; CHECKPOINT_INVALID when it hangs or dies; CANCELLED by the signal
+ * Errors  the ServingError that the process reports; CHECKPOINT_INVALID when it hangs or dies; CANCELLED by the signal;
+ *         WORKER_FAILED when it cannot be started
  *
  * The process gets no environment, so no token or key is in its reach. It ends with the server, whose end of its standard
  * input closes then.
@@ -14,6 +15,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { isErrorCode, ServingError } from '../../proto/errors.js';
 import { bareEnvironment } from './bare-environment.js';
+import { spawnedChild } from './spawned-child.js';
 import type { StoreEvent, StoreTask } from './store-task.js';
 
 const PROGRAM = fileURLToPath(new URL('./unpack-main.js', import.meta.url));
@@ -32,11 +34,12 @@ export interface StoreTaskOptions {
 /** @throws ServingError; the process has ended when it returns or throws */
 export async function runStoreTask(task: StoreTask, options: StoreTaskOptions = {}): Promise<void> {
   const { onProgress, signal, stallMs = STALL_MS } = options;
-  const child = spawn(
+  const spawning = spawn(
     process.execPath,
     [`--max-old-space-size=${MAX_HEAP_MB}`, PROGRAM, JSON.stringify(task)],
     { stdio: ['pipe', 'pipe', 'pipe'], env: bareEnvironment() },
   );
+  const child = await spawnedChild(spawning, `The ${task.task} process`);
   let failure: ServingError | null = null;
   let isDone = false;
   let stderr = '';
