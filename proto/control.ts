@@ -68,6 +68,8 @@ export interface SequenceOpen {
   sampling: Sampling;
   /** Above 0: the slot is open still (warm), and its first rows stay, which are those of the prompt's first tokens. Absent: 0. */
   keptRows?: number;
+  /** New tokens that were chosen already: of a sequence that was preempted. Absent: none. */
+  newIds?: number[];
 }
 
 /** Keys and values that another slot holds of the same first tokens: the prompt goes on behind them. */

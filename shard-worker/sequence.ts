@@ -9,7 +9,7 @@ export class Sequence {
   /** Unique in the life of the group. */
   readonly sequence: number;
   readonly promptIds: readonly number[];
-  readonly newIds: number[] = [];
+  readonly newIds: number[];
   readonly maxNewTokens: number;
   readonly endIds: ReadonlySet<number>;
   readonly sampling: Sampling;
@@ -21,6 +21,7 @@ export class Sequence {
     this.slot = open.slot;
     this.sequence = open.sequence;
     this.promptIds = open.promptIds;
+    this.newIds = [...(open.newIds ?? [])];
     this.maxNewTokens = open.maxNewTokens;
     this.endIds = new Set(open.endIds);
     this.sampling = open.sampling;

@@ -126,6 +126,7 @@ export class StepRunner {
     const { keptRows = 0, slot } = open;
     const sequence = new Sequence(open);
     assert(open.promptIds.length > 0, 'a sequence has a prompt');
+    assert(sequence.newIds.length < open.maxNewTokens, 'a sequence that goes on has a token left to make');
     if (keptRows === 0) {
       assert(!this.#sequences.has(slot), `slot ${slot} is taken`);
       kvCache.open(slot);
@@ -151,8 +152,8 @@ export class StepRunner {
   /** `to` goes on behind rows of `from`: only where they are of the same tokens at the same positions. */
   #takeRows(from: Sequence, to: Sequence, rows: number): void {
     assert(
-      rows > to.processed && rows <= from.processed && rows < to.promptIds.length,
-      `${rows} rows of ${from.processed} for sequence ${to.sequence}, which has ${to.processed} and a prompt of ${to.promptIds.length}`,
+      rows > to.processed && rows <= from.processed && rows < to.length,
+      `${rows} rows of ${from.processed} for sequence ${to.sequence}, which has ${to.processed} and ${to.length} tokens to begin with`,
     );
     assert(
       this.#options.executor.positionOffset(from) === this.#options.executor.positionOffset(to),
@@ -160,7 +161,7 @@ export class StepRunner {
     );
     for (let position = to.processed; position < rows; position++) {
       assert(
-        from.idAt(position) === to.promptIds[position],
+        from.idAt(position) === to.idAt(position),
         `sequences ${from.sequence} and ${to.sequence} differ at position ${position}`,
       );
     }

@@ -9,6 +9,8 @@
  * One step ahead (design D7): the next step is sent before the result of the last has come. It takes every sequence not
  * known to have ended to go on; the workers skip the rows of those that did end. So a slot is closed a step after its end,
  * and results of sequences that have left are dropped.
+ * KV memory is taken as rows are written. Where it runs out the youngest sequence is preempted: it waits for a slot, before all jobs
+ * that wait, and its prompt and the tokens it has told are computed again.
  * When nothing can run the loop sleeps until a job is queued or cancelled, a result has come or a batch is due.
  */
 import assert from 'node:assert/strict';
@@ -19,11 +21,12 @@ import type { GenerationJob } from '../jobs/generation-job.js';
 import type { JobQueue } from '../jobs/job-queue.js';
 import { WakeUp } from '../jobs/wake-up.js';
 import type { SlotFreed, WorkObserver } from '../jobs/work-observer.js';
-import type { Batch, Batcher, BatcherState } from './batcher.js';
+import type { Batch, Batcher, BatcherState, WaitingJob } from './batcher.js';
 import type { ChunkBudget } from './chunk-budget.js';
+import { planGrowth } from './kv-growth.js';
 import type { Place, PrefixCache } from './prefix-cache.js';
 import { Sequence, type TokenTexts } from './sequence.js';
-import { kvTokensOf, type SlotTable } from './slot-table.js';
+import { KV_PAGE_TOKENS, kvTokensOf, kvTokensToStart, roundUpToPages, type SlotTable } from './slot-table.js';
 import { TextVector } from './text-vector.js';
 
 /** One that runs and one that waits behind it: enough that the workers never wait for the server. */
@@ -72,6 +75,8 @@ export class BatchLoop {
   readonly #wakeUp: WakeUp;
   /** Oldest first. */
   #running: (Sequence | TextVector)[] = [];
+  /** Had a slot and will have one again, before any job that waits: oldest first, and younger than all that run. */
+  #preempted: Sequence[] = [];
   readonly #bySequence = new Map<number, Sequence | TextVector>();
   readonly #inFlight: InFlight[] = [];
   #nextSequence = 1;
@@ -100,7 +105,9 @@ export class BatchLoop {
 
   /** Jobs that it could start at once. */
   get room(): number {
-    return this.#stopping ? 0 : this.#options.batcher.room(this.#state(this.#options.queue.waiting));
+    const { batcher, queue } = this.#options;
+    const room = batcher.room(this.#state(queue.waiting)) - this.#preempted.length;
+    return this.#stopping ? 0 : Math.max(0, room);
   }
 
   /** No job is started from now on; run() resolves when those that run have ended. */
@@ -136,18 +143,19 @@ export class BatchLoop {
     for (;;) {
       this.#applyArrived();
       this.#dropCancelled();
+      const maySend = this.#inFlight.length < MAX_STEPS_IN_FLIGHT;
+      if (maySend) this.#growRows();
       prefixCache?.releaseHeld();
       this.#tellIdle();
       queue.dropExpired();
       const state = this.#state(this.#mayTake());
-      const maySend = this.#inFlight.length < MAX_STEPS_IN_FLIGHT;
       if (maySend) {
         const batch = batcher.next(state, clock.nowMs());
         const { prefillTokens } = state;
         if (batch) return { batch, prefillTokens };
         if (slots.hasClosed) return { batch: { starts: 0, rows: [] }, prefillTokens };
       }
-      if (this.#stopping && this.#running.length === 0 && this.#inFlight.length === 0) return null;
+      if (this.#stopping && this.#isIdle) return null;
       await this.#wakeUp.wait(maySend ? batcher.wakeAtMs(state) : null);
     }
   }
@@ -161,8 +169,12 @@ export class BatchLoop {
     return count < queue.length ? queue.waiting.slice(0, count) : queue.waiting;
   }
 
+  get #isIdle(): boolean {
+    return this.#running.length === 0 && this.#inFlight.length === 0 && this.#preempted.length === 0;
+  }
+
   #tellIdle(): void {
-    const idle = this.#running.length === 0 && this.#inFlight.length === 0;
+    const idle = this.#isIdle;
     if (idle === this.#idle) return;
     this.#idle = idle;
     this.#options.onIdle?.(idle);
@@ -176,21 +188,25 @@ export class BatchLoop {
     );
     const load = {
       decodes: decodes.length,
-      prompts: prompts + Math.min(waiting.length, slots.freeSlots),
+      prompts: prompts + Math.min(this.#preempted.length + waiting.length, slots.freeSlots),
     };
     return {
       wholePrompts,
-      waiting,
+      waiting: [...this.#preempted.map(asWaiting), ...waiting],
       running: this.#running,
       freeSlots: slots.freeSlots,
-      freeKvTokens: slots.freeKvTokens,
+      freeKvTokens: Math.max(0, slots.freeKvTokens - this.#soonGrown()),
       prefillTokens: chunkBudget.tokens(load),
     };
   }
 
   #send(batch: Batch, prefillTokens: number): void {
     const { group, prefixCache, queue, slots } = this.#options;
-    const opens = queue.take(batch.starts).map((job) => this.#start(job));
+    const resumed = this.#preempted.splice(0, batch.starts);
+    const opens = [
+      ...resumed.map((sequence) => this.#resume(sequence)),
+      ...queue.take(batch.starts - resumed.length).map((job) => this.#start(job)),
+    ];
     const copies = prefixCache?.takeCopies(prefillTokens);
     const rows = this.#rowsOf(batch, prefillTokens).map(({ index, tokens }) => {
       const sequence = this.#running[index];
@@ -227,7 +243,7 @@ export class BatchLoop {
 
   #start(job: GenerationJob): SequenceOpen {
     const { clock, observer, onJobStarted, prefixCache, slots, texts } = this.#options;
-    const place: Place = prefixCache?.place(job) ?? { slot: slots.take(kvTokensOf(job)), keptRows: 0 };
+    const place: Place = prefixCache?.place(job) ?? { slot: slots.take(kvTokensToStart(job)), keptRows: 0 };
     const number = this.#nextSequence++;
     let sequence: Sequence | TextVector;
     if (job.request.kind === 'embed') {
@@ -243,6 +259,51 @@ export class BatchLoop {
     this.#bySequence.set(sequence.sequence, sequence);
     onJobStarted?.(job);
     observer?.jobStarted(job.startedAtMs - job.queuedAtMs, job.promptIds.length);
+    return { ...sequence.open(), keptRows: place.keptRows };
+  }
+
+  /** A page more for each that needs it; where there is none left the youngest give theirs up. */
+  #growRows(): void {
+    const { slots } = this.#options;
+    const holders = this.#running.map((sequence) => ({
+      kvTokens: slots.held(sequence.slot),
+      neededKvTokens:
+        sequence instanceof Sequence && sequence.promptLeft === 0 && sequence.decodesLeft > 0
+          ? roundUpToPages(sequence.plannedRows + 1)
+          : 0,
+    }));
+    const running = [...this.#running];
+    const { grow, preempt } = planGrowth(holders, slots.freeKvTokens);
+    for (const index of preempt) {
+      const sequence = running[index];
+      assert(sequence instanceof Sequence, 'a text to embed never grows');
+      this.#leave(sequence, 'preempted');
+      sequence.preempt();
+      this.#preempted.unshift(sequence);
+    }
+    for (const index of grow) slots.grow(running[index]!.slot);
+  }
+
+  /** KV tokens that those that run may each ask for next: a job that starts must not take them. */
+  #soonGrown(): number {
+    const { slots } = this.#options;
+    let tokens = 0;
+    for (const { job, slot } of this.#running)
+      tokens += Math.min(KV_PAGE_TOKENS, kvTokensOf(job) - slots.held(slot));
+    return tokens;
+  }
+
+  #resume(sequence: Sequence): SequenceOpen {
+    const { prefixCache, slots } = this.#options;
+    const waiting = asWaiting(sequence);
+    const place: Place = prefixCache?.place(sequence.job, waiting) ?? {
+      slot: slots.take(kvTokensToStart(waiting)),
+      keptRows: 0,
+    };
+    sequence.resume(place.slot, this.#nextSequence++);
+    prefixCache?.begin(sequence, place);
+    this.#running.push(sequence);
+    this.#bySequence.set(sequence.sequence, sequence);
     return { ...sequence.open(), keptRows: place.keptRows };
   }
 
@@ -294,6 +355,7 @@ export class BatchLoop {
   }
 
   #dropCancelled(): void {
+    this.#preempted = this.#preempted.filter(({ job }) => !job.cancelled);
     for (const sequence of this.#running.filter((one) => one.job.cancelled)) {
       this.#leave(sequence, 'cancelled');
     }
@@ -316,9 +378,16 @@ export class BatchLoop {
   }
 
   #failAll(error: ServingError): void {
+    for (const { job } of this.#preempted.splice(0)) job.cancel(error);
     for (const sequence of [...this.#running]) {
       sequence.job.cancel(error);
       this.#leave(sequence, 'failed');
     }
   }
 }
+
+const asWaiting = ({ decodesLeft, inputIds, job }: Sequence): WaitingJob => ({
+  promptIds: inputIds,
+  maxNewTokens: decodesLeft + 1,
+  queuedAtMs: job.queuedAtMs,
+});

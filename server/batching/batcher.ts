@@ -8,7 +8,7 @@
  *                  prompts that run whole
  */
 
-/** A queued job, as far as a batcher cares. */
+/** A queued job, as far as a batcher cares; or one that was preempted: then the prompt has the tokens that it made, too. */
 export interface WaitingJob {
   readonly promptIds: readonly number[];
   readonly maxNewTokens: number;
@@ -31,6 +31,7 @@ export interface BatcherState {
   /** Oldest first. */
   readonly running: readonly RunningSequence[];
   readonly freeSlots: number;
+  /** Less what those that run will soon grow by. */
   readonly freeKvTokens: number;
   /** Prompt tokens the step may run: as many as fit the time of a prefill chunk (design D8). */
   readonly prefillTokens: number;

@@ -9,7 +9,7 @@
  */
 import type { Batch, Batcher, BatcherState } from './batcher.js';
 import { asStarted, countStarts, type PromptOrder, planRows } from './row-planner.js';
-import { KV_PAGE_TOKENS, kvTokensOf } from './slot-table.js';
+import { KV_PAGE_TOKENS, kvTokensToStart } from './slot-table.js';
 
 export class ContinuousBatcher implements Batcher {
   readonly #order: PromptOrder;
@@ -32,7 +32,7 @@ export class ContinuousBatcher implements Batcher {
   room({ freeKvTokens, freeSlots, waiting }: BatcherState): number {
     const starts = countStarts(waiting, Number.POSITIVE_INFINITY, freeSlots, freeKvTokens);
     if (starts < waiting.length) return starts;
-    const kvLeft = waiting.reduce((left, job) => left - kvTokensOf(job), freeKvTokens);
+    const kvLeft = waiting.reduce((left, job) => left - kvTokensToStart(job), freeKvTokens);
     return starts + Math.min(freeSlots - starts, Math.floor(kvLeft / KV_PAGE_TOKENS));
   }
 }

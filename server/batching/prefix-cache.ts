@@ -14,15 +14,16 @@
  * was planned: steps run in order, so those rows are there before the next step. A prompt that could share with one that is
  * just being computed is held until that one is through the shared part, as long as it gets on with every step.
  *
- * Reservations are not touched by it: the slot table counts them as if nothing were warm, and warm rows leave when the
+ * What running sequences hold is not touched by it: the slot table counts it as if nothing were warm, and warm rows leave when the
  * running sequences write their own. Rows are shared only between sequences of the same tenant whose positions count alike.
  */
 import assert from 'node:assert/strict';
 import type { RowCopy } from '../../proto/control.js';
 import type { GenerationJob } from '../jobs/generation-job.js';
+import type { WaitingJob } from './batcher.js';
 import { PrefixIndex } from './prefix-index.js';
 import type { Sequence } from './sequence.js';
-import { kvTokensOf, roundUpToPages, type SlotTable } from './slot-table.js';
+import { kvTokensOf, kvTokensToStart, roundUpToPages, type SlotTable } from './slot-table.js';
 
 /** Fewer shared tokens are not worth a slot: they share a step with the rest of the prompt. */
 export const MIN_PREFIX_TOKENS = 16;
@@ -101,11 +102,11 @@ export class PrefixCache {
     return this.#warm.size;
   }
 
-  /** A slot for a job that starts; `begin` follows, with its sequence. */
-  place(job: GenerationJob): Place {
-    const donor = this.#bestDonor(this.#domainOf(job), job.promptIds, 0);
+  /** A slot for a job that starts; `begin` follows, with its sequence. @param input of one that was preempted */
+  place(job: GenerationJob, { maxNewTokens, promptIds }: WaitingJob = job): Place {
+    const donor = this.#bestDonor(this.#domainOf(job), promptIds, 0);
     this.#placing = donor;
-    const kvTokens = kvTokensOf(job);
+    const kvTokens = kvTokensToStart({ promptIds, maxNewTokens });
     if (!donor) return { slot: this.#takeSlot(kvTokens, null), keptRows: 0 };
     if (donor.warm) {
       const isWhole = donor.rows === donor.warm.ids.length;
@@ -130,7 +131,7 @@ export class PrefixCache {
     else if (donor) this.#planCopy(donor, sequence);
     this.#hold(sequence);
     this.#running.set(sequence.slot, sequence);
-    this.#index(this.#domainOf(sequence.job)).add(sequence.slot, sequence.job.promptIds);
+    this.#index(this.#domainOf(sequence.job)).add(sequence.slot, sequence.inputIds);
   }
 
   /** Lets those go on whose wait is over. Before each plan of a step. */
@@ -141,7 +142,7 @@ export class PrefixCache {
       if (runs && !stalled && this.#rowsThere(donor) < wantedRows) continue;
       this.#holds.delete(sequence);
       sequence.held = false;
-      const best = this.#bestDonor(this.#domainOf(sequence.job), sequence.job.promptIds, sequence.promptRows);
+      const best = this.#bestDonor(this.#domainOf(sequence.job), sequence.inputIds, sequence.promptRows);
       if (best) this.#planCopy(best, sequence);
     }
   }
@@ -179,7 +180,11 @@ export class PrefixCache {
     const domain = this.#domainOf(job);
     this.#running.delete(slot);
     this.#holds.delete(sequence);
-    this.#copies = this.#copies.filter(({ to }) => to !== sequence);
+    this.#copies = this.#copies.filter(({ rowsBefore, to }) => {
+      // It was promised rows that never came.
+      if (to === sequence) to.skipTo(rowsBefore);
+      return to !== sequence;
+    });
     this.#removeEntry(domain, slot);
     const ids = sequence.rowIds();
     const keeps = usable && (this.#isPinned(slot) || this.#isOfUse(domain, ids));
@@ -250,7 +255,7 @@ export class PrefixCache {
 
   /** Waits for a running sequence that will have computed more of the prompt than there is now. */
   #hold(sequence: Sequence): void {
-    const { promptIds } = sequence.job;
+    const promptIds = sequence.inputIds;
     const shared = this.#indexes.get(this.#domainOf(sequence.job))?.shared(promptIds) ?? [];
     let donor: Sequence | null = null;
     let wantedRows = sequence.promptRows + MIN_PREFIX_TOKENS - 1;

@@ -12,7 +12,7 @@
  * Fair: the same for each, the oldest first where there is not a token for each; what a short one leaves is the others'.
  */
 import type { BatcherState, BatchRow, RunningSequence, WaitingJob } from './batcher.js';
-import { kvTokensOf } from './slot-table.js';
+import { kvTokensToStart } from './slot-table.js';
 
 export type PromptOrder = 'shortest' | 'fair';
 
@@ -97,7 +97,7 @@ export function countStarts(
   let tokens = freeKvTokens;
   for (const job of waiting) {
     if (starts >= Math.min(limit, freeSlots)) break;
-    tokens -= kvTokensOf(job);
+    tokens -= kvTokensToStart(job);
     if (tokens < 0) break;
     starts++;
   }

@@ -33,13 +33,15 @@ const CONTEXT_TOKENS = 4;
 
 export class Sequence implements RunningSequence {
   readonly job: GenerationJob;
-  readonly slot: number;
-  /** Unique in the life of the group. */
-  readonly sequence: number;
+  slot: number;
+  /** Unique in the life of the group; another one after it was preempted. */
+  sequence: number;
   promptLeft: number;
   decodesLeft: number;
   /** Its prompt waits for another's (prefix cache). */
   held = false;
+  /** What is computed before its next new token: the prompt, and after it was preempted the tokens that it had made. */
+  inputIds: readonly number[];
   /** Prompt tokens that were not computed for it. */
   cachedTokens = 0;
   /** null while it runs. */
@@ -50,6 +52,8 @@ export class Sequence implements RunningSequence {
   readonly #stops: StopStrings;
   #generatedText = '';
   readonly #newIds: number[] = [];
+  /** decodesLeft when its input began. */
+  #decodesAtStart: number;
 
   constructor(job: GenerationJob, slot: number, sequence: number, texts: TokenTexts) {
     assert(job.request.kind === 'generate', 'a text to embed is no sequence of tokens (text-vector.ts)');
@@ -57,8 +61,10 @@ export class Sequence implements RunningSequence {
     this.#request = job.request;
     this.slot = slot;
     this.sequence = sequence;
+    this.inputIds = job.promptIds;
     this.promptLeft = job.promptIds.length;
     this.decodesLeft = job.maxNewTokens - 1;
+    this.#decodesAtStart = this.decodesLeft;
     this.#texts = texts;
     this.#detokenizer = texts.detokenizer({
       skipSpecialTokens: this.#request.skipSpecialTokens,
@@ -71,27 +77,44 @@ export class Sequence implements RunningSequence {
     return this.#newIds.length;
   }
 
-  /** Of the prompt, keys and values that are there once all planned steps have run. */
+  /** Of the input, keys and values that are there once all planned steps have run. */
   get promptRows(): number {
-    return this.job.promptIds.length - this.promptLeft;
+    return this.inputIds.length - this.promptLeft;
   }
 
   /** Likewise, with those of new tokens. */
   get plannedRows(): number {
-    return this.promptRows + this.job.maxNewTokens - 1 - this.decodesLeft;
+    return this.promptRows + this.#decodesAtStart - this.decodesLeft;
   }
 
   /** Ids of the rows that are surely there: the last token was chosen, perhaps never run. */
   rowIds(): number[] {
-    if (this.promptLeft > 0) return this.job.promptIds.slice(0, this.promptRows);
+    if (this.promptLeft > 0) return this.inputIds.slice(0, this.promptRows);
     return [...this.job.promptIds, ...this.#newIds.slice(0, -1)];
   }
 
-  /** The first `rows` tokens of the prompt need not be computed. */
+  /** The first `rows` tokens of the input need not be computed. */
   skipTo(rows: number): void {
-    assert(rows < this.job.promptIds.length, 'the last token of a prompt is always computed');
-    this.cachedTokens += rows - this.promptRows;
-    this.promptLeft = this.job.promptIds.length - rows;
+    assert(rows < this.inputIds.length, 'the last token of a prompt is always computed');
+    if (this.newTokens === 0) this.cachedTokens += rows - this.promptRows;
+    this.promptLeft = this.inputIds.length - rows;
+  }
+
+  /**
+   * Its rows are given back, and tokens of steps in flight are not wanted any more: they are chosen again, from the same logits and
+   * noise. It waits for a slot like a job whose prompt is its input.
+   */
+  preempt(): void {
+    this.inputIds = [...this.job.promptIds, ...this.#newIds];
+    this.promptLeft = this.inputIds.length;
+    this.decodesLeft = this.job.maxNewTokens - this.newTokens - 1;
+    this.#decodesAtStart = this.decodesLeft;
+    this.held = false;
+  }
+
+  resume(slot: number, sequence: number): void {
+    this.slot = slot;
+    this.sequence = sequence;
   }
 
   open(): SequenceOpen {
@@ -103,6 +126,7 @@ export class Sequence implements RunningSequence {
       maxNewTokens: job.maxNewTokens,
       endIds: [...job.endIds],
       sampling: job.sampling,
+      ...(this.newTokens > 0 && { newIds: [...this.#newIds] }),
     };
   }
 

@@ -16,9 +16,13 @@ export const KV_PAGE_TOKENS = 64;
 
 export const roundUpToPages = (tokens: number): number => Math.ceil(tokens / KV_PAGE_TOKENS) * KV_PAGE_TOKENS;
 
-/** KV tokens a job reserves from its start to its end: it can never run out in between. */
+/** KV tokens of a job at its end. */
 export const kvTokensOf = (job: { promptIds: readonly number[]; maxNewTokens: number }): number =>
   roundUpToPages(job.promptIds.length + job.maxNewTokens);
+
+/** KV tokens a job holds when it starts: what it begins with, and a page for what it makes; it grows by pages (kv-growth.ts). */
+export const kvTokensToStart = (job: { promptIds: readonly number[]; maxNewTokens: number }): number =>
+  Math.min(roundUpToPages(job.promptIds.length) + KV_PAGE_TOKENS, kvTokensOf(job));
 
 export class SlotTable {
   readonly maxSlots: number;
@@ -64,6 +68,20 @@ export class SlotTable {
     assert(slot !== undefined, 'no slot is free');
     this.#reserve(slot, kvTokens);
     return slot;
+  }
+
+  /** KV tokens that a taken slot holds. */
+  held(slot: number): number {
+    const kvTokens = this.#taken.get(slot);
+    assert(kvTokens !== undefined, `slot ${slot} is not taken`);
+    return kvTokens;
+  }
+
+  /** A page more for a taken slot. */
+  grow(slot: number): void {
+    const kvTokens = this.held(slot);
+    this.#giveBack(slot);
+    this.#reserve(slot, kvTokens + KV_PAGE_TOKENS);
   }
 
   release(slot: number): void {

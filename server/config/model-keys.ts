@@ -288,7 +288,7 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'predictTimeoutSeconds',
     integer(1, 86_400, 'seconds'),
     120,
-    'longest wait of a request for a free slot',
+    'longest wait of a request for a free slot; one that would wait longer, by the rate at which requests start, is refused at once with Retry-After',
     { env: ['PREDICT_TIMEOUT', 'SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS'] },
   ),
   modelKey(

@@ -11,6 +11,9 @@ const WINDOW_MS = 30_000;
 const PIECES = 30;
 const MIN_SECONDS = 1;
 const MAX_SECONDS = 300;
+/** Jobs start in bursts: fewer, or in less time, are no rate. */
+const MIN_TAKEN = 8;
+const MIN_ELAPSED_MS = 10_000;
 
 export class DrainRate {
   readonly #pieces: { startMs: number; jobs: number }[] = [];
@@ -30,6 +33,15 @@ export class DrainRate {
     if (!first || taken === 0) return MIN_SECONDS;
     const seconds = (jobs * Math.max(nowMs - first.startMs, 1)) / taken / 1000;
     return Math.min(Math.max(Math.ceil(seconds), MIN_SECONDS), MAX_SECONDS);
+  }
+
+  /** As secondsFor, not rounded; null: too little was taken lately to say. */
+  expectedMs(jobs: number, nowMs: number): number | null {
+    this.#forget(nowMs);
+    const taken = this.#pieces.reduce((sum, piece) => sum + piece.jobs, 0);
+    const elapsedMs = nowMs - (this.#pieces[0]?.startMs ?? nowMs);
+    if (taken < MIN_TAKEN || elapsedMs < MIN_ELAPSED_MS) return null;
+    return (jobs * elapsedMs) / taken;
   }
 
   #forget(nowMs: number): void {

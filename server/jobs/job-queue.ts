@@ -6,7 +6,8 @@
  * Out     `waiting` (a view) and `take`, by the batch loops; a cancelled job leaves at once
  * Limits  as many jobs as the caller of push allows; a job that has waited `maxWaitMs`, or to its own deadline, leaves with
  *         REQUEST_TIMEOUT and never runs
- * Errors  push throws QUEUE_FULL with DJLServing's sentence, and when to come back
+ * Errors  push throws QUEUE_FULL with DJLServing's sentence, and when to come back; or because those ahead, at the rate at which jobs
+ *         start, leave it no chance to start in time: better now than after the wait
  *
  * There is no rule against starvation: who floods the queue with a low number keeps the others waiting until their deadline.
  */
@@ -54,6 +55,9 @@ export class JobQueue<J extends Job = Job> {
   push(job: J, limit = this.capacity): void {
     this.checkRoom(limit);
     if (job.cancelled) return;
+    let index = this.#jobs.length;
+    while (index > 0 && this.#jobs[index - 1]!.priority > job.priority) index--;
+    this.#checkWait(job, index);
     const onAbort = (): void => this.#remove(job);
     job.signal.addEventListener('abort', onAbort, { once: true });
     const waitMs = Math.max(0, this.#lastMs(job) - this.#nowMs());
@@ -62,8 +66,6 @@ export class JobQueue<J extends Job = Job> {
       clearTimeout(timer);
       job.signal.removeEventListener('abort', onAbort);
     });
-    let index = this.#jobs.length;
-    while (index > 0 && this.#jobs[index - 1]!.priority > job.priority) index--;
     this.#jobs.splice(index, 0, job);
     this.wakeTakers();
   }
@@ -74,6 +76,19 @@ export class JobQueue<J extends Job = Job> {
     throw new ServingError('QUEUE_FULL', `Worker queue capacity exceeded for model: ${this.#model}`, {
       retryAfterSeconds: this.#drainRate.secondsFor(this.#jobs.length, this.#nowMs()),
     });
+  }
+
+  #checkWait(job: J, ahead: number): void {
+    const nowMs = this.#nowMs();
+    const mayWaitMs = this.#lastMs(job) - nowMs;
+    const expectedMs = this.#drainRate.expectedMs(ahead, nowMs);
+    if (expectedMs === null || expectedMs <= mayWaitMs) return;
+    const [expected, may] = [expectedMs, mayWaitMs].map((ms) => Math.max(0, Math.ceil(ms / 1000)));
+    throw new ServingError(
+      'QUEUE_FULL',
+      `The request would wait some ${expected} s for a free slot, behind ${ahead} others; it may wait ${may} s (option.predict_timeout, or its own limit)`,
+      { retryAfterSeconds: Math.max(1, Math.ceil((expectedMs - mayWaitMs) / 1000)) },
+    );
   }
 
   /** Removes `count` jobs from the front. */

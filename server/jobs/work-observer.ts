@@ -22,7 +22,8 @@ export interface SlotFreed {
   jobId: number;
   requestId: string;
   slot: number;
-  why: 'finished' | 'cancelled' | 'failed';
+  /** preempted: the KV memory ran out; it gets a slot again. */
+  why: 'finished' | 'cancelled' | 'failed' | 'preempted';
   newTokens: number;
 }
 

@@ -1,7 +1,7 @@
 /** What every batcher keeps to, in whatever state: run against each implementation with random states. */
 import { describe, expect, it } from 'vitest';
 import type { Batch, Batcher, BatcherState } from '../../server/batching/batcher.js';
-import { kvTokensOf } from '../../server/batching/slot-table.js';
+import { kvTokensToStart } from '../../server/batching/slot-table.js';
 import { type SeededRandom, seededRandom, testSeed } from '../fixtures/seeded-random.js';
 
 const ROUNDS = 3000;
@@ -32,7 +32,7 @@ function check(state: BatcherState, batch: Batch): void {
   const { freeKvTokens, freeSlots, prefillTokens, running, waiting } = state;
   expect(batch.starts).toBeLessThanOrEqual(Math.min(freeSlots, waiting.length));
   const started = waiting.slice(0, batch.starts);
-  expect(started.reduce((sum, job) => sum + kvTokensOf(job), 0)).toBeLessThanOrEqual(freeKvTokens);
+  expect(started.reduce((sum, job) => sum + kvTokensToStart(job), 0)).toBeLessThanOrEqual(freeKvTokens);
   expect(new Set(batch.rows.map((row) => row.index)).size).toBe(batch.rows.length);
   let promptTokens = 0;
   for (const { index, tokens } of batch.rows) {

@@ -101,7 +101,12 @@ export class FakeRank {
     );
     assert(open.promptIds.length + open.maxNewTokens <= this.slotTokens, 'a sequence fits its slot');
     this.#seen.add(open.sequence);
-    const sequence = { ...open, processed: 0, newTokens: 0, finish: Finish.RUNNING };
+    const { newIds = [] } = open;
+    assert(newIds.length < open.maxNewTokens, 'a sequence may have a token more');
+    newIds.forEach((id, index) => {
+      assert.equal(id, fakeToken(open.promptIds, index), `new token ${index} of sequence ${open.sequence}`);
+    });
+    const sequence = { ...open, processed: 0, newTokens: newIds.length, finish: Finish.RUNNING };
     if (warm) this.#share(warm, sequence, keptRows);
     this.#sequences.set(open.slot, sequence);
   }
@@ -116,16 +121,16 @@ export class FakeRank {
 
   #share(from: FakeSequence, to: FakeSequence, rows: number): void {
     assert(
-      rows > to.processed && rows < to.promptIds.length,
+      rows > to.processed && rows < to.promptIds.length + to.newTokens,
       `${rows} rows are more, and not the whole prompt`,
     );
     assert(rows <= from.processed, `${rows} rows of ${from.processed}`);
+    const idAt = ({ promptIds }: FakeSequence, position: number): number =>
+      promptIds[position] ?? fakeToken(promptIds, position - promptIds.length);
     for (let position = 0; position < rows; position++) {
-      const own = from.promptIds.length;
-      const id = position < own ? from.promptIds[position] : fakeToken(from.promptIds, position - own);
       assert.equal(
-        id,
-        to.promptIds[position],
+        idAt(from, position),
+        idAt(to, position),
         `position ${position} of sequences ${from.sequence} and ${to.sequence}`,
       );
     }

@@ -39,10 +39,15 @@ interface Simulation {
   group: FakeGroup;
   slots: SlotTable;
   prefixCache: PrefixCache | null;
+  preempted: number;
 }
 
 /** @param earlier jobs whose prompts it may begin with, or go on behind */
-function randomJob(random: SeededRandom, earlier: readonly GenerationJob[] = []): GenerationJob {
+function randomJob(
+  random: SeededRandom,
+  earlier: readonly GenerationJob[] = [],
+  mostNew = 60,
+): GenerationJob {
   const fresh = Array.from({ length: random.integer(1, 120) }, () => random.integer(0, FAKE_VOCAB - 1));
   const like = random.next() < 0.7 ? random.pick(earlier) : undefined;
   const answered = like
@@ -50,7 +55,7 @@ function randomJob(random: SeededRandom, earlier: readonly GenerationJob[] = [])
     : [];
   const promptIds = [...answered.slice(0, random.integer(0, 110)), ...fresh].slice(0, 120);
   const endIds = random.next() < 0.5 ? [random.integer(0, FAKE_VOCAB - 1), random.integer(0, 40)] : [];
-  return makeJob({ promptIds, maxNewTokens: random.integer(1, 60), endIds });
+  return makeJob({ promptIds, maxNewTokens: random.integer(1, mostNew), endIds });
 }
 
 async function simulate(
@@ -58,12 +63,13 @@ async function simulate(
   batcher: Batcher,
   cancelShare: number,
   warmSlots = 0,
+  sizes?: { maxSlots: number; kvTokens: number; newTokens: number },
 ): Promise<Simulation> {
-  const maxSlots = random.integer(1, 8);
-  const slotTokens = 180;
+  const maxSlots = sizes?.maxSlots ?? random.integer(1, 8);
+  const slotTokens = 120 + (sizes?.newTokens ?? 60);
   const clock = new ManualClock();
   const queue = new JobQueue<GenerationJob>('toy', JOBS, 60_000_000, () => clock.nowMs());
-  const slots = new SlotTable(maxSlots, random.integer(192, 192 * maxSlots), warmSlots);
+  const slots = new SlotTable(maxSlots, sizes?.kvTokens ?? random.integer(192, 192 * maxSlots), warmSlots);
   const prefixCache = warmSlots > 0 ? new PrefixCache({ slots, longAfterTokens: 150 }) : null;
   const group = new FakeGroup({
     maxSlots: maxSlots + warmSlots,
@@ -72,6 +78,7 @@ async function simulate(
     kvTokens: slots.kvTokens,
   });
   const started: number[] = [];
+  let preempted = 0;
   const loop = new BatchLoop({
     group,
     queue,
@@ -86,6 +93,9 @@ async function simulate(
     texts: FAKE_TEXTS,
     clock,
     onJobStarted: (job) => started.push(job.id),
+    onSlotFreed: ({ why }) => {
+      if (why === 'preempted') preempted++;
+    },
   });
   const running = loop.run();
   const jobs: GenerationJob[] = [];
@@ -93,7 +103,7 @@ async function simulate(
   for (let round = 0; jobs.length < JOBS || jobs.some((job) => !job.stream.ended); round++) {
     expect(round, 'rounds').toBeLessThan(MAX_ROUNDS);
     if (jobs.length < JOBS && random.next() < 0.3) {
-      const job = randomJob(random, warmSlots > 0 ? jobs.slice(-20) : []);
+      const job = randomJob(random, warmSlots > 0 ? jobs.slice(-20) : [], sizes?.newTokens);
       jobs.push(job);
       queue.push(job);
       reading.push(readAll(job.stream).then((result) => ({ job, result })));
@@ -107,7 +117,7 @@ async function simulate(
   group.auto = true;
   while (group.inFlight > 0) group.runNext();
   await running;
-  return { ran: await Promise.all(reading), started, group, slots, prefixCache };
+  return { ran: await Promise.all(reading), started, group, slots, prefixCache, preempted };
 }
 
 function check({ group, prefixCache, ran, slots, started }: Simulation): void {
@@ -156,6 +166,24 @@ describe(`simulation (seed ${testSeed})`, () => {
       expect(sharedRows).toBeGreaterThan(1000);
     });
   }
+
+  it.each([0, 4])(
+    'KV memory for two among eight slots, %i of them warm: many are preempted, none loses or changes a token',
+    async (warm) => {
+      let preempted = 0;
+      for (let run = 0; run < 6; run++) {
+        const random = seededRandom(testSeed + 2000 + run);
+        const simulation = await simulate(random, new ContinuousBatcher(), run % 2 === 0 ? 0 : 0.02, warm, {
+          maxSlots: 8,
+          kvTokens: 512,
+          newTokens: 300,
+        });
+        check(simulation);
+        preempted += simulation.preempted;
+      }
+      expect(preempted).toBeGreaterThan(20);
+    },
+  );
 
   it('a group that dies ends every started job, and loses none that waits', async () => {
     const random = seededRandom(testSeed + 100);

@@ -135,6 +135,30 @@ describe('a job queue', () => {
     expect(queue.length).toBe(0);
   });
 
+  it('refuses at once what could not start in time at the rate at which jobs start, and says when to come back', () => {
+    let nowMs = 0;
+    vi.useFakeTimers();
+    const queue = new JobQueue('toy', 100, 20_000, () => nowMs);
+    // One job each second: 19 ahead are 19 s or so, 25 are too many.
+    for (let second = 0; second < 15; second++) {
+      queue.push(makeJob({ queuedAtMs: nowMs }));
+      queue.take(1);
+      nowMs += 1000;
+    }
+    for (let ahead = 0; ahead < 20; ahead++) queue.push(makeJob({ queuedAtMs: nowMs }));
+    const late = () => queue.push(makeJob({ queuedAtMs: nowMs }));
+    expect(() => {
+      for (let more = 0; more < 9; more++) late();
+    }).toThrow(/would wait some 2\d s .* it may wait 20 s \(option.predict_timeout/);
+    expect(late).toThrow(expect.objectContaining({ code: 'QUEUE_FULL', retryAfterSeconds: 1 }));
+    // Who is served before them has no wait to fear; who has a limit of its own is refused by that.
+    queue.push(makeJob({ queuedAtMs: nowMs, request: makeRequest({ priority: -1 }) }));
+    expect(() =>
+      queue.push(makeJob({ queuedAtMs: nowMs, request: makeRequest({ timeoutMs: 5000 }) })),
+    ).toThrow(/may wait 5 s/);
+    vi.useRealTimers();
+  });
+
   it('tells its listeners of each push until they leave', () => {
     const queue = makeQueue();
     let pushes = 0;
