@@ -208,7 +208,7 @@ describe('StepRunner', () => {
     const refusals: [Partial<Step>, string][] = [
       [
         { opens: [openSequence(1, 2, [7, 8])], copies: [copy] },
-        '2 rows of 3 for sequence 2, which has 0 and a prompt of 2',
+        '2 rows of 3 for sequence 2, which has 0 and 2 tokens to begin with',
       ],
       [{ opens: [openSequence(1, 2, [7, 8, 9, 10, 11])], copies: [{ ...copy, rows: 4 }] }, '4 rows of 3'],
       [{ opens: [openSequence(1, 2, [7, 6, 9])], copies: [copy] }, 'sequences 1 and 2 differ at position 1'],
