@@ -2,7 +2,7 @@
 /**
  * The command line: checks the platform, installs and builds what is missing, then runs the compiled program in this process.
  *
- * In      `start | serve | key | partition | bench | bench:peers | bench:http | bench:prefix | bench:perplexity | build | help | version` and that program's own arguments
+ * In      `start | serve | key | partition | bench | bench:peers | bench:http | bench:serving | bench:prefix | bench:perplexity | build | help | version` and that program's own arguments
  * Out     what the program prints; its exit code; 1 when the machine, the packages or the sources do not allow a start
  * Limits  plain JavaScript on Node alone (bootstrap.mjs); the checks cost well under 150 ms when there is nothing to do
  * Errors  a program throws: one line on standard error and exit code 1 (an unknown command: 2)
@@ -22,6 +22,7 @@ const PROGRAMS = {
   bench: 'dist/bench/main.js',
   'bench:peers': 'dist/bench/peers/main.js',
   'bench:http': 'dist/bench/http/main.js',
+  'bench:serving': 'dist/bench/serving/main.js',
   'bench:prefix': 'dist/bench/prefix-cache.js',
   'bench:perplexity': 'dist/bench/perplexity/main.js',
 };
@@ -37,6 +38,7 @@ const HELP = `Usage: shardserve <command> [arguments]
   bench --model NAME --tp N …                                 measure speed; \`bench --help\` says more
   bench:peers                                                 the same beside llama.cpp; \`bench:peers --help\` says more
   bench:http                                                  the server's sockets beside the bare engine; \`bench:http --help\` says more
+  bench:serving                                               the server under load, beside others; \`bench:serving --help\` says more
   bench:prefix                                                time to first token behind a known prefix
   bench:perplexity                                            what a weight format costs in quality
   build                                                       compile dist/ from the sources

@@ -3,7 +3,7 @@
  *
  * Run     forked by stream-clients.ts, with an IPC channel; ends with it
  * In      ClientCall messages, one at a time
- * Out     a ClientAnswer to each: to `open` when every stream has its first token, to `close` when every stream has ended
+ * Out     a ClientAnswer to each: to `open` when every stream has its first token, to the others when every stream has ended
  * How     server-sent events are counted by the empty lines that end them, not parsed: what is measured is the server
  */
 import { Agent, request } from 'node:http';
@@ -16,8 +16,8 @@ export interface StreamCall {
   maxTokens: number;
 }
 
-/** `close` hangs up on streams that still run. */
-export type ClientCall = { call: 'open'; streams: StreamCall } | { call: 'close' };
+/** `close` hangs up on streams that still run, `finish` waits for their ends. */
+export type ClientCall = { call: 'open'; streams: StreamCall } | { call: 'close' } | { call: 'finish' };
 
 export interface ClientAnswer {
   /** Of `open`: monotonicMs when it was called. */
@@ -47,7 +47,7 @@ async function answer(message: ClientCall): Promise<ClientAnswer> {
     streams = prompts.map((prompt) => openStream(`${url}/v1/completions`, { model, prompt, maxTokens }));
     await Promise.all(streams.map(({ first }) => first));
   } else {
-    for (const { hangUp } of streams) hangUp();
+    if (message.call === 'close') for (const { hangUp } of streams) hangUp();
     await Promise.all(streams.map(({ ended }) => ended));
   }
   return { openedMs, tokens: streams.map(({ tokens }) => tokens), error: null };

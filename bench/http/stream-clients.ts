@@ -29,6 +29,11 @@ export class StreamClients {
     return (await this.#ask({ call: 'close' })).tokens;
   }
 
+  /** Waits until all have ended by themselves. @returns as close */
+  async finish(): Promise<number[][]> {
+    return (await this.#ask({ call: 'finish' })).tokens;
+  }
+
   stop(): void {
     this.#process.removeAllListeners();
     if (this.#process.connected) this.#process.disconnect();
