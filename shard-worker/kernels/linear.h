@@ -100,6 +100,8 @@ struct Variant {
 extern const Variant portable;
 #if defined(__x86_64__)
 extern const Variant avx2, avx_vnni, avx512, amx;
+void floats_avx2(const Round &round, int64_t first_panel, int64_t end_panel);
+void floats_avx512(const Round &round, int64_t first_panel, int64_t end_panel);
 #else
 extern const Variant neon_dotprod, neon_i8mm;
 #endif

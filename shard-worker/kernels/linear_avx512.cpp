@@ -1,5 +1,5 @@
 /**
- * Linears by AVX-512: products of 8 bits by VNNI, floats by FMA.
+ * Quantised linears by AVX-512: products of 8 bits by VNNI.
  *
  * Up to FEW rows the codes go from the stream of weights through registers into the products, 32 outputs at a time. More rows:
  * a span of the panel is unpacked into the first-level cache once, and groups of up to six rows go over it with their sums in registers.
@@ -376,12 +376,8 @@ void quantised(const Round &round, int64_t first_panel, int64_t end_panel) {
   }
 }
 
-void floats(const Round &round, int64_t first_panel, int64_t end_panel) {
-  portable.floats(round, first_panel, end_panel);
-}
-
 }  // namespace
 
-const Variant avx512 = {"avx512-vnni", has_avx512, group_of, round_rows, quantised, floats};
+const Variant avx512 = {"avx512-vnni", has_avx512, group_of, round_rows, quantised, floats_avx512};
 
 }  // namespace ss
