@@ -20,12 +20,14 @@ enum SsError {
   SS_BAD_SIZE = 2,     // rows, inputs, outputs or a panel outside the limits
   SS_NO_MEMORY = 3,
   SS_NO_VARIANT = 4,   // the processor lacks it
+  SS_BAD_NUMBER = 5,   // a NaN, an infinity, or beyond what the format holds
 };
 
 /** What a panel holds. */
 enum SsFlags {
   SS_ZERO = 1,    // quantised: each record has zero points
   SS_BFLOAT = 2,  // 16 bits: bfloat16 instead of IEEE half
+  SS_SEARCH = 4,  // ss_quantise, 4 bits: scales (and zero points) of least weighted squared error, not the nearest
 };
 
 /** Version of everything in this header; the loader refuses another one. */
@@ -98,3 +100,14 @@ SS_EXPORT int64_t ss_attend_scratch(int32_t dim);
  */
 SS_EXPORT int32_t ss_attend(const SsAttention *shape, const SsAttendSpan *spans, int32_t count, int32_t layer, int32_t window,
                             int32_t work, int32_t part, int32_t parts, float *scratch);
+
+/**
+ * Panels `first_panel` … `end_panel` - 1 of a weight; `panels` is where the first of them goes.
+ *
+ * `rows`: [outputs, inputs] of `type` 0 float32, 1 float16, 2 bfloat16, `row_stride` numbers apart, all rows of the weight.
+ * `importance`: what an error in each of the inputs weighs, or null: all the same.
+ * `bad`: row · inputs + column of a number that cannot be held, with SS_BAD_NUMBER.
+ */
+SS_EXPORT int32_t ss_quantise(const void *rows, int32_t type, int64_t row_stride, int64_t outputs, int64_t inputs,
+                              int32_t bits, int32_t block, int32_t flags, const float *importance, uint8_t *panels,
+                              int64_t first_panel, int64_t end_panel, int64_t *bad);

@@ -44,6 +44,24 @@ static inline float half_to_float(uint16_t half) {
 
 static inline float half_at(const uint8_t *values, int64_t index) { return half_to_float(u16_at(values, index)); }
 
+/** The nearest half, ties to even. */
+static inline uint16_t float_to_half(float value) {
+  const uint32_t bits = to_bits(value), magnitude = bits & 0x7fffffff;
+  const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+  if (magnitude > 0x7f800000) return sign | 0x7e00;
+  if (magnitude >= 0x477ff000) return sign | 0x7c00;
+  // Subnormal: adding 0.5 rounds to a multiple of 2^-24, the last place of 0.5.
+  if (magnitude < 0x38800000) return sign | (uint16_t)(to_bits(from_bits(magnitude) + 0.5f) - 0x3f000000);
+  return sign | (uint16_t)((magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13);
+}
+
+/** The nearest bfloat16, ties to even. */
+static inline uint16_t float_to_bfloat(float value) {
+  const uint32_t bits = to_bits(value);
+  if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
+  return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
 /** Step `step` of a row: 32 codes and their scale; returns the codes' sum. Values behind `inputs` are 0. A NaN or infinity makes the scale NaN. */
 static inline int32_t round_step(const float *row, int64_t inputs, int64_t step, int8_t *codes, float &scale) {
   const int64_t first = step * STEP;
