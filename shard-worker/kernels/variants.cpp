@@ -11,6 +11,8 @@ namespace {
 const Variant *const VARIANTS[] = {
     &portable,
 #if defined(__x86_64__)
+    &avx2,
+    &avx_vnni,
     &avx512,
 #endif
 };
