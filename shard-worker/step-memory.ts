@@ -65,7 +65,10 @@ export class StepMemory {
   afterLoad(manifest: Manifest, shardFolder: string): void {
     const mapped = fileMappings();
     const weights = mappingsIn(shardFolder, mapped);
-    letGo(weights);
+    // Panels are read where they are mapped: at the next step again.
+    const inPlace = manifest.weightFormat.layout === 'panels' ? manifest.ranks : [];
+    const kept = new Set(inPlace.map((rank) => path.join(realpathSync(shardFolder), rank.weights.path)));
+    letGo(weights.filter((mapping) => !kept.has(mapping.path)));
     // Read-only data of a library may have been relocated, which is a write; code is as the file has it.
     letGo(mapped.filter(({ isExecutable, isWritable }) => isExecutable && !isWritable));
     noMoreHugePages();

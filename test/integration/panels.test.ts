@@ -7,6 +7,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type PartitionOptions, type PartitionResult, partition } from '../../partitioner/partition.js';
 import { verifyShards } from '../../partitioner/verify.js';
 import type { Manifest } from '../../proto/manifest.js';
+import { SingleRankCollective } from '../../shard-worker/collective/single-rank.js';
+import type { Device } from '../../shard-worker/device/device.js';
+import { Executor } from '../../shard-worker/executor.js';
+import type { KvCache } from '../../shard-worker/kv-cache.js';
 import { goldenFolder } from '../support/golden.js';
 
 let scratch: string;
@@ -99,4 +103,18 @@ it('refuses blocks that our kernels do not have', async () => {
   await expect(split({ folder, tp: 1, dtype: 'int4', blockSize: 16 })).rejects.toThrow(
     'block size 16 is not one of 32, 64, 128, 256',
   );
+});
+
+it('a worker without kernels refuses shards that are laid out for them', async () => {
+  const { manifest, shardFolder } = await split({ folder: goldenFolder('llama'), tp: 1, dtype: 'int4' });
+  const executor = new Executor({
+    ...{ manifest, shardFolder, rank: 0, maxStepTokens: 8, maxRows: 1 },
+    device: { hasKernels: false } as Device,
+    collective: new SingleRankCollective(),
+    kvCache: null as unknown as KvCache,
+  });
+  await expect(executor.load()).rejects.toMatchObject({
+    code: 'SHARDS_INVALID',
+    message: expect.stringContaining('SHARDSERVE_KERNELS=off'),
+  });
 });
