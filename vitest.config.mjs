@@ -45,7 +45,9 @@ export default defineConfig({
     // A group that is torn down waits for its processes.
     teardownTimeout: 20_000,
     server: {
-      deps: { external: [/\/node_modules\//, /\/dist\/(?:server|shard-worker|partitioner|proto)\//] },
+      deps: {
+        external: [/\/node_modules\//, /\/dist\/(?:server|shard-worker|partitioner|calibration|proto)\//],
+      },
     },
     projects: [
       project('unit', inFolders('unit', 'tidy'), 0, MAX_WORKERS, 15_000, 15_000, { isolate: false }),

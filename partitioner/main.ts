@@ -8,6 +8,7 @@
  */
 import { parseArgs } from 'node:util';
 import { ServingError } from '../proto/errors.js';
+import { calibrated } from './calibrated.js';
 import { shapeFolder, shapeNames } from './named-shapes.js';
 import { type PartitionOptions, partition, planPartition } from './partition.js';
 import { summarisePlan } from './plan-table.js';
@@ -19,6 +20,7 @@ import {
   DEFAULT_REPRODUCIBLE_DEGREE,
   DTYPES,
   EIGHT_BIT_GROUPS,
+  type EightBitGroup,
   type Layout,
   REPRODUCIBLE_DEGREES,
 } from './weight-format.js';
@@ -28,14 +30,17 @@ const USAGE = `Usage: shardserve partition DIR [options]
 Split a Hugging Face checkpoint (config.json, *.safetensors) into shards, one a rank.
 
   --tp N             tensor parallel degree: ranks to split over (default 1)
-  --dtype TYPE       ${DTYPES.join(', ')} (default auto: fp32 below 200 MB and for encoders, else int4)
+  --dtype TYPE       ${DTYPES.join(', ')} (default auto: fp32 below 200 MB and for encoders, int8 below
+                     a billion parameters, else int4)
   --layout HOW       of the weights: panels, which our own kernels read as they are, or blocks for ONNX Runtime's operators (default
                      auto: panels where the machine has the kernels; SHARDSERVE_KERNELS=off: it has none)
   --block-size N     weights that share a scale with int8 and int4: ${BLOCK_SIZES.join(', ')} (default ${DEFAULT_BLOCK_SIZE})
-  --asymmetric       a zero point for each block of int8 and int4
+  --asymmetric       a zero point for each block of int8 and int4; --symmetric: none (default: int4 has them in panels)
   --eight-bit LIST   linears that int4 leaves at 8 bits: ${EIGHT_BIT_GROUPS.join(', ')} (the head; all of the first or last layer; the
-                     MLPs' down projections), with commas
+                     MLPs' down projections), with commas; none. Default: in panels the head
   --scales HOW       of int4: search (default) takes the best of several by squared error, nearest that of the largest weight
+  --calibrate HOW    of int4 with zero points: auto (default) first runs the model over 1,024 tokens at random, once a checkpoint, to see which
+                     inputs count; none lets all count alike
   --reproducible-degree N
                      degrees that divide it give int8 and int4 the same bits: ${REPRODUCIBLE_DEGREES.join(', ')} (default ${DEFAULT_REPRODUCIBLE_DEGREE})
   --store DIR        folder the shards are kept in (default .shards)
@@ -51,6 +56,7 @@ Split a Hugging Face checkpoint (config.json, *.safetensors) into shards, one a 
 const EXIT_SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
 
 interface CommandLine extends PartitionOptions {
+  calibrate: boolean;
   verify: boolean;
   planOnly: boolean;
 }
@@ -86,12 +92,14 @@ async function main(args: string[]): Promise<number> {
 }
 
 async function run(commandLine: CommandLine, reporter: Reporter, signal: AbortSignal): Promise<void> {
-  const { verify, planOnly, ...options } = commandLine;
+  const { verify, planOnly, calibrate, ...given } = commandLine;
+  let options: PartitionOptions = given;
   if (planOnly) {
     const { plan, report } = await planPartition(options);
     reporter.plan(summarisePlan(plan, report));
     return;
   }
+  if (calibrate) options = { ...options, importance: await calibrated(options, signal) };
   const result = await partition({
     ...options,
     signal,
@@ -124,17 +132,15 @@ function parseCommandLine(args: string[]): CommandLine {
     dtype: oneOf('--dtype', values.dtype, DTYPES),
     ...layoutOf(values.layout),
     blockSize: wholeNumber('--block-size', values['block-size'], 1),
-    symmetric: !values.asymmetric,
+    symmetric: values.symmetric ? true : values.asymmetric ? false : undefined,
     scales: oneOf('--scales', values.scales, ['search', 'nearest'] as const),
-    eightBit: values['eight-bit']
-      .split(',')
-      .filter((group) => group !== '')
-      .map((group) => oneOf('--eight-bit', group, EIGHT_BIT_GROUPS)),
+    eightBit: eightBitGroups(values['eight-bit']),
     reproducibleDegree: reproducibleDegree(values['reproducible-degree']),
     randomWeights: values['random-weights'],
     seed: wholeNumber('--seed', values.seed, 0),
     verify: values.verify,
     planOnly: values['plan-only'],
+    calibrate: oneOf('--calibrate', values.calibrate, ['auto', 'none'] as const) === 'auto',
   };
 }
 
@@ -142,6 +148,13 @@ function parseCommandLine(args: string[]): CommandLine {
 function layoutOf(text: string): { layout?: Layout } {
   const layout = oneOf('--layout', text, ['auto', 'panels', 'blocks'] as const);
   return layout === 'auto' ? {} : { layout };
+}
+
+/** @throws ServingError CONFIG_INVALID */
+function eightBitGroups(text: string | undefined): EightBitGroup[] | undefined {
+  if (text === undefined) return undefined;
+  const groups = text.split(',').filter((group) => group !== '' && group !== 'none');
+  return groups.map((group) => oneOf('--eight-bit', group, EIGHT_BIT_GROUPS));
 }
 
 /** @throws ServingError CONFIG_INVALID */
@@ -162,9 +175,11 @@ function parse(args: string[]) {
         layout: { type: 'string', default: 'auto' },
         'block-size': { type: 'string', default: String(DEFAULT_BLOCK_SIZE) },
         asymmetric: { type: 'boolean', default: false },
-        'eight-bit': { type: 'string', default: '' },
+        symmetric: { type: 'boolean', default: false },
+        'eight-bit': { type: 'string' },
         'reproducible-degree': { type: 'string', default: String(DEFAULT_REPRODUCIBLE_DEGREE) },
         scales: { type: 'string', default: 'search' },
+        calibrate: { type: 'string', default: 'auto' },
         store: { type: 'string', default: '.shards' },
         verify: { type: 'boolean', default: false },
         'plan-only': { type: 'boolean', default: false },

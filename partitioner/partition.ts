@@ -22,17 +22,25 @@ import { type CodedTensors, chooseCodedFormat, expectedCodes } from './coded-for
 import { attentionOutPadding } from './degrees.js';
 import { buildSegments } from './graph/segments.js';
 import { rankWeights, SHARED_WEIGHTS } from './graph/weight-files.js';
+import { importanceDigest, readImportance } from './importance.js';
 import { cachedHeadDim, type EmbeddingShape, isNormalised, type ModelShape } from './model-shape.js';
 import { configuredType, type ModelOptions, openModel, recogniseFolder } from './open-model.js';
 import { makePlan, type Plan, storedTensors } from './plan.js';
 import type { PolicyReport } from './policies/recognise-model.js';
 import { PANEL_BLOCK_SIZES } from './quantise/panels.js';
 import { countParameters, embeddingName } from './role-tensors.js';
+import { tellSquares } from './squares.js';
 import { contentName } from './store/content-name.js';
 import { MANIFEST_FILE, ShardStore } from './store/shard-store.js';
 import { WeightsFile } from './store/weights-file.js';
 import { writeWeights } from './store/weights-writer.js';
-import { DEFAULT_BLOCK_SIZE, type FormatOptions, FP32_FORMAT, type WeightFormat } from './weight-format.js';
+import {
+  DEFAULT_BLOCK_SIZE,
+  type FormatOptions,
+  FP32_FORMAT,
+  usesImportance,
+  type WeightFormat,
+} from './weight-format.js';
 
 export interface PartitionOptions extends ModelOptions, FormatOptions {
   /** Folder of the shard store; made if it is not there. */
@@ -43,6 +51,10 @@ export interface PartitionOptions extends ModelOptions, FormatOptions {
   onProgress?: (doneBytes: number, totalBytes: number) => void;
   /** Ends the work; its reason is thrown. */
   signal?: AbortSignal;
+  /** File of how much each input counts (importance.ts); absent: all alike. Only int4 in the layout of our own kernels asks for it. */
+  importance?: string | undefined;
+  /** Shards that also tell the squares of every linear's inputs (calibration/). */
+  tellsSquares?: boolean | undefined;
 }
 
 export interface PartitionResult {
@@ -57,7 +69,9 @@ export async function partition(options: PartitionOptions): Promise<PartitionRes
   const { config, report, shape, source } = await openModel(options);
   try {
     const embeddingType = source.tensors.get(embeddingName(shape))?.type ?? 'float32';
-    const plan = planFor(options, shape, embeddingType, source.coded ?? new Map());
+    const plain = planFor(options, shape, embeddingType, source.coded ?? new Map());
+    const plan = options.tellsSquares ? tellSquares(plain) : plain;
+    const importance = usesImportance(plan.format) ? (options.importance ?? null) : null;
     options.onPlan?.(plan, report);
     const { randomWeights = false, seed = 0 } = options;
     const name = contentName({
@@ -70,11 +84,13 @@ export async function partition(options: PartitionOptions): Promise<PartitionRes
       deviceClass: 'cpu',
       toolVersion: TOOL_VERSION,
       randomSeed: randomWeights ? seed : null,
+      ...(importance === null ? {} : { importance: importanceDigest(importance) }),
+      ...(options.tellsSquares ? { tellsSquares: true } : {}),
     });
     const store = new ShardStore(options.outStore);
     const found = store.find(name);
     if (found) return { shardFolder: store.shardFolder(name), manifest: found, reused: true };
-    const manifest = await writeShards(options, { config, plan, source, store, name });
+    const manifest = await writeShards(options, { config, plan, source, store, name, importance });
     return { shardFolder: store.shardFolder(name), manifest, reused: false };
   } finally {
     source.close();
@@ -93,6 +109,21 @@ export async function planPartition(
   const { report, shape } = await recogniseFolder(config, true);
   const codes = expectedCodes(shape, readQuantisation(config));
   return { plan: planFor(options, shape, configuredType(config), codes), report };
+}
+
+/** What a file of importances of a checkpoint is named by: all that the model's float32 answers depend on. */
+export async function importanceKey(folder: string): Promise<string> {
+  const { config, shape, source, report } = await openModel({ folder });
+  try {
+    const format = { ...FP32_FORMAT };
+    return contentName({
+      ...{ modelType: shape.modelType, folder, sources: source.files, worldSize: 1, format },
+      configs: [config.raw, report.policy],
+      ...{ deviceClass: 'cpu', toolVersion: TOOL_VERSION, randomSeed: null, tellsSquares: true },
+    });
+  } finally {
+    source.close();
+  }
 }
 
 /** Version of this program, from package.json. */
@@ -137,10 +168,11 @@ interface WriteContext {
   source: TensorSource;
   store: ShardStore;
   name: string;
+  importance: string | null;
 }
 
 async function writeShards(options: PartitionOptions, context: WriteContext): Promise<Manifest> {
-  const { plan, source, store, name } = context;
+  const { plan, source, store, name, importance } = context;
   const temporary = store.createTemporary();
   const files: WeightsFile[] = [];
   try {
@@ -160,6 +192,7 @@ async function writeShards(options: PartitionOptions, context: WriteContext): Pr
       {
         onProgress: (doneBytes) => options.onProgress?.(doneBytes, totalBytes),
         signal: options.signal,
+        importance: importance === null ? null : readImportance(importance),
       },
     );
     const manifest: Manifest = {

@@ -51,6 +51,8 @@ export interface Plan {
   sumSegment: Manifest['sumSegment'];
   io: Manifest['io'];
   longContext: LongContext | null;
+  /** Segments also give the sums of squares of their linears' inputs (squares.ts). */
+  tellsSquares?: boolean;
 }
 
 export interface PlanOptions {

@@ -143,10 +143,10 @@ function quantisedRows(
   const blocks = blocksPerRow(inputs, blockSize);
   const bytes = blockBytes(bits, blockSize);
   const rows = (last - first) * PANEL_OUTPUTS;
-  const of = (): Required<QuantisedRows> & { zeroPoints: Uint8Array } => ({
+  const of = (): Required<QuantisedRows> & { zeroPoints: Float32Array } => ({
     packed: new Uint8Array(rows * blocks * bytes).fill(bits === 4 ? 0x88 : 0x80),
     scales: new Float32Array(rows * blocks),
-    zeroPoints: new Uint8Array(rows * blocks).fill(2 ** (bits - 1)),
+    zeroPoints: new Float32Array(rows * blocks).fill(2 ** (bits - 1)),
   });
   const [seen, wanted] = [of(), of()];
   eachPanel(panels, stored, (panel, index) => {
@@ -162,7 +162,9 @@ function quantisedRows(
     const from = piece * blocks;
     fillRows(wanted.packed, blocks * bytes, row, whole.packed, width * bytes, count, from * bytes);
     fillRows(wanted.scales, blocks, row, whole.scales, width, count, from);
-    if (whole.zeroPoints) fillRows(wanted.zeroPoints, blocks, row, whole.zeroPoints, width, count, from);
+    if (!whole.zeroPoints) continue;
+    const zeroPoints = Float32Array.from(whole.zeroPoints);
+    fillRows(wanted.zeroPoints, blocks, row, zeroPoints, width, count, from);
   }
   return [
     { name: 'codes', seen: seen.packed, wanted: wanted.packed, rowLength: blocks * bytes },

@@ -13,6 +13,7 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import path from 'node:path';
 import type { Manifest, TensorEntry } from '../proto/manifest.js';
 import type { TensorSource } from './checkpoint/tensor-source.js';
+import { type Importance, wholeName } from './importance.js';
 import type { ModelShape } from './model-shape.js';
 import {
   type BlockFormat,
@@ -22,6 +23,7 @@ import {
 } from './quantise/block-quantise.js';
 import { expectedCodeBlocks } from './verify-codes.js';
 import { invalid } from './verify-error.js';
+import { fillFrom } from './verify-fill.js';
 import { comparePanels, type HeadPadding, headPadding, type Run } from './verify-panels.js';
 import { compareRope } from './verify-rope.js';
 import { codesOf, linearFormat } from './weight-format.js';
@@ -58,12 +60,20 @@ export class ShardFiles {
 }
 
 export class TensorVerifier {
+  readonly #importance: Importance | null;
   readonly #manifest: Manifest;
   readonly #shape: ModelShape;
   readonly #source: TensorSource;
   readonly #files: ShardFiles;
 
-  constructor(manifest: Manifest, shape: ModelShape, source: TensorSource, files: ShardFiles) {
+  constructor(
+    manifest: Manifest,
+    shape: ModelShape,
+    source: TensorSource,
+    files: ShardFiles,
+    importance: Importance | null,
+  ) {
+    this.#importance = importance;
     this.#manifest = manifest;
     this.#shape = shape;
     this.#source = source;
@@ -301,7 +311,11 @@ export class TensorVerifier {
     const info = this.#source.coded?.get(source);
     const isInt4 = this.#manifest.weightFormat.dtype === 'int4';
     if (!info || !isInt4 || codesOf(this.#source.coded ?? new Map(), tensor.sources) !== 'own') {
-      return quantiseRows(whole(), rows, columns, format);
+      const linear = wholeName(tensor.name.replace(/\.weight$/, ''));
+      const { growth, pad } = this.#padding(tensor);
+      const counts = this.#importance?.get(linear) ?? new Float32Array(columns / growth).fill(1);
+      const padded = pad(counts);
+      return quantiseRows(whole(), rows, columns, format, source, firstRow, padded);
     }
     const coded = this.#source.readCodes?.(source, firstRow, firstRow + rows);
     if (!coded) throw invalid(`${source} has no codes`);
@@ -373,22 +387,6 @@ export class TensorVerifier {
 
 /** Rows of a linear's stored tensor. */
 const outputsOf = ({ panels, shape }: TensorEntry): number => panels?.outputs ?? shape[0] ?? 0;
-
-/** Columns firstColumn … of `from`, as far as they go, into rows of `into`. */
-function fillFrom<T extends Uint8Array | Float32Array>(
-  into: T,
-  width: number,
-  from: T,
-  fromWidth: number,
-  rows: number,
-  firstColumn: number,
-): void {
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < width && firstColumn + column < fromWidth; column++) {
-      into[row * width + column] = from[row * fromWidth + firstColumn + column]!;
-    }
-  }
-}
 
 function bytesOf(floats: Float32Array): Uint8Array {
   return new Uint8Array(floats.buffer, floats.byteOffset, floats.byteLength);

@@ -13,16 +13,20 @@ import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type FileEntry, type Manifest, parseManifest, type TensorEntry } from '../proto/manifest.js';
 import { decodeOnnx, type OnnxModel } from './graph/onnx-writer.js';
+import { readImportance } from './importance.js';
 import { type ModelOptions, openModel } from './open-model.js';
 import { invalid } from './verify-error.js';
 import { checkRoles } from './verify-roles.js';
 import { ShardFiles, TensorVerifier } from './verify-tensors.js';
+import { usesImportance } from './weight-format.js';
 
 const HASH_CHUNK_BYTES = 1 << 22;
 
 export interface VerifyOptions extends ModelOptions {
   shardFolder: string;
   signal?: AbortSignal;
+  /** What the shards were made with. */
+  importance?: string | undefined;
 }
 
 export interface Verification {
@@ -41,8 +45,10 @@ export async function verifyShards(options: VerifyOptions): Promise<Verification
   const { shape, source } = await openModel(options);
   const files = new ShardFiles(shardFolder, manifest);
   try {
+    const asks = usesImportance(manifest.weightFormat) && options.importance !== undefined;
+    const importance = asks ? readImportance(options.importance!) : null;
     checkRoles(manifest, shape, source.coded ?? new Map());
-    const verifier = new TensorVerifier(manifest, shape, source, files);
+    const verifier = new TensorVerifier(manifest, shape, source, files, importance);
     for (const tensor of manifest.tensors) {
       for (const _ of verifier.compare(tensor)) {
         await nextTurn();

@@ -206,6 +206,13 @@ export class Executor {
     return (host as Float32Array).subarray(row * spec.columns, (row + 1) * spec.columns);
   }
 
+  /** All of a buffer that has one row: a view. */
+  row(name: string): Float32Array {
+    const { host, spec } = this.#buffer(name);
+    assert(spec.first === 'one', `${name} has more than a row`);
+    return host as Float32Array;
+  }
+
   /** Where a sequence's positions begin in the rotary tables: the same from its first step to its last. */
   positionOffset(sequence: Pick<Sequence, 'promptIds' | 'maxNewTokens'>): number {
     const { longContext } = this.#options.manifest;

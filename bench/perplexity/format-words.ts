@@ -2,7 +2,7 @@
  * A weight format as one word: `fp32`, `int8`, `int4-32`, `int4-128-zp-head8`.
  *
  * In      dtype[-block][-zp][-rtn][-head8][-first8][-last8][-down8]: zp with zero points, rtn scales of the largest weight
- *         and not searched, the others what int4 leaves at 8 bits
+ *         and not searched, plain (at the end) not calibrated, the others what int4 leaves at 8 bits
  * Out     FormatOptions of the partitioner
  * Errors  an Error that names the word
  */
@@ -18,6 +18,7 @@ export function parseFormatWord(word: string): FormatOptions {
     if (/^\d+$/.test(part)) options.blockSize = Number(part);
     else if (part === 'zp') options.symmetric = false;
     else if (part === 'rtn') options.scales = 'nearest';
+    else if (part === 'plain' && part === rest.at(-1)) continue;
     else if (group) options.eightBit = [...(options.eightBit ?? []), group];
     else throw new Error(`format ${word}: ${part} is not known`);
   }

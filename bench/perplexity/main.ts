@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { calibrated } from '../../partitioner/calibrated.js';
 import { partition } from '../../partitioner/partition.js';
 import { Tokenizer } from '../../server/text/tokenizer.js';
 import { parseFormatWord } from './format-words.js';
@@ -83,12 +84,10 @@ export async function main(argv: readonly string[]): Promise<number> {
   for (const format of values.formats.split(',')) {
     let texts: string[] | null = null;
     for (const tp of values.tp.split(',').map(Number)) {
-      const { shardFolder, manifest } = await partition({
-        folder: values.model,
-        outStore: values.store,
-        tp,
-        ...parseFormatWord(format),
-      });
+      const options = { folder: values.model, outStore: values.store, tp, ...parseFormatWord(format) };
+      const isPlain = format.endsWith('-plain');
+      const importance = isPlain ? undefined : await calibrated(options);
+      const { shardFolder, manifest } = await partition({ ...options, importance });
       const group = await LockstepGroup.load(shardFolder, Number(values.window));
       const each = await group.nats(windows);
       const nats = each.reduce((sum, value) => sum + value, 0) / each.length;

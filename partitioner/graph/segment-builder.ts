@@ -11,6 +11,7 @@ import type { Padding } from '../degrees.js';
 import { cachedHeadDim } from '../model-shape.js';
 import type { Plan } from '../plan.js';
 import { type LinearItem, type PlanItem, pieceName } from '../plan-items.js';
+import { squaresName } from '../squares.js';
 import { addAsTree } from './add-as-tree.js';
 import { feedForward } from './feed-forward.js';
 import { type Dimension, OnnxWriter } from './onnx-writer.js';
@@ -196,6 +197,7 @@ export class SegmentBuilder {
   /** x [n, inputs] → [n, outputs] */
   linear(graph: OnnxWriter, name: string, x: string, output: string): string {
     const item = this.#linearItem(name);
+    if (this.plan.tellsSquares) this.#tellSquares(graph, item, x);
     const weight = this.#store(graph, item.weight);
     const bias = item.bias ? [this.#store(graph, item.bias)] : [];
     if (item.panels !== null) {
@@ -212,6 +214,17 @@ export class SegmentBuilder {
       this.#matMulNBitsAttributes(item),
       'com.microsoft',
     );
+  }
+
+  /** Sums over all rows of the squares of its inputs, as an output of the graph. */
+  #tellSquares(graph: OnnxWriter, { inputs, name }: LinearItem, x: string): void {
+    const output = squaresName(name);
+    const flat = graph.integers(`${output}-shape`, [-1, inputs]);
+    const rows = graph.node('Reshape', [x, flat], [`${output}-rows`]);
+    const squares = graph.node('Mul', [rows, rows], [`${output}-each`]);
+    const axis = graph.integers(`${output}-axis`, [0]);
+    graph.node('ReduceSum', [squares, axis], [output], { keepdims: 1 });
+    graph.output(output, 'float32', [1, inputs]);
   }
 
   /** A row-parallel linear: each piece of the inputs → a product of its own, [n, outputs], in `outputs` */

@@ -19,6 +19,7 @@ import assert from 'node:assert/strict';
 import { ServingError } from '../../proto/errors.js';
 import { roundToHalf } from './half.js';
 import { found, searchAsymmetric, searchSymmetric } from './scale-search.js';
+import { chosen, searchWeighted } from './weighted-search.js';
 
 export type QuantisedBits = 4 | 8;
 
@@ -42,8 +43,8 @@ export interface QuantisedRows {
   packed: Uint8Array;
   /** [rows, blocks] */
   scales: Float32Array;
-  /** [rows, blocks], one a byte whatever the bits (packZeroPoints); null: symmetric */
-  zeroPoints: Uint8Array | null;
+  /** [rows, blocks], one a byte whatever the bits (packZeroPoints); of our own kernels any number; null: symmetric */
+  zeroPoints: Uint8Array | Float32Array | null;
 }
 
 /** float32 bits of infinity without its sign: as large or larger is no number. */
@@ -66,6 +67,7 @@ export function blockBytes(bits: QuantisedBits, blockSize: number): number {
  * @param weights [rows, columns]
  * @param label tensor, for the message
  * @param firstRow row of the tensor that `weights` begins with, for the message
+ * @param importance of each column, for a search with half scales and zero points (weighted-search.ts); null: all alike
  */
 export function quantiseRows(
   weights: Float32Array,
@@ -74,6 +76,7 @@ export function quantiseRows(
   format: BlockFormat,
   label = 'weights',
   firstRow = 0,
+  importance: Float32Array | null = null,
 ): QuantisedRows {
   const { bits, blockSize, symmetric } = format;
   assert(weights.length === rows * columns, `${label}: ${weights.length} weights, not ${rows} × ${columns}`);
@@ -82,7 +85,12 @@ export function quantiseRows(
   const packed = new Uint8Array(rows * blocks * blockBytes(bits, blockSize));
   const scales = new Float32Array(rows * blocks);
   const middle = 2 ** (bits - 1);
-  const zeroPoints = symmetric ? null : new Uint8Array(rows * blocks).fill(middle);
+  const isWeighted = !symmetric && format.half === true && format.search && bits === 4;
+  const zeroPoints = symmetric
+    ? null
+    : isWeighted
+      ? new Float32Array(rows * blocks).fill(middle)
+      : new Uint8Array(rows * blocks).fill(middle);
   const weightBits = new Int32Array(weights.buffer, weights.byteOffset, weights.length);
   const isSearched = format.search && bits === 4;
   const pack = bits === 4 ? packNibbles : packBytes;
@@ -103,7 +111,10 @@ export function quantiseRows(
         packed.fill(bits === 4 ? 0x88 : 0x80, block * bytes, (block + 1) * bytes);
         continue; // scale 0
       }
-      if (!symmetric) findAsymmetric(weights, start, end, 2 ** bits - 1, isSearched);
+      if (isWeighted) {
+        searchWeighted(weights, start, end, importance, row * columns);
+        found.set(chosen);
+      } else if (!symmetric) findAsymmetric(weights, start, end, 2 ** bits - 1, isSearched);
       else if (isSearched) searchSymmetric(weights, start, end, weights[largest]!);
       else {
         found[0] = -weights[largest]! / middle;
@@ -119,10 +130,16 @@ export function quantiseRows(
       scales[block] = scale;
       if (zeroPoints) zeroPoints[block] = zero;
       const written = pack(weights, start, end, 1 / scale, zero, packed, block * bytes);
-      if (end - start < blockSize) packed.fill(bits === 4 ? zero * 0x11 : zero, written, (block + 1) * bytes);
+      if (end - start < blockSize) packed.fill(paddingOf(bits, zero), written, (block + 1) * bytes);
     }
   }
   return { packed, scales, zeroPoints };
+}
+
+/** Columns that are not there: the code nearest to 0. They meet inputs of 0 alone. */
+function paddingOf(bits: QuantisedBits, zero: number): number {
+  if (bits === 8) return zero;
+  return Math.max(0, Math.min(15, Math.round(zero))) * 0x11;
 }
 
 /** Beyond what a float16 scale can stand for. */
@@ -201,7 +218,7 @@ function packNibbles(
   }
   if (index < end) {
     const even = (weights[index]! * inverse + half) | 0;
-    packed[out++] = (even < 0 ? 0 : even > 15 ? 15 : even) | (zero << 4);
+    packed[out++] = (even < 0 ? 0 : even > 15 ? 15 : even) | (paddingOf(4, zero) & 0xf0);
   }
   return out;
 }

@@ -19,6 +19,8 @@ export interface PanelPacker {
     panels: PanelFormat,
     inputs: number,
     placeOf: RowPlace,
+    /** How much each input counts (calibration.ts); null: all alike. */
+    importance: Float32Array | null,
   ): Uint8Array;
 }
 
@@ -26,10 +28,11 @@ export interface PanelPacker {
 const HALF_LIMIT = 65_520;
 
 export const referencePacker: PanelPacker = {
-  pack(rows, format, panels, inputs, placeOf) {
+  pack(rows, format, panels, inputs, placeOf, importance) {
     requireHeld(rows, panels, inputs, placeOf);
     if (format === null) return packFloatPanel(rows, panels, inputs);
-    return packPanel(quantiseRows(rows, PANEL_OUTPUTS, inputs, format), panels, inputs);
+    const quantised = quantiseRows(rows, PANEL_OUTPUTS, inputs, format, 'weights', 0, importance);
+    return packPanel(quantised, panels, inputs);
   },
 };
 

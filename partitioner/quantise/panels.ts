@@ -127,7 +127,7 @@ export function unpackPanel(panel: Uint8Array, format: PanelFormat, inputs: numb
   const rowBytes = blocks * quantisedBytes(format);
   const packed = new Uint8Array(PANEL_OUTPUTS * rowBytes);
   const scales = new Float32Array(PANEL_OUTPUTS * blocks);
-  const zeroPoints = zero ? new Uint8Array(PANEL_OUTPUTS * blocks) : null;
+  const zeroPoints = zero ? new Float32Array(PANEL_OUTPUTS * blocks) : null;
   for (let block = 0; block < blocks; block++) {
     const record = panel.slice(block * recordBytes, (block + 1) * recordBytes);
     const header = widened(new Uint16Array(record.buffer, 0, PANEL_OUTPUTS * (zero ? 2 : 1)), false);

@@ -33,6 +33,7 @@ const READERS = new Set([
   'verify.js',
   'verify-codes.js',
   'verify-error.js',
+  'verify-fill.js',
   'verify-roles.js',
   'verify-rope.js',
   'verify-tensors.js',
@@ -50,6 +51,10 @@ export interface ContentNameInputs {
   toolVersion: string;
   /** Null: weights come from the checkpoint. */
   randomSeed: number | null;
+  /** Digest of how much each input counts; absent: all alike. */
+  importance?: string;
+  /** Segments tell the squares of their linears' inputs. */
+  tellsSquares?: boolean;
 }
 
 export function contentName(inputs: ContentNameInputs): string {

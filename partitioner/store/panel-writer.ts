@@ -9,10 +9,11 @@
  */
 import assert from 'node:assert/strict';
 import type { TensorSource } from '../checkpoint/tensor-source.js';
+import { type Importance, importanceOf } from '../importance.js';
 import type { LinearItem, LinearPart } from '../plan-items.js';
 import { blockBytes, blocksPerRow, type QuantisedRows } from '../quantise/block-quantise.js';
 import { codedBlocks } from '../quantise/coded-blocks.js';
-import { type PanelPacker, referencePacker } from '../quantise/panel-packer.js';
+import { type PanelPacker, type RowPlace, referencePacker } from '../quantise/panel-packer.js';
 import { PANEL_OUTPUTS, type PanelFormat, packPanel, panelCount } from '../quantise/panels.js';
 import { rowChunks, scaled } from './row-chunks.js';
 import type { WeightsFile } from './weights-file.js';
@@ -26,13 +27,15 @@ export function* writePanels(
   source: TensorSource,
   files: readonly WeightsFile[],
   afterPiece: (piece: LinearItem) => void,
+  importance: Importance | null = null,
   packer: PanelPacker = referencePacker,
 ): Generator<void> {
   const [item] = pieces;
   const panels = pieces.map((piece) =>
     files.map((file, rank) => {
       const into = new PanelFile(piece, file);
-      return item.isCoded ? new CodedPanels(piece, rank, into) : new FloatPanels(piece, rank, into, packer);
+      if (item.isCoded) return new CodedPanels(piece, rank, into);
+      return new FloatPanels(piece, rank, into, packer, importanceOf(importance, item));
     }),
   );
   let firstRow = 0; // of the part, in a rank's fused weight
@@ -105,10 +108,18 @@ class FloatPanels {
   readonly #file: PanelFile;
   readonly #packer: PanelPacker;
   readonly #rows: Float32Array;
+  readonly #importance: Float32Array | null = null;
   readonly #places: (Place | null)[] = new Array<Place | null>(PANEL_OUTPUTS).fill(null);
   #panel = 0;
 
-  constructor(item: LinearItem, rank: number, file: PanelFile, packer: PanelPacker) {
+  /** @param importance of all columns of the sources */
+  constructor(
+    item: LinearItem,
+    rank: number,
+    file: PanelFile,
+    packer: PanelPacker,
+    importance: Float32Array | null,
+  ) {
     assert(item.panels);
     this.#item = item;
     this.#panels = item.panels;
@@ -118,6 +129,11 @@ class FloatPanels {
     this.#file = file;
     this.#packer = packer;
     this.#rows = new Float32Array(PANEL_OUTPUTS * item.inputs);
+    if (item.format === null) return;
+    // Padding counts for nothing.
+    const columns = item.parts[0]?.columns ?? 0;
+    this.#importance = new Float32Array(item.inputs);
+    this.#place(importance ?? new Float32Array(columns).fill(1), this.#importance, 0);
   }
 
   /** @param index of a row of the chunk, which has `columns` columns */
@@ -125,18 +141,25 @@ class FloatPanels {
     this.#flushBefore(Math.floor(place.row / PANEL_OUTPUTS));
     const output = place.row % PANEL_OUTPUTS;
     this.#places[output] = place;
-    const row = chunk.subarray(index * columns, (index + 1) * columns);
-    const into = output * this.#item.inputs;
+    this.#place(
+      chunk.subarray(index * columns, (index + 1) * columns),
+      this.#rows,
+      output * this.#item.inputs,
+    );
+  }
+
+  /** The rank's columns of a whole row. */
+  #place(row: Float32Array, rows: Float32Array, into: number): void {
     const { padding } = this.#item;
     if (padding === null) {
-      this.#rows.set(row.subarray(this.#first, this.#first + this.#count), into);
+      rows.set(row.subarray(this.#first, this.#first + this.#count), into);
       return;
     }
     // The slice is of padded columns, and whole units of them.
     const { padded, width } = padding;
     for (let unit = 0; unit < this.#count / padded; unit++) {
       const from = (this.#first / padded + unit) * width;
-      this.#rows.set(row.subarray(from, from + width), into + unit * padded);
+      rows.set(row.subarray(from, from + width), into + unit * padded);
     }
   }
 
@@ -149,10 +172,11 @@ class FloatPanels {
   #flushBefore(panel: number): void {
     for (; this.#panel < panel; this.#panel++) {
       const { format, inputs } = this.#item;
-      const bytes = this.#packer.pack(this.#rows, format, this.#panels, inputs, (output) => {
+      const placeOf: RowPlace = (output) => {
         const place = this.#places[output];
         return { name: place?.name ?? this.#item.name, row: place?.sourceRow ?? 0, column: this.#first };
-      });
+      };
+      const bytes = this.#packer.pack(this.#rows, format, this.#panels, inputs, placeOf, this.#importance);
       this.#file.write(bytes);
       this.#rows.fill(0);
       this.#places.fill(null);

@@ -13,6 +13,7 @@ import assert from 'node:assert/strict';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ropeRows, ropeTable } from '../architectures/rope-table.js';
 import type { TensorSource } from '../checkpoint/tensor-source.js';
+import type { Importance } from '../importance.js';
 import type { Plan } from '../plan.js';
 import type { CopyItem, LinearItem, LinearPart, PlanItem, RopeItem } from '../plan-items.js';
 import {
@@ -39,18 +40,20 @@ export interface WriteOptions {
   /** Called after every chunk with the bytes written so far, over all files. */
   onProgress?: ((doneBytes: number) => void) | undefined;
   signal?: AbortSignal | undefined;
+  /** Of every linear's inputs; null: all count alike. */
+  importance?: Importance | null | undefined;
 }
 
 export async function writeWeights(
   plan: Plan,
   source: TensorSource,
   files: OpenFiles,
-  { onProgress, signal }: WriteOptions,
+  { onProgress, signal, importance = null }: WriteOptions,
 ): Promise<void> {
   const all = [files.shared, ...files.ranks];
   const report = (): void => onProgress?.(all.reduce((sum, file) => sum + file.position, 0));
   for (const items of withPieces(plan.items)) {
-    for (const _ of writeItems(plan, items, source, files)) {
+    for (const _ of writeItems(plan, items, source, files, importance)) {
       report();
       await nextTurn(); // a signal, a closed pipe, a progress bar: they all need a turn
       signal?.throwIfAborted();
@@ -76,6 +79,7 @@ function writeItems(
   [item, ...others]: [PlanItem, ...PlanItem[]],
   source: TensorSource,
   files: OpenFiles,
+  importance: Importance | null,
 ): Iterable<void> {
   switch (item.kind) {
     case 'copy':
@@ -83,7 +87,12 @@ function writeItems(
     case 'rope':
       return writeRope(plan, item, files.shared);
     case 'linear':
-      return writeLinear([item, ...others.filter((other) => other.kind === 'linear')], source, files.ranks);
+      return writeLinear(
+        [item, ...others.filter((other) => other.kind === 'linear')],
+        source,
+        files.ranks,
+        importance,
+      );
   }
 }
 
@@ -116,11 +125,12 @@ function* writeLinear(
   pieces: readonly [LinearItem, ...LinearItem[]],
   source: TensorSource,
   files: readonly WeightsFile[],
+  importance: Importance | null,
 ): Generator<void> {
   const [item] = pieces;
   const { format } = item;
   if (item.panels !== null) {
-    yield* writePanels(pieces, source, files, (piece) => writeBias(piece, source, files));
+    yield* writePanels(pieces, source, files, (piece) => writeBias(piece, source, files), importance);
     return;
   }
   const writers = pieces.map((piece) => files.map((file, rank) => new PieceWriter(piece, rank, file)));
@@ -278,6 +288,8 @@ class QuantisedPiece {
     const { zeroPoints } = this.#quantised;
     if (zeroPoints === null) return null;
     const { start, count, width } = this.#blockSlice(columns, item);
+    // Our own kernels alone take zero points that are no codes.
+    assert(zeroPoints instanceof Uint8Array);
     return cut(zeroPoints, this.#blocks, from, to, { start, count }, width);
   }
 

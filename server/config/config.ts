@@ -139,8 +139,8 @@ export interface ModelConfig {
   dtype: 'auto' | 'fp32' | 'fp16' | 'bf16' | 'int8' | 'int4';
   /** Weights that share a scale (int4, int8); null: 128. */
   blockSize: number | null;
-  /** int4, int8: blocks without zero points. */
-  symmetric: boolean;
+  /** int4, int8: blocks without zero points; null: int4 has them where our own kernels run. */
+  symmetric: boolean | null;
   /** int4: how scales are found. */
   scales: 'search' | 'nearest';
   /** Linears that int4 leaves at 8 bits: head, first, last, down. */

@@ -4,7 +4,7 @@
  * Source  partitioner/weight-format.ts, whose defaults these are
  */
 import { type KeyRow, modelKey } from './key-row.js';
-import { boolean, choice, oneOf, someOf } from './value-types.js';
+import { choice, oneOf, someOf } from './value-types.js';
 
 export const WEIGHT_KEYS: readonly KeyRow[] = [
   modelKey(
@@ -24,9 +24,9 @@ export const WEIGHT_KEYS: readonly KeyRow[] = [
   modelKey(
     'option.quantize_symmetric',
     'symmetric',
-    boolean(),
-    true,
-    'false: int8 and int4 keep a zero point with each scale (ours)',
+    choice<boolean | null>({ auto: { value: null }, true: { value: true }, false: { value: false } }),
+    null,
+    'false: int8 and int4 keep a zero point with each scale (ours); auto: int4 does where our own kernels run',
   ),
   modelKey(
     'option.quantize_scales',
@@ -40,7 +40,7 @@ export const WEIGHT_KEYS: readonly KeyRow[] = [
     'eightBit',
     someOf('head', 'first', 'last', 'down'),
     [],
-    "what int4 leaves at 8 bits (ours): the head, all of the first or last layer, the MLPs' down projections",
+    "what int4 leaves at 8 bits (ours): the head, all of the first or last layer, the MLPs' down projections; none given: the head, where our own kernels run",
   ),
   modelKey(
     'option.reproducible_degree',

@@ -30,7 +30,7 @@ export interface ShardRequest {
   dtype: string;
   /** null: the partitioner's own. */
   blockSize: number | null;
-  symmetric: boolean;
+  symmetric: boolean | null;
   scales: string;
   eightBit: readonly string[];
   reproducibleDegree: number;
@@ -114,7 +114,7 @@ async function runPartitioner(
     '--dtype',
     dtype,
     ...(blockSize === null ? [] : ['--block-size', String(blockSize)]),
-    ...(request.symmetric ? [] : ['--asymmetric']),
+    ...(request.symmetric === null ? [] : [request.symmetric ? '--symmetric' : '--asymmetric']),
     '--scales',
     scales,
     ...(eightBit.length === 0 ? [] : ['--eight-bit', eightBit.join(',')]),

@@ -39,7 +39,9 @@ async function matMulModel(
   accuracyLevel: number,
 ): Promise<string> {
   const blocks = scales.length / ROWS;
-  const packedZeroPoints = zeroPoints ? packZeroPoints(zeroPoints, ROWS, blocks, bits) : new Uint8Array(0);
+  const packedZeroPoints = zeroPoints
+    ? packZeroPoints(Uint8Array.from(zeroPoints), ROWS, blocks, bits)
+    : new Uint8Array(0);
   const data = Buffer.concat([packed, new Uint8Array(scales.buffer), packedZeroPoints]);
   await writeFile(join(folder, 'weights'), data);
   const external = (name: string, dataType: number, dims: number[], offset: number, length: number) => ({

@@ -13,6 +13,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   partitioner: ['proto'],
   'shard-worker': ['proto'],
   // Leaves: they know no layer.
+  // Runs a model on its own shards: what a partition must know of its activations.
+  calibration: ['partitioner', 'shard-worker', 'proto'],
   'server/config': ['proto'],
   'server/access': ['proto'],
   'server/logging': ['proto'],

@@ -12,7 +12,7 @@ function findRoot(): string {
 export const ROOT = findRoot();
 
 /** The four programs and their contract; everything in them is product code. */
-export const PRODUCT_FOLDERS = ['proto', 'partitioner', 'shard-worker', 'server'];
+export const PRODUCT_FOLDERS = ['proto', 'partitioner', 'shard-worker', 'calibration', 'server'];
 
 export const readText = (file: string): string => readFileSync(path.join(ROOT, file), 'utf8');
 

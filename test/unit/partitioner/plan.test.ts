@@ -303,9 +303,11 @@ describe(`random shapes (TEST_SEED=${testSeed})`, () => {
 });
 
 describe('the weight format', () => {
-  it('auto is fp32 below 200 MB of float32, else int4', () => {
+  it('auto is fp32 below 200 MB of float32, int8 below a billion parameters, else int4', () => {
     expect(chooseWeightFormat({}, 49_999_999)).toEqual(FP32);
-    expect(chooseWeightFormat({ blockSize: 64 }, 50_000_000)).toEqual(int4(64));
+    expect(chooseWeightFormat({}, 50_000_000).dtype).toBe('int8');
+    expect(chooseWeightFormat({}, 999_999_999).dtype).toBe('int8');
+    expect(chooseWeightFormat({ blockSize: 64 }, 1_000_000_000)).toEqual(int4(64));
     expect(chooseWeightFormat({ dtype: 'int8', scales: 'search', eightBit: ['head'] }, 1)).toEqual({
       dtype: 'int8',
       blockSize: 32,
@@ -315,6 +317,17 @@ describe('the weight format', () => {
       eightBit: [],
       reproducibleDegree: 4,
     });
+  });
+
+  it('int4 in panels has zero points and its head at 8 bits unless other things are asked for', () => {
+    const layout = 'panels';
+    expect(chooseWeightFormat({ dtype: 'int4', layout }, 1)).toMatchObject({
+      symmetric: false,
+      eightBit: ['head'],
+    });
+    const plain = { dtype: 'int4', layout, symmetric: true, eightBit: [] } as const;
+    expect(chooseWeightFormat(plain, 1)).toMatchObject({ symmetric: true, eightBit: [] });
+    expect(chooseWeightFormat({ dtype: 'int8', layout }, 1)).toMatchObject({ symmetric: true, eightBit: [] });
   });
 
   it('leaves chosen linears at 8 bits, and gives each its own zero points', () => {
