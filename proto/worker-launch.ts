@@ -20,6 +20,8 @@ export interface WorkerLaunch {
   warmSlots?: number;
   /** Positions a slot can hold: at most the model's context length. */
   slotTokens: number;
+  /** What keys and values are held as; halves only where the kernels are (kernel-library.ts). Absent: fp32. */
+  kvType?: 'fp32' | 'fp16';
   /** Tokens of one step over all rows; the activation buffers are reserved for so many. */
   maxStepTokens: number;
   /** A peer that does not answer for so long is lost. */

@@ -77,6 +77,7 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
     ...kvCacheShape(manifest),
     maxSlots: launch.maxSlots + (launch.warmSlots ?? 0),
     slotTokens: launch.slotTokens,
+    type: launch.kvType ?? 'fp32',
   });
   const executor = new Executor({
     manifest,

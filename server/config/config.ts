@@ -124,6 +124,9 @@ export interface StoreConfig {
   s3Endpoint: string | null;
 }
 
+/** What keys and values are held as; auto: fp32. */
+export type KvCacheDtype = 'auto' | 'fp32' | 'fp16';
+
 export interface ModelConfig {
   name: string;
   version: string | null;
@@ -179,6 +182,7 @@ export interface ModelConfig {
   prefillChunkMs: number | null;
   /** Keys and values of all ranks together; null: from free memory. */
   kvCacheMemoryMb: number | null;
+  kvCacheDtype: KvCacheDtype;
   /** Rows of sequences that ended are kept for prompts that begin alike. */
   prefixCaching: boolean;
   /** Intra-op threads a rank; null: usable cores / tensorParallelDegree, at least 1. */

@@ -109,7 +109,6 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
   ...optionsWithoutEffect(BY_MODULES, ['normalize']),
   refused('model', 'option.enable_stateful_sessions', NO_SESSION, ['false']),
   ...optionsWithoutEffect(NO_SESSION, ['sessions_path', 'sessions_expiration', 'sessions_s3url']),
-  refused('model', 'option.kv_cache_dtype', 'keys and values are held as fp32 on the CPU', ['auto', 'fp32']),
   ...withoutEffect(
     'model',
     'LMI reads it for scikit-learn and XGBoost models only',

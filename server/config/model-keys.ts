@@ -7,7 +7,7 @@
  *         a default that differs says so.
  */
 import { MAX_SLOTS, MAX_WORLD_SIZE } from '../../proto/limits.js';
-import { DEFAULT_COLLECTIVE, type ModelConfig } from './config.js';
+import { DEFAULT_COLLECTIVE, type KvCacheDtype, type ModelConfig } from './config.js';
 import { alias, type KeyRow, modelKey } from './key-row.js';
 import { boolean, type Choice, choice, integer, orWord, template, text } from './value-types.js';
 import { WEIGHT_KEYS } from './weight-keys.js';
@@ -259,6 +259,13 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     orWord(integer(1, 16_777_216, 'MiB'), { auto: null }),
     null,
     'keys and values of all ranks together (ours); auto: from the memory that is free',
+  ),
+  modelKey(
+    'option.kv_cache_dtype',
+    'kvCacheDtype',
+    choice<KvCacheDtype>({ auto: { value: 'auto' }, fp32: { value: 'fp32' }, fp16: { value: 'fp16' } }),
+    'auto',
+    'keys and values are held as fp32 or as fp16, half the memory (fp32 where the machine has no kernels of ours); auto: fp32',
   ),
   modelKey(
     'option.enable_prefix_caching',

@@ -28,7 +28,7 @@ SS_INLINE Floats load(const float *from) {
   return v;
 }
 SS_INLINE void store(float *to, Floats v) { __builtin_memcpy(to, &v, sizeof v); }
-SS_INLINE Floats all(float x) { return Floats{} + x; }
+SS_INLINE Floats all(float x) { return Floats{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 SS_INLINE Floats fused(Floats a, Floats b, Floats c) { return __builtin_elementwise_fma(a, b, c); }
 SS_INLINE Floats choose(Ints where, Floats a, Floats b) { return (Floats)((where & (Ints)a) | (~where & (Ints)b)); }
 
@@ -71,20 +71,26 @@ SS_INLINE Floats hyperbolic_tangent(Floats x) {
   return choose(x == x, choose(size < 0.6f, near, signed_far), x);
 }
 
+#define SS_HALF(v) __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15)
+#define SS_QUARTER(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7)
+#define SS_TWO(v) __builtin_shufflevector(v, v, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3)
+#define SS_ONE(v) __builtin_shufflevector(v, v, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
+
+SS_INLINE Floats larger(Floats a, Floats b) { return choose(b > a, b, a); }
+
 SS_INLINE float largest(Floats v) {
-  float lanes[16];
-  store(lanes, v);
-  for (int width = 8; width > 0; width /= 2)
-    for (int i = 0; i < width; i++) lanes[i] = lanes[i + width] > lanes[i] ? lanes[i + width] : lanes[i];
-  return lanes[0];
+  v = larger(v, SS_HALF(v));
+  v = larger(v, SS_QUARTER(v));
+  v = larger(v, SS_TWO(v));
+  return larger(v, SS_ONE(v))[0];
 }
 
+/** Neighbours at a distance of 8 first, then 4, 2 and 1. */
 SS_INLINE float tree_sum(Floats v) {
-  float lanes[16];
-  store(lanes, v);
-  for (int width = 8; width > 0; width /= 2)
-    for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
-  return lanes[0];
+  v += SS_HALF(v);
+  v += SS_QUARTER(v);
+  v += SS_TWO(v);
+  return (v + SS_ONE(v))[0];
 }
 
 SS_INLINE Four four_numbers(const float *from) {
@@ -130,19 +136,36 @@ SS_INLINE void transpose_rows(const Number *const rows[16], int64_t dim, float *
     for (int key = 0; key < 16; key++) to[d * KEYS_TOGETHER + key] = (float)rows[key][d];
 }
 
-/** Of a stream that is read once: the next block's rows, a line at a time. */
-template <class Number>
-SS_INLINE void fetch(const Number *row, int64_t dim) {
-  for (int64_t d = 0; d < dim; d += (int64_t)(64 / sizeof(Number))) __builtin_prefetch(row + d, 0, 3);
+/**
+ * Lines of the next block on their way while this one is computed with: asked for all at once they would be waited for.
+ * Of attention of few rows that is half of the time.
+ */
+struct Stream {
+  const char *next, *end;
+  int lines;  // at a time
+
+  void start(const void *from, int64_t bytes, int64_t times) {
+    next = (const char *)from;
+    end = next + bytes;
+    lines = (int)((bytes / 64 + times - 1) / times);
+  }
+};
+
+/** The stream itself is the caller's; here it is in registers. */
+SS_INLINE const char *fetch(const char *next, const char *end, int lines) {
+  for (int line = 0; line < lines && next < end; line++, next += 64) __builtin_prefetch(next, 0, 2);
+  return next;
 }
 
 /** Scores of R rows with N · 16 keys. */
 template <int R, int N>
-SS_INLINE void score_rows(const float *const *queries, const float *keys, int64_t dim, float *scores) {
+SS_INLINE void score_rows(const float *const *queries, const float *keys, int64_t dim, float *scores, Stream &stream) {
+  const char *next = stream.next;
   Floats sums[R][N];
   for (int r = 0; r < R; r++)
     for (int n = 0; n < N; n++) sums[r][n] = all(0.0f);
   for (int64_t d = 0; d < dim; d++) {
+    next = fetch(next, stream.end, stream.lines);
     Floats key[N];
     for (int n = 0; n < N; n++) key[n] = load(keys + d * KEYS_TOGETHER + 16 * n);
     for (int r = 0; r < R; r++) {
@@ -150,6 +173,7 @@ SS_INLINE void score_rows(const float *const *queries, const float *keys, int64_
       for (int n = 0; n < N; n++) sums[r][n] = fused(query, key[n], sums[r][n]);
     }
   }
+  stream.next = next;
   for (int r = 0; r < R; r++)
     for (int n = 0; n < N; n++) store(scores + r * KEYS_TOGETHER + 16 * n, sums[r][n]);
 }
@@ -157,11 +181,13 @@ SS_INLINE void score_rows(const float *const *queries, const float *keys, int64_
 /** Adds keys `low` … `high` - 1 of a block to D · 16 columns of R rows' sums. */
 template <int R, int D>
 SS_INLINE void add_values(const float *weights, const float *values, int64_t stride, int low, int high,
-                          const float *scales, float *sums, int64_t width) {
+                          const float *scales, float *sums, int64_t width, Stream &stream) {
+  const char *next = stream.next;
   Floats acc[R][D];
   for (int r = 0; r < R; r++)
     for (int d = 0; d < D; d++) acc[r][d] = load(sums + r * width + 16 * d) * scales[r];
   for (int key = low; key < high; key++) {
+    next = fetch(next, stream.end, stream.lines);
     Floats value[D];
     for (int d = 0; d < D; d++) value[d] = load(values + key * stride + 16 * d);
     for (int r = 0; r < R; r++) {
@@ -169,18 +195,19 @@ SS_INLINE void add_values(const float *weights, const float *values, int64_t str
       for (int d = 0; d < D; d++) acc[r][d] = fused(weight, value[d], acc[r][d]);
     }
   }
+  stream.next = next;
   for (int r = 0; r < R; r++)
     for (int d = 0; d < D; d++) store(sums + r * width + 16 * d, acc[r][d]);
 }
 
 template <int R>
 SS_INLINE void add_all_values(const float *weights, const float *values, int64_t stride, int low, int high,
-                              const float *scales, float *sums, int64_t width) {
+                              const float *scales, float *sums, int64_t width, Stream &stream) {
   int64_t column = 0;
   for (; column + 16 * SS_WIDE <= width; column += 16 * SS_WIDE)
-    add_values<R, SS_WIDE>(weights, values + column, stride, low, high, scales, sums + column, width);
+    add_values<R, SS_WIDE>(weights, values + column, stride, low, high, scales, sums + column, width, stream);
   for (; column < width; column += 16)
-    add_values<R, 1>(weights, values + column, stride, low, high, scales, sums + column, width);
+    add_values<R, 1>(weights, values + column, stride, low, high, scales, sums + column, width, stream);
 }
 
 /** What a row sees of a block, and what its sums so far are multiplied by. */
@@ -236,12 +263,13 @@ SS_INLINE void weigh_row(Tile &tile, int row, int groups, float soft_cap) {
 }
 
 template <int R>
-SS_INLINE void score_groups(const Tile &tile, int row, const float *keys, int64_t dim, int groups) {
+SS_INLINE void score_groups(const Tile &tile, int row, const float *keys, int64_t dim, int groups,
+                            Stream &stream) {
   float *scores = tile.scores + row * KEYS_TOGETHER;
   int n = 0;
   for (; n + SS_WIDE <= groups; n += SS_WIDE)
-    score_rows<R, SS_WIDE>(tile.queries + row, keys + 16 * n, dim, scores + 16 * n);
-  for (; n < groups; n++) score_rows<R, 1>(tile.queries + row, keys + 16 * n, dim, scores + 16 * n);
+    score_rows<R, SS_WIDE>(tile.queries + row, keys + 16 * n, dim, scores + 16 * n, stream);
+  for (; n < groups; n++) score_rows<R, 1>(tile.queries + row, keys + 16 * n, dim, scores + 16 * n, stream);
 }
 
 template <class Number>
@@ -292,16 +320,21 @@ void attend_tile(const AttendJob &job, int64_t first_row, int count, float *scra
       for (int key = 0; key < 16; key++) {
         const int64_t row = base + 16 * n + key;
         rows[key] = key_rows + (row < job.capacity ? row : job.capacity - 1) * job.key_stride;
-        fetch(rows[key] + KEYS_TOGETHER * job.key_stride, dim);
-        fetch(value_rows + (row < job.capacity ? row : job.capacity - 1) * job.key_stride, dim);
       }
       transpose_rows<Number>(rows, dim, keys + 16 * n);
     }
     if (job.position_column >= 0)
       for (int key = 0; key < 16 * groups; key++) keys[job.position_column * KEYS_TOGETHER + key] = (float)(base + key);
+    // Rows of a text's own step are near already.
+    const bool is_far = job.key_stride == dim && base + KEYS_TOGETHER < end;
+    const int64_t next_rows = end - base - KEYS_TOGETHER < KEYS_TOGETHER ? end - base - KEYS_TOGETHER : KEYS_TOGETHER;
+    const int64_t bytes = is_far ? next_rows * dim * (int64_t)sizeof(Number) : 0;
+    const int64_t passes = (count + SS_ROWS - 1) / SS_ROWS;
+    Stream stream;
+    stream.start(key_rows + (base + KEYS_TOGETHER) * job.key_stride, bytes, passes * dim);
     int row = 0;
-    for (; row + SS_ROWS <= count; row += SS_ROWS) score_groups<SS_ROWS>(tile, row, keys, dim, groups);
-    for (; row < count; row++) score_groups<1>(tile, row, keys, dim, groups);
+    for (; row + SS_ROWS <= count; row += SS_ROWS) score_groups<SS_ROWS>(tile, row, keys, dim, groups, stream);
+    for (; row < count; row++) score_groups<1>(tile, row, keys, dim, groups, stream);
     for (row = 0; row < count; row++) weigh_row(tile, row, groups, job.soft_cap);
     const float *values = (const float *)(value_rows + base * job.key_stride);
     int64_t stride = job.key_stride;
@@ -316,6 +349,7 @@ void attend_tile(const AttendJob &job, int64_t first_row, int count, float *scra
       values = wide_values;
       stride = width;
     }
+    stream.start(value_rows + (base + KEYS_TOGETHER) * job.key_stride, bytes, passes * KEYS_TOGETHER);
     for (row = 0; row < count;) {
       const int low = tile.low[row], high = tile.high[row];
       bool alike = row + SS_ROWS <= count;
@@ -323,10 +357,10 @@ void attend_tile(const AttendJob &job, int64_t first_row, int count, float *scra
       const float *weights = tile.scores + row * KEYS_TOGETHER;
       float *sums = tile.sums + row * width;
       if (alike) {
-        if (low < high) add_all_values<SS_ROWS>(weights, values, stride, low, high, tile.scales + row, sums, width);
+        if (low < high) add_all_values<SS_ROWS>(weights, values, stride, low, high, tile.scales + row, sums, width, stream);
         row += SS_ROWS;
       } else {
-        if (low < high) add_all_values<1>(weights, values, stride, low, high, tile.scales + row, sums, width);
+        if (low < high) add_all_values<1>(weights, values, stride, low, high, tile.scales + row, sums, width, stream);
         row++;
       }
     }

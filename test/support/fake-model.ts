@@ -71,6 +71,7 @@ export const FAKE_CONFIG: ModelConfig = {
   metricsAggregation: 1000,
   collective: 'zmq',
   collectiveCompression: 'none',
+  kvCacheDtype: 'auto',
   outputFormatter: null,
   task: null,
   truncateTexts: null,

@@ -19,6 +19,7 @@ import type { JobQueue } from '../../jobs/job-queue.js';
 import { usableCores } from '../../machine/machine-limits.js';
 import type { ReplicaOptions } from '../engine.js';
 import type { GroupSizes } from './group-sizes.js';
+import { kvTypeOf } from './kv-type.js';
 import type { LlmFiles } from './prepare-model.js';
 
 export interface GroupPartsOptions extends Omit<ReplicaOptions, 'queue' | 'onIdle'> {
@@ -62,6 +63,7 @@ export function makeGroupParts(options: GroupPartsOptions): GroupParts {
         maxSlots: sizes.maxSlots,
         warmSlots: sizes.warmSlots,
         slotTokens: sizes.slotTokens,
+        kvType: kvTypeOf(config),
         maxStepTokens: sizes.maxStepTokens,
         collectiveTimeoutMs: config.stepTimeoutSeconds * 1000,
         collective: config.collective,

@@ -29,6 +29,7 @@ import type {
 } from '../engine.js';
 import { makeGroupParts } from './group-parts.js';
 import { type GroupSizes, groupSizes } from './group-sizes.js';
+import { kvTypeOf, withKvType } from './kv-type.js';
 import { LlmReplica } from './llm-replica.js';
 import { makeJob } from './make-job.js';
 import { sizesOfManifest } from './model-sizes.js';
@@ -82,7 +83,8 @@ export class LlmModel implements PreparedModel {
   }
 
   fit(freeBytes: number): FittedModel {
-    const sizes = groupSizes(this.#config, sizesOfManifest(this.#files.manifest), freeBytes);
+    const ofModel = withKvType(sizesOfManifest(this.#files.manifest), kvTypeOf(this.#config));
+    const sizes = groupSizes(this.#config, ofModel, freeBytes);
     return new FittedLlm(this.#config, this.#files, this.#worker, this.task, sizes);
   }
 
@@ -163,13 +165,14 @@ class FittedLlm implements FittedModel {
 }
 
 /** Why weights are not where our own kernels read them. */
-function layoutNotes({ dtype }: ModelConfig, { weightFormat }: LlmFiles['manifest']): string[] {
-  if (weightFormat.layout === 'panels' || kernelLibrary() !== null) return [];
+function layoutNotes({ dtype, kvCacheDtype }: ModelConfig, { weightFormat }: LlmFiles['manifest']): string[] {
+  if (kernelLibrary() !== null) return [];
+  const kv = kvCacheDtype === 'fp16' ? '; keys and values are held as fp32' : '';
   const held =
     dtype === weightFormat.dtype || dtype === 'auto'
       ? ''
       : `; dtype ${dtype} is held as ${weightFormat.dtype}`;
   return [
-    `no kernels of our own on this machine (or SHARDSERVE_KERNELS=off): ONNX Runtime's operators run the linears${held}`,
+    `no kernels of our own on this machine (or SHARDSERVE_KERNELS=off): ONNX Runtime's operators run the model${held}${kv}`,
   ];
 }

@@ -24,6 +24,7 @@ import { Detokenizer } from '../../text/detokenizer.js';
 import type { PrepareOptions } from '../engine.js';
 import { ChatRenderer } from './chat-renderer.js';
 import { tokenizerEndId, unservedGenerationKeys } from './generation-config.js';
+import { kvTypeOf, withKvType } from './kv-type.js';
 import { type ModelSizes, sizesOfPlan } from './model-sizes.js';
 import { PromptEncoder } from './prompt-encoder.js';
 import { TokenizerProcess } from './tokenizer-process.js';
@@ -77,7 +78,7 @@ async function prepareShards(
   // Side by side: each is a process that starts.
   const [{ degree, plan }, chatRenderer] = await Promise.all([planOf(config, options), starting]);
   checkTask(config, plan);
-  options.onPlan(sizesOfPlan(plan));
+  options.onPlan(withKvType(sizesOfPlan(plan), kvTypeOf(config)));
   const { folder, manifest } = await ensureShards({
     ...shardRequest(config, degree, options),
     onProgress: options.onProgress,

@@ -1,5 +1,6 @@
 /** What a group needs, what was promised, and the words of a refusal. */
 import { describe, expect, it } from 'vitest';
+import { withKvType } from '../../../../server/engines/llm/kv-type.js';
 import { memoryNeed, sizesOfPlan } from '../../../../server/engines/llm/model-sizes.js';
 import { MemoryLedger } from '../../../../server/machine/memory-ledger.js';
 import { checkMemory, MIB } from '../../../../server/machine/memory-need.js';
@@ -29,6 +30,12 @@ describe('the memory that a group needs', () => {
     expect(need.kvBytes).toBe(128 * MIB);
     expect(need.workspaceBytes).toBe(2 * (128 * MIB + 1024 * (256 + 512) * 4));
     expect(need.totalBytes).toBe(need.weightBytes + need.kvBytes + need.workspaceBytes);
+  });
+
+  it('has half the KV cache where keys and values are halves', () => {
+    const halves = memoryNeed(withKvType(sizes, 'fp16'), { kvTokens: 64 * 1024, maxStepTokens: 1024 }, 0);
+    expect(halves.kvBytes).toBe(64 * MIB);
+    expect(need.totalBytes - halves.totalBytes).toBe(64 * MIB);
   });
 
   it('is what the operator says where he says it', () => {
