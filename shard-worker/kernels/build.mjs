@@ -79,8 +79,8 @@ export function sourceHash() {
   return hash.digest('hex');
 }
 
-/** Why a file is not for an architecture, or its processor. */
-function processorOf(file, arch) {
+/** The processor that a file is compiled for; null: it is for another architecture. */
+export function processorOf(file, arch) {
   const suffix = /_([a-z0-9]+)\.cpp$/.exec(file)?.[1] ?? '';
   const { base, variants } = TARGETS[arch];
   if (suffix in variants) return base + variants[suffix];

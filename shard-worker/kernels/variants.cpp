@@ -14,6 +14,8 @@ const Variant *const VARIANTS[] = {
     &avx2,
     &avx_vnni,
     &avx512,
+#else
+    &neon_dotprod,
 #endif
 };
 constexpr int COUNT = sizeof VARIANTS / sizeof VARIANTS[0];
