@@ -22,6 +22,7 @@ import { createServerLog } from './logging/server-log.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
 import { fetchModel, releaseModel } from './model-store/fetch-model.js';
 import { parseModelUrl } from './model-store/model-source.js';
+import { RegistrationFolders } from './model-store/registration-folders.js';
 import type { ModelStatus } from './requests/service.js';
 import type { TensorSpec } from './requests/signature.js';
 import { StartupProgress } from './startup-progress.js';
@@ -115,8 +116,10 @@ export async function main(argv: string[]): Promise<void> {
 function registrationParts(config: Config, logger: Logger): RegistrationParts {
   const { downloadFolder, ...limits } = config.store;
   const policy = { ...limits, modelStore: config.server.modelStore };
+  const allowed = new RegistrationFolders([config.server.modelStore, ...config.server.registrationFolders]);
   return {
-    fetch: (url, { onProgress, signal }) => fetchModel({ url, downloadFolder, policy, signal, onProgress }),
+    fetch: (url, { byRequest, onProgress, signal }) =>
+      fetchModel({ url, downloadFolder, policy, signal, onProgress, within: byRequest ? allowed : null }),
     release: ({ folder, owned }) => releaseModel({ folder, owned, suggestedName: '' }),
     nameOf: (url) => parseModelUrl(url).suggestedName,
     configure: (registration, folder) => {

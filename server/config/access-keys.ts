@@ -4,7 +4,7 @@
  * Source  names: SERVING_API_KEY as its own; VLLM_API_KEY and API_KEY are what vLLM and Text Generation Inference read
  */
 import { type KeyRow, serverKey } from './key-row.js';
-import { boolean, file, pattern, someOf, words } from './value-types.js';
+import { boolean, file, folders, pattern, someOf, words } from './value-types.js';
 
 const secret = pattern(/^[\x21-\x7e]{8,512}$/, 'a key of 8 … 512 printable characters without blanks');
 
@@ -48,5 +48,12 @@ export const ACCESS_KEYS: readonly KeyRow[] = [
     words('host names without port, divided by commas or white space'),
     [],
     'names by which requests without a key may ask for a server on a loopback address, besides localhost and addresses (ours)',
+  ),
+  serverKey(
+    'registration_folders',
+    'registrationFolders',
+    folders(),
+    [],
+    'folders below which a request may register a model that lies on this host, besides model_store (ours); `*`: anywhere',
   ),
 ];

@@ -35,6 +35,8 @@ export interface ServerConfig {
   hostNames: readonly string[];
   /** Absolute folder. */
   modelStore: string;
+  /** Absolute folders below which a request may register a model, besides the model store; `*`: any. */
+  registrationFolders: readonly string[];
   /** `ALL`, `NONE`, or the entries as given. */
   loadModels: 'ALL' | 'NONE' | readonly string[];
   waitModelLoading: boolean;

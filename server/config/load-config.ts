@@ -34,6 +34,8 @@ export interface ConfigSources {
 
 const SAGEMAKER_ADDRESS = 'http://0.0.0.0:8080';
 const SAGEMAKER_MODEL_FOLDER = '/opt/ml/model';
+/** Where it puts those of a multi-model endpoint, which it then registers. */
+const SAGEMAKER_MODELS_FOLDER = '/opt/ml/models';
 
 /** Upwards from the compiled file (dist/server/config/) or the source to the folder of package.json. */
 function findInstallation(): string {
@@ -79,6 +81,7 @@ function sageMakerLayer({ env, cwd, sageMakerModelFolder = SAGEMAKER_MODEL_FOLDE
     management_address: SAGEMAKER_ADDRESS,
     model_store: existsSync(sageMakerModelFolder) ? sageMakerModelFolder : null,
     load_models: isMultiModel ? 'NONE' : null,
+    registration_folders: isMultiModel ? SAGEMAKER_MODELS_FOLDER : null,
   };
   return argumentLayer(values, 'argument serve', cwd);
 }

@@ -74,6 +74,20 @@ export function folder(): ValueType<string> {
   };
 }
 
+/** Folders with commas, or `*` for any. */
+export function folders(): ValueType<readonly string[]> {
+  return {
+    expects: 'paths of folders with commas, or *',
+    parse: (text, baseFolder) => ({
+      value: text
+        .split(',')
+        .map((one) => one.trim())
+        .filter((one) => one !== '')
+        .map((one) => (one === '*' ? one : path.resolve(baseFolder, one))),
+    }),
+  };
+}
+
 /** A file; relative as a folder is. Whether it can be read, its reader says. */
 export function file(): ValueType<string> {
   return { ...folder(), expects: 'a path of a file' };

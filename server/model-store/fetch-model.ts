@@ -40,18 +40,22 @@ const holders = new Map<string, number>();
  * @throws ServingError
  */
 export async function fetchModel(options: FetchOptions): Promise<FetchedModel> {
-  const { policy, signal, url } = options;
+  const { policy, signal, url, within = null } = options;
   if (signal?.aborted) throw cancelled(signal.reason);
   let parsed = parseModelUrl(url);
   try {
     let plan: FetchPlan | null = null;
     if (parsed.source.kind === 'path') {
       const { hub, path: given } = parsed.source;
-      const local = await findLocal(given, parsed, policy.modelStore);
+      const local = await findLocal(given, parsed, policy.modelStore, within);
       if (local !== null && 'folder' in local) return { ...local, owned: false };
       plan = local?.plan ?? null;
       if (plan === null && hub === null) {
-        throw new ServingError('MODEL_NOT_FOUND', `There is no file or folder ${parsed.display}`);
+        const where = within && ' where a request may register one (model_store, registration_folders)';
+        throw new ServingError(
+          'MODEL_NOT_FOUND',
+          `There is no file or folder ${parsed.display}${where ?? ''}`,
+        );
       }
       if (plan === null) parsed = hubUrl(hub!);
     }

@@ -3,6 +3,7 @@
  *
  * Plain data: made by server/config, read by every file here.
  */
+import type { RegistrationFolders } from './registration-folders.js';
 
 /** What may be fetched, and how much of it. Hosts and limits come from the operator, URLs from anybody. */
 export interface FetchPolicy {
@@ -41,6 +42,8 @@ export interface FetchOptions {
   /** Absolute folder of what is downloaded and unpacked; made when it is missing. */
   downloadFolder: string;
   policy: FetchPolicy;
+  /** Where a path may lie that is not the operator's; absent or null: anywhere. */
+  within?: RegistrationFolders | null;
   signal?: AbortSignal;
   onProgress?: (progress: FetchProgress) => void;
 }

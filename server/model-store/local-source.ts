@@ -3,7 +3,8 @@
  *
  * In      a path; a relative one starts from the model store, then from the working folder
  * Out     the folder as it is, or a plan to unpack an archive; null when there is nothing of that path
- * Errors  BAD_REQUEST a file that is no archive; MODEL_NOT_FOUND a folder without a model, no permission
+ * Limits  what a request names lies below the folders of `within`; elsewhere there is nothing
+ * Errors  those of RegistrationFolders; BAD_REQUEST a file that is no archive; MODEL_NOT_FOUND a folder without a model, no permission
  */
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
@@ -11,6 +12,7 @@ import { ServingError } from '../../proto/errors.js';
 import type { FetchPlan } from './fetch-plan.js';
 import { findModelRoot, findOnlyArchive } from './model-root.js';
 import { isArchiveName, modelNameOf, type ParsedModelUrl } from './model-source.js';
+import type { RegistrationFolders } from './registration-folders.js';
 
 export type LocalModel = { folder: string; suggestedName: string } | { plan: FetchPlan };
 
@@ -19,9 +21,11 @@ export async function findLocal(
   given: string,
   { display, suggestedName }: ParsedModelUrl,
   modelStore: string,
+  within: RegistrationFolders | null = null,
 ): Promise<LocalModel | null> {
   for (const base of path.isAbsolute(given) ? ['/'] : [modelStore, process.cwd()]) {
     const place = path.resolve(base, given);
+    if (within && !(await within.allows(place))) continue;
     // `.` and `..` have no name of their own.
     const name = /^\.{0,2}$/.test(path.basename(given)) ? modelNameOf(place) : suggestedName;
     let isFolder: boolean;
@@ -29,12 +33,16 @@ export async function findLocal(
       const found = await stat(place);
       isFolder = found.isDirectory();
       const root = isFolder ? await findModelRoot(place) : null;
-      if (root !== null) return { folder: root, suggestedName: name };
+      if (root !== null) {
+        await within?.checkLinks(root);
+        return { folder: root, suggestedName: name };
+      }
       // A pipe or device under an archive's name would only hang its reader.
       const archive = isFolder ? await findOnlyArchive(place) : found.isFile() ? place : null;
       if (archive !== null && isArchiveName(archive))
         return { plan: await planArchive(archive, display, name) };
     } catch (cause) {
+      if (cause instanceof ServingError) throw cause;
       const { code } = cause as NodeJS.ErrnoException;
       if (code === 'ENOENT' || code === 'ENOTDIR') continue;
       throw new ServingError('MODEL_NOT_FOUND', `${display} cannot be read (${code})`, { cause });

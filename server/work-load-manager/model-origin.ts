@@ -5,6 +5,7 @@
  * Out     what is known before anything is fetched (`provisional`), then the configuration; `release` gives back what was fetched
  * Errors  those of the model store, CONFIG_INVALID of the model's own serving.properties
  */
+import path from 'node:path';
 import type { ModelConfig, ModelRegistration } from '../config/config.js';
 import type { LoadingProgress } from '../requests/management.js';
 
@@ -16,6 +17,8 @@ export interface FetchedFolder {
 
 export interface LocateOptions {
   signal: AbortSignal;
+  /** A request asks, not the operator. */
+  byRequest: boolean;
   onProgress: (progress: LoadingProgress) => void;
 }
 
@@ -34,34 +37,45 @@ export class ModelOrigin {
   readonly provisional: ModelConfig;
   readonly #parts: RegistrationParts | null;
   readonly #registration: ModelRegistration | null;
+  readonly #byRequest: boolean;
   readonly #fetched: FetchedFolder[] = [];
 
   private constructor(
     provisional: ModelConfig,
     parts: RegistrationParts | null,
     registration: ModelRegistration | null,
+    byRequest: boolean,
   ) {
     this.provisional = provisional;
     this.#parts = parts;
     this.#registration = registration;
+    this.#byRequest = byRequest;
   }
 
   static ofConfig(config: ModelConfig, parts: RegistrationParts | null): ModelOrigin {
-    return new ModelOrigin(config, parts, null);
+    return new ModelOrigin(config, parts, null, false);
   }
 
   /** @throws ServingError CONFIG_INVALID: an argument of the registration */
-  static ofRegistration(registration: ModelRegistration, parts: RegistrationParts): ModelOrigin {
-    return new ModelOrigin(parts.configure(registration, null), parts, registration);
+  static ofRegistration(
+    registration: ModelRegistration,
+    parts: RegistrationParts,
+    byRequest: boolean,
+  ): ModelOrigin {
+    return new ModelOrigin(parts.configure(registration, null), parts, registration, byRequest);
   }
 
   /** @throws ServingError; what was fetched until then is still to be released */
-  async locate(options: LocateOptions): Promise<ModelConfig> {
+  async locate(given: Omit<LocateOptions, 'byRequest'>): Promise<ModelConfig> {
     const registration = this.#registration;
+    const options = { ...given, byRequest: this.#byRequest };
     let config = this.provisional;
     if (registration) {
       const folder = await this.#fetch(registration.url, options);
       config = this.#parts!.configure(registration, folder);
+      // A checkpoint elsewhere on this host: as if the request had named it.
+      if (this.#byRequest && config.checkpointUrl === null && !isInside(folder, config.folder))
+        config = { ...config, folder: await this.#fetch(config.folder, options) };
     }
     const { checkpointUrl } = config;
     return checkpointUrl === null ? config : { ...config, folder: await this.#fetch(checkpointUrl, options) };
@@ -77,4 +91,9 @@ export class ModelOrigin {
     this.#fetched.push(fetched);
     return fetched.folder;
   }
+}
+
+/** Links in what was found or fetched are checked by then. */
+function isInside(folder: string, checkpoint: string): boolean {
+  return checkpoint === folder || checkpoint.startsWith(`${folder}${path.sep}`);
 }

@@ -96,7 +96,7 @@ export class WorkLoadManager implements InferenceService, ManagementService {
     }
     const { parts } = this.#registrationParts();
     const name = model.name ?? parts.nameOf(model.url);
-    return this.#add(ModelOrigin.ofRegistration({ ...model, name }, parts), true);
+    return this.#add(ModelOrigin.ofRegistration({ ...model, name }, parts, false), true);
   }
 
   async register(request: RegisterRequest): Promise<Registration> {
@@ -243,7 +243,7 @@ export class WorkLoadManager implements InferenceService, ManagementService {
 /** An argument that is wrong is the client's mistake, not the operator's. */
 function originOf(registration: ModelRegistration, parts: RegistrationParts): ModelOrigin {
   try {
-    return ModelOrigin.ofRegistration(registration, parts);
+    return ModelOrigin.ofRegistration(registration, parts, true);
   } catch (error) {
     const { code, message } = ServingError.from(error);
     if (code !== 'CONFIG_INVALID') throw error;

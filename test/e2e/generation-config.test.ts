@@ -26,7 +26,9 @@ let scratch: string;
 let server: ServerProcess;
 beforeAll(async () => {
   scratch = mkdtempSync(path.join(tmpdir(), 'generation-'));
-  server = await ServerProcess.start({ TENSOR_PARALLEL_DEGREE: '1' });
+  server = await ServerProcess.start({
+    ...{ TENSOR_PARALLEL_DEGREE: '1', SERVING_REGISTRATION_FOLDERS: scratch },
+  });
 });
 afterAll(async () => {
   await server?.stop();

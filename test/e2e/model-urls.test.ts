@@ -81,6 +81,7 @@ beforeAll(async () => {
     SERVING_LOAD_MODELS: `[start:v1::cpu]=${MODEL} archive=${path.join(scratch, 'm.zip')}`,
     SERVING_DOWNLOAD_DIR: path.join(scratch, 'downloads'),
     SERVING_ALLOWED_HOSTS: remote.host,
+    SERVING_REGISTRATION_FOLDERS: scratch,
     HF_ENDPOINT: remote.origin,
     AWS_ENDPOINT_URL_S3: remote.origin,
     ...{ AWS_ACCESS_KEY_ID: 'key', AWS_SECRET_ACCESS_KEY: 'secret' },
