@@ -155,7 +155,6 @@ function chooseFormat(options: FormatOptions, shape: ModelShape, coded: CodedTen
   const { layout = isTaken ? 'panels' : 'blocks' } = options;
   const parameters = countParameters(shape);
   const format = chooseCodedFormat({ ...options, layout }, parameters, coded);
-  if (format.dtype === 'fp32' && options.layout === undefined) return FP32_FORMAT;
   // Between columns of a group no zeros can be put.
   const isCoded = format.dtype === 'int4' && coded.size > 0;
   if (!isCoded || attentionOutPadding(shape, format) === null) return format;

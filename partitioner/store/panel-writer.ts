@@ -13,6 +13,7 @@ import { type Importance, importanceOf } from '../importance.js';
 import type { LinearItem, LinearPart } from '../plan-items.js';
 import { blockBytes, blocksPerRow, type QuantisedRows } from '../quantise/block-quantise.js';
 import { codedBlocks } from '../quantise/coded-blocks.js';
+import { nativePacker } from '../quantise/native-packer.js';
 import { type PanelPacker, type RowPlace, referencePacker } from '../quantise/panel-packer.js';
 import { PANEL_OUTPUTS, type PanelFormat, packPanel, panelCount } from '../quantise/panels.js';
 import { rowChunks, scaled } from './row-chunks.js';
@@ -28,7 +29,7 @@ export function* writePanels(
   files: readonly WeightsFile[],
   afterPiece: (piece: LinearItem) => void,
   importance: Importance | null = null,
-  packer: PanelPacker = referencePacker,
+  packer: PanelPacker = nativePacker() ?? referencePacker,
 ): Generator<void> {
   const [item] = pieces;
   const panels = pieces.map((piece) =>

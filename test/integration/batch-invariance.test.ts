@@ -129,6 +129,8 @@ function promptsOf(name: string): number[][] {
 describe.runIf(kernelLibrary() !== null)('the same tokens and the same bits', () => {
   const EMBEDDED = path.join(repositoryRoot, 'models', 'embedded');
   it.each<[string, string, FormatOptions]>([
+    ['embedded', EMBEDDED, { dtype: 'fp32' }],
+    ['embedded', EMBEDDED, { dtype: 'bf16' }],
     ['embedded', EMBEDDED, { dtype: 'int8' }],
     ['embedded', EMBEDDED, { dtype: 'int4' }],
     ['gptj', goldenFolder('gptj'), { dtype: 'int4' }],
