@@ -22,8 +22,8 @@ export interface TokenizerLimits {
 }
 
 /**
- * Measured on two cores of 2.3 GHz: the largest vocabularies load in about two seconds; the worst of hostile texts with the worst of 22
- * tokenizers takes 4 ms a thousand characters.
+ * The worst of hostile texts with the worst of 22 tokenizers takes 4 ms a thousand characters (text/README.md). How long the largest
+ * vocabularies in use take to load, and how much heap, has not been measured: loadMs and memoryMb are guesses on the safe side.
  */
 const LIMITS: TokenizerLimits = {
   loadMs: 30_000,
