@@ -126,7 +126,9 @@ export class StepRunner {
     const { keptRows = 0, slot } = open;
     const sequence = new Sequence(open);
     assert(open.promptIds.length > 0, 'a sequence has a prompt');
-    assert(sequence.newIds.length < open.maxNewTokens, 'a sequence that goes on has a token left to make');
+    // A text to embed makes none.
+    const made = sequence.newIds.length;
+    assert(made === 0 || made < open.maxNewTokens, 'a sequence that goes on has a token left to make');
     if (keptRows === 0) {
       assert(!this.#sequences.has(slot), `slot ${slot} is taken`);
       kvCache.open(slot);

@@ -30,7 +30,7 @@ describe('a damaged tokenizer', () => {
     [
       'has an id that is no array index',
       model({ vocab: { a: -1 } }),
-      /token "a" has the id -1, must be 0 … 16777215/,
+      /token "a" has the id -1, must be 0 … 4194303/,
     ],
     ['has an id beyond the limit', model({ vocab: { a: 2 ** 40 } }), /has the id 1099511627776/],
     [
