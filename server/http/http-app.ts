@@ -34,6 +34,7 @@ import {
 import { healthRoutes, LIVE_PATH, pingRoute } from './health-routes.js';
 import type { HttpContext } from './http-context.js';
 import { managementRoutes } from './management-routes.js';
+import { maskedUri } from './masked-uri.js';
 import { metricsRoutes } from './metrics-routes.js';
 import { MAX_MODEL_NAME_CHARACTERS } from './model-target.js';
 import { openAiRoutes } from './openai-routes.js';
@@ -145,7 +146,8 @@ export async function createHttpApp(
     reply.raw.once('close', () => {
       active -= 1;
       if (active === 0) for (const wake of idleWaiters.splice(0)) wake();
-      const { ip, method, url: uri } = request;
+      const { ip, method } = request;
+      const uri = maskedUri(request.url);
       const [status, durationMs] = [reply.raw.statusCode, reply.elapsedTime];
       const complete = reply.raw.writableFinished;
       request.log.info({ ip, method, uri, status, ms: Math.round(durationMs), complete }, 'access');

@@ -4,6 +4,7 @@
  * In      a RegisteredModel
  * Out     PoolDescription
  */
+import { parseModelUrl } from '../model-store/model-source.js';
 import type { GroupDescription, PoolDescription } from '../requests/management.js';
 import type { RegisteredModel } from './registered-model.js';
 import type { WorkerGroup } from './worker-group.js';
@@ -15,7 +16,7 @@ export function describeModel(model: RegisteredModel): PoolDescription {
   return {
     name,
     version,
-    url: config.url,
+    url: shownUrl(config.url),
     state,
     healthy: state === 'READY' && (pool?.healthy ?? false),
     loadedAtStartup,
@@ -46,3 +47,6 @@ function describeGroup(group: WorkerGroup, worldSize: number): GroupDescription[
   }));
   return [{ id, startedAtMs, state, ranks }];
 }
+
+/** Who may see that a model is there need not know with what it was fetched. */
+const shownUrl = (url: string): string => (/^https?:/i.test(url) ? parseModelUrl(url).display : url);

@@ -81,6 +81,13 @@ describe('registering', () => {
     await expectAnswer(manager, 'toy');
   });
 
+  it('tells the URL without user, password and signature', async () => {
+    const { manager } = make();
+    await register(manager, { name: 'toy', url: 'https://user:CANARY@host/toy.zip?X-Amz-Signature=CANARY' });
+    expect(manager.list()).toMatchObject([{ url: 'https://host/toy.zip' }]);
+    expect(JSON.stringify([manager.list(), manager.describe('toy', null)])).not.toContain('CANARY');
+  });
+
   it('passes what was asked on as keys, and refuses what is none', async () => {
     const { manager, store } = make();
     const seen: unknown[] = [];
