@@ -19,6 +19,8 @@ const MAX_ATTRIBUTES_CHARACTERS = 1024;
 const MAX_TIMEOUT_MS = 86_400_000;
 /** A Java int. */
 const MAX_PRIORITY = 2 ** 31 - 1;
+/** Either way; more is for keys. */
+const PRIORITY_WITHOUT_KEY = 10;
 const ATTRIBUTE_HEADERS = [
   'model_name',
   'model_version',
@@ -56,8 +58,8 @@ export function requestControl(
   const asked = integerHeader(
     headers,
     'x-priority',
-    key?.priority?.min ?? -MAX_PRIORITY - 1,
-    key?.priority?.max ?? MAX_PRIORITY,
+    key === null ? -PRIORITY_WITHOUT_KEY : (key.priority?.min ?? -MAX_PRIORITY - 1),
+    key === null ? PRIORITY_WITHOUT_KEY : (key.priority?.max ?? MAX_PRIORITY),
   );
   // Who asks for none has the usual one, or the nearest that the key may have.
   const range = key?.priority ?? null;

@@ -1,5 +1,5 @@
 /**
- * Jobs that wait for a slot: by priority (lower first), the oldest first among equals. All groups of a model pull from the one
+ * Jobs that wait for a slot: by priority (lower first) and age, the oldest first among equals. All groups of a model pull from the one
  * queue of its pool.
  *
  * In      push, by the work load manager
@@ -9,12 +9,16 @@
  * Errors  push throws QUEUE_FULL with DJLServing's sentence, and when to come back; or because those ahead, at the rate at which jobs
  *         start, leave it no chance to start in time: better now than after the wait
  *
- * There is no rule against starvation: who floods the queue with a low number keeps the others waiting until their deadline.
+ * A priority is worth so many seconds of waiting: a quarter of `maxWaitMs` at most, either way. So whatever comes later, nothing that
+ * came more than half of `maxWaitMs` after a job goes before it, and a flood of low numbers starves nobody.
  */
 import assert from 'node:assert/strict';
 import { ServingError } from '../../proto/errors.js';
 import { DrainRate } from './drain-rate.js';
 import type { Job } from './job.js';
+
+/** A job of this priority has half of the lead, or of the handicap, that there is. */
+const HALF_LEAD = 10;
 
 export class JobQueue<J extends Job = Job> {
   readonly capacity: number;
@@ -56,7 +60,7 @@ export class JobQueue<J extends Job = Job> {
     this.checkRoom(limit);
     if (job.cancelled) return;
     let index = this.#jobs.length;
-    while (index > 0 && this.#jobs[index - 1]!.priority > job.priority) index--;
+    while (index > 0 && this.#dueMs(this.#jobs[index - 1]!) > this.#dueMs(job)) index--;
     this.#checkWait(job, index);
     const onAbort = (): void => this.#remove(job);
     job.signal.addEventListener('abort', onAbort, { once: true });
@@ -120,6 +124,11 @@ export class JobQueue<J extends Job = Job> {
   /** Lets every taker look at the queue again. */
   wakeTakers(): void {
     for (const listener of this.#listeners) listener();
+  }
+
+  /** Its place in the queue. Jobs age alike, so it never changes; far priorities differ less than near ones. */
+  #dueMs({ priority, queuedAtMs }: J): number {
+    return queuedAtMs + (this.#maxWaitMs / 4) * (priority / (Math.abs(priority) + HALF_LEAD));
   }
 
   /** When it leaves the queue if nobody takes it. */

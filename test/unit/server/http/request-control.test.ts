@@ -39,3 +39,9 @@ it('requestControl refuses a salt that is empty or too long', () => {
   expect(() => requestControl({ 'x-cache-salt': '' })).toThrow('x-cache-salt must be a string of 1 … 256');
   expect(() => requestControl({ 'x-cache-salt': 'a'.repeat(257) })).toThrow('of 1 … 256 characters');
 });
+
+it.each(['-11', '11', '-2147483648'])('without a key there is no priority %s', (priority) => {
+  expect(() => requestControl({ 'x-priority': priority })).toThrow(
+    'x-priority must be an integer of -10 … 10',
+  );
+});

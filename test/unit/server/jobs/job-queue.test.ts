@@ -50,6 +50,17 @@ describe('a job queue', () => {
     expect(queue.take(6)).toEqual([5, 2, 4, 0, 3, 1].map((index) => jobs[index]));
   });
 
+  it('lets nobody wait longer than half of the limit for jobs that came later, whatever their priority', () => {
+    vi.useFakeTimers();
+    let nowMs = 0;
+    const queue = new JobQueue('toy', 100, 5000, () => nowMs);
+    const patient = makeJob({ queuedAtMs: 0, request: makeRequest({ priority: 2 ** 31 - 1 }) });
+    queue.push(patient);
+    for (nowMs = 100; nowMs <= 2600; nowMs += 100)
+      queue.push(makeJob({ queuedAtMs: nowMs, request: makeRequest({ priority: -(2 ** 31) }) }));
+    expect(queue.waiting.indexOf(patient)).toBe(24);
+  });
+
   it('ends a job at its own deadline, and says which that was', async () => {
     const queue = makeQueue();
     const job = makeJob({ request: makeRequest({ timeoutMs: 300 }) });
