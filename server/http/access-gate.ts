@@ -24,6 +24,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** One of which is enough; 'open': none is needed. */
     access?: readonly Scope[] | 'open';
+    /** It looks itself whether the server drains. */
+    refusesWhileDraining?: boolean;
   }
 }
 

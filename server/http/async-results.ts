@@ -4,7 +4,8 @@
  * Life    reserved (at the door) → running (its job goes on whether anybody polls or not) → ended → forgotten `ttlMs` later
  * In      an Answer: a JSON value, or the frames of a stream, each of which is an item
  * Out     tokens: an id of 36 characters, followed by the index of the next item
- * Limits  maxResults and maxBytes over all results; where they are reached, ended results that were read to their end make room
+ * Limits  maxResults and maxBytes over all results; where they are reached, ended results that were read to their end make room,
+ *         then the one that ended first, if that is KEPT_UNREAD_MS ago: unread answers lock nobody out for longer
  * Errors  QUEUE_FULL at the door, INVALID_TOKEN at a poll; a result that fails ends with its error
  * Source  reference serving-apis §1.4 (asynchronous mode)
  */
@@ -14,6 +15,7 @@ import type { Answer } from './answer.js';
 import { quote } from './validation.js';
 
 const JSON_TYPE = 'application/json';
+const KEPT_UNREAD_MS = 60_000;
 const TOKEN = /^([0-9a-f-]{36})(\d{0,9})$/;
 
 export interface AsyncResultLimits {
@@ -44,7 +46,7 @@ interface StoredResult {
   contentType: string;
   readonly items: string[];
   bytes: number;
-  ended: boolean;
+  endedAtMs: number | null;
   error: ServingError | null;
   expiry: NodeJS.Timeout | null;
 }
@@ -54,6 +56,8 @@ export class AsyncResults {
   readonly #results = new Map<string, StoredResult>();
   /** Ids of ended results that were read to their end, the first that was read first. */
   readonly #read = new Set<string>();
+  /** Ids of ended results, the first that ended first. */
+  readonly #ended = new Set<string>();
   #bytes = 0;
 
   constructor(limits: AsyncResultLimits) {
@@ -63,12 +67,13 @@ export class AsyncResults {
   /** @throws ServingError QUEUE_FULL */
   reserve(): Reservation {
     const { maxResults, maxBytes } = this.#limits;
-    if (this.#results.size >= maxResults) this.#forgetOneRead();
-    while (this.#bytes >= maxBytes && this.#forgetOneRead());
+    if (this.#results.size >= maxResults) this.#forgetOne();
+    while (this.#bytes >= maxBytes && this.#forgetOne());
     if (this.#results.size >= maxResults) {
       throw new ServingError(
         'QUEUE_FULL',
         `${this.#results.size} asynchronous answers are kept, async_result_limit is ${maxResults}: read some to their end first`,
+        { retryAfterSeconds: KEPT_UNREAD_MS / 1000 },
       );
     }
     if (this.#bytes >= maxBytes) throw this.#tooManyBytes();
@@ -79,7 +84,7 @@ export class AsyncResults {
       contentType: JSON_TYPE,
       items: [],
       bytes: 0,
-      ended: false,
+      endedAtMs: null,
       error: null,
       expiry: null,
     };
@@ -105,8 +110,8 @@ export class AsyncResults {
       this.#read.add(id);
       return { kind: 'failed', error: result.error };
     }
-    if (end === start && !result.ended) return { kind: 'pending', nextToken: token };
-    const isLast = result.ended && result.error === null && end === result.items.length;
+    if (end === start && result.endedAtMs === null) return { kind: 'pending', nextToken: token };
+    const isLast = result.endedAtMs !== null && result.error === null && end === result.items.length;
     if (isLast) this.#read.add(id);
     return {
       kind: 'items',
@@ -133,14 +138,15 @@ export class AsyncResults {
       result.error = ServingError.from(error);
       result.client.abort();
     }
-    result.ended = true;
+    result.endedAtMs = performance.now();
     if (!this.#results.has(id)) return;
+    this.#ended.add(id);
     result.expiry = setTimeout(() => this.#forget(id), this.#limits.ttlMs).unref();
   }
 
   #append(result: StoredResult, item: string): void {
     const bytes = Buffer.byteLength(item);
-    while (this.#bytes + bytes > this.#limits.maxBytes && this.#forgetOneRead());
+    while (this.#bytes + bytes > this.#limits.maxBytes && this.#forgetOne());
     if (this.#bytes + bytes > this.#limits.maxBytes) throw this.#tooManyBytes();
     // Forgotten while it ran: its bytes are counted no more.
     if (result.client.signal.aborted) throw new ServingError('CANCELLED', 'The answer was given up');
@@ -157,8 +163,12 @@ export class AsyncResults {
     );
   }
 
-  #forgetOneRead(): boolean {
-    const [id] = this.#read;
+  /** One that was read, or else one that nobody has come for. */
+  #forgetOne(): boolean {
+    const [read] = this.#read;
+    const [oldest] = this.#ended;
+    const endedAtMs = this.#results.get(oldest ?? '')?.endedAtMs ?? Number.POSITIVE_INFINITY;
+    const id = read ?? (performance.now() - endedAtMs >= KEPT_UNREAD_MS ? oldest : undefined);
     if (id === undefined) return false;
     this.#forget(id);
     return true;
@@ -169,6 +179,7 @@ export class AsyncResults {
     if (result === undefined) return;
     this.#results.delete(id);
     this.#read.delete(id);
+    this.#ended.delete(id);
     this.#bytes -= result.bytes;
     if (result.expiry !== null) clearTimeout(result.expiry);
     result.client.abort();

@@ -72,6 +72,7 @@ export async function djlRoutes(app: FastifyInstance, context: HttpContext): Pro
     refuseUnservedHeaders(request);
     // Before the body is read: a poll has none.
     if (request.headers['x-starting-token'] !== undefined) return pollAnswer(context, request, reply);
+    if (context.draining) throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
   });
 
   const target = (request: FastifyRequest): ModelTarget =>
@@ -92,6 +93,8 @@ export async function djlRoutes(app: FastifyInstance, context: HttpContext): Pro
       method: METHODS,
       url,
       schema: { ...addressed, body: PredictionBody },
+      // An answer that is there is given to the last.
+      config: { refusesWhileDraining: true },
       // An unknown model is told before anything about the body.
       preValidation: async (request) => {
         if (statusOf(context, target(request))?.task === 'tensors')

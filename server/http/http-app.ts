@@ -155,7 +155,8 @@ export async function createHttpApp(
       context.onResponse?.({ ip, method, uri, httpVersion, status, durationMs });
     });
     checkAccess(request, reply, context.access, config, address);
-    if (context.draining && request.url !== LIVE_PATH) {
+    const refusesItself = request.routeOptions.config.refusesWhileDraining === true;
+    if (context.draining && request.url !== LIVE_PATH && !refusesItself) {
       throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
     }
   });

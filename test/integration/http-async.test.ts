@@ -184,6 +184,21 @@ describe('x-synchronous: false', () => {
     await aborted(job.signal);
   });
 
+  it('gives an answer that is there while the server drains, and takes nothing new', async () => {
+    const { token } = await start();
+    let polled = await poll(token);
+    while (polled.status === 202) polled = await poll(token);
+    test.server.setDraining();
+    const again = await poll(token);
+    expect([again.status, again.text]).toEqual([200, polled.text]);
+    const refused = await postJson(
+      `${test.url}/predictions/mlp`,
+      { inputs: 'a' },
+      { 'x-synchronous': 'false' },
+    );
+    expect(refused.status).toBe(503);
+  });
+
   it.each(['0', 'x', '-1', '1000001'])('refuses x-max-items: %s', async (given) => {
     const { token } = await start();
     const refused = await poll(token, { 'x-max-items': given });

@@ -39,7 +39,7 @@ describe('AsyncResults', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('at most maxResults; those that were read to their end go first, others never', async () => {
+  it('at most maxResults; those that were read to their end go first', async () => {
     const results = new AsyncResults(LIMITS);
     const [first, second] = [await stored(results, 'a'), await stored(results, 'b')];
     expect(() => results.reserve()).toThrow(expect.objectContaining({ code: 'QUEUE_FULL' }));
@@ -47,6 +47,21 @@ describe('AsyncResults', () => {
     results.reserve();
     expect(() => results.poll(second, 10)).toThrow('Invalid');
     expect(results.poll(first, 10)).toMatchObject({ text: '"a"' });
+  });
+
+  it('unread answers make room a minute after their end, the oldest first; running ones never', async () => {
+    const results = new AsyncResults({ ...LIMITS, maxResults: 3, ttlMs: 3_600_000 });
+    const running = results.reserve();
+    const [first, second] = [await stored(results, 'a'), await stored(results, 'b')];
+    await vi.advanceTimersByTimeAsync(59_999);
+    expect(() => results.reserve()).toThrow(expect.objectContaining({ code: 'QUEUE_FULL' }));
+    await vi.advanceTimersByTimeAsync(1);
+    results.reserve();
+    expect(() => results.poll(first, 10)).toThrow('Invalid');
+    expect(results.poll(second, 10)).toMatchObject({ text: '"b"' });
+    results.reserve();
+    expect(() => results.reserve()).toThrow(expect.objectContaining({ code: 'QUEUE_FULL' }));
+    expect(results.poll(running.token, 10).kind).toBe('pending');
   });
 
   it('a released place is free again', () => {
