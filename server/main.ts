@@ -13,10 +13,13 @@ import { hostname } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { ServingError } from '../proto/errors.js';
+import { AccessControl } from './access/access-control.js';
 import type { Config } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
 import { LlmEngine } from './engines/llm/llm-engine.js';
 import { OnnxEngine } from './engines/onnx/onnx-engine.js';
+import { createGrpcServer, type GrpcServer } from './grpc/grpc-server.js';
+import { refuseOpenAddress } from './http/access-gate.js';
 import { createHttpServer } from './http/http-server.js';
 import { createServerLog } from './logging/server-log.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
@@ -74,8 +77,10 @@ export async function main(argv: string[]): Promise<void> {
         sample,
       ),
   });
+  const access = new AccessControl(config.server, (sentence) => logger.error(sentence));
   const http = await createHttpServer({
     config: config.server,
+    access,
     service: manager,
     management: manager,
     logger,
@@ -89,16 +94,19 @@ export async function main(argv: string[]): Promise<void> {
       return only && !another ? only.name : null;
     },
   });
+  const grpc = grpcServer(config, manager, access);
   const stop = async (): Promise<void> => {
     http.setDraining();
+    grpc?.setDraining();
     await manager.drain(config.server.drainTimeoutSeconds * 1000);
     // First the jobs that are left: their streams end, and with them the connections that close() waits for.
     await manager.close();
-    await http.close();
+    await Promise.all([http.close(), grpc?.close()]);
     await log.close();
   };
   const signals = stopOnSignals(stop, logger);
   try {
+    if (grpc) logger.info({ address: await grpc.listen() }, 'the Open Inference Protocol is served by gRPC');
     await startServing(config, manager, http, logger, (url) => {
       metrics.started(performance.now());
       announce(url, manager.models()[0], print);
@@ -110,6 +118,18 @@ export async function main(argv: string[]): Promise<void> {
     await stop();
     throw error;
   }
+}
+
+/** null: grpc_address says none. @throws ServingError CONFIG_INVALID */
+function grpcServer({ server }: Config, manager: WorkLoadManager, access: AccessControl): GrpcServer | null {
+  const address = server.grpcAddress;
+  if (address === null) return null;
+  refuseOpenAddress('grpc_address', address, ['infer', 'manage'], access, server);
+  return createGrpcServer({
+    ...{ address, access, service: manager, management: manager },
+    ...{ version: VERSION, modelStore: server.modelStore, maxMessageBytes: server.maxRequestBytes },
+    drainTimeoutMs: server.drainTimeoutSeconds * 1000,
+  });
 }
 
 /** The model store under the operator's policy. */

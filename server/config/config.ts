@@ -22,6 +22,8 @@ export interface ErrorRate {
 export interface ServerConfig {
   inferenceAddress: ListenAddress;
   managementAddress: ListenAddress;
+  /** Where the Open Inference Protocol is served by gRPC; null: nowhere. */
+  grpcAddress: ListenAddress | null;
   /** Keys in clear; whoever makes the server keeps their digests. */
   apiKey: string | null;
   managementKey: string | null;

@@ -16,6 +16,7 @@ import {
   listenAddress,
   modelList,
   oneOf,
+  orWord,
   pattern,
   text,
   words,
@@ -27,7 +28,7 @@ const httpErrorCode = integer(400, 599);
 const headerValue = text('the value of a response header');
 
 const NO_TLS = 'TLS is not served in this version; let a proxy end it';
-const NO_GRPC = 'gRPC is not served in this version';
+const GRPC_BY_ADDRESS = 'gRPC is set by grpc_address alone, http://HOST:PORT';
 const MEMORY_CACHE = 'asynchronous answers are kept in the memory of this server, bounded by async_result_*';
 const NO_JVM = 'there is no Java virtual machine here';
 const ONE_LOOP = 'one event loop carries all connections';
@@ -49,6 +50,13 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     listenAddress(),
     DEFAULT_ADDRESS,
     'where models are managed; equal to inference_address: one listener',
+  ),
+  serverKey(
+    'grpc_address',
+    'grpcAddress',
+    orWord(listenAddress(), { none: null }),
+    null,
+    'where the Open Inference Protocol is served by gRPC (KServe, Triton clients: usually :8001), with health and reflection; none: nowhere',
   ),
   ...ACCESS_KEYS,
   serverKey(
@@ -291,8 +299,7 @@ export const SERVER_KEYS: readonly KeyRow[] = [
   ...withoutEffect('server', ONE_LOOP, ['number_of_netty_threads', 'use_native_io', 'io_ratio']),
   ...withoutEffect('server', 'Java plugins cannot run here', ['plugin_folder']),
   ...withoutEffect('server', 'no code path of DJLServing reads it either', ['timeout_http_code']),
-  ...withoutEffect('server', NO_GRPC, [
-    'grpc_address',
+  ...withoutEffect('server', GRPC_BY_ADDRESS, [
     'grpc_port',
     'grpc_max_connection_age',
     'grpc_max_connection_grace',

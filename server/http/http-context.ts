@@ -34,6 +34,8 @@ export interface HttpDeps {
   logger: Logger;
   /** The model that a request without a name means; null when there is not exactly one startup model. */
   singleStartupModel(): string | null;
+  /** Who may do what; absent: made from the configuration. */
+  access?: AccessControl;
   /** Absent: no /metrics. */
   metrics?: MetricsText;
   /** Called when a response has ended, or was cut off. */
@@ -56,7 +58,7 @@ export function createHttpContext(deps: HttpDeps): HttpContext {
   return {
     ...deps,
     errorRates,
-    access: new AccessControl(deps.config, (sentence) => deps.logger.error(sentence)),
+    access: deps.access ?? new AccessControl(deps.config, (sentence) => deps.logger.error(sentence)),
     asyncResults: new AsyncResults({
       maxResults: asyncResultLimit,
       maxBytes: asyncResultMemoryMb * BYTES_PER_MIB,

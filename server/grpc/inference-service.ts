@@ -1,0 +1,253 @@
+/**
+ * The Open Inference Protocol's calls: tensors for ONNX models, text for language models; and the repository's.
+ *
+ * In      messages of proto/open_inference.proto
+ * Out     answers of the work load manager; a stream's responses as they come, told apart by their request's id
+ * Limits  MAX_STREAM_REQUESTS of one stream at once; a reader that stops holds its own requests alone: no event is read for it meanwhile
+ * Errors  a unary call: the table's gRPC status; in a stream: error_message of a response, and the stream goes on, as Triton does
+ * Source  Open Inference Protocol v2; Triton's ModelStreamInfer: with triton_enable_empty_final_response a last, empty response says that
+ *         a request is done; triton_final_response says so in every response
+ */
+import path from 'node:path';
+import type { ServerDuplexStream, ServerUnaryCall } from '@grpc/grpc-js';
+import { ServingError } from '../../proto/errors.js';
+import type { AccessControl } from '../access/access-control.js';
+import type { Scope } from '../access/access-key.js';
+import type { Target } from '../http/openai-request.js';
+import type { ManagementService } from '../requests/management.js';
+import type { NamedTensor } from '../requests/predict-request.js';
+import type { InferenceService, ModelStatus } from '../requests/service.js';
+import { callSignal, checkCall, statusOf, targetOf } from './grpc-calls.js';
+import type { InferRequestMessage, InferResponseMessage } from './oip-messages.js';
+import { outputsOf, stringOutput, tensorsOfMessage } from './oip-tensors.js';
+import { TEXT_SIGNATURE, textInference } from './text-inference.js';
+
+export interface GrpcParts {
+  service: InferenceService;
+  management: ManagementService;
+  access: AccessControl;
+  version: string;
+  modelStore: string;
+  /** No new requests. */
+  isDraining: () => boolean;
+}
+
+type Unary<Q, A> = (call: ServerUnaryCall<Q, A>, answer: (error: unknown, value?: A) => void) => void;
+type Named = { name: string; version: string };
+type Stream = ServerDuplexStream<
+  InferRequestMessage,
+  { error_message: string; infer_response?: InferResponseMessage }
+>;
+
+const MAX_STREAM_REQUESTS = 128;
+const MODEL_STATES = { READY: 'READY', PENDING: 'LOADING', FAILED: 'UNAVAILABLE' } as const;
+
+export function inferenceHandlers(parts: GrpcParts) {
+  const { access, management, modelStore, service, version } = parts;
+
+  const unary =
+    <Q, A>(
+      scope: Scope | null,
+      act: (request: Q, call: ServerUnaryCall<Q, A>) => A | Promise<A>,
+    ): Unary<Q, A> =>
+    (call, answer) => {
+      const run = async (): Promise<A> => {
+        if (scope !== null) checkCall(call, access, scope);
+        return act(call.request, call);
+      };
+      run().then(
+        (value) => answer(null, value),
+        (error: unknown) => answer(statusOf(error)),
+      );
+    };
+
+  const find = (name: string, wanted: string): ModelStatus => {
+    const found = service
+      .models()
+      .find((model) => model.name === name && (wanted === '' || model.version === wanted));
+    if (found) return found;
+    throw new ServingError(
+      'MODEL_NOT_FOUND',
+      `Model not found: ${name}${wanted === '' ? '' : `, version ${wanted}`}`,
+    );
+  };
+
+  /** Responses of one request, in order. @throws ServingError */
+  async function* infer(
+    message: InferRequestMessage,
+    target: Target,
+    client: AbortSignal,
+    streamed: boolean,
+  ) {
+    if (parts.isDraining()) throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
+    const status = find(message.model_name, message.model_version);
+    const inputs = tensorsOfMessage(message);
+    const respond = (outputs: readonly NamedTensor[], isFinal: boolean): InferResponseMessage => ({
+      model_name: status.name,
+      model_version: status.version ?? '',
+      id: message.id,
+      ...(streamed && {
+        parameters: { triton_final_response: { parameter_choice: 'bool_param', bool_param: isFinal } },
+      }),
+      ...outputsOf(outputs),
+    });
+    if (status.task !== 'text-generation') {
+      const outputs = message.outputs.length > 0 ? message.outputs.map(({ name }) => name) : null;
+      const { cacheSalt: _salt, ...to } = target;
+      const accepted = await service.submit({ kind: 'predict', ...to, inputs, outputs }, client);
+      for await (const event of accepted.events)
+        if (event.kind === 'value') yield respond(event.outputs, true);
+      return;
+    }
+    const { echo, request, stream } = textInference(inputs, message.parameters, target);
+    if (stream && !streamed) {
+      throw new ServingError('BAD_REQUEST', 'stream is true: that needs ModelStreamInfer');
+    }
+    const accepted = await service.submit(request, client);
+    let isFirst = true;
+    for await (const event of accepted.events) {
+      if (event.kind === 'token') {
+        if (!stream || event.text === '') continue;
+        yield respond([stringOutput('text_output', `${isFirst ? echo : ''}${event.text}`)], false);
+        isFirst = false;
+        continue;
+      }
+      if (!stream) {
+        yield respond([stringOutput('text_output', `${echo}${event.generatedText}`)], true);
+      } else if (event.text !== '' || isFirst) {
+        yield respond([stringOutput('text_output', `${isFirst ? echo : ''}${event.text}`)], true);
+      } else if (message.parameters.triton_enable_empty_final_response?.bool_param === true) {
+        yield respond([], true);
+      }
+      return;
+    }
+  }
+
+  return {
+    ServerLive: unary<object, { live: boolean }>(null, () => ({ live: true })),
+    ServerReady: unary<object, { ready: boolean }>(null, () => ({ ready: !parts.isDraining() })),
+    ModelReady: unary<Named, { ready: boolean }>('infer', ({ name, version: wanted }) => ({
+      ready: find(name, wanted).state === 'READY',
+    })),
+    ServerMetadata: unary<object, object>('infer', () => ({
+      name: 'shardserve',
+      version,
+      extensions: ['model_repository'],
+    })),
+    ModelMetadata: unary<Named, object>('infer', ({ name, version: wanted }) => {
+      const status = find(name, wanted);
+      const { inputs, outputs } = status.signature ?? TEXT_SIGNATURE;
+      const told = (specs: typeof inputs) =>
+        specs.map(({ name: tensor, shape, type }) => ({
+          name: tensor,
+          datatype: type,
+          shape: shape ?? [-1],
+        }));
+      const versions = service
+        .models()
+        .flatMap((model) => (model.name === name && model.version !== null ? [model.version] : []));
+      const platform = status.signature === null ? 'shardserve' : 'onnxruntime_onnx';
+      return { name, versions, platform, inputs: told(inputs), outputs: told(outputs) };
+    }),
+    ModelInfer: unary<InferRequestMessage, InferResponseMessage>('infer', async (message, call) => {
+      const target = targetOf(call, checkCall(call, access, 'infer'), message);
+      for await (const response of infer(message, target, callSignal(call), false)) return response;
+      throw new Error('a request ended without a response');
+    }),
+    ModelStreamInfer: (stream: Stream) => streamInfer(stream, access, infer),
+    RepositoryIndex: unary<{ ready: boolean }, object>('manage', ({ ready }) => ({
+      models: management
+        .list()
+        .filter(({ state }) => !ready || state === 'READY')
+        .map(({ failure, name, state, version: of }) => ({
+          name,
+          version: of ?? '',
+          state: MODEL_STATES[state],
+          reason: failure?.message ?? '',
+        })),
+    })),
+    RepositoryModelLoad: unary<{ model_name: string }, object>('manage', async ({ model_name: name }) => {
+      if (!/^[A-Za-z0-9][\w.-]{0,254}$/.test(name)) {
+        throw new ServingError('BAD_REQUEST', 'model_name must be the name of a folder of the model store');
+      }
+      const registration = await management.register({
+        url: path.join(modelStore, name),
+        name,
+        version: null,
+      });
+      await registration.ready;
+      return {};
+    }),
+    RepositoryModelUnload: unary<{ model_name: string }, object>('manage', async ({ model_name: name }) => {
+      await management.unregister(name, null);
+      return {};
+    }),
+  };
+}
+
+type Infer = (
+  message: InferRequestMessage,
+  target: Target,
+  client: AbortSignal,
+  streamed: boolean,
+) => AsyncIterable<InferResponseMessage>;
+
+/** Requests of one stream run side by side; the stream ends when its client has ended it and all are answered. */
+function streamInfer(stream: Stream, access: AccessControl, infer: Infer): void {
+  let key: ReturnType<typeof checkCall>;
+  try {
+    key = checkCall(stream, access, 'infer');
+  } catch (error) {
+    stream.emit('error', statusOf(error));
+    return;
+  }
+  const client = callSignal(stream);
+  let running = 0;
+  let hasEnded = false;
+  const endIfDone = (): void => {
+    if (hasEnded && running === 0 && !stream.cancelled) stream.end();
+  };
+  const answer = async (message: InferRequestMessage): Promise<void> => {
+    for await (const response of infer(message, targetOf(stream, key, message), client, true)) {
+      if (stream.write({ error_message: '', infer_response: response })) continue;
+      await drained(stream, client);
+    }
+  };
+  stream.on('data', (message: InferRequestMessage) => {
+    running += 1;
+    if (running >= MAX_STREAM_REQUESTS) stream.pause();
+    answer(message)
+      .catch((error: unknown) => {
+        if (client.aborted) return;
+        const { details } = statusOf(error);
+        const { id, model_name, model_version } = message;
+        const empty = { id, model_name, model_version, outputs: [], raw_output_contents: [] };
+        stream.write({ error_message: details || 'Internal error', infer_response: empty });
+      })
+      .finally(() => {
+        running -= 1;
+        if (running < MAX_STREAM_REQUESTS) stream.resume();
+        endIfDone();
+      });
+  });
+  stream.on('end', () => {
+    hasEnded = true;
+    endIfDone();
+  });
+  // The client's cancellation; its requests end by the signal.
+  stream.on('error', () => {});
+}
+
+/** The reader takes again, or has left. */
+async function drained(stream: Stream, client: AbortSignal): Promise<void> {
+  if (client.aborted) return;
+  await new Promise<void>((resolve) => {
+    const end = (): void => {
+      stream.off('drain', end);
+      client.removeEventListener('abort', end);
+      resolve();
+    };
+    stream.once('drain', end);
+    client.addEventListener('abort', end, { once: true });
+  });
+}
