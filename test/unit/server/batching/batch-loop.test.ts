@@ -36,8 +36,9 @@ function startLoop({
   chunkMs = 64,
 }: Options = {}) {
   const group = new FakeGroup({ maxSlots, slotTokens: 1024, maxStepTokens: 64 + maxSlots });
-  const queue = new JobQueue<GenerationJob>('toy', 100, 60_000);
+  // The clock of the jobs, which are queued at 0: real time goes past a minute in a slow run.
   const clock = new ManualClock();
+  const queue = new JobQueue<GenerationJob>('toy', 100, 60_000, () => clock.nowMs());
   const freed: SlotFreed[] = [];
   const loop = new BatchLoop({
     group,

@@ -38,7 +38,9 @@ function startLoop(options: Options = {}) {
   } = options;
   const maxStepTokens = prefillTokens + maxSlots;
   const group = new FakeGroup({ maxSlots: maxSlots + warmSlots, slotTokens: 1024, maxStepTokens, kvTokens });
-  const queue = new JobQueue<GenerationJob>('toy', 100, 60_000);
+  // The clock of the jobs, which are queued at 0: real time goes past a minute in a slow run.
+  const clock = new ManualClock();
+  const queue = new JobQueue<GenerationJob>('toy', 100, 60_000, () => clock.nowMs());
   const slots = new SlotTable(maxSlots, kvTokens, warmSlots);
   const prefixCache = new PrefixCache({ slots, longAfterTokens });
   const lookedUp: number[][] = [];
@@ -55,7 +57,7 @@ function startLoop(options: Options = {}) {
       maxTokens: prefillTokens,
     }),
     texts: FAKE_TEXTS,
-    clock: new ManualClock(),
+    clock,
     observer: {
       jobStarted: () => {},
       firstToken: () => {},

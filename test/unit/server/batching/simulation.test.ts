@@ -189,7 +189,7 @@ describe(`simulation (seed ${testSeed})`, () => {
     const random = seededRandom(testSeed + 100);
     for (let run = 0; run < 20; run++) {
       const group = new FakeGroup({ maxSlots: 4, slotTokens: 180, maxStepTokens: MAX_PREFILL + 4 });
-      const queue = new JobQueue<GenerationJob>('toy', 100, 60_000);
+      const queue = new JobQueue<GenerationJob>('toy', 100, 60_000, () => 0);
       const loop = new BatchLoop({
         group,
         queue,
