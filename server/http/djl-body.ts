@@ -1,15 +1,17 @@
 /**
  * What DJLServing's clients send as a body, brought to one shape: the LMI or OpenAI object.
  *
- * In      application/json (also when no type is given), text/plain, multipart/form-data, application/x-www-form-urlencoded
- * Out     the JSON value; {inputs: text} of plain text; of a form the field `data` (else `inputs`, else the only other one), its
- *         other fields beside it
- * Limits  the body limit of the server; MAX_FORM_FIELDS
- * Errors  InvalidInput: not JSON, not a form, another content type
+ * In      application/json (also when no type is given), multipart/form-data, application/x-www-form-urlencoded, any other type
+ * Out     the JSON value; of a form the field `data` (else `inputs`, else the only other one), its other fields beside it; of any
+ *         other type {inputs: text}, the whole body
+ * Limits  the body limit of the server; form-fields.ts
+ * Errors  InvalidInput: not JSON, not a form, not UTF-8
  * Source  reference serving-apis §1.4 (parsing into Input), §3.1 (dispatch by key)
  */
+import { isUtf8 } from 'node:buffer';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { InvalidInput } from './errors.js';
+import { formFieldsOf } from './form-fields.js';
 import { bodyTooDeep, jsonBodyParser } from './json-body.js';
 import { checkLmiBody, type LmiBody } from './lmi-request.js';
 import { checkEmbeddingBody, type EmbeddingBody } from './openai-embeddings.js';
@@ -17,7 +19,6 @@ import { type ChatBody, type CompletionBody, checkChatBody, checkCompletionBody 
 import { TensorBody } from './tensor-answer.js';
 import type { Checked } from './validation.js';
 
-const MAX_FORM_FIELDS = 64;
 /** Fields of a form that say where it goes, not what it is. */
 const TARGET_FIELDS = ['model_name', 'model_version'];
 
@@ -25,6 +26,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Target fields of a form body; empty for any other body. */
     formFields: ReadonlyMap<string, string>;
+    /** The body is neither JSON nor a form. */
+    isWholeText: boolean;
   }
 }
 
@@ -55,6 +58,7 @@ function as<K extends DjlBody['kind'], B>(kind: K, checked: Checked<B>): Checked
 export function addDjlBodyParsers(app: FastifyInstance): void {
   const parseJson = jsonBodyParser(app);
   app.decorateRequest('formFields');
+  app.decorateRequest('isWholeText', false);
   app.addHook('onRequest', async (request) => {
     request.formFields = new Map();
   });
@@ -65,32 +69,19 @@ export function addDjlBodyParsers(app: FastifyInstance): void {
     const type = given.split(';')[0]!.trim().toLowerCase();
     if (type === '' || type === 'application/json' || type.endsWith('+json')) {
       parseJson(request, bytes.toString('utf8'), done);
-    } else if (type === 'text/plain') {
-      done(null, { inputs: bytes.toString('utf8') });
     } else if (type === 'multipart/form-data' || type === 'application/x-www-form-urlencoded') {
       parseForm(request, bytes, given).then((body) => done(null, body), done);
+    } else if (isUtf8(bytes)) {
+      request.isWholeText = true;
+      done(null, { inputs: bytes.toString('utf8') });
     } else {
-      const served = 'application/json, text/plain, multipart/form-data, application/x-www-form-urlencoded';
-      done(new InvalidInput(`Content-Type must be one of ${served}, got ${type.slice(0, 80)}`, null));
+      done(new InvalidInput(`A body of ${type.slice(0, 80)} must be text in UTF-8`, null));
     }
   });
 }
 
 async function parseForm(request: FastifyRequest, bytes: Buffer, contentType: string): Promise<unknown> {
-  const fields = new Map<string, string>();
-  let form: FormData;
-  try {
-    // The platform's own parser of both kinds of forms.
-    form = await new Response(new Uint8Array(bytes), { headers: { 'content-type': contentType } }).formData();
-  } catch {
-    throw new InvalidInput('The request body is not a form as its Content-Type says', null);
-  }
-  for (const [name, value] of form as unknown as Iterable<[string, string | { text(): Promise<string> }]>) {
-    if (fields.size >= MAX_FORM_FIELDS) {
-      throw new InvalidInput(`A form may have at most ${MAX_FORM_FIELDS} fields`, null);
-    }
-    fields.set(name, typeof value === 'string' ? value : await value.text());
-  }
+  const fields = await formFieldsOf(bytes, contentType);
   request.formFields = new Map([...fields].filter(([name]) => TARGET_FIELDS.includes(name)));
   const rest = [...fields].filter(([name]) => !TARGET_FIELDS.includes(name));
   const payload = fields.get('data') ?? fields.get('inputs') ?? (rest.length === 1 ? rest[0]![1] : undefined);

@@ -97,8 +97,9 @@ export async function djlRoutes(app: FastifyInstance, context: HttpContext): Pro
       config: { refusesWhileDraining: true },
       // An unknown model is told before anything about the body.
       preValidation: async (request) => {
-        if (statusOf(context, target(request))?.task === 'tensors')
-          request.body = new TensorBody(request.body);
+        if (statusOf(context, target(request))?.task !== 'tensors') return;
+        if (request.isWholeText) throw new InvalidInput('A model of tensors takes application/json', null);
+        request.body = new TensorBody(request.body);
       },
       handler: (request, reply) => {
         const to = {

@@ -548,11 +548,11 @@ describe('bad input never reaches the service', () => {
       /./,
     ],
     [
-      'another content type',
-      { body: 'a,b', headers: { 'content-type': 'text/csv' } },
+      'another content type that is no text',
+      { body: new Uint8Array([0xff, 0xfe]), headers: { 'content-type': 'image/png' } },
       400,
       'BadRequestException',
-      /Content-Type must be one of .*, got text\/csv/,
+      /image\/png must be text in UTF-8/,
     ],
     [
       'a form that is none',
