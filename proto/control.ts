@@ -103,8 +103,15 @@ export interface TopLogprob {
   logprob: number;
 }
 
-export const Finish = { RUNNING: 0, END_ID: 1, LENGTH: 2 } as const;
+export const Finish = { RUNNING: 0, END_ID: 1, LENGTH: 2, FAILED: 3 } as const;
 export type Finish = (typeof Finish)[keyof typeof Finish];
+
+/** Why a row has no token: its sequence alone has failed. */
+export interface RowFailure {
+  /** Of proto/errors.ts. */
+  code: string;
+  message: string;
+}
 
 export interface RowResult {
   slot: number;
@@ -117,6 +124,8 @@ export interface RowResult {
   finish: Finish;
   /** Of an embedding model: the text's; then the sequence has ended. Else empty. */
   vector: number[];
+  /** Then the sequence has ended (FAILED). Absent or null: none. */
+  failure?: RowFailure | null;
 }
 
 export interface StepResult {

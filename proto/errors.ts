@@ -168,6 +168,11 @@ export class ServingError extends Error {
     return ERROR_TABLE[this.code].retryable;
   }
 
+  /** An error that another process of this server told of. */
+  static told({ code, message }: { code: string; message: string }): ServingError {
+    return new ServingError(isErrorCode(code) ? code : 'INTERNAL', message);
+  }
+
   /** The one converter: an operating error as it is, anything else as INTERNAL with the original as cause. */
   static from(error: unknown): ServingError {
     if (error instanceof ServingError) return error;

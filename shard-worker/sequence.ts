@@ -47,4 +47,9 @@ export class Sequence {
     if (this.endIds.has(id)) this.finish = FinishCode.END_ID;
     else if (this.newIds.length >= this.maxNewTokens) this.finish = FinishCode.LENGTH;
   }
+
+  /** No token can be chosen: ends the sequence. */
+  fail(): void {
+    this.finish = FinishCode.FAILED;
+  }
 }

@@ -6,6 +6,7 @@
  * In      Step (control.proto), in order
  * Out     StepResult: the same on every rank; rank 0 sends it. A sequence of an embedding model has one row, the whole text, and
  *         ends with its vector
+ *         A row that cannot be chosen ends its sequence alone, on every rank alike: a failure in its RowResult
  * Errors  assertions on a step that breaks the contract (a gap, a row of another sequence); CollectiveError; ONNX Runtime's
  */
 import assert from 'node:assert/strict';
@@ -20,6 +21,7 @@ import {
   type Step,
   type StepResult,
 } from '../proto/control.js';
+import { ServingError } from '../proto/errors.js';
 import type { Collective } from './collective/collective.js';
 import type { Executor } from './executor.js';
 import type { KvCache } from './kv-cache.js';
@@ -96,7 +98,10 @@ export class StepRunner {
     for (const count of executor.makesVectors ? [promptTokens] : [promptTokens, 1]) {
       if (sequence.processed + count > kvCache.slotTokens) break;
       const span: Span = { sequence, offset: 0, count, position: sequence.processed, wantsLogits: true };
-      await this.#forward(0, [span], times);
+      const outcomes = await this.#forward(0, [span], times);
+      // With no request's own settings: the model is damaged, and must not count as ready.
+      const failure = outcomes.get(slot)?.choice?.failure;
+      if (failure) throw new ServingError('INTERNAL', failure.message);
     }
     kvCache.close(slot);
   }
@@ -224,7 +229,8 @@ export class StepRunner {
     choices.forEach((choice, index) => {
       const sequence = wanting[index]?.sequence;
       assert(sequence);
-      sequence.append(choice.tokenId);
+      if (choice.failure) sequence.fail();
+      else sequence.append(choice.tokenId);
       bySlot.set(sequence.slot, { choice });
     });
     return bySlot;
@@ -249,12 +255,13 @@ export class StepRunner {
       slot: row.slot,
       sequence: row.sequence,
       skipped: !ran.has(row.slot),
-      hasToken: choice !== undefined,
-      tokenId: choice?.tokenId ?? 0,
+      hasToken: choice !== undefined && !choice.failure,
+      tokenId: choice && !choice.failure ? choice.tokenId : 0,
       logprob: choice?.logprob ?? Number.NaN,
       topLogprobs: choice?.topLogprobs ?? [],
       finish: this.#sequences.get(row.slot)?.finish ?? Finish.RUNNING,
       vector,
+      failure: choice?.failure ?? null,
     };
   }
 }

@@ -330,7 +330,14 @@ export class BatchLoop {
         ran++;
         ranTokens += flight.plan.rows[index]?.tokens ?? 0;
       }
-      if (!sequence || sequence.job.cancelled || !(row.hasToken || row.vector.length > 0)) return;
+      if (!sequence || sequence.job.cancelled) return;
+      if (row.failure) {
+        sequence.job.cancel(ServingError.told(row.failure));
+        // Its rows may hold what made it fail: they are for nobody else.
+        this.#leave(sequence, 'failed');
+        return;
+      }
+      if (!(row.hasToken || row.vector.length > 0)) return;
       if (sequence instanceof Sequence && row.hasToken) this.#observeToken(sequence, nowMs);
       try {
         sequence.append(row, nowMs);

@@ -8,15 +8,16 @@
  *         reaches past the candidates cost one more of both, with their whole logits; each time the number of candidates
  *         doubles, up to MAX_CANDIDATES. A single rank encodes and sends nothing
  * Result  depends on (logits, sequence) alone: not on the batch, the world size or the ranks' speed
- * Errors  ServingError INTERNAL, on every rank: logits are NaN or infinite, or every id is masked. CollectiveError
+ *         A row that cannot be chosen (logits are NaN or infinite, every id is masked) has a failure, the same on every rank
+ * Errors  CollectiveError; a bug on rank 0 is ServingError INTERNAL on every rank
  */
 import assert from 'node:assert/strict';
-import type { TopLogprob } from '../../proto/control.js';
+import type { RowFailure, TopLogprob } from '../../proto/control.js';
 import { ServingError } from '../../proto/errors.js';
 import { MAX_CANDIDATES } from '../../proto/limits.js';
 import type { Collective } from '../collective/collective.js';
 import type { Sequence } from '../sequence.js';
-import { RowDecider } from './row-decider.js';
+import { failedChoice, RowDecider } from './row-decider.js';
 import { RowShare, ShareKind, shareKindOf, wantsLogprob } from './row-share.js';
 import { SliceReader } from './slice-reader.js';
 import { WordReader, WordWriter } from './word-codec.js';
@@ -28,10 +29,13 @@ export interface ChooseRow {
 }
 
 export interface Choice {
+  /** −1: see `failure`. */
   tokenId: number;
   /** Of the model: before penalties and temperature. NaN unless asked for. */
   logprob: number;
   topLogprobs: TopLogprob[];
+  /** No token can be chosen. Absent: one is. */
+  failure?: RowFailure;
 }
 
 export interface ChooserOptions {
@@ -45,6 +49,9 @@ export interface ChooserOptions {
 const FIRST_CANDIDATES = 64;
 
 const Status = { CHOSEN: 0, FAILED: 1 } as const;
+
+/** In the place of a token id. */
+const NoToken = { WHOLE_ROW_NEEDED: -1, ROW_FAILED: -2 } as const;
 
 export class Chooser {
   private readonly collective: Collective;
@@ -186,8 +193,13 @@ export class Chooser {
     writer.int(Status.CHOSEN);
     for (const row of which) {
       const choice = choices[row]!;
-      // −1: send the whole row.
-      writer.int(choice === null ? -1 : choice.tokenId);
+      if (choice?.failure) {
+        writer.int(NoToken.ROW_FAILED);
+        writer.text(choice.failure.code);
+        writer.text(choice.failure.message);
+        continue;
+      }
+      writer.int(choice === null ? NoToken.WHOLE_ROW_NEEDED : choice.tokenId);
       if (choice === null || !wantsLogprob(rows[row]!.sequence.sampling)) continue;
       writer.float64(choice.logprob);
       writer.int(choice.topLogprobs.length);
@@ -208,8 +220,12 @@ export class Chooser {
     const wide: number[] = [];
     for (const row of which) {
       const tokenId = reader.int();
-      if (tokenId < 0) {
+      if (tokenId === NoToken.WHOLE_ROW_NEEDED) {
         wide.push(row);
+        continue;
+      }
+      if (tokenId === NoToken.ROW_FAILED) {
+        choices[row] = failedChoice({ code: reader.text(), message: reader.text() });
         continue;
       }
       const choice: Choice = { tokenId, logprob: Number.NaN, topLogprobs: [] };

@@ -2,11 +2,12 @@
  * Rank 0's part: the shares of all ranks for one row, to one choice.
  *
  * In      one RowShare a rank, all of the row's kind
- * Out     a Choice, or null where the candidates do not prove it and the whole row is needed
- * Errors  ServingError INTERNAL: a rank's logits are NaN or infinite, or every id is masked
+ * Out     a Choice, or null where the candidates do not prove it and the whole row is needed. Its failure, where none can be
+ *         chosen: BAD_REQUEST where the request's own settings leave no token, INTERNAL where the model's logits are no numbers
+ * Errors  none: what one request asks for must not fail the others of its step
  */
-import type { Sampling, TopLogprob } from '../../proto/control.js';
-import { ServingError } from '../../proto/errors.js';
+import type { RowFailure, Sampling, TopLogprob } from '../../proto/control.js';
+import type { ErrorCode } from '../../proto/errors.js';
 import type { Choice } from './chooser.js';
 import { Distribution, type Floor, massOf } from './distribution.js';
 import { GumbelNoise } from './noise.js';
@@ -33,23 +34,14 @@ export class RowDecider {
     for (let rank = 0; rank < shares.length; rank++) {
       const share = shares[rank]!;
       if (share.kind !== ShareKind.BAD_LOGITS) continue;
-      throw new ServingError(
-        'INTERNAL',
-        `Sequence ${sequence.sequence}, position ${sequence.promptIds.length + sequence.newIds.length}: ` +
-          `${share.badCount} of rank ${rank}'s logits are NaN or infinite; the model's weights or its shards are damaged`,
-      );
+      return failedChoice(badLogits(share.badCount, rank, sequence));
     }
     let tokenId: number | null;
     if (kind === ShareKind.CANDIDATES) tokenId = this.drawFromCandidates(shares, sequence);
     else if (kind === ShareKind.WHOLE) tokenId = this.drawFromWhole(shares, sequence);
     else tokenId = this.best(shares, kind === ShareKind.PERTURBED);
     if (tokenId === null) return null;
-    if (tokenId < 0) {
-      throw new ServingError(
-        'INTERNAL',
-        `Sequence ${sequence.sequence}: every token id is masked, none can be chosen`,
-      );
-    }
+    if (tokenId < 0) return failedChoice(allMasked(sequence));
     const choice: Choice = { tokenId, logprob: Number.NaN, topLogprobs: [] };
     if (wantsLogprob(sequence.sampling)) this.addLogprobs(choice, shares, sequence.sampling);
     return choice;
@@ -153,4 +145,29 @@ function mergeTop(shares: readonly RowShare[], count: number, logSum: number): T
     next[from]! += 1;
   }
   return top;
+}
+
+export const failedChoice = (failure: RowFailure): Choice => ({
+  tokenId: -1,
+  logprob: Number.NaN,
+  topLogprobs: [],
+  failure,
+});
+
+const failureOf = (code: ErrorCode, message: string): RowFailure => ({ code, message });
+
+/** Penalties and biases are kept within numbers (processors.ts): what is none came from the model. */
+const badLogits = (count: number, rank: number, { newIds, promptIds }: ChooseSequence): RowFailure =>
+  failureOf(
+    'INTERNAL',
+    `At position ${promptIds.length + newIds.length}, ${count} of rank ${rank}'s logits are NaN or infinite; ` +
+      "the model's weights or its shards are damaged",
+  );
+
+function allMasked({ newIds, sampling }: ChooseSequence): RowFailure {
+  return failureOf(
+    'BAD_REQUEST',
+    `No token can be chosen for new token ${newIds.length + 1}: all of the vocabulary is masked ` +
+      `(the first ${sampling.minNewTokens} may not be an end or stop token)`,
+  );
 }

@@ -17,6 +17,9 @@ import {
 
 export const FAKE_VOCAB = 512;
 
+/** A prompt that ends with it: no token can be chosen for the first place. */
+export const UNCHOOSABLE_ID = 1_000_000;
+
 export const fakeToken = (promptIds: readonly number[], n: number): number =>
   (promptIds[n % promptIds.length]! + n + 1) % FAKE_VOCAB;
 
@@ -148,7 +151,13 @@ export class FakeRank {
     const length = sequence.promptIds.length + sequence.newTokens;
     sequence.processed += count;
     assert(count > 0 && sequence.processed <= length, `${count} tokens of sequence ${id} are known`);
-    const hasToken = sequence.processed === length;
+    const isThrough = sequence.processed === length;
+    if (isThrough && sequence.promptIds.at(-1) === UNCHOOSABLE_ID) {
+      sequence.finish = Finish.FAILED;
+      const failure = { code: 'BAD_REQUEST', message: 'no token can be chosen' };
+      return { ...row, skipped: false, hasToken: false, finish: sequence.finish, failure };
+    }
+    const hasToken = isThrough;
     const tokenId = hasToken ? fakeToken(sequence.promptIds, sequence.newTokens) : 0;
     if (hasToken) {
       sequence.newTokens++;

@@ -4,8 +4,10 @@ import type { ChooseRow } from '../../../shard-worker/sampler/chooser.js';
 import type { Span } from '../../../shard-worker/span.js';
 import { StepRunner } from '../../../shard-worker/step-runner.js';
 
+const UNCHOOSABLE = 66;
+
 /** A model that answers each sequence with the next number after its last token; the spans it was given are kept. */
-function createRunner() {
+function createRunner(unchoosable = UNCHOOSABLE) {
   const seen: {
     step: number;
     spans: { ids: number[]; position: number; offset: number; wantsLogits: boolean }[];
@@ -48,6 +50,10 @@ function createRunner() {
           tokenId: sequence.idAt(sequence.length - 1) + 1,
           logprob: Number.NaN,
           topLogprobs: [],
+          ...(sequence.idAt(sequence.length - 1) === unchoosable && {
+            tokenId: -1,
+            failure: { code: 'BAD_REQUEST', message: 'none' },
+          }),
         })),
     },
     collective: { counters: { allReduces: 0, gathers: 0, broadcasts: 0, bytesSent: 0 } },
@@ -133,6 +139,32 @@ describe('StepRunner', () => {
     const third = await runner.run(step(3, { rows }));
     expect(third.rows.every((row) => row.skipped && !row.hasToken)).toBe(true);
     expect(seen).toHaveLength(2);
+  });
+
+  it('ends a sequence for which no token can be chosen, and skips it in a step planned ahead', async () => {
+    const { runner, seen } = createRunner();
+    const rows = [
+      { slot: 0, sequence: 1, tokens: 1 },
+      { slot: 1, sequence: 2, tokens: 1 },
+    ];
+    const opens = [openSequence(0, 1, [UNCHOOSABLE]), openSequence(1, 2, [1])];
+    const first = await runner.run(step(1, { opens, rows }));
+    expect(first.rows).toMatchObject([
+      { hasToken: false, finish: Finish.FAILED, failure: { code: 'BAD_REQUEST', message: 'none' } },
+      { hasToken: true, tokenId: 2, finish: Finish.RUNNING, failure: null },
+    ]);
+    const second = await runner.run(step(2, { rows }));
+    expect(second.rows).toMatchObject([
+      { skipped: true, hasToken: false, finish: Finish.FAILED, failure: null },
+      { skipped: false, hasToken: true, tokenId: 3 },
+    ]);
+    expect(seen[1]?.spans).toHaveLength(1);
+    await runner.run(step(3, { closeSlots: [0], opens: [openSequence(0, 3, [5])] }));
+  });
+
+  it('does not count as warm when no token can be chosen', async () => {
+    const { runner } = createRunner(0);
+    await expect(runner.warmUp()).rejects.toThrow('none');
   });
 
   it('closes before it opens, so that a slot can be handed on in one step', async () => {

@@ -20,7 +20,7 @@ import {
   tokenIdsOf,
 } from '../../../fixtures/generate-requests.js';
 import { ManualClock } from '../../../fixtures/manual-clock.js';
-import { fakeToken, fakeTokens } from '../../../support/fake-rank.js';
+import { fakeToken, fakeTokens, UNCHOOSABLE_ID } from '../../../support/fake-rank.js';
 
 interface Options {
   batcher?: Batcher;
@@ -75,6 +75,26 @@ describe('the batch loop', () => {
     await settle();
     expect(freed).toEqual([{ jobId: job.id, requestId: 'request', slot: 0, why: 'finished', newTokens: 6 }]);
     expect(group.rank.openSlots).toEqual([]);
+  });
+
+  it('fails a job whose token cannot be chosen alone, and the others of its step go on', async () => {
+    const { group, queue, freed, ended, loop } = startLoop();
+    group.auto = true;
+    const good = makeJob({ promptIds: [5, 6, 7], maxNewTokens: 6 });
+    const bad = makeJob({ promptIds: [5, UNCHOOSABLE_ID], maxNewTokens: 6 });
+    const waiting = makeJob({ promptIds: [9], maxNewTokens: 3 });
+    for (const job of [good, bad, waiting]) queue.push(job);
+    const [first, failed, last] = await Promise.all(
+      [good, bad, waiting].map(({ stream }) => readAll(stream)),
+    );
+    expect(tokenIdsOf(first!.events)).toEqual(fakeTokens([5, 6, 7], 6));
+    expect(tokenIdsOf(last!.events)).toEqual(fakeTokens([9], 3));
+    expect(failed!.error).toMatchObject({ code: 'BAD_REQUEST', message: 'no token can be chosen' });
+    await settle();
+    expect(freed.filter(({ why }) => why === 'failed').map(({ jobId }) => jobId)).toEqual([bad.id]);
+    expect(group.rank.openSlots).toEqual([]);
+    loop.stop();
+    expect(await ended).toBeNull();
   });
 
   it('sends the next step before the result of the last has come, and no third', async () => {

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import type { Sampling } from '../../../../proto/control.js';
-import { ServingError } from '../../../../proto/errors.js';
 import { finalDistribution } from '../../../../shard-worker/sampler/distribution.js';
 import { seededRandom, testSeed } from '../../../fixtures/seeded-random.js';
 import { ChooserGroup, randomLogits, randomSampling, sequenceOf, type WholeRow } from './choosing.js';
@@ -194,26 +193,51 @@ describe('the chooser', () => {
     ['NaN', Number.NaN, { typicalP: 0.5 }],
   ];
   for (const [name, value, sampling] of bad) {
-    it(`fails on every rank when one holds ${name} among its logits (${JSON.stringify(sampling)})`, async () => {
+    it(`fails a row of which one rank holds ${name}, on every rank, and chooses the others (${JSON.stringify(sampling)})`, async () => {
       for (const worldSize of [1, 2, 4]) {
         const logits = new Float32Array(100);
         logits[99] = value;
-        const rows = [{ sequence: sequenceOf({ sampling }), logits }];
-        const failure = await new ChooserGroup(worldSize, 100).choose(rows).catch((error: unknown) => error);
-        expect(failure).toBeInstanceOf(ServingError);
-        expect((failure as ServingError).message).toMatch(
-          new RegExp(`Sequence 1, position 1: 1 of rank ${worldSize - 1}'s logits are NaN or infinite`),
-        );
+        const good = { sequence: sequenceOf({ sampling: { greedy: true } }), logits: new Float32Array(100) };
+        const rows = [good, { sequence: sequenceOf({ sampling }), logits }, good];
+        for (const choices of await new ChooserGroup(worldSize, 100).chooseOnAll(rows)) {
+          expect(choices.map(({ tokenId }) => tokenId)).toEqual([0, -1, 0]);
+          expect(choices.map(({ failure }) => failure?.code)).toEqual([undefined, 'INTERNAL', undefined]);
+          expect(choices[1]?.failure?.message).toContain(
+            `At position 1, 1 of rank ${worldSize - 1}'s logits are NaN or infinite`,
+          );
+        }
       }
     });
   }
 
-  it('fails when every id is masked', async () => {
+  it('chooses under the most extreme penalties and biases', async () => {
+    const logitBias = { 0: -100, 1: -100, 2: -100 };
+    for (const extreme of [{ repetitionPenalty: 1e-310 }, { repetitionPenalty: 1e308 }, { logitBias }]) {
+      for (const limits of [{ greedy: true }, { temperature: 1e-5 }, { topP: 0.5 }, { typicalP: 0.5 }]) {
+        for (const worldSize of [1, 2]) {
+          const sequence = sequenceOf({ sampling: { ...limits, ...extreme }, promptIds: [0, 2] });
+          const rows = [{ sequence, logits: Float32Array.of(-1, 2, 3) }];
+          const [choice] = await new ChooserGroup(worldSize, 3).choose(rows);
+          expect(choice?.failure, JSON.stringify({ limits, extreme })).toBeUndefined();
+        }
+      }
+    }
+  });
+
+  it('fails a row of which every id is masked, and no other', async () => {
     for (const sampling of [{ greedy: true }, {}, { topK: 2 }, { topP: 0.5 }, { typicalP: 0.5 }]) {
       for (const worldSize of [1, 2]) {
         const sequence = sequenceOf({ sampling: { ...sampling, minNewTokens: 1 }, endIds: [0, 1, 2] });
-        const rows = [{ sequence, logits: Float32Array.of(1, 2, 3) }];
-        await expect(new ChooserGroup(worldSize, 3).choose(rows)).rejects.toThrow(/every token id is masked/);
+        const logits = Float32Array.of(1, 2, 3);
+        const rows = [
+          { sequence, logits },
+          { sequence: sequenceOf({ sampling: { greedy: true } }), logits },
+        ];
+        for (const choices of await new ChooserGroup(worldSize, 3).chooseOnAll(rows)) {
+          expect(choices[0]).toMatchObject({ tokenId: -1, failure: { code: 'BAD_REQUEST' } });
+          expect(choices[0]?.failure?.message).toContain('all of the vocabulary is masked');
+          expect(choices[1]).toMatchObject({ tokenId: 2 });
+        }
       }
     }
   });
