@@ -105,6 +105,8 @@ export interface ModelRegistration {
   readonly where: string;
   /** Keys of the key table and their values, stronger than the model's own file. */
   readonly arguments: Readonly<Record<string, string>>;
+  /** Named at start; absent: by a request. */
+  readonly byOperator?: boolean;
 }
 
 export interface ConfiguredModel {

@@ -19,6 +19,7 @@ import { defaultsOf } from './key-table.js';
 import { applyLayers, argumentLayer, environmentLayer, fileLayer, type Layer } from './layers.js';
 import { startupModels } from './load-models.js';
 import { resolveModel } from './model-config.js';
+import type { ModelTrust } from './model-trust.js';
 import { Problems } from './problems.js';
 
 export interface ConfigSources {
@@ -102,7 +103,7 @@ function storeOf(server: ServerConfig): StoreConfig {
 
 /** @throws ServingError CONFIG_INVALID */
 function configure(
-  { arguments: given, name, url, version, where }: ModelRegistration,
+  { arguments: given, byOperator = false, name, url, version, where }: ModelRegistration,
   folder: string | null,
   shared: readonly Layer[],
   cwd: string,
@@ -110,7 +111,7 @@ function configure(
 ): ConfiguredModel {
   const problems = new Problems();
   const isFetched = folder?.startsWith(`${downloadFolder}${path.sep}`) ?? false;
-  const trust = isFetched ? ('fetched' as const) : ('registered' as const);
+  const trust: ModelTrust = isFetched ? 'fetched' : byOperator ? 'operator' : 'registered';
   const entry = { name, version, folder, url, where, trust, registration: argumentLayer(given, where, cwd) };
   const config = resolveModel(entry, shared, cwd, problems);
   problems.throwIfAny();

@@ -64,7 +64,14 @@ function addModelsOfStore(store: string, serverFiles: readonly string[], models:
     if ('folder' in found) models.local.push(entryOfFolder(found.folder, 'model_store'));
     else {
       const url = found.archiveIn;
-      models.remote.push({ name: null, version: null, url, where: 'model_store', arguments: {} });
+      models.remote.push({
+        name: null,
+        version: null,
+        url,
+        where: 'model_store',
+        byOperator: true,
+        arguments: {},
+      });
     }
   }
 }
@@ -97,7 +104,7 @@ function addEntry(text: string, store: string, cwd: string, models: StartupModel
   const known = { name: name || null, version: version || null, where };
   const remote = (from: string): void => {
     const used = Object.entries(given).filter((entry): entry is [string, string] => entry[1] !== null);
-    models.remote.push({ ...known, url: from, arguments: Object.fromEntries(used) });
+    models.remote.push({ ...known, url: from, byOperator: true, arguments: Object.fromEntries(used) });
   };
   if ('fetched' in place) {
     remote(url);
@@ -132,7 +139,7 @@ function addModelId(
   const text = modelId.value as string;
   const place = placeOf(text, cwd);
   const remote = (url: string): void => {
-    models.remote.push({ name: null, version: null, url, where, arguments: {} });
+    models.remote.push({ name: null, version: null, url, where, byOperator: true, arguments: {} });
   };
   if ('refused' in place) problems.error(`${where} is ${modelId.text}: ${place.refused}`);
   else if ('fetched' in place) remote(text);

@@ -177,6 +177,7 @@ export function resolveModel(
           fileLayer(ownFile, 'model', cwd, problems),
           entry.folder!,
           entry.trust ?? 'operator',
+          shared,
           problems,
         )
       : [];

@@ -5,7 +5,8 @@
  *         a folder that a management request names; `fetched`: downloaded or unpacked
  * Out     the entries that count
  * Errors  Problems: a file outside the model's folder, also by a link (registered, fetched); a checkpoint elsewhere on this host
- *         (fetched). Keys that take this machine's resources are left out with a warning (fetched): they are the operator's
+ *         (fetched). Keys that take this machine's resources are left out with a warning (fetched), and those that the operator has
+ *         set for all models (registered): they are the operator's
  */
 import { realpathSync } from 'node:fs';
 import path from 'node:path';
@@ -28,10 +29,19 @@ const RESOURCE_KEYS = [
   'option.intraOpNumThreads',
   'option.verify_checksums',
 ];
+const WORKER_KEY = /^(?:cpu\.)?(?:min|max)Workers$/;
 const CHAT_TEMPLATE = 'option.chat_template';
 const MODEL_ID = 'option.model_id';
 
-export function trustedLayer(layer: Layer, folder: string, trust: ModelTrust, problems: Problems): Layer {
+/** @param shared what the operator says of all models */
+export function trustedLayer(
+  layer: Layer,
+  folder: string,
+  trust: ModelTrust,
+  shared: readonly Layer[],
+  problems: Problems,
+): Layer {
+  const ofOperator = new Set(shared.flat().map(({ row }) => resourceOf(row.name)));
   if (trust === 'operator') return layer;
   return layer.filter((entry) => {
     const { row, text, where } = entry;
@@ -52,9 +62,18 @@ export function trustedLayer(layer: Layer, folder: string, trust: ModelTrust, pr
       );
       return false;
     }
+    if (RESOURCE_KEYS.includes(row.name) && ofOperator.has(resourceOf(row.name))) {
+      problems.warn(
+        `${where}: ${entry.given} is left out: a model that was registered by a request does not override what is set for all models; set it at its registration`,
+      );
+      return false;
+    }
     return true;
   });
 }
+
+/** The keys of a model's workers limit one thing, by device or not. */
+const resourceOf = (key: string): string => (WORKER_KEY.test(key) ? 'workers' : key);
 
 /** Not a URL; an id of the hub looks like a relative path, and is one only where something lies there. */
 function isLocal({ baseFolder, text }: Entry): boolean {

@@ -34,7 +34,14 @@ function configure(
   writeFileSync(path.join(root, 'more.properties'), fileLines);
   const argv = ['-m', 'NONE', '-f', path.join(root, 'more.properties')];
   const config = loadConfig({ argv, env, cwd: root, installation: root });
-  const registration = { name: 'm', version: null, url: folder, where: 'registration', arguments: args };
+  const registration = {
+    name: 'm',
+    version: null,
+    url: folder,
+    where: 'registration',
+    byOperator: true,
+    arguments: args,
+  };
   return config.configure(registration, folder).config;
 }
 

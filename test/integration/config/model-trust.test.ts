@@ -11,11 +11,11 @@ const secret = path.join(root, 'token');
 writeFileSync(secret, 'canary');
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
-function configure(folder: string, properties: string) {
+function configure(folder: string, properties: string, operator: Record<string, string> = {}) {
   mkdirSync(folder, { recursive: true });
   writeFileSync(path.join(folder, 'config.json'), '{}');
   writeFileSync(path.join(folder, 'serving.properties'), properties);
-  const env = { SERVING_LOAD_MODELS: 'NONE', SERVING_DOWNLOAD_DIR: downloads };
+  const env = { SERVING_LOAD_MODELS: 'NONE', SERVING_DOWNLOAD_DIR: downloads, ...operator };
   const config = loadConfig({ argv: [], env, cwd: root, installation: root });
   const registration = {
     name: 'm',
@@ -71,5 +71,17 @@ describe('a folder that a request registers', () => {
     const folder = path.join(root, 'elsewhere');
     expect(configure(folder, 'option.threads_per_rank=3').config.threadsPerRank).toBe(3);
     expect(() => configure(folder, `option.chat_template=${secret}`)).toThrow("outside the model's folder");
+  });
+
+  it('does not override the resources that the operator has set for all models', () => {
+    const folder = path.join(root, 'greedy');
+    const greedy =
+      'required_memory_mb=1\noption.threads_per_rank=1024\nminWorkers=64\ncpu.maxWorkers=64\njob_queue_size=7';
+    const { config, warnings } = configure(folder, greedy, {
+      ...{ SERVING_REQUIRED_MEMORY_MB: '900', OPTION_THREADS_PER_RANK: '2', SERVING_MAX_WORKERS: '3' },
+    });
+    expect(config).toMatchObject({ requiredMemoryMb: 900, threadsPerRank: 2, minGroups: 1, maxGroups: 3 });
+    expect(config.jobQueueSize).toBe(7);
+    expect(warnings.filter((line) => line.includes('does not override'))).toHaveLength(4);
   });
 });
