@@ -3,8 +3,9 @@
  * (design D9).
  *
  * In      model folder, shard store, degree, format
+ * Limits  the child's JavaScript heap: MAX_HEAP_MB; weights lie outside it
  * Out     shard folder and manifest, progress on the way; or the plan, which needs config.json alone and writes nothing
- * Errors  the ServingError that the partitioner reports, by its code; INTERNAL when it ends without a word;
+ * Errors  CHECKPOINT_INVALID when files other than weights need more than that; the ServingError that the partitioner reports, by its code; INTERNAL when it ends without a word;
  *         WORKER_FAILED when it cannot be started
  *
  * The child reuses shards that are there and answers in a fraction of a second then.
@@ -20,6 +21,7 @@ import { spawnedChild } from './spawned-child.js';
 
 /** The end of the child's messages is kept for the error. */
 const MAX_STDERR = 4000;
+const MAX_HEAP_MB = 2048;
 
 export interface ShardRequest {
   /** Compiled program of the partitioner. */
@@ -105,6 +107,7 @@ async function runPartitioner(
 ): Promise<Ended> {
   const { blockSize, dtype, eightBit, modelFolder, program, scales, shardStore } = request;
   const args = [
+    `--max-old-space-size=${MAX_HEAP_MB}`,
     program,
     modelFolder,
     '--store',
@@ -147,6 +150,12 @@ async function runPartitioner(
     child.once('close', resolve);
   });
   if (failure) throw failure as ServingError;
+  if (stderr.includes('heap out of memory')) {
+    throw new ServingError(
+      'CHECKPOINT_INVALID',
+      `The files of ${modelFolder} need more than ${MAX_HEAP_MB} MB to be read`,
+    );
+  }
   if (code !== 0) throw silent({ code, stderr });
   return { code, stderr };
 }
