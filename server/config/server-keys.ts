@@ -86,7 +86,7 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     'maxRequestBytes',
     integer(1, 1_073_741_824, 'bytes'),
     67_108_864,
-    'largest body that is read',
+    'largest body that is read, and bytes of all bodies that are held at a time',
     { env: ['SAGEMAKER_MAX_REQUEST_SIZE'] },
   ),
   serverKey(

@@ -3,7 +3,7 @@
  *
  * In      the context of the server; the listener's role
  * Out     a Fastify instance that is ready to listen (or to be injected into)
- * Limits  max_request_size a body, MAX_REQUEST_ID_CHARACTERS, MAX_MODEL_NAME_CHARACTERS a path parameter, REQUEST_TIMEOUT_MS to send a
+ * Limits  max_request_size a body, and all of a listener at a time (body-budget.ts); MAX_REQUEST_ID_CHARACTERS, MAX_MODEL_NAME_CHARACTERS a path parameter, REQUEST_TIMEOUT_MS to send a
  *         whole request
  * Errors  each dialect's own; unknown paths: OpenAI's under /v1, DJLServing's elsewhere
  * Source  reference serving-apis §1.1, §1.2
@@ -22,6 +22,7 @@ import { ServingError } from '../../proto/errors.js';
 import { SCOPES, type Scope } from '../access/access-key.js';
 import type { ListenAddress } from '../config/config.js';
 import { checkAccess, within } from './access-gate.js';
+import { BodyBudget } from './body-budget.js';
 import { djlRoutes } from './djl-routes.js';
 import {
   djlError,
@@ -160,6 +161,10 @@ export async function createHttpApp(
       throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
     }
   });
+  const bodies = new BodyBudget(config.maxRequestBytes);
+  app.addHook('preParsing', async (request, reply, payload) =>
+    bodies.metered(payload, request.raw, reply.raw),
+  );
   app.addHook('onSend', async (_request, reply) => {
     // JSON is UTF-8 and has no such parameter (RFC 8259); DJLServing sends none.
     const [, json] = JSON_WITH_CHARSET.exec(String(reply.getHeader('content-type'))) ?? [];
