@@ -5,7 +5,7 @@
  * Out     what the program (limited-task.ts) answers
  * Limits  memoryMb of heap, a deadline a task. The line is as long as those who ask make it
  * Errors  the program's own; ProcessKind.limitCode: it ran past its deadline or its memory; tasks behind such a one run all the same, in
- *         a new process where the old one is gone; CANCELLED: who asked left while it waited; SHUTTING_DOWN after close
+ *         a new process where the old one is gone; CANCELLED: who asked left while it waited; WORKER_FAILED: the system refuses a process; SHUTTING_DOWN after close
  *
  * Not a thread: a thread's memory limit does not hold (work-load-manager/README, 2026-11-26).
  */
@@ -14,6 +14,7 @@ import { once } from 'node:events';
 import { type ErrorCode, isErrorCode, ServingError } from '../../../proto/errors.js';
 import { clientLeft } from '../../jobs/job.js';
 import { bareEnvironment } from '../../model-store/bare-environment.js';
+import { spawnedChild } from '../../model-store/spawned-child.js';
 import type { LimitedReply, LimitedTask } from './limited-task.js';
 
 export interface ProcessKind {
@@ -97,6 +98,12 @@ export class LimitedProcess<First, Task> {
       // What V8 says of a full heap is for nobody.
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     });
+    // Without a free descriptor it has neither a channel nor `send`.
+    await spawnedChild(child, `The process of the ${this.#kind.what}`);
+    if (this.#isClosed) {
+      child.kill('SIGKILL');
+      throw new ServingError('SHUTTING_DOWN', 'The model is being stopped');
+    }
     // A process that waits for work does not keep the server alive.
     child.unref();
     child.channel?.unref();

@@ -4,16 +4,18 @@ import { expect, it } from 'vitest';
 
 const moduleUrl = (file: string): string => new URL(`../../../../server/${file}`, import.meta.url).href;
 
-/** Takes every free descriptor, then makes both calls that start a child. */
+/** Takes every free descriptor, then makes each call that starts a child. */
 const SCRIPT = `
   import { openSync } from 'node:fs';
   const { ensureShards } = await import('${moduleUrl('model-store/ensure-shards.js')}');
   const { runStoreTask } = await import('${moduleUrl('model-store/run-store-task.js')}');
+  const { ChatRenderer } = await import('${moduleUrl('engines/llm/chat-renderer.js')}');
   try { for (;;) openSync('/dev/null'); } catch {}
   const request = { program: 'none.js', modelFolder: '/', shardStore: '/', tensorParallelDegree: 1, dtype: 'fp32',
     blockSize: null, symmetric: true, scales: 'max', eightBit: [], reproducibleDegree: 1 };
   const told = [];
-  for (const call of [() => ensureShards(request), () => runStoreTask({ task: 'unpack' })]) {
+  for (const call of [() => ensureShards(request), () => runStoreTask({ task: 'unpack' }),
+    () => ChatRenderer.start({})]) {
     await call().catch(({ code, message }) => told.push({ code, message }));
   }
   process.stdout.write(JSON.stringify(told));
@@ -34,6 +36,12 @@ it('says which process could not be started, and lives', () => {
     {
       code: 'WORKER_FAILED',
       message: expect.stringMatching(/^The unpack process could not be started: .*EMFILE/),
+    },
+    {
+      code: 'WORKER_FAILED',
+      message: expect.stringMatching(
+        /^The process of the model's chat template could not be started: .*EMFILE/,
+      ),
     },
   ]);
 });
