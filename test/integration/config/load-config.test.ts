@@ -65,7 +65,7 @@ describe('precedence of a key of a model', () => {
 
   it('a registration argument wins over the model file', () => {
     const folder = makeModel('m', 'engine=Python\n');
-    expect(errorOf(['-m', `m::PyTorch=${folder}`])).toMatch(/engine=PyTorch: language models are served/);
+    expect(errorOf(['-m', `m::PyTorch=${folder}`])).toMatch(/engine is PyTorch; it must be one of/);
     expect(only(load(['-m', `m::MPI=${folder}`])).name).toBe('m');
   });
 });
@@ -221,7 +221,7 @@ describe('models to load', () => {
     ['missing', 'there is no folder or archive'],
     ['a:b:c:d:e=m', 'at most name:version:engine:devices'],
     ['a/b=m', 'may hold letters, digits'],
-    ['x::PyTorch=m', 'engine=PyTorch'],
+    ['x::PyTorch=m', 'engine is PyTorch'],
     ['x:::gpu0=m', 'only the CPU is served'],
     ['empty', 'there is no config.json in'],
     ['m,m', 'there is already a model named m'],
