@@ -38,7 +38,7 @@ export const DEATH_WINDOW_MS = 10 * 60 * 1000;
 const BACK_OFF_MS = [0, 1000, 2000, 5000, 10_000];
 const MAX_BACK_OFF_MS = 30_000;
 
-/** Errors that another start cannot mend. */
+/** Errors that another start cannot mend, of a group that never ran: where it has, its files were good and may be read again. */
 const LASTING: readonly ErrorCode[] = ['SHARDS_INVALID', 'CHECKPOINT_INVALID', 'TENSOR_PARALLEL_INVALID'];
 
 /** Pause before the start that follows the n-th death in the window, n = 1, 2, … */
@@ -57,6 +57,7 @@ export class WorkerGroup {
   #replica: Replica | null = null;
   #supervision: Promise<void> = Promise.resolve();
   #retiring = false;
+  #hasRun = false;
   #stopped: Promise<void> | null = null;
   #idleSinceMs: number | null = null;
   #deathsMs: number[] = [];
@@ -143,6 +144,7 @@ export class WorkerGroup {
     });
     await replica.start(this.#stop.signal);
     this.#replica = replica;
+    this.#hasRun = true;
     this.#idleSinceMs = nowMs();
     if (this.#retiring) replica.drain();
     else this.#setState('running');
@@ -187,7 +189,7 @@ export class WorkerGroup {
     if (this.#stop.signal.aborted || this.#retiring) return;
     const now = nowMs();
     this.#deathsMs = [...this.#deathsMs.filter((at) => now - at < DEATH_WINDOW_MS), now];
-    const goesOn = onDeath(error, LASTING.includes(error.code));
+    const goesOn = onDeath(error, !this.#hasRun && LASTING.includes(error.code));
     logger.error(
       { err: error, code: error.code, groupId: this.id, deaths: this.#deathsMs.length },
       goesOn ? 'worker group died' : 'worker group failed',

@@ -1,0 +1,73 @@
+/** A worker group over replicas that die and start as the test says. */
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { ServingError } from '../../../../proto/errors.js';
+import { NO_SAMPLE, type Replica } from '../../../../server/engines/engine.js';
+import { WorkerGroup } from '../../../../server/work-load-manager/worker-group.js';
+import { LogRecorder } from '../../../fixtures/log-recorder.js';
+
+afterEach(() => vi.useRealTimers());
+
+/** A replica that does not start, or that runs until `die`. */
+function replica(startError: ServingError | null): Replica & { die(error: ServingError): void } {
+  let end: { resolve(): void; reject(error: unknown): void };
+  const ended = new Promise<void>((resolve, reject) => {
+    end = { resolve, reject };
+  });
+  return {
+    start: async () => {
+      if (startError) throw startError;
+    },
+    run: () => ended,
+    drain: () => end.resolve(),
+    stop: async () => end.resolve(),
+    load: { running: 0, room: 1 },
+    pids: [],
+    sample: () => NO_SAMPLE,
+    die: (error) => end.reject(error),
+  };
+}
+
+function makeGroup(starts: readonly (ServingError | null)[]) {
+  const lives = starts.map(replica);
+  const deaths: [string, boolean][] = [];
+  let next = 0;
+  const group = new WorkerGroup({
+    id: 1,
+    newReplica: () => lives[next++]!,
+    logger: new LogRecorder().logger,
+    nowMs: () => 0,
+    onDeath: (error, isLasting) => {
+      deaths.push([error.code, isLasting]);
+      return !isLasting;
+    },
+    onChange: () => {},
+  });
+  return { group, lives, deaths };
+}
+
+const damaged = (): ServingError => new ServingError('SHARDS_INVALID', 'EIO: i/o error, read');
+
+describe('a worker group', () => {
+  it('that has run tries again after a file could not be read, since the files were good once', async () => {
+    vi.useFakeTimers();
+    const { deaths, group, lives } = makeGroup([null, damaged(), null]);
+    await group.start();
+    lives[0]!.die(new ServingError('WORKER_FAILED', 'rank 0 was killed by SIGKILL'));
+    await vi.advanceTimersByTimeAsync(0);
+    expect(deaths).toEqual([
+      ['WORKER_FAILED', false],
+      ['SHARDS_INVALID', false],
+    ]);
+    expect(group.state).toBe('restarting');
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(group.state).toBe('running');
+    await group.stop();
+  });
+
+  it('that never ran fails for good over files that no start can mend', async () => {
+    const { deaths, group } = makeGroup([damaged()]);
+    group.begin();
+    await vi.waitFor(() => expect(group.state).toBe('failed'));
+    expect(deaths).toEqual([['SHARDS_INVALID', true]]);
+  });
+});
