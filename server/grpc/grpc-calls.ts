@@ -6,11 +6,13 @@
  * Errors  ServingError → the table's gRPC status, with the code and, where a retry may help, retry-after in the trailing metadata
  */
 import { randomUUID } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
 import { Metadata, type ServerDuplexStream, type ServerUnaryCall, type StatusObject } from '@grpc/grpc-js';
 import { ServingError } from '../../proto/errors.js';
 import type { AccessControl } from '../access/access-control.js';
-import { type AccessKey, idOf, type Scope } from '../access/access-key.js';
+import type { AccessKey, Scope } from '../access/access-key.js';
 import type { Target } from '../http/openai-request.js';
+import { requestControl } from '../http/request-control.js';
 
 type Call = ServerUnaryCall<unknown, unknown> | ServerDuplexStream<unknown, unknown>;
 
@@ -18,19 +20,18 @@ const MAX_ID_CHARACTERS = 256;
 
 /** @throws ServingError UNAUTHENTICATED, FORBIDDEN */
 export function checkCall(call: Call, access: AccessControl, scope: Scope): AccessKey | null {
-  const headers = call.metadata.getMap();
-  const text = (name: string): string | undefined => {
-    const value = headers[name];
-    return typeof value === 'string' ? value : undefined;
-  };
-  const [authorization, key] = [text('authorization'), text('x-api-key')];
-  const found = access.keyOf({
-    ...(authorization === undefined ? {} : { authorization }),
-    ...(key === undefined ? {} : { 'x-api-key': key }),
-  });
+  const found = access.keyOf(headersOf(call));
   access.demand(found, [scope]);
   return found;
 }
+
+/** A call's metadata as HTTP's headers: what is text of it. */
+const headersOf = ({ metadata }: Call): IncomingHttpHeaders =>
+  Object.fromEntries(
+    Object.entries(metadata.getMap()).filter(
+      (entry): entry is [string, string] => typeof entry[1] === 'string',
+    ),
+  );
 
 /** Aborted when the client cancels or its deadline passes; a signal that is aborted too late does nothing. */
 export function callSignal(call: Call): AbortSignal {
@@ -40,13 +41,19 @@ export function callSignal(call: Call): AbortSignal {
   return client.signal;
 }
 
-/** Where a request goes, by its message and its metadata (x-request-id, x-priority). @throws ServingError BAD_REQUEST */
+/**
+ * Where a request goes, by its message; how, by its metadata, which are HTTP's headers (x-request-id, x-priority, the salt), and by the
+ * call's deadline.
+ *
+ * @throws ServingError BAD_REQUEST
+ */
 export function targetOf(
   call: Call,
   key: AccessKey | null,
   message: { model_name: string; model_version: string; id: string },
 ): Target {
-  const [given] = call.metadata.get('x-request-id');
+  const headers = headersOf(call);
+  const given = headers['x-request-id'];
   const id = message.id !== '' ? message.id : typeof given === 'string' ? given : '';
   const requestId = id !== '' && id.length <= MAX_ID_CHARACTERS ? id : randomUUID();
   const left = timeLeftMs(call);
@@ -54,9 +61,8 @@ export function targetOf(
     requestId,
     model: message.model_name,
     version: message.model_version === '' ? null : message.model_version,
+    ...requestControl(headers, key),
     ...(left === null ? {} : { timeoutMs: left }),
-    ...priorityOf(call, key),
-    ...(key === null ? {} : { cacheSalt: JSON.stringify([idOf(key), null]) }),
   };
 }
 
@@ -64,18 +70,6 @@ function timeLeftMs(call: Call): number | null {
   const deadline = call.getDeadline();
   const at = deadline instanceof Date ? deadline.getTime() : deadline;
   return Number.isFinite(at) ? Math.max(1, Math.round(at - Date.now())) : null;
-}
-
-function priorityOf(call: Call, key: AccessKey | null): { priority?: number } {
-  const [text] = call.metadata.get('x-priority');
-  if (text === undefined) return {};
-  const priority = Number(text);
-  const { max = 2 ** 31 - 1, min = -(2 ** 31) } = key?.priority ?? {};
-  if (Number.isInteger(priority) && priority >= min && priority <= max) return { priority };
-  throw new ServingError(
-    'BAD_REQUEST',
-    `x-priority is ${String(text).slice(0, 40)}; it must be a whole number from ${min} to ${max}`,
-  );
 }
 
 /** How a ServingError is told; anything else is INTERNAL, without its message. */

@@ -200,6 +200,21 @@ describe('a text model over gRPC', () => {
     });
   });
 
+  it('takes priorities as HTTP does: a caller without a key has a narrow range', async () => {
+    const { service, stub } = await start();
+    const withPriority = (value: string) => {
+      const metadata = new Metadata();
+      metadata.set('x-priority', value);
+      return call(stub, 'ModelInfer', textRequest('x'), metadata);
+    };
+    await expect(withPriority('-2147483648')).rejects.toMatchObject({
+      code: status.INVALID_ARGUMENT,
+      details: expect.stringMatching(/x-priority.*-2147483648/),
+    });
+    await withPriority('-3');
+    expect(service.submitted[0]!.request.priority).toBe(-3);
+  });
+
   it('ends the job of a client that cancels', async () => {
     const { service, stub } = await start();
     service.words = null;
