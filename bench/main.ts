@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { shapeFolder } from '../partitioner/named-shapes.js';
 import { partition } from '../partitioner/partition.js';
-import type { Dtype } from '../partitioner/weight-format.js';
+import type { Dtype } from '../partitioner/quantise/weight-format.js';
 import type { Manifest } from '../proto/manifest.js';
 import { DEFAULT_COLLECTIVE } from '../server/config/config.js';
 import { usableCores } from '../server/machine/machine-limits.js';

@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { shapeFolder } from '../partitioner/named-shapes.js';
 import { partition } from '../partitioner/partition.js';
-import type { Dtype } from '../partitioner/weight-format.js';
+import type { Dtype } from '../partitioner/quantise/weight-format.js';
 import { BatchLoop } from '../server/batching/batch-loop.js';
 import { ChunkBudget } from '../server/batching/chunk-budget.js';
 import { ContinuousBatcher } from '../server/batching/continuous-batcher.js';

@@ -2,7 +2,7 @@
  * How large each input of each linear is: the model runs over tokens drawn at random, and the mean squares are kept.
  *
  * In      a model folder, a store of shards
- * Out     a file in `<store>/importance/` (partitioner/importance.ts), made once for a checkpoint
+ * Out     a file in `<store>/importance/` (partitioner/importance/importance.ts), made once for a checkpoint
  * How     shards of one rank, in float32 below FLOAT_PARAMETERS and in 8 bits above, whose segments tell the sums of squares; they are
  *         removed afterwards. Tokens at random and not a text: neither a tokenizer nor a text of the right language is needed, and the
  *         channels that matter are the model's, not the text's (partitioner/README.md, 2026-11-30)
@@ -11,9 +11,9 @@
  */
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { writeImportance } from '../partitioner/importance.js';
+import { writeImportance } from '../partitioner/importance/importance.js';
+import { squaresName } from '../partitioner/importance/squares.js';
 import { importanceKey, partition, planPartition } from '../partitioner/partition.js';
-import { squaresName } from '../partitioner/squares.js';
 import { GREEDY_SAMPLING, type SequenceOpen } from '../proto/control.js';
 import { ServingError } from '../proto/errors.js';
 import { createInMemoryCollectives } from '../shard-worker/collective/in-memory.js';

@@ -8,13 +8,12 @@
  */
 import { parseArgs } from 'node:util';
 import { ServingError } from '../proto/errors.js';
-import { calibrated } from './calibrated.js';
+import { JsonReporter, type Reporter, TextReporter } from './command/report.js';
+import { calibrated } from './importance/calibrated.js';
 import { shapeFolder, shapeNames } from './named-shapes.js';
 import { type PartitionOptions, partition, planPartition } from './partition.js';
-import { summarisePlan } from './plan-table.js';
+import { summarisePlan } from './plan/plan-table.js';
 import { BLOCK_SIZES } from './quantise/block-quantise.js';
-import { JsonReporter, type Reporter, TextReporter } from './report.js';
-import { verifyShards } from './verify.js';
 import {
   DEFAULT_BLOCK_SIZE,
   DEFAULT_REPRODUCIBLE_DEGREE,
@@ -23,7 +22,8 @@ import {
   type EightBitGroup,
   type Layout,
   REPRODUCIBLE_DEGREES,
-} from './weight-format.js';
+} from './quantise/weight-format.js';
+import { verifyShards } from './verify/verify.js';
 
 const USAGE = `Usage: shardserve partition DIR [options]
 

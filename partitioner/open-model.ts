@@ -19,9 +19,9 @@ import { randomSource } from './checkpoint/random-source.js';
 import { openCheckpoint } from './checkpoint/safetensors.js';
 import { requireTensor, type StoredType, type TensorSource } from './checkpoint/tensor-source.js';
 import { renamedSource, viewSource } from './checkpoint/view-source.js';
-import type { ModelShape } from './model-shape.js';
+import type { ModelShape } from './plan/model-shape.js';
+import { denseTensors, expectedTensors, roleTensors } from './plan/role-tensors.js';
 import { type PolicyReport, type RecognisedModel, recogniseModel } from './policies/recognise-model.js';
-import { denseTensors, expectedTensors, roleTensors } from './role-tensors.js';
 
 export interface ModelOptions {
   /** Folder with config.json. */

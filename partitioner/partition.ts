@@ -18,29 +18,29 @@ import type { ElementType, FileEntry, Manifest } from '../proto/manifest.js';
 import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file.js';
 import { readQuantisation } from './checkpoint/quantisation.js';
 import type { TensorSource } from './checkpoint/tensor-source.js';
-import { type CodedTensors, chooseCodedFormat, expectedCodes } from './coded-format.js';
-import { attentionOutPadding } from './degrees.js';
 import { buildSegments } from './graph/segments.js';
 import { rankWeights, SHARED_WEIGHTS } from './graph/weight-files.js';
-import { importanceDigest, readImportance } from './importance.js';
-import { cachedHeadDim, type EmbeddingShape, isNormalised, type ModelShape } from './model-shape.js';
+import { importanceDigest, readImportance } from './importance/importance.js';
+import { tellSquares } from './importance/squares.js';
 import { configuredType, type ModelOptions, openModel, recogniseFolder } from './open-model.js';
-import { makePlan, type Plan, storedTensors } from './plan.js';
+import { attentionOutPadding } from './plan/degrees.js';
+import { cachedHeadDim, type EmbeddingShape, isNormalised, type ModelShape } from './plan/model-shape.js';
+import { makePlan, type Plan, storedTensors } from './plan/plan.js';
+import { countParameters, embeddingName } from './plan/role-tensors.js';
 import type { PolicyReport } from './policies/recognise-model.js';
+import { type CodedTensors, chooseCodedFormat, expectedCodes } from './quantise/coded-format.js';
 import { PANEL_BLOCK_SIZES } from './quantise/panels.js';
-import { countParameters, embeddingName } from './role-tensors.js';
-import { tellSquares } from './squares.js';
-import { contentName } from './store/content-name.js';
-import { MANIFEST_FILE, ShardStore } from './store/shard-store.js';
-import { WeightsFile } from './store/weights-file.js';
-import { writeWeights } from './store/weights-writer.js';
 import {
   DEFAULT_BLOCK_SIZE,
   type FormatOptions,
   FP32_FORMAT,
   usesImportance,
   type WeightFormat,
-} from './weight-format.js';
+} from './quantise/weight-format.js';
+import { contentName } from './store/content-name.js';
+import { MANIFEST_FILE, ShardStore } from './store/shard-store.js';
+import { WeightsFile } from './store/weights-file.js';
+import { writeWeights } from './store/weights-writer.js';
 
 export interface PartitionOptions extends ModelOptions, FormatOptions {
   /** Folder of the shard store; made if it is not there. */

@@ -30,7 +30,7 @@ import {
   type TensorSource,
 } from '../../partitioner/checkpoint/tensor-source.js';
 import { configuredType } from '../../partitioner/open-model.js';
-import { expectedTensors } from '../../partitioner/role-tensors.js';
+import { expectedTensors } from '../../partitioner/plan/role-tensors.js';
 
 const EMBEDDED_MODEL = fileURLToPath(new URL('../../../models/embedded', import.meta.url));
 const CHUNK_BYTES = 64 * 2 ** 20;

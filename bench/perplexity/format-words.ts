@@ -6,7 +6,7 @@
  * Out     FormatOptions of the partitioner
  * Errors  an Error that names the word
  */
-import { DTYPES, EIGHT_BIT_GROUPS, type FormatOptions } from '../../partitioner/weight-format.js';
+import { DTYPES, EIGHT_BIT_GROUPS, type FormatOptions } from '../../partitioner/quantise/weight-format.js';
 
 export function parseFormatWord(word: string): FormatOptions {
   const [first, ...rest] = word.split('-');

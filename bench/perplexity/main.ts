@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { calibrated } from '../../partitioner/calibrated.js';
+import { calibrated } from '../../partitioner/importance/calibrated.js';
 import { partition } from '../../partitioner/partition.js';
 import { Tokenizer } from '../../server/text/tokenizer.js';
 import { parseFormatWord } from './format-words.js';

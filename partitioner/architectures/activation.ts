@@ -6,7 +6,7 @@
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
 import { entryOf } from '../checkpoint/json-file.js';
-import type { Activation } from '../model-shape.js';
+import type { Activation } from '../plan/model-shape.js';
 
 const ACTIVATIONS: Readonly<Record<string, Activation>> = {
   silu: 'silu',

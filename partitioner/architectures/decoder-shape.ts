@@ -19,7 +19,7 @@ import type {
   RolePlace,
   RopeShape,
   TensorNames,
-} from '../model-shape.js';
+} from '../plan/model-shape.js';
 import { readActivation } from './activation.js';
 import { refuseUnknownMathematics } from './known-keys.js';
 import { type RopeTraits, readRope } from './read-rope.js';

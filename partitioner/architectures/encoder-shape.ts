@@ -10,7 +10,7 @@
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
 import { readEmbedding } from '../checkpoint/sentence-modules.js';
-import type { ModelShape, Place } from '../model-shape.js';
+import type { ModelShape, Place } from '../plan/model-shape.js';
 import { type ConfigKeys, type FamilyTraits, readDecoderShape } from './decoder-shape.js';
 import { requireValue } from './known-keys.js';
 

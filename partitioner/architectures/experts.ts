@@ -5,7 +5,7 @@
  * Source  transformers: modeling_qwen2_moe.py (which layers are sparse)
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
-import type { ExpertsShape } from '../model-shape.js';
+import type { ExpertsShape } from '../plan/model-shape.js';
 
 /** Of published models; more would be a damaged config.json. */
 const MAX_EXPERTS = 1024;

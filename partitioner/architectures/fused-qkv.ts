@@ -5,7 +5,7 @@
  * Out     where each role's rows lie
  * Unit    one head
  */
-import type { Place } from '../model-shape.js';
+import type { Place } from '../plan/model-shape.js';
 import type { HeadSizes } from './decoder-shape.js';
 
 interface QkvPlaces {

@@ -4,7 +4,7 @@
  * Source  transformers: configuration_gemma3.py (Gemma3TextConfig), modeling_gemma3.py
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
-import type { RopeShape } from '../model-shape.js';
+import type { RopeShape } from '../plan/model-shape.js';
 import { type Family, readDecoderShape, readWindowSize, readWindows } from './decoder-shape.js';
 import { gemma2Traits } from './gemma2.js';
 import { readRopeSection } from './read-rope.js';

@@ -6,7 +6,7 @@
  * Source  transformers: configuration_gpt_oss.py, modeling_gpt_oss.py
  */
 import { readQuantisation } from '../checkpoint/quantisation.js';
-import type { Place } from '../model-shape.js';
+import type { Place } from '../plan/model-shape.js';
 import { type Family, readDecoderShape, readWindowSize, readWindows } from './decoder-shape.js';
 import { readExperts } from './experts.js';
 import { requireValue } from './known-keys.js';

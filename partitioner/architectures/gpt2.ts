@@ -4,7 +4,7 @@
  * Source  transformers: configuration_gpt2.py, modeling_gpt2.py (reorder_and_upcast_attn changes rounding only)
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
-import type { Place } from '../model-shape.js';
+import type { Place } from '../plan/model-shape.js';
 import { type Family, type FamilyTraits, readDecoderShape } from './decoder-shape.js';
 import { stackedQkv } from './fused-qkv.js';
 

@@ -4,7 +4,7 @@
  * Source  transformers: configuration_gptj.py, modeling_gptj.py
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
-import type { RopeShape } from '../model-shape.js';
+import type { RopeShape } from '../plan/model-shape.js';
 import { type Family, type FamilyTraits, readDecoderShape } from './decoder-shape.js';
 import { GPT2_KEYS, GPT2_NAMES } from './gpt2.js';
 

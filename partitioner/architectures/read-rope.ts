@@ -10,7 +10,7 @@
 import { ServingError } from '../../proto/errors.js';
 import type { CheckpointConfig, ConfigSection } from '../checkpoint/config-file.js';
 import { readRopeParameters } from '../checkpoint/rope-parameters.js';
-import type { RopeScaling, RopeShape } from '../model-shape.js';
+import type { RopeScaling, RopeShape } from '../plan/model-shape.js';
 
 export interface RopeTraits {
   /** Keys beside `rope_parameters`, where the family spells them otherwise. */

@@ -10,7 +10,7 @@ import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { ServingError } from '../../proto/errors.js';
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
-import type { ModelShape } from '../model-shape.js';
+import type { ModelShape } from '../plan/model-shape.js';
 import type { Family } from './decoder-shape.js';
 
 /** @throws ServingError CHECKPOINT_INVALID: no known family, or one that cannot read this config.json */

@@ -9,7 +9,7 @@
  * Source  transformers modeling_rope_utils: _compute_default_rope_parameters, _compute_linear_…, _llama3_…, _yarn_…, _longrope_…
  */
 import { MAX_STEP_TOKENS } from '../../proto/limits.js';
-import type { RopeShape } from '../model-shape.js';
+import type { RopeShape } from '../plan/model-shape.js';
 
 const round = Math.fround;
 

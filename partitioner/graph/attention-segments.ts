@@ -11,9 +11,9 @@
  *        whose key is 1 there and 0 elsewhere and whose value is 0 (proto/manifest.ts): its score is the sink.
  */
 
-import { cachedHeadDim, sinkColumn } from '../model-shape.js';
-import { ropeName } from '../plan-items.js';
-import { firstHead } from '../rank-slices.js';
+import { cachedHeadDim, sinkColumn } from '../plan/model-shape.js';
+import { ropeName } from '../plan/plan-items.js';
+import { firstHead } from '../plan/rank-slices.js';
 import type { Attribute, OnnxWriter } from './onnx-writer.js';
 import { chain, type SegmentBuilder, type Step } from './segment-builder.js';
 

@@ -10,7 +10,7 @@
  * Source   transformers modeling_mixtral.py, modeling_qwen2_moe.py
  */
 import assert from 'node:assert';
-import { type Activation, hasExperts } from '../model-shape.js';
+import { type Activation, hasExperts } from '../plan/model-shape.js';
 import type { OnnxWriter } from './onnx-writer.js';
 import type { SegmentBuilder } from './segment-builder.js';
 

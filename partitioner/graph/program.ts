@@ -14,7 +14,7 @@
  * At the end there are logits, or, of an embedding model,  hidden → pool → vector.
  */
 import type { Manifest, ManifestBuffer, ProgramOp } from '../../proto/manifest.js';
-import { cachedHeadDim, type ModelShape, sinkColumn } from '../model-shape.js';
+import { cachedHeadDim, type ModelShape, sinkColumn } from '../plan/model-shape.js';
 
 type Place = ManifestBuffer['place'];
 

@@ -7,11 +7,11 @@
  */
 import assert from 'node:assert';
 import type { TensorEntry } from '../../proto/manifest.js';
-import type { Padding } from '../degrees.js';
-import { cachedHeadDim } from '../model-shape.js';
-import type { Plan } from '../plan.js';
-import { type LinearItem, type PlanItem, pieceName } from '../plan-items.js';
-import { squaresName } from '../squares.js';
+import { squaresName } from '../importance/squares.js';
+import type { Padding } from '../plan/degrees.js';
+import { cachedHeadDim } from '../plan/model-shape.js';
+import type { Plan } from '../plan/plan.js';
+import { type LinearItem, type PlanItem, pieceName } from '../plan/plan-items.js';
 import { addAsTree } from './add-as-tree.js';
 import { feedForward } from './feed-forward.js';
 import { type Dimension, OnnxWriter } from './onnx-writer.js';

@@ -7,7 +7,7 @@
  * Errors  none: the plan is sound
  * Source  operators: ONNX 24 and ONNX Runtime's contrib operators (reference/onnxruntime.md §2.3–2.5)
  */
-import type { Plan } from '../plan.js';
+import type { Plan } from '../plan/plan.js';
 import { addAsTree } from './add-as-tree.js';
 import { AttentionSegments } from './attention-segments.js';
 import type { OnnxWriter } from './onnx-writer.js';

@@ -6,8 +6,8 @@
  * Limits  segments.ts
  * Source  sentence-transformers' Dense and Normalize; torch.nn.functional.normalize for the least length
  */
-import type { VectorStep } from '../model-shape.js';
-import { denseRole } from '../role-tensors.js';
+import type { VectorStep } from '../plan/model-shape.js';
+import { denseRole } from '../plan/role-tensors.js';
 import type { OnnxWriter } from './onnx-writer.js';
 import { chain, type SegmentBuilder, type Step } from './segment-builder.js';
 

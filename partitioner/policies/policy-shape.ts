@@ -18,7 +18,7 @@ import {
 } from '../architectures/decoder-shape.js';
 import { groupedQkv, stackedGateUp, stackedQkv } from '../architectures/fused-qkv.js';
 import { CheckpointConfig } from '../checkpoint/config-file.js';
-import type { ModelShape, Place, RolePlace } from '../model-shape.js';
+import type { ModelShape, Place, RolePlace } from '../plan/model-shape.js';
 import { checkConfigAnswers, checkStated } from './config-answers.js';
 import type { InjectionPolicy } from './injection-policy.js';
 

@@ -8,7 +8,7 @@
 import { findFamily, unknownArchitecture } from '../architectures/registry.js';
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
 import type { TensorSource } from '../checkpoint/tensor-source.js';
-import type { ModelShape } from '../model-shape.js';
+import type { ModelShape } from '../plan/model-shape.js';
 import { automaticPolicy } from './automatic-policy.js';
 import { type InjectionPolicy, POLICY_FILE, readInjectionPolicy } from './injection-policy.js';
 import { policyShape } from './policy-shape.js';

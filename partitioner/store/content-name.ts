@@ -18,7 +18,7 @@ import { MANIFEST_FORMAT_VERSION } from '../../proto/limits.js';
 import type { Manifest } from '../../proto/manifest.js';
 import { protoFile } from '../../proto/proto-file.js';
 import type { SourceFile } from '../checkpoint/tensor-source.js';
-import type { WeightFormat } from '../weight-format.js';
+import type { WeightFormat } from '../quantise/weight-format.js';
 
 /** Each file is looked at in so many places, the first and the last among them. */
 const SAMPLES = 16;

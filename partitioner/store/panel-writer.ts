@@ -9,8 +9,8 @@
  */
 import assert from 'node:assert/strict';
 import type { TensorSource } from '../checkpoint/tensor-source.js';
-import { type Importance, importanceOf } from '../importance.js';
-import type { LinearItem, LinearPart } from '../plan-items.js';
+import { type Importance, importanceOf } from '../importance/importance.js';
+import type { LinearItem, LinearPart } from '../plan/plan-items.js';
 import { blockBytes, blocksPerRow, type QuantisedRows } from '../quantise/block-quantise.js';
 import { codedBlocks } from '../quantise/coded-blocks.js';
 import { nativePacker } from '../quantise/native-packer.js';

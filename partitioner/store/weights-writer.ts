@@ -13,9 +13,10 @@ import assert from 'node:assert/strict';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ropeRows, ropeTable } from '../architectures/rope-table.js';
 import type { TensorSource } from '../checkpoint/tensor-source.js';
-import type { Importance } from '../importance.js';
-import type { Plan } from '../plan.js';
-import type { CopyItem, LinearItem, LinearPart, PlanItem, RopeItem } from '../plan-items.js';
+import type { Importance } from '../importance/importance.js';
+import type { Plan } from '../plan/plan.js';
+import type { CopyItem, LinearItem, LinearPart, PlanItem, RopeItem } from '../plan/plan-items.js';
+import type { Slice } from '../plan/rank-slices.js';
 import {
   type BlockFormat,
   blockBytes,
@@ -26,7 +27,6 @@ import {
 } from '../quantise/block-quantise.js';
 import { codedBlocks } from '../quantise/coded-blocks.js';
 import { sliceColumns } from '../quantise/slice.js';
-import type { Slice } from '../rank-slices.js';
 import { writePanels } from './panel-writer.js';
 import { rowChunks, scaled } from './row-chunks.js';
 import type { WeightsFile } from './weights-file.js';

@@ -1,7 +1,7 @@
 /**
  * Keys of a model that say how int8 and int4 weights are written; this server's own.
  *
- * Source  partitioner/weight-format.ts, whose defaults these are
+ * Source  partitioner/quantise/weight-format.ts, whose defaults these are
  */
 import { type KeyRow, modelKey } from './key-row.js';
 import { choice, oneOf, someOf } from './value-types.js';

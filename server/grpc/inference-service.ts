@@ -13,7 +13,7 @@ import type { ServerDuplexStream, ServerUnaryCall } from '@grpc/grpc-js';
 import { ServingError } from '../../proto/errors.js';
 import type { AccessControl } from '../access/access-control.js';
 import type { Scope } from '../access/access-key.js';
-import type { Target } from '../http/openai-request.js';
+import type { Target } from '../http/dialects/openai/openai-request.js';
 import type { ManagementService } from '../requests/management.js';
 import type { NamedTensor } from '../requests/predict-request.js';
 import type { InferenceService, ModelStatus } from '../requests/service.js';

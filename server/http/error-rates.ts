@@ -9,7 +9,7 @@
  */
 import { type ErrorCode, WLM_ERROR_CODES } from '../../proto/errors.js';
 import type { ErrorRate, ServerConfig } from '../config/config.js';
-import { LMI_INPUT_STATUS } from './errors.js';
+import { LMI_INPUT_STATUS } from './dialects/djl/djl-errors.js';
 
 type Kind = 'wlm' | 'server' | 'model' | 'any';
 export type ErrorRateConfig = Pick<

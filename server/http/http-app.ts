@@ -22,23 +22,18 @@ import { ServingError } from '../../proto/errors.js';
 import { SCOPES, type Scope } from '../access/access-key.js';
 import type { ListenAddress } from '../config/config.js';
 import { checkAccess, within } from './access-gate.js';
-import { BodyBudget } from './body-budget.js';
-import { djlRoutes } from './djl-routes.js';
-import {
-  djlError,
-  methodNotAllowed,
-  openAiError,
-  prettyJson,
-  routeNotFound,
-  toServingError,
-} from './errors.js';
-import { healthRoutes, LIVE_PATH, pingRoute } from './health-routes.js';
+import { BodyBudget } from './bodies/body-budget.js';
+import { djlError } from './dialects/djl/djl-errors.js';
+import { djlRoutes } from './dialects/djl/djl-routes.js';
+import { healthRoutes, LIVE_PATH, pingRoute } from './dialects/health/health-routes.js';
+import { managementRoutes } from './dialects/management/management-routes.js';
+import { metricsRoutes } from './dialects/metrics/metrics-routes.js';
+import { openAiError } from './dialects/openai/openai-errors.js';
+import { openAiRoutes } from './dialects/openai/openai-routes.js';
+import { methodNotAllowed, prettyJson, routeNotFound, toServingError } from './errors.js';
 import type { HttpContext } from './http-context.js';
-import { managementRoutes } from './management-routes.js';
 import { maskedUri } from './masked-uri.js';
-import { metricsRoutes } from './metrics-routes.js';
 import { MAX_MODEL_NAME_CHARACTERS } from './model-target.js';
-import { openAiRoutes } from './openai-routes.js';
 
 const MAX_REQUEST_ID_CHARACTERS = 256;
 const JSON_WITH_CHARSET = /^(application\/json(?:lines)?); charset=utf-8$/;

@@ -10,9 +10,9 @@ import { AccessControl } from '../access/access-control.js';
 import type { ServerConfig } from '../config/config.js';
 import type { ManagementService } from '../requests/management.js';
 import type { InferenceService } from '../requests/service.js';
-import { AsyncResults } from './async-results.js';
+import { AsyncResults } from './answers/async-results.js';
+import type { MetricsText } from './dialects/metrics/metrics-routes.js';
 import { ErrorRates } from './error-rates.js';
-import type { MetricsText } from './metrics-routes.js';
 
 const BYTES_PER_MIB = 1_048_576;
 

@@ -9,8 +9,8 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { Type } from '@sinclair/typebox';
 import { ServingError } from '../../proto/errors.js';
+import { InvalidInput } from '../requests/invalid-input.js';
 import type { InferenceService } from '../requests/service.js';
-import { InvalidInput } from './errors.js';
 
 export const MAX_MODEL_NAME_CHARACTERS = 512;
 

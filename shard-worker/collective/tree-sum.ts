@@ -1,7 +1,7 @@
 /**
  * Sums over ranks, as a tree of neighbours, in float32: (r0 + r1) + (r2 + r3) of four, (r0 + r1) + r2 of three. Every rank gets the
  * same bits, and a group of half as many ranks, each of which adds two such summands itself, gets them too
- * (partitioner/sum-pieces.ts; graph/add-as-tree.ts adds likewise).
+ * (partitioner/plan/sum-pieces.ts; graph/add-as-tree.ts adds likewise).
  *
  * Free functions on typed arrays, the cases of two and four ranks apart: they are the only loop of a collective over all of its
  * data (2048 values at a decode of one token, 1 M at a prefill chunk of 512), and stay monomorphic this way.

@@ -3,7 +3,7 @@
  * logit, alone and in a crowd, in one piece and in three,
  * with and without rows that another sequence computed (a prefix hit), at tp 1, 2 and 4.
  *
- * How: our kernels add a row's products in one order whatever the other rows are, and whatever the degree (partitioner/sum-pieces.ts).
+ * How: our kernels add a row's products in one order whatever the other rows are, and whatever the degree (partitioner/plan/sum-pieces.ts).
  */
 import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition } from '../../partitioner/partition.js';
-import type { FormatOptions } from '../../partitioner/weight-format.js';
+import type { FormatOptions } from '../../partitioner/quantise/weight-format.js';
 import { GREEDY_SAMPLING } from '../../proto/control.js';
 import { kernelLibrary } from '../../proto/kernel-library.js';
 import { goldenFolder, readGolden } from '../support/golden.js';

@@ -5,10 +5,10 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { calibrated } from '../../partitioner/calibrated.js';
-import { readImportance } from '../../partitioner/importance.js';
+import { calibrated } from '../../partitioner/importance/calibrated.js';
+import { readImportance } from '../../partitioner/importance/importance.js';
 import { partition } from '../../partitioner/partition.js';
-import { verifyShards } from '../../partitioner/verify.js';
+import { verifyShards } from '../../partitioner/verify/verify.js';
 import { kernelLibrary } from '../../proto/kernel-library.js';
 import { repositoryRoot } from '../support/repository-root.js';
 

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readModelShape } from '../../partitioner/architectures/registry.js';
 import { CheckpointConfig } from '../../partitioner/checkpoint/config-file.js';
-import { cachedHeadDim, type ModelShape, sinkColumn } from '../../partitioner/model-shape.js';
+import { cachedHeadDim, type ModelShape, sinkColumn } from '../../partitioner/plan/model-shape.js';
 import { goldenFolder } from '../support/golden.js';
 
 /** A golden's config.json with some keys changed. */

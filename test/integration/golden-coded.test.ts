@@ -8,7 +8,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openModel } from '../../partitioner/open-model.js';
 import { partition, planPartition } from '../../partitioner/partition.js';
-import { verifyShards } from '../../partitioner/verify.js';
+import { verifyShards } from '../../partitioner/verify/verify.js';
 import type { Manifest } from '../../proto/manifest.js';
 import { goldenFolder, readGolden } from '../support/golden.js';
 import { relativeDeviation } from '../support/golden-families.js';

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition, planPartition } from '../../partitioner/partition.js';
-import { verifyShards } from '../../partitioner/verify.js';
+import { verifyShards } from '../../partitioner/verify/verify.js';
 import { GREEDY_SAMPLING, type StepResult } from '../../proto/control.js';
 import { PromptEncoder } from '../../server/engines/llm/prompt-encoder.js';
 import { TokenizerProcess } from '../../server/engines/llm/tokenizer-process.js';

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition } from '../../partitioner/partition.js';
-import { verifyShards } from '../../partitioner/verify.js';
+import { verifyShards } from '../../partitioner/verify/verify.js';
 import { GREEDY_SAMPLING } from '../../proto/control.js';
 import { goldenFolder, readGolden } from '../support/golden.js';
 import { GOLDEN_FAMILIES, relativeDeviation } from '../support/golden-families.js';

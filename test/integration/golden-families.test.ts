@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition } from '../../partitioner/partition.js';
-import { verifyShards } from '../../partitioner/verify.js';
+import { verifyShards } from '../../partitioner/verify/verify.js';
 import { type Golden, goldenFolder, readGolden } from '../support/golden.js';
 import { GOLDEN_FAMILIES, RELATIVE_TOLERANCE, relativeDeviation } from '../support/golden-families.js';
 import { greedyRuns } from '../support/greedy-runs.js';

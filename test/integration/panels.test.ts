@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type PartitionOptions, type PartitionResult, partition } from '../../partitioner/partition.js';
-import { verifyShards } from '../../partitioner/verify.js';
+import { verifyShards } from '../../partitioner/verify/verify.js';
 import type { Manifest } from '../../proto/manifest.js';
 import { SingleRankCollective } from '../../shard-worker/collective/single-rank.js';
 import type { Device } from '../../shard-worker/device/device.js';

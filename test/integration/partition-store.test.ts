@@ -19,7 +19,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type PartitionOptions, partition } from '../../partitioner/partition.js';
-import { verifyShards } from '../../partitioner/verify.js';
+import { verifyShards } from '../../partitioner/verify/verify.js';
 import { halfBytes, safetensorsBytes, type WrittenTensor } from '../fixtures/safetensors-bytes.js';
 import { TOY_CONFIG } from '../fixtures/toy-config.js';
 import { goldenFolder } from '../support/golden.js';

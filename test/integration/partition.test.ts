@@ -6,7 +6,7 @@ import path from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type PartitionOptions, type PartitionResult, partition } from '../../partitioner/partition.js';
-import { verifyShards } from '../../partitioner/verify.js';
+import { verifyShards } from '../../partitioner/verify/verify.js';
 import { type Manifest, parseManifest } from '../../proto/manifest.js';
 import { seededRandom, testSeed } from '../fixtures/seeded-random.js';
 import { TOY_CONFIG } from '../fixtures/toy-config.js';

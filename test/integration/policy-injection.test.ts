@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition, planPartition } from '../../partitioner/partition.js';
-import { verifyShards } from '../../partitioner/verify.js';
+import { verifyShards } from '../../partitioner/verify/verify.js';
 import { INJECTION_POLICIES, renamed } from '../fixtures/injection-policies.js';
 import { runGolden } from '../support/golden-run.js';
 import { type RenamedModel, writeRenamedModel } from '../support/renamed-model.js';

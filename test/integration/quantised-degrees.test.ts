@@ -1,6 +1,6 @@
 /**
  * int8 and int4 are one model at every degree, and the same text at tp 1, 2 and 4: whole tensors are quantised and then sliced, and
- * row-parallel products are cut and added alike (partitioner/sum-pieces.ts), so that every logit has the same bits. Where each
+ * row-parallel products are cut and added alike (partitioner/plan/sum-pieces.ts), so that every logit has the same bits. Where each
  * degree adds in its own order (`reproducibleDegree: 1`) a last bit differs, the kernels round activations to 8 bits, and logits
  * differ by some thousandths: that is measured here too, or the test could not fail.
  */
@@ -11,8 +11,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readModelShape } from '../../partitioner/architectures/registry.js';
 import { readModelConfig } from '../../partitioner/checkpoint/config-file.js';
 import { partition } from '../../partitioner/partition.js';
-import { reproducibleDegrees } from '../../partitioner/sum-pieces.js';
-import { chooseWeightFormat, type FormatOptions } from '../../partitioner/weight-format.js';
+import { reproducibleDegrees } from '../../partitioner/plan/sum-pieces.js';
+import { chooseWeightFormat, type FormatOptions } from '../../partitioner/quantise/weight-format.js';
 import { GREEDY_SAMPLING } from '../../proto/control.js';
 import { goldenFolder, readGolden } from '../support/golden.js';
 import { GOLDEN_FAMILIES, relativeDeviation } from '../support/golden-families.js';

@@ -21,7 +21,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'server/machine': ['proto'],
   'server/metrics': ['proto'],
   'server/model-store': ['proto'],
-  'server/requests': ['proto'],
+  // Whose key a request came with bounds its priority.
+  'server/requests': ['server/access', 'proto'],
   'server/text': ['proto'],
   'server/jobs': ['server/requests', 'proto'],
   // An engine sees the contract, never the manager; the manager sees the contract, never an engine.

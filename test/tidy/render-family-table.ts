@@ -14,7 +14,7 @@ import { findFamily, loadFamilies } from '../../partitioner/architectures/regist
 import { readModelConfig } from '../../partitioner/checkpoint/config-file.js';
 import { shapeFolder, shapeNames } from '../../partitioner/named-shapes.js';
 import { planPartition } from '../../partitioner/partition.js';
-import type { Plan } from '../../partitioner/plan.js';
+import type { Plan } from '../../partitioner/plan/plan.js';
 import { ServingError } from '../../proto/errors.js';
 import { filesUnder, ROOT, readText } from './repository.js';
 

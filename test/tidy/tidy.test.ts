@@ -25,7 +25,7 @@ describe('import rules', () => {
       "import { x } from '../../shard-worker/executor.js';",
       "import type { X } from '../http/server.js';",
       "export * from '../main.js';",
-      "const late = await import('../../partitioner/plan.js');",
+      "const late = await import('../../partitioner/plan/plan.js');",
       "import '../../test/fixtures/x.js';",
     ];
     for (const line of bad) expect(forbiddenImports('server/jobs/job.ts', line), line).toHaveLength(1);

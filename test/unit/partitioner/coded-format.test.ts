@@ -1,7 +1,11 @@
 /** partitioner/coded-format.ts: which blocks int4 has of a checkpoint in codes, and what it refuses. */
 import { describe, expect, it } from 'vitest';
-import { type CodedTensors, chooseCodedFormat, expectedCodes } from '../../../partitioner/coded-format.js';
-import { linearFormat } from '../../../partitioner/weight-format.js';
+import {
+  type CodedTensors,
+  chooseCodedFormat,
+  expectedCodes,
+} from '../../../partitioner/quantise/coded-format.js';
+import { linearFormat } from '../../../partitioner/quantise/weight-format.js';
 import { toyShape } from '../../fixtures/toy-config.js';
 
 const LARGE = 1e9;

@@ -1,17 +1,17 @@
-/** partitioner/plan.ts, plan-items.ts, degrees.ts: every rule of the split, and that slices make the whole. */
+/** partitioner/plan/plan.ts, plan-items.ts, degrees.ts: every rule of the split, and that slices make the whole. */
 import { describe, expect, it } from 'vitest';
-import { attentionOutBlock, possibleDegrees } from '../../../partitioner/degrees.js';
-import type { ModelShape } from '../../../partitioner/model-shape.js';
-import { makePlan, type Plan, storedTensors } from '../../../partitioner/plan.js';
-import { type LinearItem, TENSOR_ALIGNMENT } from '../../../partitioner/plan-items.js';
-import { downBlock, reproducibleDegrees } from '../../../partitioner/sum-pieces.js';
+import { attentionOutBlock, possibleDegrees } from '../../../partitioner/plan/degrees.js';
+import type { ModelShape } from '../../../partitioner/plan/model-shape.js';
+import { makePlan, type Plan, storedTensors } from '../../../partitioner/plan/plan.js';
+import { type LinearItem, TENSOR_ALIGNMENT } from '../../../partitioner/plan/plan-items.js';
+import { downBlock, reproducibleDegrees } from '../../../partitioner/plan/sum-pieces.js';
 import {
   chooseWeightFormat,
   FP32_FORMAT,
   linearBits,
   REPRODUCIBLE_DEGREES,
   type WeightFormat,
-} from '../../../partitioner/weight-format.js';
+} from '../../../partitioner/quantise/weight-format.js';
 import { seededRandom, testSeed } from '../../fixtures/seeded-random.js';
 import { toyShape } from '../../fixtures/toy-config.js';
 

@@ -1,10 +1,10 @@
-/** partitioner/plan-table.ts and report.ts: what people and programs get to read. */
+/** partitioner/plan/plan-table.ts and command/report.ts: what people and programs get to read. */
 import { describe, expect, it } from 'vitest';
+import { JsonReporter, TextReporter } from '../../../partitioner/command/report.js';
 import type { PartitionResult } from '../../../partitioner/partition.js';
-import { makePlan } from '../../../partitioner/plan.js';
-import { formatBytes, formatPlan, summarisePlan } from '../../../partitioner/plan-table.js';
-import { JsonReporter, TextReporter } from '../../../partitioner/report.js';
-import { chooseWeightFormat } from '../../../partitioner/weight-format.js';
+import { makePlan } from '../../../partitioner/plan/plan.js';
+import { formatBytes, formatPlan, summarisePlan } from '../../../partitioner/plan/plan-table.js';
+import { chooseWeightFormat } from '../../../partitioner/quantise/weight-format.js';
 import { ServingError } from '../../../proto/errors.js';
 import { toyShape } from '../../fixtures/toy-config.js';
 

@@ -1,7 +1,7 @@
 /** partitioner/architectures: config.json of each family → ModelShape, and what is refused. */
 import { describe, expect, it } from 'vitest';
 import { loadFamilies, readModelShape } from '../../../../partitioner/architectures/registry.js';
-import { expectedTensors } from '../../../../partitioner/role-tensors.js';
+import { expectedTensors } from '../../../../partitioner/plan/role-tensors.js';
 import { toyConfig } from '../../../fixtures/toy-config.js';
 
 const shapeOf = (changes: Record<string, unknown>) => readModelShape(toyConfig(changes));

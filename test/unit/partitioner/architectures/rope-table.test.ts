@@ -10,7 +10,7 @@ import {
   ropeRows,
   ropeTable,
 } from '../../../../partitioner/architectures/rope-table.js';
-import type { RopeShape } from '../../../../partitioner/model-shape.js';
+import type { RopeShape } from '../../../../partitioner/plan/model-shape.js';
 import { MAX_STEP_TOKENS } from '../../../../proto/limits.js';
 
 const CONTEXT = 131_072;

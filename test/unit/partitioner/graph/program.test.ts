@@ -3,8 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { decodeOnnx, type OnnxModel } from '../../../../partitioner/graph/onnx-writer.js';
 import { planProgram } from '../../../../partitioner/graph/program.js';
 import { buildSegments } from '../../../../partitioner/graph/segments.js';
-import { makePlan, type Plan } from '../../../../partitioner/plan.js';
-import { FP32_FORMAT } from '../../../../partitioner/weight-format.js';
+import { makePlan, type Plan } from '../../../../partitioner/plan/plan.js';
+import { FP32_FORMAT } from '../../../../partitioner/quantise/weight-format.js';
 import { allReducesPerStep, type RunOp } from '../../../../proto/manifest.js';
 import { toyShape } from '../../../fixtures/toy-config.js';
 

@@ -1,7 +1,7 @@
 /** Asynchronous answers: bounds of count, bytes and time; what happens to a job whose answer is given up. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ServingError } from '../../../../proto/errors.js';
-import { AsyncResults } from '../../../../server/http/async-results.js';
+import { AsyncResults } from '../../../../server/http/answers/async-results.js';
 
 beforeEach(() => {
   vi.useFakeTimers();

@@ -1,7 +1,7 @@
 /** Many texts of one request: in order, a few at a time, and what a full queue means. */
 import { describe, expect, it } from 'vitest';
 import { ServingError } from '../../../../proto/errors.js';
-import { embedAll } from '../../../../server/http/embed-all.js';
+import { embedAll } from '../../../../server/http/answers/embed-all.js';
 import type { EmbedRequest } from '../../../../server/requests/embed-request.js';
 import { finishWithoutText } from '../../../../server/requests/job-events.js';
 import type {

@@ -1,13 +1,10 @@
 /** server/http/errors.ts: every operating error has an answer in every dialect. */
 import { describe, expect, it } from 'vitest';
 import { ERROR_TABLE, type ErrorCode, ServingError } from '../../../../proto/errors.js';
-import {
-  djlError,
-  InvalidInput,
-  lmiInputError,
-  openAiError,
-  toServingError,
-} from '../../../../server/http/errors.js';
+import { djlError, lmiInputError } from '../../../../server/http/dialects/djl/djl-errors.js';
+import { openAiError } from '../../../../server/http/dialects/openai/openai-errors.js';
+import { toServingError } from '../../../../server/http/errors.js';
+import { InvalidInput } from '../../../../server/requests/invalid-input.js';
 
 const CODES = Object.keys(ERROR_TABLE) as ErrorCode[];
 const config = {

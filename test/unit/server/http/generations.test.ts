@@ -1,6 +1,6 @@
 /** server/http/generations.ts: many streams made one. */
 import { describe, expect, it } from 'vitest';
-import { mergeEvents } from '../../../../server/http/generations.js';
+import { mergeEvents } from '../../../../server/http/answers/generations.js';
 import type { GenerationEvent } from '../../../../server/requests/job-events.js';
 import type { Generation } from '../../../../server/requests/service.js';
 

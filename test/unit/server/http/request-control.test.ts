@@ -1,6 +1,6 @@
 /** SageMaker's custom attributes as headers. */
 import { describe, expect, it } from 'vitest';
-import { requestControl, spreadCustomAttributes } from '../../../../server/http/request-control.js';
+import { requestControl, spreadCustomAttributes } from '../../../../server/requests/request-control.js';
 
 const spread = (attributes: string, headers: Record<string, string> = {}) => {
   const all: Record<string, string> = { 'x-amzn-sagemaker-custom-attributes': attributes, ...headers };

@@ -1,0 +1,268 @@
+/**
+ * The shape of a model as data: what a family file reads out of config.json, and all that plan and graph builder know of it.
+ *
+ * In      architectures/<family>.ts makes a ModelShape
+ * Out     plan.ts and graph/ branch on its fields and never on a model's name; role-tensors.ts lists its tensors
+ * Limits  blocks of attention and MLP over one residual stream, one after the other or side by side; decoders and encoders.
+ *         Another form adds fields here, a branch in graph/, and no line to another family
+ * Errors  none: plain data
+ */
+
+import type { Pooling } from '../../proto/manifest.js';
+
+/** Rotary positions: how the table of angles is made (architectures/rope-table.ts). */
+export interface RopeShape {
+  /** Dimensions of a head that are rotated, from its first on; even. */
+  rotaryDim: number;
+  theta: number;
+  scaling: RopeScaling;
+  /** Rotated pairs are neighbours (0, 1), (2, 3) …, not halves (0, d/2), (1, d/2 + 1) … */
+  interleaved: boolean;
+}
+
+export type RopeScaling =
+  | { kind: 'none' }
+  | { kind: 'linear'; factor: number }
+  | {
+      kind: 'llama3';
+      factor: number;
+      lowFrequencyFactor: number;
+      highFrequencyFactor: number;
+      originalContextLength: number;
+    }
+  | {
+      kind: 'yarn';
+      factor: number;
+      /** Pairs below `low` are kept, pairs above `high` are stretched, those between are mixed. */
+      low: number;
+      high: number;
+      /** Cosines and sines are multiplied by it. */
+      attentionFactor: number;
+    }
+  | {
+      kind: 'longrope';
+      /** Divisor of each pair's frequency, for sequences that fit `originalContextLength` and for longer ones. */
+      shortFactors: readonly number[];
+      longFactors: readonly number[];
+      originalContextLength: number;
+      attentionFactor: number;
+    };
+
+/** All norms of the block, and the last. */
+export interface NormShape {
+  kind: 'rms' | 'layer';
+  epsilon: number;
+  /** Absent: a norm without a scale of its own (OLMo). */
+  hasWeight: boolean;
+  hasBias: boolean;
+  /** The scale is 1 + weight (Gemma). */
+  plusOne: boolean;
+}
+
+/**
+ * Norm of queries and keys before the rotation: of every head by itself with one scale for all heads, of every head with a
+ * scale of its own, or of the whole vector over all heads.
+ */
+export type HeadNorm = 'none' | 'per-head' | 'own-scales' | 'whole';
+
+export type Activation = 'silu' | 'gelu' | 'gelu-tanh' | 'quick-gelu' | 'relu' | 'relu-squared';
+
+/**
+ * Rows of a fused tensor that are one role's. The tensor is groups of `groupUnits` units of `unitRows` rows; the role has
+ * units `firstUnit` … `firstUnit + units - 1` of every group.
+ */
+export interface RowPick {
+  unitRows: number;
+  groupUnits: number;
+  firstUnit: number;
+  units: number;
+}
+
+/**
+ * Where a role lies in the checkpoint. `{layer}` stands for the layer's index, `{head}` for one tensor a head, `{expert}` for
+ * one an expert.
+ */
+export interface Place {
+  /** `.weight` and `.bias` follow, or `endings`. */
+  stem: string;
+  endings?: { weight: string; bias: string };
+  /** One tensor holds the role of all experts, a matrix (or, of biases, a row) each. */
+  stacked?: boolean;
+  /** Null: all rows. */
+  rows: RowPick | null;
+  /** Stored [in, out] instead of [out, in]. */
+  transposed: boolean;
+}
+
+/** A whole tensor by its stem, or a part of one. */
+export type RolePlace = string | Place;
+
+/** A gated MLP's tensors. */
+export interface GatedNames {
+  gate: RolePlace;
+  up: RolePlace;
+  down: RolePlace;
+}
+
+/** Tensors of a layer with experts; `{expert}` stands for the expert's index. */
+export interface ExpertNames extends GatedNames {
+  router: RolePlace;
+  /** An expert that every token visits, multiplied by the sigmoid of its own router. */
+  shared: (GatedNames & { router: RolePlace }) | null;
+}
+
+/** Roles of one layer's tensors; null: the block has none. */
+export interface LayerNames {
+  attentionNorm: string | null;
+  query: RolePlace;
+  key: RolePlace;
+  value: RolePlace;
+  queryNorm: string | null;
+  keyNorm: string | null;
+  /** One more score a head, learned, that every query has beside those of the keys it sees and that brings no value. */
+  sinks: Place | null;
+  attentionOut: RolePlace;
+  /** Norms of what attention and MLP add to the stream. */
+  attentionPostNorm: string | null;
+  mlpNorm: string | null;
+  gate: RolePlace | null;
+  up: RolePlace;
+  down: RolePlace;
+  mlpPostNorm: string | null;
+  experts: ExpertNames | null;
+}
+
+/** Instead of one MLP, several of which a token visits the likeliest few. */
+export interface ExpertsShape {
+  count: number;
+  perToken: number;
+  ffnSize: number;
+  /** The chosen ones' probabilities are made to sum up to 1. */
+  normalised: boolean;
+  /** Of the router and of every expert's linears. */
+  biases: boolean;
+  sharedFfnSize: number | null;
+  /** Which layers have experts; the others have the plain MLP. One entry a layer. */
+  layers: readonly boolean[];
+}
+
+export interface TensorNames {
+  embedding: string;
+  /** Learned positions, [context length, hidden]. */
+  positions: RolePlace | null;
+  /** Added to every token, [1, hidden]: what tells a text from a second one beside it, of which there is none here. */
+  tokenType: RolePlace | null;
+  embeddingNorm: string | null;
+  finalNorm: string | null;
+  /** Null: the model makes no logits. */
+  head: string | null;
+  layer: LayerNames;
+  /** Tensors some checkpoints carry that change nothing. */
+  ignored: readonly RegExp[];
+  /** Other spellings in use: what matches is replaced before a tensor is looked for. */
+  renames: readonly (readonly [RegExp, string])[];
+}
+
+export interface ModelShape {
+  /** As in config.json. */
+  architecture: string;
+  modelType: string;
+  hiddenSize: number;
+  numLayers: number;
+  numHeads: number;
+  numKvHeads: number;
+  headDim: number;
+  ffnSize: number;
+  vocabSize: number;
+  contextLength: number;
+  norm: NormShape;
+  /**
+   * What a post-norm takes: what the branch adds, before it is added; or the stream, after it: then the stream goes on normed
+   * (BERT).
+   */
+  postNormOf: 'branch' | 'stream';
+  /** Parallel: attention and MLP read the same stream, and their sums are added at once. */
+  residual: 'sequential' | 'parallel';
+  /** Bidirectional: a token sees those after it too, so a text runs in one step and leaves no keys and values behind. */
+  attention: 'causal' | 'bidirectional';
+  /** What attention and MLP add is multiplied by it. */
+  residualScale: number;
+  /** A layer's sliding window: tokens a query sees, itself included; null: all. One entry a layer. */
+  windows: readonly (number | null)[];
+  ropes: readonly RopeShape[];
+  /** Which of `ropes` rotates a layer's queries and keys; null: none does. One entry a layer. */
+  layerRopes: readonly (number | null)[];
+  /** Per head, what a key's score gains a position; null: no ALiBi. */
+  alibiSlopes: readonly number[] | null;
+  /** What scores are multiplied by, 1/sqrt(headDim) mostly. One entry a layer. */
+  queryScales: readonly number[];
+  headNorm: HeadNorm;
+  /** Queries, keys and values are cut to ± this. */
+  qkvClip: number | null;
+  /** c: scores become c · tanh(score / c). */
+  attentionSoftCap: number | null;
+  activation: Activation;
+  /** A gated MLP that cuts its gate above at `limit` and its raised half at ± limit, and adds `raisedAddend` to the latter. */
+  clampedGate: { limit: number; raisedAddend: number } | null;
+  experts: ExpertsShape | null;
+  embeddingScale: number;
+  logitScale: number;
+  logitSoftCap: number | null;
+  /** The head uses the embedding's weights. */
+  tiedHead: boolean;
+  biases: { qkv: boolean; attentionOut: boolean; mlp: boolean; head: boolean };
+  /** What is made of a text's last hidden states; null: logits, token by token. */
+  embedding: EmbeddingShape | null;
+  names: TensorNames;
+}
+
+/** A step from the pooled hidden states to the vector that the client gets. */
+export type VectorStep =
+  | { kind: 'normalise' }
+  | {
+      kind: 'dense';
+      /** Folder of its weights in the model folder; its tensors are named after it. */
+      folder: string;
+      inputs: number;
+      outputs: number;
+      hasBias: boolean;
+      activation: 'none' | 'tanh' | 'relu' | 'sigmoid' | 'gelu';
+    };
+
+/** From hidden states to one vector a text. */
+export interface EmbeddingShape {
+  /** Their results side by side. */
+  poolings: readonly Pooling[];
+  steps: readonly VectorStep[];
+  /** Length of the vector. */
+  dimensions: number;
+  /** Tokens of a text that the model was tuned for; at most the context length. */
+  textTokens: number;
+  /** Texts are put into lower case before they are tokenised. */
+  lowerCase: boolean;
+  /** Stands before every text. */
+  prefix: string;
+  /** Lengths to which a vector may be cut; empty: any; null: none. */
+  shorterDimensions: readonly number[] | null;
+}
+
+/** Whether the vector has length 1. */
+export const isNormalised = ({ steps }: EmbeddingShape): boolean => steps.at(-1)?.kind === 'normalise';
+
+/** A layer whose MLP is experts. */
+export const hasExperts = ({ experts }: ModelShape, layer: number): boolean =>
+  experts?.layers[layer] ?? false;
+
+/** The column of a cached key in which only the sinks' row is 1 (the queries' have the sink); null: no sinks. */
+export function sinkColumn({ headDim, alibiSlopes, names }: ModelShape): number | null {
+  return names.layer.sinks === null ? null : headDim + (alibiSlopes === null ? 0 : 1);
+}
+
+/**
+ * Columns of a cached key or value of one head: ALiBi takes one more, in which keys carry their position; sinks take one
+ * more.
+ */
+export function cachedHeadDim(shape: ModelShape): number {
+  const column = sinkColumn(shape);
+  return column === null ? shape.headDim + (shape.alibiSlopes === null ? 0 : 1) : column + 1;
+}

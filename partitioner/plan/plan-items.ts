@@ -1,0 +1,390 @@
+/**
+ * The stored tensors of a plan: which slices of which checkpoint tensors lie where in which file.
+ *
+ * In      ModelShape, world size, weight format, sizes of one rank
+ * Out     items, in the order of a forward pass, and the length of the files
+ * Rules   plan.ts
+ * Pure
+ */
+import assert from 'node:assert';
+import { ELEMENT_BYTES, type ElementType, type Manifest, type TensorEntry } from '../../proto/manifest.js';
+import { ropeRows } from '../architectures/rope-table.js';
+import { type BlockFormat, blockBytes, blocksPerRow, zeroPointBytes } from '../quantise/block-quantise.js';
+import type { CodedTensors } from '../quantise/coded-format.js';
+import { type PanelFormat, panelBytes, panelCount } from '../quantise/panels.js';
+import { codesOf, linearFormat, panelFormat, type WeightFormat } from '../quantise/weight-format.js';
+import { attentionOutBlock, attentionOutPadding, type Padding } from './degrees.js';
+import { hasExperts, type ModelShape, type RopeShape } from './model-shape.js';
+import { evenSlices, firstHead, type Slice } from './rank-slices.js';
+import { denseRole, type RoleTensor, roleTensors } from './role-tensors.js';
+import { downBlock, ffnPerRank, piecesPerRank, sumsItself } from './sum-pieces.js';
+
+/** Every stored tensor starts at a multiple of this: a page, so that a mapping of it starts with it. */
+export const TENSOR_ALIGNMENT = 4096;
+
+/** One weight of the checkpoint in a (perhaps fused) linear. */
+export interface LinearPart {
+  /** Weight [rows, columns] and bias [rows] in the checkpoint. */
+  source: string;
+  biasSource: string | null;
+  rows: number;
+  columns: number;
+  /** Weights and bias are multiplied by it. */
+  factor: number;
+  /** Rows of the source that rank r holds. */
+  rowSlices: readonly Slice[];
+  /** Rows it takes on every rank, padding included. */
+  rowsPerRank: number;
+}
+
+/** A linear layer: its parts lie below each other as one weight [outputs, inputs] a rank. */
+export interface LinearItem {
+  kind: 'linear';
+  name: string;
+  split: 'column' | 'row' | 'vocab';
+  /** Of a row-parallel linear that is cut further (sum-pieces.ts); pieces of one follow each other. null: it is whole. */
+  piece: { index: number; of: number } | null;
+  parts: readonly LinearPart[];
+  /** Columns of the sources, with the padding, that rank r holds: all of them unless split is `row`. */
+  columnSlices: readonly Slice[];
+  /** Rows and columns on one rank, padding included. */
+  outputs: number;
+  inputs: number;
+  /** How its weights are quantised; null: floats. */
+  format: BlockFormat | null;
+  /** How they lie for our own kernels; null: for ONNX Runtime's operators. */
+  panels: PanelFormat | null;
+  /** Pieces whose products our kernels add (sum-pieces.ts). */
+  pieces: number;
+  /** Zeros among the inputs. */
+  padding: Padding | null;
+  /** The checkpoint's own 4-bit codes are written. */
+  isCoded: boolean;
+  weight: TensorEntry;
+  scales: TensorEntry | null;
+  zeroPoints: TensorEntry | null;
+  bias: TensorEntry | null;
+}
+
+/** A tensor that is copied whole. */
+export interface CopyItem {
+  kind: 'copy';
+  name: string;
+  source: string;
+  factor: number;
+  weight: TensorEntry;
+}
+
+/** Cosines or sines of a rotary table. */
+export interface RopeItem {
+  kind: 'rope';
+  name: string;
+  rope: RopeShape;
+  part: 'cos' | 'sin';
+  weight: TensorEntry;
+}
+
+/** Name of a row-parallel linear's piece. */
+export const pieceName = (linear: string, index: number): string => `${linear}.piece-${index}`;
+
+/** Name of a rotary table's item. @param index in ModelShape.ropes */
+export const ropeName = (index: number, part: 'cos' | 'sin'): string =>
+  `rope${index === 0 ? '' : `-${index}`}.${part}`;
+
+export type PlanItem = LinearItem | CopyItem | RopeItem;
+
+/** Sizes of one rank, padding included. */
+export type RankSizes = Manifest['perRank'];
+
+interface LinearOptions {
+  split: LinearItem['split'];
+  piece: LinearItem['piece'];
+  parts: LinearPart[];
+  columnSlices: Slice[];
+  inputs: number;
+  /** Of the quantised linear. */
+  blockSize: number | null;
+  pieces: number;
+  padding: Padding | null;
+}
+
+/** Lays the items out one after another. */
+export class ItemPlanner {
+  readonly bytes = { shared: 0, rank: 0 };
+  readonly #coded: CodedTensors;
+  readonly #shape: ModelShape;
+  readonly #worldSize: number;
+  readonly #format: WeightFormat;
+  readonly #perRank: RankSizes;
+  readonly #roles: ReadonlyMap<string, RoleTensor>;
+
+  constructor(
+    shape: ModelShape,
+    worldSize: number,
+    format: WeightFormat,
+    perRank: RankSizes,
+    coded: CodedTensors,
+  ) {
+    this.#coded = coded;
+    this.#shape = shape;
+    this.#worldSize = worldSize;
+    this.#format = format;
+    this.#perRank = perRank;
+    this.#roles = new Map(roleTensors(shape).map((tensor) => [tensor.role, tensor]));
+  }
+
+  items(embeddingType: ElementType): PlanItem[] {
+    const { contextLength, numLayers, ropes } = this.#shape;
+    const items: PlanItem[] = [this.#copy('embedding', this.#role('embedding.weight'), embeddingType)];
+    for (const role of ['position-table', 'token-type', 'embedding-norm'])
+      items.push(...this.#optionalCopies(role));
+    ropes.forEach((rope, index) => {
+      for (const part of ['cos', 'sin'] as const) {
+        const name = ropeName(index, part);
+        const size = [ropeRows(rope, contextLength), rope.rotaryDim / 2];
+        items.push({
+          kind: 'rope',
+          name,
+          rope,
+          part,
+          weight: this.#store(name, 'shared', 'float32', size, 'replicated', []),
+        });
+      }
+    });
+    for (let layer = 0; layer < numLayers; layer++) items.push(...this.#layer(layer));
+    items.push(...this.#optionalCopies('final-norm'));
+    // Small, and wanted once a text: every rank computes all of them.
+    this.#shape.embedding?.steps.forEach((_, index) => {
+      items.push(...this.#optionalCopies(denseRole(index)));
+    });
+    if (this.#shape.names.head !== null) items.push(this.#head());
+    return items;
+  }
+
+  #layer(layer: number): PlanItem[] {
+    const name = (role: string): string => `layer-${layer}.${role}`;
+    return [
+      ...this.#optionalCopies(name('attention-norm')),
+      this.#qkv(layer),
+      ...this.#optionalCopies(name('query-norm'), this.#shape.queryScales[layer]),
+      ...this.#optionalCopies(name('key-norm')),
+      ...this.#optionalCopies(name('sinks')),
+      ...this.#attentionOut(layer),
+      ...this.#optionalCopies(name('attention-post-norm')),
+      ...this.#optionalCopies(name('mlp-norm')),
+      ...this.#feedForward(layer),
+      ...this.#optionalCopies(name('mlp-post-norm')),
+    ];
+  }
+
+  #qkv(layer: number): LinearItem {
+    const { numHeads, numKvHeads, headDim, headNorm, queryScales } = this.#shape;
+    const part = (
+      role: string,
+      heads: number,
+      headsPerRank: number,
+      isWhole: boolean,
+      factor: number,
+    ): LinearPart => ({
+      ...this.#part(`layer-${layer}.${role}`),
+      factor,
+      rowsPerRank: (isWhole ? heads : headsPerRank) * headDim,
+      rowSlices: Array.from({ length: this.#worldSize }, (_, rank) =>
+        isWhole
+          ? { start: 0, count: heads * headDim }
+          : {
+              start: firstHead(rank, heads, this.#worldSize) * headDim,
+              count: headsPerRank * headDim,
+            },
+      ),
+    });
+    // A norm over all heads needs all heads: every rank computes them.
+    const isWhole = headNorm === 'whole';
+    const factor = headNorm === 'none' ? (queryScales[layer] ?? 1) : 1;
+    const parts = [
+      part('query', numHeads, this.#perRank.numHeads, isWhole, factor),
+      part('key', numKvHeads, this.#perRank.numKvHeads, isWhole, 1),
+      part('value', numKvHeads, this.#perRank.numKvHeads, false, 1),
+    ];
+    return this.#columnLinear(`layer-${layer}.qkv`, 'column', parts);
+  }
+
+  /** The MLP; or the router, the experts and what they share. */
+  #feedForward(layer: number): PlanItem[] {
+    const { experts, ffnSize } = this.#shape;
+    const role = `layer-${layer}`;
+    if (experts === null || !hasExperts(this.#shape, layer)) return this.#mlp(role, ffnSize);
+    return [
+      ...this.#optionalCopies(`${role}.router`),
+      ...Array.from({ length: experts.count }, (_, expert) =>
+        this.#mlp(`${role}.expert-${expert}`, experts.ffnSize),
+      ).flat(),
+      ...this.#optionalCopies(`${role}.shared-router`),
+      ...(experts.sharedFfnSize === null ? [] : this.#mlp(`${role}.shared`, experts.sharedFfnSize)),
+    ];
+  }
+
+  /** Gate above up, or up alone; and down. */
+  #mlp(role: string, ffnSize: number): PlanItem[] {
+    const isGated = this.#roles.has(`${role}.gate.weight`);
+    const block = downBlock(this.#shape, this.#format, ffnSize, isGated);
+    const perRank = ffnPerRank(this.#shape, this.#format, this.#worldSize, ffnSize, block);
+    const parts = (isGated ? ['gate', 'up'] : ['up']).map((part) => ({
+      ...this.#part(`${role}.${part}`),
+      rowSlices: evenSlices(ffnSize, perRank, this.#worldSize),
+      rowsPerRank: perRank,
+    }));
+    return [
+      this.#columnLinear(`${role}.${isGated ? 'gate-up' : 'up'}`, 'column', parts),
+      ...this.#rowLinear(`${role}.down`, perRank, block),
+    ];
+  }
+
+  #head(): LinearItem {
+    const part: LinearPart = {
+      ...this.#part('head'),
+      rowSlices: evenSlices(this.#shape.vocabSize, this.#perRank.vocab, this.#worldSize),
+      rowsPerRank: this.#perRank.vocab,
+    };
+    return this.#columnLinear('head', 'vocab', [part]);
+  }
+
+  #attentionOut(layer: number): LinearItem[] {
+    const padding = attentionOutPadding(this.#shape, this.#format);
+    return this.#rowLinear(
+      `layer-${layer}.attention-out`,
+      this.#perRank.numHeads * (padding?.padded ?? this.#shape.headDim),
+      attentionOutBlock(this.#shape, this.#format),
+      padding,
+    );
+  }
+
+  #columnLinear(name: string, split: 'column' | 'vocab', parts: LinearPart[]): LinearItem {
+    const inputs = this.#shape.hiddenSize;
+    const columnSlices = new Array<Slice>(this.#worldSize).fill({ start: 0, count: inputs });
+    const { blockSize } = this.#format;
+    return this.#linear(name, {
+      ...{ split, piece: null, parts, columnSlices, inputs, blockSize, pieces: 1, padding: null },
+    });
+  }
+
+  /** @param inputs of a rank: one piece, or several side by side */
+  #rowLinear(
+    name: string,
+    inputs: number,
+    blockSize: number | null,
+    padding: Padding | null = null,
+  ): LinearItem[] {
+    const held = piecesPerRank(this.#shape, this.#format, this.#worldSize);
+    const of = sumsItself(this.#shape, this.#format) ? 1 : held;
+    const part = this.#part(name);
+    const columns = padding === null ? part.columns : (part.columns / padding.width) * padding.padded;
+    const slices = evenSlices(columns, inputs / of, this.#worldSize * of);
+    return Array.from({ length: of }, (_, index) =>
+      this.#linear(name, {
+        split: 'row',
+        piece: of === 1 ? null : { index, of },
+        // Added once.
+        parts: [index === 0 ? part : { ...part, biasSource: null }],
+        columnSlices: slices.filter((_slice, at) => at % of === index),
+        inputs: inputs / of,
+        blockSize,
+        pieces: held / of,
+        padding,
+      }),
+    );
+  }
+
+  /** A weight that every rank holds all rows of. */
+  #part(role: string): LinearPart {
+    const weight = this.#role(`${role}.weight`);
+    const [rows = 0, columns = 0] = weight.shape;
+    return {
+      source: weight.name,
+      biasSource: this.#roles.get(`${role}.bias`)?.name ?? null,
+      rows,
+      columns,
+      factor: 1,
+      rowSlices: new Array<Slice>(this.#worldSize).fill({ start: 0, count: rows }),
+      rowsPerRank: rows,
+    };
+  }
+
+  #role(role: string): RoleTensor {
+    const found = this.#roles.get(role);
+    assert(found, `the model has no ${role}`);
+    return found;
+  }
+
+  /** Weight and bias of a norm or a table, as far as the model has them. */
+  #optionalCopies(role: string, factor = 1): CopyItem[] {
+    return ['weight', 'bias'].flatMap((kind) => {
+      const tensor = this.#roles.get(`${role}.${kind}`);
+      if (!tensor) return [];
+      const item = this.#copy(kind === 'weight' ? role : `${role}.bias`, tensor, 'float32');
+      return [{ ...item, factor }];
+    });
+  }
+
+  #linear(linear: string, { blockSize, ...options }: LinearOptions): LinearItem {
+    const { split, piece, parts, inputs } = options;
+    const name = piece === null ? linear : pieceName(linear, piece.index);
+    const outputs = parts.reduce((sum, part) => sum + part.rowsPerRank, 0);
+    const sources = parts.map((part) => part.source);
+    const biasSources = parts.flatMap((part) => part.biasSource ?? []);
+    const codes = codesOf(this.#coded, sources);
+    const format = linearFormat(this.#format, linear, this.#shape.numLayers, blockSize, codes);
+    const isCoded = this.#format.dtype === 'int4' && codes === 'own';
+    const store = (kind: string, type: ElementType, size: number[], cut: TensorEntry['split'] = split) => ({
+      ...this.#store(`${name}.${kind}`, 'rank', type, size, cut, kind === 'bias' ? biasSources : sources),
+      ...(piece === null || kind === 'bias' ? {} : { piece }),
+    });
+    const biasSplit = split === 'row' ? 'rank-0' : split;
+    const storeBias = (): TensorEntry | null =>
+      biasSources.length > 0 ? store('bias', 'float32', [outputs], biasSplit) : null;
+    const item = { kind: 'linear' as const, name, outputs, format, panels: null, isCoded, ...options };
+    const panels = panelFormat(this.#format, format);
+    if (panels !== null) {
+      const bytes = panelCount(outputs) * panelBytes(panels, inputs);
+      const entry = store('weight', 'uint8', [bytes]);
+      const weight = { ...entry, panels: { ...panels, outputs, inputs, pieces: options.pieces } };
+      return { ...item, panels, weight, scales: null, zeroPoints: null, bias: storeBias() };
+    }
+    if (format === null) {
+      const weight = store('weight', 'float32', [outputs, inputs]);
+      return { ...item, weight, scales: null, zeroPoints: null, bias: storeBias() };
+    }
+    const blocks = blocksPerRow(inputs, format.blockSize);
+    const size = [outputs, blocks, blockBytes(format.bits, format.blockSize)];
+    const packing = { bits: format.bits, blockSize: format.blockSize };
+    return {
+      ...item,
+      weight: { ...store('weight', 'uint8', size), packing },
+      scales: store('scales', 'float32', [outputs, blocks]),
+      zeroPoints: format.symmetric
+        ? null
+        : store('zero-points', 'uint8', [outputs, zeroPointBytes(format.bits, blocks)]),
+      bias: storeBias(),
+    };
+  }
+
+  #copy(name: string, { name: source, shape }: RoleTensor, type: ElementType): CopyItem {
+    const weight = this.#store(name, 'shared', type, shape, 'replicated', [source]);
+    return { kind: 'copy', name, source, factor: 1, weight };
+  }
+
+  /** The next place in a file. */
+  #store(
+    name: string,
+    file: TensorEntry['file'],
+    type: ElementType,
+    size: readonly number[],
+    split: TensorEntry['split'],
+    sources: string[],
+  ): TensorEntry {
+    const offset = Math.ceil(this.bytes[file] / TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT;
+    const bytes = size.reduce((product, axis) => product * axis, 1) * ELEMENT_BYTES[type];
+    this.bytes[file] = offset + bytes;
+    return { name, file, type, shape: [...size], offset, bytes, split, sources };
+  }
+}

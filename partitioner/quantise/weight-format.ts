@@ -1,0 +1,157 @@
+/**
+ * In which format weights are written: `--dtype`, `--block-size`, … → WeightFormat, and the sizes that follow from it.
+ *
+ * Limits  blocks of 32, 64, 128 or 256 weights, with ONNX Runtime's operators also 16
+ * Errors  ServingError CONFIG_INVALID
+ * Source  quantise/panels.ts for our kernels; ONNX Runtime's MatMulNBits for the other layout
+ */
+import { ServingError } from '../../proto/errors.js';
+import type { Manifest } from '../../proto/manifest.js';
+import { BLOCK_SIZES, type BlockFormat, type QuantisedBits } from './block-quantise.js';
+import { PANEL_BLOCK_SIZES, type PanelFormat } from './panels.js';
+
+export type WeightFormat = Manifest['weightFormat'];
+export type Dtype = 'auto' | WeightFormat['dtype'];
+export type Layout = WeightFormat['layout'];
+export type EightBitGroup = WeightFormat['eightBit'][number];
+
+export const DTYPES: readonly Dtype[] = ['auto', 'fp32', 'fp16', 'bf16', 'int8', 'int4'];
+export const DEFAULT_BLOCK_SIZE = 32;
+export const REPRODUCIBLE_DEGREES = [1, 2, 4, 8] as const;
+export const DEFAULT_REPRODUCIBLE_DEGREE = 4;
+export const EIGHT_BIT_GROUPS: readonly EightBitGroup[] = ['head', 'first', 'last', 'down'];
+
+/** A model that takes less than this in float32 stays in float32: it is small enough not to care. */
+export const AUTO_FP32_BYTES = 200_000_000;
+
+/** With fewer parameters int4 is felt: the one real model that was measured has 135 million and loses 3 to 6 % (README). */
+export const AUTO_INT4_PARAMETERS = 1e9;
+
+function automaticDtype(parameters: number): 'fp32' | 'int8' | 'int4' {
+  if (parameters * 4 < AUTO_FP32_BYTES) return 'fp32';
+  return parameters < AUTO_INT4_PARAMETERS ? 'int8' : 'int4';
+}
+
+/** Rows and columns of a slice of floats are padded to so many: one AVX-512 register. */
+const FP32_UNIT = 16;
+
+export const FP32_FORMAT: WeightFormat = {
+  dtype: 'fp32',
+  layout: 'blocks',
+  blockSize: null,
+  symmetric: true,
+  scales: 'nearest',
+  eightBit: [],
+  reproducibleDegree: 1,
+};
+
+/** What a user may say of it; what is left out is the default. */
+export interface FormatOptions {
+  dtype?: Dtype | undefined;
+  /** Of ONNX Runtime's operators unless our own kernels are asked for. */
+  layout?: Layout | undefined;
+  /** Weights that share a scale (int8, int4). */
+  blockSize?: number | undefined;
+  /** false: each block has a zero point. */
+  symmetric?: boolean | undefined;
+  scales?: WeightFormat['scales'] | undefined;
+  /** Linears that int4 leaves at 8 bits. */
+  eightBit?: readonly EightBitGroup[] | undefined;
+  /** int8 and int4 give the same bits at every degree that divides it (degrees.ts). */
+  reproducibleDegree?: WeightFormat['reproducibleDegree'] | undefined;
+}
+
+/**
+ * Weights of 16 bits need our own kernels: without them they are float32.
+ *
+ * @throws ServingError CONFIG_INVALID: a block size there is no kernel for
+ */
+export function chooseWeightFormat(options: FormatOptions, parameters: number): WeightFormat {
+  const { dtype = 'auto', layout = 'blocks', blockSize = DEFAULT_BLOCK_SIZE } = options;
+  const { reproducibleDegree = DEFAULT_REPRODUCIBLE_DEGREE } = options;
+  const blockSizes = layout === 'panels' ? PANEL_BLOCK_SIZES : BLOCK_SIZES;
+  if (!blockSizes.includes(blockSize)) {
+    throw new ServingError(
+      'CONFIG_INVALID',
+      `block size ${blockSize} is not one of ${blockSizes.join(', ')}`,
+    );
+  }
+  const chosen = dtype === 'auto' ? automaticDtype(parameters) : dtype;
+  if (chosen !== 'int8' && chosen !== 'int4') {
+    return layout === 'blocks' ? FP32_FORMAT : { ...FP32_FORMAT, dtype: chosen, layout, reproducibleDegree };
+  }
+  // What keeps a real model alive at 4 bits (README, 2026-11-30). MatMulNBits has no zero points but whole codes, which do not.
+  const isOurs = chosen === 'int4' && layout === 'panels';
+  const { symmetric = !isOurs, scales = 'search', eightBit = isOurs ? ['head'] : [] } = options;
+  const common = { dtype: chosen, layout, blockSize, symmetric, reproducibleDegree };
+  if (chosen === 'int8') return { ...common, scales: 'nearest', eightBit: [] };
+  return { ...common, scales, eightBit: EIGHT_BIT_GROUPS.filter((group) => eightBit.includes(group)) };
+}
+
+/**
+ * Bits of a linear's stored weights.
+ *
+ * @param linear name of its item: head, layer-0.qkv, layer-0.attention-out, layer-0.gate-up, layer-0.down, …
+ * @returns null: floats
+ */
+export function linearBits(format: WeightFormat, linear: string, numLayers: number): QuantisedBits | null {
+  if (format.dtype === 'int8') return 8;
+  if (format.dtype !== 'int4') return null;
+  const isIn: Record<EightBitGroup, boolean> = {
+    head: linear === 'head',
+    first: linear.startsWith('layer-0.'),
+    last: linear.startsWith(`layer-${numLayers - 1}.`),
+    down: linear.endsWith('.down'),
+  };
+  return format.eightBit.some((group) => isIn[group]) ? 8 : 4;
+}
+
+/** Whose codes a checkpoint has: this linear's, only those of others, or none at all (coded-format.ts). */
+export type Codes = 'own' | 'others' | 'none';
+
+/** What is in codes of a linear that is made of `sources`. */
+export function codesOf(coded: ReadonlyMap<string, unknown>, sources: readonly string[]): Codes {
+  if (coded.size === 0) return 'none';
+  return sources.every((source) => coded.has(source)) ? 'own' : 'others';
+}
+
+/** How a linear is quantised; null: floats. @param blockSize of the quantised linear */
+export function linearFormat(
+  format: WeightFormat,
+  linear: string,
+  numLayers: number,
+  blockSize: number | null,
+  codes: Codes,
+): BlockFormat | null {
+  if (blockSize === null) return null;
+  const half = format.layout === 'panels';
+  const isInt4 = format.dtype === 'int4';
+  if (isInt4 && codes === 'own') return { bits: 4, blockSize, symmetric: false, search: false, half };
+  const bits = isInt4 && codes === 'others' ? 8 : linearBits(format, linear, numLayers);
+  if (bits === null) return null;
+  return { bits, blockSize, symmetric: format.symmetric, search: format.scales === 'search', half };
+}
+
+/** Whether it matters to a format how much each input counts. */
+export const usesImportance = ({ dtype, layout, scales, symmetric }: WeightFormat): boolean =>
+  dtype === 'int4' && layout === 'panels' && scales === 'search' && !symmetric;
+
+/** How a linear's panels are made; null: it has none. @param blocks as linearFormat says */
+export function panelFormat(format: WeightFormat, blocks: BlockFormat | null): PanelFormat | null {
+  if (format.layout === 'blocks') return null;
+  if (blocks !== null) {
+    const { bits, blockSize, symmetric } = blocks;
+    return { bits, blockSize, zero: !symmetric, bfloat: false };
+  }
+  return {
+    bits: format.dtype === 'fp32' ? 32 : 16,
+    blockSize: 0,
+    zero: false,
+    bfloat: format.dtype === 'bf16',
+  };
+}
+
+/** Columns of a row-parallel slice come in multiples of this: whole blocks. */
+export function columnUnit(format: WeightFormat): number {
+  return format.blockSize ?? FP32_UNIT;
+}

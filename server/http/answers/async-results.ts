@@ -1,0 +1,187 @@
+/**
+ * Answers that are fetched later: x-synchronous: false makes one, x-starting-token reads it, piece by piece.
+ *
+ * Life    reserved (at the door) → running (its job goes on whether anybody polls or not) → ended → forgotten `ttlMs` later
+ * In      an Answer: a JSON value, or the frames of a stream, each of which is an item
+ * Out     tokens: an id of 36 characters, followed by the index of the next item
+ * Limits  maxResults and maxBytes over all results; where they are reached, ended results that were read to their end make room,
+ *         then the one that ended first, if that is KEPT_UNREAD_MS ago: unread answers lock nobody out for longer
+ * Errors  QUEUE_FULL at the door, INVALID_TOKEN at a poll; a result that fails ends with its error
+ * Source  reference serving-apis §1.4 (asynchronous mode)
+ */
+import { randomUUID } from 'node:crypto';
+import { ServingError } from '../../../proto/errors.js';
+import { quote } from '../../requests/validation.js';
+import type { Answer } from './answer.js';
+
+const JSON_TYPE = 'application/json';
+const KEPT_UNREAD_MS = 60_000;
+const TOKEN = /^([0-9a-f-]{36})(\d{0,9})$/;
+
+export interface AsyncResultLimits {
+  maxResults: number;
+  maxBytes: number;
+  ttlMs: number;
+}
+
+export type Polled =
+  | { kind: 'pending'; nextToken: string }
+  /** nextToken is null at the end. */
+  | { kind: 'items'; contentType: string; text: string; nextToken: string | null }
+  | { kind: 'failed'; error: ServingError };
+
+/** The place of one answer. */
+export interface Reservation {
+  readonly token: string;
+  /** Aborts the job; also called when the server ends. */
+  readonly client: AbortController;
+  /** Reads the answer to its end, in the background. */
+  fill(answer: Answer): void;
+  /** There will be no answer. */
+  release(): void;
+}
+
+interface StoredResult {
+  readonly client: AbortController;
+  contentType: string;
+  readonly items: string[];
+  bytes: number;
+  endedAtMs: number | null;
+  error: ServingError | null;
+  expiry: NodeJS.Timeout | null;
+}
+
+export class AsyncResults {
+  readonly #limits: AsyncResultLimits;
+  readonly #results = new Map<string, StoredResult>();
+  /** Ids of ended results that were read to their end, the first that was read first. */
+  readonly #read = new Set<string>();
+  /** Ids of ended results, the first that ended first. */
+  readonly #ended = new Set<string>();
+  #bytes = 0;
+
+  constructor(limits: AsyncResultLimits) {
+    this.#limits = limits;
+  }
+
+  /** @throws ServingError QUEUE_FULL */
+  reserve(): Reservation {
+    const { maxResults, maxBytes } = this.#limits;
+    if (this.#results.size >= maxResults) this.#forgetOne();
+    while (this.#bytes >= maxBytes && this.#forgetOne());
+    if (this.#results.size >= maxResults) {
+      throw new ServingError(
+        'QUEUE_FULL',
+        `${this.#results.size} asynchronous answers are kept, async_result_limit is ${maxResults}: read some to their end first`,
+        { retryAfterSeconds: KEPT_UNREAD_MS / 1000 },
+      );
+    }
+    if (this.#bytes >= maxBytes) throw this.#tooManyBytes();
+    const id = randomUUID();
+    const client = new AbortController();
+    const result: StoredResult = {
+      client,
+      contentType: JSON_TYPE,
+      items: [],
+      bytes: 0,
+      endedAtMs: null,
+      error: null,
+      expiry: null,
+    };
+    this.#results.set(id, result);
+    return {
+      token: id,
+      client,
+      fill: (answer) => void this.#fill(id, result, answer),
+      release: () => this.#forget(id),
+    };
+  }
+
+  /** @throws ServingError INVALID_TOKEN */
+  poll(token: string, maxItems: number): Polled {
+    const [, id = '', index = ''] = TOKEN.exec(token) ?? [];
+    const result = this.#results.get(id);
+    const start = Number(index);
+    if (result === undefined || start > result.items.length) {
+      throw new ServingError('INVALID_TOKEN', `Invalid x-starting-token: ${quote(token).slice(1, -1)}`);
+    }
+    const end = Math.min(result.items.length, start + maxItems);
+    if (end === start && result.error !== null) {
+      this.#read.add(id);
+      return { kind: 'failed', error: result.error };
+    }
+    if (end === start && result.endedAtMs === null) return { kind: 'pending', nextToken: token };
+    const isLast = result.endedAtMs !== null && result.error === null && end === result.items.length;
+    if (isLast) this.#read.add(id);
+    return {
+      kind: 'items',
+      contentType: result.contentType,
+      text: result.items.slice(start, end).join(''),
+      nextToken: isLast ? null : `${id}${end}`,
+    };
+  }
+
+  /** Ends every job that runs and forgets all. */
+  close(): void {
+    for (const id of [...this.#results.keys()]) this.#forget(id);
+  }
+
+  async #fill(id: string, result: StoredResult, answer: Answer): Promise<void> {
+    try {
+      if (answer.kind === 'value') {
+        this.#append(result, JSON.stringify(await answer.make()));
+      } else {
+        result.contentType = answer.contentType;
+        for await (const frame of answer.frames) this.#append(result, frame);
+      }
+    } catch (error) {
+      result.error = ServingError.from(error);
+      result.client.abort();
+    }
+    result.endedAtMs = performance.now();
+    if (!this.#results.has(id)) return;
+    this.#ended.add(id);
+    result.expiry = setTimeout(() => this.#forget(id), this.#limits.ttlMs).unref();
+  }
+
+  #append(result: StoredResult, item: string): void {
+    const bytes = Buffer.byteLength(item);
+    while (this.#bytes + bytes > this.#limits.maxBytes && this.#forgetOne());
+    if (this.#bytes + bytes > this.#limits.maxBytes) throw this.#tooManyBytes();
+    // Forgotten while it ran: its bytes are counted no more.
+    if (result.client.signal.aborted) throw new ServingError('CANCELLED', 'The answer was given up');
+    result.items.push(item);
+    result.bytes += bytes;
+    this.#bytes += bytes;
+  }
+
+  #tooManyBytes(): ServingError {
+    const { maxBytes } = this.#limits;
+    return new ServingError(
+      'QUEUE_FULL',
+      `Asynchronous answers fill async_result_memory_mb, which is ${maxBytes / 1_048_576} MiB: read some to their end first`,
+    );
+  }
+
+  /** One that was read, or else one that nobody has come for. */
+  #forgetOne(): boolean {
+    const [read] = this.#read;
+    const [oldest] = this.#ended;
+    const endedAtMs = this.#results.get(oldest ?? '')?.endedAtMs ?? Number.POSITIVE_INFINITY;
+    const id = read ?? (performance.now() - endedAtMs >= KEPT_UNREAD_MS ? oldest : undefined);
+    if (id === undefined) return false;
+    this.#forget(id);
+    return true;
+  }
+
+  #forget(id: string): void {
+    const result = this.#results.get(id);
+    if (result === undefined) return;
+    this.#results.delete(id);
+    this.#read.delete(id);
+    this.#ended.delete(id);
+    this.#bytes -= result.bytes;
+    if (result.expiry !== null) clearTimeout(result.expiry);
+    result.client.abort();
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * What DJLServing's clients send as a body, brought to one shape: the LMI or OpenAI object.
+ *
+ * In      application/json (also when no type is given), multipart/form-data, application/x-www-form-urlencoded, any other type
+ * Out     the JSON value; of a form the field `data` (else `inputs`, else the only other one), its other fields beside it; of any
+ *         other type {inputs: text}, the whole body
+ * Limits  the body limit of the server; form-fields.ts
+ * Errors  InvalidInput: not JSON, not a form, not UTF-8
+ * Source  reference serving-apis §1.4 (parsing into Input), §3.1 (dispatch by key)
+ */
+import { isUtf8 } from 'node:buffer';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { InvalidInput } from '../../../requests/invalid-input.js';
+import type { Checked } from '../../../requests/validation.js';
+import { TensorBody } from '../../answers/tensor-answer.js';
+import { formFieldsOf } from '../../bodies/form-fields.js';
+import { bodyTooDeep, jsonBodyParser } from '../../bodies/json-body.js';
+import { checkEmbeddingBody, type EmbeddingBody } from '../openai/openai-embeddings.js';
+import {
+  type ChatBody,
+  type CompletionBody,
+  checkChatBody,
+  checkCompletionBody,
+} from '../openai/openai-request.js';
+import { checkLmiBody, type LmiBody } from './lmi-request.js';
+
+/** Fields of a form that say where it goes, not what it is. */
+const TARGET_FIELDS = ['model_name', 'model_version'];
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Target fields of a form body; empty for any other body. */
+    formFields: ReadonlyMap<string, string>;
+    /** The body is neither JSON nor a form. */
+    isWholeText: boolean;
+  }
+}
+
+/** A prediction by its kind. */
+export type DjlBody =
+  | { kind: 'lmi'; body: LmiBody }
+  | { kind: 'chat'; body: ChatBody }
+  | { kind: 'completion'; body: CompletionBody }
+  | { kind: 'embedding'; body: EmbeddingBody }
+  | { kind: 'tensors'; body: TensorBody };
+
+/** By key, as LMI's handler does: messages, prompt, OpenAI's input, else inputs. */
+export function checkDjlBody(body: unknown): Checked<DjlBody> {
+  if (body instanceof TensorBody) return { value: { kind: 'tensors', body } };
+  const has = (field: string) =>
+    typeof body === 'object' && body !== null && Object.hasOwn(body, field) && !Array.isArray(body);
+  if (has('inputs')) return as('lmi', checkLmiBody(body));
+  if (has('messages')) return as('chat', checkChatBody(body));
+  if (has('prompt')) return as('completion', checkCompletionBody(body));
+  if (has('input')) return as('embedding', checkEmbeddingBody(body));
+  return as('lmi', checkLmiBody(body));
+}
+
+function as<K extends DjlBody['kind'], B>(kind: K, checked: Checked<B>): Checked<{ kind: K; body: B }> {
+  return 'error' in checked ? checked : { value: { kind, body: checked.value } };
+}
+
+export function addDjlBodyParsers(app: FastifyInstance): void {
+  const parseJson = jsonBodyParser(app);
+  app.decorateRequest('formFields');
+  app.decorateRequest('isWholeText', false);
+  app.addHook('onRequest', async (request) => {
+    request.formFields = new Map();
+  });
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (request, payload, done) => {
+    const bytes = payload as Buffer;
+    const given = request.headers['content-type'] ?? '';
+    const type = given.split(';')[0]!.trim().toLowerCase();
+    if (type === '' || type === 'application/json' || type.endsWith('+json')) {
+      parseJson(request, bytes.toString('utf8'), done);
+    } else if (type === 'multipart/form-data' || type === 'application/x-www-form-urlencoded') {
+      parseForm(request, bytes, given).then((body) => done(null, body), done);
+    } else if (isUtf8(bytes)) {
+      request.isWholeText = true;
+      done(null, { inputs: bytes.toString('utf8') });
+    } else {
+      done(new InvalidInput(`A body of ${type.slice(0, 80)} must be text in UTF-8`, null));
+    }
+  });
+}
+
+async function parseForm(request: FastifyRequest, bytes: Buffer, contentType: string): Promise<unknown> {
+  const fields = await formFieldsOf(bytes, contentType);
+  request.formFields = new Map([...fields].filter(([name]) => TARGET_FIELDS.includes(name)));
+  const rest = [...fields].filter(([name]) => !TARGET_FIELDS.includes(name));
+  const payload = fields.get('data') ?? fields.get('inputs') ?? (rest.length === 1 ? rest[0]![1] : undefined);
+  if (payload === undefined) return Object.fromEntries(rest);
+  return payload.trimStart().startsWith('{') ? parsedOrText(payload) : { inputs: payload };
+}
+
+function parsedOrText(payload: string): unknown {
+  let value: unknown;
+  try {
+    value = JSON.parse(payload) as unknown;
+  } catch {
+    return { inputs: payload };
+  }
+  const error = bodyTooDeep(payload);
+  if (error !== null) throw error;
+  return value;
+}

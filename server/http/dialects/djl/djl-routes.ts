@@ -1,0 +1,170 @@
+/**
+ * DJLServing's inference API: /predictions/{model}[/{version}], /invocations, /models/{model}/invoke, OPTIONS; all of
+ * them also asynchronously.
+ *
+ * In      LMI's text-generation or text-embedding body (by the model), or an OpenAI body (by key); the method is not looked at, as in DJLServing
+ * Out     {"generated_text": …}; with "stream": JSON lines, one a token; of an embedding model a list of vectors
+ * Limits  the body limit; a stalled reader is dropped after chunked_read_timeout
+ * Errors  {"code", "type", "message"} with the configurable codes; a valid JSON body that is no valid request: 424 {"code", "error"};
+ *         a deadline that the client set itself (x-request-timeout-ms): 408
+ * Source  reference serving-apis §1.2–1.6, §3
+ *
+ * Not here: on-the-fly registration (model_url_pattern is a refused key).
+ */
+import type { TSchema } from '@sinclair/typebox';
+import { Type } from '@sinclair/typebox';
+import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify';
+import { ServingError } from '../../../../proto/errors.js';
+import { InvalidInput } from '../../../requests/invalid-input.js';
+import { requestControl, spreadCustomAttributes } from '../../../requests/request-control.js';
+import type { ModelStatus } from '../../../requests/service.js';
+import { compileValidator } from '../../../requests/validation.js';
+import type { Answer } from '../../answers/answer.js';
+import { answerNowOrLater, pollAnswer } from '../../answers/async-replies.js';
+import { answerTensors, TensorBody } from '../../answers/tensor-answer.js';
+import { addRetryAfter, prettyJson, toServingError } from '../../errors.js';
+import type { HttpContext } from '../../http-context.js';
+import { djlTarget, ModelParams, ModelQuery, type ModelTarget } from '../../model-target.js';
+import { answerEmbeddings } from '../openai/openai-embeddings.js';
+import { answerChat, answerCompletion, JSON_LINES_FRAMING } from '../openai/openai-handlers.js';
+import type { Target } from '../openai/openai-request.js';
+import { addDjlBodyParsers, checkDjlBody, type DjlBody } from './djl-body.js';
+import { djlError, djlErrorWith, lmiInputError } from './djl-errors.js';
+import { answerLmiEmbeddings } from './lmi-embeddings.js';
+import { answerLmi } from './lmi-handler.js';
+
+const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
+/** Stands for checkDjlBody: which schema holds depends on the body's keys. */
+const PredictionBody = Type.Unknown();
+
+export async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+  const { config, service } = context;
+  addDjlBodyParsers(app);
+  app.setErrorHandler((thrown, request, reply) => {
+    const error = toServingError(thrown, config.maxRequestBytes);
+    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
+    const inBody = (thrown as { validationContext?: unknown }).validationContext === 'body';
+    const ownDeadline =
+      error.code === 'REQUEST_TIMEOUT' && request.headers['x-request-timeout-ms'] !== undefined;
+    const { status, body } =
+      inBody && error instanceof InvalidInput
+        ? lmiInputError(error)
+        : ownDeadline
+          ? djlErrorWith(error, error.httpStatus)
+          : djlError(error, config);
+    context.countError(error, status);
+    addRetryAfter(reply, error, null);
+    return reply.code(status).type('application/json').send(body);
+  });
+  app.setValidatorCompiler(({ schema, httpPart }) => {
+    if (httpPart === 'body') return checkDjlBody;
+    const validator = compileValidator(schema as TSchema);
+    return (value: unknown) => validator.check(value);
+  });
+  app.addHook('onRequest', async (request, reply) => {
+    spreadCustomAttributes(request.headers);
+    refuseUnservedHeaders(request);
+    // Before the body is read: a poll has none.
+    if (request.headers['x-starting-token'] !== undefined) return pollAnswer(context, request, reply);
+    if (context.draining) throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
+  });
+
+  const target = (request: FastifyRequest): ModelTarget =>
+    djlTarget(
+      {
+        params: (request.params ?? {}) as { model?: string; version?: string },
+        query: request.query as { model_name?: string; model_version?: string },
+        headers: request.headers,
+        form: request.formFields,
+      },
+      service,
+      context.singleStartupModel(),
+    );
+
+  const predictionRoute = (url: string, params: TSchema | null) => {
+    const addressed = { querystring: ModelQuery, ...(params !== null && { params }) };
+    app.route({
+      method: METHODS,
+      url,
+      schema: { ...addressed, body: PredictionBody },
+      // An answer that is there is given to the last.
+      config: { refusesWhileDraining: true },
+      // An unknown model is told before anything about the body.
+      preValidation: async (request) => {
+        if (statusOf(context, target(request))?.task !== 'tensors') return;
+        if (request.isWholeText) throw new InvalidInput('A model of tensors takes application/json', null);
+        request.body = new TensorBody(request.body);
+      },
+      handler: (request, reply) => {
+        const to = {
+          requestId: request.id,
+          ...target(request),
+          ...requestControl(request.headers, request.accessKey),
+        };
+        return answerNowOrLater(context, request, reply, (client) =>
+          predict(context, request.log, request.body as DjlBody, to, client),
+        );
+      },
+    });
+    app.route({
+      method: 'OPTIONS',
+      url,
+      schema: addressed,
+      handler: async (request, reply) => {
+        target(request);
+        return reply.type('application/json').send(prettyJson({}));
+      },
+    });
+  };
+  predictionRoute('/predictions/:model', ModelParams);
+  predictionRoute('/predictions/:model/:version', ModelParams);
+  predictionRoute('/models/:model/invoke', ModelParams);
+  predictionRoute('/invocations', null);
+}
+
+/** @throws ServingError BAD_REQUEST */
+function refuseUnservedHeaders({ headers, query }: FastifyRequest): void {
+  if (headers.handler !== undefined || Object.hasOwn(query as object, 'handler')) {
+    throw new ServingError('BAD_REQUEST', "The handler can't be overridden in a request");
+  }
+  const adapter = headers['x-amzn-sagemaker-adapter-identifier'];
+  if (adapter !== undefined) {
+    throw new ServingError(
+      'BAD_REQUEST',
+      'LoRA is not enabled: X-Amzn-SageMaker-Adapter-Identifier is not served',
+    );
+  }
+}
+
+/** Resolves once every job of the request is accepted. */
+function predict(
+  context: HttpContext,
+  log: FastifyBaseLogger,
+  prediction: DjlBody,
+  target: Target,
+  client: AbortController,
+): Promise<Answer> {
+  switch (prediction.kind) {
+    case 'chat':
+      return answerChat(context, log, prediction.body, target, JSON_LINES_FRAMING, client);
+    case 'completion':
+      return answerCompletion(context, log, prediction.body, target, JSON_LINES_FRAMING, client);
+    case 'embedding':
+      return answerEmbeddings(context, prediction.body, target, client);
+    case 'tensors': {
+      const status = statusOf(context, target);
+      if (!status) throw new ServingError('MODEL_NOT_FOUND', `Model not found: ${target.model}`);
+      return answerTensors(context, prediction.body, status, target, client);
+    }
+    case 'lmi':
+      return statusOf(context, target)?.task === 'text-embedding'
+        ? answerLmiEmbeddings(context, log, prediction.body, target, client)
+        : answerLmi(context, log, prediction.body, target, client);
+  }
+}
+
+/** Of the version that is asked for; where none is, of the first. */
+const statusOf = ({ service }: HttpContext, { model, version }: ModelTarget): ModelStatus | undefined =>
+  service
+    .models()
+    .find((status) => status.name === model && (version === null || status.version === version));

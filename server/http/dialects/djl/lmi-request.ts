@@ -1,0 +1,234 @@
+/**
+ * DJLServing's LMI text-generation body → GenerateRequest.
+ *
+ * In      {"inputs": text | texts, "parameters": {…}, "stream": bool}
+ * Out     a valid request a text; names of parameters that nobody knows, for a warning in the log
+ * Limits  MAX_INPUTS texts a request (to embed: MAX_TEXTS); the ranges of sampling-fields.ts
+ * Errors  InvalidInput in LMI's words (the dialect answers 424)
+ * Source  reference serving-apis §3.1, §3.2. Differences: a parameter of a wrong type or range is refused, never passed on;
+ *         a list of inputs gives a list of answers with continuous batching too
+ */
+import { type Static, Type } from '@sinclair/typebox';
+import type { GenerateRequest, RequestSampling } from '../../../requests/generate-request.js';
+import { InvalidInput } from '../../../requests/invalid-input.js';
+import {
+  asList,
+  fields,
+  present,
+  refuseUnserved,
+  saltOf,
+  topKOf,
+} from '../../../requests/sampling-fields.js';
+import { type Checked, compileValidator, quote } from '../../../requests/validation.js';
+
+const MAX_INPUTS = 128;
+/** Of an embedding model. */
+export const MAX_TEXTS = 2048;
+/** LMI's default. */
+const DEFAULT_MAX_NEW_TOKENS = 30;
+const SAMPLING_DEFAULTS: RequestSampling = { doSample: false, temperature: 1 };
+
+const optional = Type.Optional;
+const Parameters = Type.Object({
+  do_sample: optional(Type.Boolean()),
+  seed: optional(fields.seed),
+  manual_seed: optional(fields.seed),
+  temperature: optional(fields.temperature),
+  repetition_penalty: optional(fields.repetitionPenalty),
+  top_k: optional(fields.topK),
+  top_p: optional(fields.topP),
+  min_p: optional(fields.minP),
+  typical_p: optional(fields.typicalP),
+  presence_penalty: optional(fields.penalty),
+  frequency_penalty: optional(fields.penalty),
+  max_new_tokens: optional(fields.maxNewTokens),
+  min_new_tokens: optional(fields.minNewTokens),
+  min_length: optional(fields.minNewTokens),
+  logit_bias: optional(fields.logitBias),
+  details: optional(Type.Boolean()),
+  return_full_text: optional(Type.Boolean()),
+  stop_sequences: optional(fields.stop),
+  stop: optional(fields.stop),
+  stop_token_ids: optional(fields.tokenIds),
+  include_stop_str_in_output: optional(Type.Boolean()),
+  ignore_eos_token: optional(Type.Boolean()),
+  skip_special_tokens: optional(Type.Boolean()),
+  logprobs: optional(Type.Union([Type.Boolean(), fields.topLogprobs], { expects: 'true, false or 0 … 20' })),
+  top_n_tokens: optional(fields.topLogprobs),
+  cache_salt: optional(fields.cacheSalt),
+});
+
+const Inputs = Type.Union(
+  [
+    Type.String({ minLength: 1 }),
+    Type.Array(Type.String({ minLength: 1 }), { minItems: 1, maxItems: MAX_TEXTS }),
+  ],
+  { expects: `a text or a list of at most ${MAX_TEXTS} texts` },
+);
+
+/** What a prediction may send: everything else about it is checked by checkLmiBody. */
+export const LmiBody = Type.Object({
+  inputs: Inputs,
+  parameters: optional(Parameters),
+  stream: optional(Type.Boolean()),
+});
+export type LmiBody = Static<typeof LmiBody>;
+
+const validator = compileValidator(LmiBody);
+
+/** Known elsewhere, not here; the values that change nothing. */
+const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
+  n: [1],
+  best_of: [1],
+  num_beams: [1],
+  length_penalty: [1],
+  early_stopping: [false],
+  use_beam_search: [false],
+  decoder_input_details: [false],
+  prompt_logprobs: [0, false],
+  bad_sequences: [],
+  bad_words: [],
+  truncate: [],
+  truncate_prompt_tokens: [],
+  spaces_between_special_tokens: [true],
+  watermark: [false],
+  grammar: [],
+  guided_json: [],
+  guided_regex: [],
+  guided_choice: [],
+  guided_grammar: [],
+  response_format: [],
+};
+
+/** LMI's own sentences for the fields around the parameters, then the schema's. */
+export function checkLmiBody(body: unknown): Checked<LmiBody> {
+  const refuse = (sentence: string, param: string | null) => ({
+    error: new InvalidInput(`Invalid request payload. ${sentence}`, param),
+  });
+  if (!isObject(body) || body.inputs === undefined || body.inputs === null) {
+    return refuse(
+      `Request payload should be a json object specifying the 'inputs' field. Received payload ${quote(body)}`,
+      'inputs',
+    );
+  }
+  const { inputs, parameters } = body;
+  if (
+    typeof inputs !== 'string' &&
+    !(Array.isArray(inputs) && inputs.every((text) => typeof text === 'string'))
+  ) {
+    return refuse(
+      `The 'inputs' field must be a string. Received type ${typeOf(inputs)}: ${quote(inputs)}`,
+      'inputs',
+    );
+  }
+  if (inputs.length === 0 || (Array.isArray(inputs) && inputs.includes(''))) {
+    return refuse("The 'inputs' field does not contain any content.", 'inputs');
+  }
+  if (parameters !== undefined && parameters !== null && !isObject(parameters)) {
+    return refuse(
+      `'parameters' must be provided as an object of key-value pairs. Received type ${typeOf(parameters)}: ${quote(parameters)}`,
+      'parameters',
+    );
+  }
+  const unserved =
+    refuseUnserved(body, { adapters: [] }) ??
+    (isObject(parameters) ? refuseUnserved(parameters, UNSERVED) : null);
+  if (unserved !== null) return { error: unserved };
+  const checked = validator.check(body);
+  if ('value' in checked && checked.value.stream === true && Array.isArray(inputs)) {
+    return refuse("A list of 'inputs' cannot be streamed: send one text, or stream=false", 'stream');
+  }
+  return checked;
+}
+
+/**
+ * The limit of texts to generate, which is not known before the model is.
+ *
+ * @throws InvalidInput, as the body's validation
+ */
+export function requireFewInputs({ inputs }: LmiBody): void {
+  if (!Array.isArray(inputs) || inputs.length <= MAX_INPUTS) return;
+  const sentence = `inputs must be a text or a list of at most ${MAX_INPUTS} texts, got ${inputs.length}`;
+  throw Object.assign(new InvalidInput(sentence, 'inputs'), { validationContext: 'body' });
+}
+
+/** Names that are dropped: LMI does so with a warning. */
+export function unknownParameters(body: LmiBody): string[] {
+  return Object.keys(body.parameters ?? {}).filter(
+    (name) => !Object.hasOwn(Parameters.properties, name) && !Object.hasOwn(UNSERVED, name),
+  );
+}
+
+/** What of the request shapes the answer. */
+export interface LmiFormat {
+  details: boolean;
+  returnFullText: boolean;
+  topTokens: boolean;
+}
+
+export function lmiFormat(body: LmiBody): LmiFormat {
+  const parameters = body.parameters ?? {};
+  return {
+    details: parameters.details ?? false,
+    returnFullText: parameters.return_full_text ?? false,
+    topTokens: (parameters.top_n_tokens ?? 0) > 0,
+  };
+}
+
+/**
+ * @param text one of the inputs
+ * @param streamed lines of a stream always carry log-probabilities
+ */
+export function lmiRequest(
+  body: LmiBody,
+  text: string,
+  target: Pick<GenerateRequest, 'requestId' | 'model' | 'version' | 'priority' | 'timeoutMs' | 'cacheSalt'>,
+  streamed: boolean,
+): GenerateRequest {
+  const given = body.parameters ?? {};
+  const seed = given.seed ?? given.manual_seed;
+  const minNewTokens = given.min_new_tokens ?? given.min_length;
+  const topLogprobs = given.top_n_tokens ?? 0;
+  const sampling: RequestSampling = {
+    ...present('doSample', given.do_sample),
+    ...present('temperature', given.temperature),
+    ...topKOf(given.top_k),
+    ...present('topP', given.top_p),
+    ...present('minP', given.min_p),
+    ...present('typicalP', given.typical_p),
+    ...present('repetitionPenalty', given.repetition_penalty),
+    ...present('presencePenalty', given.presence_penalty),
+    ...present('frequencyPenalty', given.frequency_penalty),
+    ...present('minNewTokens', minNewTokens),
+    ...present('logitBias', given.logit_bias),
+    ...present('seed', seed),
+  };
+  return {
+    kind: 'generate',
+    ...target,
+    ...saltOf(target.cacheSalt, given.cache_salt),
+    prompt: { kind: 'text', text },
+    maxNewTokens: given.max_new_tokens ?? DEFAULT_MAX_NEW_TOKENS,
+    sampling,
+    samplingDefaults: SAMPLING_DEFAULTS,
+    stopStrings: [...asList(given.stop_sequences), ...asList(given.stop)],
+    includeStopString: given.include_stop_str_in_output ?? false,
+    stopTokenIds: given.stop_token_ids ?? [],
+    ignoreEndIds: given.ignore_eos_token ?? false,
+    skipSpecialTokens: given.skip_special_tokens ?? true,
+    logprob: streamed || (given.details ?? false) || topLogprobs > 0 || wantsLogprobs(given.logprobs),
+    topLogprobs,
+  };
+}
+
+function wantsLogprobs(value: boolean | number | undefined): boolean {
+  return value !== undefined && value !== false;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function typeOf(value: unknown): string {
+  return Array.isArray(value) ? 'list' : value === null ? 'null' : typeof value;
+}

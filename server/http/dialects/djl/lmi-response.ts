@@ -1,0 +1,139 @@
+/**
+ * What LMI answers: {"generated_text", "details"?} at once, or a line a token.
+ *
+ * In      events of one generation
+ * Out     JSON bodies; lines of a stream, the last of which carries generated_text (and details when asked)
+ * Errors  after the first line: a line with token id −1 and finish_reason "error"
+ * Source  reference serving-apis §3.3
+ */
+import type { ServingError } from '../../../../proto/errors.js';
+import type {
+  FinishEvent,
+  FinishReason,
+  GenerationEvent,
+  TokenAlternative,
+  TokenEvent,
+} from '../../../requests/job-events.js';
+import type { Collected } from '../../answers/generations.js';
+import type { LmiFormat } from './lmi-request.js';
+
+const FINISH_REASONS: Record<FinishReason, string> = {
+  'end-id': 'eos_token',
+  length: 'length',
+  'stop-string': 'stop_sequence',
+};
+
+/** @param prompt text as it came in */
+export function lmiAnswer({ tokens, finish }: Collected, prompt: string, format: LmiFormat) {
+  return {
+    generated_text: fullText(finish, prompt, format),
+    ...(format.details && {
+      details: {
+        ...details(finish, prompt),
+        tokens: tokens.map(tokenObject),
+        ...(format.topTokens && {
+          top_tokens: tokens.map(({ topLogprobs }) => topLogprobs.map(alternativeObject)),
+        }),
+      },
+    }),
+  };
+}
+
+/**
+ * One line a token, as soon as it exists. The batch loop pushes the finish in the same turn as the last token, so that one
+ * turn of the event loop decides whether a token is the last and its line carries the whole text.
+ */
+export async function* lmiLines(
+  events: AsyncIterable<GenerationEvent>,
+  prompt: string,
+  format: LmiFormat,
+): AsyncGenerator<string> {
+  const iterator = events[Symbol.asyncIterator]();
+  try {
+    let next = iterator.next();
+    for (;;) {
+      const { value: event, done } = await next;
+      if (done) throw new Error('a stream of events ended without its finish');
+      if (event.kind === 'finish') {
+        // Alone only when it came later than its token: then there is no token to show with it.
+        yield line({
+          token: { id: -1, text: event.text, log_prob: 0, special_token: true },
+          ...ending(event, prompt, format),
+        });
+        return;
+      }
+      next = iterator.next();
+      next.catch(() => undefined);
+      const finish = await finishIfThere(next);
+      if (finish !== null) {
+        const token = { ...tokenObject(event), text: event.text + finish.text };
+        yield line({ token, ...topTokens(event, format), ...ending(finish, prompt, format) });
+        return;
+      }
+      yield line({ token: tokenObject(event), ...topTokens(event, format) });
+    }
+  } finally {
+    await iterator.return?.();
+  }
+}
+
+export function lmiErrorLine(error: ServingError, prompt: string): string {
+  return line({
+    token: { id: -1, text: '', log_prob: -1, special_token: true, error_msg: error.message },
+    generated_text: '',
+    details: { finish_reason: 'error', generated_tokens: 0, inputs: prompt },
+  });
+}
+
+/** The same objects as server-sent events (output_formatter=sse). */
+export async function* linesAsSse(lines: AsyncIterable<string>): AsyncGenerator<string> {
+  for await (const text of lines) yield sseFrame(text);
+}
+
+function sseFrame(text: string): string {
+  return `data: ${text.trimEnd()}\n\n`;
+}
+
+/** The finish, if it is there after one turn of the event loop. */
+async function finishIfThere(next: Promise<IteratorResult<GenerationEvent>>): Promise<FinishEvent | null> {
+  const turn = new Promise<null>((resolve) => setImmediate(() => resolve(null)));
+  // A failure is for the next turn of the loop to meet.
+  const result = await Promise.race([next.catch(() => null), turn]);
+  return result === null || result.done || result.value.kind !== 'finish' ? null : result.value;
+}
+
+function ending(finish: FinishEvent, prompt: string, format: LmiFormat) {
+  return {
+    generated_text: fullText(finish, prompt, format),
+    ...(format.details && { details: details(finish, prompt) }),
+  };
+}
+
+function fullText(finish: FinishEvent, prompt: string, format: LmiFormat): string {
+  return format.returnFullText ? prompt + finish.generatedText : finish.generatedText;
+}
+
+function details(finish: FinishEvent, prompt: string) {
+  return { finish_reason: FINISH_REASONS[finish.reason], generated_tokens: finish.newTokens, inputs: prompt };
+}
+
+function tokenObject(token: TokenEvent) {
+  return {
+    id: token.tokenId,
+    text: token.text,
+    log_prob: token.logprob,
+    ...(token.special && { special_token: true }),
+  };
+}
+
+function alternativeObject({ tokenId, text, logprob }: TokenAlternative) {
+  return { id: tokenId, text, log_prob: logprob };
+}
+
+function topTokens(token: TokenEvent, format: LmiFormat) {
+  return format.topTokens ? { top_tokens: token.topLogprobs.map(alternativeObject) } : {};
+}
+
+function line(value: unknown): string {
+  return `${JSON.stringify(value)}\n`;
+}

@@ -1,0 +1,94 @@
+/**
+ * Health: DJLServing's /ping, and what orchestrators ask for.
+ *
+ * Out     /ping (any method) as ping.ts says; GET /health/live: 200 while the process answers; GET /health/ready: 200 when requests
+ *         are taken and every startup model is ready; GET /models/{model}[/{version}]/ready: 200 when it can run a request
+ * Errors  503 with {"status", "reason"} where it is not ready; 404 for an unknown model
+ * Source  reference serving-apis §1.5
+ */
+import type { TSchema } from '@sinclair/typebox';
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import { ServingError } from '../../../../proto/errors.js';
+import type { PoolDescription } from '../../../requests/management.js';
+import { compileValidator } from '../../../requests/validation.js';
+import { prettyJson } from '../../errors.js';
+import type { HttpContext } from '../../http-context.js';
+import { ModelParams } from '../../model-target.js';
+import { ping } from './ping.js';
+
+export const LIVE_PATH = '/health/live';
+export const READY_PATH = '/health/ready';
+const PING_METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
+
+/** /ping, which belongs to the inference address. */
+export async function pingRoute(app: FastifyInstance, context: HttpContext): Promise<void> {
+  app.route({
+    method: PING_METHODS,
+    url: '/ping',
+    handler: async (_request, reply) => {
+      const { errorRates, config, management } = context;
+      const { status, body } = ping(management.list(), errorRates.tripped, config);
+      return reply.code(status).type('application/json').send(prettyJson(body));
+    },
+  });
+}
+
+/** Probes, on every address. */
+export async function healthRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+  app.setValidatorCompiler(({ schema }) => {
+    const validator = compileValidator(schema as TSchema);
+    return (value: unknown) => validator.check(value);
+  });
+  app.get(LIVE_PATH, { config: { access: 'open' } }, async (_request, reply) => answer(reply, null, 'live'));
+  app.get(READY_PATH, { config: { access: 'open' } }, async (_request, reply) =>
+    answer(reply, reasonNotReady(context)),
+  );
+  const schema = { params: ModelParams };
+  for (const url of ['/models/:model/ready', '/models/:model/:version/ready']) {
+    app.get(url, { schema }, async (request, reply) => {
+      const { model, version } = request.params as { model: string; version?: string };
+      const pools = context.management
+        .list()
+        .filter((pool) => pool.name === model && (version === undefined || pool.version === version));
+      if (pools.length === 0) {
+        const shown = version === undefined ? model : `${model}/${version}`;
+        throw new ServingError('MODEL_NOT_FOUND', `Model or workflow not found: ${shown}`);
+      }
+      const reasons = pools.map(reasonPoolNotReady);
+      return answer(reply, reasons.includes(null) ? null : reasons.join('; '));
+    });
+  }
+}
+
+function answer(reply: FastifyReply, reason: string | null, good = 'ready'): FastifyReply {
+  const body = reason === null ? { status: good } : { status: `not ${good}`, reason };
+  return reply
+    .code(reason === null ? 200 : 503)
+    .type('application/json')
+    .send(prettyJson(body));
+}
+
+/** Startup models are registered before the server listens. */
+function reasonNotReady({ draining, management }: HttpContext): string | null {
+  if (draining) return 'the server is shutting down';
+  const reasons = management
+    .list()
+    .filter(({ loadedAtStartup }) => loadedAtStartup)
+    .flatMap((pool) => reasonPoolNotReady(pool) ?? []);
+  return reasons.length === 0 ? null : reasons.join('; ');
+}
+
+function reasonPoolNotReady({
+  name,
+  version,
+  state,
+  failure,
+  groups,
+  maxGroups,
+}: PoolDescription): string | null {
+  const id = version === null ? name : `${name}:${version}`;
+  if (state === 'PENDING') return `${id} is loading`;
+  if (state === 'FAILED') return `${id} has failed${failure === null ? '' : `: ${failure.message}`}`;
+  if (groups.some((group) => group.state === 'running')) return null;
+  return maxGroups === 0 ? `${id} is scaled to no workers` : `no worker group of ${id} runs`;
+}

@@ -1,0 +1,192 @@
+/**
+ * DJLServing's management API: /models, /workflows (each model is the workflow of its name), /server/logging.
+ *
+ * In      query parameters; a JSON body for POST /models (SageMaker's multi-model contract)
+ * Out     {"status": …} or the shapes of management-response.ts, pretty-printed
+ * Limits  those of management-request.ts; max_request_size
+ * Errors  {"code", "type", "message"} with DJLServing's fixed codes (the configurable ones are of the inference API); 405 for
+ *         another method of a known path
+ * Source  reference serving-apis §1.7
+ */
+import type { Static, TObject } from '@sinclair/typebox';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { type ErrorCode, ServingError } from '../../../../proto/errors.js';
+import { InvalidInput } from '../../../requests/invalid-input.js';
+import { jsonBodyParser } from '../../bodies/json-body.js';
+import { addRetryAfter, prettyJson, toServingError } from '../../errors.js';
+import type { HttpContext } from '../../http-context.js';
+import { ModelParams } from '../../model-target.js';
+import { djlError, djlErrorWith, type StatusKey } from '../djl/djl-errors.js';
+import {
+  LoggingParameters,
+  PageParameters,
+  pageOf,
+  parameterValidator,
+  RegisterParameters,
+  registerRequest,
+  ScaleParameters,
+  scaleRequest,
+} from './management-request.js';
+import { describeBody, modelsBody, scaledStatus, workflowsBody } from './management-response.js';
+
+export const FIXED_CODES: Record<StatusKey, number> = {
+  badRequestHttpCode: 400,
+  wlmErrorHttpCode: 503,
+  throttleErrorHttpCode: 503,
+  serverErrorHttpCode: 500,
+};
+const ANY_METHOD = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
+interface Addressed {
+  model: string;
+  version?: string;
+}
+
+export async function managementRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+  const { config, logger, management } = context;
+  addParsers(app);
+  app.setValidatorCompiler(({ schema }) => parameterValidator(schema as TObject));
+  app.setErrorHandler((thrown, request, reply) => {
+    const error = toServingError(thrown, config.maxRequestBytes);
+    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
+    // DJLServing's own name for a model that can't be scaled yet.
+    const { status, body } =
+      error.code === 'MODEL_NOT_READY'
+        ? djlErrorWith(error, 503, 'ServiceUnavailableException')
+        : djlError(error, FIXED_CODES);
+    addRetryAfter(reply, error, null);
+    return reply.code(status).type('application/json').send(body);
+  });
+
+  const register = async (request: FastifyRequest, reply: FastifyReply) => {
+    const { request: asked, synchronous } = registerRequest({
+      ...(request.query as Static<typeof RegisterParameters>),
+      ...(request.body as Static<typeof RegisterParameters>),
+    });
+    const registration = await management.register(asked).catch((error: unknown) => {
+      // Where the url gives the name, the manager alone knows it.
+      if (asked.name === undefined) throw error;
+      const shown = asked.version === null ? asked.name : `${asked.name}:${asked.version}`;
+      throw inWords(error, 'ALREADY_REGISTERED', () => `Workflow ${shown} is already registered.`);
+    });
+    const shown = `Model "${registration.name}"`;
+    if (!synchronous) {
+      registration.ready.catch((error: unknown) => {
+        logger.error({ err: error, model: registration.name }, 'a scheduled registration failed');
+      });
+      return sendStatus(reply, 202, `${shown} registration scheduled.`);
+    }
+    await registration.ready;
+    return sendStatus(reply, 200, `${shown} registered.`);
+  };
+  const describe = async (request: FastifyRequest, reply: FastifyReply) => {
+    const { model, version } = addressed(request);
+    const pools = inWordsOf('MODEL_NOT_FOUND', `Workflow not found: ${shownAs(request)}`, () =>
+      management.describe(model, version),
+    );
+    return sendJson(reply, 200, describeBody(pools));
+  };
+  const scale = async (request: FastifyRequest, reply: FastifyReply) => {
+    const { model, version } = addressed(request);
+    const shown = shownAs(request);
+    const scaled = await management
+      .scale(model, version, scaleRequest(request.query as Static<typeof ScaleParameters>))
+      .catch((error: unknown) => {
+        const known = inWords(error, 'MODEL_NOT_FOUND', () => `Model or workflow not found: ${shown}`);
+        throw inWords(known, 'MODEL_NOT_READY', () => `Model or workflow is not ready: ${shown}`);
+      });
+    return sendStatus(reply, 200, scaledStatus(scaled));
+  };
+  const unregister = async (request: FastifyRequest, reply: FastifyReply) => {
+    const { model, version } = addressed(request);
+    await management.unregister(model, version).catch((error: unknown) => {
+      throw inWords(error, 'MODEL_NOT_FOUND', () => `Model or workflow not found: ${shownAs(request)}`);
+    });
+    return sendStatus(reply, 200, `Model or workflow "${model}" unregistered`);
+  };
+
+  app.post('/models', { schema: { querystring: RegisterParameters, body: RegisterParameters } }, register);
+  app.get('/models', { schema: { querystring: PageParameters } }, async (request, reply) => {
+    const all = management.list();
+    const { items, next } = pageOf(all, request.query as Static<typeof PageParameters>);
+    return sendJson(reply, 200, modelsBody(items, next, all.length));
+  });
+  app.post('/workflows', async () => {
+    throw new ServingError(
+      'BAD_REQUEST',
+      'Workflows are not supported: register a model by POST /models, it is the workflow of its name',
+    );
+  });
+  app.get('/workflows', { schema: { querystring: PageParameters } }, async (request, reply) => {
+    const all = management.list();
+    const { items, next } = pageOf(all, request.query as Static<typeof PageParameters>);
+    return sendJson(reply, 200, workflowsBody(items, next, all.length));
+  });
+  for (const root of ['/models', '/workflows']) {
+    for (const url of [`${root}/:model`, `${root}/:model/:version`]) {
+      app.get(url, { schema: { params: ModelParams } }, describe);
+      app.put(url, { schema: { params: ModelParams, querystring: ScaleParameters } }, scale);
+      app.delete(url, { schema: { params: ModelParams } }, unregister);
+    }
+  }
+  for (const url of ['/models/:model/adapters', '/models/:model/adapters/*', '/adapters', '/adapters/*']) {
+    app.route({
+      method: ANY_METHOD,
+      url,
+      handler: async () => {
+        throw new ServingError('BAD_REQUEST', 'LoRA is not enabled.');
+      },
+    });
+  }
+  app.route({
+    method: ANY_METHOD,
+    url: '/server/logging',
+    schema: { querystring: LoggingParameters },
+    handler: async (request, reply) => {
+      logger.level = (request.query as { level?: string }).level ?? 'info';
+      return sendStatus(reply, 200, 'OK');
+    },
+  });
+}
+
+/** JSON is read, also an empty one (DELETE with a content type); any other body says nothing here and is dropped. */
+function addParsers(app: FastifyInstance): void {
+  const parseJson = jsonBodyParser(app);
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'string' }, (request, text, done) => {
+    const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? '';
+    if (type !== 'application/json' || (text as string).trim() === '') done(null, undefined);
+    else parseJson(request, text as string, done);
+  });
+}
+
+function addressed(request: FastifyRequest): { model: string; version: string | null } {
+  const { model, version } = request.params as Addressed;
+  return { model, version: version ?? null };
+}
+
+function shownAs(request: FastifyRequest): string {
+  const { model, version } = request.params as Addressed;
+  return version === undefined ? model : `${model}/${version}`;
+}
+
+/** An error of that code in DJLServing's words; any other as it is. */
+function inWords(error: unknown, code: ErrorCode, words: () => string): unknown {
+  if (!(error instanceof ServingError) || error.code !== code || error instanceof InvalidInput) return error;
+  return new ServingError(code, words(), { cause: error });
+}
+
+function inWordsOf<T>(code: ErrorCode, words: string, run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    throw inWords(error, code, () => words);
+  }
+}
+
+function sendStatus(reply: FastifyReply, code: number, status: string): FastifyReply {
+  return sendJson(reply, code, { status });
+}
+
+function sendJson(reply: FastifyReply, code: number, body: unknown): FastifyReply {
+  return reply.code(code).type('application/json').send(prettyJson(body));
+}

@@ -1,0 +1,128 @@
+/**
+ * Answers a completion or a chat completion, whichever path it came by.
+ *
+ * In      a checked body, the model it goes to
+ * Out     an Answer, once every job of it is accepted: one JSON object, or a stream in the path's framing
+ * Errors  ServingError until the first frame; afterwards an error frame
+ */
+import type { FastifyBaseLogger } from 'fastify';
+import type { AddressedRequest } from '../../../requests/addressed-request.js';
+import type { GenerateRequest } from '../../../requests/generate-request.js';
+import type { Answer } from '../../answers/answer.js';
+import { collectAll, submitAll } from '../../answers/generations.js';
+import { logStreamError, withErrorFrames } from '../../answers/stream-reply.js';
+import type { HttpContext } from '../../http-context.js';
+import { openAiErrorObject } from './openai-errors.js';
+import {
+  type ChatBody,
+  type CompletionBody,
+  chatRequests,
+  completionRequests,
+  promptsOf,
+  type Target,
+} from './openai-request.js';
+import { type AnswerKind, answer, chatKind, chunks, completionKind } from './openai-response.js';
+
+/** How a path frames a stream. */
+export interface Framing {
+  contentType: string;
+  frame(value: object): string;
+  /** What ends a stream; '' for nothing. */
+  end: string;
+}
+
+/** OpenAI's: server-sent events, ended by [DONE]. */
+export const SSE_FRAMING: Framing = {
+  contentType: 'text/event-stream; charset=utf-8',
+  frame: (value) => `data: ${JSON.stringify(value)}\n\n`,
+  end: 'data: [DONE]\n\n',
+};
+
+/** DJLServing's: the same objects, one a line. */
+export const JSON_LINES_FRAMING: Framing = {
+  contentType: 'application/jsonlines',
+  frame: (value) => `${JSON.stringify(value)}\n`,
+  end: '',
+};
+
+export function answerCompletion(
+  context: HttpContext,
+  log: FastifyBaseLogger,
+  body: CompletionBody,
+  target: Target,
+  framing: Framing,
+  client: AbortController,
+): Promise<Answer> {
+  const perPrompt = body.n ?? 1;
+  const echoed =
+    body.echo === true
+      ? promptsOf(body.prompt).flatMap((prompt) => {
+          const text = prompt.kind === 'text' ? prompt.text : '';
+          return new Array<string>(perPrompt).fill(text);
+        })
+      : null;
+  const kind = completionKind(body.logprobs !== undefined, echoed);
+  const requests = completionRequests(body, target);
+  return answerWith(context, log, body, requests, { idPrefix: 'cmpl', kind, perPrompt, framing }, client);
+}
+
+export function answerChat(
+  context: HttpContext,
+  log: FastifyBaseLogger,
+  body: ChatBody,
+  target: Target,
+  framing: Framing,
+  client: AbortController,
+): Promise<Answer> {
+  const requests = chatRequests(body, target);
+  const kind = chatKind(body.logprobs ?? false);
+  const shape = { idPrefix: 'chatcmpl', kind, perPrompt: requests.length, framing };
+  return answerWith(context, log, body, requests, shape, client);
+}
+
+interface Shape {
+  idPrefix: string;
+  kind: AnswerKind;
+  perPrompt: number;
+  framing: Framing;
+}
+
+async function answerWith(
+  { service, countError }: HttpContext,
+  log: FastifyBaseLogger,
+  body: Pick<CompletionBody, 'stream' | 'stream_options'>,
+  requests: readonly GenerateRequest[],
+  { idPrefix, kind, perPrompt, framing }: Shape,
+  client: AbortController,
+): Promise<Answer> {
+  const generations = await submitAll(service, withOwnIds(requests), client);
+  const { requestId, model } = requests[0]!;
+  const head = { id: `${idPrefix}-${requestId}`, created: Math.floor(Date.now() / 1000), model };
+  if (body.stream !== true) {
+    const make = async () => answer(head, kind, await collectAll(generations, client), perPrompt);
+    return { kind: 'value', make };
+  }
+  const includeUsage = body.stream_options?.include_usage ?? false;
+  const objects = chunks(head, kind, generations, perPrompt, includeUsage);
+  const frames = withErrorFrames(
+    framed(objects, framing),
+    (error) => [framing.frame(openAiErrorObject(error)), ...(framing.end === '' ? [] : [framing.end])],
+    (error) => {
+      client.abort();
+      countError(error, error.httpStatus);
+      logStreamError(log, error);
+    },
+  );
+  return { kind: 'stream', contentType: framing.contentType, frames };
+}
+
+async function* framed(objects: AsyncIterable<object>, framing: Framing): AsyncGenerator<string> {
+  for await (const value of objects) yield framing.frame(value);
+  if (framing.end !== '') yield framing.end;
+}
+
+/** The requests of one HTTP request are told apart in the log. */
+export function withOwnIds<R extends AddressedRequest>(requests: readonly R[]): R[] {
+  if (requests.length === 1) return [...requests];
+  return requests.map((request, index) => ({ ...request, requestId: `${request.requestId}.${index}` }));
+}

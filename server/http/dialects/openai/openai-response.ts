@@ -1,0 +1,205 @@
+/**
+ * OpenAI's answers: completion and chat.completion objects, and the chunks of their streams.
+ *
+ * In      events of the generations of one request; choice i is generation i
+ * Out     objects for one JSON body; objects for a stream, one a token, then one with finish_reason a choice, then usage when asked
+ * Errors  none of its own
+ * Source  OpenAI API reference (completions, chat completions, their streaming objects)
+ *
+ * The end of the stream (`[DONE]`) and its framing belong to the path: SSE under /v1, JSON lines under /invocations.
+ */
+import type { FinishEvent, FinishReason, GenerationEvent, TokenEvent } from '../../../requests/job-events.js';
+import type { Generation } from '../../../requests/service.js';
+import { type Collected, mergeEvents } from '../../answers/generations.js';
+
+const FINISH_REASONS: Record<FinishReason, string> = {
+  'end-id': 'stop',
+  length: 'length',
+  'stop-string': 'stop',
+};
+
+/** What of the request shapes the answer; the same for both kinds. */
+export interface AnswerHead {
+  id: string;
+  /** Seconds since 1970. */
+  created: number;
+  model: string;
+}
+
+/** How a kind of answer says its choices. */
+export interface AnswerKind {
+  object: string;
+  chunkObject: string;
+  choice(index: number, collected: Collected): object;
+  /** What stands before the first token of a choice; null: nothing. */
+  opening(index: number): object | null;
+  token(index: number, event: TokenEvent): object;
+  finish(index: number, event: FinishEvent): object[];
+}
+
+/** @param perPrompt choices of one prompt: its tokens count once */
+export function answer(
+  head: AnswerHead,
+  kind: AnswerKind,
+  collected: readonly Collected[],
+  perPrompt: number,
+) {
+  return {
+    id: head.id,
+    object: kind.object,
+    created: head.created,
+    model: head.model,
+    choices: collected.map((each, index) => kind.choice(index, each)),
+    usage: usage(
+      collected.map(({ finish }) => finish),
+      perPrompt,
+    ),
+  };
+}
+
+/** @param includeUsage a last chunk with usage and no choices; `usage: null` in all others */
+export async function* chunks(
+  head: AnswerHead,
+  kind: AnswerKind,
+  generations: readonly Generation[],
+  perPrompt: number,
+  includeUsage: boolean,
+): AsyncGenerator<object> {
+  const chunk = (choices: object[]) => ({
+    id: head.id,
+    object: kind.chunkObject,
+    created: head.created,
+    model: head.model,
+    choices,
+    ...(includeUsage && { usage: null }),
+  });
+  const opened = new Set<number>();
+  const finishes: FinishEvent[] = [];
+  let finished = 0;
+  for await (const { index, event } of mergeEvents(generations)) {
+    if (!opened.has(index)) {
+      opened.add(index);
+      const opening = kind.opening(index);
+      if (opening !== null) yield chunk([opening]);
+    }
+    for (const choice of choicesOf(kind, index, event)) yield chunk([choice]);
+    if (event.kind !== 'finish') continue;
+    finishes[index] = event;
+    finished++;
+  }
+  if (finished !== generations.length) throw new Error('a stream of events ended without its finish');
+  if (includeUsage) yield { ...chunk([]), usage: usage(finishes, perPrompt) };
+}
+
+function choicesOf(kind: AnswerKind, index: number, event: GenerationEvent): object[] {
+  return event.kind === 'token' ? [kind.token(index, event)] : kind.finish(index, event);
+}
+
+/** @param finishes by the index of their choice */
+function usage(finishes: readonly FinishEvent[], perPrompt: number) {
+  const all = finishes.reduce((sum, { promptTokens }) => sum + promptTokens, 0);
+  const promptTokens = all / perPrompt;
+  const completionTokens = finishes.reduce((sum, { newTokens }) => sum + newTokens, 0);
+  // A prompt of several choices counts once: what the first of them to run found.
+  let cachedTokens = 0;
+  for (let first = 0; first < finishes.length; first += perPrompt) {
+    const ofPrompt = finishes.slice(first, first + perPrompt);
+    cachedTokens += Math.min(...ofPrompt.map((finish) => finish.cachedTokens ?? 0));
+  }
+  return {
+    prompt_tokens: promptTokens,
+    completion_tokens: completionTokens,
+    total_tokens: promptTokens + completionTokens,
+    prompt_tokens_details: { cached_tokens: cachedTokens },
+  };
+}
+
+/** @param echoed texts to put before the choices (echo), by index; null: none */
+export function completionKind(logprobs: boolean, echoed: readonly string[] | null): AnswerKind {
+  // Where the next token's text begins, by choice.
+  const offsets = new Map<number, number>();
+  const tokenLogprobs = (index: number, tokens: readonly TokenEvent[]) => {
+    if (!logprobs) return null;
+    const textOffsets = tokens.map(({ text }) => {
+      const offset = offsets.get(index) ?? 0;
+      offsets.set(index, offset + text.length);
+      return offset;
+    });
+    return {
+      tokens: tokens.map(tokenLabel),
+      token_logprobs: tokens.map(({ logprob }) => logprob),
+      top_logprobs: tokens.map(({ topLogprobs }) =>
+        topLogprobs.length === 0
+          ? null
+          : Object.fromEntries(topLogprobs.map(({ text, logprob }) => [text, logprob])),
+      ),
+      text_offset: textOffsets,
+    };
+  };
+  const choice = (index: number, text: string, tokens: readonly TokenEvent[], reason: string | null) => ({
+    index,
+    text,
+    logprobs: tokenLogprobs(index, tokens),
+    finish_reason: reason,
+  });
+  return {
+    object: 'text_completion',
+    chunkObject: 'text_completion',
+    choice: (index, { tokens, finish }) =>
+      choice(index, `${echoed?.[index] ?? ''}${finish.generatedText}`, tokens, FINISH_REASONS[finish.reason]),
+    opening: (index) => (echoed === null ? null : choice(index, echoed[index]!, [], null)),
+    token: (index, event) => choice(index, event.text, [event], null),
+    finish: (index, event) => [
+      { index, text: event.text, logprobs: null, finish_reason: FINISH_REASONS[event.reason] },
+    ],
+  };
+}
+
+export function chatKind(logprobs: boolean): AnswerKind {
+  const tokenLogprobs = (tokens: readonly TokenEvent[]) =>
+    logprobs
+      ? {
+          content: tokens.map((token) => ({
+            ...labelled(tokenLabel(token), token.logprob),
+            top_logprobs: token.topLogprobs.map(({ text, logprob }) => labelled(text, logprob)),
+          })),
+          refusal: null,
+        }
+      : null;
+  const delta = (
+    index: number,
+    content: object,
+    tokens: readonly TokenEvent[] | null,
+    reason: string | null,
+  ) => ({
+    index,
+    delta: content,
+    logprobs: tokens === null ? null : tokenLogprobs(tokens),
+    finish_reason: reason,
+  });
+  return {
+    object: 'chat.completion',
+    chunkObject: 'chat.completion.chunk',
+    choice: (index, { tokens, finish }) => ({
+      index,
+      message: { role: 'assistant', content: finish.generatedText, refusal: null },
+      logprobs: tokenLogprobs(tokens),
+      finish_reason: FINISH_REASONS[finish.reason],
+    }),
+    opening: (index) => delta(index, { role: 'assistant', content: '' }, null, null),
+    token: (index, event) => delta(index, { content: event.text }, [event], null),
+    finish: (index, event) => [
+      ...(event.text === '' ? [] : [delta(index, { content: event.text }, null, null)]),
+      delta(index, {}, null, FINISH_REASONS[event.reason]),
+    ],
+  };
+}
+
+/** The token's own text where it is known: an event's text is only what became certain with it. */
+function tokenLabel(token: TokenEvent): string {
+  return token.topLogprobs.find(({ tokenId }) => tokenId === token.tokenId)?.text ?? token.text;
+}
+
+function labelled(text: string, logprob: number) {
+  return { token: text, logprob, bytes: [...Buffer.from(text)] };
+}

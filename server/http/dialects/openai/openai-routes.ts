@@ -1,0 +1,126 @@
+/**
+ * OpenAI's API: POST /v1/completions, POST /v1/chat/completions, POST /v1/embeddings, GET /v1/models, GET /v1/models/{id}.
+ *
+ * In      JSON bodies as OpenAI's clients send them
+ * Out     OpenAI's objects; streams as server-sent events ended by [DONE]
+ * Errors  {"error": {message, type, param, code}}; a full queue is 429
+ *
+ * DJLServing answers /v1/chat/completions as /invocations, in JSON lines. OpenAI's clients can't read that, so this path speaks
+ * OpenAI's SSE; DJLServing's framing is at /invocations. Its asynchronous mode (async-replies.ts) is here too.
+ * `model` may be left out while exactly one startup model is loaded.
+ */
+import type { TSchema } from '@sinclair/typebox';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { InvalidInput } from '../../../requests/invalid-input.js';
+import { requestControl, spreadCustomAttributes } from '../../../requests/request-control.js';
+import type { ModelStatus } from '../../../requests/service.js';
+import { compileValidator } from '../../../requests/validation.js';
+import { answerNowOrLater, pollAnswer } from '../../answers/async-replies.js';
+import { jsonBodyParser } from '../../bodies/json-body.js';
+import { addRetryAfter, toServingError } from '../../errors.js';
+import type { HttpContext } from '../../http-context.js';
+import { ModelParams, openAiModelNotFound, openAiTarget } from '../../model-target.js';
+import {
+  answerEmbeddings,
+  checkEmbeddingBody,
+  type EmbeddingBody,
+  EmbeddingBody as EmbeddingSchema,
+} from './openai-embeddings.js';
+import { openAiError } from './openai-errors.js';
+import { answerChat, answerCompletion, SSE_FRAMING } from './openai-handlers.js';
+import {
+  type ChatBody,
+  ChatBody as ChatSchema,
+  type CompletionBody,
+  CompletionBody as CompletionSchema,
+  checkChatBody,
+  checkCompletionBody,
+  type Target,
+} from './openai-request.js';
+
+const DEFAULT_RETRY_AFTER_SECONDS = 1;
+
+export async function openAiRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+  const { config, service } = context;
+  app.setErrorHandler((thrown, request, reply) => {
+    const error = toServingError(thrown, config.maxRequestBytes);
+    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
+    const { status, body } = openAiError(error);
+    context.countError(error, status);
+    // Their clients retry both by themselves.
+    const isRetried = error.retryable && (status === 429 || status === 503);
+    addRetryAfter(reply, error, isRetried ? DEFAULT_RETRY_AFTER_SECONDS : null);
+    return reply.code(status).type('application/json').send(body);
+  });
+  app.setValidatorCompiler(({ schema }) => {
+    if (schema === CompletionSchema) return checkCompletionBody;
+    if (schema === ChatSchema) return checkChatBody;
+    if (schema === EmbeddingSchema) return checkEmbeddingBody;
+    const validator = compileValidator(schema as TSchema);
+    return (value: unknown) => validator.check(value);
+  });
+  const parseJson = jsonBodyParser(app);
+  app.removeContentTypeParser('application/json');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, text, done) =>
+    parseJson(request, text as string, done),
+  );
+  // A body without a content type is JSON here.
+  app.addContentTypeParser('*', { parseAs: 'string' }, (request, text, done) => {
+    const given = request.headers['content-type'];
+    if (given === undefined || given === '') {
+      parseJson(request, text as string, done);
+      return;
+    }
+    done(new InvalidInput(`Content-Type must be application/json, got ${given.slice(0, 80)}`, null));
+  });
+
+  const target = ({ accessKey, id, headers }: FastifyRequest, model: string | undefined): Target => ({
+    requestId: id,
+    ...openAiTarget(model, service, context.singleStartupModel()),
+    ...requestControl(headers, accessKey),
+  });
+  app.addHook('onRequest', async (request, reply) => {
+    spreadCustomAttributes(request.headers);
+    // Before the body is read: a poll has none.
+    if (request.headers['x-starting-token'] !== undefined) return pollAnswer(context, request, reply);
+  });
+
+  app.post('/v1/completions', { schema: { body: CompletionSchema } }, (request, reply) => {
+    const body = request.body as CompletionBody;
+    const to = target(request, body.model);
+    return answerNowOrLater(context, request, reply, (client) =>
+      answerCompletion(context, request.log, body, to, SSE_FRAMING, client),
+    );
+  });
+  app.post('/v1/chat/completions', { schema: { body: ChatSchema } }, (request, reply) => {
+    const body = request.body as ChatBody;
+    const to = target(request, body.model);
+    return answerNowOrLater(context, request, reply, (client) =>
+      answerChat(context, request.log, body, to, SSE_FRAMING, client),
+    );
+  });
+  app.post('/v1/embeddings', { schema: { body: EmbeddingSchema } }, (request, reply) => {
+    const body = request.body as EmbeddingBody;
+    const to = target(request, body.model);
+    return answerNowOrLater(context, request, reply, (client) => answerEmbeddings(context, body, to, client));
+  });
+  app.get('/v1/models', async () => ({
+    object: 'list',
+    data: uniqueByName(service.models()).map(modelObject),
+  }));
+  app.get('/v1/models/:model', { schema: { params: ModelParams } }, async (request) => {
+    const { model } = request.params as { model: string };
+    const known = service.models().find((status) => status.name === model);
+    if (known === undefined) throw openAiModelNotFound(model);
+    return modelObject(known);
+  });
+}
+
+function modelObject({ name, registeredAtMs }: ModelStatus) {
+  return { id: name, object: 'model', created: Math.floor(registeredAtMs / 1000), owned_by: 'shardserve' };
+}
+
+/** Versions of a model are one model to OpenAI's clients. */
+function uniqueByName(models: readonly ModelStatus[]): ModelStatus[] {
+  return [...new Map(models.map((model) => [model.name, model])).values()];
+}
