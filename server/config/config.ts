@@ -193,6 +193,10 @@ export interface ModelConfig {
   prefixCaching: boolean;
   /** Intra-op threads a rank; null: usable cores / tensorParallelDegree, at least 1. */
   threadsPerRank: number | null;
+  /** ONNX models: threads that run nodes beside each other, where executionMode is PARALLEL. */
+  interOpThreads: number;
+  executionMode: 'SEQUENTIAL' | 'PARALLEL';
+  optLevel: 'NO_OPT' | 'BASIC_OPT' | 'EXTENDED_OPT' | 'ALL_OPT';
   modelLoadingTimeoutSeconds: number;
   /** Longest wait for a slot. */
   predictTimeoutSeconds: number;

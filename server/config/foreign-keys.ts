@@ -121,12 +121,5 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
   ...optionsWithoutEffect('safetensors are always what is read', ['load_format']),
 
   // PyTorch and ONNX Runtime engines
-  ...optionsWithoutEffect(ONE_ENGINE, [
-    'mapLocation',
-    'extraFiles',
-    'interOpNumThreads',
-    'executionMode',
-    'optLevel',
-    'ortDevice',
-  ]),
+  ...optionsWithoutEffect(ONE_ENGINE, ['mapLocation', 'extraFiles', 'ortDevice']),
 ];

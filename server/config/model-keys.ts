@@ -9,6 +9,7 @@
 import { MAX_SLOTS, MAX_WORLD_SIZE } from '../../proto/limits.js';
 import { DEFAULT_COLLECTIVE, type KvCacheDtype, type ModelConfig } from './config.js';
 import { alias, type KeyRow, modelKey } from './key-row.js';
+import { ONNX_KEYS } from './onnx-keys.js';
 import { boolean, type Choice, choice, integer, orWord, template, text } from './value-types.js';
 import { WEIGHT_KEYS } from './weight-keys.js';
 
@@ -282,6 +283,7 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'threads of one shard worker (ours); auto: usable cores divided by the tensor-parallel degree',
   ),
   alias('option.intraOpNumThreads', 'option.threads_per_rank'),
+  ...ONNX_KEYS,
   modelKey(
     'option.model_loading_timeout',
     'modelLoadingTimeoutSeconds',

@@ -27,6 +27,7 @@ const RESOURCE_KEYS = [
   'option.kv_cache_memory_mb',
   'option.threads_per_rank',
   'option.intraOpNumThreads',
+  'option.interOpNumThreads',
   'option.verify_checksums',
 ];
 const WORKER_KEY = /^(?:cpu\.)?(?:min|max)Workers$/;

@@ -45,7 +45,7 @@ export class OnnxEngine implements Engine {
     // What the file says of its inputs; a file that does not load is told before anything is started.
     const child = await OnnxChild.start(
       file,
-      sessionOptions(1),
+      sessionOptions(config, 1),
       config.modelLoadingTimeoutSeconds * 1000,
       signal,
     );
@@ -109,19 +109,31 @@ class OnnxModel implements PreparedModel, FittedModel {
       config: this.#config,
       file: this.#file,
       fileBytes: this.#fileBytes,
-      session: sessionOptions(options.threads),
+      signature: this.signature,
+      session: sessionOptions(this.#config, options.threads),
       // What accept() made is all there is in it.
       queue: queue as JobQueue<OnnxJob>,
     });
   }
 }
 
-const sessionOptions = (threads: number): SessionOptions => ({
+const sessionOptions = (
+  { executionMode, interOpThreads, optLevel }: ModelConfig,
+  threads: number,
+): SessionOptions => ({
   intraOpThreads: Math.max(1, Math.min(threads, usableCores())),
-  interOpThreads: 1,
-  optimisation: 'all',
-  parallel: false,
+  interOpThreads,
+  optimisation: OPTIMISATION[optLevel],
+  parallel: executionMode === 'PARALLEL',
 });
+
+/** DJLServing's words and ONNX Runtime's. */
+const OPTIMISATION = {
+  NO_OPT: 'disabled',
+  BASIC_OPT: 'basic',
+  EXTENDED_OPT: 'extended',
+  ALL_OPT: 'all',
+} as const;
 
 /** Weights are there twice while ONNX Runtime optimises; activations are not known. */
 function needOf(fileBytes: number, requiredMb: number): MemoryNeed {

@@ -16,6 +16,8 @@ import type { JobQueue } from '../../jobs/job-queue.js';
 import { WakeUp } from '../../jobs/wake-up.js';
 import { finishWithoutText } from '../../requests/job-events.js';
 import type { NamedTensor } from '../../requests/predict-request.js';
+import type { Signature, TensorSpec } from '../../requests/signature.js';
+import { ELEMENT_BYTES, elementsOf } from '../../requests/tensor-types.js';
 import { NO_SAMPLE, type Replica, type ReplicaOptions, type ReplicaSample } from '../engine.js';
 import { OnnxChild } from './onnx-child.js';
 import type { OnnxJob } from './onnx-job.js';
@@ -27,6 +29,7 @@ export interface OnnxReplicaOptions extends Omit<ReplicaOptions, 'queue'> {
   file: string;
   fileBytes: number;
   session: SessionOptions;
+  signature: Signature;
   queue: JobQueue<OnnxJob>;
 }
 
@@ -43,7 +46,7 @@ export class OnnxReplica implements Replica {
   }
 
   async start(signal: AbortSignal): Promise<void> {
-    const { config, file, fileBytes, hooks, session } = this.#options;
+    const { config, file, fileBytes, hooks, session, signature } = this.#options;
     const limitMs = config.modelLoadingTimeoutSeconds * 1000;
     hooks.onLoading?.(0, fileBytes);
     this.#child = await OnnxChild.start(file, session, limitMs, signal);
@@ -51,7 +54,18 @@ export class OnnxReplica implements Replica {
       this.#death = error;
       this.#wakeUp.notify();
     });
+    await this.#warmUp(signature, limitMs);
     hooks.onLoading?.(fileBytes, fileBytes);
+  }
+
+  /** The first run of a session allocates: nobody's request pays for it. A model that refuses zeros is as warm as it gets. */
+  async #warmUp(signature: Signature, limitMs: number): Promise<void> {
+    assert(this.#child, 'warmed up when it is loaded');
+    try {
+      await this.#child.run(signature.inputs.map(zeros), null, limitMs);
+    } catch (error) {
+      if (ServingError.from(error).code !== 'BAD_REQUEST') throw error;
+    }
   }
 
   async run(): Promise<void> {
@@ -191,6 +205,17 @@ export class OnnxReplica implements Replica {
     const { id: jobId, request } = job;
     this.#options.hooks.onSlotFreed?.({ jobId, requestId: request.requestId, slot: 0, why, newTokens: 0 });
   }
+}
+
+/** One of whatever varies; strings are empty. */
+function zeros({ name, shape, type }: TensorSpec): NamedTensor {
+  const one = (shape ?? [1]).map((axis) => (axis === -1 ? 1 : axis));
+  return {
+    name,
+    type,
+    shape: one,
+    bytes: new Uint8Array(elementsOf(name, one) * (ELEMENT_BYTES[type] ?? 4)),
+  };
 }
 
 const rowsIn = (jobs: readonly OnnxJob[]): number => jobs.reduce((sum, { rows }) => sum + rows, 0);
