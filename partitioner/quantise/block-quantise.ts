@@ -210,15 +210,15 @@ function packNibbles(
   let out = into;
   let index = start;
   for (; index + 1 < end; index += 2) {
-    let even = (weights[index]! * inverse + half) | 0;
-    let odd = (weights[index + 1]! * inverse + half) | 0;
-    even = even < 0 ? 0 : even > 15 ? 15 : even;
-    odd = odd < 0 ? 0 : odd > 15 ? 15 : odd;
-    packed[out++] = even | (odd << 4);
+    // Of a column that doesn't count any number, beyond 32 bits too.
+    const even = weights[index]! * inverse + half;
+    const odd = weights[index + 1]! * inverse + half;
+    packed[out++] =
+      (even < 0 ? 0 : even > 15 ? 15 : even | 0) | ((odd < 0 ? 0 : odd > 15 ? 15 : odd | 0) << 4);
   }
   if (index < end) {
-    const even = (weights[index]! * inverse + half) | 0;
-    packed[out++] = (even < 0 ? 0 : even > 15 ? 15 : even) | (paddingOf(4, zero) & 0xf0);
+    const even = weights[index]! * inverse + half;
+    packed[out++] = (even < 0 ? 0 : even > 15 ? 15 : even | 0) | (paddingOf(4, zero) & 0xf0);
   }
   return out;
 }

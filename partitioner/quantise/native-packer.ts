@@ -3,7 +3,6 @@
  *
  * In      as PanelPacker; the library's path (proto/kernel-library.ts)
  * Out     `nativePacker()`: null where this machine has no library
- * Limits  scales by search, of 4 bits, are still found the readable way
  * Errors  as PanelPacker: what the library refuses is named by the readable one
  */
 import assert from 'node:assert/strict';
@@ -17,6 +16,7 @@ const ABI_VERSION = 1;
 const FLOAT32 = 0;
 const ZERO = 1;
 const BFLOAT = 2;
+const SEARCH = 4;
 const BAD_NUMBER = 5;
 
 type Quantise = (
@@ -53,11 +53,10 @@ function packerOf(quantise: Quantise): PanelPacker {
       const { bfloat, bits, blockSize, zero } = panels;
       const readable = (): Uint8Array =>
         referencePacker.pack(rows, format, panels, inputs, placeOf, importance);
-      if (format?.search && bits === 4) return readable();
       const panel = new Uint8Array(panelBytes(panels, inputs));
-      const flags = (zero ? ZERO : 0) | (bfloat ? BFLOAT : 0);
-      const sizes = [FLOAT32, inputs, PANEL_OUTPUTS, inputs, bits, blockSize, flags, null];
-      const status = quantise(rows, ...sizes, panel, 0, 1, bad);
+      const flags = (zero ? ZERO : 0) | (bfloat ? BFLOAT : 0) | (format?.search ? SEARCH : 0);
+      const sizes = [FLOAT32, inputs, PANEL_OUTPUTS, inputs, bits, blockSize, flags];
+      const status = quantise(rows, ...sizes, importance, panel, 0, 1, bad);
       // Its message is the readable one's.
       if (status === BAD_NUMBER) return readable();
       assert.equal(status, 0, 'ss_quantise');

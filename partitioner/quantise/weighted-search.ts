@@ -16,7 +16,7 @@ const LEVELS = 15;
 const OFFSETS = [-0.8, 0, 0.8, 1.6, 2.6] as const;
 const FITS = 2;
 
-/** [scale, zero point] of the last search; scale 0: nothing but zeros, or less than float16 holds. */
+/** [scale, zero point] of the last search; scale 0: nothing but zeros, or less than float16 holds; infinity: more than it holds. */
 export const chosen = new Float64Array(2);
 
 /**
@@ -52,6 +52,7 @@ export function searchWeighted(
     return;
   }
   let least = Number.POSITIVE_INFINITY;
+  let isTooLarge = false;
   for (const offset of OFFSETS) {
     let scale = (high - low) / (LEVELS + offset);
     let zero = LEVELS / 2 - (high + low) / 2 / scale;
@@ -76,6 +77,7 @@ export function searchWeighted(
       if (scale === 0) break;
       zero = roundToHalf(codes / sum - values / sum / scale);
     }
+    if (scale === Number.POSITIVE_INFINITY) isTooLarge = true;
     if (scale === 0 || !Number.isFinite(zero)) continue;
     const inverse = 1 / scale;
     let error = 0;
@@ -90,6 +92,7 @@ export function searchWeighted(
       chosen[1] = zero;
     }
   }
+  if (isTooLarge && least === Number.POSITIVE_INFINITY) chosen[0] = Number.POSITIVE_INFINITY;
 }
 
 /** The nearest code that exists. */

@@ -14,10 +14,10 @@ namespace {
 
 constexpr int LANES = PANEL;
 constexpr int MAX_BLOCK = 256;
-constexpr int OFFSETS_ZERO = 5, OFFSETS_SYMMETRIC = 14;
-/** A cut of the range by so many levels. */
-constexpr double OFFSET_ZERO[OFFSETS_ZERO] = {-0.8, 0, 0.8, 1.6, 2.6};
-constexpr double FIRST_OFFSET_SYMMETRIC = -1.4, STEP_OFFSET_SYMMETRIC = 0.35;
+constexpr int OFFSETS = 5, SYMMETRIC = 4, FITS = 2;
+/** A cut of the range by so many levels (weighted-search.ts, scale-search.ts). */
+constexpr double OFFSET[OFFSETS] = {-0.8, 0, 0.8, 1.6, 2.6};
+constexpr double SYMMETRIC_OFFSET[SYMMETRIC] = {-0.7, 0, 0.7, 1.4};
 
 struct alignas(64) Lanes {
   double at[LANES];
@@ -25,132 +25,200 @@ struct alignas(64) Lanes {
 
 #define SS_LANES for (int c = 0; c < LANES; c++)
 
-/** A block: values, and what their errors weigh. */
+/** A block: values, what their errors weigh, and whether they count for the range. */
 struct Block {
   Lanes value[MAX_BLOCK];
   double weight[MAX_BLOCK];
   double weights;
+  bool counts[MAX_BLOCK];
   int count;
 };
 
-/** Levels of a candidate, and the best so far. */
+/** Levels of what was chosen. */
 struct Levels {
-  Lanes level[MAX_BLOCK];
+  alignas(64) int32_t level[MAX_BLOCK][LANES];
 };
 
 inline uint16_t half_of(double value) { return float_to_half((float)value); }
 inline double rounded_half(double value) { return half_to_float(half_of(value)); }
 
-/** level = the nearest of 0 … 15 to value · inverse + zero. */
+/** level = the nearest of 0 … most to value · inverse + zero. */
 inline void nearest(const Block &block, const Lanes &inverse, const Lanes &zero, double most, Levels &levels) {
   for (int k = 0; k < block.count; k++) {
     SS_LANES {
       double level = block.value[k].at[c] * inverse.at[c] + (zero.at[c] + 0.5);
       level = level > 0 ? level : 0;
       level = level < most ? level : most;
-      levels.level[k].at[c] = (double)(int32_t)level;
+      levels.level[k][c] = (int32_t)level;
     }
   }
 }
 
 struct Found {
-  Lanes scale, zero, error;
+  Lanes scale, zero;
 };
 
 inline void inverse_of(const Lanes &scale, Lanes &inverse) {
   SS_LANES inverse.at[c] = scale.at[c] == 0 ? 0 : 1 / scale.at[c];
 }
 
-/** Keeps a candidate where its error is less. */
-inline void judge(const Block &block, const Lanes &scale, const Lanes &zero, const Levels &levels, Found &best) {
-  Lanes error;
-  SS_LANES error.at[c] = 0;
-  for (int k = 0; k < block.count; k++) {
-    SS_LANES {
-      const double off = block.value[k].at[c] - scale.at[c] * (levels.level[k].at[c] - zero.at[c]);
-      error.at[c] += block.weight[k] * (off * off);
-    }
-  }
-  SS_LANES {
-    const bool better = scale.at[c] != 0 && error.at[c] < best.error.at[c];
-    best.error.at[c] = better ? error.at[c] : best.error.at[c];
-    best.scale.at[c] = better ? scale.at[c] : best.scale.at[c];
-    best.zero.at[c] = better ? zero.at[c] : best.zero.at[c];
-  }
+/** As many lanes as stay in registers: two vectors. */
+#if defined(__AVX512F__)
+constexpr int WIDTH = 8;
+#else
+constexpr int WIDTH = 4;
+#endif
+constexpr int TWO = 2, GROUP = TWO * WIDTH;
+typedef double Vector __attribute__((vector_size(WIDTH * 8)));
+typedef int64_t Mask __attribute__((vector_size(WIDTH * 8)));
+typedef float Floats __attribute__((vector_size(WIDTH * 4)));
+typedef int32_t Words __attribute__((vector_size(WIDTH * 4)));
+
+inline Vector all(double value) { return value - Vector{}; }
+inline Vector load(const Lanes &lanes, int first) {
+  Vector value;
+  memcpy(&value, lanes.at + first, sizeof value);
+  return value;
+}
+inline void store(Lanes &lanes, int first, Vector value) { memcpy(lanes.at + first, &value, sizeof value); }
+
+/** The nearest half of each, by way of the nearest float. */
+inline Vector rounded_halves(Vector value) {
+  const Floats near = __builtin_convertvector(value, Floats);
+  Words bits;
+  memcpy(&bits, &near, sizeof bits);
+  const Words sign = bits & (int32_t)0x80000000, magnitude = bits & 0x7fffffff;
+  // Subnormal: 0.5 has its last place where they have theirs.
+  Floats tiny;
+  memcpy(&tiny, &magnitude, sizeof tiny);
+  tiny = (tiny + 0.5f) - 0.5f;
+  Words tiny_bits;
+  memcpy(&tiny_bits, &tiny, sizeof tiny_bits);
+  Words rounded = (magnitude + 0xfff + (magnitude >> 13 & 1)) & ~0x1fff;
+  rounded = magnitude < 0x38800000 ? tiny_bits : rounded;
+  rounded = magnitude >= 0x477ff000 ? (magnitude > 0x7f800000 ? magnitude : magnitude * 0 + 0x7f800000) : rounded;
+  rounded |= sign;
+  Floats half;
+  memcpy(&half, &rounded, sizeof half);
+  return __builtin_convertvector(half, Vector);
 }
 
-/** Scale and zero point, any number, by least weighted squares from several cuts of the range. */
-inline void search_zero(const Block &block, const Lanes &low, const Lanes &high, Levels &levels, Found &best) {
-  Lanes mean;
-  SS_LANES mean.at[c] = 0;
-  for (int k = 0; k < block.count; k++) SS_LANES mean.at[c] += block.weight[k] * block.value[k].at[c];
-  SS_LANES mean.at[c] /= block.weights;
-  SS_LANES {
-    best.error.at[c] = INFINITY;
-    // Of one value: exactly, as far as a half can.
-    best.scale.at[c] = low.at[c];
-    best.zero.at[c] = 0;
+/** The nearest code that exists. */
+inline Vector code_of(Vector value, Vector inverse, Vector zero) {
+  Vector level = value * inverse + zero + 0.5;
+  level = level > 0.0 ? level : Vector{};
+  level = level < 15.0 ? level : all(15);
+  return __builtin_elementwise_floor(level);
+}
+
+/** Scale and zero point, any number, of a group of lanes, by weighted least squares from several cuts of the range: weighted-search.ts, operation by operation. */
+inline void search_zero(const Block &block, int first, const Lanes &low, const Lanes &high, Found &found) {
+  Vector least[TWO], best_scale[TWO], best_zero[TWO], values[TWO];
+  for (int v = 0; v < TWO; v++) {
+    least[v] = all(INFINITY);
+    best_scale[v] = best_zero[v] = values[v] = Vector{};
   }
-  for (int o = 0; o < OFFSETS_ZERO; o++) {
-    Lanes scale, zero, inverse;
-    SS_LANES {
-      scale.at[c] = (high.at[c] - low.at[c]) / (15 + OFFSET_ZERO[o]);
-      zero.at[c] = scale.at[c] == 0 ? 0 : 7.5 - (high.at[c] + low.at[c]) / 2 / scale.at[c];
+  for (int k = 0; k < block.count; k++) {
+    for (int v = 0; v < TWO; v++) values[v] += block.weight[k] * load(block.value[k], first + v * WIDTH);
+  }
+  const double sum = block.weights;
+  for (int o = 0; o < OFFSETS; o++) {
+    Vector scale[TWO], zero[TWO], inverse[TWO];
+    Mask lives[TWO];
+    for (int v = 0; v < TWO; v++) {
+      const Vector top = load(high, first + v * WIDTH), bottom = load(low, first + v * WIDTH);
+      scale[v] = (top - bottom) / (15 + OFFSET[o]);
+      zero[v] = 7.5 - (top + bottom) / 2 / scale[v];
+      lives[v] = scale[v] != 0.0;
     }
-    for (int turn = 0; turn < 2; turn++) {
-      inverse_of(scale, inverse);
-      nearest(block, inverse, zero, 15, levels);
-      Lanes level_mean, both, squares;
-      SS_LANES level_mean.at[c] = both.at[c] = squares.at[c] = 0;
-      for (int k = 0; k < block.count; k++) SS_LANES level_mean.at[c] += block.weight[k] * levels.level[k].at[c];
-      SS_LANES level_mean.at[c] /= block.weights;
+    for (int fit = 0; fit < FITS; fit++) {
+      Vector codes[TWO], squares[TWO], products[TWO];
+      for (int v = 0; v < TWO; v++) {
+        inverse[v] = 1 / scale[v];
+        codes[v] = squares[v] = products[v] = Vector{};
+      }
       for (int k = 0; k < block.count; k++) {
-        SS_LANES {
-          const double level = levels.level[k].at[c] - level_mean.at[c];
-          const double weighted = block.weight[k] * level;
-          both.at[c] += weighted * (block.value[k].at[c] - mean.at[c]);
-          squares.at[c] += weighted * level;
+        for (int v = 0; v < TWO; v++) {
+          const Vector value = load(block.value[k], first + v * WIDTH);
+          const Vector code = code_of(value, inverse[v], zero[v]);
+          const Vector weighted = block.weight[k] * code;
+          codes[v] += weighted;
+          squares[v] += weighted * code;
+          products[v] += weighted * value;
         }
       }
-      SS_LANES {
-        const double fitted = squares.at[c] > 0 ? both.at[c] / squares.at[c] : 0;
-        scale.at[c] = rounded_half(fitted > 0 ? fitted : scale.at[c]);
-        zero.at[c] = scale.at[c] == 0 ? 0 : rounded_half(level_mean.at[c] - mean.at[c] / scale.at[c]);
+      for (int v = 0; v < TWO; v++) {
+        const Vector spread = squares[v] - codes[v] * codes[v] / sum;
+        const Vector slope = (products[v] - codes[v] * values[v] / sum) / spread;
+        const Mask fits = (spread > 1e-9 * squares[v]) & (slope > 0.0);
+        scale[v] = fits ? slope : scale[v];
+        scale[v] = rounded_halves(scale[v]);
+        lives[v] &= scale[v] != 0.0;
+        zero[v] = rounded_halves(codes[v] / sum - values[v] / sum / scale[v]);
       }
     }
-    inverse_of(scale, inverse);
-    nearest(block, inverse, zero, 15, levels);
-    judge(block, scale, zero, levels, best);
+    Vector error[TWO];
+    for (int v = 0; v < TWO; v++) {
+      inverse[v] = 1 / scale[v];
+      error[v] = Vector{};
+    }
+    for (int k = 0; k < block.count; k++) {
+      for (int v = 0; v < TWO; v++) {
+        const Vector value = load(block.value[k], first + v * WIDTH);
+        const Vector off = value - (code_of(value, inverse[v], zero[v]) - zero[v]) * scale[v];
+        error[v] += off * off * block.weight[k];
+      }
+    }
+    for (int v = 0; v < TWO; v++) {
+      const Mask finite = zero[v] - zero[v] == 0.0;
+      const Mask better = lives[v] & finite & (error[v] < least[v]);
+      const Mask huge = lives[v] & (least[v] == INFINITY) & (scale[v] == INFINITY);
+      least[v] = better ? error[v] : least[v];
+      // Nothing but scales beyond a half: refused by whoever reads this one.
+      best_scale[v] = (better | huge) ? scale[v] : best_scale[v];
+      best_zero[v] = better ? zero[v] : best_zero[v];
+    }
+  }
+  for (int v = 0; v < TWO; v++) {
+    const Vector top = load(high, first + v * WIDTH), bottom = load(low, first + v * WIDTH);
+    // Code 1 is the value itself.
+    const Mask constant = top == bottom;
+    store(found.scale, first + v * WIDTH, constant ? rounded_halves(bottom) : best_scale[v]);
+    store(found.zero, first + v * WIDTH, constant ? Vector{} : best_zero[v]);
   }
 }
 
-/** Scale by least weighted squares from several cuts of the range; the zero point is 8. */
-inline void search_symmetric(const Block &block, const Lanes &largest, Levels &levels, Found &best) {
-  Lanes zero;
-  SS_LANES {
-    zero.at[c] = 8;
-    best.error.at[c] = INFINITY;
-    best.scale.at[c] = -largest.at[c] / 8;
-    best.zero.at[c] = 8;
-  }
-  for (int o = 0; o < OFFSETS_SYMMETRIC; o++) {
-    Lanes scale, inverse, both, squares;
-    SS_LANES scale.at[c] = rounded_half(-largest.at[c] / (8 + (FIRST_OFFSET_SYMMETRIC + STEP_OFFSET_SYMMETRIC * o)));
-    inverse_of(scale, inverse);
-    nearest(block, inverse, zero, 15, levels);
-    SS_LANES both.at[c] = squares.at[c] = 0;
+/** Scale of a group of lanes, the zero point is 8: scale-search.ts, operation by operation. */
+inline void search_symmetric(const Block &block, int first, const Lanes &largest, Found &found) {
+  Vector most[TWO], best[TWO];
+  for (int v = 0; v < TWO; v++) most[v] = best[v] = Vector{};
+  for (int o = 0; o < SYMMETRIC; o++) {
+    Vector inverse[TWO], both[TWO], squares[TWO];
+    for (int v = 0; v < TWO; v++) {
+      inverse[v] = (8 + SYMMETRIC_OFFSET[o]) * (-1 / load(largest, first + v * WIDTH));
+      both[v] = squares[v] = Vector{};
+    }
     for (int k = 0; k < block.count; k++) {
-      SS_LANES {
-        const double level = levels.level[k].at[c] - 8;
-        const double weighted = block.weight[k] * level;
-        both.at[c] += weighted * block.value[k].at[c];
-        squares.at[c] += weighted * level;
+      for (int v = 0; v < TWO; v++) {
+        const Vector value = load(block.value[k], first + v * WIDTH);
+        Vector level = value * inverse[v] + 8.5;
+        level = level > 0.0 ? level : Vector{};
+        level = level < 15.0 ? level : all(15);
+        level = __builtin_elementwise_floor(level) - 8;
+        both[v] += value * level;
+        squares[v] += level * level;
       }
     }
-    SS_LANES scale.at[c] = rounded_half(squares.at[c] > 0 ? both.at[c] / squares.at[c] : scale.at[c]);
-    inverse_of(scale, inverse);
-    nearest(block, inverse, zero, 15, levels);
-    judge(block, scale, zero, levels, best);
+    for (int v = 0; v < TWO; v++) {
+      const Vector fitted = both[v] / squares[v], taken = both[v] * fitted;
+      const Mask better = taken > most[v];
+      most[v] = better ? taken : most[v];
+      best[v] = better ? fitted : best[v];
+    }
+  }
+  for (int v = 0; v < TWO; v++) {
+    store(found.scale, first + v * WIDTH, best[v]);
+    store(found.zero, first + v * WIDTH, all(8));
   }
 }
 
@@ -159,20 +227,28 @@ int quantise_block(const Block &block, const Format &f, bool search, uint8_t *re
   Lanes low, high, largest, inverse, zero;
   Found best;
   SS_LANES {
-    low.at[c] = high.at[c] = largest.at[c] = block.value[0].at[c];
+    low.at[c] = INFINITY;
+    high.at[c] = -INFINITY;
+    largest.at[c] = 0;
   }
-  for (int k = 1; k < block.count; k++) {
+  for (int k = 0; k < block.count; k++) {
+    SS_LANES {
+      const double value = block.value[k].at[c];
+      largest.at[c] = fabs(value) > fabs(largest.at[c]) ? value : largest.at[c];
+    }
+    if (!block.counts[k]) continue;
     SS_LANES {
       const double value = block.value[k].at[c];
       low.at[c] = value < low.at[c] ? value : low.at[c];
       high.at[c] = value > high.at[c] ? value : high.at[c];
-      largest.at[c] = fabs(value) > fabs(largest.at[c]) ? value : largest.at[c];
     }
   }
   const double most = f.bits == 4 ? 15 : 255, middle = f.bits == 4 ? 8 : 128;
   if (search && f.bits == 4) {
-    if (f.zero()) search_zero(block, low, high, levels, best);
-    else search_symmetric(block, largest, levels, best);
+    for (int first = 0; first < LANES; first += GROUP) {
+      if (f.zero()) search_zero(block, first, low, high, best);
+      else search_symmetric(block, first, largest, best);
+    }
   } else if (f.zero()) {
     SS_LANES {
       const double bottom = low.at[c] < 0 ? low.at[c] : 0, top = high.at[c] > 0 ? high.at[c] : 0;
@@ -190,9 +266,8 @@ int quantise_block(const Block &block, const Format &f, bool search, uint8_t *re
     const double scale = rounded_half(best.scale.at[c]);
     if (isinf(scale)) bad = c;
     const bool nothing = fabs(largest.at[c]) < 0x1p-126 || scale == 0;
-    const bool constant = search && f.bits == 4 && f.zero() && low.at[c] == high.at[c];
     best.scale.at[c] = nothing ? 0 : scale;
-    zero.at[c] = nothing ? middle : constant ? 0 : best.zero.at[c];
+    zero.at[c] = nothing ? middle : best.zero.at[c];
   }
   inverse_of(best.scale, inverse);
   nearest(block, inverse, zero, most, levels);
@@ -205,24 +280,35 @@ int quantise_block(const Block &block, const Format &f, bool search, uint8_t *re
   for (int k = block.count; k < f.block; k++) {
     SS_LANES {
       const double level = floor(zero.at[c] + 0.5);
-      levels.level[k].at[c] = level < 0 ? 0 : level > most ? most : level;
+      levels.level[k][c] = (int32_t)(level < 0 ? 0 : level > most ? most : level);
     }
   }
-  if (f.bits == 4) {
-    for (int k = 0; k < f.block; k += 8) {
-      for (int j = 0; j < 4; j++) {
-        uint8_t *line = codes + k / 8 * 128 + j;
-        const Lanes &first = levels.level[k + j], &second = levels.level[k + 4 + j];
-        SS_LANES line[4 * c] = (uint8_t)((int32_t)first.at[c] | (int32_t)second.at[c] << 4);
-      }
+  // Four bytes of an output at once.
+  const int together = f.bits == 4 ? 8 : 4;
+  for (int k = 0; k < f.block; k += together, codes += 128) {
+    alignas(64) uint32_t line[LANES];
+    SS_LANES line[c] = 0;
+    for (int j = 0; j < 4; j++) {
+      const int32_t *first = levels.level[k + j], *second = levels.level[k + together - 4 + j];
+      if (f.bits == 4) SS_LANES line[c] |= (uint32_t)(first[c] | second[c] << 4) << 8 * j;
+      else SS_LANES line[c] |= (uint32_t)(first[c] ^ 0x80) << 8 * j;
     }
-  } else {
-    for (int k = 0; k < f.block; k++) {
-      uint8_t *line = codes + k / 4 * 128 + k % 4;
-      SS_LANES line[4 * c] = (uint8_t)((int32_t)levels.level[k].at[c] ^ 0x80);
-    }
+    memcpy(codes, line, sizeof line);
   }
   return bad;
+}
+
+/** @param importance of the block's inputs; null, or none of them more than 0: alike */
+inline void weigh(Block &block, const float *importance) {
+  bool any = false;
+  block.weights = 0;
+  for (int k = 0; k < block.count; k++) {
+    block.weight[k] = importance ? importance[k] : 1;
+    block.weights += block.weight[k];
+    block.counts[k] = block.weight[k] > 0;
+    any = any || block.counts[k];
+  }
+  if (!any) weigh(block, nullptr);
 }
 
 /** Where a number is that no half stands for, as row · inputs + column; -1: nowhere. */
@@ -230,18 +316,11 @@ int64_t quantise_panel(const Source &from, const Format &f, bool search, int64_t
   Block block;
   Levels levels;
   const int64_t first_row = panel * LANES;
+  const float *importance = search ? from.importance : nullptr;
   for (int64_t column = 0; column < f.inputs; column += f.block, record += f.record_bytes()) {
     const int64_t left = f.inputs - column;
     block.count = (int)(left < f.block ? left : f.block);
-    block.weights = 0;
-    for (int k = 0; k < block.count; k++) {
-      block.weight[k] = from.importance ? from.importance[column + k] : 1;
-      block.weights += block.weight[k];
-    }
-    if (!(block.weights > 0)) {
-      for (int k = 0; k < block.count; k++) block.weight[k] = 1;
-      block.weights = block.count;
-    }
+    weigh(block, importance ? importance + column : nullptr);
     int64_t bad = -1;
     SS_LANES {
       const int64_t row = first_row + c;

@@ -3,10 +3,9 @@ import koffi from 'koffi';
 import { expect, it } from 'vitest';
 import { quantiseRows } from '../../partitioner/quantise/block-quantise.js';
 import { bfloatBits, halfBits, widened } from '../../partitioner/quantise/half.js';
-import { packFloatPanel, packPanel, panelBytes, unpackPanel } from '../../partitioner/quantise/panels.js';
+import { packFloatPanel, packPanel, panelBytes } from '../../partitioner/quantise/panels.js';
 import { kernelLibrary } from '../../proto/kernel-library.js';
 import { type SeededRandom, seededRandom, testSeed } from '../fixtures/seeded-random.js';
-import { searchBlock } from '../support/search-reference.js';
 
 const quantiseNative = koffi
   .load(kernelLibrary()!)
@@ -123,48 +122,58 @@ it.each([
   }
 });
 
-it.each([
-  { block: 32, zero: true, weighted: true },
-  { block: 32, zero: false, weighted: true },
-  { block: 64, zero: true, weighted: false },
-  { block: 256, zero: false, weighted: false },
-])(`by search: what one value after the other gives, %j (seed ${testSeed})`, ({ block, zero, weighted }) => {
-  const random = seededRandom(testSeed);
-  const panels = { bits: 4, block, zero } as const;
-  for (let round = 0; round < 4; round++) {
-    const [outputs, inputs] = [random.integer(1, 40), random.integer(1, 300)];
-    const rows = randomRows(random, outputs, inputs);
-    const importance = Float32Array.from({ length: inputs }, (_, k) =>
-      weighted ? (k < 32 ? 0 : random.next() ** 4) : 1,
-    );
-    const { code, bytes } = quantise(rows, 0, inputs, panels, {
-      search: true,
-      ...(weighted ? { importance } : {}),
-    });
-    expect(code).toBe(0);
-    const size = panelBytes(formatOf(panels), inputs);
-    const blocks = Math.ceil(inputs / block);
-    for (let row = 0; row < outputs; row++) {
-      const panel = bytes.slice(Math.floor(row / 32) * size, Math.floor(row / 32 + 1) * size);
-      const halves = new DataView(panel.buffer);
-      const codes = unpackPanel(panel, formatOf({ ...panels }), inputs).packed;
-      for (let index = 0; index < blocks; index++) {
-        const from = index * block;
-        const end = Math.min(inputs, from + block);
-        const expected = searchBlock(
-          [...rows.subarray(row * inputs + from, row * inputs + end)],
-          [...importance.subarray(from, end)],
-          zero,
-        );
-        const record = (index * size) / blocks;
-        expect(halves.getUint16(record + 2 * (row % 32), true)).toBe(halfBits(expected.scale));
-        if (zero) expect(halves.getUint16(record + 64 + 2 * (row % 32), true)).toBe(halfBits(expected.zero));
-        const seen = expected.codes.map((_, k) => {
-          const byte = codes[((row % 32) * blocks * block + from + k) >> 1]!;
-          return k % 2 === 0 ? byte & 15 : byte >> 4;
-        });
-        expect(seen).toEqual(expected.codes);
-      }
+/** What columns count: all alike, any amount, some not at all, none but a few, none. */
+function importances(random: SeededRandom, inputs: number): Float32Array | null {
+  const kind = random.integer(0, 4);
+  if (kind === 0) return null;
+  return Float32Array.from({ length: inputs }, (_, k) => {
+    if (kind === 4 || (kind === 2 && k < 32)) return 0;
+    if (kind === 3 && random.integer(0, 9) > 0) return 0;
+    return random.next() ** 4 * random.pick([1, 1, 1e-30, 1e4]);
+  });
+}
+
+it.each([32, 64, 128, 256].flatMap((block) => [true, false].map((zero) => ({ block, zero }))))(
+  `by search: the bytes of the readable packer, %j (seed ${testSeed})`,
+  ({ block, zero }) => {
+    const random = seededRandom(testSeed + block);
+    const panels = { bits: 4, block, zero } as const;
+    const format = { bits: 4, blockSize: block, symmetric: !zero, search: true, half: true } as const;
+    for (let round = 0; round < 24; round++) {
+      const [outputs, inputs] = [random.integer(1, 70), random.integer(1, 300)];
+      const rows = randomRows(random, outputs, inputs);
+      // A column far from all others, which count or not.
+      if (round % 4 === 0) for (let row = 0; row < outputs; row++) rows[row * inputs] = 1e4 * random.normal();
+      const importance = importances(random, inputs);
+      const { code, bytes } = quantise(rows, 0, inputs, panels, {
+        search: true,
+        ...(importance === null ? {} : { importance }),
+      });
+      expect(code).toBe(0);
+      const expected = Array.from({ length: Math.ceil(outputs / 32) }, (_, panel) => {
+        const all = padded(rows, inputs, panel);
+        return packPanel(quantiseRows(all, 32, inputs, format, '', 0, importance), formatOf(panels), inputs);
+      });
+      expect(Buffer.compare(bytes, Buffer.concat(expected)), `${outputs} × ${inputs}`).toBe(0);
+    }
+  },
+);
+
+it('refuses a range whose scales a half cannot hold, by search too', () => {
+  const rows = new Float32Array(2 * 40);
+  rows.fill(1, 0, 40);
+  rows[40 + 33] = 3e5;
+  for (const value of [-4.5e5, -3e6]) {
+    rows[40 + 37] = value;
+    const format = { bits: 4, blockSize: 32, symmetric: false, search: true, half: true } as const;
+    const refused = (): unknown => quantiseRows(rows, 2, 40, format);
+    const { code, bad } = quantise(rows, 0, 40, { bits: 4, block: 32, zero: true }, { search: true });
+    if (value === -3e6) {
+      expect(refused).toThrow('-3000000 in row 1');
+      expect({ code, bad }).toEqual({ code: BAD_NUMBER, bad: BigInt(40 + 37) });
+    } else {
+      expect(refused).not.toThrow();
+      expect(code).toBe(0);
     }
   }
 });
