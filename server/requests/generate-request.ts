@@ -38,8 +38,13 @@ export type Prompt =
 export interface GenerateRequest extends AddressedRequest {
   kind: 'generate';
   prompt: Prompt;
-  /** null: generation_config.json's max_new_tokens, else as many as the context holds. */
+  /** null: usualNewTokens. */
   maxNewTokens: number | null;
+  /**
+   * What the client's dialect gives who asks for no number, or less where the context holds less; absent: generation_config.json's
+   * max_new_tokens, else as many as the context holds.
+   */
+  usualNewTokens?: number;
   sampling: RequestSampling;
   /** What absent fields mean in the client's dialect. */
   samplingDefaults: RequestSampling;

@@ -129,7 +129,7 @@ export class FakeService implements InferenceService {
     this.submitted.push(job);
     this.arrived?.();
     if (this.words !== null) {
-      const count = Math.min(this.words, request.maxNewTokens ?? this.words);
+      const count = Math.min(this.words, request.maxNewTokens ?? request.usualNewTokens ?? this.words);
       for (let index = 1; index <= count; index += 1) job.token(` w${index}`);
       job.finish(count < this.words ? 'length' : 'end-id');
     }

@@ -43,7 +43,8 @@ describe('completions by the openai client', () => {
     expect(test.service.submitted[0]!.request).toMatchObject({
       model: 'mlp',
       prompt: { kind: 'text', text: 'once upon a' },
-      maxNewTokens: 16,
+      maxNewTokens: null,
+      usualNewTokens: 16,
       sampling: {},
       samplingDefaults: { doSample: true, temperature: 1 },
       logprob: false,

@@ -51,7 +51,7 @@ function generationPart(
     promptIds.length,
     request.maxNewTokens,
     limits,
-    typeof usual === 'number' ? usual : undefined,
+    request.usualNewTokens ?? (typeof usual === 'number' ? usual : undefined),
   );
   for (const stopId of request.stopTokenIds) checkTokenId(stopId, info.vocabSize, 'stop_token_ids');
   const { sampling, seed } = resolveSampling(request, info, maxNewTokens, random53Bits);

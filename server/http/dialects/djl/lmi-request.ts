@@ -42,8 +42,10 @@ const Parameters = Type.Object({
   presence_penalty: optional(fields.penalty),
   frequency_penalty: optional(fields.penalty),
   max_new_tokens: optional(fields.maxNewTokens),
+  max_tokens: optional(fields.maxNewTokens),
   min_new_tokens: optional(fields.minNewTokens),
   min_length: optional(fields.minNewTokens),
+  min_tokens: optional(fields.minNewTokens),
   logit_bias: optional(fields.logitBias),
   details: optional(Type.Boolean()),
   return_full_text: optional(Type.Boolean()),
@@ -52,6 +54,7 @@ const Parameters = Type.Object({
   stop_token_ids: optional(fields.tokenIds),
   include_stop_str_in_output: optional(Type.Boolean()),
   ignore_eos_token: optional(Type.Boolean()),
+  ignore_eos: optional(Type.Boolean()),
   skip_special_tokens: optional(Type.Boolean()),
   logprobs: optional(Type.Union([Type.Boolean(), fields.topLogprobs], { expects: 'true, false or 0 … 20' })),
   top_n_tokens: optional(fields.topLogprobs),
@@ -88,6 +91,21 @@ const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   prompt_logprobs: [0, false],
   bad_sequences: [],
   bad_words: [],
+  allowed_token_ids: [],
+  logits_processors: [],
+  logprob_token_ids: [],
+  flat_logprobs: [false],
+  detokenize: [true],
+  add_special_tokens: [true],
+  output_kind: [],
+  extra_args: [],
+  vllm_xargs: [],
+  structured_outputs: [],
+  guided_decoding: [],
+  thinking_token_budget: [],
+  repetition_detection: [],
+  skip_reading_prefix_cache: [false],
+  adapter_id: [],
   truncate: [],
   truncate_prompt_tokens: [],
   spaces_between_special_tokens: [true],
@@ -99,6 +117,27 @@ const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   guided_grammar: [],
   response_format: [],
 };
+
+/** One thing under the names that LMI's backends have for it. */
+const SYNONYMS: readonly (readonly (keyof Static<typeof Parameters>)[])[] = [
+  ['max_new_tokens', 'max_tokens'],
+  ['min_new_tokens', 'min_length', 'min_tokens'],
+  ['ignore_eos_token', 'ignore_eos'],
+  ['seed', 'manual_seed'],
+];
+
+/** The refusal of a parameter that was sent under two names with two values, or null. */
+function refuseContradiction(given: Static<typeof Parameters>): InvalidInput | null {
+  for (const names of SYNONYMS) {
+    const [first, ...others] = names.filter((name) => given[name] !== undefined);
+    const second = others.find((name) => given[name] !== given[first!]);
+    if (first === undefined || second === undefined) continue;
+    const values = `${quote(given[first])} and ${quote(given[second])}`;
+    const sentence = `${first} and ${second} mean the same, but are ${values}: send one of them`;
+    return new InvalidInput(sentence, second);
+  }
+  return null;
+}
 
 /** LMI's own sentences for the fields around the parameters, then the schema's. */
 export function checkLmiBody(body: unknown): Checked<LmiBody> {
@@ -135,7 +174,10 @@ export function checkLmiBody(body: unknown): Checked<LmiBody> {
     (isObject(parameters) ? refuseUnserved(parameters, UNSERVED) : null);
   if (unserved !== null) return { error: unserved };
   const checked = validator.check(body);
-  if ('value' in checked && checked.value.stream === true && Array.isArray(inputs)) {
+  if ('error' in checked) return checked;
+  const contradiction = refuseContradiction(checked.value.parameters ?? {});
+  if (contradiction !== null) return { error: contradiction };
+  if (checked.value.stream === true && Array.isArray(inputs)) {
     return refuse("A list of 'inputs' cannot be streamed: send one text, or stream=false", 'stream');
   }
   return checked;
@@ -187,7 +229,7 @@ export function lmiRequest(
 ): GenerateRequest {
   const given = body.parameters ?? {};
   const seed = given.seed ?? given.manual_seed;
-  const minNewTokens = given.min_new_tokens ?? given.min_length;
+  const minNewTokens = given.min_new_tokens ?? given.min_length ?? given.min_tokens;
   const topLogprobs = given.top_n_tokens ?? 0;
   const sampling: RequestSampling = {
     ...present('doSample', given.do_sample),
@@ -208,13 +250,14 @@ export function lmiRequest(
     ...target,
     ...saltOf(target.cacheSalt, given.cache_salt),
     prompt: { kind: 'text', text },
-    maxNewTokens: given.max_new_tokens ?? DEFAULT_MAX_NEW_TOKENS,
+    maxNewTokens: given.max_new_tokens ?? given.max_tokens ?? null,
+    usualNewTokens: DEFAULT_MAX_NEW_TOKENS,
     sampling,
     samplingDefaults: SAMPLING_DEFAULTS,
     stopStrings: [...asList(given.stop_sequences), ...asList(given.stop)],
     includeStopString: given.include_stop_str_in_output ?? false,
     stopTokenIds: given.stop_token_ids ?? [],
-    ignoreEndIds: given.ignore_eos_token ?? false,
+    ignoreEndIds: given.ignore_eos_token ?? given.ignore_eos ?? false,
     skipSpecialTokens: given.skip_special_tokens ?? true,
     logprob: streamed || (given.details ?? false) || topLogprobs > 0 || wantsLogprobs(given.logprobs),
     topLogprobs,

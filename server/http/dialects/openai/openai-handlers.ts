@@ -102,8 +102,7 @@ async function answerWith(
     const make = async () => answer(head, kind, await collectAll(generations, client), perPrompt);
     return { kind: 'value', make };
   }
-  const includeUsage = body.stream_options?.include_usage ?? false;
-  const objects = chunks(head, kind, generations, perPrompt, includeUsage);
+  const objects = chunks(head, kind, generations, perPrompt, body.stream_options ?? {});
   const frames = withErrorFrames(
     framed(objects, framing),
     (error) => [framing.frame(openAiErrorObject(error)), ...(framing.end === '' ? [] : [framing.end])],

@@ -37,7 +37,12 @@ const optional = Type.Optional;
 const Common = {
   model: optional(Type.String({ minLength: 1, maxLength: 512 })),
   stream: optional(Type.Boolean()),
-  stream_options: optional(Type.Object({ include_usage: optional(Type.Boolean()) })),
+  stream_options: optional(
+    Type.Object({
+      include_usage: optional(Type.Boolean()),
+      continuous_usage_stats: optional(Type.Boolean()),
+    }),
+  ),
   n: optional(Type.Integer({ minimum: 1, maximum: MAX_CHOICES })),
   max_tokens: optional(fields.maxNewTokens),
   temperature: optional(Type.Number({ minimum: 0, maximum: 2 })),
@@ -113,6 +118,16 @@ const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   use_beam_search: [false],
   length_penalty: [1],
   prompt_logprobs: [0, false],
+  reasoning_effort: ['none'],
+  early_stopping: [false],
+  spaces_between_special_tokens: [true],
+  return_tokens_as_token_ids: [false],
+  return_token_ids: [false],
+  logits_processors: [],
+  thinking_token_budget: [],
+  mm_processor_kwargs: [],
+  kv_transfer_params: [],
+  vllm_xargs: [],
   truncate_prompt_tokens: [],
   guided_json: [],
   guided_regex: [],
@@ -125,7 +140,7 @@ const completionValidator = compileValidator(CompletionBody);
 const chatValidator = compileValidator(ChatBody);
 
 export function checkCompletionBody(body: unknown): Checked<CompletionBody> {
-  const refused = refuse(body);
+  const refused = refuse(body, { ...UNSERVED, add_special_tokens: [true] });
   if (refused !== null) return { error: refused };
   const checked = completionValidator.check(body);
   if ('error' in checked) return checked;
@@ -145,7 +160,8 @@ export function checkCompletionBody(body: unknown): Checked<CompletionBody> {
 }
 
 export function checkChatBody(body: unknown): Checked<ChatBody> {
-  const refused = refuse(body);
+  // A chat's template writes the special tokens.
+  const refused = refuse(body, { ...UNSERVED, add_special_tokens: [false] });
   if (refused !== null) return { error: refused };
   const checked = chatValidator.check(body);
   if ('value' in checked && checked.value.top_logprobs !== undefined && checked.value.logprobs !== true) {
@@ -155,11 +171,11 @@ export function checkChatBody(body: unknown): Checked<ChatBody> {
 }
 
 /** Refusals that no schema of the served fields can say. response_format text is what happens anyway. */
-function refuse(body: unknown): InvalidInput | null {
+function refuse(body: unknown, unserved: typeof UNSERVED): InvalidInput | null {
   if (typeof body !== 'object' || body === null) return null;
   const given = body as Record<string, unknown>;
   const format = given.response_format as { type?: unknown } | null | undefined;
-  return refuseUnserved(format?.type === 'text' ? { ...given, response_format: null } : given, UNSERVED);
+  return refuseUnserved(format?.type === 'text' ? { ...given, response_format: null } : given, unserved);
 }
 
 /** Where the requests go. */
@@ -173,7 +189,8 @@ export function completionRequests(body: CompletionBody, target: Target): Genera
   const topLogprobs = body.logprobs ?? 0;
   return promptsOf(body.prompt).flatMap((prompt) =>
     choices(body, target, prompt, {
-      maxNewTokens: body.max_tokens ?? DEFAULT_COMPLETION_TOKENS,
+      maxNewTokens: body.max_tokens ?? null,
+      usualNewTokens: DEFAULT_COMPLETION_TOKENS,
       logprob: body.logprobs !== undefined,
       topLogprobs,
     }),
@@ -203,7 +220,7 @@ function choices(
   body: Omit<CompletionBody, 'prompt' | 'logprobs'>,
   target: Target,
   prompt: Prompt,
-  own: Pick<GenerateRequest, 'maxNewTokens' | 'logprob' | 'topLogprobs'>,
+  own: Pick<GenerateRequest, 'maxNewTokens' | 'usualNewTokens' | 'logprob' | 'topLogprobs'>,
 ): GenerateRequest[] {
   const sampling: RequestSampling = {
     ...present('temperature', body.temperature),

@@ -57,21 +57,31 @@ export function answer(
   };
 }
 
-/** @param includeUsage a last chunk with usage and no choices; `usage: null` in all others */
+/** What `stream_options` asks for; without include_usage no chunk has usage. */
+export interface StreamUsage {
+  /** A last chunk with usage and no choices; `usage: null` in all others. */
+  include_usage?: boolean;
+  /** The others tell what their choice has used so far, as vLLM's do. */
+  continuous_usage_stats?: boolean;
+}
+
 export async function* chunks(
   head: AnswerHead,
   kind: AnswerKind,
   generations: readonly Generation[],
   perPrompt: number,
-  includeUsage: boolean,
+  { include_usage: includeUsage = false, continuous_usage_stats: continuous = false }: StreamUsage,
 ): AsyncGenerator<object> {
-  const chunk = (choices: object[]) => ({
+  const newTokens = generations.map(() => 0);
+  const usageSoFar = (index: number) =>
+    continuous ? usageOf(generations[index]!.promptTokens, newTokens[index]!) : null;
+  const chunk = (index: number, choices: object[]) => ({
     id: head.id,
     object: kind.chunkObject,
     created: head.created,
     model: head.model,
     choices,
-    ...(includeUsage && { usage: null }),
+    ...(includeUsage && { usage: usageSoFar(index) }),
   });
   const opened = new Set<number>();
   const finishes: FinishEvent[] = [];
@@ -80,15 +90,16 @@ export async function* chunks(
     if (!opened.has(index)) {
       opened.add(index);
       const opening = kind.opening(index);
-      if (opening !== null) yield chunk([opening]);
+      if (opening !== null) yield chunk(index, [opening]);
     }
-    for (const choice of choicesOf(kind, index, event)) yield chunk([choice]);
+    newTokens[index] = event.kind === 'finish' ? event.newTokens : newTokens[index]! + 1;
+    for (const choice of choicesOf(kind, index, event)) yield chunk(index, [choice]);
     if (event.kind !== 'finish') continue;
     finishes[index] = event;
     finished++;
   }
   if (finished !== generations.length) throw new Error('a stream of events ended without its finish');
-  if (includeUsage) yield { ...chunk([]), usage: usage(finishes, perPrompt) };
+  if (includeUsage) yield { ...chunk(0, []), usage: usage(finishes, perPrompt) };
 }
 
 function choicesOf(kind: AnswerKind, index: number, event: GenerationEvent): object[] {
@@ -107,12 +118,16 @@ function usage(finishes: readonly FinishEvent[], perPrompt: number) {
     cachedTokens += Math.min(...ofPrompt.map((finish) => finish.cachedTokens ?? 0));
   }
   return {
-    prompt_tokens: promptTokens,
-    completion_tokens: completionTokens,
-    total_tokens: promptTokens + completionTokens,
+    ...usageOf(promptTokens, completionTokens),
     prompt_tokens_details: { cached_tokens: cachedTokens },
   };
 }
+
+const usageOf = (promptTokens: number, completionTokens: number) => ({
+  prompt_tokens: promptTokens,
+  completion_tokens: completionTokens,
+  total_tokens: promptTokens + completionTokens,
+});
 
 /** @param echoed texts to put before the choices (echo), by index; null: none */
 export function completionKind(logprobs: boolean, echoed: readonly string[] | null): AnswerKind {
