@@ -32,6 +32,7 @@ const elementType = Type.Union([
   Type.Literal('float16'),
   Type.Literal('bfloat16'),
   Type.Literal('int64'),
+  Type.Literal('int32'),
   Type.Literal('uint8'),
   Type.Literal('int8'),
 ]);
@@ -206,7 +207,7 @@ const manifest = Type.Object({
   /** Content name: hash of everything that decides the bytes of the shards. */
   name,
   worldSize: Type.Integer({ minimum: 1, maximum: MAX_WORLD_SIZE }),
-  deviceClass: Type.Union([Type.Literal('cpu'), Type.Literal('cuda')]),
+  deviceClass: Type.Union([Type.Literal('cpu'), Type.Literal('webgpu'), Type.Literal('cuda')]),
   weightFormat: Type.Object({
     dtype: Type.Union([
       Type.Literal('fp32'),
@@ -310,6 +311,7 @@ export const ELEMENT_BYTES: Readonly<Record<ElementType, number>> = {
   float16: 2,
   bfloat16: 2,
   int64: 8,
+  int32: 4,
   uint8: 1,
   int8: 1,
 };

@@ -5,6 +5,8 @@
  *   control-<rank>          PAIR; bound by the coordinator, connected by the rank; frames of control.proto
  *   mesh-<low>-<high>       PAIR between two ranks; bound by the lower; frames of the collective
  */
+import type { Manifest } from './manifest.js';
+
 export interface WorkerLaunch {
   /** Folder with manifest.json. */
   shardFolder: string;
@@ -12,6 +14,8 @@ export interface WorkerLaunch {
   worldSize: number;
   /** Folder of the sockets. */
   socketFolder: string;
+  /** What all ranks compute on; absent: cpu. */
+  device?: Manifest['deviceClass'];
   /** Intra-op threads of this rank. */
   threads: number;
   /** Sequences at once. */

@@ -13,13 +13,13 @@
  *
  * Errors  an Error from ONNX Runtime; assertions
  */
-import type { Device, DeviceMemory, Segment, SegmentBinding, TensorHandle } from './device/device.js';
+import type { HostDevice, HostMemory, Segment, SegmentBinding, TensorHandle } from './device/device.js';
 import { type KvCache, Plane } from './kv-cache.js';
 import type { Span } from './span.js';
 
 /** A buffer of packed activations, float32 [tokens, columns]. */
 export interface Activations {
-  memory: DeviceMemory;
+  memory: HostMemory;
   columns: number;
 }
 
@@ -75,14 +75,14 @@ export const tokenOutputs = (numKvHeads: number): string[] =>
   Array.from({ length: numKvHeads }, (_, head) => `output-${head}`);
 
 export class Attention {
-  readonly #device: Device;
+  readonly #device: HostDevice;
   readonly #kvCache: KvCache;
   readonly #segments: AttendSegments;
   readonly #bindings: Record<keyof AttendSegments, SegmentBinding>;
   readonly #length: BigInt64Array;
   readonly #query: Activations;
   readonly #output: Activations;
-  readonly #maskMemory: DeviceMemory;
+  readonly #maskMemory: HostMemory;
   readonly #sinkColumn: number | null;
   /** What lies where the sinks' row goes: a row of each plane of a layer. */
   readonly #covered: Float32Array;
@@ -92,7 +92,7 @@ export class Attention {
   readonly #cacheViews: (CacheViews | undefined)[];
 
   constructor(options: {
-    device: Device;
+    device: HostDevice;
     kvCache: KvCache;
     segments: AttendSegments;
     query: Activations;

@@ -5,26 +5,24 @@
  * Out     what the manifest's program makes of the wanted rows: logits, float32 [rows, vocabPerRank], of this rank's vocabulary
  *         slice; or, of an embedding model, whole vectors, float32 [rows, dimensions]
  * Limits  maxStepTokens tokens and maxRows logit rows a step: the buffers are reserved for so many
- * Errors  SHARDS_INVALID: shards for kernels that the device does not have; CollectiveError from an all-reduce; an Error from ONNX Runtime; assertions
+ * Errors  SHARDS_INVALID: shards for another device, or for kernels that the device does not have; CollectiveError from an all-reduce; an Error from ONNX Runtime; assertions
  *
  * The ops are exposed one by one so that a test can run n ranks in one process in lockstep.
  */
 import assert from 'node:assert/strict';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { ServingError } from '../proto/errors.js';
-import type { AttendOp, Manifest, ManifestBuffer, ProgramOp, RunOp } from '../proto/manifest.js';
-import { type Activations, Attention, attendInputs, tokenInputs, tokenOutputs } from './attention.js';
+import type { AllReduceOp, AttendOp, Manifest, ProgramOp, RunOp } from '../proto/manifest.js';
 import type { Collective } from './collective/collective.js';
-import type { Device, DeviceMemory, Segment, SegmentBinding, TensorHandle } from './device/device.js';
+import { createHostAttention, type StepAttends } from './create-attention.js';
+import type { Device, Segment, SegmentBinding, TensorHandle } from './device/device.js';
 import type { KvCache } from './kv-cache.js';
-import { loadKernels } from './native/kernels.js';
-import { NativeAttention } from './native-attention.js';
 import { pool } from './pooling.js';
 import type { Sequence } from './sequence.js';
 import { readSegment } from './shard-files.js';
 import type { Span } from './span.js';
-import { StepAttention } from './step-attention.js';
-import { StepMemory, type TokenBuffer } from './step-memory.js';
+import { HostStepBuffers, type StepBuffers } from './step-buffers.js';
+import { StepMemory } from './step-memory.js';
 
 export interface ExecutorOptions {
   manifest: Manifest;
@@ -35,14 +33,6 @@ export interface ExecutorOptions {
   kvCache: KvCache;
   maxStepTokens: number;
   maxRows: number;
-}
-
-/** One buffer of the manifest with its memory. */
-interface Buffer {
-  spec: ManifestBuffer;
-  memory: DeviceMemory | null;
-  /** Collective memory, or this process's view of the device memory. */
-  host: Float32Array | BigInt64Array;
 }
 
 /** Tensor handles and segment bindings for one (tokens, rows). */
@@ -63,9 +53,6 @@ interface Run {
 const NO_KERNELS =
   'the shards are laid out for our own kernels, which this machine does not have (or SHARDSERVE_KERNELS=off says so); they are written anew where the server makes sure of them';
 
-/** Attention of one layer, of all sequences of a step. */
-type StepAttends = Pick<NativeAttention, 'attendAll'>;
-
 /** Shapes kept bound: decode steps alternate between few, prefill chunks come in many sizes. */
 const MAX_BOUND_SHAPES = 64;
 
@@ -74,11 +61,11 @@ export class Executor {
   /** Its rows are vectors of texts, no logits. */
   readonly makesVectors: boolean;
   readonly #options: ExecutorOptions;
-  readonly #buffers = new Map<string, Buffer>();
   readonly #segments = new Map<string, Segment>();
   /** By op index, null where the op is not a run. */
   #runs: readonly (Run | null)[] = [];
   readonly #shapes = new Map<string, Shape>();
+  #buffers!: StepBuffers;
   #attention!: StepAttends;
   #stepMemory!: StepMemory;
   #shape: Shape | null = null;
@@ -96,11 +83,17 @@ export class Executor {
   /** Load every segment; `onSegment` is told after each, and what it sends can leave before the next. */
   async load(onSegment: (done: number, total: number) => void = () => {}): Promise<void> {
     const { device, manifest } = this.#options;
+    if (manifest.deviceClass !== device.deviceClass) {
+      const classes = `the shards are for ${manifest.deviceClass}, this rank computes on ${device.deviceClass}`;
+      throw new ServingError('SHARDS_INVALID', classes);
+    }
+    assert(!device.isRemote);
     if (manifest.weightFormat.layout === 'panels' && !device.hasKernels) {
       throw new ServingError('SHARDS_INVALID', NO_KERNELS);
     }
-    for (const spec of manifest.buffers) this.#buffers.set(spec.name, this.#allocate(spec));
-    this.#stepMemory = new StepMemory({ ...this.#options, buffers: this.#tokenBuffers() });
+    const buffers = new HostStepBuffers({ ...this.#options, device });
+    this.#buffers = buffers;
+    this.#stepMemory = new StepMemory({ ...this.#options, buffers: buffers.tokenBuffers() });
     const wanted = this.program.filter((op): op is RunOp => op.op === 'run');
     const total = wanted.length + 1;
     let done = 0;
@@ -113,19 +106,20 @@ export class Executor {
     }
     this.#runs = this.program.map((op) => {
       if (op.op !== 'run') return null;
-      const makesRows = Object.values(op.outputs).some((name) => this.#buffer(name).spec.first === 'rows');
+      const makesRows = Object.values(op.outputs).some((name) => this.#buffers.spec(name).first === 'rows');
       return { segment: this.#segment(op.segment), makesRows };
     });
-    this.#attention = this.#createAttention();
+    const loadSegment = this.#loadSegment.bind(this);
+    this.#attention = createHostAttention({ ...this.#options, device, buffers, loadSegment });
     onSegment(++done, total);
   }
 
   /** Set the step up: ids, positions and wanted rows are written, shapes bound. */
   begin(step: number, spans: readonly Span[]): void {
     const { io } = this.#options.manifest;
-    const ids = this.#int64(io.ids);
-    const positions = this.#int64(io.positions);
-    const rowIndex = this.#int64(io.rows);
+    const ids = this.#buffers.int64(io.ids);
+    const positions = this.#buffers.int64(io.positions);
+    const rowIndex = this.#buffers.int64(io.rows);
     let tokens = 0;
     let rows = 0;
     for (const span of spans) {
@@ -145,6 +139,9 @@ export class Executor {
     this.#tokens = tokens;
     this.#rows = rows;
     this.#shape = this.#bindShape(tokens, rows);
+    this.#buffers.send(io.ids, tokens);
+    this.#buffers.send(io.positions, tokens);
+    this.#buffers.send(io.rows, rows);
   }
 
   /** Run one op of the step. Ops run in order, each once. */
@@ -158,18 +155,19 @@ export class Executor {
       case 'attend':
         this.#attend(op);
         return;
-      case 'all-reduce': {
-        const partial = this.#buffer(op.partial);
-        return this.#options.collective.allReduce(
-          { step: this.#step, op: index },
-          partial.host as Float32Array,
-          this.#float32(op.sum),
-          this.#tokens * partial.spec.columns,
-        );
-      }
+      case 'all-reduce':
+        return this.#allReduce(index, op);
       case 'pool': {
-        const { columns } = this.#buffer(op.hidden).spec;
-        pool(op.poolings, this.#spans, this.#float32(op.hidden), this.#float32(op.pooled), columns);
+        const { columns } = this.#buffers.spec(op.hidden);
+        this.#buffers.fetch(op.hidden, this.#tokens);
+        pool(
+          op.poolings,
+          this.#spans,
+          this.#buffers.float32(op.hidden),
+          this.#buffers.float32(op.pooled),
+          columns,
+        );
+        this.#buffers.send(op.pooled, this.#rows);
         return;
       }
     }
@@ -189,6 +187,7 @@ export class Executor {
       if (pending) await pending;
       collectiveNs += process.hrtime.bigint() - started;
     }
+    this.#buffers.fetch(this.#options.manifest.io.output, this.#rows);
     this.#stepMemory.afterStep(this.#tokens);
     return Number(collectiveNs / 1000n);
   }
@@ -202,15 +201,15 @@ export class Executor {
   /** Logits, or the vector, of one wanted row (in the order of the spans that want them): a view. */
   output(row: number): Float32Array {
     assert(row < this.#rows, `row ${row} of ${this.#rows}`);
-    const { host, spec } = this.#buffer(this.#options.manifest.io.output);
-    return (host as Float32Array).subarray(row * spec.columns, (row + 1) * spec.columns);
+    const { output } = this.#options.manifest.io;
+    const { columns } = this.#buffers.spec(output);
+    return this.#buffers.float32(output).subarray(row * columns, (row + 1) * columns);
   }
 
   /** All of a buffer that has one row: a view. */
   row(name: string): Float32Array {
-    const { host, spec } = this.#buffer(name);
-    assert(spec.first === 'one', `${name} has more than a row`);
-    return host as Float32Array;
+    assert(this.#buffers.spec(name).first === 'one', `${name} has more than a row`);
+    return this.#buffers.float32(name);
   }
 
   /** Where a sequence's positions begin in the rotary tables: the same from its first step to its last. */
@@ -226,39 +225,6 @@ export class Executor {
     return device.loadSegment(readSegment(shardFolder, rank, segment), shardFolder, inputs, outputs);
   }
 
-  #allocate(spec: ManifestBuffer): Buffer {
-    const { collective, device, maxRows, maxStepTokens } = this.#options;
-    const first = { tokens: maxStepTokens, rows: maxRows, one: 1 }[spec.first];
-    const length = first * spec.columns;
-    if (spec.place !== 'worker') {
-      assert.equal(spec.type, 'float32');
-      return { spec, memory: null, host: collective.allocate(spec.name, spec.place, length) };
-    }
-    const memory = device.reserve(length * (spec.type === 'float32' ? 4 : 8));
-    const host = spec.type === 'float32' ? memory.float32(0, length) : memory.bigInt64(0, length);
-    return { spec, memory, host };
-  }
-
-  #tokenBuffers(): TokenBuffer[] {
-    return [...this.#buffers.values()]
-      .filter(({ spec }) => spec.first === 'tokens')
-      .map(({ host, memory, spec }) => ({ host, memory, rowBytes: spec.columns * host.BYTES_PER_ELEMENT }));
-  }
-
-  #buffer(name: string): Buffer {
-    const buffer = this.#buffers.get(name);
-    assert(buffer, `buffer ${name}`);
-    return buffer;
-  }
-
-  #float32(name: string): Float32Array {
-    return this.#buffer(name).host as Float32Array;
-  }
-
-  #int64(name: string): BigInt64Array {
-    return this.#buffer(name).host as BigInt64Array;
-  }
-
   /** The bindings for this shape: kept ones, or the least recently used ones bound anew. */
   #bindShape(tokens: number, rows: number): Shape {
     const key = `${tokens}/${rows}`;
@@ -269,23 +235,8 @@ export class Executor {
       return kept;
     }
     const shape = this.#recycledShape(key);
-    const { device } = this.#options;
-    const tensors = new Map<string, TensorHandle>();
-    for (const [name, { spec, memory, host }] of this.#buffers) {
-      const first = { tokens, rows, one: 1 }[spec.first];
-      if (first === 0) continue;
-      const dims = {
-        rank1: [first],
-        rank2: [first, spec.columns],
-        rank3: [1, first, spec.columns],
-        row: [1, first],
-      }[spec.shape];
-      const tensor = memory
-        ? device.tensor(memory, 0, spec.type, dims)
-        : device.hostTensor(host as Float32Array, first * spec.columns, dims);
-      tensors.set(name, tensor);
-      shape.tensors.push(tensor);
-    }
+    const tensors = this.#buffers.tensors(tokens, rows);
+    shape.tensors = [...tensors.values()];
     this.program.forEach((op, index) => {
       const binding = shape.bindings[index];
       if (op.op !== 'run' || !binding || (rows === 0 && this.#runs[index]?.makesRows)) return;
@@ -330,66 +281,21 @@ export class Executor {
     run.segment.run(binding);
   }
 
-  #createAttention(): StepAttends {
-    const { device, kvCache, manifest, maxStepTokens } = this.#options;
-    const { maskedSegment, segment, tokenSegment } = manifest.attend;
-    const ops = this.program.filter((op): op is AttendOp => op.op === 'attend');
-    const [first] = ops;
-    assert(first, 'a program attends');
-    for (const op of ops) {
-      for (const role of ['query', 'key', 'value', 'output'] as const) {
-        assert.equal(op[role], first[role], 'all layers attend from, over and to the same buffers');
-      }
-    }
-    const activations = (name: string): Activations => {
-      const { memory, spec } = this.#buffer(name);
-      assert(memory);
-      return { memory, columns: spec.columns };
-    };
-    const roles = {
-      ...{ query: activations(first.query), output: activations(first.output) },
-      ...{ key: activations(first.key), value: activations(first.value) },
-    };
-    const isWhole = manifest.attend.keysIn === 'step';
-    assert(!isWhole || ops.every((op) => op.window === null), 'all layers attend to all of a text');
-    const kernels = device.hasKernels ? loadKernels() : null;
-    if (kernels !== null) {
-      return new NativeAttention({ kernels, device, kvCache, manifest, ...roles, maxSpans: maxStepTokens });
-    }
-    if (isWhole) {
-      const attend = this.#loadSegment(segment, ['query', 'key', 'value', 'length'], ['output']);
-      return this.#oneByOne(new StepAttention({ device, attend, ...roles }), first);
-    }
-    assert(tokenSegment !== null, 'over a slot a single token has a segment of its own');
-    const { numKvHeads } = kvCache;
-    const inputs = attendInputs(numKvHeads);
-    const attention = new Attention({
-      device,
-      kvCache,
-      sinkColumn: manifest.attend.sinkColumn ?? null,
-      segments: {
-        chunk: this.#loadSegment(segment, inputs, ['output']),
-        masked: this.#loadSegment(maskedSegment, [...inputs, 'mask'], ['output']),
-        token: this.#loadSegment(tokenSegment, tokenInputs(numKvHeads), tokenOutputs(numKvHeads)),
-      },
-      query: roles.query,
-      output: roles.output,
-      maxStepTokens,
-    });
-    return this.#oneByOne(attention, first);
+  #allReduce(op: number, { partial, sum }: AllReduceOp): void | Promise<void> {
+    const buffers = this.#buffers;
+    const tokens = this.#tokens;
+    buffers.fetch(partial, tokens);
+    const pending = this.#options.collective.allReduce(
+      { step: this.#step, op },
+      buffers.float32(partial),
+      buffers.float32(sum),
+      tokens * buffers.spec(partial).columns,
+    );
+    if (pending) return pending.then(() => buffers.send(sum, tokens));
+    buffers.send(sum, tokens);
   }
 
   #attend(op: AttendOp): void {
     this.#attention.attendAll(this.#spans, op.layer, op.window);
-  }
-
-  /** By segments of ONNX Runtime, a sequence at a time. */
-  #oneByOne(attention: Pick<Attention, 'attend'>, { key, value }: AttendOp): StepAttends {
-    const [newKeys, newValues] = [this.#float32(key), this.#float32(value)];
-    return {
-      attendAll: (spans, layer, window) => {
-        for (const span of spans) attention.attend(span, layer, window, newKeys, newValues);
-      },
-    };
   }
 }

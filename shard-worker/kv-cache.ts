@@ -12,7 +12,7 @@
  */
 import assert from 'node:assert/strict';
 import type { Manifest } from '../proto/manifest.js';
-import type { Device, DeviceMemory } from './device/device.js';
+import type { HostDevice, HostMemory } from './device/device.js';
 import { wholePages } from './native/libc.js';
 
 /** What the cache holds: floats, or halves. */
@@ -32,7 +32,7 @@ export interface KvCacheShape {
 }
 
 export interface KvCacheOptions extends KvCacheShape {
-  device: Device;
+  device: HostDevice;
   maxSlots: number;
   slotTokens: number;
   /** Absent: fp32. */
@@ -54,7 +54,7 @@ export function kvCacheShape({ attend, model, perRank }: Manifest): KvCacheShape
 }
 
 interface Slot {
-  memory: DeviceMemory;
+  memory: HostMemory;
   /** A view of each plane, by its numbers. */
   planes: (Float32Array | Uint16Array)[];
   /** Rows written since it was opened. */
@@ -71,7 +71,7 @@ export class KvCache {
   readonly type: KvType;
   /** Whole pages, so that a plane's rows are given back without its neighbour's. */
   readonly planeBytes: number;
-  readonly #device: Device;
+  readonly #device: HostDevice;
   readonly #leadingRows: number;
   /** Bytes of a row of a plane. */
   readonly #rowBytes: number;
@@ -215,7 +215,7 @@ export class KvCache {
     plane: Plane,
     head: number,
     row: number,
-  ): { memory: DeviceMemory; byteOffset: number } {
+  ): { memory: HostMemory; byteOffset: number } {
     return {
       memory: this.#open(index).memory,
       byteOffset:

@@ -20,8 +20,8 @@ import { connectSharedMemoryCollective } from './collective/shared-memory-group.
 import { SingleRankCollective } from './collective/single-rank.js';
 import { type SumOverRanks, sumAsTree } from './collective/tree-sum.js';
 import { connectZeromqCollective } from './collective/zeromq.js';
-import { CpuDevice } from './device/cpu-device.js';
 import type { Device } from './device/device.js';
+import { openDevice } from './device/open-device.js';
 import { Executor } from './executor.js';
 import { KvCache, kvCacheShape } from './kv-cache.js';
 import { dieWithParent } from './native/libc.js';
@@ -66,11 +66,8 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
   await verifyFiles(shardFolder, manifest, rank, launch.verifyChecksums);
   const weightBytes = (manifest.ranks[rank]?.weights.bytes ?? 0) + (manifest.shared?.bytes ?? 0);
 
-  const device = new CpuDevice({
-    threads: launch.threads,
-    threadsSpin: launch.threadsSpin ?? launch.threads > 1,
-    logId: `rank-${rank}`,
-  });
+  const device = openDevice(launch);
+  assert(!device.isRemote);
   const collective = await joinRanks(launch, sumOverRanksOf(device, manifest, launch));
   const kvCache = new KvCache({
     device,

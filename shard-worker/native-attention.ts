@@ -11,7 +11,7 @@
 import assert from 'node:assert/strict';
 import type { Manifest } from '../proto/manifest.js';
 import type { Activations } from './attention.js';
-import type { Device, DeviceMemory } from './device/device.js';
+import type { HostDevice, HostMemory } from './device/device.js';
 import type { KvCache } from './kv-cache.js';
 import { AttendWork, type Kernels } from './native/kernels.js';
 import type { Span } from './span.js';
@@ -23,7 +23,7 @@ const SPAN_NUMBERS = 4;
 
 export interface NativeAttentionOptions {
   kernels: Pick<Kernels, 'attend' | 'attendScratch'>;
-  device: Device;
+  device: HostDevice;
   kvCache: KvCache;
   manifest: Pick<Manifest, 'attend' | 'perRank'>;
   query: Activations;
@@ -82,7 +82,7 @@ export class NativeAttention {
   }
 }
 
-function addressOf(memory: DeviceMemory): number {
+function addressOf(memory: HostMemory): number {
   assert(memory.address !== undefined, 'memory of this process');
   return memory.address;
 }

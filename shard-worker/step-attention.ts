@@ -7,11 +7,11 @@
  */
 import assert from 'node:assert/strict';
 import type { Activations } from './attention.js';
-import type { Device, Segment, SegmentBinding, TensorHandle } from './device/device.js';
+import type { HostDevice, Segment, SegmentBinding, TensorHandle } from './device/device.js';
 import type { Span } from './span.js';
 
 export interface StepAttentionOptions {
-  device: Device;
+  device: HostDevice;
   attend: Segment;
   query: Activations;
   key: Activations;

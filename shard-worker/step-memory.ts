@@ -13,7 +13,7 @@ import { realpathSync } from 'node:fs';
 import path from 'node:path';
 import type { Manifest } from '../proto/manifest.js';
 import type { Collective } from './collective/collective.js';
-import type { Device, DeviceMemory } from './device/device.js';
+import type { Device, HostMemory } from './device/device.js';
 import { type FileMapping, fileMappings, letGo, partOf } from './native/file-mappings.js';
 import { noMoreHugePages, trimHeap } from './native/libc.js';
 
@@ -31,7 +31,7 @@ const LARGE_TABLE_BYTES = 2 ** 24;
 export interface TokenBuffer {
   rowBytes: number;
   /** null: `host` is the collective's. */
-  memory: DeviceMemory | null;
+  memory: HostMemory | null;
   host: Float32Array | BigInt64Array;
 }
 

@@ -22,6 +22,7 @@ const DATA_TYPE: Readonly<Record<ElementType, number>> = {
   float32: 1,
   uint8: 2,
   int8: 3,
+  int32: 6,
   int64: 7,
   float16: 10,
   bfloat16: 16,

@@ -12,11 +12,20 @@ import koffi from 'koffi';
 import { type Kernels, loadKernels } from '../native/kernels.js';
 import { NativeArena, NativeMemory, type PointerArray } from '../native/native-memory.js';
 import { loadOrtApi, type OrtApi } from '../ort/ort-api.js';
-import type { Device, DeviceMemory, Segment, SegmentBinding, TensorHandle, TensorType } from './device.js';
+import {
+  type HostArray,
+  type HostDevice,
+  type HostMemory,
+  type Segment,
+  type SegmentBinding,
+  TENSOR_BYTES,
+  type TensorHandle,
+  type TensorType,
+  tensorTypeOf,
+} from './device.js';
 
 /** ONNXTensorElementDataType. */
-const ORT_TYPE: Readonly<Record<TensorType, number>> = { float32: 1, int64: 7 };
-const TYPE_BYTES: Readonly<Record<TensorType, number>> = { float32: 4, int64: 8 };
+const ORT_TYPE: Readonly<Record<TensorType, number>> = { float32: 1, int32: 6, int64: 7 };
 const ORT_ARENA_ALLOCATOR = 1;
 const ORT_MEMORY_DEFAULT = 0;
 const LOG_WARNING = 2;
@@ -110,8 +119,9 @@ class CpuSegment implements Segment {
   }
 }
 
-export class CpuDevice implements Device {
+export class CpuDevice implements HostDevice {
   readonly deviceClass = 'cpu';
+  readonly isRemote = false;
   readonly #api: OrtApi;
   readonly #arena = new NativeArena();
   readonly #env: number;
@@ -147,16 +157,17 @@ export class CpuDevice implements Device {
     return new NativeMemory(bytes);
   }
 
-  tensor(memory: DeviceMemory, byteOffset: number, type: TensorType, shape: readonly number[]): TensorHandle {
+  tensor(memory: HostMemory, byteOffset: number, type: TensorType, shape: readonly number[]): TensorHandle {
     assert(memory instanceof NativeMemory);
-    const bytes = this.#setShape(shape) * TYPE_BYTES[type];
+    const bytes = this.#setShape(shape) * TENSOR_BYTES[type];
     assert(byteOffset + bytes <= memory.bytes, 'tensor outside its memory');
     return this.#createTensor(memory.address + byteOffset, bytes, shape.length, type);
   }
 
-  hostTensor(data: Float32Array, length: number, shape: readonly number[]): TensorHandle {
+  hostTensor(data: HostArray, length: number, shape: readonly number[]): TensorHandle {
     assert(this.#setShape(shape) === length && length <= data.length, 'tensor outside its array');
-    return this.#createTensor(Number(koffi.address(data)), length * 4, shape.length, 'float32');
+    const bytes = length * data.BYTES_PER_ELEMENT;
+    return this.#createTensor(Number(koffi.address(data)), bytes, shape.length, tensorTypeOf(data));
   }
 
   #setShape(shape: readonly number[]): number {

@@ -1,24 +1,41 @@
 /**
  * What depends on the device of a rank: where tensors live, how a segment runs, how memory is given back.
  *
- * CPU today (cpu-device.ts). A CUDA device fits behind the same calls: `reserve` gives device memory, `host` is null for it,
- * segments bind it by IoBinding, and `partial` buffers, which the collective allocates, are host memory the segment's output
- * is bound to.
+ * Two kinds. A host device computes in this process's own memory: tensors are views of it, at any offset. A remote device has memory
+ * of its own that nobody here sees: buffers are written by `upload` and read by `download`, whole from their start, and both are counted.
  */
 import type { ElementType } from '../../proto/manifest.js';
 
-export type TensorType = Extract<ElementType, 'float32' | 'int64'>;
+export type TensorType = Extract<ElementType, 'float32' | 'int32' | 'int64'>;
 
-/** Memory of the device, reserved whole and touched as used. */
-export interface DeviceMemory {
+/** Bytes of one element. */
+export const TENSOR_BYTES: Readonly<Record<TensorType, number>> = { float32: 4, int32: 4, int64: 8 };
+
+/** What this process keeps of a tensor. */
+export type HostArray = Float32Array | Int32Array | BigInt64Array;
+
+export function tensorTypeOf(data: HostArray): TensorType {
+  if (data instanceof Float32Array) return 'float32';
+  return data instanceof Int32Array ? 'int32' : 'int64';
+}
+
+/** Memory of this process, reserved whole and touched as used. It never moves. */
+export interface HostMemory {
   readonly bytes: number;
-  /** Where this process sees it; absent: nowhere. It never moves. */
+  /** Absent in tests alone. */
   readonly address?: number;
-  /** Views of the memory for this process; a device whose memory is not the host's throws. */
+  /** Views, made anew with each call: keep them. */
   float32(byteOffset: number, length: number): Float32Array;
   bigInt64(byteOffset: number, length: number): BigInt64Array;
   /** Give pages back; they read as zeros again. */
   discard(byteOffset: number, bytes: number): void;
+  free(): void;
+}
+
+/** Memory of a remote device, of one element type. It is not zeroed. */
+export interface DeviceBuffer {
+  readonly type: TensorType;
+  readonly elements: number;
   free(): void;
 }
 
@@ -38,20 +55,20 @@ export interface Segment {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   newBinding(): SegmentBinding;
-  /** Runs to the end before it returns; outputs are written where they are bound. */
+  /**
+   * On a host device it has ended when this returns, outputs are written where they are bound. On a remote one it comes after the runs and
+   * uploads before it, and before what is asked for later.
+   */
   run(binding: SegmentBinding): void;
   release(): void;
 }
 
-export interface Device {
-  readonly deviceClass: 'cpu' | 'cuda';
-  /** Whether segments may have operators of our own: shards in panels need them. */
-  readonly hasKernels: boolean;
-  reserve(bytes: number): DeviceMemory;
-  /** View of `memory`, row-major `shape`. Valid until released. */
-  tensor(memory: DeviceMemory, byteOffset: number, type: TensorType, shape: readonly number[]): TensorHandle;
-  /** View of host memory that the caller keeps alive and that never moves. */
-  hostTensor(data: Float32Array, length: number, shape: readonly number[]): TensorHandle;
+interface AnyDevice {
+  /**
+   * View of host memory that the caller keeps alive and that never moves. A remote device's segment reads it when it is bound, and only
+   * inputs that are wanted there, sizes and lengths, are bound so.
+   */
+  hostTensor(data: HostArray, length: number, shape: readonly number[]): TensorHandle;
   releaseTensor(tensor: TensorHandle): void;
   /** The next run of any segment gives memory for intermediate values that is free after it back to the system. */
   shrinkAfterNextRun(): void;
@@ -68,3 +85,38 @@ export interface Device {
   ): Segment;
   close(): void;
 }
+
+export interface HostDevice extends AnyDevice {
+  readonly deviceClass: 'cpu';
+  readonly isRemote: false;
+  /** Whether segments may have operators of our own: shards in panels need them. */
+  readonly hasKernels: boolean;
+  reserve(bytes: number): HostMemory;
+  /** View of `memory`, row-major `shape`. Valid until released. */
+  tensor(memory: HostMemory, byteOffset: number, type: TensorType, shape: readonly number[]): TensorHandle;
+}
+
+/** Bytes that crossed between host and device since the start. */
+export interface TransferCounters {
+  uploads: number;
+  uploadedBytes: number;
+  downloads: number;
+  downloadedBytes: number;
+}
+
+export interface RemoteDevice extends AnyDevice {
+  readonly deviceClass: 'webgpu' | 'cuda';
+  readonly isRemote: true;
+  readonly counters: Readonly<TransferCounters>;
+  /** @throws Error where the device has no such memory left */
+  allocate(type: TensorType, elements: number): DeviceBuffer;
+  /** The buffer's first elements in row-major `shape`. Valid until released. */
+  tensor(buffer: DeviceBuffer, shape: readonly number[]): TensorHandle;
+  /** The buffer's first `length` elements become those of `data`. */
+  upload(buffer: DeviceBuffer, data: HostArray, length: number): void;
+  /** The first `length` elements of `data` become the buffer's; waits for the runs before. */
+  download(buffer: DeviceBuffer, data: HostArray, length: number): void;
+}
+
+export type Device = HostDevice | RemoteDevice;
+export type DeviceClass = Device['deviceClass'];

@@ -109,12 +109,26 @@ it('a worker without kernels refuses shards that are laid out for them', async (
   const { manifest, shardFolder } = await split({ folder: goldenFolder('llama'), tp: 1, dtype: 'int4' });
   const executor = new Executor({
     ...{ manifest, shardFolder, rank: 0, maxStepTokens: 8, maxRows: 1 },
-    device: { hasKernels: false } as Device,
+    device: { deviceClass: 'cpu', isRemote: false, hasKernels: false } as Device,
     collective: new SingleRankCollective(),
     kvCache: null as unknown as KvCache,
   });
   await expect(executor.load()).rejects.toMatchObject({
     code: 'SHARDS_INVALID',
     message: expect.stringContaining('SHARDSERVE_KERNELS=off'),
+  });
+});
+
+it('a worker refuses shards that are made for another device', async () => {
+  const { manifest, shardFolder } = await split({ folder: goldenFolder('llama'), tp: 1, dtype: 'int4' });
+  const executor = new Executor({
+    ...{ manifest, shardFolder, rank: 0, maxStepTokens: 8, maxRows: 1 },
+    device: { deviceClass: 'webgpu', isRemote: true } as Device,
+    collective: new SingleRankCollective(),
+    kvCache: null as unknown as KvCache,
+  });
+  await expect(executor.load()).rejects.toMatchObject({
+    code: 'SHARDS_INVALID',
+    message: 'the shards are for cpu, this rank computes on webgpu',
   });
 });

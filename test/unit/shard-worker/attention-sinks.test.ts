@@ -1,7 +1,7 @@
 /** shard-worker/attention.ts with sinks: which rows the segment sees, and that the cache is as it was afterwards. */
 import { expect, it } from 'vitest';
 import { Attention } from '../../../shard-worker/attention.js';
-import type { Device, DeviceMemory, Segment } from '../../../shard-worker/device/device.js';
+import type { HostDevice, HostMemory, Segment } from '../../../shard-worker/device/device.js';
 import { KvCache, Plane } from '../../../shard-worker/kv-cache.js';
 import type { Span } from '../../../shard-worker/span.js';
 
@@ -15,7 +15,7 @@ const WINDOW = 3;
 
 /** A tensor is the floats it is a view of; a segment keeps what its inputs were when it ran. */
 function createAttention(): { attention: Attention; cache: KvCache; seen: number[][][] } {
-  const reserve = (bytes: number): DeviceMemory => {
+  const reserve = (bytes: number): HostMemory => {
     const buffer = new ArrayBuffer(bytes);
     return {
       bytes,
@@ -44,12 +44,12 @@ function createAttention(): { attention: Attention; cache: KvCache; seen: number
     }) as unknown as Segment;
   const device = {
     reserve,
-    tensor: (memory: DeviceMemory, byteOffset: number, type: string, dims: number[]) => {
+    tensor: (memory: HostMemory, byteOffset: number, type: string, dims: number[]) => {
       const length = dims.reduce((product, size) => product * size, 1);
       return type === 'int64' ? memory.bigInt64(byteOffset, length) : memory.float32(byteOffset, length);
     },
     releaseTensor: () => {},
-  } as unknown as Device;
+  } as unknown as HostDevice;
   const cache = new KvCache({
     device,
     numLayers: 1,

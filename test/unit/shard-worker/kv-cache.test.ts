@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import type { Device, DeviceMemory } from '../../../shard-worker/device/device.js';
+import type { HostDevice, HostMemory } from '../../../shard-worker/device/device.js';
 import { KvCache, Plane } from '../../../shard-worker/kv-cache.js';
 import { PAGE_BYTES } from '../../../shard-worker/native/libc.js';
 
 /** Plain arrays in place of device memory; counts what was reserved and given back. */
-class ArrayMemory implements DeviceMemory {
+class ArrayMemory implements HostMemory {
   readonly bytes: number;
   discards = 0;
   readonly #buffer: ArrayBuffer;
@@ -37,7 +37,7 @@ function createCache(numKvHeads = 1): { cache: KvCache; memories: ArrayMemory[] 
       memories.push(memory);
       return memory;
     },
-  } as unknown as Device;
+  } as unknown as HostDevice;
   const cache = new KvCache({ device, numLayers: 2, numKvHeads, headDim: 3, maxSlots: 2, slotTokens: 4 });
   return { cache, memories };
 }

@@ -1,6 +1,6 @@
 /** shard-worker/native-attention.ts and the kernels under it: against attention in doubles, and the same bits however a token came. */
 import { describe, expect, it } from 'vitest';
-import type { Device } from '../../../shard-worker/device/device.js';
+import type { HostDevice } from '../../../shard-worker/device/device.js';
 import { KvCache, type KvType } from '../../../shard-worker/kv-cache.js';
 import { loadKernels } from '../../../shard-worker/native/kernels.js';
 import { NativeMemory } from '../../../shard-worker/native/native-memory.js';
@@ -9,7 +9,7 @@ import type { Span } from '../../../shard-worker/span.js';
 import { seededRandom } from '../../fixtures/seeded-random.js';
 
 const kernels = loadKernels();
-const device = { reserve: (bytes: number) => new NativeMemory(bytes) } as unknown as Device;
+const device = { reserve: (bytes: number) => new NativeMemory(bytes) } as unknown as HostDevice;
 const VARIANTS = { best: 0, portable: 1, avx2: 2, avx512: 3 };
 
 interface Case {

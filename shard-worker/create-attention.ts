@@ -1,0 +1,92 @@
+/**
+ * Which attention a rank runs: our own kernels where the device has them, ONNX Runtime's over views of a slot on another host device, a
+ * remote device's own over buffers of its own.
+ *
+ * In      the manifest, the device with its buffers and cache
+ * Out     attention of one layer, of all sequences of a step
+ * Errors  assertions: sizes and names come from the manifest
+ */
+import assert from 'node:assert/strict';
+import type { AttendOp, Manifest } from '../proto/manifest.js';
+import { Attention, attendInputs, tokenInputs, tokenOutputs } from './attention.js';
+import type { HostDevice, Segment } from './device/device.js';
+import type { KvCache } from './kv-cache.js';
+import { loadKernels } from './native/kernels.js';
+import { NativeAttention } from './native-attention.js';
+import type { Span } from './span.js';
+import { StepAttention } from './step-attention.js';
+import type { HostStepBuffers } from './step-buffers.js';
+
+/** Attention of one layer, of all sequences of a step. */
+export interface StepAttends {
+  /** @param window tokens a query sees, itself included; null: all */
+  attendAll(spans: readonly Span[], layer: number, window: number | null): void;
+}
+
+export interface HostAttentionOptions {
+  manifest: Manifest;
+  device: HostDevice;
+  buffers: HostStepBuffers;
+  kvCache: KvCache;
+  maxStepTokens: number;
+  loadSegment: (segment: string, inputs: readonly string[], outputs: readonly string[]) => Segment;
+}
+
+/** The program's first attention: all others are from, over and to the same buffers. */
+export function attendOf(manifest: Manifest): AttendOp {
+  const ops = manifest.program.filter((op): op is AttendOp => op.op === 'attend');
+  const [first] = ops;
+  assert(first, 'a program attends');
+  for (const op of ops) {
+    for (const role of ['query', 'key', 'value', 'output'] as const) {
+      assert.equal(op[role], first[role], 'all layers attend from, over and to the same buffers');
+    }
+    assert(manifest.attend.keysIn === 'slot' || op.window === null, 'all layers attend to all of a text');
+  }
+  return first;
+}
+
+export function createHostAttention(options: HostAttentionOptions): StepAttends {
+  const { buffers, device, kvCache, loadSegment, manifest, maxStepTokens } = options;
+  const { keysIn, maskedSegment, segment, tokenSegment } = manifest.attend;
+  const first = attendOf(manifest);
+  const roles = {
+    ...{ query: buffers.activations(first.query), output: buffers.activations(first.output) },
+    ...{ key: buffers.activations(first.key), value: buffers.activations(first.value) },
+  };
+  const kernels = device.hasKernels ? loadKernels() : null;
+  if (kernels !== null) {
+    return new NativeAttention({ kernels, device, kvCache, manifest, ...roles, maxSpans: maxStepTokens });
+  }
+  /** By segments of ONNX Runtime, a sequence at a time. */
+  const oneByOne = (attention: Pick<Attention, 'attend'>): StepAttends => {
+    const [newKeys, newValues] = [buffers.float32(first.key), buffers.float32(first.value)];
+    return {
+      attendAll: (spans, layer, window) => {
+        for (const span of spans) attention.attend(span, layer, window, newKeys, newValues);
+      },
+    };
+  };
+  if (keysIn === 'step') {
+    const attend = loadSegment(segment, ['query', 'key', 'value', 'length'], ['output']);
+    return oneByOne(new StepAttention({ device, attend, ...roles }));
+  }
+  assert(tokenSegment !== null, 'over a slot a single token has a segment of its own');
+  const { numKvHeads } = kvCache;
+  const inputs = attendInputs(numKvHeads);
+  return oneByOne(
+    new Attention({
+      device,
+      kvCache,
+      sinkColumn: manifest.attend.sinkColumn ?? null,
+      segments: {
+        chunk: loadSegment(segment, inputs, ['output']),
+        masked: loadSegment(maskedSegment, [...inputs, 'mask'], ['output']),
+        token: loadSegment(tokenSegment, tokenInputs(numKvHeads), tokenOutputs(numKvHeads)),
+      },
+      query: roles.query,
+      output: roles.output,
+      maxStepTokens,
+    }),
+  );
+}

@@ -1,0 +1,23 @@
+/**
+ * The device of a rank, as its launch says.
+ *
+ * Errors  UNSUPPORTED_PLATFORM: this build has no such device, or the machine none
+ */
+import { ServingError } from '../../proto/errors.js';
+import type { WorkerLaunch } from '../../proto/worker-launch.js';
+import { CpuDevice } from './cpu-device.js';
+import type { Device } from './device.js';
+
+export type DeviceLaunch = Pick<WorkerLaunch, 'device' | 'rank' | 'threads' | 'threadsSpin'>;
+
+/** @throws ServingError */
+export function openDevice(launch: DeviceLaunch): Device {
+  const { device = 'cpu', rank, threads } = launch;
+  const options = { threads, threadsSpin: launch.threadsSpin ?? threads > 1, logId: `rank-${rank}` };
+  switch (device) {
+    case 'cpu':
+      return new CpuDevice(options);
+    default:
+      throw new ServingError('UNSUPPORTED_PLATFORM', `device ${device} is not one of cpu`);
+  }
+}
