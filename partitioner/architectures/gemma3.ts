@@ -22,6 +22,8 @@ export const family: Family = {
     return readDecoderShape(config, {
       ...gemma2Traits(config),
       headNorm: 'per-head',
+      // config.json may have a cap; no code reads it.
+      attentionSoftCap: null,
       windows,
       ropes: (headDim) => readRopes(config, headDim),
       layerRopes: windows.map((window) => (window === null ? 0 : 1)),

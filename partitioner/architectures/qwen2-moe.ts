@@ -3,7 +3,7 @@
  *
  * Source  transformers: configuration_qwen2_moe.py, modeling_qwen2_moe.py
  */
-import { type Family, readDecoderShape } from './decoder-shape.js';
+import { type Family, readDecoderShape, readWindows } from './decoder-shape.js';
 import { readExperts, readSparseLayers } from './experts.js';
 import { requireValue } from './known-keys.js';
 
@@ -27,6 +27,7 @@ export const family: Family = {
     return readDecoderShape(config, {
       honours: ['num_experts'],
       biases: { qkv: config.boolean('qkv_bias', true) },
+      windows: readWindows(config, null, () => false),
       experts: readExperts(
         config,
         { count: 'num_experts', ffnSize: 'moe_intermediate_size' },

@@ -71,7 +71,7 @@ export function automaticPolicy(
   config: CheckpointConfig,
   tensors: ReadonlyMap<string, TensorInfo>,
 ): AutomaticPolicy {
-  const found = layerTensors(tensors, config.folder);
+  const found = layerTensors(tensors, (why) => notRecognised(config, why));
   const recogniser = new Recogniser(config, found);
   return recogniser.policy();
 }
@@ -93,6 +93,7 @@ class Recogniser {
     }
     const linears = this.#linears();
     const norms = this.#norms();
+    this.#checkWindows();
     const layer = this.tensors.layer;
     const norm = this.#normKind(norms.attention, keys.norm_eps);
     const outside = {
@@ -256,6 +257,16 @@ class Recogniser {
     return withBias.length > 0;
   }
 
+  /** A window that only some layers have is a window of all under the same keys (CWM, Mistral). */
+  #checkWindows(): void {
+    const { config } = this;
+    if (!config.has('sliding_window') || config.raw.sliding_window === 0 || config.has('layer_types')) return;
+    if (config.has('use_sliding_window')) return;
+    throw this.#no(
+      `sliding_window is ${config.raw.sliding_window}, and neither layer_types nor use_sliding_window says which layers have it`,
+    );
+  }
+
   #checkActivation(key: string, isGated: boolean): void {
     const name = this.config.string(key);
     if (isGated && !GATED_ACTIVATIONS.includes(name)) {
@@ -267,14 +278,17 @@ class Recogniser {
   }
 
   #no(what: string): Error {
-    const name =
-      this.config.strings('architectures', [])[0] ?? this.config.string('model_type', 'this model');
-    return checkpointError(
-      this.config.folder,
-      `${name} is no known family, and the automatic policy does not recognise it: ${what}. ` +
-        `Recognised: ${this.#recognised.join('; ') || 'nothing'}. ${POLICY_FILE} in the folder can say how it is built`,
-    );
+    return notRecognised(this.config, what, this.#recognised);
   }
+}
+
+function notRecognised(config: CheckpointConfig, what: string, recognised: readonly string[] = []): Error {
+  const name = config.strings('architectures', [])[0] ?? config.string('model_type', 'this model');
+  return checkpointError(
+    config.folder,
+    `${name} is no known family, and the automatic policy does not recognise it: ${what}. ` +
+      `Recognised: ${recognised.join('; ') || 'nothing'}. ${POLICY_FILE} in the folder can say how it is built`,
+  );
 }
 
 const parentOf = (name: string): string => name.split('.').slice(0, -1).join('.');

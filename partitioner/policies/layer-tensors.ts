@@ -3,10 +3,9 @@
  *
  * In      names and shapes
  * Out     `PREFIX.{layer}.SUFFIX` gathered over the layers; the tensors outside
- * Errors  ServingError CHECKPOINT_INVALID: no stack, or layers that are not alike, naming the tensor
+ * Errors  what the caller makes of a reason: no stack, or layers that are not alike, naming the tensor
  * Pure
  */
-import { checkpointError } from '../checkpoint/json-file.js';
 import type { TensorInfo } from '../checkpoint/tensor-source.js';
 
 export interface LayerTensors {
@@ -18,8 +17,11 @@ export interface LayerTensors {
   outside: ReadonlyMap<string, readonly number[]>;
 }
 
-/** @param where checkpoint, for messages */
-export function layerTensors(tensors: ReadonlyMap<string, TensorInfo>, where: string): LayerTensors {
+/** @param no the error that says why a model is not recognised */
+export function layerTensors(
+  tensors: ReadonlyMap<string, TensorInfo>,
+  no: (why: string) => Error,
+): LayerTensors {
   const stacks = new Map<string, Map<number, Map<string, readonly number[]>>>();
   const outside = new Map<string, readonly number[]>();
   for (const { name, shape } of tensors.values()) {
@@ -35,18 +37,17 @@ export function layerTensors(tensors: ReadonlyMap<string, TensorInfo>, where: st
     layer.set(suffix, shape);
   }
   const [found, ...more] = stacks;
-  if (found === undefined) throw checkpointError(where, 'no tensors of numbered layers');
+  if (found === undefined) throw no('its tensors are not numbered by layer');
   if (more.length > 0) {
-    throw checkpointError(
-      where,
-      `layers under ${found[0]} and under ${more[0]?.[0]}: only one stack can be told`,
+    throw no(
+      `it has layers under ${found[0]} and under ${more[0]?.[0]} (an encoder or images beside a decoder?), and only one stack can be told`,
     );
   }
   const [prefix, stack] = found;
   return {
     prefix: `${prefix}.{layer}`,
     numLayers: stack.size,
-    layer: commonLayer(prefix, stack, where),
+    layer: commonLayer(prefix, stack, no),
     outside,
   };
 }
@@ -55,26 +56,30 @@ export function layerTensors(tensors: ReadonlyMap<string, TensorInfo>, where: st
 function commonLayer(
   prefix: string,
   stack: ReadonlyMap<number, ReadonlyMap<string, readonly number[]>>,
-  where: string,
+  no: (why: string) => Error,
 ): ReadonlyMap<string, readonly number[]> {
   const first = stack.get(0);
-  if (first === undefined) throw checkpointError(where, `${prefix} has no layer 0`);
+  if (first === undefined) throw no(`${prefix} has no layer 0`);
   for (let index = 1; index < stack.size; index++) {
     const layer = stack.get(index);
-    if (layer === undefined)
-      throw checkpointError(where, `${prefix} has ${stack.size} layers but no layer ${index}`);
+    if (layer === undefined) throw no(`${prefix} has ${stack.size} layers but no layer ${index}`);
     for (const [suffix, shape] of layer) {
       if (first.get(suffix)?.join() !== shape.join()) {
-        throw checkpointError(
-          where,
-          `tensor ${prefix}.${index}.${suffix} has no like in layer 0: layers must be alike`,
+        throw no(
+          `tensor ${prefix}.${index}.${suffix} has no like in layer 0${kindOf(suffix)}, and layers must be alike`,
         );
       }
     }
     for (const suffix of first.keys()) {
       if (!layer.has(suffix))
-        throw checkpointError(where, `tensor ${prefix}.0.${suffix} has no like in layer ${index}`);
+        throw no(
+          `tensor ${prefix}.0.${suffix} has no like in layer ${index}${kindOf(suffix)}, and layers must be alike`,
+        );
     }
   }
   return first;
 }
+
+/** What a tensor's name tells people of a model whose layers differ. */
+const kindOf = (suffix: string): string =>
+  /expert|router|gate\.weight$/.test(suffix) ? ' (experts in some layers only)' : '';

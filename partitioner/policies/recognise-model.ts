@@ -5,12 +5,15 @@
  * Out     ModelShape, and a report that says how it was come by, for the log and `--plan-only`
  * Errors  ServingError CHECKPOINT_INVALID: an injection policy that is wrong; a model that neither is known nor was recognised
  */
+import type { ServingError } from '../../proto/errors.js';
 import { findFamily, unknownArchitecture } from '../architectures/registry.js';
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
+import { checkpointError } from '../checkpoint/json-file.js';
 import type { TensorSource } from '../checkpoint/tensor-source.js';
 import type { ModelShape } from '../plan/model-shape.js';
 import { automaticPolicy } from './automatic-policy.js';
 import { type InjectionPolicy, POLICY_FILE, readInjectionPolicy } from './injection-policy.js';
+import { whyNotGuessed } from './known-architectures.js';
 import { policyShape } from './policy-shape.js';
 
 export interface PolicyReport {
@@ -44,10 +47,12 @@ export async function recogniseModel(
   }
   const family = await findFamily(config);
   if (family !== null) {
-    const summary = 'a known family';
+    const summary = 'a known family, computed as transformers does';
     const report: PolicyReport = { kind: 'family', summary, recognised: [], assumed: [], policy: null };
     return { shape: family.shape(config), report };
   }
+  const reason = whyNotGuessed(config);
+  if (reason !== null) throw refused(config, reason);
   const source = openTensors();
   if (source === null) throw await unknownArchitecture(config);
   try {
@@ -60,4 +65,12 @@ export async function recogniseModel(
   } finally {
     source.close();
   }
+}
+
+function refused(config: CheckpointConfig, reason: string): ServingError {
+  const name = config.strings('architectures', [])[0] ?? config.string('model_type', 'this model');
+  return checkpointError(
+    config.where,
+    `${name} is known, and not guessed by its tensors: ${reason}. If its block is one that ${POLICY_FILE} can say, write one into the folder`,
+  );
 }

@@ -38,6 +38,8 @@ export interface PreparedModel {
   readonly worldSize: number;
   /** Keys of the model's own files that would change an answer elsewhere, and do nothing here. */
   readonly unservedKeys: readonly string[];
+  /** What it was taken for; a sentence. */
+  readonly takenFor?: string;
   /** What its operator should know; a sentence each. */
   readonly notes?: readonly string[];
   /** Sizes for the memory that is free now: of every replica until the model is closed. @throws ServingError OUT_OF_MEMORY */

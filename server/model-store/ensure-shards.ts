@@ -48,6 +48,7 @@ export interface ModelShards {
 
 /** What the shards will be; bytes of one rank, but for the shared file, which all ranks map. */
 export interface ShardPlan {
+  architecture: string;
   worldSize: number;
   bytesPerRank: number;
   sharedBytes: number;
@@ -55,6 +56,8 @@ export interface ShardPlan {
   contextLength: number;
   /** Tokens of a text, of an embedding model; null: it generates. */
   textTokens: number | null;
+  /** How the model was recognised (partitioner/policies/recognise-model.ts). */
+  policy: { kind: 'family' | 'injection' | 'automatic'; summary: string; assumed: readonly string[] };
   /** Shapes on one rank. */
   tensors: readonly { tensor: string; layers: number; shape: readonly number[] }[];
 }

@@ -139,6 +139,7 @@ export class RegisteredModel {
         'generation_config.json has settings that are not served',
       );
     }
+    if (model.takenFor !== undefined) logger.info({ model: this.id }, model.takenFor);
     for (const note of model.notes ?? []) logger.warn({ model: this.id }, note);
     if (signal.aborted) {
       await model.close();

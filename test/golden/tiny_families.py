@@ -500,4 +500,23 @@ FAMILIES = {
         T.Qwen2Config, {**LLAMA_LIKE, "hidden_size": 128, "intermediate_size": 192, "num_key_value_heads": 4, "rms_norm_eps": 0.02,
                         "rope_parameters": dict(DEFAULT)},
         F32, None, None, {**RMS_EPS, **base()}, adjust=lambda model: round_to_codes(model, 64), repack=awq, reload=False),
+    "ernie4-5": row(
+        T.Ernie4_5Config, {**LLAMA_LIKE, "num_key_value_heads": 2, "rms_norm_eps": 0.02, "use_bias": True,
+                           "rope_parameters": dict(DEFAULT)},
+        BF16, classic, None, {**RMS_EPS, **base()}),
+    "helium": row(
+        T.HeliumConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "head_dim": 8, "rms_norm_eps": 0.02, "rope_parameters": dict(DEFAULT)},
+        BF16, classic, None, {**RMS_EPS, **base()}),
+    "cwm": row(
+        T.CwmConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "head_dim": 16, "rms_norm_eps": 0.02, "sliding_window": 16,
+                      "rope_parameters": {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
+                                          "high_freq_factor": 4.0, "original_max_position_embeddings": 32}},
+        BF16, classic, None,
+        {**RMS_EPS, "rope scaling": {"rope_parameters": dict(DEFAULT)}, "window": {"sliding_window": 250}, "window by one": {"sliding_window": 17}}),
+    "jais2": row(
+        T.Jais2Config, {**LLAMA_LIKE, "num_key_value_heads": 2, "layer_norm_eps": 0.02, "rope_parameters": dict(DEFAULT)},
+        F16, None, None, {**LAYER_EPS, **base(), **RELU}),
+    "arcee": row(
+        T.ArceeConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "rms_norm_eps": 0.02, "rope_parameters": dict(DEFAULT)},
+        F16, classic, None, {**RMS_EPS, **base(), **RELU}),
 }  # fmt: skip

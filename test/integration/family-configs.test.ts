@@ -40,6 +40,8 @@ describe('refused', () => {
     ['gpt-neo', { attention_types: [[['global', 'banded'], 1]] }, 'attention_types'],
     ['smollm3', { no_rope_layers: [1] }, '0 or 1 for each of 2 layers'],
     ['gemma3', { use_bidirectional_attention: true }, 'use_bidirectional_attention is true'],
+    ['qwen2-moe', { layer_types: ['sliding_attention', 'full_attention'] }, 'layer_types has sliding layers'],
+    ['cwm', { rope_scaling: null }, 'rope_scaling is null, expected an object'],
     ['qwen2-moe', { use_sliding_window: true }, 'use_sliding_window is true'],
     [
       'mixtral',
@@ -77,6 +79,10 @@ describe('read', () => {
     expect(windows).toEqual([16, null]);
     expect(layerRopes).toEqual([1, 0]);
     expect(ropes.map(({ theta }) => theta)).toEqual([100_000, 1000]);
+  });
+
+  it('Gemma 3 has no cap of scores, whatever config.json says: transformers reads none', async () => {
+    expect((await shapeOf('gemma3', { attn_logit_softcapping: 5 })).attentionSoftCap).toBeNull();
   });
 
   it('GPT-OSS has a window on every other layer, and one column more in its cache for the sinks', async () => {

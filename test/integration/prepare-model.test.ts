@@ -1,5 +1,5 @@
 /** What happens to a model before its workers start: the real partitioner as a child, the tokenizer's process. */
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,6 +7,7 @@ import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { kernelLibrary } from '../../proto/kernel-library.js';
 import type { ModelConfig } from '../../server/config/config.js';
 import { loadConfig } from '../../server/config/load-config.js';
+import { LlmModel } from '../../server/engines/llm/llm-engine.js';
 import { type LlmFiles, prepareModel } from '../../server/engines/llm/prepare-model.js';
 import { ensureShards } from '../../server/model-store/ensure-shards.js';
 import { Tokenizer } from '../../server/text/tokenizer.js';
@@ -140,6 +141,24 @@ describe('a prepared model', () => {
     ];
     const encoded = await Promise.all(texts.map((text) => model.encoder.encode({ kind: 'text', text })));
     expect(encoded).toEqual(texts.map((text) => tokenizer.encode(text)));
+  });
+
+  it('says what it was taken for, and what was assumed of a model that nobody knows', async () => {
+    const [config] = loadConfig({ argv: [], env: {}, cwd: repositoryRoot }).models;
+    const worker = { workerProgram: '', logLevel: 'info' };
+    const known = new LlmModel(config!, await prepare(), worker);
+    expect(known.takenFor).toBe('LlamaForCausalLM: a known family, computed as transformers does');
+    expect(known.notes.filter((note) => note.includes('assumed'))).toEqual([]);
+    const folder = path.join(scratch, 'unheard-of');
+    cpSync(modelFolder, folder, { recursive: true });
+    const file = path.join(folder, 'config.json');
+    const raw = JSON.parse(readFileSync(file, 'utf8')) as object;
+    chmodSync(file, 0o600);
+    const named = { architectures: ['UnheardOfForCausalLM'], model_type: 'unheard_of' };
+    writeFileSync(file, JSON.stringify({ ...raw, ...named }));
+    const guessed = new LlmModel(config!, await prepare({ folder }), worker);
+    expect(guessed.takenFor).toMatch(/^UnheardOfForCausalLM: no known family: recognised by/);
+    expect(guessed.notes[0]).toMatch(/assumed of its mathematics.*rotated in halves.*injection_policy\.json/);
   });
 
   it('is refused another task than its own, before anything is written', async () => {

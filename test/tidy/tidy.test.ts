@@ -4,6 +4,12 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { keyTableMarkdown } from '../../server/config/keys-markdown.js';
 import { forbiddenImports, importsOf } from './import-rules.js';
+import {
+  ARCHITECTURES_END,
+  ARCHITECTURES_FILE,
+  ARCHITECTURES_START,
+  renderArchitectureTable,
+} from './render-architecture-table.js';
 import { ERRORS_END, ERRORS_START, renderErrorTable } from './render-error-table.js';
 import { FAMILIES_END, FAMILIES_FILE, FAMILIES_START, renderFamilyTable } from './render-family-table.js';
 import { filesUnder, PRODUCT_FOLDERS, productFiles, ROOT, readText } from './repository.js';
@@ -125,6 +131,12 @@ describe('documentation made from tables', () => {
     expect(isSame, `${FAMILIES_FILE} ${howTo}`).toBe(true);
     // Some three hundred plans.
   }, 60_000);
+
+  it('ARCHITECTURES.md says what becomes of every architecture', async () => {
+    const [, listed] = readText(ARCHITECTURES_FILE).split(`${ARCHITECTURES_START}\n`);
+    const isSame = listed?.split(ARCHITECTURES_END)[0] === (await renderArchitectureTable());
+    expect(isSame, `${ARCHITECTURES_FILE} ${howTo}`).toBe(true);
+  });
 
   it('every npm command that the README names exists', () => {
     const { scripts } = JSON.parse(readText('package.json')) as { scripts: Record<string, string> };

@@ -2,6 +2,12 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { keyTableMarkdown } from '../../server/config/keys-markdown.js';
+import {
+  ARCHITECTURES_END,
+  ARCHITECTURES_FILE,
+  ARCHITECTURES_START,
+  renderArchitectureTable,
+} from './render-architecture-table.js';
 import { ERRORS_END, ERRORS_START, renderErrorTable } from './render-error-table.js';
 import { FAMILIES_END, FAMILIES_FILE, FAMILIES_START, renderFamilyTable } from './render-family-table.js';
 import { ROOT, readText } from './repository.js';
@@ -9,6 +15,7 @@ import { ROOT, readText } from './repository.js';
 writeFileSync(path.join(ROOT, 'server/config/KEYS.md'), keyTableMarkdown());
 writeBetween('README.md', ERRORS_START, ERRORS_END, renderErrorTable());
 writeBetween(FAMILIES_FILE, FAMILIES_START, FAMILIES_END, await renderFamilyTable());
+writeBetween(ARCHITECTURES_FILE, ARCHITECTURES_START, ARCHITECTURES_END, await renderArchitectureTable());
 
 function writeBetween(file: string, start: string, end: string, table: string): void {
   const [before, , after] = readText(file).split(new RegExp(`(?<=${start}\n)([\\s\\S]*?)(?=${end})`));

@@ -61,12 +61,22 @@ export class LlmEngine implements Engine {
   }
 }
 
+/** What no file of the model says, and was assumed. */
+function assumptions(plan: LlmFiles['plan']): string[] {
+  if (plan === undefined || plan.policy.assumed.length === 0) return [];
+  return [
+    `${plan.architecture} is no known family; assumed of its mathematics, which no file shows: ${plan.policy.assumed.join('; ')}. ` +
+      'Where one is not so, its texts are wrong: injection_policy.json in its folder can say how it is built',
+  ];
+}
+
 /** A language model whose files are there. */
 export class LlmModel implements PreparedModel {
   readonly task: Task;
   readonly signature = null;
   readonly worldSize: number;
   readonly unservedKeys: readonly string[];
+  readonly takenFor?: string;
   readonly notes: readonly string[];
   readonly #config: ModelConfig;
   readonly #files: LlmFiles;
@@ -79,7 +89,9 @@ export class LlmModel implements PreparedModel {
     this.task = files.manifest.model.embedding === undefined ? 'text-generation' : 'text-embedding';
     this.worldSize = files.manifest.worldSize;
     this.unservedKeys = files.unservedKeys ?? [];
-    this.notes = layoutNotes(config, files.manifest);
+    const { plan } = files;
+    if (plan !== undefined) this.takenFor = `${plan.architecture}: ${plan.policy.summary}`;
+    this.notes = [...assumptions(plan), ...layoutNotes(config, files.manifest)];
   }
 
   fit(freeBytes: number): FittedModel {

@@ -34,6 +34,8 @@ export interface LlmFiles {
   manifest: Manifest;
   texts: TokenTexts;
   encoder: Pick<PromptEncoder, 'encode' | 'close'>;
+  /** How the model was recognised. */
+  plan?: Pick<ShardPlan, 'architecture' | 'policy'>;
   /** Keys of generation_config.json that would change a text elsewhere, and do nothing here. */
   unservedKeys?: readonly string[];
 }
@@ -96,6 +98,7 @@ async function prepareShards(
     manifest: withEndId(manifest, tokenizerEndId(config.folder, texts)),
     texts,
     encoder,
+    plan,
     unservedKeys: unservedGenerationKeys(config.folder),
   };
 }

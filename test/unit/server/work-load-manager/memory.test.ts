@@ -7,6 +7,8 @@ import { checkMemory, MIB } from '../../../../server/machine/memory-need.js';
 import type { ShardPlan } from '../../../../server/model-store/ensure-shards.js';
 
 const PLAN: ShardPlan = {
+  architecture: 'LlamaForCausalLM',
+  policy: { kind: 'family', summary: '', assumed: [] },
   worldSize: 2,
   bytesPerRank: 100 * MIB,
   sharedBytes: 50 * MIB,
