@@ -1,0 +1,3 @@
+import { constrainedSchemas } from '../suites/constrained-schemas.suite.js';
+
+constrainedSchemas(10_000);
