@@ -25,7 +25,8 @@ import { ServingError } from '../proto/errors.js';
 import type { Collective } from './collective/collective.js';
 import type { Executor } from './executor.js';
 import type { KvCache } from './kv-cache.js';
-import type { Choice, Chooser } from './sampler/chooser.js';
+import type { Choice } from './sampler/choice.js';
+import type { Chooser } from './sampler/chooser.js';
 import { Sequence } from './sequence.js';
 import type { Span } from './span.js';
 

@@ -3,7 +3,9 @@
  *
  * Source  transformers: configuration_mpt.py, modeling_mpt.py (which takes 8 for alibi_bias_max, whatever is written)
  */
-import { type CheckpointConfig, ConfigSection } from '../checkpoint/config-file.js';
+
+import type { CheckpointConfig } from '../checkpoint/config-file.js';
+import { ConfigSection } from '../checkpoint/config-section.js';
 import { mptSlopes } from './alibi-slopes.js';
 import { type Family, readDecoderShape } from './decoder-shape.js';
 import { stackedQkv } from './fused-qkv.js';

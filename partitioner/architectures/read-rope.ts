@@ -8,7 +8,8 @@
  * Source  transformers modeling_rope_utils
  */
 import { ServingError } from '../../proto/errors.js';
-import type { CheckpointConfig, ConfigSection } from '../checkpoint/config-file.js';
+import type { CheckpointConfig } from '../checkpoint/config-file.js';
+import type { ConfigSection } from '../checkpoint/config-section.js';
 import { readRopeParameters } from '../checkpoint/rope-parameters.js';
 import type { RopeScaling, RopeShape } from '../plan/model-shape.js';
 

@@ -7,7 +7,8 @@
  * Source  transformers utils/quantization_config.py; AutoGPTQ and GPTQModel (checkpoint_format), AutoAWQ (version)
  */
 
-import type { CheckpointConfig, ConfigSection } from './config-file.js';
+import type { CheckpointConfig } from './config-file.js';
+import type { ConfigSection } from './config-section.js';
 import { checkpointError } from './json-file.js';
 
 export type Quantisation =

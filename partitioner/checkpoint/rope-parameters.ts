@@ -8,7 +8,7 @@
  *         graph's affair: an unknown one is passed on by its name.
  * Source  transformers modeling_rope_utils
  */
-import type { ConfigSection } from './config-file.js';
+import type { ConfigSection } from './config-section.js';
 
 export interface RopeParameters {
   /** Base of the frequencies. */

@@ -14,7 +14,8 @@ import { join } from 'node:path';
 import { MAX_CONFIG_FILE_BYTES } from '../../proto/limits.js';
 import type { Pooling } from '../../proto/manifest.js';
 import type { EmbeddingShape, VectorStep } from '../plan/model-shape.js';
-import { type CheckpointConfig, ConfigSection } from './config-file.js';
+import type { CheckpointConfig } from './config-file.js';
+import { ConfigSection } from './config-section.js';
 import { checkpointError, entryOf, readJsonFile, readJsonList } from './json-file.js';
 
 const MAX_MODULES = 16;

@@ -1,7 +1,7 @@
 /**
  * The MLP of a layer, or its experts.
  *
- * In      SegmentBuilder, x [tokens, hidden]
+ * In      LinearBuilder, x [tokens, hidden]
  * Out     nodes that make `outputs`, [tokens, hidden] each: this rank's summand, or its pieces (sum-pieces.ts)
  *
  * Experts  every rank holds a slice of every expert, and the whole router, so that all choose alike. The tokens' rows are put
@@ -11,11 +11,24 @@
  */
 import assert from 'node:assert';
 import { type Activation, hasExperts } from '../plan/model-shape.js';
+import type { Plan } from '../plan/plan.js';
 import type { OnnxWriter } from './onnx-writer.js';
-import type { SegmentBuilder } from './segment-builder.js';
+
+/** What of a segment's builder the feed-forward part needs. */
+export interface LinearBuilder {
+  readonly plan: Plan;
+  has(name: string): boolean;
+  /** Rows of a linear on this rank. */
+  outputs(name: string): number;
+  weight(graph: OnnxWriter, name: string): string;
+  /** x [n, inputs] → [n, outputs] */
+  linear(graph: OnnxWriter, name: string, x: string, output: string): string;
+  /** A row-parallel linear: each piece of the inputs → a product of its own, in `outputs`. */
+  rowLinear(graph: OnnxWriter, name: string, inputs: readonly string[], outputs: readonly string[]): void;
+}
 
 export function feedForward(
-  builder: SegmentBuilder,
+  builder: LinearBuilder,
   graph: OnnxWriter,
   layer: number,
   x: string,
@@ -46,7 +59,7 @@ export function feedForward(
  * pieces, all between is done a piece at a time: the columns are split once in any case.
  */
 function mlp(
-  builder: SegmentBuilder,
+  builder: LinearBuilder,
   graph: OnnxWriter,
   role: string,
   x: string,
@@ -86,7 +99,7 @@ function split(graph: OnnxWriter, role: string, x: string, parts: readonly strin
 
 /** Both halves of a piece of the MLP, cut where the shape says so. */
 function clamp(
-  builder: SegmentBuilder,
+  builder: LinearBuilder,
   graph: OnnxWriter,
   role: string,
   index: number,
@@ -107,7 +120,7 @@ function clamp(
 }
 
 /** The chosen experts' outputs, weighed and added. n = tokens · k rows */
-function experts(builder: SegmentBuilder, graph: OnnxWriter, role: string, x: string, output: string): void {
+function experts(builder: LinearBuilder, graph: OnnxWriter, role: string, x: string, output: string): void {
   const { experts: shape, hiddenSize } = builder.plan.shape;
   assert(shape, `${role} has no experts`);
   const { count, perToken } = shape;

@@ -13,14 +13,14 @@ import { cachedHeadDim } from '../plan/model-shape.js';
 import type { Plan } from '../plan/plan.js';
 import { type LinearItem, type PlanItem, pieceName } from '../plan/plan-items.js';
 import { addAsTree } from './add-as-tree.js';
-import { feedForward } from './feed-forward.js';
+import { feedForward, type LinearBuilder } from './feed-forward.js';
 import { type Dimension, OnnxWriter } from './onnx-writer.js';
 import { rankWeights, SHARED_WEIGHTS } from './weight-files.js';
 
 /** MatMulNBits quantises the activations of a block to 8 bits: the fast kernels of x64 and arm64. */
 const ACCURACY_LEVEL = 4;
 
-export class SegmentBuilder {
+export class SegmentBuilder implements LinearBuilder {
   readonly plan: Plan;
   readonly rank: number;
   readonly #items: ReadonlyMap<string, PlanItem>;

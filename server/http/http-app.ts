@@ -1,11 +1,11 @@
 /**
  * All dialects of a listener on one Fastify instance, and what they share: headers, request ids, the access log, draining, unknown paths.
  *
- * In      the context of the server; the listener's role
+ * In      the context of the server, with its dialects; what the listener is for
  * Out     a Fastify instance that is ready to listen (or to be injected into)
  * Limits  max_request_size a body, and all of a listener at a time (body-budget.ts); MAX_REQUEST_ID_CHARACTERS, MAX_MODEL_NAME_CHARACTERS a path parameter, REQUEST_TIMEOUT_MS to send a
  *         whole request
- * Errors  each dialect's own; unknown paths: OpenAI's under /v1, DJLServing's elsewhere
+ * Errors  each dialect's own; unknown paths: of the dialect with the longest prefix that fits
  * Source  reference serving-apis §1.1, §1.2
  */
 import { randomUUID } from 'node:crypto';
@@ -23,13 +23,8 @@ import { SCOPES, type Scope } from '../access/access-key.js';
 import type { ListenAddress } from '../config/config.js';
 import { checkAccess, within } from './access-gate.js';
 import { BodyBudget } from './bodies/body-budget.js';
-import { djlError } from './dialects/djl/djl-errors.js';
-import { djlRoutes } from './dialects/djl/djl-routes.js';
-import { healthRoutes, LIVE_PATH, pingRoute } from './dialects/health/health-routes.js';
-import { managementRoutes } from './dialects/management/management-routes.js';
-import { metricsRoutes } from './dialects/metrics/metrics-routes.js';
-import { openAiError } from './dialects/openai/openai-errors.js';
-import { openAiRoutes } from './dialects/openai/openai-routes.js';
+import { type Dialect, KnownPaths, type ListenerRole, wordsFor } from './dialect.js';
+import { LIVE_PATH } from './dialects/health/health-routes.js';
 import { methodNotAllowed, prettyJson, routeNotFound, toServingError } from './errors.js';
 import type { HttpContext } from './http-context.js';
 import { maskedUri } from './masked-uri.js';
@@ -39,26 +34,6 @@ const MAX_REQUEST_ID_CHARACTERS = 256;
 const JSON_WITH_CHARSET = /^(application\/json(?:lines)?); charset=utf-8$/;
 /** To receive a whole request: a sender that drips is dropped. */
 const REQUEST_TIMEOUT_MS = 120_000;
-
-/** What a listener answers: inference, management, or both where their addresses are equal. */
-export type ListenerRole = 'inference' | 'management' | 'both';
-
-/** Paths that exist for other methods; DJLServing's management paths refuse the method before they look at the name. */
-const INFERENCE_PATHS = [
-  /^\/v1\/(?:(?:chat\/)?completions|embeddings)(?:\?.*)?$/,
-  /^\/v1\/models(?:[/?].*)?$/,
-];
-const MANAGEMENT_PATHS = [
-  /^\/(?:models|workflows)(?:\/[^/?]*){0,2}(?:\?.*)?$/,
-  /^\/server\/(?:logging|metrics)(?:\?.*)?$/,
-];
-
-/** What the routes of a listener need, between them. */
-export const ROLE_SCOPES: Readonly<Record<ListenerRole, readonly Scope[]>> = {
-  inference: ['infer'],
-  management: ['manage', 'metrics'],
-  both: SCOPES,
-};
 
 /** A route and what it needs. */
 export interface ListedRoute {
@@ -78,20 +53,17 @@ export interface HttpApp {
 /** While `context.draining` every request but a probe of life is refused with 503; running ones end in peace. */
 export async function createHttpApp(
   context: HttpContext,
-  role: ListenerRole,
+  dialects: readonly Dialect[],
+  roles: readonly ListenerRole[],
   address: ListenAddress,
 ): Promise<HttpApp> {
   const { config, logger } = context;
   const requestIdHeader = config.requestIdHeaderKey.toLowerCase();
-  const knownPaths = [
-    ...(role === 'management' ? [] : INFERENCE_PATHS),
-    ...(role === 'inference' ? [] : MANAGEMENT_PATHS),
-  ];
+  const known = new KnownPaths();
   let active = 0;
   const idleWaiters: (() => void)[] = [];
 
-  const errorAnswer = (url: string, error: ServingError) =>
-    url.startsWith('/v1/') ? openAiError(error) : djlError(error, config);
+  const errorAnswer = (url: string, error: ServingError) => wordsFor(url, dialects).error(error, config);
 
   const app = Fastify({
     loggerInstance: logger as FastifyBaseLogger,
@@ -168,11 +140,10 @@ export async function createHttpApp(
   });
 
   app.setNotFoundHandler((request, reply) => {
-    const known = knownPaths.some((path) => path.test(request.url));
-    const isOpenAi = request.url.startsWith('/v1/');
-    // CORS preflight of OpenAI's paths, as DJLServing answers it for its own.
-    if (known && isOpenAi && request.method === 'OPTIONS') return reply.type('application/json').send('{}');
-    const { status, body } = errorAnswer(request.url, known ? methodNotAllowed() : routeNotFound());
+    const dialect = known.find(request.url);
+    if (request.method === 'OPTIONS' && dialect?.preflight !== undefined)
+      return reply.type('application/json').send(dialect.preflight);
+    const { status, body } = errorAnswer(request.url, dialect ? methodNotAllowed() : routeNotFound());
     return reply.code(status).type('application/json').send(body);
   });
   app.setErrorHandler((thrown, request, reply) => {
@@ -185,15 +156,11 @@ export async function createHttpApp(
   app.options('/', { config: { access: SCOPES } }, async (_request, reply) =>
     reply.type('application/json').send(prettyJson({})),
   );
-  await app.register(within(SCOPES, healthRoutes), context);
-  if (role !== 'management') {
-    await app.register(within('open', pingRoute), context);
-    await app.register(within(['infer'], djlRoutes), context);
-    await app.register(within(['infer'], openAiRoutes), context);
-  }
-  if (role !== 'inference') {
-    await app.register(within(['manage'], managementRoutes), context);
-    if (context.metrics) await app.register(within(['metrics'], metricsRoutes), { metrics: context.metrics });
+  for (const dialect of dialects.filter((one) => one.roles.some((role) => roles.includes(role)))) {
+    await app.register(async (scope) => {
+      scope.addHook('onRoute', ({ url }) => known.add(url, dialect));
+      await within(dialect.access, (inner: FastifyInstance) => dialect.routes(inner, context))(scope, {});
+    });
   }
   await app.ready();
   return {

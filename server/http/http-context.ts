@@ -11,7 +11,6 @@ import type { ServerConfig } from '../config/config.js';
 import type { ManagementService } from '../requests/management.js';
 import type { InferenceService } from '../requests/service.js';
 import { AsyncResults } from './answers/async-results.js';
-import type { MetricsText } from './dialects/metrics/metrics-routes.js';
 import { ErrorRates } from './error-rates.js';
 
 const BYTES_PER_MIB = 1_048_576;
@@ -25,6 +24,14 @@ export interface ResponseFacts {
   status: number;
   /** From the request's head to the response's end. */
   durationMs: number;
+}
+
+/** What /metrics needs of server/metrics. */
+export interface MetricsText {
+  /** DJLServing's metrics are exported. */
+  readonly prometheus: boolean;
+  readonly contentType: string;
+  text(names: ReadonlySet<string>): Promise<string>;
 }
 
 export interface HttpDeps {

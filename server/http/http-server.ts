@@ -11,9 +11,11 @@ import { lstatSync, unlinkSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import type { FastifyInstance } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
-import type { ListenAddress } from '../config/config.js';
+import type { ListenAddress, ServerConfig } from '../config/config.js';
 import { refuseOpenAddress } from './access-gate.js';
-import { createHttpApp, type HttpApp, type ListedRoute, ROLE_SCOPES } from './http-app.js';
+import { type Dialect, type ListenerRole, SCOPE_OF_ROLE } from './dialect.js';
+import { ALL_DIALECTS } from './dialects/all-dialects.js';
+import { createHttpApp, type ListedRoute } from './http-app.js';
 import { createHttpContext, type HttpDeps } from './http-context.js';
 
 const ALL_HOSTS = ['0.0.0.0', '::'];
@@ -31,31 +33,31 @@ export interface HttpServer {
   setDraining(): void;
 }
 
-interface Listener extends HttpApp {
-  key: 'inference_address' | 'management_address';
+interface ListenerPlan {
+  /** Keys of the addresses that it stands for; the first names it. */
+  keys: readonly string[];
   address: ListenAddress;
+  roles: readonly ListenerRole[];
 }
 
-export async function createHttpServer(options: HttpDeps): Promise<HttpServer> {
+export async function createHttpServer(
+  options: HttpDeps,
+  dialects: readonly Dialect[] = ALL_DIALECTS,
+): Promise<HttpServer> {
   const context = createHttpContext(options);
-  const { inferenceAddress, managementAddress, drainTimeoutSeconds } = options.config;
-  const isOne = isDeepStrictEqual(inferenceAddress, managementAddress);
-  if (!isOne) refuseOverlap(inferenceAddress, managementAddress);
-  const role = isOne ? 'both' : 'inference';
   const { access, config } = context;
-  refuseOpenAddress('inference_address', inferenceAddress, ROLE_SCOPES[role], access, config);
-  if (!isOne)
-    refuseOpenAddress('management_address', managementAddress, ROLE_SCOPES.management, access, config);
-  const inference: Listener = {
-    ...(await createHttpApp(context, role, inferenceAddress)),
-    key: 'inference_address',
-    address: inferenceAddress,
-  };
-  const listeners: Listener[] = [inference];
-  if (!isOne) {
-    const management = await createHttpApp(context, 'management', managementAddress);
-    listeners.push({ ...management, key: 'management_address', address: managementAddress });
+  const plans = listenersOf(config);
+  for (const { keys, address, roles } of plans) {
+    const scopes = roles.map((role) => SCOPE_OF_ROLE[role]);
+    refuseOpenAddress(keys[0]!, address, scopes, access, config);
   }
+  const listeners = await Promise.all(
+    plans.map(async (plan) => ({
+      ...plan,
+      ...(await createHttpApp(context, dialects, plan.roles, plan.address)),
+    })),
+  );
+  const isOne = plans.length === 1;
   let managementUrl: string | null = null;
   const setDraining = () => {
     context.draining = true;
@@ -65,8 +67,8 @@ export async function createHttpServer(options: HttpDeps): Promise<HttpServer> {
       const urls: string[] = [];
       try {
         // Management first: whoever sees the inference address answer finds the other one too.
-        for (const { app, key, address } of listeners.toReversed())
-          urls.push(await listenOn(app, key, address));
+        for (const { app, keys, address } of listeners.toReversed())
+          urls.push(await listenOn(app, keys[0]!, address));
       } catch (error) {
         await Promise.all(listeners.map(({ app }) => app.close()));
         throw error;
@@ -85,7 +87,7 @@ export async function createHttpServer(options: HttpDeps): Promise<HttpServer> {
       setDraining();
       let timer: NodeJS.Timeout | undefined;
       const timeout = new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, drainTimeoutSeconds * 1000);
+        timer = setTimeout(resolve, config.drainTimeoutSeconds * 1000);
       });
       await Promise.race([Promise.all(listeners.map(({ idle }) => idle())), timeout]);
       clearTimeout(timer);
@@ -96,15 +98,34 @@ export async function createHttpServer(options: HttpDeps): Promise<HttpServer> {
   };
 }
 
+/** One listener an address: keys that name the same address share it. @throws ServingError CONFIG_INVALID */
+function listenersOf({ inferenceAddress, managementAddress }: ServerConfig): ListenerPlan[] {
+  const asked: ListenerPlan[] = [
+    { keys: ['inference_address'], address: inferenceAddress, roles: ['inference'] },
+    { keys: ['management_address'], address: managementAddress, roles: ['management', 'metrics'] },
+  ];
+  const plans: ListenerPlan[] = [];
+  for (const one of asked) {
+    const same = plans.findIndex(({ address }) => isDeepStrictEqual(address, one.address));
+    if (same < 0) {
+      for (const other of plans) refuseOverlap(other, one);
+      plans.push(one);
+      continue;
+    }
+    const { keys, address, roles } = plans[same]!;
+    plans[same] = { keys: [...keys, ...one.keys], address, roles: [...roles, ...one.roles] };
+  }
+  return plans;
+}
+
 /** Different hosts and one port, where one of the hosts is all of them. @throws ServingError CONFIG_INVALID */
-function refuseOverlap(inference: ListenAddress, management: ListenAddress): void {
-  const areTcp = inference.kind === 'tcp' && management.kind === 'tcp';
-  const samePort = areTcp && inference.port === management.port && inference.port !== 0;
-  if (!samePort || ![inference.host, management.host].some((host) => ALL_HOSTS.includes(host))) return;
-  const shown = `${management.host}:${management.port}`;
+function refuseOverlap(first: ListenerPlan, second: ListenerPlan): void {
+  const [a, b] = [first.address, second.address];
+  if (a.kind !== 'tcp' || b.kind !== 'tcp' || a.port !== b.port || a.port === 0) return;
+  if (![a.host, b.host].some((host) => ALL_HOSTS.includes(host))) return;
   throw new ServingError(
     'CONFIG_INVALID',
-    `management_address: ${shown} is taken by inference_address ${inference.host}:${inference.port}; give both the same address, or another port`,
+    `${second.keys[0]}: ${b.host}:${b.port} is taken by ${first.keys[0]} ${a.host}:${a.port}; give both the same address, or another port`,
   );
 }
 

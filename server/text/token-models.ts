@@ -8,15 +8,9 @@
  * Source  BPE and WordPiece are @huggingface/tokenizers'
  */
 import * as library from '@huggingface/tokenizers';
+import type { TokenModel } from './token-model.js';
 import { invalidTokenizer, shown } from './tokenizer-json-parts.js';
 import { UnigramModel } from './unigram-model.js';
-
-export interface TokenModel {
-  /** Ids of a piece, appended to `ids`. */
-  encode(piece: string, ids: number[]): void;
-  /** Token of each id; holes where an id has none. */
-  readonly tokens: readonly (string | undefined)[];
-}
 
 /** The part of the library that is used; its own declarations do not resolve under NodeNext. */
 interface LibraryModel {

@@ -10,7 +10,7 @@
  *         equal paths stays; a character that is no token scores 10 below the worst one
  */
 import { PrefixIndex } from './prefix-index.js';
-import type { TokenModel } from './token-models.js';
+import type { TokenModel } from './token-model.js';
 
 export interface ScoredPiece {
   text: string;

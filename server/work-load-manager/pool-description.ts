@@ -1,15 +1,25 @@
 /**
  * A registered model as the management API tells it.
  *
- * In      a RegisteredModel
+ * In      what of a registered model is told
  * Out     PoolDescription
  */
+import type { ServingError } from '../../proto/errors.js';
+import type { ModelConfig } from '../config/config.js';
 import { parseModelUrl } from '../model-store/model-source.js';
 import type { GroupDescription, PoolDescription } from '../requests/management.js';
-import type { RegisteredModel } from './registered-model.js';
 import type { WorkerGroup } from './worker-group.js';
+import type { WorkerPool } from './worker-pool.js';
 
-export function describeModel(model: RegisteredModel): PoolDescription {
+/** What of a registered model is told. */
+export interface DescribedModel
+  extends Pick<PoolDescription, 'name' | 'version' | 'state' | 'loadedAtStartup' | 'loading'> {
+  readonly config: ModelConfig;
+  readonly failure: ServingError | null;
+  readonly pool: WorkerPool | null;
+}
+
+export function describeModel(model: DescribedModel): PoolDescription {
   const { config, failure, loading, loadedAtStartup, name, pool, state, version } = model;
   const { tensorParallelDegree } = config;
   const degree = pool?.worldSize ?? (tensorParallelDegree === 'max' ? 1 : tensorParallelDegree);

@@ -12,12 +12,12 @@
  * Errors  CollectiveError; a bug on rank 0 is ServingError INTERNAL on every rank
  */
 import assert from 'node:assert/strict';
-import type { RowFailure, TopLogprob } from '../../proto/control.js';
 import { ServingError } from '../../proto/errors.js';
 import { MAX_CANDIDATES } from '../../proto/limits.js';
 import type { Collective } from '../collective/collective.js';
 import type { Sequence } from '../sequence.js';
-import { failedChoice, RowDecider } from './row-decider.js';
+import { type Choice, failedChoice } from './choice.js';
+import { RowDecider } from './row-decider.js';
 import { RowShare, ShareKind, shareKindOf, wantsLogprob } from './row-share.js';
 import { SliceReader } from './slice-reader.js';
 import { WordReader, WordWriter } from './word-codec.js';
@@ -26,16 +26,6 @@ export interface ChooseRow {
   sequence: Sequence;
   /** This rank's slice of the row, [vocabPerRank]; overwritten. */
   logits: Float32Array;
-}
-
-export interface Choice {
-  /** −1: see `failure`. */
-  tokenId: number;
-  /** Of the model: before penalties and temperature. NaN unless asked for. */
-  logprob: number;
-  topLogprobs: TopLogprob[];
-  /** No token can be chosen. Absent: one is. */
-  failure?: RowFailure;
 }
 
 export interface ChooserOptions {

@@ -8,7 +8,7 @@
  */
 import type { RowFailure, Sampling, TopLogprob } from '../../proto/control.js';
 import type { ErrorCode } from '../../proto/errors.js';
-import type { Choice } from './chooser.js';
+import { type Choice, failedChoice } from './choice.js';
 import { Distribution, type Floor, massOf } from './distribution.js';
 import { GumbelNoise } from './noise.js';
 import type { ChooseSequence } from './processors.js';
@@ -146,13 +146,6 @@ function mergeTop(shares: readonly RowShare[], count: number, logSum: number): T
   }
   return top;
 }
-
-export const failedChoice = (failure: RowFailure): Choice => ({
-  tokenId: -1,
-  logprob: Number.NaN,
-  topLogprobs: [],
-  failure,
-});
 
 const failureOf = (code: ErrorCode, message: string): RowFailure => ({ code, message });
 

@@ -10,6 +10,8 @@ import pino from 'pino';
 import { ServingError } from '../../proto/errors.js';
 import type { ServerConfig } from '../../server/config/config.js';
 import { defaultsOf } from '../../server/config/key-table.js';
+import type { Dialect } from '../../server/http/dialect.js';
+import { ALL_DIALECTS } from '../../server/http/dialects/all-dialects.js';
 import type { HttpDeps } from '../../server/http/http-context.js';
 import { createHttpServer, type HttpServer } from '../../server/http/http-server.js';
 import type { GenerateRequest } from '../../server/requests/generate-request.js';
@@ -193,6 +195,7 @@ export async function startServer(
   config: Partial<ServerConfig> = {},
   singleStartupModel: string | null = 'mlp',
   more: Partial<HttpDeps> = {},
+  dialects: readonly Dialect[] = ALL_DIALECTS,
 ): Promise<TestServer> {
   const service = new FakeService();
   const logs: Record<string, unknown>[] = [];
@@ -206,14 +209,15 @@ export async function startServer(
       },
     },
   );
-  const server = await createHttpServer({
+  const deps: HttpDeps = {
     config: { ...SERVER_CONFIG, ...config },
     service,
     management: managementOf(service),
     logger,
     singleStartupModel: () => singleStartupModel,
     ...more,
-  });
+  };
+  const server = await createHttpServer(deps, dialects);
   const url = await server.listen();
   const logged = (fits: (line: Record<string, unknown>) => boolean) =>
     new Promise<Record<string, unknown>>((resolve) => {

@@ -128,3 +128,34 @@ export function forbiddenImports(file: string, text: string): string[] {
     ];
   });
 }
+
+/**
+ * Files that import each other, in however many steps; imports of types count, since a circle of types is a circle to a reader.
+ *
+ * @param textOf the text of each product file by its path (.ts or .mjs)
+ * @returns each circle once, as the files on it in order
+ */
+export function importCircles(textOf: ReadonlyMap<string, string>): string[][] {
+  const edges = new Map(
+    [...textOf].map(([file, text]) => [
+      file,
+      importsOf(file, text)
+        .map(({ target }) => target.replace(/\.js$/, '.ts'))
+        .filter((target) => textOf.has(target)),
+    ]),
+  );
+  const done = new Set<string>();
+  const circles: string[][] = [];
+  const visit = (file: string, trail: string[]): void => {
+    const at = trail.indexOf(file);
+    if (at >= 0) {
+      circles.push(trail.slice(at));
+      return;
+    }
+    if (done.has(file)) return;
+    for (const target of edges.get(file)!) visit(target, [...trail, file]);
+    done.add(file);
+  };
+  for (const file of edges.keys()) visit(file, []);
+  return circles;
+}

@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { keyTableMarkdown } from '../../server/config/keys-markdown.js';
-import { forbiddenImports, importsOf } from './import-rules.js';
+import { forbiddenImports, importCircles, importsOf } from './import-rules.js';
 import {
   ARCHITECTURES_END,
   ARCHITECTURES_FILE,
@@ -42,6 +42,20 @@ describe('import rules', () => {
       "import { z } from '../../proto/errors.js';\nimport { y } from './job-queue.js';\nimport fs from 'node:fs';";
     expect(importsOf('server/jobs/job.ts', good)).toHaveLength(2);
     expect(forbiddenImports('server/jobs/job.ts', good)).toEqual([]);
+  });
+
+  it('no file imports itself by way of others', () => {
+    expect(importCircles(new Map(productFiles().map((file) => [file, readText(file)])))).toEqual([]);
+  });
+
+  it('finds a circle, also of types and over three files', () => {
+    const files = new Map([
+      ['server/a.ts', "import { b } from './b.js';"],
+      ['server/b.ts', "import type { C } from './c.js';"],
+      ['server/c.ts', "export * from './a.js';"],
+      ['server/d.ts', "import './a.js';"],
+    ]);
+    expect(importCircles(files)).toEqual([['server/a.ts', 'server/b.ts', 'server/c.ts']]);
   });
 
   it('reads an import that is spread over lines', () => {

@@ -22,6 +22,7 @@ import { compileValidator } from '../../../requests/validation.js';
 import type { Answer } from '../../answers/answer.js';
 import { answerNowOrLater, pollAnswer } from '../../answers/async-replies.js';
 import { answerTensors, TensorBody } from '../../answers/tensor-answer.js';
+import type { Dialect } from '../../dialect.js';
 import { addRetryAfter, prettyJson, toServingError } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { djlTarget, ModelParams, ModelQuery, type ModelTarget } from '../../model-target.js';
@@ -37,7 +38,17 @@ const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
 /** Stands for checkDjlBody: which schema holds depends on the body's keys. */
 const PredictionBody = Type.Unknown();
 
-export async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+export const djlDialect: Dialect = {
+  name: 'djl',
+  roles: ['inference'],
+  access: ['infer'],
+  words: { prefix: '/', error: djlError },
+  // Its paths look at no method.
+  refusesMethods: false,
+  routes: djlRoutes,
+};
+
+async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
   const { config, service } = context;
   addDjlBodyParsers(app);
   app.setErrorHandler((thrown, request, reply) => {

@@ -9,8 +9,10 @@
 import type { TSchema } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
+import { SCOPES } from '../../../access/access-key.js';
 import type { PoolDescription } from '../../../requests/management.js';
 import { compileValidator } from '../../../requests/validation.js';
+import { ALL_ROLES, type Dialect } from '../../dialect.js';
 import { prettyJson } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { ModelParams } from '../../model-target.js';
@@ -21,7 +23,24 @@ export const READY_PATH = '/health/ready';
 const PING_METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 
 /** /ping, which belongs to the inference address. */
-export async function pingRoute(app: FastifyInstance, context: HttpContext): Promise<void> {
+export const pingDialect: Dialect = {
+  name: 'ping',
+  roles: ['inference'],
+  access: 'open',
+  refusesMethods: false,
+  routes: pingRoute,
+};
+
+/** Probes, on every address. */
+export const healthDialect: Dialect = {
+  name: 'health',
+  roles: ALL_ROLES,
+  access: SCOPES,
+  refusesMethods: false,
+  routes: healthRoutes,
+};
+
+async function pingRoute(app: FastifyInstance, context: HttpContext): Promise<void> {
   app.route({
     method: PING_METHODS,
     url: '/ping',
@@ -33,8 +52,7 @@ export async function pingRoute(app: FastifyInstance, context: HttpContext): Pro
   });
 }
 
-/** Probes, on every address. */
-export async function healthRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+async function healthRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
   app.setValidatorCompiler(({ schema }) => {
     const validator = compileValidator(schema as TSchema);
     return (value: unknown) => validator.check(value);

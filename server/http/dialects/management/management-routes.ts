@@ -13,6 +13,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type ErrorCode, ServingError } from '../../../../proto/errors.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import { jsonBodyParser } from '../../bodies/json-body.js';
+import type { Dialect } from '../../dialect.js';
 import { addRetryAfter, prettyJson, toServingError } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { ModelParams } from '../../model-target.js';
@@ -41,7 +42,16 @@ interface Addressed {
   version?: string;
 }
 
-export async function managementRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+export const managementDialect: Dialect = {
+  name: 'management',
+  roles: ['management'],
+  access: ['manage'],
+  // DJLServing's management paths refuse the method before they look at the name.
+  refusesMethods: true,
+  routes: managementRoutes,
+};
+
+async function managementRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
   const { config, logger, management } = context;
   addParsers(app);
   app.setValidatorCompiler(({ schema }) => parameterValidator(schema as TObject));

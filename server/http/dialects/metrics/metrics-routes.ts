@@ -8,41 +8,33 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
+import type { Dialect } from '../../dialect.js';
 import { methodNotAllowed, toServingError } from '../../errors.js';
+import type { HttpContext, MetricsText } from '../../http-context.js';
 import { djlError } from '../djl/djl-errors.js';
 import { FIXED_CODES } from '../management/management-routes.js';
-
-/** What the routes need of server/metrics. */
-export interface MetricsText {
-  /** DJLServing's metrics are exported. */
-  readonly prometheus: boolean;
-  readonly contentType: string;
-  text(names: ReadonlySet<string>): Promise<string>;
-}
 
 const DISABLED =
   'Prometheus is not enabled, set SERVING_PROMETHEUS environment var to true to enable prometheus metrics';
 const OTHER_METHODS = ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 
-export async function metricsRoutes(
-  app: FastifyInstance,
-  { metrics }: { metrics: MetricsText },
-): Promise<void> {
+export const metricsDialect: Dialect = {
+  name: 'metrics',
+  roles: ['metrics'],
+  access: ['metrics'],
+  // By routes of its own, which don't wait for a body.
+  refusesMethods: false,
+  routes: metricsRoutes,
+};
+
+async function metricsRoutes(app: FastifyInstance, { metrics }: HttpContext): Promise<void> {
   app.setErrorHandler((thrown, request, reply) => {
     const error = toServingError(thrown, 0);
     if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a scrape failed');
     const { body, status } = djlError(error, FIXED_CODES);
     return reply.code(status).type('application/json').send(body);
   });
-  const answer = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
-    const text = await metrics.text(namesOf(request.query));
-    return reply.type(metrics.contentType).send(text);
-  };
-  app.get('/metrics', answer);
-  app.get('/server/metrics', (request, reply) => {
-    if (!metrics.prometheus) throw new ServingError('BAD_REQUEST', DISABLED);
-    return answer(request, reply);
-  });
+  if (metrics !== undefined) readRoutes(app, metrics);
   for (const url of ['/metrics', '/server/metrics']) {
     app.route({
       method: OTHER_METHODS,
@@ -54,6 +46,18 @@ export async function metricsRoutes(
       handler: async () => {},
     });
   }
+}
+
+function readRoutes(app: FastifyInstance, metrics: MetricsText): void {
+  const answer = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
+    const text = await metrics.text(namesOf(request.query));
+    return reply.type(metrics.contentType).send(text);
+  };
+  app.get('/metrics', answer);
+  app.get('/server/metrics', (request, reply) => {
+    if (!metrics.prometheus) throw new ServingError('BAD_REQUEST', DISABLED);
+    return answer(request, reply);
+  });
 }
 
 /** `name[]=A&name[]=B`; `name=A` too, as people write it by hand. */

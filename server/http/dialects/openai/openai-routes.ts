@@ -17,6 +17,7 @@ import type { ModelStatus } from '../../../requests/service.js';
 import { compileValidator } from '../../../requests/validation.js';
 import { answerNowOrLater, pollAnswer } from '../../answers/async-replies.js';
 import { jsonBodyParser } from '../../bodies/json-body.js';
+import type { Dialect } from '../../dialect.js';
 import { addRetryAfter, toServingError } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { ModelParams, openAiModelNotFound, openAiTarget } from '../../model-target.js';
@@ -40,7 +41,18 @@ import {
 
 const DEFAULT_RETRY_AFTER_SECONDS = 1;
 
-export async function openAiRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+export const openAiDialect: Dialect = {
+  name: 'openai',
+  roles: ['inference'],
+  access: ['infer'],
+  words: { prefix: '/v1/', error: openAiError },
+  refusesMethods: true,
+  // CORS preflight, as DJLServing answers it for its own paths.
+  preflight: '{}',
+  routes: openAiRoutes,
+};
+
+async function openAiRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
   const { config, service } = context;
   app.setErrorHandler((thrown, request, reply) => {
     const error = toServingError(thrown, config.maxRequestBytes);

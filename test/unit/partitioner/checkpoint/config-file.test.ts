@@ -1,6 +1,7 @@
 /** partitioner/checkpoint/config-file.ts: typed reads of config.json and generation_config.json. */
 import { describe, expect, it } from 'vitest';
-import { CheckpointConfig, MAX_END_IDS } from '../../../../partitioner/checkpoint/config-file.js';
+import { CheckpointConfig } from '../../../../partitioner/checkpoint/config-file.js';
+import { MAX_END_IDS } from '../../../../partitioner/checkpoint/config-section.js';
 
 const config = (raw: Record<string, unknown>, generation: Record<string, unknown> | null = null) =>
   new CheckpointConfig(raw, generation, 'model');

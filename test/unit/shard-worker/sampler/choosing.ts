@@ -4,7 +4,8 @@
 import { GREEDY_SAMPLING, type Sampling } from '../../../../proto/control.js';
 import { createInMemoryCollectives } from '../../../../shard-worker/collective/in-memory.js';
 import { SingleRankCollective } from '../../../../shard-worker/collective/single-rank.js';
-import { type Choice, Chooser } from '../../../../shard-worker/sampler/chooser.js';
+import type { Choice } from '../../../../shard-worker/sampler/choice.js';
+import { Chooser } from '../../../../shard-worker/sampler/chooser.js';
 import { Sequence } from '../../../../shard-worker/sequence.js';
 import type { SeededRandom } from '../../../fixtures/seeded-random.js';
 

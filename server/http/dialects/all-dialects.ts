@@ -1,0 +1,16 @@
+/** Every dialect that the server speaks. A new one is a folder here and a line in this list. */
+import type { Dialect } from '../dialect.js';
+import { djlDialect } from './djl/djl-routes.js';
+import { healthDialect, pingDialect } from './health/health-routes.js';
+import { managementDialect } from './management/management-routes.js';
+import { metricsDialect } from './metrics/metrics-routes.js';
+import { openAiDialect } from './openai/openai-routes.js';
+
+export const ALL_DIALECTS: readonly Dialect[] = [
+  healthDialect,
+  pingDialect,
+  djlDialect,
+  openAiDialect,
+  managementDialect,
+  metricsDialect,
+];
