@@ -18,8 +18,8 @@ import type { Dtype } from '../partitioner/quantise/weight-format.js';
 import type { Manifest } from '../proto/manifest.js';
 import { DEFAULT_COLLECTIVE } from '../server/config/config.js';
 import { usableCores } from '../server/machine/machine-limits.js';
+import { NOISE_LIMIT, quietOf, watchCpu } from '../tuner/target/cpu-use.js';
 import { BusyNeighbours } from './busy-neighbours.js';
-import { NOISE_LIMIT, quietOf, watchCpu } from './cpu-use.js';
 import {
   GroupUnderTest,
   pssBytes,

@@ -7,7 +7,7 @@
  * How     server-sent events are counted by the empty lines that end them, not parsed: what is measured is the server
  */
 import { Agent, request } from 'node:http';
-import { monotonicMs } from './monotonic.js';
+import { monotonicMs } from '../../tuner/load/monotonic.js';
 
 export interface StreamCall {
   url: string;

@@ -18,11 +18,11 @@ import { shapeFolder } from '../../partitioner/named-shapes.js';
 import { partition } from '../../partitioner/partition.js';
 import { DEFAULT_COLLECTIVE } from '../../server/config/config.js';
 import { usableCores } from '../../server/machine/machine-limits.js';
+import { ServerUnderTest } from '../../tuner/target/server-under-test.js';
 import { GroupUnderTest } from '../group-under-test.js';
 import { wholeNumber } from '../whole-number.js';
 import { type HttpReport, httpJsonLines, renderHttp } from './http-report.js';
 import { writeRandomCheckpoint } from './random-checkpoint.js';
-import { ServerUnderTest } from './server-under-test.js';
 import { measureFirstToken, measureStreams, type Sides, tokensOfStream } from './side-by-side.js';
 import { StreamClients } from './stream-clients.js';
 

@@ -9,11 +9,12 @@
  *         the server is compared with the mean of the engine's before and after it
  * Limits  a slice beside more than NOISE_LIMIT of other use is marked, and more are measured, TRIES times as many at most
  */
-import { NOISE_LIMIT, quietOf, watchCpu } from '../cpu-use.js';
+
+import { monotonicMs } from '../../tuner/load/monotonic.js';
+import { NOISE_LIMIT, quietOf, watchCpu } from '../../tuner/target/cpu-use.js';
+import type { ServerUnderTest } from '../../tuner/target/server-under-test.js';
 import type { GroupUnderTest } from '../group-under-test.js';
 import { type Spread, spread } from '../spread.js';
-import { monotonicMs } from './monotonic.js';
-import type { ServerUnderTest } from './server-under-test.js';
 import { gapsIn, mean, type Span, UNCOUNTED_TOKENS } from './slices.js';
 import type { StreamClients } from './stream-clients.js';
 

@@ -7,7 +7,7 @@
  *         waits. A pair over a limit is kept and marked
  */
 import type { SequenceOpen } from '../../proto/control.js';
-import { NOISE_LIMIT, watchCpu } from '../cpu-use.js';
+import { NOISE_LIMIT, watchCpu } from '../../tuner/target/cpu-use.js';
 import type { GroupUnderTest } from '../group-under-test.js';
 import type { LlamaPeer } from './llama-peer.js';
 

@@ -5,7 +5,7 @@
  * Out     BurstFigures
  * Errors  Error with what a stream said
  */
-import { monotonicMs } from '../http/monotonic.js';
+import { monotonicMs } from '../../tuner/load/monotonic.js';
 import { StreamClients } from '../http/stream-clients.js';
 import { spread } from '../spread.js';
 

@@ -15,6 +15,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   // Leaves: they know no layer.
   // Runs a model on its own shards: what a partition must know of its activations.
   calibration: ['partitioner', 'shard-worker', 'proto'],
+  // Asks servers by their sockets, and knows none from within.
+  tuner: ['proto'],
   'server/config': ['proto'],
   'server/access': ['proto'],
   'server/logging': ['proto'],

@@ -11,8 +11,8 @@ function findRoot(): string {
 
 export const ROOT = findRoot();
 
-/** The four programs and their contract; everything in them is product code. */
-export const PRODUCT_FOLDERS = ['proto', 'partitioner', 'shard-worker', 'calibration', 'server'];
+/** The programs and their contract; everything in them is product code. */
+export const PRODUCT_FOLDERS = ['proto', 'partitioner', 'shard-worker', 'calibration', 'server', 'tuner'];
 
 export const readText = (file: string): string => readFileSync(path.join(ROOT, file), 'utf8');
 
