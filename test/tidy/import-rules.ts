@@ -28,7 +28,14 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'server/text': ['proto'],
   'server/jobs': ['server/requests', 'proto'],
   // An engine sees the contract, never the manager; the manager sees the contract, never an engine.
-  'server/engines': ['server/config', 'server/jobs', 'server/machine', 'server/requests', 'proto'],
+  'server/engines': [
+    'server/config',
+    'server/jobs',
+    'server/machine',
+    'server/model-store',
+    'server/requests',
+    'proto',
+  ],
   'server/coordinator': ['server/jobs', 'server/config', 'proto'],
   'server/batching': ['server/coordinator', 'server/jobs', 'server/requests', 'server/text', 'proto'],
   'server/engines/llm': [

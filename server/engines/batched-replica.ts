@@ -1,0 +1,180 @@
+/**
+ * One life of a replica that runs whole requests, several of them together: a process, and the loop that gives it batches.
+ *
+ * In      jobs of the queue; `runJobs` of the engine, which ends each of them
+ * Out     Replica
+ * Limits  batchSize rows a batch (a request with more runs alone); the oldest waits at most maxBatchDelayMs for company
+ * Errors  a process that dies fails the jobs of its batch and ends run()
+ */
+import assert from 'node:assert/strict';
+import { ServingError } from '../../proto/errors.js';
+import type { ModelConfig } from '../config/config.js';
+import { systemClock } from '../jobs/clock.js';
+import type { Taker } from '../jobs/fair-share.js';
+import type { Job } from '../jobs/job.js';
+import type { JobQueue } from '../jobs/job-queue.js';
+import { WakeUp } from '../jobs/wake-up.js';
+import { finishWithoutText } from '../requests/job-events.js';
+import { NO_SAMPLE, type Replica, type ReplicaOptions, type ReplicaSample } from './engine.js';
+
+/** A job that may run beside others. */
+export interface BatchedJob extends Job {
+  /** Goes with jobs of the same key; null: alone. */
+  readonly batchKey: string | null;
+  /** Of batchSize. */
+  readonly rows: number;
+}
+
+export interface BatchedReplicaOptions<J extends BatchedJob> extends Omit<ReplicaOptions, 'queue'> {
+  config: ModelConfig;
+  queue: JobQueue<J>;
+}
+
+/** The process of a replica. */
+export interface BatchedChild {
+  readonly pid: number | undefined;
+  readonly failed: Promise<ServingError>;
+  stop(): Promise<void>;
+}
+
+export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChild> implements Replica {
+  readonly #options: BatchedReplicaOptions<J>;
+  readonly #wakeUp = new WakeUp(systemClock);
+  #child: C | null = null;
+  #running: readonly J[] = [];
+  #draining = false;
+  #death: ServingError | null = null;
+
+  constructor(options: BatchedReplicaOptions<J>) {
+    this.#options = options;
+  }
+
+  /** Starts the process and makes it ready. @throws ServingError: none is left */
+  protected abstract launch(signal: AbortSignal): Promise<C>;
+  /** Answers each job or fails it. @throws ServingError: the process is gone */
+  protected abstract runJobs(jobs: readonly J[], child: C): Promise<void>;
+
+  async start(signal: AbortSignal): Promise<void> {
+    this.#child = await this.launch(signal);
+    void this.#child.failed.then((error) => {
+      this.#death = error;
+      this.#wakeUp.notify();
+    });
+  }
+
+  async run(): Promise<void> {
+    const { hooks, onIdle, queue } = this.#options;
+    assert(this.#child, 'a replica is started before it runs');
+    const stopListening = queue.onPush(() => this.#wakeUp.notify());
+    try {
+      for (;;) {
+        const jobs = await this.#nextBatch();
+        if (jobs === null) return;
+        this.#running = jobs;
+        onIdle(false);
+        const nowMs = systemClock.nowMs();
+        for (const job of jobs) {
+          job.startedAtMs = nowMs;
+          hooks.onJobStarted?.(job);
+          hooks.observer?.jobStarted(nowMs - job.queuedAtMs, 0);
+        }
+        const live = jobs.filter((job) => !job.cancelled);
+        try {
+          if (live.length > 0) await this.runJobs(live, this.#child);
+        } catch (error) {
+          for (const job of live) this.fail(job, ServingError.from(error));
+          throw error;
+        }
+        this.#running = [];
+        onIdle(true);
+      }
+    } finally {
+      stopListening();
+    }
+  }
+
+  drain(): void {
+    this.#draining = true;
+    this.#wakeUp.notify();
+  }
+
+  async stop(): Promise<void> {
+    this.drain();
+    await this.#child?.stop();
+  }
+
+  get load(): Taker {
+    const running = this.#running.length;
+    const isFree = running === 0 && this.#child !== null && !this.#draining;
+    return { running, room: isFree ? this.#options.config.batchSize : 0 };
+  }
+
+  get pids(): readonly (number | undefined)[] {
+    return this.#child ? [this.#child.pid] : [];
+  }
+
+  sample(): ReplicaSample {
+    const { batchSize } = this.#options.config;
+    return { ...NO_SAMPLE, sequencesRunning: this.#running.length, slots: batchSize };
+  }
+
+  /** Its events have been pushed. */
+  protected finish(job: J): void {
+    if (!job.stream.ended) {
+      job.stream.push(finishWithoutText(0));
+      job.stream.end();
+    }
+    this.#leave(job, 'finished');
+  }
+
+  protected fail(job: J, error: ServingError): void {
+    job.cancel(error);
+    this.#leave(job, 'failed');
+  }
+
+  /** null: drained. @throws ServingError: the process is gone */
+  async #nextBatch(): Promise<readonly J[] | null> {
+    const { config, mayStart, queue } = this.#options;
+    for (;;) {
+      if (this.#death) throw this.#death;
+      queue.dropExpired();
+      if (this.#draining) return null;
+      const { length } = queue;
+      const most = length === 0 ? 0 : Math.min(mayStart(), length);
+      const count = batchLength(queue.waiting.slice(0, most), config.batchSize);
+      const isFull = count > 0 && (count < most || rowsIn(queue.waiting.slice(0, count)) >= config.batchSize);
+      const dueMs = count === 0 ? null : oldestMs(queue.waiting.slice(0, count)) + config.maxBatchDelayMs;
+      const isDue = dueMs !== null && (config.batchSize === 1 || systemClock.nowMs() >= dueMs);
+      if (isFull || isDue) return queue.take(count);
+      await this.#wakeUp.wait(dueMs);
+    }
+  }
+
+  #leave(job: J, why: 'finished' | 'failed'): void {
+    const { id: jobId, request } = job;
+    this.#options.hooks.onSlotFreed?.({ jobId, requestId: request.requestId, slot: 0, why, newTokens: 0 });
+  }
+}
+
+const rowsIn = (jobs: readonly BatchedJob[]): number => jobs.reduce((sum, { rows }) => sum + rows, 0);
+
+const oldestMs = (jobs: readonly BatchedJob[]): number =>
+  jobs.reduce((oldest, { queuedAtMs }) => Math.min(oldest, queuedAtMs), Number.POSITIVE_INFINITY);
+
+/** Jobs from the front of the queue that may run together: of one key, and of batchSize rows at most. */
+export function batchLength(
+  waiting: readonly Pick<BatchedJob, 'batchKey' | 'rows'>[],
+  batchSize: number,
+): number {
+  const [first] = waiting;
+  if (!first) return 0;
+  if (first.batchKey === null) return 1;
+  let rows = 0;
+  let count = 0;
+  for (const job of waiting) {
+    rows += job.rows;
+    if (count > 0 && (job.batchKey !== first.batchKey || rows > batchSize)) break;
+    count++;
+  }
+  return count;
+}

@@ -1,0 +1,148 @@
+/**
+ * The server's end of a process that runs one model: one question at a time, notices in between, and its end.
+ *
+ * In      a program that speaks over its channel (structured clone)
+ * Out     its answers; `failed`, when the process is gone without having been stopped; lines that it prints, where somebody reads them
+ * Limits  a question has a deadline, which begins anew with every notice: a process that misses it is killed
+ * Errors  WORKER_FAILED: it is gone; STEP_TIMEOUT: it was killed for its deadline; SHUTTING_DOWN by `abort`
+ */
+import assert from 'node:assert/strict';
+import { type ChildProcess, fork } from 'node:child_process';
+import { ServingError } from '../../proto/errors.js';
+import { bareEnvironment } from '../model-store/bare-environment.js';
+import { PrintedLines } from './printed-lines.js';
+
+/** A process that was asked to end gets so long. */
+const STOP_GRACE_MS = 2000;
+
+export interface ChildProgram {
+  /** Path of the compiled program. */
+  program: string;
+  /** For messages: "process of the ONNX model". */
+  what: string;
+  execArgv?: readonly string[];
+  /** Gets each line that it prints; absent: nobody does. */
+  onLine?: (line: string) => void;
+}
+
+interface Waiting<From> {
+  resolve(message: From): void;
+  reject(error: ServingError): void;
+  onNotice: ((message: From) => boolean) | undefined;
+  timer: NodeJS.Timeout;
+}
+
+export class ChildLink<To extends object, From extends object> {
+  /** Resolves with why. */
+  readonly failed: Promise<ServingError>;
+  readonly #child: ChildProcess;
+  readonly #what: string;
+  readonly #exited: Promise<void>;
+  #waiting: Waiting<From> | null = null;
+  #error: ServingError | null = null;
+  #isStopping = false;
+
+  constructor({ execArgv = [], onLine, program, what }: ChildProgram) {
+    this.#what = what;
+    const output = onLine === undefined ? ('ignore' as const) : ('pipe' as const);
+    this.#child = fork(program, [], {
+      env: bareEnvironment(),
+      execArgv: [...execArgv],
+      serialization: 'advanced',
+      stdio: ['ignore', output, output, 'ipc'],
+    });
+    if (onLine !== undefined) {
+      for (const stream of [this.#child.stdout, this.#child.stderr])
+        if (stream) new PrintedLines(stream, onLine);
+    }
+    let tellFailed = (_error: ServingError): void => {};
+    this.failed = new Promise((resolve) => {
+      tellFailed = resolve;
+    });
+    this.#exited = new Promise((resolve) => {
+      const gone = (how: string): void => {
+        const error = this.#error ?? new ServingError('WORKER_FAILED', `The ${what} ${how}`);
+        this.#error = error;
+        this.#waiting?.reject(error);
+        if (!this.#isStopping) tellFailed(error);
+        resolve();
+      };
+      this.#child.once('exit', (code, signal) => gone(`ended by ${signal ?? `code ${code}`}`));
+      this.#child.once('error', (error) => gone(`failed: ${error.message}`));
+    });
+    this.#child.on('message', (message: From) => {
+      const waiting = this.#waiting;
+      if (waiting?.onNotice?.(message)) waiting.timer.refresh();
+      else waiting?.resolve(message);
+    });
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  /**
+   * @param missed completes "The process … in N ms"
+   * @param onNotice true: it was no answer
+   * @throws ServingError
+   */
+  async ask(
+    message: To,
+    limitMs: number,
+    missed: string,
+    onNotice?: (message: From) => boolean,
+  ): Promise<From> {
+    assert(this.#waiting === null, 'one question at a time');
+    if (this.#error) throw this.#error;
+    const timer = setTimeout(() => {
+      this.kill(new ServingError('STEP_TIMEOUT', `The ${this.#what} ${missed} in ${limitMs} ms`));
+    }, limitMs);
+    try {
+      return await new Promise<From>((resolve, reject) => {
+        this.#waiting = { resolve, reject, onNotice, timer };
+        this.tell(message);
+      });
+    } finally {
+      this.#waiting = null;
+      clearTimeout(timer);
+    }
+  }
+
+  /** What needs no answer. A channel that is broken is told by the exit. */
+  tell(message: To): void {
+    this.#child.send(message, () => {});
+  }
+
+  kill(error: ServingError): void {
+    this.#error ??= error;
+    this.#child.kill('SIGKILL');
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    if (this.#child.connected) this.#child.disconnect();
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_GRACE_MS);
+    await this.#exited;
+    clearTimeout(timer);
+  }
+}
+
+/** The child that `begin` makes of a new process; the process is killed when `signal` is aborted, and none is left when it throws. */
+export async function startedChild<To extends object, From extends object, T>(
+  program: ChildProgram,
+  signal: AbortSignal,
+  begin: (link: ChildLink<To, From>) => Promise<T>,
+): Promise<T> {
+  const link = new ChildLink<To, From>(program);
+  const onAbort = (): void => link.kill(new ServingError('SHUTTING_DOWN', 'The model is being stopped'));
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    signal.throwIfAborted();
+    return await begin(link);
+  } catch (error) {
+    await link.stop();
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
