@@ -138,6 +138,12 @@ export const ERROR_TABLE = {
   SHARDS_INVALID: row(500, GrpcStatus.DATA_LOSS, false, 'a shard on disk differs from its manifest'),
   OUT_OF_MEMORY: row(507, GrpcStatus.RESOURCE_EXHAUSTED, false, 'the model does not fit the memory there is'),
   UNSUPPORTED_PLATFORM: row(500, GrpcStatus.FAILED_PRECONDITION, false, 'not Linux x64/arm64 with glibc'),
+  HANDLER_FAILED: row(
+    500,
+    GrpcStatus.INTERNAL,
+    false,
+    "a model's handler threw, or its answer is not what an answer may be",
+  ),
   INTERNAL: row(500, GrpcStatus.INTERNAL, false, 'a bug: an assertion failed'),
 } as const satisfies Record<string, ErrorRow>;
 

@@ -16,6 +16,7 @@ import { ServingError } from '../proto/errors.js';
 import { AccessControl } from './access/access-control.js';
 import type { Config } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
+import { HandlerEngine } from './engines/handlers/handler-engine.js';
 import { LlmEngine } from './engines/llm/llm-engine.js';
 import { OnnxEngine } from './engines/onnx/onnx-engine.js';
 import { createGrpcServer, type GrpcServer } from './grpc/grpc-server.js';
@@ -62,9 +63,9 @@ export async function main(argv: string[]): Promise<void> {
     workerProgram: WORKER_PROGRAM,
     logLevel: config.server.logLevel,
   });
-  const onnx = new OnnxEngine();
+  const engines = { llm, onnx: new OnnxEngine(), handler: new HandlerEngine() };
   const manager = new WorkLoadManager({
-    engineOf: ({ engine }) => (engine === 'onnx' ? onnx : llm),
+    engineOf: ({ engine }) => engines[engine],
     registration: registrationParts(config, logger),
     logger,
     drainTimeoutMs: config.server.drainTimeoutSeconds * 1000,
@@ -199,13 +200,15 @@ function announce(url: string, model: ModelStatus | undefined, print: (line: str
   const body =
     model.task === 'text-embedding'
       ? { inputs: ['Once upon a time'] }
-      : model.signature !== null
-        ? { inputs: model.signature.inputs.map(exampleOf) }
-        : {
-            inputs: 'Once upon a time',
-            parameters: { max_new_tokens: 100, do_sample: true },
-            stream: true,
-          };
+      : model.task === 'handler'
+        ? {}
+        : model.signature !== null
+          ? { inputs: model.signature.inputs.map(exampleOf) }
+          : {
+              inputs: 'Once upon a time',
+              parameters: { max_new_tokens: 100, do_sample: true },
+              stream: true,
+            };
   const command = `curl -N ${url}/predictions/${model.name} -H 'content-type: application/json' -d '${JSON.stringify(body)}'`;
   print(`Shardserve is ready. Try:\n${command}`);
 }

@@ -142,8 +142,8 @@ export interface ModelConfig {
   folder: string;
   /** Where the checkpoint must be fetched from first, when option.model_id names no local folder; null: it is there. */
   checkpointUrl: string | null;
-  /** What serves it: split over shard workers, or ONNX Runtime as it is. */
-  engine: 'llm' | 'onnx';
+  /** What serves it: split over shard workers, ONNX Runtime as it is, or its own code. */
+  engine: 'llm' | 'onnx' | 'handler';
   tensorParallelDegree: number | 'max';
   dtype: 'auto' | 'fp32' | 'fp16' | 'bf16' | 'int8' | 'int4';
   /** Weights that share a scale (int4, int8); null: 128. */
@@ -193,6 +193,12 @@ export interface ModelConfig {
   prefixCaching: boolean;
   /** Intra-op threads a rank; null: usable cores / tensorParallelDegree, at least 1. */
   threadsPerRank: number | null;
+  /** Handlers: file below the folder, perhaps with `:name`; null: by the folder's files. */
+  entryPoint: string | null;
+  /** Memory of a handler's process at most. */
+  handlerMemoryMb: number;
+  /** Code of a model that was fetched from elsewhere may run. */
+  trustRemoteCode: boolean;
   /** ONNX models: threads that run nodes beside each other, where executionMode is PARALLEL. */
   interOpThreads: number;
   executionMode: 'SEQUENTIAL' | 'PARALLEL';

@@ -22,7 +22,6 @@ const NO_SPECULATION = 'no tokens are guessed ahead in this version; answers are
 const NO_SESSION = 'sessions are not kept in this version';
 const CPU_ONLY = 'only the CPU is served in this version';
 const ONE_ENGINE = 'ONNX Runtime is always the engine';
-const BUILT_IN = 'the families of models are built in; code of a checkpoint is never run';
 const CHUNK_BY_TIME =
   'a piece of a prompt is bounded by time: option.max_token_gap_ms, option.prefill_chunk_ms';
 const NOT_PAGED = 'the cache is not paged; weights share scales by option.quantize_block_size';
@@ -45,8 +44,6 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
   ...withoutEffect('model', NO_JAVA, ['batchifier']),
 
   // Python engine
-  // LMI's own entry points ask for what is built in here.
-  refused('model', 'option.entryPoint', NO_HANDLER, ['djl_python.*'], { env: ['DJL_ENTRY_POINT'] }),
   refused('model', 'option.handler', NO_HANDLER, ['handle']),
   ...withoutEffect('model', NO_PYTHON, ['option.pythonExecutable'], { env: ['PYTHON_EXECUTABLE'] }),
   ...optionsWithoutEffect(NO_PYTHON, [
@@ -65,7 +62,6 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
   refused('model', 'option.pipeline_parallel_degree', 'models are split by tensors only', ['1'], {
     env: ['PIPELINE_PARALLEL_DEGREE'],
   }),
-  ...withoutEffect('model', BUILT_IN, ['option.trust_remote_code'], { env: ['HF_MODEL_TRUST_REMOTE_CODE'] }),
   refused('model', 'option.tgi_compat', "TGI's form of answer follows in a later version", ['false']),
   refused('model', 'option.bedrock_compat', "Bedrock's form of answer follows in a later version", ['false']),
 

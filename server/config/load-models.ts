@@ -8,6 +8,7 @@
  */
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { MODEL_FILES } from '../../proto/model-files.js';
 import type { ModelRegistration, ServerConfig } from './config.js';
 import { argumentLayer, type Setting } from './layers.js';
 import { hubUrl, type ModelEntry, modelNameOf, placeOf } from './model-config.js';
@@ -29,8 +30,7 @@ export interface StartupModels {
   readonly remote: ModelRegistration[];
 }
 
-const isModel = (folder: string): boolean =>
-  ['config.json', 'serving.properties'].some((name) => existsSync(path.join(folder, name)));
+const isModel = (folder: string): boolean => MODEL_FILES.some((name) => existsSync(path.join(folder, name)));
 
 /** What a folder holds, but for what operating systems leave in it. */
 const contentOf = (folder: string): string[] =>

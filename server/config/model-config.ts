@@ -4,11 +4,12 @@
  * In      layers, the strongest last: server-wide files, environment, the model's serving.properties, registration arguments
  * Out     a frozen ModelConfig
  * Errors  Problems: what applyLayers finds, batch_size above 1 together with rolling batch, two different quantisations,
- *         a folder without config.json, a folder with a handler of its own (model.py)
+ *         a folder without config.json, a folder with a Python handler (model.py), a fetched model's handler that nobody trusts
  */
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { HANDLER_FILES } from '../../proto/model-files.js';
 import type { ModelConfig } from './config.js';
 import type { ModelFields } from './key-row.js';
 import { defaultsOf } from './key-table.js';
@@ -82,6 +83,8 @@ function checkpointOf(
   problems: Problems,
 ): { folder: string; checkpointUrl: string | null } {
   const own = { folder: entry.folder ?? '', checkpointUrl: null };
+  // Its code is its own folder's, wherever its weights are.
+  if (engine === 'handler') return own;
   const modelId = settings.get('modelId');
   if (typeof modelId?.value !== 'string') {
     if (entry.folder !== null && engine === 'llm' && !existsSync(path.join(entry.folder, 'config.json'))) {
@@ -113,7 +116,9 @@ function checkpointOf(
 
 /** A folder that is not there yet is a language model's until its files are seen. */
 function engineOf(folder: string | null): ModelConfig['engine'] {
-  if (folder === null || !existsSync(folder) || existsSync(path.join(folder, 'config.json'))) return 'llm';
+  if (folder === null || !existsSync(folder)) return 'llm';
+  if (HANDLER_FILES.some((name) => existsSync(path.join(folder, name)))) return 'handler';
+  if (existsSync(path.join(folder, 'config.json'))) return 'llm';
   return readdirSync(folder).some((name) => name.endsWith('.onnx')) ? 'onnx' : 'llm';
 }
 
@@ -149,6 +154,20 @@ function chooseDtype(
     problems.error(`${quantize.where}: ${shown(quantize)} contradicts ${shown(dtype)}; give one of them`);
   }
   return fields.quantize;
+}
+
+/** An archive of this host is its operator's, as a folder is. */
+function refuseRemoteCode(
+  { folder, trust, url, where }: ModelEntry,
+  { trustRemoteCode }: ModelFields,
+  problems: Problems,
+): void {
+  const isRemote = trust === 'fetched' && url !== undefined && 'fetched' in placeOf(url, folder ?? '.');
+  if (isRemote && !trustRemoteCode) {
+    problems.error(
+      `${where}: the model has a handler, code that came from elsewhere: it runs only where the operator has set option.trust_remote_code=true for all models`,
+    );
+  }
 }
 
 /** One group unless told otherwise; the least is never above the most (DJLServing). */
@@ -195,9 +214,10 @@ export function resolveModel(
     .filter((at): at is string => at !== null && at !== '')
     .map((at) => path.join(at, 'model.py'))
     .find((file) => existsSync(file));
-  if (handler) {
+  if (handler && engine !== 'handler') {
     problems.error(`${entry.where}: ${handler} is a custom Python handler, which cannot run here`);
   }
+  if (engine === 'handler') refuseRemoteCode(entry, fields, problems);
   const {
     engineName: _given,
     rollingBatch,

@@ -8,8 +8,8 @@
  */
 import { MAX_SLOTS, MAX_WORLD_SIZE } from '../../proto/limits.js';
 import { DEFAULT_COLLECTIVE, type KvCacheDtype, type ModelConfig } from './config.js';
+import { ENGINE_KEYS } from './engine-keys.js';
 import { alias, type KeyRow, modelKey } from './key-row.js';
-import { ONNX_KEYS } from './onnx-keys.js';
 import { boolean, type Choice, choice, integer, orWord, template, text } from './value-types.js';
 import { WEIGHT_KEYS } from './weight-keys.js';
 
@@ -27,20 +27,7 @@ const workers = integer(0, 64);
 const rolling = { value: 'rolling' as const };
 
 export const MODEL_KEYS: readonly KeyRow[] = [
-  modelKey(
-    'engine',
-    'engineName',
-    choice<ModelConfig['engine'] | null>({
-      Rubikon: { value: 'llm' },
-      DeepSpeed: { value: 'llm' },
-      MPI: { value: 'llm' },
-      Python: { value: 'llm' },
-      OnnxRuntime: { value: 'onnx' },
-    }),
-    null,
-    "what serves the model: Rubikon, DeepSpeed, MPI and Python mean the one for language models, split over shard workers; default: by the folder's files (config.json: a language model, else *.onnx: OnnxRuntime)",
-    { env: ['OPTION_ENGINE'] },
-  ),
+  ...ENGINE_KEYS,
   modelKey(
     'job_queue_size',
     'jobQueueSize',
@@ -283,7 +270,6 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'threads of one shard worker (ours); auto: usable cores divided by the tensor-parallel degree',
   ),
   alias('option.intraOpNumThreads', 'option.threads_per_rank'),
-  ...ONNX_KEYS,
   modelKey(
     'option.model_loading_timeout',
     'modelLoadingTimeoutSeconds',

@@ -29,10 +29,12 @@ const RESOURCE_KEYS = [
   'option.intraOpNumThreads',
   'option.interOpNumThreads',
   'option.verify_checksums',
+  'option.handler_memory_mb',
 ];
 const WORKER_KEY = /^(?:cpu\.)?(?:min|max)Workers$/;
 const CHAT_TEMPLATE = 'option.chat_template';
 const MODEL_ID = 'option.model_id';
+const TRUST_CODE = 'option.trust_remote_code';
 
 /** @param shared what the operator says of all models */
 export function trustedLayer(
@@ -54,6 +56,12 @@ export function trustedLayer(
     if (isPath && (/^file:/i.test(text) || !isWithin(folder, path.resolve(entry.baseFolder, text)))) {
       problems.error(
         `${where}: ${entry.given} names a file outside the model's folder, which a model that was ${trust} may not`,
+      );
+      return false;
+    }
+    if (row.name === TRUST_CODE) {
+      problems.warn(
+        `${where}: ${entry.given} is left out: a model that was ${trust} does not trust its own code; the operator says so for all models`,
       );
       return false;
     }

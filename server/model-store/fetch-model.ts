@@ -159,7 +159,7 @@ async function makeModel(plan: FetchPlan, work: string, context: FillContext): P
   if (root === null) {
     throw new ServingError(
       'MODEL_NOT_FOUND',
-      `There is no model in ${plan.display}: neither config.json nor serving.properties`,
+      `There is no model in ${plan.display}: neither config.json, serving.properties, model.onnx nor a handler`,
     );
   }
   return root;

@@ -50,7 +50,7 @@ export async function findLocal(
     if (!isFolder) throw new ServingError('BAD_REQUEST', `${display} is neither a folder nor an archive`);
     throw new ServingError(
       'MODEL_NOT_FOUND',
-      `There is no model in ${display}: neither config.json, nor serving.properties, nor a single archive`,
+      `There is no model in ${display}: neither config.json, serving.properties, an .onnx file or a handler, nor a single archive`,
     );
   }
   return null;

@@ -2,12 +2,13 @@
  * Where the model lies in a folder that came from elsewhere.
  *
  * In      a folder
- * Out     the folder that holds config.json or serving.properties, or the only archive, or nothing
+ * Out     the folder that holds one of MODEL_FILES, or the only archive, or nothing
  * Limits  MAX_WRAPPING_FOLDERS around a model
  * Source  reference/serving-apis.md §1.8: a single archive in a folder is unpacked
  */
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { MODEL_FILES } from '../../proto/model-files.js';
 import { isArchiveName } from './model-source.js';
 
 /** `model.tar.gz` often holds `model/…`, sometimes `release/model/…`. */
@@ -15,10 +16,10 @@ const MAX_WRAPPING_FOLDERS = 2;
 /** What operating systems leave in archives. */
 const LITTER = /^(?:\..*|__MACOSX)$/;
 
-/** True for a folder with a config.json or a serving.properties. */
+/** True for a folder with one of MODEL_FILES. */
 export async function isModelFolder(folder: string): Promise<boolean> {
   const found = await Promise.all(
-    ['config.json', 'serving.properties'].map(async (name) => {
+    MODEL_FILES.map(async (name) => {
       try {
         return (await stat(path.join(folder, name))).isFile();
       } catch {

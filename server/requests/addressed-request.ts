@@ -5,7 +5,7 @@ export const DEFAULT_PRIORITY = 3;
 
 export interface AddressedRequest {
   /** What is asked: which engine can answer it, and which events do. */
-  kind: 'generate' | 'embed' | 'predict';
+  kind: 'generate' | 'embed' | 'predict' | 'invoke';
   requestId: string;
   model: string;
   /** null: any. */

@@ -1,7 +1,8 @@
 /**
  * What a job tells while it runs, in order, and last of all a FinishEvent: a token of a text each; or the one vector; or the one
- * value. Plain data, the same for every dialect.
+ * value; or a head and its chunks. Plain data, the same for every dialect.
  */
+import type { ContentHead } from './invoke-request.js';
 import type { NamedTensor } from './predict-request.js';
 
 export interface TokenAlternative {
@@ -36,6 +37,17 @@ export interface ValueEvent {
   outputs: readonly NamedTensor[];
 }
 
+/** How a handler's answer begins: its first event. */
+export interface HeadEvent extends ContentHead {
+  kind: 'head';
+}
+
+/** A piece of a handler's answer. */
+export interface ChunkEvent {
+  kind: 'chunk';
+  bytes: Uint8Array;
+}
+
 /** The last event of a stream that ended well. A stream that does not throws a ServingError from its iterator. */
 export interface FinishEvent {
   kind: 'finish';
@@ -53,7 +65,7 @@ export interface FinishEvent {
 
 export type GenerationEvent = TokenEvent | FinishEvent;
 
-export type JobEvent = TokenEvent | VectorEvent | ValueEvent | FinishEvent;
+export type JobEvent = TokenEvent | VectorEvent | ValueEvent | HeadEvent | ChunkEvent | FinishEvent;
 
 /** The last event of a job that has no text. Its reason is `length`: it was done. */
 export const finishWithoutText = (promptTokens: number): FinishEvent => ({

@@ -7,18 +7,29 @@
  */
 import type { EmbedRequest } from './embed-request.js';
 import type { GenerateRequest } from './generate-request.js';
-import type { FinishEvent, GenerationEvent, JobEvent, ValueEvent, VectorEvent } from './job-events.js';
+import type { InvokeRequest } from './invoke-request.js';
+import type {
+  ChunkEvent,
+  FinishEvent,
+  GenerationEvent,
+  HeadEvent,
+  JobEvent,
+  ValueEvent,
+  VectorEvent,
+} from './job-events.js';
 import type { PredictRequest } from './predict-request.js';
 import type { Signature } from './signature.js';
 
-export type JobRequest = GenerateRequest | EmbedRequest | PredictRequest;
+export type JobRequest = GenerateRequest | EmbedRequest | PredictRequest | InvokeRequest;
 
 /** What is told of a request of this kind. */
 export type EventsOf<R extends JobRequest> = R extends GenerateRequest
   ? GenerationEvent
   : R extends EmbedRequest
     ? VectorEvent | FinishEvent
-    : ValueEvent | FinishEvent;
+    : R extends InvokeRequest
+      ? HeadEvent | ChunkEvent | FinishEvent
+      : ValueEvent | FinishEvent;
 
 /** An accepted request. */
 export interface Accepted<E extends JobEvent = JobEvent> {
@@ -46,7 +57,7 @@ export interface InferenceService {
 }
 
 /** What a model is for. */
-export type Task = 'text-generation' | 'text-embedding' | 'tensors';
+export type Task = 'text-generation' | 'text-embedding' | 'tensors' | 'handler';
 
 export interface ModelStatus {
   name: string;

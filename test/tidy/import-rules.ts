@@ -59,6 +59,14 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'server/requests',
     'proto',
   ],
+  'server/engines/handlers': [
+    'server/engines',
+    'server/config',
+    'server/jobs',
+    'server/machine',
+    'server/requests',
+    'proto',
+  ],
   'server/work-load-manager': [
     'server/engines',
     'server/config',
@@ -89,6 +97,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'server/engines',
     'server/engines/llm',
     'server/engines/onnx',
+    'server/engines/handlers',
     'server/jobs',
     'server/machine',
     'server/metrics',

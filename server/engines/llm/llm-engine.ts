@@ -153,7 +153,8 @@ class FittedLlm implements FittedModel {
   /** @throws ServingError BAD_REQUEST */
   #ownKind(request: JobRequest): GenerateRequest | EmbedRequest {
     const isEmbedding = this.#task === 'text-embedding';
-    if (request.kind !== 'predict' && isEmbedding === (request.kind === 'embed')) return request;
+    if (request.kind !== 'predict' && request.kind !== 'invoke' && isEmbedding === (request.kind === 'embed'))
+      return request;
     const { name, version } = this.#config;
     const id = version === null ? name : `${name}:${version}`;
     throw new ServingError(

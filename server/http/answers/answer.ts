@@ -5,13 +5,20 @@
  * Out     sendAnswer: the response. async-results.ts keeps it instead
  */
 import type { FastifyReply } from 'fastify';
+import type { ContentHead } from '../../requests/invoke-request.js';
 import { sendFrames } from './stream-reply.js';
 
 export type Answer =
   /** One JSON value, when all of it is there. */
   | { kind: 'value'; make: () => Promise<unknown> }
   /** Frames of text as they come; errors after the first are among them. */
-  | { kind: 'stream'; contentType: string; frames: AsyncGenerator<string> };
+  | { kind: 'stream'; contentType: string; frames: AsyncGenerator<string> }
+  /** Bytes of a kind of their own, with the head that a handler gave them. */
+  | { kind: 'content'; make: () => Promise<Content> };
+
+export interface Content extends ContentHead {
+  chunks: AsyncGenerator<Uint8Array>;
+}
 
 /** @param stallLimitMs a reader that takes nothing for so long is dropped */
 export async function sendAnswer(
@@ -20,5 +27,18 @@ export async function sendAnswer(
   stallLimitMs: number,
 ): Promise<FastifyReply> {
   if (answer.kind === 'value') return reply.send(await answer.make());
+  if (answer.kind === 'content') {
+    const { chunks, contentType, headers, isStream, status } = await answer.make();
+    reply.headers(headers).code(status);
+    if (isStream) return sendFrames(reply, contentType, chunks, stallLimitMs);
+    return reply.type(contentType).send(await allOf(chunks));
+  }
   return sendFrames(reply, answer.contentType, answer.frames, stallLimitMs);
+}
+
+/** Of an answer that is not streamed. */
+export async function allOf(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const pieces: Uint8Array[] = [];
+  for await (const chunk of chunks) pieces.push(chunk);
+  return Buffer.concat(pieces);
 }

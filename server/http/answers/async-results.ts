@@ -9,6 +9,7 @@
  * Errors  QUEUE_FULL at the door, INVALID_TOKEN at a poll; a result that fails ends with its error
  * Source  reference serving-apis §1.4 (asynchronous mode)
  */
+import { isUtf8 } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
 import { ServingError } from '../../../proto/errors.js';
 import { quote } from '../../requests/validation.js';
@@ -130,6 +131,10 @@ export class AsyncResults {
     try {
       if (answer.kind === 'value') {
         this.#append(result, JSON.stringify(await answer.make()));
+      } else if (answer.kind === 'content') {
+        const { chunks, contentType } = await answer.make();
+        result.contentType = contentType;
+        for await (const chunk of chunks) this.#append(result, textOf(chunk));
       } else {
         result.contentType = answer.contentType;
         for await (const frame of answer.frames) this.#append(result, frame);
@@ -184,4 +189,14 @@ export class AsyncResults {
     if (result.expiry !== null) clearTimeout(result.expiry);
     result.client.abort();
   }
+}
+
+/** What is kept is text. */
+function textOf(chunk: Uint8Array): string {
+  const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+  if (isUtf8(bytes)) return bytes.toString('utf8');
+  throw new ServingError(
+    'BAD_REQUEST',
+    'An answer of bytes that are no text cannot be asked for asynchronously',
+  );
 }

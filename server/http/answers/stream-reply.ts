@@ -27,13 +27,16 @@ export function clientSignal(reply: FastifyReply): AbortController {
 export async function sendFrames(
   reply: FastifyReply,
   contentType: string,
-  frames: AsyncGenerator<string>,
+  frames: AsyncGenerator<string | Uint8Array>,
   stallLimitMs: number,
 ): Promise<FastifyReply> {
   const first = await frames.next();
   reply.hijack();
   const { raw } = reply;
-  raw.writeHead(200, { ...reply.getHeaders(), 'content-type': contentType } as Record<string, string>);
+  raw.writeHead(reply.statusCode, { ...reply.getHeaders(), 'content-type': contentType } as Record<
+    string,
+    string
+  >);
   try {
     for (let frame = first; !frame.done && !raw.destroyed; frame = await frames.next()) {
       if (raw.write(frame.value)) continue;

@@ -346,7 +346,7 @@ describe('errors and warnings', () => {
   it('says a warning once, however many models there are', () => {
     makeModel('a');
     makeModel('b');
-    expect(load([], { OPTION_TRUST_REMOTE_CODE: 'true' }).warnings).toHaveLength(1);
+    expect(load([], { OPTION_LOAD_FORMAT: 'auto' }).warnings).toHaveLength(1);
   });
 
   it('reads a chat template from a file beside the properties', () => {

@@ -11,7 +11,12 @@ const secret = path.join(root, 'token');
 writeFileSync(secret, 'canary');
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
-function configure(folder: string, properties: string, operator: Record<string, string> = {}) {
+function configure(
+  folder: string,
+  properties: string,
+  operator: Record<string, string> = {},
+  url = 'https://h/m.zip',
+) {
   mkdirSync(folder, { recursive: true });
   writeFileSync(path.join(folder, 'config.json'), '{}');
   writeFileSync(path.join(folder, 'serving.properties'), properties);
@@ -20,7 +25,7 @@ function configure(folder: string, properties: string, operator: Record<string, 
   const registration = {
     name: 'm',
     version: null,
-    url: 'https://h/m.zip',
+    url,
     where: 'registration',
     arguments: {},
   };
@@ -83,5 +88,32 @@ describe('a folder that a request registers', () => {
     expect(config).toMatchObject({ requiredMemoryMb: 900, threadsPerRank: 2, minGroups: 1, maxGroups: 3 });
     expect(config.jobQueueSize).toBe(7);
     expect(warnings.filter((line) => line.includes('does not override'))).toHaveLength(4);
+  });
+});
+
+describe('the handler of a model', () => {
+  const withHandler = (folder: string): string => {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(path.join(folder, 'model.ts'), '');
+    return folder;
+  };
+  const fetched = withHandler(path.join(downloads, 'h-1'));
+  const TRUST = { OPTION_TRUST_REMOTE_CODE: 'true' };
+
+  it('that was fetched does not run, whatever the model says of itself', () => {
+    for (const properties of ['', 'engine=Handler', 'option.trust_remote_code=true']) {
+      expect(() => configure(fetched, properties)).toThrow('code that came from elsewhere');
+    }
+  });
+
+  it('runs where the operator trusts it for all models, or names an archive of this host', () => {
+    expect(configure(fetched, '', TRUST).config).toMatchObject({ engine: 'handler', folder: fetched });
+    expect(configure(fetched, '', {}, '/models/m.tar.gz').config.engine).toBe('handler');
+  });
+
+  it('in a folder of this host runs, and is not taken from a checkpoint elsewhere', () => {
+    const folder = withHandler(path.join(root, 'own'));
+    const { config } = configure(folder, 'option.model_id=hf://somebody/something');
+    expect(config).toMatchObject({ engine: 'handler', folder, checkpointUrl: null });
   });
 });

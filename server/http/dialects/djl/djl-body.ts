@@ -12,6 +12,7 @@ import { isUtf8 } from 'node:buffer';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import type { Checked } from '../../../requests/validation.js';
+import { ContentBody, contentOfBody } from '../../answers/handler-answer.js';
 import { TensorBody } from '../../answers/tensor-answer.js';
 import { formFieldsOf } from '../../bodies/form-fields.js';
 import { bodyTooDeep, jsonBodyParser } from '../../bodies/json-body.js';
@@ -42,11 +43,13 @@ export type DjlBody =
   | { kind: 'chat'; body: ChatBody }
   | { kind: 'completion'; body: CompletionBody }
   | { kind: 'embedding'; body: EmbeddingBody }
-  | { kind: 'tensors'; body: TensorBody };
+  | { kind: 'tensors'; body: TensorBody }
+  | { kind: 'content'; body: ContentBody };
 
 /** By key, as LMI's handler does: messages, prompt, OpenAI's input, else inputs. */
 export function checkDjlBody(body: unknown): Checked<DjlBody> {
   if (body instanceof TensorBody) return { value: { kind: 'tensors', body } };
+  if (body instanceof ContentBody) return { value: { kind: 'content', body } };
   const has = (field: string) =>
     typeof body === 'object' && body !== null && Object.hasOwn(body, field) && !Array.isArray(body);
   if (has('inputs')) return as('lmi', checkLmiBody(body));
@@ -60,7 +63,11 @@ function as<K extends DjlBody['kind'], B>(kind: K, checked: Checked<B>): Checked
   return 'error' in checked ? checked : { value: { kind, body: checked.value } };
 }
 
-export function addDjlBodyParsers(app: FastifyInstance): void {
+/** @param isContent its model reads the body by itself, whatever it is */
+export function addDjlBodyParsers(
+  app: FastifyInstance,
+  isContent: (request: FastifyRequest) => boolean,
+): void {
   const parseJson = jsonBodyParser(app);
   app.decorateRequest('formFields');
   app.decorateRequest('isWholeText', false);
@@ -71,6 +78,10 @@ export function addDjlBodyParsers(app: FastifyInstance): void {
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (request, payload, done) => {
     const bytes = payload as Buffer;
     const given = request.headers['content-type'] ?? '';
+    if (isContent(request)) {
+      contentOfBody(bytes, given).then((body) => done(null, body), done);
+      return;
+    }
     const type = given.split(';')[0]!.trim().toLowerCase();
     if (type === '' || type === 'application/json' || type.endsWith('+json')) {
       parseJson(request, bytes.toString('utf8'), done);

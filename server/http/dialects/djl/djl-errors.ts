@@ -24,6 +24,9 @@ interface DjlRow {
 
 const djl = (type: string, status: number | StatusKey): DjlRow => ({ type, status });
 
+/** LMI answers a body that is not valid with this status, and what its handler throws. */
+export const LMI_INPUT_STATUS = 424;
+
 /** DJLServing: simple name of its exception, and its status. */
 const DJL_TABLE: Record<ErrorCode, DjlRow> = {
   BAD_REQUEST: djl('BadRequestException', 'badRequestHttpCode'),
@@ -53,11 +56,9 @@ const DJL_TABLE: Record<ErrorCode, DjlRow> = {
   SHARDS_INVALID: djl('MalformedModelException', 'serverErrorHttpCode'),
   OUT_OF_MEMORY: djl('WlmOutOfMemoryException', 507),
   UNSUPPORTED_PLATFORM: djl('EngineException', 'serverErrorHttpCode'),
+  HANDLER_FAILED: djl('TranslateException', LMI_INPUT_STATUS),
   INTERNAL: djl('InternalServerException', 'serverErrorHttpCode'),
 };
-
-/** LMI answers a body that is not valid with this status. */
-export const LMI_INPUT_STATUS = 424;
 
 export function djlError(error: ServingError, config: Pick<ServerConfig, StatusKey>): ErrorAnswer {
   const row = DJL_TABLE[error.code];
@@ -70,7 +71,14 @@ export function djlErrorWith(
   status: number,
   type: string = DJL_TABLE[error.code].type,
 ): ErrorAnswer {
+  if (error.code === 'HANDLER_FAILED') return handlerError(error);
   return { status, body: prettyJson({ code: status, type, message: error.message }) };
+}
+
+/** DJLServing's Python engine says so whatever its handler threw. */
+function handlerError({ message }: ServingError): ErrorAnswer {
+  const body = { code: LMI_INPUT_STATUS, message: 'invoke handler failure', error: message };
+  return { status: LMI_INPUT_STATUS, body: JSON.stringify(body) };
 }
 
 /** A prediction's body that is valid JSON but not a valid request. */

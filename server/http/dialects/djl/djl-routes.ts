@@ -13,7 +13,7 @@
  */
 import type { TSchema } from '@sinclair/typebox';
 import { Type } from '@sinclair/typebox';
-import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import { requestControl, spreadCustomAttributes } from '../../../requests/request-control.js';
@@ -21,6 +21,7 @@ import type { ModelStatus } from '../../../requests/service.js';
 import { compileValidator } from '../../../requests/validation.js';
 import type { Answer } from '../../answers/answer.js';
 import { answerNowOrLater, pollAnswer } from '../../answers/async-replies.js';
+import { answerHandler, ContentBody, propertiesOf } from '../../answers/handler-answer.js';
 import { answerTensors, TensorBody } from '../../answers/tensor-answer.js';
 import type { Dialect } from '../../dialect.js';
 import { addRetryAfter, prettyJson, toServingError } from '../../errors.js';
@@ -50,7 +51,7 @@ export const djlDialect: Dialect = {
 
 async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
   const { config, service } = context;
-  addDjlBodyParsers(app);
+  addDjlBodyParsers(app, (request) => takesContent(context, request));
   app.setErrorHandler((thrown, request, reply) => {
     const error = toServingError(thrown, config.maxRequestBytes);
     if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
@@ -102,7 +103,15 @@ async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
       config: { refusesWhileDraining: true },
       // An unknown model is told before anything about the body.
       preValidation: async (request) => {
-        if (statusOf(context, target(request))?.task !== 'tensors') return;
+        const task = statusOf(context, target(request))?.task;
+        if (task === 'handler') {
+          // A request without a body never reached the parser.
+          if (!(request.body instanceof ContentBody)) request.body = new ContentBody([]);
+          return;
+        }
+        if (request.body instanceof ContentBody)
+          throw new ServingError('MODEL_NOT_READY', 'The model has just changed; ask again');
+        if (task !== 'tensors') return;
         if (request.isWholeText) throw new InvalidInput('A model of tensors takes application/json', null);
         request.body = new TensorBody(request.body);
       },
@@ -113,7 +122,7 @@ async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
           ...requestControl(request.headers, request.accessKey),
         };
         return answerNowOrLater(context, request, reply, (client) =>
-          predict(context, request.log, request.body as DjlBody, to, client),
+          predict(context, request, request.body as DjlBody, to, client),
         );
       },
     });
@@ -150,7 +159,7 @@ function refuseUnservedHeaders({ headers, query }: FastifyRequest): void {
 /** Resolves once every job of the request is accepted. */
 function predict(
   context: HttpContext,
-  log: FastifyBaseLogger,
+  { headers, log, query }: FastifyRequest,
   prediction: DjlBody,
   target: Target,
   client: AbortController,
@@ -162,6 +171,8 @@ function predict(
       return answerCompletion(context, log, prediction.body, target, JSON_LINES_FRAMING, client);
     case 'embedding':
       return answerEmbeddings(context, prediction.body, target, client);
+    case 'content':
+      return answerHandler(context, prediction.body, propertiesOf(headers, query), target, client);
     case 'tensors': {
       const status = statusOf(context, target);
       if (!status) throw new ServingError('MODEL_NOT_FOUND', `Model not found: ${target.model}`);
@@ -171,6 +182,18 @@ function predict(
       return statusOf(context, target)?.task === 'text-embedding'
         ? answerLmiEmbeddings(context, log, prediction.body, target, client)
         : answerLmi(context, log, prediction.body, target, client);
+  }
+}
+
+/** Before the body is read: a form's own fields do not say where a handler's request goes. */
+function takesContent(context: HttpContext, { params, query, headers }: FastifyRequest): boolean {
+  try {
+    const places = { params: params ?? {}, query: query ?? {}, headers, form: new Map<string, string>() };
+    const to = djlTarget(places, context.service, context.singleStartupModel());
+    return statusOf(context, to)?.task === 'handler';
+  } catch {
+    // Told in its place, with the whole request.
+    return false;
   }
 }
 

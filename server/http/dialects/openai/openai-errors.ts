@@ -46,6 +46,7 @@ const OPENAI_TABLE: Record<ErrorCode, OpenAiRow> = {
   SHARDS_INVALID: openAi(500, 'server_error', 'shards_invalid'),
   OUT_OF_MEMORY: openAi(507, 'server_error', 'out_of_memory'),
   UNSUPPORTED_PLATFORM: openAi(500, 'server_error', 'unsupported_platform'),
+  HANDLER_FAILED: openAi(500, 'server_error', 'handler_failed'),
   INTERNAL: openAi(500, 'server_error', 'internal_error'),
 };
 

@@ -69,11 +69,11 @@ describe('applyLayers', () => {
 
   it('warns once of a key without effect, and refuses a key that would change the answers', () => {
     const problems = new Problems();
-    const given = layer('f', ['option.trust_remote_code', 'true'], ['option.enable_lora', 'true']);
+    const given = layer('f', ['option.load_format', 'auto'], ['option.enable_lora', 'true']);
     applyLayers([given], 'model', problems);
     applyLayers([given], 'model', problems);
     expect(problems.warnings).toEqual([
-      'f:1: option.trust_remote_code has no effect here: the families of models are built in; code of a checkpoint is never run',
+      'f:1: option.load_format has no effect here: safetensors are always what is read',
     ]);
     expect(messageOf(problems)).toBe(
       'f:2: option.enable_lora=true: LoRA adapters are not served in this version',
@@ -87,6 +87,8 @@ describe('applyLayers', () => {
     ['engine', 'Rubikon'],
     ['load_on_devices', '*'],
     ['option.entryPoint', 'djl_python.huggingface'],
+    ['option.entryPoint', 'src/model.ts:Handler'],
+    ['engine', 'handler'],
     ['option.task', 'text-generation'],
   ])('accepts %s=%s, which asks for nothing special', (key, text) => {
     const problems = new Problems();
@@ -98,6 +100,7 @@ describe('applyLayers', () => {
   it.each([
     ['engine', 'PyTorch', /it must be one of Rubikon, DeepSpeed, MPI, Python, OnnxRuntime/],
     ['load_on_devices', '0;1', /only the CPU is served/],
+    ['option.entryPoint', '../model.ts', /custom Python handlers cannot run here; write it in TypeScript/],
     ['option.entryPoint', 'model.py', /custom Python handlers cannot run/],
     ['option.pipeline_parallel_degree', '2', /split by tensors only/],
     ['option.quantize', 'squeezellm', /must be int8, int4 or none/],

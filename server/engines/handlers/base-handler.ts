@@ -1,0 +1,76 @@
+/**
+ * TorchServe's BaseHandler: `handle` is preprocess, inference, postprocess; a handler overrides the one it needs.
+ *
+ * In      a folder with one .onnx file, or with none (then `inference` is the handler's own); lists of requests' data
+ * Out     a list of answers, one a request
+ * Errors  whatever a step throws fails its batch
+ */
+import { readdirSync } from 'node:fs';
+import path from 'node:path';
+import type { InferenceSession } from 'onnxruntime-node';
+import type { Context } from './context.js';
+
+/** What one request sent: `body` (or `data`) of a plain body, the fields of a form by name. */
+export type RequestData = Readonly<Record<string, unknown>>;
+
+/** An error with a status of its own: TorchServe's PredictionException. */
+export class PredictionException extends Error {
+  readonly statusCode: number;
+
+  constructor(message: string, statusCode = 500) {
+    super(message);
+    this.name = 'PredictionException';
+    this.statusCode = statusCode;
+  }
+}
+
+export class BaseHandler {
+  context!: Context;
+  initialized = false;
+  /** Of the folder's .onnx file; null: there is none. */
+  session: InferenceSession | null = null;
+
+  async initialize(context: Context): Promise<void> {
+    this.context = context;
+    const { model_dir: folder, threads } = context.systemProperties;
+    const serialised = (context.manifest as { model?: { serializedFile?: unknown } } | null)?.model
+      ?.serializedFile;
+    const file =
+      typeof serialised === 'string' && serialised.endsWith('.onnx')
+        ? serialised
+        : readdirSync(folder).find((name) => name.endsWith('.onnx'));
+    if (file !== undefined) {
+      const runtime = await import('onnxruntime-node');
+      this.session = await runtime.InferenceSession.create(path.join(folder, file), {
+        executionProviders: ['cpu'],
+        intraOpNumThreads: threads,
+        logSeverityLevel: 3,
+      });
+    }
+    this.initialized = true;
+  }
+
+  /** @returns what `inference` takes */
+  async preprocess(data: readonly RequestData[]): Promise<unknown> {
+    return data.map((one) => one.data ?? one.body);
+  }
+
+  async inference(data: unknown): Promise<unknown> {
+    if (this.session === null) return data;
+    return this.session.run(data as InferenceSession.FeedsType);
+  }
+
+  /** @returns one answer a request */
+  async postprocess(data: unknown): Promise<unknown> {
+    return data;
+  }
+
+  async handle(data: readonly RequestData[], context: Context): Promise<unknown> {
+    const startedMs = performance.now();
+    const given = await this.preprocess(data);
+    const answers = await this.inference(given);
+    const after = await this.postprocess(answers);
+    context.metrics.addTime('HandlerTime', Math.round((performance.now() - startedMs) * 100) / 100);
+    return after;
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * Handlers: a model that is user code in TypeScript or JavaScript, in a process a replica; requests reach it as they came.
+ *
+ * In      a folder with model.ts, model.mts, model.mjs or model.js, or the file that option.entryPoint names (`file.ts:name`)
+ * Out     Engine
+ * Limits  option.handler_memory_mb a process; batch_size requests at once, max_batch_delay; option.step_timeout until an answer or its next piece
+ * Errors  CHECKPOINT_INVALID: no such file, or it cannot be loaded; HANDLER_FAILED: it threw, or answered wrongly
+ */
+import { ServingError } from '../../../proto/errors.js';
+import type { ModelConfig } from '../../config/config.js';
+import { systemClock } from '../../jobs/clock.js';
+import type { JobQueue } from '../../jobs/job-queue.js';
+import { usableCores } from '../../machine/machine-limits.js';
+import { type MemoryNeed, MIB } from '../../machine/memory-need.js';
+import type { JobRequest, Task } from '../../requests/service.js';
+import type {
+  Arrival,
+  Engine,
+  FittedModel,
+  PreparedModel,
+  PrepareOptions,
+  Replica,
+  ReplicaOptions,
+} from '../engine.js';
+import { handlerEntryOf } from './handler-entry.js';
+import { HandlerJob } from './handler-job.js';
+import type { HandlerEntry } from './handler-messages.js';
+import { HandlerReplica } from './handler-replica.js';
+
+/** A process without anything of its handler's. */
+const PROCESS_BYTES = 96 * MIB;
+
+export class HandlerEngine implements Engine {
+  async prepare(config: ModelConfig, { onNeed }: PrepareOptions): Promise<PreparedModel> {
+    const entry = handlerEntryOf(config.folder, config.entryPoint);
+    const need = needOf(config.requiredMemoryMb);
+    onNeed(() => need);
+    return new HandlerModel(config, entry, need);
+  }
+}
+
+class HandlerModel implements PreparedModel, FittedModel {
+  readonly task: Task = 'handler';
+  readonly signature = null;
+  readonly worldSize = 1;
+  readonly unservedKeys: readonly string[] = [];
+  readonly contextLength = 0;
+  readonly need: MemoryNeed;
+  readonly #config: ModelConfig;
+  readonly #entry: HandlerEntry;
+
+  constructor(config: ModelConfig, entry: HandlerEntry, need: MemoryNeed) {
+    this.#config = config;
+    this.#entry = entry;
+    this.need = need;
+  }
+
+  fit(): FittedModel {
+    return this;
+  }
+
+  async close(): Promise<void> {}
+
+  async accept(
+    request: JobRequest,
+    { jobId, receivedAtMs }: Arrival,
+  ): Promise<{ job: HandlerJob; promptTokens: 0 }> {
+    if (request.kind !== 'invoke') {
+      throw new ServingError(
+        'BAD_REQUEST',
+        `Model ${this.#config.name} is a handler: ask it at /predictions/${this.#config.name}`,
+      );
+    }
+    const job = new HandlerJob({ id: jobId, request, receivedAtMs, queuedAtMs: systemClock.nowMs() });
+    return { job, promptTokens: 0 };
+  }
+
+  newReplica({ queue, ...options }: ReplicaOptions): Replica {
+    const { batchSize, handlerMemoryMb, name, version } = this.#config;
+    return new HandlerReplica({
+      ...options,
+      config: this.#config,
+      // What accept() made is all there is in it.
+      queue: queue as JobQueue<HandlerJob>,
+      setup: {
+        entry: this.#entry,
+        modelName: name,
+        modelVersion: version,
+        batchSize,
+        threads: Math.max(1, Math.min(options.threads, usableCores())),
+        memoryMb: handlerMemoryMb,
+        properties: {},
+      },
+    });
+  }
+}
+
+/** What a handler will take is not known; `required_memory_mb` says it. */
+function needOf(requiredMb: number): MemoryNeed {
+  const totalBytes = requiredMb > 0 ? requiredMb * MIB : PROCESS_BYTES;
+  return { weightBytes: 0, kvBytes: 0, workspaceBytes: totalBytes, totalBytes };
+}

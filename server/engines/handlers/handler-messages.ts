@@ -1,0 +1,59 @@
+/**
+ * What the server and the process that runs a handler say to each other, over the process's channel (structured clone).
+ *
+ * A process is told its handler first and answers whether it is ready; then it answers each batch, in order. Heads and chunks of
+ * streamed answers come in between.
+ */
+import type { ContentHead, ContentPart } from '../../requests/invoke-request.js';
+
+/** Where a handler is. */
+export interface HandlerEntry {
+  /** Absolute. */
+  folder: string;
+  /** Relative to it. */
+  file: string;
+  /** Name of the exported function or class; null: found by the rules of handler-shape.ts. */
+  exported: string | null;
+}
+
+export interface HandlerSetup {
+  entry: HandlerEntry;
+  modelName: string;
+  modelVersion: string | null;
+  batchSize: number;
+  threads: number;
+  /** Of the process, besides Node itself. */
+  memoryMb: number;
+  /** What `initialize` and `handle` read of the model's configuration. */
+  properties: Readonly<Record<string, string>>;
+}
+
+export interface HandlerRequest {
+  requestId: string;
+  content: readonly ContentPart[];
+  properties: Readonly<Record<string, string>>;
+}
+
+export type ToHandler =
+  | { kind: 'load'; setup: HandlerSetup }
+  | { kind: 'run'; id: number; requests: readonly HandlerRequest[] }
+  /** The client of one request of the batch is gone. */
+  | { kind: 'left'; id: number; index: number };
+
+export type HandlerAnswer =
+  | { kind: 'whole'; head: ContentHead; bytes: Uint8Array }
+  /** Its chunks were sent. */
+  | { kind: 'streamed' }
+  | { kind: 'failed'; message: string };
+
+export type FromHandler =
+  | { kind: 'loaded' }
+  | { kind: 'failed'; message: string; stack: string }
+  | { kind: 'head'; id: number; index: number; head: ContentHead }
+  | { kind: 'chunk'; id: number; index: number; bytes: Uint8Array }
+  | { kind: 'metric'; line: string }
+  /** Of a throw; for the log only. */
+  | { kind: 'stack'; text: string }
+  | { kind: 'answered'; id: number; answers: readonly HandlerAnswer[]; us: number }
+  /** The whole batch failed. */
+  | { kind: 'threw'; id: number; message: string };

@@ -1,0 +1,90 @@
+/**
+ * One life of a replica of a handler: a process, and batches of whole requests.
+ *
+ * In      jobs of the queue
+ * Out     Replica; a HeadEvent, ChunkEvents and the finish a job
+ * Limits  batched-replica.ts; MAX_PIECES and MAX_STREAM_BYTES a streamed answer
+ * Errors  a throw fails the jobs of its batch, HANDLER_FAILED; a process that dies or hangs likewise, and ends run()
+ */
+import { ServingError } from '../../../proto/errors.js';
+import { BatchedReplica, type BatchedReplicaOptions } from '../batched-replica.js';
+import { HandlerChild } from './handler-child.js';
+import { type HandlerJob, MAX_PIECES } from './handler-job.js';
+import type { FromHandler, HandlerAnswer, HandlerSetup } from './handler-messages.js';
+
+const MAX_STREAM_BYTES = 256 * 1024 * 1024;
+
+export interface HandlerReplicaOptions extends BatchedReplicaOptions<HandlerJob> {
+  setup: HandlerSetup;
+}
+
+export class HandlerReplica extends BatchedReplica<HandlerJob, HandlerChild> {
+  readonly #options: HandlerReplicaOptions;
+
+  constructor(options: HandlerReplicaOptions) {
+    super(options);
+    this.#options = options;
+  }
+
+  protected launch(signal: AbortSignal): Promise<HandlerChild> {
+    const { config, logger, setup } = this.#options;
+    return HandlerChild.start(setup, config.modelLoadingTimeoutSeconds * 1000, logger, signal);
+  }
+
+  protected async runJobs(jobs: readonly HandlerJob[], child: HandlerChild): Promise<void> {
+    const { config, hooks } = this.#options;
+    const id = child.nextId;
+    const watching = new AbortController();
+    jobs.forEach((job, index) => {
+      const onLeft = (): void => child.left(id, index);
+      job.signal.addEventListener('abort', onLeft, { once: true, signal: watching.signal });
+    });
+    const requests = jobs.map(({ request: { content, properties, requestId } }) => ({
+      content,
+      properties,
+      requestId,
+    }));
+    try {
+      const { answers, us } = await child.run(requests, config.stepTimeoutSeconds * 1000, (piece) =>
+        this.#piece(jobs[piece.index]!, piece),
+      );
+      hooks.observer?.stepDone(jobs.length, us, 0, 0);
+      for (const [index, job] of jobs.entries()) this.#answer(job, answers[index]!);
+    } catch (error) {
+      const failure = ServingError.from(error);
+      if (failure.code !== 'HANDLER_FAILED') throw failure;
+      for (const job of jobs) this.fail(job, failure);
+    } finally {
+      watching.abort();
+    }
+  }
+
+  #piece(job: HandlerJob, piece: Extract<FromHandler, { kind: 'head' | 'chunk' }>): void {
+    if (job.stream.ended) return;
+    job.pieces += 1;
+    if (piece.kind === 'head') {
+      job.stream.push({ kind: 'head', ...piece.head });
+      return;
+    }
+    job.bytes += piece.bytes.byteLength;
+    // The finish must have room, too.
+    if (job.pieces >= MAX_PIECES - 1 || job.bytes > MAX_STREAM_BYTES) {
+      const limits = `${MAX_PIECES} pieces and ${MAX_STREAM_BYTES} bytes`;
+      job.cancel(new ServingError('HANDLER_FAILED', `An answer has more than ${limits}`));
+      return;
+    }
+    job.stream.push({ kind: 'chunk', bytes: piece.bytes });
+  }
+
+  #answer(job: HandlerJob, answer: HandlerAnswer): void {
+    if (answer.kind === 'failed') {
+      this.fail(job, new ServingError('HANDLER_FAILED', answer.message));
+      return;
+    }
+    if (answer.kind === 'whole' && !job.stream.ended) {
+      job.stream.push({ kind: 'head', ...answer.head });
+      job.stream.push({ kind: 'chunk', bytes: answer.bytes });
+    }
+    this.finish(job);
+  }
+}

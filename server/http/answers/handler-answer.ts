@@ -1,0 +1,108 @@
+/**
+ * Answers a request for a handler: the body as it came, in its parts; the answer as the handler made it.
+ *
+ * In      ContentBody, headers and query of the request
+ * Out     an Answer: status, headers and bytes of the handler's, streamed where it streams
+ * Limits  headers that carry keys do not reach a handler
+ * Errors  those of the job
+ */
+import type { IncomingHttpHeaders } from 'node:http';
+import type { ContentPart, InvokeRequest } from '../../requests/invoke-request.js';
+import type { ChunkEvent, FinishEvent, HeadEvent } from '../../requests/job-events.js';
+import { formPartsOf } from '../bodies/form-fields.js';
+import type { Target } from '../dialects/openai/openai-request.js';
+import type { HttpContext } from '../http-context.js';
+import type { Answer } from './answer.js';
+
+/** Whose value lets its holder act as somebody. */
+const SECRET_HEADERS = ['authorization', 'proxy-authorization', 'x-api-key', 'api-key', 'cookie'];
+/** A handler says how its answer looks, not how the connection is kept. */
+const CONNECTION_HEADERS = [
+  'connection',
+  'content-length',
+  'date',
+  'keep-alive',
+  'transfer-encoding',
+  'upgrade',
+];
+
+/** A body that its model reads by itself. */
+export class ContentBody {
+  readonly parts: readonly ContentPart[];
+
+  constructor(parts: readonly ContentPart[]) {
+    this.parts = parts;
+  }
+}
+
+/** @throws InvalidInput: not a form, though its type says so */
+export async function contentOfBody(bytes: Buffer, contentType: string): Promise<ContentBody> {
+  const type = contentType.split(';')[0]!.trim().toLowerCase();
+  if (type !== 'multipart/form-data' && type !== 'application/x-www-form-urlencoded') {
+    return new ContentBody([{ key: '', bytes, contentType: type === '' ? null : type }]);
+  }
+  const parts = await formPartsOf(bytes, contentType);
+  return new ContentBody(
+    // A field of a form is text unless it says otherwise.
+    [...parts].map(([key, part]) => ({
+      key,
+      bytes: part.bytes,
+      contentType: part.contentType ?? 'text/plain',
+    })),
+  );
+}
+
+/** @param query parameters of the URL; they win over headers */
+export function propertiesOf(headers: IncomingHttpHeaders, query: unknown): Record<string, string> {
+  const all = [...Object.entries(headers), ...Object.entries((query ?? {}) as Record<string, unknown>)];
+  return Object.fromEntries(
+    all.flatMap(([key, value]) => {
+      const name = key.toLowerCase();
+      const text = Array.isArray(value) ? value.join(',') : value;
+      return SECRET_HEADERS.includes(name) || typeof text !== 'string' ? [] : [[name, text]];
+    }),
+  );
+}
+
+export async function answerHandler(
+  { service }: Pick<HttpContext, 'service'>,
+  body: ContentBody,
+  properties: Readonly<Record<string, string>>,
+  { model, priority, requestId, timeoutMs, version }: Target,
+  client: AbortController,
+): Promise<Answer> {
+  const request: InvokeRequest = {
+    kind: 'invoke',
+    ...{ requestId, model, version, properties, content: body.parts },
+    ...(priority === undefined ? {} : { priority }),
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+  };
+  const { events } = await service.submit(request, client.signal);
+  return {
+    kind: 'content',
+    make: async () => {
+      const iterator = events[Symbol.asyncIterator]();
+      const first = await iterator.next();
+      if (first.done || first.value.kind !== 'head') throw new Error('an answer begins with its head');
+      const { kind: _kind, headers, ...head } = first.value;
+      return { ...head, headers: allowed(headers), chunks: chunksOf(iterator) };
+    },
+  };
+}
+
+async function* chunksOf(
+  iterator: AsyncIterator<HeadEvent | ChunkEvent | FinishEvent>,
+): AsyncGenerator<Uint8Array> {
+  try {
+    for (let next = await iterator.next(); !next.done; next = await iterator.next()) {
+      if (next.value.kind === 'chunk') yield next.value.bytes;
+    }
+  } finally {
+    await iterator.return?.();
+  }
+}
+
+const allowed = (headers: Readonly<Record<string, string>>): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(headers).filter(([name]) => /^[\w-]+$/.test(name) && !CONNECTION_HEADERS.includes(name)),
+  );
