@@ -3,9 +3,12 @@
  *
  * In      as PanelPacker; the library's path (proto/kernel-library.ts)
  * Out     `nativePacker()`: null where this machine has no library
+ * How     panels wait for one of Node's own threads, of which so many work as there are cores
+ * Limits  AT_ONCE panels are packed at a time; whoever asks bounds those that wait
  * Errors  as PanelPacker: what the library refuses is named by the readable one
  */
 import assert from 'node:assert/strict';
+import { availableParallelism } from 'node:os';
 import koffi from 'koffi';
 import { kernelLibrary } from '../../proto/kernel-library.js';
 import { type PanelPacker, referencePacker } from './panel-packer.js';
@@ -19,9 +22,13 @@ const BFLOAT = 2;
 const SEARCH = 4;
 const BAD_NUMBER = 5;
 
-type Quantise = (
-  ...args: readonly [...(readonly unknown[]), Uint8Array, number, number, BigInt64Array]
-) => number;
+/** Node has four threads for such work. */
+const AT_ONCE = Math.min(4, availableParallelism());
+
+interface Quantise {
+  (...args: unknown[]): number;
+  async(...argsAndDone: unknown[]): void;
+}
 
 /** A collected library handle unloads the library under its own function pointers. */
 const keepAlive: unknown[] = [];
@@ -42,25 +49,56 @@ function open(file: string | null): PanelPacker | null {
   const quantise = library.func('ss_quantise', 'int32_t', [
     ...['const float *', 'int32_t', 'int64_t', 'int64_t', 'int64_t', 'int32_t', 'int32_t', 'int32_t'],
     ...['const float *', 'uint8_t *', 'int64_t', 'int64_t', 'int64_t *'],
-  ]) as Quantise;
-  return packerOf(quantise);
+  ]);
+  // The first call looks at the processor, which two at once had better not.
+  assert.equal(quantise(null, FLOAT32, 32, 32, 32, 8, 32, 0, null, null, 0, 0, null), 0, 'ss_quantise');
+  return packerOf(quantise as Quantise);
 }
 
 function packerOf(quantise: Quantise): PanelPacker {
-  const bad = new BigInt64Array(1);
+  const turns = new Turns(AT_ONCE);
   return {
-    pack(rows, format, panels, inputs, placeOf, importance) {
+    async pack(rows, format, panels, inputs, placeOf, importance) {
       const { bfloat, bits, blockSize, zero } = panels;
-      const readable = (): Uint8Array =>
-        referencePacker.pack(rows, format, panels, inputs, placeOf, importance);
       const panel = new Uint8Array(panelBytes(panels, inputs));
       const flags = (zero ? ZERO : 0) | (bfloat ? BFLOAT : 0) | (format?.search ? SEARCH : 0);
       const sizes = [FLOAT32, inputs, PANEL_OUTPUTS, inputs, bits, blockSize, flags];
-      const status = quantise(rows, ...sizes, importance, panel, 0, 1, bad);
+      const bad = new BigInt64Array(1);
+      const status = await turns.run(
+        () =>
+          new Promise<number>((resolve, reject) => {
+            quantise.async(rows, ...sizes, importance, panel, 0, 1, bad, (error: unknown, code: number) =>
+              error ? reject(error) : resolve(code),
+            );
+          }),
+      );
       // Its message is the readable one's.
-      if (status === BAD_NUMBER) return readable();
+      if (status === BAD_NUMBER)
+        return referencePacker.pack(rows, format, panels, inputs, placeOf, importance);
       assert.equal(status, 0, 'ss_quantise');
       return panel;
     },
   };
+}
+
+/** First come, first served, so many at a time. */
+class Turns {
+  readonly #waiting: (() => void)[] = [];
+  #free: number;
+
+  constructor(free: number) {
+    this.#free = free;
+  }
+
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free++;
+    }
+  }
 }

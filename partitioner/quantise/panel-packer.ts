@@ -1,5 +1,5 @@
 /**
- * What makes a panel of 32 rows of floats: the readable way; a native one gives the same bytes faster.
+ * What makes a panel of 32 rows of floats: the readable way; a native one gives the same bytes faster, and several at once.
  *
  * In      float32 [32, inputs], how they are quantised (null: not at all), how they lie
  * Out     bytes of one panel
@@ -13,6 +13,7 @@ import { PANEL_OUTPUTS, type PanelFormat, packFloatPanel, packPanel } from './pa
 export type RowPlace = (output: number) => { name: string; row: number; column: number };
 
 export interface PanelPacker {
+  /** What it is given belongs to it until it is done. */
   pack(
     rows: Float32Array,
     format: BlockFormat | null,
@@ -21,20 +22,27 @@ export interface PanelPacker {
     placeOf: RowPlace,
     /** How much each input counts (calibration.ts); null: all alike. */
     importance: Float32Array | null,
-  ): Uint8Array;
+  ): Uint8Array | Promise<Uint8Array>;
 }
 
 /** The largest number that rounds to a float16. */
 const HALF_LIMIT = 65_520;
 
-export const referencePacker: PanelPacker = {
-  pack(rows, format, panels, inputs, placeOf, importance) {
+export const referencePacker = {
+  pack(
+    rows: Float32Array,
+    format: BlockFormat | null,
+    panels: PanelFormat,
+    inputs: number,
+    placeOf: RowPlace,
+    importance: Float32Array | null,
+  ): Uint8Array {
     requireHeld(rows, panels, inputs, placeOf);
     if (format === null) return packFloatPanel(rows, panels, inputs);
     const quantised = quantiseRows(rows, PANEL_OUTPUTS, inputs, format, 'weights', 0, importance);
     return packPanel(quantised, panels, inputs);
   },
-};
+} satisfies PanelPacker;
 
 /** @throws ServingError CHECKPOINT_INVALID: a number that the panel cannot stand for */
 export function requireHeld(

@@ -55,35 +55,39 @@ export function searchWeighted(
   let isTooLarge = false;
   for (const offset of OFFSETS) {
     let scale = (high - low) / (LEVELS + offset);
-    let zero = LEVELS / 2 - (high + low) / 2 / scale;
+    let inverse = 1 / scale;
+    let zero = LEVELS / 2 - ((high + low) / 2) * inverse;
     for (let fit = 0; fit < FITS; fit++) {
       let [sum, codes, values, squares, products] = [0, 0, 0, 0, 0];
-      const inverse = 1 / scale;
+      const half = zero + 0.5;
       for (let index = start; index < end; index++) {
         const weight = weights[index]!;
         const share = shares === null ? 1 : shares[index - rowStart]!;
-        const code = nearest(weight * inverse + zero);
+        const code = nearest(weight * inverse + half);
         sum += share;
         codes += share * code;
         values += share * weight;
         squares += share * code * code;
         products += share * code * weight;
       }
-      const spread = squares - (codes * codes) / sum;
-      const slope = (products - (codes * values) / sum) / spread;
+      const whole = 1 / sum;
+      const mean = codes * whole;
+      const spread = squares - mean * codes;
+      const slope = (products - mean * values) / spread;
       // One code for all that counts: there is no line through one point.
       if (spread > 1e-9 * squares && slope > 0) scale = slope;
       scale = roundToHalf(scale);
       if (scale === 0) break;
-      zero = roundToHalf(codes / sum - values / sum / scale);
+      inverse = 1 / scale;
+      zero = roundToHalf(mean - values * whole * inverse);
     }
     if (scale === Number.POSITIVE_INFINITY) isTooLarge = true;
     if (scale === 0 || !Number.isFinite(zero)) continue;
-    const inverse = 1 / scale;
+    const half = zero + 0.5;
     let error = 0;
     for (let index = start; index < end; index++) {
       const weight = weights[index]!;
-      const off = weight - (nearest(weight * inverse + zero) - zero) * scale;
+      const off = weight - (nearest(weight * inverse + half) - zero) * scale;
       error += off * off * (shares === null ? 1 : shares[index - rowStart]!);
     }
     if (error < least) {
@@ -95,8 +99,8 @@ export function searchWeighted(
   if (isTooLarge && least === Number.POSITIVE_INFINITY) chosen[0] = Number.POSITIVE_INFINITY;
 }
 
-/** The nearest code that exists. */
+/** The nearest code that exists. @param level and a half */
 function nearest(level: number): number {
-  const code = Math.floor(level + 0.5);
+  const code = Math.floor(level);
   return code < 0 ? 0 : code > LEVELS ? LEVELS : code;
 }

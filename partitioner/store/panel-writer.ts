@@ -3,7 +3,7 @@
  *
  * In      one linear (or its pieces), TensorSource, the ranks' files
  * Out     its panels in all of them
- * Limits  memory: a chunk of rows, one panel a rank, and the panels of all pieces but the first: a file is written from its start to its end
+ * Limits  memory: two chunks of rows, the panels of two, and the panels of all pieces but the first: a file is written from its start to its end
  * Errors  ServingError CHECKPOINT_INVALID from the source or the quantiser
  * Note    what a rank holds of a row is quantised by itself: its columns are whole blocks, so that is the same as cutting the whole row
  */
@@ -23,14 +23,14 @@ import type { WeightsFile } from './weights-file.js';
  * @param pieces of one linear, or the linear as a whole. Yields after every piece of work
  * @param afterPiece writes what lies behind a piece
  */
-export function* writePanels(
+export async function* writePanels(
   pieces: readonly [LinearItem, ...LinearItem[]],
   source: TensorSource,
   files: readonly WeightsFile[],
   afterPiece: (piece: LinearItem) => void,
   importance: Importance | null = null,
   packer: PanelPacker = nativePacker() ?? referencePacker,
-): Generator<void> {
+): AsyncGenerator<void> {
   const [item] = pieces;
   const panels = pieces.map((piece) =>
     files.map((file, rank) => {
@@ -40,11 +40,14 @@ export function* writePanels(
     }),
   );
   let firstRow = 0; // of the part, in a rank's fused weight
+  let scratch = new Float32Array(0);
   for (const part of item.parts) {
     for (const [start, end] of rowChunks(part.rows, part.columns)) {
+      const floats = (end - start) * part.columns;
+      if (!item.isCoded && scratch.length < floats) scratch = new Float32Array(floats);
       const chunk = item.isCoded
         ? readCodes(item, part, source, start, end)
-        : scaled(source.readFloat32(part.source, start, end), part.factor);
+        : scaled(source.readFloat32(part.source, start, end, scratch), part.factor);
       files.forEach((_, rank) => {
         const rows = part.rowSlices[rank]!;
         const [from, to] = [Math.max(start, rows.start), Math.min(end, rows.start + rows.count)];
@@ -55,12 +58,14 @@ export function* writePanels(
           }
         }
       });
+      // The next chunk is read while panels of this one are packed.
+      for (const of of panels.flat()) await of.settle();
       yield;
     }
     firstRow += part.rowsPerRank;
   }
   for (const [index, ofRanks] of panels.entries()) {
-    for (const of of ofRanks) of.finish();
+    for (const of of ofRanks) await of.finish();
     afterPiece(pieces[index]!);
   }
 }
@@ -80,6 +85,9 @@ class PanelFile {
   readonly #file: WeightsFile;
   /** Lies behind another piece that is being written; null: goes to the file. */
   readonly #kept: Uint8Array | null;
+  /** Panels that are being made, and how many of them were there at the last settle(). */
+  readonly #coming: (Uint8Array | Promise<Uint8Array>)[] = [];
+  #older = 0;
   #offset = 0;
 
   constructor(item: LinearItem, file: WeightsFile) {
@@ -88,13 +96,27 @@ class PanelFile {
     this.#kept = (item.piece?.index ?? 0) === 0 ? null : new Uint8Array(item.weight.bytes);
   }
 
-  write(panel: Uint8Array): void {
+  /** Behind those before it. */
+  add(panel: Uint8Array | Promise<Uint8Array>): void {
+    // Whoever waits for it sees its failure.
+    if (panel instanceof Promise) panel.catch(() => undefined);
+    this.#coming.push(panel);
+  }
+
+  /** Writes what had come before the last time. */
+  async settle(): Promise<void> {
+    for (; this.#older > 0; this.#older--) this.#write(await this.#coming.shift()!);
+    this.#older = this.#coming.length;
+  }
+
+  #write(panel: Uint8Array): void {
     if (this.#kept === null) this.#file.write(this.#item.weight.offset + this.#offset, panel);
     else this.#kept.set(panel, this.#offset);
     this.#offset += panel.length;
   }
 
-  finish(): void {
+  async finish(): Promise<void> {
+    for (const panel of this.#coming) this.#write(await panel);
     assert.equal(this.#offset, this.#item.weight.bytes, `bytes of ${this.#item.name}`);
     if (this.#kept !== null) this.#file.write(this.#item.weight.offset, this.#kept);
   }
@@ -108,7 +130,9 @@ class FloatPanels {
   readonly #count: number;
   readonly #file: PanelFile;
   readonly #packer: PanelPacker;
-  readonly #rows: Float32Array;
+  #rows: Float32Array;
+  /** Of panels that are packed. */
+  readonly #used: Float32Array[] = [];
   readonly #importance: Float32Array | null = null;
   readonly #places: (Place | null)[] = new Array<Place | null>(PANEL_OUTPUTS).fill(null);
   #panel = 0;
@@ -164,23 +188,29 @@ class FloatPanels {
     }
   }
 
-  finish(): void {
+  settle(): Promise<void> {
+    return this.#file.settle();
+  }
+
+  finish(): Promise<void> {
     this.#flushBefore(panelCount(this.#item.outputs));
-    this.#file.finish();
+    return this.#file.finish();
   }
 
   /** Every panel before this one is whole; rows that nobody added are padding. */
   #flushBefore(panel: number): void {
     for (; this.#panel < panel; this.#panel++) {
       const { format, inputs } = this.#item;
+      const places = this.#places.splice(0, PANEL_OUTPUTS, ...new Array<null>(PANEL_OUTPUTS).fill(null));
       const placeOf: RowPlace = (output) => {
-        const place = this.#places[output];
+        const place = places[output];
         return { name: place?.name ?? this.#item.name, row: place?.sourceRow ?? 0, column: this.#first };
       };
-      const bytes = this.#packer.pack(this.#rows, format, this.#panels, inputs, placeOf, this.#importance);
-      this.#file.write(bytes);
-      this.#rows.fill(0);
-      this.#places.fill(null);
+      const rows = this.#rows;
+      const panel = this.#packer.pack(rows, format, this.#panels, inputs, placeOf, this.#importance);
+      this.#file.add(panel instanceof Promise ? panel.finally(() => this.#used.push(rows)) : panel);
+      if (!(panel instanceof Promise)) this.#used.push(rows);
+      this.#rows = this.#used.pop()?.fill(0) ?? new Float32Array(rows.length);
     }
   }
 }
@@ -224,14 +254,18 @@ class CodedPanels {
     this.#rows.zeroPoints.set(chunk.zeroPoints.subarray(from, end), into);
   }
 
-  finish(): void {
+  settle(): Promise<void> {
+    return this.#file.settle();
+  }
+
+  finish(): Promise<void> {
     this.#flushBefore(panelCount(this.#item.outputs));
-    this.#file.finish();
+    return this.#file.finish();
   }
 
   #flushBefore(panel: number): void {
     for (; this.#panel < panel; this.#panel++) {
-      this.#file.write(packPanel(this.#rows, this.#panels, this.#item.inputs));
+      this.#file.add(packPanel(this.#rows, this.#panels, this.#item.inputs));
       this.#rows = this.#noRows();
     }
   }

@@ -53,7 +53,7 @@ export async function writeWeights(
   const all = [files.shared, ...files.ranks];
   const report = (): void => onProgress?.(all.reduce((sum, file) => sum + file.position, 0));
   for (const items of withPieces(plan.items)) {
-    for (const _ of writeItems(plan, items, source, files, importance)) {
+    for await (const _ of writeItems(plan, items, source, files, importance)) {
       report();
       await nextTurn(); // a signal, a closed pipe, a progress bar: they all need a turn
       signal?.throwIfAborted();
@@ -80,19 +80,21 @@ function writeItems(
   source: TensorSource,
   files: OpenFiles,
   importance: Importance | null,
-): Iterable<void> {
+): Iterable<void> | AsyncIterable<void> {
   switch (item.kind) {
     case 'copy':
       return writeCopy(item, source, files.shared);
     case 'rope':
       return writeRope(plan, item, files.shared);
-    case 'linear':
-      return writeLinear(
-        [item, ...others.filter((other) => other.kind === 'linear')],
-        source,
-        files.ranks,
-        importance,
-      );
+    case 'linear': {
+      const pieces: [LinearItem, ...LinearItem[]] = [
+        item,
+        ...others.filter((other) => other.kind === 'linear'),
+      ];
+      if (item.panels === null) return writeLinear(pieces, source, files.ranks);
+      const afterPiece = (piece: LinearItem): void => writeBias(piece, source, files.ranks);
+      return writePanels(pieces, source, files.ranks, afterPiece, importance);
+    }
   }
 }
 
@@ -125,14 +127,9 @@ function* writeLinear(
   pieces: readonly [LinearItem, ...LinearItem[]],
   source: TensorSource,
   files: readonly WeightsFile[],
-  importance: Importance | null,
 ): Generator<void> {
   const [item] = pieces;
   const { format } = item;
-  if (item.panels !== null) {
-    yield* writePanels(pieces, source, files, (piece) => writeBias(piece, source, files), importance);
-    return;
-  }
   const writers = pieces.map((piece) => files.map((file, rank) => new PieceWriter(piece, rank, file)));
   let firstRow = 0; // of the part, in a rank's fused weight
   for (const part of item.parts) {

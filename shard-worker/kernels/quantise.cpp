@@ -57,7 +57,7 @@ int32_t ss_quantise(const void *rows, int32_t type, int64_t row_stride, int64_t 
   const Format f{inputs, outputs, bits, block, flags & ~SS_SEARCH, 1};
   if (!f.valid() || type < 0 || type > 2) return SS_BAD_FORMAT;
   if (row_stride < inputs || first_panel < 0 || first_panel > end_panel || end_panel > f.panels()) return SS_BAD_SIZE;
-  static const QuantisePanel quantise = best_quantise();
+  const QuantisePanel quantise = best_quantise();
   const Source from{(const uint8_t *)rows, (Type)type, row_stride, importance};
   for (int64_t panel = first_panel; panel < end_panel; panel++) {
     uint8_t *to = panels + (panel - first_panel) * f.panel_bytes();

@@ -103,9 +103,9 @@ inline Vector rounded_halves(Vector value) {
   return __builtin_convertvector(half, Vector);
 }
 
-/** The nearest code that exists. */
-inline Vector code_of(Vector value, Vector inverse, Vector zero) {
-  Vector level = value * inverse + zero + 0.5;
+/** The nearest code that exists. @param half the zero point, and a half */
+inline Vector code_of(Vector value, Vector inverse, Vector half) {
+  Vector level = value * inverse + half;
   level = level > 0.0 ? level : Vector{};
   level = level < 15.0 ? level : all(15);
   return __builtin_elementwise_floor(level);
@@ -121,26 +121,27 @@ inline void search_zero(const Block &block, int first, const Lanes &low, const L
   for (int k = 0; k < block.count; k++) {
     for (int v = 0; v < TWO; v++) values[v] += block.weight[k] * load(block.value[k], first + v * WIDTH);
   }
-  const double sum = block.weights;
+  const double share = 1 / block.weights;
   for (int o = 0; o < OFFSETS; o++) {
-    Vector scale[TWO], zero[TWO], inverse[TWO];
+    Vector scale[TWO], zero[TWO], inverse[TWO], half[TWO];
     Mask lives[TWO];
     for (int v = 0; v < TWO; v++) {
       const Vector top = load(high, first + v * WIDTH), bottom = load(low, first + v * WIDTH);
       scale[v] = (top - bottom) / (15 + OFFSET[o]);
-      zero[v] = 7.5 - (top + bottom) / 2 / scale[v];
+      inverse[v] = 1 / scale[v];
+      zero[v] = 7.5 - (top + bottom) / 2 * inverse[v];
       lives[v] = scale[v] != 0.0;
     }
     for (int fit = 0; fit < FITS; fit++) {
       Vector codes[TWO], squares[TWO], products[TWO];
       for (int v = 0; v < TWO; v++) {
-        inverse[v] = 1 / scale[v];
+        half[v] = zero[v] + 0.5;
         codes[v] = squares[v] = products[v] = Vector{};
       }
       for (int k = 0; k < block.count; k++) {
         for (int v = 0; v < TWO; v++) {
           const Vector value = load(block.value[k], first + v * WIDTH);
-          const Vector code = code_of(value, inverse[v], zero[v]);
+          const Vector code = code_of(value, inverse[v], half[v]);
           const Vector weighted = block.weight[k] * code;
           codes[v] += weighted;
           squares[v] += weighted * code;
@@ -148,24 +149,26 @@ inline void search_zero(const Block &block, int first, const Lanes &low, const L
         }
       }
       for (int v = 0; v < TWO; v++) {
-        const Vector spread = squares[v] - codes[v] * codes[v] / sum;
-        const Vector slope = (products[v] - codes[v] * values[v] / sum) / spread;
+        const Vector mean = codes[v] * share;
+        const Vector spread = squares[v] - mean * codes[v];
+        const Vector slope = (products[v] - mean * values[v]) / spread;
         const Mask fits = (spread > 1e-9 * squares[v]) & (slope > 0.0);
         scale[v] = fits ? slope : scale[v];
         scale[v] = rounded_halves(scale[v]);
         lives[v] &= scale[v] != 0.0;
-        zero[v] = rounded_halves(codes[v] / sum - values[v] / sum / scale[v]);
+        inverse[v] = 1 / scale[v];
+        zero[v] = rounded_halves(mean - values[v] * share * inverse[v]);
       }
     }
     Vector error[TWO];
     for (int v = 0; v < TWO; v++) {
-      inverse[v] = 1 / scale[v];
+      half[v] = zero[v] + 0.5;
       error[v] = Vector{};
     }
     for (int k = 0; k < block.count; k++) {
       for (int v = 0; v < TWO; v++) {
         const Vector value = load(block.value[k], first + v * WIDTH);
-        const Vector off = value - (code_of(value, inverse[v], zero[v]) - zero[v]) * scale[v];
+        const Vector off = value - (code_of(value, inverse[v], half[v]) - zero[v]) * scale[v];
         error[v] += off * off * block.weight[k];
       }
     }
@@ -201,10 +204,7 @@ inline void search_symmetric(const Block &block, int first, const Lanes &largest
     for (int k = 0; k < block.count; k++) {
       for (int v = 0; v < TWO; v++) {
         const Vector value = load(block.value[k], first + v * WIDTH);
-        Vector level = value * inverse[v] + 8.5;
-        level = level > 0.0 ? level : Vector{};
-        level = level < 15.0 ? level : all(15);
-        level = __builtin_elementwise_floor(level) - 8;
+        const Vector level = code_of(value, inverse[v], all(8.5)) - 8;
         both[v] += value * level;
         squares[v] += level * level;
       }
@@ -298,6 +298,63 @@ int quantise_block(const Block &block, const Format &f, bool search, uint8_t *re
   return bad;
 }
 
+/** Eight values of each of eight rows: [row][column] becomes [column][row]. */
+typedef float Eight __attribute__((vector_size(32)));
+inline void turn(Eight (&r)[8]) {
+  Eight s[8], t[8];
+  for (int i = 0; i < 8; i += 2) {
+    s[i] = __builtin_shufflevector(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    s[i + 1] = __builtin_shufflevector(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    for (int j = 0; j < 2; j++) {
+      t[i + 2 * j] = __builtin_shufflevector(s[i + j], s[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+      t[i + 2 * j + 1] = __builtin_shufflevector(s[i + j], s[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+  }
+  for (int i = 0; i < 4; i++) {
+    r[i] = __builtin_shufflevector(t[i], t[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    r[i + 4] = __builtin_shufflevector(t[i], t[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+}
+
+/** A lane a row; rows behind the last are 0. @returns whether all are numbers */
+inline bool load_block(const Source &from, int64_t first_row, int64_t rows, int64_t column, Block &block) {
+  typedef int32_t Bits __attribute__((vector_size(32)));
+  typedef double Wide __attribute__((vector_size(64)));
+  Bits largest = {};
+  for (int c = 0; c < LANES; c += 8) {
+    for (int k = 0; k < block.count; k += 8) {
+      const int count = block.count - k < 8 ? block.count - k : 8;
+      Eight part[8] = {};
+      for (int i = 0; i < 8 && first_row + c + i < rows; i++) {
+        const int64_t row = first_row + c + i;
+        if (count == 8 && from.type == Type::FP32) {
+          memcpy(&part[i], from.rows + (row * from.stride + column + k) * 4, sizeof part[i]);
+          continue;
+        }
+        float values[8] = {};
+        for (int j = 0; j < count; j++) values[j] = from.at(row, column + k + j);
+        memcpy(&part[i], values, sizeof part[i]);
+      }
+      for (int i = 0; i < 8; i++) {
+        Bits bits;
+        memcpy(&bits, &part[i], sizeof bits);
+        bits &= 0x7fffffff;
+        largest = bits > largest ? bits : largest;
+      }
+      turn(part);
+      for (int j = 0; j < count; j++) {
+        const Wide wide = __builtin_convertvector(part[j], Wide);
+        memcpy(block.value[k + j].at + c, &wide, sizeof wide);
+      }
+    }
+  }
+  int32_t most = 0;
+  for (int i = 0; i < 8; i++) most = largest[i] > most ? largest[i] : most;
+  return most < 0x7f800000;
+}
+
 /** @param importance of the block's inputs; null, or none of them more than 0: alike */
 inline void weigh(Block &block, const float *importance) {
   bool any = false;
@@ -322,15 +379,14 @@ int64_t quantise_panel(const Source &from, const Format &f, bool search, int64_t
     block.count = (int)(left < f.block ? left : f.block);
     weigh(block, importance ? importance + column : nullptr);
     int64_t bad = -1;
-    SS_LANES {
-      const int64_t row = first_row + c;
-      for (int k = 0; k < block.count; k++) {
-        const float value = row < f.outputs ? from.at(row, column + k) : 0;
-        if ((to_bits(value) & 0x7fffffff) >= 0x7f800000 && bad < 0) bad = row * f.inputs + column + k;
-        block.value[k].at[c] = value;
+    if (!load_block(from, first_row, f.outputs, column, block)) {
+      SS_LANES {
+        for (int k = 0; k < block.count && bad < 0; k++) {
+          if (!isfinite(block.value[k].at[c])) bad = (first_row + c) * f.inputs + column + k;
+        }
       }
+      return bad;
     }
-    if (bad >= 0) return bad;
     const int lane = quantise_block(block, f, search, record, levels);
     if (lane < 0) continue;
     int at = 0;
