@@ -111,3 +111,18 @@ SS_EXPORT int32_t ss_attend(const SsAttention *shape, const SsAttendSpan *spans,
 SS_EXPORT int32_t ss_quantise(const void *rows, int32_t type, int64_t row_stride, int64_t outputs, int64_t inputs,
                               int32_t bits, int32_t block, int32_t flags, const float *importance, uint8_t *panels,
                               int64_t first_panel, int64_t end_panel, int64_t *bad);
+
+/**
+ * Passes over a rank's slice of a row of logits, in blocks of 128 ids (shard-worker/sampler/slice-scan.ts says what each is for). `count` numbers;
+ * `block_max` has a number a block, `positions` room for `count`.
+ */
+/** Fills block_max. @returns 1 where every logit is finite */
+SS_EXPORT int32_t ss_scan_blocks(const float *logits, int64_t count, float *block_max);
+/** Sum of exp((logit - max) / temperature); what is below e^-60 is left out. */
+SS_EXPORT double ss_scan_mass(const float *logits, int64_t count, const float *block_max, double max, double temperature);
+/** Positions of the logits of at least `least`, in order. @returns how many */
+SS_EXPORT int64_t ss_scan_reach(const float *logits, int64_t count, const float *block_max, float least, int32_t *positions);
+/** Positions from `first`, a block's, on, whose noise hash (noise.ts) is at most their block's limit; a limit below 0: none. @returns how many */
+SS_EXPORT int64_t ss_scan_noise(uint32_t key, uint32_t second, int64_t base, int64_t first, int64_t count, const double *limits, int32_t *positions);
+/** Another set of instructions (SsAttendVariant) from now on, for tests. */
+SS_EXPORT void ss_use_scans(int32_t variant);

@@ -44,6 +44,17 @@ static inline float half_to_float(uint16_t half) {
 
 static inline float half_at(const uint8_t *values, int64_t index) { return half_to_float(u16_at(values, index)); }
 
+/** Of each number of a vector. */
+template <typename Vector>
+static inline Vector floors(Vector value) {
+#if defined(__clang__)
+  return __builtin_elementwise_floor(value);
+#else
+  for (size_t i = 0; i < sizeof value / sizeof value[0]; i++) value[i] = __builtin_floor(value[i]);
+  return value;
+#endif
+}
+
 /** The nearest half, ties to even. */
 static inline uint16_t float_to_half(float value) {
   const uint32_t bits = to_bits(value), magnitude = bits & 0x7fffffff;

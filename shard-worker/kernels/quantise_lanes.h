@@ -108,7 +108,7 @@ inline Vector code_of(Vector value, Vector inverse, Vector half) {
   Vector level = value * inverse + half;
   level = level > 0.0 ? level : Vector{};
   level = level < 15.0 ? level : all(15);
-  return __builtin_elementwise_floor(level);
+  return floors(level);
 }
 
 /** Scale and zero point, any number, of a group of lanes, by weighted least squares from several cuts of the range: weighted-search.ts, operation by operation. */

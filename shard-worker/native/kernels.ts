@@ -35,6 +35,29 @@ export interface Kernels {
     parts: number,
     scratch: number,
   ): number;
+  readonly scans: ScanCalls;
+}
+
+/** Passes over a row of logits (ss_scan_…). */
+export interface ScanCalls {
+  blocks(logits: Float32Array, count: number, blockMax: Float32Array): number;
+  mass(logits: Float32Array, count: number, blockMax: Float32Array, max: number, temperature: number): number;
+  reach(
+    logits: Float32Array,
+    count: number,
+    blockMax: Float32Array,
+    least: number,
+    positions: Int32Array,
+  ): number;
+  noise(
+    key: number,
+    second: number,
+    base: number,
+    first: number,
+    count: number,
+    limits: Float64Array,
+    positions: Int32Array,
+  ): number;
 }
 
 /** What a call of `attend` does. */
@@ -67,5 +90,17 @@ function open(file: string | null): Kernels | null {
     setThreads: setThreads as Kernels['setThreads'],
     attendScratch: (dim) => Number(attendScratch(dim)),
     attend: attend as Kernels['attend'],
+    scans: {
+      blocks: library.func('int32_t ss_scan_blocks(const float *, int64_t, float *)') as ScanCalls['blocks'],
+      mass: library.func(
+        'double ss_scan_mass(const float *, int64_t, const float *, double, double)',
+      ) as ScanCalls['mass'],
+      reach: library.func(
+        'int64_t ss_scan_reach(const float *, int64_t, const float *, float, int32_t *)',
+      ) as ScanCalls['reach'],
+      noise: library.func(
+        'int64_t ss_scan_noise(uint32_t, uint32_t, int64_t, int64_t, int64_t, const double *, int32_t *)',
+      ) as ScanCalls['noise'],
+    },
   };
 }

@@ -37,6 +37,11 @@ export class GumbelNoise {
     this.secondKey = mix(mix(mix(seedHigh ^ 0x1b873593) + seedLow) ^ Math.imul(position, 0x85ebca6b));
   }
 
+  /** As unsigned numbers, for whoever makes hashes elsewhere. */
+  get keys(): { key: number; secondKey: number } {
+    return { key: this.key >>> 0, secondKey: this.secondKey >>> 0 };
+  }
+
   /** The upper 32 bits of e. */
   hash(id: number): number {
     let x = id ^ this.key;

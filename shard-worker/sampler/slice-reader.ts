@@ -7,18 +7,11 @@
  *         the blocks that hold candidates. top_p without top_k, and log-probabilities: a sum of exponentials each
  */
 import { MAX_CANDIDATES } from '../../proto/limits.js';
+import { type SliceScans, sliceScans } from './native-scan.js';
 import { GumbelNoise } from './noise.js';
 import { type ChooseSequence, Processors } from './processors.js';
 import { effectiveTopK, type RowShare, ShareKind, shareKindOf, wantsLogprob } from './row-share.js';
-import {
-  bestPerturbed,
-  bestPosition,
-  blockCount,
-  type Perturbed,
-  scanBlocks,
-  sumOfExponentials,
-  TopCandidates,
-} from './slice-scan.js';
+import { bestPosition, blockCount, type Perturbed, TopCandidates } from './slice-scan.js';
 
 export class SliceReader {
   /** First id of the slice, and the ids in it that are no padding. */
@@ -30,6 +23,7 @@ export class SliceReader {
   private readonly scratch = new TopCandidates(MAX_CANDIDATES);
   private readonly noise = new GumbelNoise();
   private readonly perturbed: Perturbed = { position: -1, score: 0 };
+  private readonly scans: SliceScans;
 
   constructor(rank: number, vocabSize: number, vocabPerRank: number) {
     this.vocabSize = vocabSize;
@@ -37,6 +31,7 @@ export class SliceReader {
     this.count = Math.max(0, Math.min(vocabPerRank, vocabSize - this.base));
     this.processors = new Processors(this.base, this.count);
     this.blockMax = new Float32Array(blockCount(this.count));
+    this.scans = sliceScans(this.count);
   }
 
   /** @param nucleusCandidates how many candidates to offer where only top_p or min_p limits them */
@@ -60,18 +55,21 @@ export class SliceReader {
     } else if (share.kind === ShareKind.CANDIDATES) {
       const topK = effectiveTopK(sampling, this.vocabSize);
       const k = topK > 0 ? topK : nucleusCandidates;
-      share.candidates.select(logits, count, base, blockMax, k, this.scratch);
+      share.candidates.select(logits, count, base, blockMax, k, this.scratch, this.scans.reaching);
       share.complete = share.candidates.count < k || k >= count;
       const needsMass = topK === 0 && sampling.topP < 1 && share.candidates.count > 0;
       const max = share.candidates.logits[0]!;
-      share.mass = needsMass ? sumOfExponentials(logits, count, blockMax, max, sampling.temperature) : 0;
+      share.mass = needsMass
+        ? this.scans.sumOfExponentials(logits, count, blockMax, max, sampling.temperature)
+        : 0;
     } else {
       const best = bestPosition(logits, count, blockMax);
       let winner = best;
       if (share.kind === ShareKind.PERTURBED) {
         const position = sequence.promptIds.length + sequence.newIds.length;
         this.noise.prepare(sampling.seedLow, sampling.seedHigh, position);
-        bestPerturbed(logits, count, base, blockMax, best, sampling.temperature, this.noise, this.perturbed);
+        const { noise, perturbed } = this;
+        this.scans.bestPerturbed(logits, count, base, blockMax, best, sampling.temperature, noise, perturbed);
         winner = this.perturbed.position;
         share.score = this.perturbed.score;
       }
@@ -88,7 +86,7 @@ export class SliceReader {
 
   /** @returns false where a logit is NaN or infinite; the share then says so */
   private scan(logits: Float32Array, share: RowShare): boolean {
-    if (scanBlocks(logits, this.count, this.blockMax)) return true;
+    if (this.scans.scanBlocks(logits, this.count, this.blockMax)) return true;
     share.kind = ShareKind.BAD_LOGITS;
     share.badCount = 0;
     for (let i = 0; i < this.count; i++) if (!Number.isFinite(logits[i]!)) share.badCount += 1;
@@ -99,8 +97,10 @@ export class SliceReader {
     const { count, base, blockMax } = this;
     const best = bestPosition(logits, count, blockMax);
     share.rawMax = best < 0 ? 0 : logits[best]!;
-    share.rawSum = best < 0 ? 0 : sumOfExponentials(logits, count, blockMax, share.rawMax, 1);
+    share.rawSum = best < 0 ? 0 : this.scans.sumOfExponentials(logits, count, blockMax, share.rawMax, 1);
     share.rawTop.count = 0;
-    if (topLogprobs > 0) share.rawTop.select(logits, count, base, blockMax, topLogprobs, this.scratch);
+    if (topLogprobs > 0) {
+      share.rawTop.select(logits, count, base, blockMax, topLogprobs, this.scratch, this.scans.reaching);
+    }
   }
 }

@@ -6,6 +6,7 @@
  * id lies in the block with the largest maximum; the top k lie in blocks whose maximum reaches the k-th largest maximum; a
  * perturbed logit can win only where the block's maximum plus the noise can.
  *
+ * Native  these are what the library of our own kernels does too, to the bit (native-scan.ts), where there is one
  * Order   larger logit first, lower id first among equals: the same at any split of the vocabulary
  */
 import { GUMBEL_MAX, type GumbelNoise, hashLimit } from './noise.js';
@@ -65,10 +66,13 @@ export function bestPosition(logits: Float32Array, count: number, blockMax: Floa
   return at;
 }
 
-// exp(-x) = e^-⌊x⌋ · e^-(j/64) · e^-r with r < 1/64: two tables and a polynomial, 4 times faster than Math.exp.
+// exp(-x) = 2^-n · e^r with |r| ≤ ln 2 / 2: a table and a polynomial, by operations that every machine rounds alike.
 const SMALLEST_EXPONENT = -60;
-const E_WHOLE = Float64Array.from({ length: 64 }, (_, i) => Math.exp(-i));
-const E_FRACTION = Float64Array.from({ length: 64 }, (_, i) => Math.exp(-i / 64));
+const POWERS = Float64Array.from({ length: 90 }, (_, n) => 2 ** -n);
+const TERMS = [3628800, 362880, 40320, 5040, 720, 120, 24, 6, 2, 1, 1].map((factorial) => 1 / factorial);
+/** The sum has so many chains, of ids that are so far apart. */
+const CHAINS = 8;
+const chains = new Float64Array(CHAINS);
 
 /**
  * Sum of exp((logit − max) / temperature), to some 1e-11 relative. Terms below e^-60 are left out.
@@ -83,23 +87,35 @@ export function sumOfExponentials(
   temperature: number,
 ): number {
   const perTemperature = 1 / temperature;
-  let sum = 0;
+  const [t0, t1, t2, t3, t4, t5, t6, t7] = TERMS as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
+  chains.fill(0);
   for (let block = 0, start = 0; start < count; block++, start += BLOCK_IDS) {
     if ((blockMax[block]! - max) * perTemperature < SMALLEST_EXPONENT) continue;
     const end = Math.min(start + BLOCK_IDS, count);
     for (let i = start; i < end; i++) {
       const x = (max - logits[i]!) * perTemperature;
       if (!(x < -SMALLEST_EXPONENT)) continue;
-      const steps = (x * 64) | 0;
-      const r = steps * 0.015625 - x;
-      sum +=
-        E_WHOLE[steps >> 6]! *
-        E_FRACTION[steps & 63]! *
-        (1 + r * (1 + r * (0.5 + r * (0.16666666666666666 + r * 0.041666666666666664))));
+      const whole = (x * Math.LOG2E + 0.5) | 0;
+      const r = whole * Math.LN2 - x;
+      let term = ((((((t0 * r + t1) * r + t2) * r + t3) * r + t4) * r + t5) * r + t6) * r + t7;
+      term = ((term * r + 0.5) * r + 1) * r + 1;
+      chains[i & (CHAINS - 1)]! += term * POWERS[whole]!;
     }
   }
-  return sum;
+  const [a, b, c, d, e, f, g, h] = chains as unknown as Chains;
+  return a + b + (c + d) + (e + f + (g + h));
 }
+
+type Chains = [number, number, number, number, number, number, number, number];
 
 /** Whether a is behind b in the order of candidates. */
 const behind = (logitA: number, idA: number, logitB: number, idB: number): boolean =>
@@ -128,6 +144,7 @@ export class TopCandidates {
     blockMax: Float32Array,
     k: number,
     scratch: TopCandidates,
+    reach: typeof reaching | null = null,
   ): void {
     const blocks = blockCount(count);
     this.count = 0;
@@ -137,6 +154,12 @@ export class TopCandidates {
       scratch.count = 0;
       for (let block = 0; block < blocks; block++) scratch.offer(blockMax[block]!, block, k);
       if (scratch.count === k) floor = scratch.logits[0]!;
+    }
+    const positions = reach?.(logits, count, blockMax, floor);
+    if (positions) {
+      for (const at of positions) this.offer(logits[at]!, base + at, k);
+      this.sort();
+      return;
     }
     for (let block = 0, start = 0; start < count; block++, start += BLOCK_IDS) {
       const least = this.count === k ? this.logits[0]! : floor;
@@ -196,6 +219,20 @@ export class TopCandidates {
       this.sink(logit, id, size);
     }
   }
+}
+
+/** Positions of logits that reach `least`, in order; valid until the next call. */
+export function reaching(
+  logits: Float32Array,
+  count: number,
+  blockMax: Float32Array,
+  least: number,
+): Int32Array {
+  const positions: number[] = [];
+  for (let at = 0; at < count; at++) {
+    if (blockMax[Math.floor(at / BLOCK_IDS)]! >= least && logits[at]! >= least) positions.push(at);
+  }
+  return Int32Array.from(positions);
 }
 
 /** The winner of a slice under noise. */

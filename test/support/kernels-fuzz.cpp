@@ -26,6 +26,34 @@ struct Exact {
   ~Exact() { free(at); }
 };
 
+/** The passes over logits by every set of instructions that there is. */
+static int scans_differ() {
+  const int64_t count = between(1, 700), blocks = (count + 127) / 128;
+  Exact<float> logits(count), most[2] = {Exact<float>(blocks), Exact<float>(blocks)};
+  Exact<int32_t> at[2] = {Exact<int32_t>(count), Exact<int32_t>(count)}, hashed[2] = {Exact<int32_t>(count), Exact<int32_t>(count)};
+  Exact<double> limits(blocks);
+  for (int64_t i = 0; i < count; i++) logits.at[i] = (float)between(-4000, 4000) * 1e-2f;
+  for (int64_t i = 0; i < blocks; i++) limits.at[i] = (double)between(-1, 4) * 1e9;
+  for (int set = SS_ATTEND_PORTABLE; set <= SS_ATTEND_AVX512; set++) {
+    const int to = set != SS_ATTEND_PORTABLE;
+    ss_use_scans(set);
+    static double mass;
+    static int64_t reached, noisy;
+    if (!ss_scan_blocks(logits.at, count, most[to].at)) return 1;
+    const double sum = ss_scan_mass(logits.at, count, most[to].at, 40, 0.7);
+    const int64_t reach = ss_scan_reach(logits.at, count, most[to].at, 30, at[to].at);
+    if (!to) {
+      mass = sum;
+      reached = reach;
+    }
+    if (sum != mass || reach != reached || memcmp(at[to].at, at[0].at, (size_t)reach * 4)) return 1;
+    const int64_t noise = ss_scan_noise(7, 9, 100, 0, count, limits.at, hashed[to].at);
+    if (!to) noisy = noise;
+    if (noise != noisy || memcmp(hashed[to].at, hashed[0].at, (size_t)noise * 4)) return 1;
+  }
+  return 0;
+}
+
 static int round_of(int variants) {
   static const int BITS[] = {4, 8, 16, 32}, BLOCKS[] = {32, 64, 128, 256};
   const int bits = BITS[random_bits() % 4], block = bits < 16 ? BLOCKS[random_bits() % 4] : 0;
@@ -46,8 +74,12 @@ static int round_of(int variants) {
     }
   }
   int64_t bad = -1;
+  const bool weigh = random_bits() % 2;
+  Exact<float> importance(inputs);
+  for (int64_t i = 0; i < inputs; i++) importance.at[i] = random_bits() % 3 ? (float)between(1, 1000) : 0.0f;
   const int search = bits == 4 && random_bits() % 2 ? SS_SEARCH : 0;
-  if (ss_quantise(weights.at, 0, inputs, outputs, inputs, bits, block, flags | search, nullptr, panels.at, 0, count, &bad)) return 1;
+  if (ss_quantise(weights.at, 0, inputs, outputs, inputs, bits, block, flags | search, weigh ? importance.at : nullptr, panels.at, 0, count, &bad)) return 1;
+  if (scans_differ()) return 1;
   Exact<float> expected(rows * y_stride), seen(rows * y_stride);
   for (int variant = 0; variant < variants; variant++) {
     if (ss_use_variant(variant)) continue;
