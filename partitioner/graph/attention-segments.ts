@@ -11,9 +11,10 @@
  *        whose key is 1 there and 0 elsewhere and whose value is 0 (proto/manifest.ts): its score is the sink.
  */
 
+import assert from 'node:assert';
 import { cachedHeadDim, sinkColumn } from '../plan/model-shape.js';
 import { ropeName } from '../plan/plan-items.js';
-import { firstHead } from '../plan/rank-slices.js';
+import { headSlices } from '../plan/rank-slices.js';
 import type { Attribute, OnnxWriter } from './onnx-writer.js';
 import { chain, type SegmentBuilder, type Step } from './segment-builder.js';
 
@@ -23,6 +24,9 @@ type Role = 'query' | 'key' | 'value';
 interface Heads {
   computed: number;
   first: number;
+  /** The rank's own. */
+  own: number;
+  /** The own ones, and zeros where other ranks have more. */
   kept: number;
   /** In the whole model. */
   total: number;
@@ -164,9 +168,11 @@ export class AttentionSegments {
     const { shape, perRank, worldSize } = this.#builder.plan;
     const total = role === 'query' ? shape.numHeads : shape.numKvHeads;
     const kept = role === 'query' ? perRank.numHeads : perRank.numKvHeads;
-    const first = firstHead(this.#builder.rank, total, worldSize);
+    const slices = headSlices(shape.numHeads, shape.numKvHeads, worldSize)?.[this.#builder.rank];
+    assert(slices, 'degrees.ts refuses a rank without heads');
+    const { start: first, count: own } = role === 'query' ? slices.query : slices.kv;
     const isWhole = shape.headNorm === 'whole' && role !== 'value';
-    return { total, first, kept, computed: isWhole ? total : kept };
+    return { total, first, own, kept, computed: isWhole ? total : kept };
   }
 
   /** What is done to a role's columns, [1, tokens, …], between its projection and attention. */
@@ -194,13 +200,13 @@ export class AttentionSegments {
 
   #headNorm(graph: OnnxWriter, layer: number, role: 'query' | 'key'): Step[] {
     const { headNorm, headDim } = this.#builder.plan.shape;
-    const { computed, first, kept, total } = this.#heads(role);
+    const { computed, kept, total } = this.#heads(role);
     if (headNorm === 'none') return [];
     const weight = this.#builder.weight(graph, `layer-${layer}.${role}-norm`);
     if (headNorm === 'whole') {
       return [
         (x, output) => this.#builder.normNode(graph, [x, weight], output),
-        ...(kept === total ? [] : [this.#slice(graph, role, first * headDim, kept * headDim, 2)]),
+        ...(kept === total ? [] : [this.#ownHeads(graph, role, headDim, 2, 3)]),
       ];
     }
     const byHead = graph.integers(`${role}-heads-shape`, [1, -1, computed, headDim]);
@@ -211,8 +217,7 @@ export class AttentionSegments {
       return [open, (x, output) => this.#builder.normNode(graph, [x, weight], output), close];
     }
     const ones = graph.floats(`${role}-ones`, new Array<number>(headDim).fill(1));
-    const scales =
-      kept === total ? weight : this.#slice(graph, role, first, kept, 0)(weight, `${role}-scales`);
+    const scales = kept === total ? weight : this.#ownHeads(graph, role, 1, 0, 2)(weight, `${role}-scales`);
     return [
       open,
       (x, output) => this.#builder.normNode(graph, [x, ones], output),
@@ -221,11 +226,26 @@ export class AttentionSegments {
     ];
   }
 
-  #slice(graph: OnnxWriter, role: Role, start: number, count: number, axis: number): Step {
-    const starts = graph.integers(`${role}-slice-start`, [start]);
-    const ends = graph.integers(`${role}-slice-end`, [start + count]);
+  /**
+   * The rank's heads of something of all heads, with zeros where other ranks have more.
+   *
+   * @param width of a head along the axis
+   * @param rank number of axes
+   */
+  #ownHeads(graph: OnnxWriter, role: Role, width: number, axis: number, rank: number): Step {
+    const { first, own, kept } = this.#heads(role);
+    const starts = graph.integers(`${role}-slice-start`, [first * width]);
+    const ends = graph.integers(`${role}-slice-end`, [(first + own) * width]);
     const axes = graph.integers(`${role}-slice-axis`, [axis]);
-    return (x, output) => graph.node('Slice', [x, starts, ends, axes], [output]);
+    if (own === kept) return (x, output) => graph.node('Slice', [x, starts, ends, axes], [output]);
+    const behind = Array.from({ length: 2 * rank }, (_, at) =>
+      at === rank + axis ? (kept - own) * width : 0,
+    );
+    const zeros = graph.integers(`${role}-missing-heads`, behind);
+    return (x, output) => {
+      const slice = graph.node('Slice', [x, starts, ends, axes], [`${output}.own`]);
+      return graph.node('Pad', [slice, zeros], [output]);
+    };
   }
 
   #rotate(graph: OnnxWriter, role: Role, rope: number): Step {
@@ -273,13 +293,14 @@ export class AttentionSegments {
   /** What is added to [1, tokens, kept, width]: every query's slope, or every key's position. */
   #alibi(graph: OnnxWriter, role: Role, slopes: readonly number[]): string[] {
     const { shape } = this.#builder.plan;
-    const { first, kept } = this.#heads(role);
+    const { first, kept, own } = this.#heads(role);
     const width = cachedHeadDim(shape);
     const inColumn = (value: number): number[] =>
       Array.from({ length: width }, (_, column) => (column === shape.headDim ? value : 0));
     if (role === 'value') return [];
     if (role === 'query') {
-      const columns = slopes.slice(first, first + kept).flatMap(inColumn);
+      const missing = new Array<number>(kept - own).fill(0);
+      const columns = [...slopes.slice(first, first + own), ...missing].flatMap(inColumn);
       return [graph.floats('slopes', columns, [1, 1, kept, width])];
     }
     // 1: FLOAT of TensorProto.DataType
@@ -296,9 +317,9 @@ export class AttentionSegments {
   /** The rank's sinks in their column of [1, 1, kept, width]. */
   #sinks(graph: OnnxWriter, layer: number): string {
     const { shape } = this.#builder.plan;
-    const { first, kept, total } = this.#heads('query');
+    const { kept, total } = this.#heads('query');
     const all = this.#builder.weight(graph, `layer-${layer}.sinks`);
-    const own = kept === total ? all : this.#slice(graph, 'query', first, kept, 0)(all, 'own-sinks');
+    const own = kept === total ? all : this.#ownHeads(graph, 'query', 1, 0, 1)(all, 'own-sinks');
     const column = graph.integers('sink-shape', [1, 1, kept, 1]);
     const shaped = graph.node('Reshape', [own, column], ['sink-column']);
     const before = sinkColumn(shape) ?? 0;

@@ -3,7 +3,8 @@
  *
  * In      ModelShape, weight format
  * Out     whether a degree works, and which do
- * Rules   the degree divides the heads; it divides the KV heads or is a multiple of them (they are replicated then);
+ * Rules   every rank has a head: KV heads are dealt out, or, fewer than ranks, replicated and the queries of their groups dealt out
+ *         (rank-slices.ts). Where ranks' heads are not equally many, those with fewer have zeros in the others' place;
  *         a quantised output projection is cut between heads, which must be a border of its blocks
  * Errors  ServingError TENSOR_PARALLEL_INVALID naming the rule and the degrees that work
  * Pure
@@ -12,6 +13,7 @@ import { ServingError } from '../../proto/errors.js';
 import { MAX_WORLD_SIZE } from '../../proto/limits.js';
 import type { WeightFormat } from '../quantise/weight-format.js';
 import type { ModelShape } from './model-shape.js';
+import { headSlices } from './rank-slices.js';
 
 /** The output projection's blocks are chosen so that they can be cut up to this degree. */
 const COMMON_DEGREE = 8;
@@ -59,7 +61,7 @@ export function attentionOutBlock(shape: ModelShape, format: WeightFormat): numb
 /** Columns of the output projection on a rank at the largest common degree. */
 function commonColumns(shape: ModelShape): number {
   let degree = COMMON_DEGREE;
-  while (whyNotHeads(shape, degree) !== null) degree--;
+  while (!isEvenDegree(shape, degree)) degree--;
   return (shape.numHeads / degree) * shape.headDim;
 }
 
@@ -80,21 +82,22 @@ export function whyNot(shape: ModelShape, format: WeightFormat, degree: number):
   if (!Number.isSafeInteger(degree) || degree < 1 || degree > MAX_WORLD_SIZE) {
     return `expected a whole number from 1 to ${MAX_WORLD_SIZE}`;
   }
-  const headsReason = whyNotHeads(shape, degree);
-  if (headsReason !== null) return headsReason;
+  const { headDim, numHeads, numKvHeads } = shape;
+  const heads = headSlices(numHeads, numKvHeads, degree);
+  if (heads === null) {
+    return `a rank would be empty: there are ${numHeads} attention heads, ${numHeads / numKvHeads} for each of ${numKvHeads} KV heads`;
+  }
   const block = attentionOutBlock(shape, format);
-  const columns = (shape.numHeads / degree) * shape.headDim;
-  const isPadded = attentionOutPadding(shape, format) !== null;
-  if (block !== null && !isPadded && degree > 1 && columns % block !== 0) {
-    return `a rank's ${columns} columns of the ${format.dtype} output projection are no whole blocks of ${block}`;
+  if (block === null || degree === 1 || attentionOutPadding(shape, format) !== null) return null;
+  for (const { query } of heads) {
+    const columns = query.count * headDim;
+    if (columns % block !== 0) {
+      return `a rank's ${columns} columns of the ${format.dtype} output projection are no whole blocks of ${block}`;
+    }
   }
   return null;
 }
 
-function whyNotHeads({ numHeads, numKvHeads }: ModelShape, degree: number): string | null {
-  if (numHeads % degree !== 0) return `${numHeads} attention heads cannot be divided by it`;
-  if (numKvHeads % degree !== 0 && degree % numKvHeads !== 0) {
-    return `${numKvHeads} KV heads can be neither divided by it nor replicated evenly`;
-  }
-  return null;
-}
+/** Every rank has as many heads as every other. */
+export const isEvenDegree = ({ numHeads, numKvHeads }: ModelShape, degree: number): boolean =>
+  numHeads % degree === 0 && (numKvHeads % degree === 0 || degree % numKvHeads === 0);

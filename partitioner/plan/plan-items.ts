@@ -13,9 +13,9 @@ import { type BlockFormat, blockBytes, blocksPerRow, zeroPointBytes } from '../q
 import type { CodedTensors } from '../quantise/coded-format.js';
 import { type PanelFormat, panelBytes, panelCount } from '../quantise/panels.js';
 import { codesOf, linearFormat, panelFormat, type WeightFormat } from '../quantise/weight-format.js';
-import { attentionOutBlock, attentionOutPadding, type Padding } from './degrees.js';
+import { attentionOutBlock, attentionOutPadding, isEvenDegree, type Padding } from './degrees.js';
 import { hasExperts, type ModelShape, type RopeShape } from './model-shape.js';
-import { evenSlices, firstHead, type Slice } from './rank-slices.js';
+import { evenSlices, type HeadSlices, headSlices, type Slice } from './rank-slices.js';
 import { denseRole, type RoleTensor, roleTensors } from './role-tensors.js';
 import { downBlock, ffnPerRank, piecesPerRank, sumsItself } from './sum-pieces.js';
 
@@ -180,7 +180,7 @@ export class ItemPlanner {
   #qkv(layer: number): LinearItem {
     const { numHeads, numKvHeads, headDim, headNorm, queryScales } = this.#shape;
     const part = (
-      role: string,
+      role: 'query' | 'key' | 'value',
       heads: number,
       headsPerRank: number,
       isWhole: boolean,
@@ -189,14 +189,9 @@ export class ItemPlanner {
       ...this.#part(`layer-${layer}.${role}`),
       factor,
       rowsPerRank: (isWhole ? heads : headsPerRank) * headDim,
-      rowSlices: Array.from({ length: this.#worldSize }, (_, rank) =>
-        isWhole
-          ? { start: 0, count: heads * headDim }
-          : {
-              start: firstHead(rank, heads, this.#worldSize) * headDim,
-              count: headsPerRank * headDim,
-            },
-      ),
+      rowSlices: isWhole
+        ? new Array<Slice>(this.#worldSize).fill({ start: 0, count: heads * headDim })
+        : this.#heads(role === 'query' ? 'query' : 'kv', headDim),
     });
     // A norm over all heads needs all heads: every rank computes them.
     const isWhole = headNorm === 'whole';
@@ -251,12 +246,25 @@ export class ItemPlanner {
 
   #attentionOut(layer: number): LinearItem[] {
     const padding = attentionOutPadding(this.#shape, this.#format);
+    const width = padding?.padded ?? this.#shape.headDim;
     return this.#rowLinear(
       `layer-${layer}.attention-out`,
-      this.#perRank.numHeads * (padding?.padded ?? this.#shape.headDim),
+      this.#perRank.numHeads * width,
       attentionOutBlock(this.#shape, this.#format),
       padding,
+      isEvenDegree(this.#shape, this.#worldSize) ? undefined : this.#heads('query', width),
     );
+  }
+
+  /** What each rank holds of something that has `width` rows or columns a head. */
+  #heads(role: keyof HeadSlices, width: number): Slice[] {
+    const { numHeads, numKvHeads } = this.#shape;
+    const heads = headSlices(numHeads, numKvHeads, this.#worldSize);
+    assert(heads, 'degrees.ts refuses a rank without heads');
+    return heads.map((slices) => ({
+      start: slices[role].start * width,
+      count: slices[role].count * width,
+    }));
   }
 
   #columnLinear(name: string, split: 'column' | 'vocab', parts: LinearPart[]): LinearItem {
@@ -268,18 +276,23 @@ export class ItemPlanner {
     });
   }
 
-  /** @param inputs of a rank: one piece, or several side by side */
+  /**
+   * @param inputs of a rank: one piece, or several side by side
+   * @param uneven columns of each rank, where they are not equally many: there are no pieces then
+   */
   #rowLinear(
     name: string,
     inputs: number,
     blockSize: number | null,
     padding: Padding | null = null,
+    uneven?: readonly Slice[],
   ): LinearItem[] {
     const held = piecesPerRank(this.#shape, this.#format, this.#worldSize);
     const of = sumsItself(this.#shape, this.#format) ? 1 : held;
     const part = this.#part(name);
     const columns = padding === null ? part.columns : (part.columns / padding.width) * padding.padded;
-    const slices = evenSlices(columns, inputs / of, this.#worldSize * of);
+    assert(uneven === undefined || of === 1, `${name} is cut into pieces at an uneven degree`);
+    const slices = uneven ?? evenSlices(columns, inputs / of, this.#worldSize * of);
     return Array.from({ length: of }, (_, index) =>
       this.#linear(name, {
         split: 'row',

@@ -7,6 +7,7 @@
  */
 import { allReducesPerStep, type TensorEntry } from '../../proto/manifest.js';
 import type { PolicyReport } from '../policies/recognise-model.js';
+import { isEvenDegree } from './degrees.js';
 import { type Plan, storedTensors } from './plan.js';
 
 /** Tensors of one role over all layers. */
@@ -39,6 +40,8 @@ export interface PlanSummary {
   /** Tokens of a text, of an embedding model; null: it generates. */
   textTokens: number | null;
   allReducesPerStep: number;
+  /** Every rank has as many heads as every other. */
+  isEven: boolean;
   policy: PolicyReport;
   tensors: readonly PlanRow[];
 }
@@ -56,6 +59,7 @@ export function summarisePlan(plan: Plan, policy: PolicyReport): PlanSummary {
     contextLength: plan.shape.contextLength,
     textTokens: plan.shape.embedding?.textTokens ?? null,
     allReducesPerStep: allReducesPerStep(plan.program),
+    isEven: isEvenDegree(plan.shape, plan.worldSize),
     policy,
     tensors: planRows(plan),
   };

@@ -8,6 +8,8 @@
  * Pure    no file is read: `--plan-only` needs config.json alone
  *
  * Rules   q, k, v, gate, up: column-parallel (rows of the [out, in] weight). o, down: row-parallel (its columns), bias on rank 0.
+ *         A rank with fewer heads than another has zeros in their place, as all that is padded: ranks keep step with the one that
+ *         has most in any case, and all have the same sizes.
  *         Head: vocab-parallel. Embedding, norms, rope tables: whole, once, in the shared file.
  *         ffn is padded with zeros to world size × block, the vocabulary to world size × 16; both are exact.
  *         Quantised tensors are quantised whole, then cut on block borders, so that every degree has the same model; row-parallel
@@ -24,7 +26,7 @@ import type { WeightFormat } from '../quantise/weight-format.js';
 import { checkDegree } from './degrees.js';
 import { cachedHeadDim, type ModelShape } from './model-shape.js';
 import { ItemPlanner, type PlanItem, type RankSizes } from './plan-items.js';
-import { perRankPadded } from './rank-slices.js';
+import { headSlices, perRankPadded } from './rank-slices.js';
 import { countParameters } from './role-tensors.js';
 import { piecesPerRank, sumsItself } from './sum-pieces.js';
 
@@ -69,9 +71,11 @@ export interface PlanOptions {
 export function makePlan(options: PlanOptions): Plan {
   const { shape, worldSize, format, embeddingType, coded = new Map() } = options;
   checkDegree(shape, format, worldSize);
+  const heads = headSlices(shape.numHeads, shape.numKvHeads, worldSize) ?? [];
   const perRank = {
-    numHeads: shape.numHeads / worldSize,
-    numKvHeads: Math.max(1, shape.numKvHeads / worldSize),
+    // The first rank has most.
+    numHeads: Math.max(...heads.map(({ query }) => query.count)),
+    numKvHeads: heads[0]?.kv.count ?? 0,
     headDim: shape.headDim,
     vocab: perRankPadded(shape.vocabSize, worldSize, VOCAB_UNIT),
   };

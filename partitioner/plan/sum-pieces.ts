@@ -17,7 +17,7 @@
  */
 
 import { columnUnit, REPRODUCIBLE_DEGREES, type WeightFormat } from '../quantise/weight-format.js';
-import { whyNot } from './degrees.js';
+import { isEvenDegree, whyNot } from './degrees.js';
 import type { ModelShape } from './model-shape.js';
 
 /** Smallest block there is a kernel for. */
@@ -33,7 +33,10 @@ export function sumPieces(shape: ModelShape, format: WeightFormat): number {
   if (isPlain || shape.experts !== null) return 1;
   return (
     REPRODUCIBLE_DEGREES.findLast(
-      (degree) => degree <= format.reproducibleDegree && whyNot(shape, format, degree) === null,
+      (degree) =>
+        degree <= format.reproducibleDegree &&
+        isEvenDegree(shape, degree) &&
+        whyNot(shape, format, degree) === null,
     ) ?? 1
   );
 }

@@ -5,18 +5,18 @@
  * Pure
  */
 
-/** Columns firstColumn … of `from`, as far as they go, into rows of `into`. */
+/** A range of columns of `from`, as far as they go, into rows of `into`. */
 export function fillFrom<T extends Uint8Array | Float32Array>(
   into: T,
   width: number,
   from: T,
   fromWidth: number,
   rows: number,
-  firstColumn: number,
+  { first, count }: { first: number; count: number },
 ): void {
   for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < width && firstColumn + column < fromWidth; column++) {
-      into[row * width + column] = from[row * fromWidth + firstColumn + column]!;
+    for (let column = 0; column < count && first + column < fromWidth; column++) {
+      into[row * width + column] = from[row * fromWidth + first + column]!;
     }
   }
 }

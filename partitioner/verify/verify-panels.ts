@@ -61,8 +61,8 @@ export interface PanelComparison {
   /** Whole rows of the checkpoint, zeros between their columns where the plan says so. */
   floats: (source: string, firstRow: number, rows: number) => Float32Array;
   blocks: (source: string, firstRow: number, rows: number) => QuantisedRows;
-  /** Number of the rank's piece, from the first column of the whole on. */
-  piece: number;
+  /** That the rank (or its piece) holds of these rows; beyond them there is padding. */
+  columns: { first: number; count: number };
 }
 
 /** Yields after every piece of work. */
@@ -100,7 +100,7 @@ interface Expected {
 type Sizes = NonNullable<TensorEntry['panels']>;
 
 function floatRows(
-  { floats, piece, runs }: PanelComparison,
+  { columns, floats, runs }: PanelComparison,
   panels: Sizes,
   stored: Uint8Array,
   first: number,
@@ -115,7 +115,7 @@ function floatRows(
   const wanted = new Float32Array(rows * inputs);
   for (const { row, source, sourceRow, count } of within(runs, first * PANEL_OUTPUTS, rows)) {
     const whole = floats(source, sourceRow, count);
-    fillRows(wanted, inputs, row, whole, whole.length / count, count, piece * inputs);
+    fillRows(wanted, inputs, row, whole, whole.length / count, count, columns);
   }
   return [{ name: 'weights', seen, wanted: asStored(wanted, panels), rowLength: inputs }];
 }
@@ -132,7 +132,7 @@ function asStored(values: Float32Array, { bfloat, bits }: PanelFormat): Float32A
 }
 
 function quantisedRows(
-  { blocks: quantise, piece, runs }: PanelComparison,
+  { blocks: quantise, columns, runs }: PanelComparison,
   panels: Sizes,
   stored: Uint8Array,
   first: number,
@@ -159,12 +159,13 @@ function quantisedRows(
   for (const { row, source, sourceRow, count } of within(runs, first * PANEL_OUTPUTS, rows)) {
     const whole = quantise(source, sourceRow, count);
     const width = whole.scales.length / count;
-    const from = piece * blocks;
-    fillRows(wanted.packed, blocks * bytes, row, whole.packed, width * bytes, count, from * bytes);
-    fillRows(wanted.scales, blocks, row, whole.scales, width, count, from);
+    const held = { first: columns.first / blockSize, count: blocksPerRow(columns.count, blockSize) };
+    const heldBytes = { first: held.first * bytes, count: held.count * bytes };
+    fillRows(wanted.packed, blocks * bytes, row, whole.packed, width * bytes, count, heldBytes);
+    fillRows(wanted.scales, blocks, row, whole.scales, width, count, held);
     if (!whole.zeroPoints) continue;
     const zeroPoints = Float32Array.from(whole.zeroPoints);
-    fillRows(wanted.zeroPoints, blocks, row, zeroPoints, width, count, from);
+    fillRows(wanted.zeroPoints, blocks, row, zeroPoints, width, count, held);
   }
   return [
     { name: 'codes', seen: seen.packed, wanted: wanted.packed, rowLength: blocks * bytes },
@@ -201,7 +202,7 @@ function* within(
   }
 }
 
-/** Columns firstColumn … of `from`, as far as they go, into rows of `into`, from its `firstRow`. */
+/** A range of columns of `from`, as far as they go, into rows of `into`, from its `firstRow`. */
 function fillRows<T extends Uint8Array | Float32Array>(
   into: T,
   width: number,
@@ -209,11 +210,11 @@ function fillRows<T extends Uint8Array | Float32Array>(
   from: T,
   fromWidth: number,
   rows: number,
-  firstColumn: number,
+  { first, count }: { first: number; count: number },
 ): void {
   for (let row = 0; row < rows; row++) {
-    const start = row * fromWidth + Math.min(firstColumn, fromWidth);
-    const end = row * fromWidth + Math.min(firstColumn + width, fromWidth);
+    const start = row * fromWidth + Math.min(first, fromWidth);
+    const end = row * fromWidth + Math.min(first + count, fromWidth);
     into.set(from.subarray(start, end), (firstRow + row) * width);
   }
 }

@@ -129,29 +129,49 @@ export class TensorVerifier {
     if (!tensor.name.includes('.qkv.')) return this.#evenRuns(tensor, rank);
     // Queries first..last read the KV heads of their groups; keys and values of these, and no others, lie on the rank.
     const queriesPerKvHead = this.#shape.numHeads / this.#shape.numKvHeads;
-    const firstQuery = rank * numHeads;
+    const { first: firstQuery, count: queries } = this.#queries(rank);
     const firstKv = Math.floor(firstQuery / queriesPerKvHead);
-    const lastKv = Math.floor((firstQuery + numHeads - 1) / queriesPerKvHead);
-    if (lastKv - firstKv + 1 !== numKvHeads) {
-      throw invalid(`rank ${rank} holds ${numKvHeads} KV heads, its queries read ${lastKv - firstKv + 1}`);
+    const kvHeads = Math.floor((firstQuery + queries - 1) / queriesPerKvHead) - firstKv + 1;
+    if (kvHeads > numKvHeads) {
+      throw invalid(`rank ${rank} holds ${numKvHeads} KV heads, its queries read ${kvHeads}`);
     }
     // Under a norm over all heads every rank computes all queries and keys.
     const isWhole = this.#shape.headNorm === 'whole';
+    const all = [this.#shape.numHeads, this.#shape.numKvHeads];
     const firstHeads = isWhole ? [0, 0, firstKv] : [firstQuery, firstKv, firstKv];
-    const heads = isWhole
-      ? [this.#shape.numHeads, this.#shape.numKvHeads, numKvHeads]
-      : [numHeads, numKvHeads, numKvHeads];
+    const heads = isWhole ? [...all, kvHeads] : [queries, kvHeads, kvHeads];
+    const rowsOf = isWhole ? [...all, numKvHeads] : [numHeads, numKvHeads, numKvHeads];
     let firstRow = 0;
-    return tensor.sources.map((source, part) => {
-      const run = {
-        source,
-        firstSourceRow: firstHeads[part]! * headDim,
-        firstRow,
-        rows: heads[part]! * headDim,
-      };
-      firstRow += run.rows;
-      return run;
+    return tensor.sources.flatMap((source, part) => {
+      const real = heads[part]! * headDim;
+      const height = rowsOf[part]! * headDim;
+      const runs = [
+        { source, firstSourceRow: firstHeads[part]! * headDim, firstRow, rows: real },
+        { source: null, firstSourceRow: 0, firstRow: firstRow + real, rows: height - real },
+      ];
+      firstRow += height;
+      return runs.filter((run) => run.rows > 0);
     });
+  }
+
+  /** Query heads of a rank: KV heads, or ranks where these are more, are dealt out one after another, lower ones first. */
+  #queries(rank: number): { first: number; count: number } {
+    const { numHeads, numKvHeads } = this.#shape;
+    const { worldSize } = this.#manifest;
+    const group = numHeads / numKvHeads;
+    const counts = new Array<number>(worldSize).fill(0);
+    if (worldSize <= numKvHeads) {
+      for (let head = 0; head < numKvHeads; head++) counts[head % worldSize]! += group;
+    } else {
+      let firstRank = 0;
+      for (let head = 0; head < numKvHeads; head++) {
+        const ranks = Math.floor((worldSize - head - 1) / numKvHeads) + 1;
+        for (let query = 0; query < group; query++) counts[firstRank + (query % ranks)]!++;
+        firstRank += ranks;
+      }
+    }
+    const first = counts.slice(0, rank).reduce((sum, count) => sum + count, 0);
+    return { first, count: counts[rank]! };
   }
 
   /** Parts of equal height, each cut evenly; beyond the end of the whole there is padding. */
@@ -237,7 +257,7 @@ export class TensorVerifier {
         const whole = (): Float32Array => floats(source, firstRow, rows);
         return this.#blocks(tensor, this.#format(tensor), source, firstRow, rows, padded, whole);
       },
-      piece: this.#firstColumn(tensor, rank, 1),
+      columns: this.#columns(tensor, rank, tensor.panels?.inputs ?? 0, this.#padding(tensor).growth),
     });
   }
 
@@ -272,7 +292,7 @@ export class TensorVerifier {
   ): void {
     const [, width = 1] = tensor.shape;
     const expected = new Float32Array(rows * width);
-    if (values) fillFrom(expected, width, values, columns, rows, this.#firstColumn(tensor, rank, width));
+    if (values) fillFrom(expected, width, values, columns, rows, this.#columns(tensor, rank, width));
     const stored = this.#files.rows(tensor, rank, from, from + rows);
     this.#requireEqual(tensor, rank, from, from + rows, stored, bytesOf(expected));
   }
@@ -338,11 +358,11 @@ export class TensorVerifier {
     const expectedZeroPoints = new Uint8Array(rows * blocks);
     if (whole) {
       const wholeBlocks = whole.scales.length / rows;
-      const firstBlock = this.#firstColumn(tensor, rank, blocks);
-      fillFrom(expected, blocks * bytes, whole.packed, wholeBlocks * bytes, rows, firstBlock * bytes);
-      fillFrom(expectedScales, blocks, whole.scales, wholeBlocks, rows, firstBlock);
-      if (whole.zeroPoints)
-        fillFrom(expectedZeroPoints, blocks, whole.zeroPoints, wholeBlocks, rows, firstBlock);
+      const held = this.#columns(tensor, rank, blocks, 1 / format.blockSize);
+      const heldBytes = { first: held.first * bytes, count: held.count * bytes };
+      fillFrom(expected, blocks * bytes, whole.packed, wholeBlocks * bytes, rows, heldBytes);
+      fillFrom(expectedScales, blocks, whole.scales, wholeBlocks, rows, held);
+      if (whole.zeroPoints) fillFrom(expectedZeroPoints, blocks, whole.zeroPoints, wholeBlocks, rows, held);
     }
     const stored = this.#files.rows(tensor, rank, from, from + rows);
     this.#requireEqual(tensor, rank, from, from + rows, stored, expected);
@@ -363,11 +383,24 @@ export class TensorVerifier {
     return found;
   }
 
-  /** First column (or block) of a rank: ranks lie side by side in a row-parallel weight, and so do the pieces of a rank. */
-  #firstColumn(tensor: TensorEntry, rank: number, width: number): number {
-    if (tensor.split !== 'row') return 0;
+  /**
+   * Columns (or blocks) of a rank: ranks lie side by side in a row-parallel weight, and so do the pieces of a rank. Of the output
+   * projection they are those of its heads; beyond these, where other ranks have more, there is padding.
+   *
+   * @param width of the rank, or of its piece
+   * @param share columns (or blocks) of a column of the checkpoint
+   */
+  #columns(tensor: TensorEntry, rank: number, width: number, share = 1): { first: number; count: number } {
+    if (tensor.split !== 'row') return { first: 0, count: width };
     const { index, of } = tensor.piece ?? { index: 0, of: 1 };
-    return (rank * of + index) * width;
+    const { first, count } = this.#queries(rank);
+    const { numHeads } = this.#manifest.perRank;
+    const isEven = first === rank * numHeads && count === numHeads;
+    if (isEven || !/\.attention-out\./.test(tensor.name)) {
+      return { first: (rank * of + index) * width, count: width };
+    }
+    const perHead = this.#shape.headDim * share;
+    return { first: first * perHead, count: count * perHead };
   }
 
   #requireEqual(

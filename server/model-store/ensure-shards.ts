@@ -56,6 +56,8 @@ export interface ShardPlan {
   contextLength: number;
   /** Tokens of a text, of an embedding model; null: it generates. */
   textTokens: number | null;
+  /** Ranks have equally many heads. */
+  isEven: boolean;
   /** How the model was recognised (partitioner/policies/recognise-model.ts). */
   policy: { kind: 'family' | 'injection' | 'automatic'; summary: string; assumed: readonly string[] };
   /** Shapes on one rank. */

@@ -507,6 +507,10 @@ FAMILIES = {
     "helium": row(
         T.HeliumConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "head_dim": 8, "rms_norm_eps": 0.02, "rope_parameters": dict(DEFAULT)},
         BF16, classic, None, {**RMS_EPS, **base()}),
+    "llama-nine-heads": row(
+        T.LlamaConfig, {**LLAMA_LIKE, "num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 72, "head_dim": 16,
+                        "rms_norm_eps": 0.02, "tie_word_embeddings": True, "rope_parameters": dict(DEFAULT)},
+        BF16, classic, None, {**RMS_EPS, **base()}, embedding_deviation=1),
     "cwm": row(
         T.CwmConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "head_dim": 16, "rms_norm_eps": 0.02, "sliding_window": 16,
                       "rope_parameters": {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,

@@ -134,8 +134,8 @@ describe('errors are one line and exit code 1', () => {
       `CONFIG_INVALID: no shape is called ../toy; there are ${shapeNames().join(', ')}`,
     ],
     [
-      ['TOY', '--plan-only', '--tp', '3'],
-      'TENSOR_PARALLEL_INVALID: tensor parallel degree 3: 8 attention heads',
+      ['TOY', '--plan-only', '--tp', '9'],
+      'TENSOR_PARALLEL_INVALID: tensor parallel degree 9: a rank would be empty: there are 8 attention heads',
     ],
     [['TOY'], 'CHECKPOINT_INVALID: '],
     [['nowhere'], 'CHECKPOINT_INVALID: nowhere/config.json: the file is missing'],

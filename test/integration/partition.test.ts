@@ -343,7 +343,7 @@ describe('--verify', () => {
         manifest.worldSize = 1;
         manifest.ranks.pop();
       },
-      'layer-0.qkv.weight: row 128 of model.layers.0.self_attn.q_proj.weight is on no rank',
+      'rank 0 holds 2 KV heads, its queries read 4',
     ],
     [
       'a rank is left out, and the rows of the column-parallel tensors are not looked at',

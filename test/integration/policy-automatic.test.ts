@@ -13,7 +13,16 @@ import { runGolden } from '../support/golden-run.js';
 import { UNKNOWN, writeRenamedModel } from '../support/renamed-model.js';
 
 /** Llama's block in config and names: these are recognised. */
-const RECOGNISED = ['arcee', 'jais2', 'llama', 'llama-linear', 'qwen2', 'qwen3', 'stablelm'];
+const RECOGNISED = [
+  'arcee',
+  'jais2',
+  'llama',
+  'llama-linear',
+  'llama-nine-heads',
+  'qwen2',
+  'qwen3',
+  'stablelm',
+];
 
 /** Llama's block in config and names, and another in what no file shows: recognised, and wrong where the assumption is not asked for. */
 const ASSUMED_WRONGLY = ['ernie4-5', 'helium'];

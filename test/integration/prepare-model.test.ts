@@ -78,10 +78,10 @@ describe('ensuring shards', () => {
   });
 
   it("passes the partitioner's error on by its code", async () => {
-    await expect(ensureShards(request({ tensorParallelDegree: 3 }))).rejects.toMatchObject({
+    await expect(ensureShards(request({ tensorParallelDegree: 9 }))).rejects.toMatchObject({
       name: 'ServingError',
       code: 'TENSOR_PARALLEL_INVALID',
-      message: expect.stringContaining('1, 2, 4'),
+      message: expect.stringContaining('degrees that work: 1, 2, 3'),
     });
     await expect(ensureShards(request({ modelFolder: scratch }))).rejects.toMatchObject({
       code: 'CHECKPOINT_INVALID',

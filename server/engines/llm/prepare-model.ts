@@ -5,7 +5,8 @@
  * Out     LlmFiles
  * Errors  what the partitioner and the tokenizer report: CHECKPOINT_INVALID, TENSOR_PARALLEL_INVALID, …
  *
- * Degree `max`: on the CPU a rank wants a core of its own, so the largest degree up to the usable cores that the model allows.
+ * Degree `max`: on the CPU a rank wants a core of its own, so the largest degree up to the usable cores that splits
+ * the heads evenly; where only 1 does, the largest that the model allows.
  */
 import { ServingError } from '../../../proto/errors.js';
 import { MAX_WORLD_SIZE } from '../../../proto/limits.js';
@@ -147,12 +148,15 @@ async function planOf(
     plan: await planShards(shardRequest(config, degree, options)),
   });
   if (config.tensorParallelDegree !== 'max') return atDegree(config.tensorParallelDegree);
+  let uneven: Awaited<ReturnType<typeof atDegree>> | null = null;
   for (let degree = Math.min(usableCores(), MAX_WORLD_SIZE); degree > 1; degree--) {
     try {
-      return await atDegree(degree);
+      const found = await atDegree(degree);
+      if (found.plan.isEven) return found;
+      uneven ??= found;
     } catch (error) {
       if (!(error instanceof ServingError && error.code === 'TENSOR_PARALLEL_INVALID')) throw error;
     }
   }
-  return atDegree(1);
+  return uneven ?? atDegree(1);
 }

@@ -8,6 +8,7 @@ import type { ShardPlan } from '../../../../server/model-store/ensure-shards.js'
 
 const PLAN: ShardPlan = {
   architecture: 'LlamaForCausalLM',
+  isEven: true,
   policy: { kind: 'family', summary: '', assumed: [] },
   worldSize: 2,
   bytesPerRank: 100 * MIB,
