@@ -65,6 +65,7 @@ export interface FamilyTraits {
   residual?: ModelShape['residual'];
   residualScale?: number;
   headNorm?: HeadNorm;
+  headNormAfterRotation?: boolean;
   /** Window of each layer; null: every layer sees all. */
   windows?: readonly (number | null)[] | null;
   /** KV heads, whatever config.json says. */
@@ -209,6 +210,7 @@ export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits)
     alibiSlopes: traits.alibiSlopes?.(numHeads) ?? null,
     queryScales: byLayer((layer) => queryScale(layer, headDim)),
     headNorm: traits.headNorm ?? 'none',
+    headNormAfterRotation: traits.headNormAfterRotation ?? false,
     qkvClip: traits.qkvClip ?? null,
     attentionSoftCap: traits.attentionSoftCap ?? null,
     activation:

@@ -181,9 +181,10 @@ export class AttentionSegments {
     const steps: Step[] = [];
     if (shape.qkvClip !== null) steps.push(this.#clip(graph, layer, role, shape.qkvClip));
     if (role !== 'value') {
-      steps.push(...this.#headNorm(graph, layer, role));
+      const norm = this.#headNorm(graph, layer, role);
       const rope = shape.layerRopes[layer] ?? null;
-      if (rope !== null) steps.push(this.#rotate(graph, role, rope));
+      const rotation = rope === null ? [] : [this.#rotate(graph, role, rope)];
+      steps.push(...(shape.headNormAfterRotation ? [...rotation, ...norm] : [...norm, ...rotation]));
     }
     steps.push(...this.#furtherColumns(graph, layer, role));
     return steps;

@@ -60,7 +60,7 @@ export interface NormShape {
 }
 
 /**
- * Norm of queries and keys before the rotation: of every head by itself with one scale for all heads, of every head with a
+ * Norm of queries and keys, before the rotation mostly: of every head by itself with one scale for all heads, of every head with a
  * scale of its own, or of the whole vector over all heads.
  */
 export type HeadNorm = 'none' | 'per-head' | 'own-scales' | 'whole';
@@ -197,6 +197,8 @@ export interface ModelShape {
   /** What scores are multiplied by, 1/sqrt(headDim) mostly. One entry a layer. */
   queryScales: readonly number[];
   headNorm: HeadNorm;
+  /** Queries and keys are rotated first. */
+  headNormAfterRotation: boolean;
   /** Queries, keys and values are cut to ± this. */
   qkvClip: number | null;
   /** c: scores become c · tanh(score / c). */

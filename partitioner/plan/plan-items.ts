@@ -261,10 +261,7 @@ export class ItemPlanner {
     const { numHeads, numKvHeads } = this.#shape;
     const heads = headSlices(numHeads, numKvHeads, this.#worldSize);
     assert(heads, 'degrees.ts refuses a rank without heads');
-    return heads.map((slices) => ({
-      start: slices[role].start * width,
-      count: slices[role].count * width,
-    }));
+    return heads.map(({ [role]: { start, count } }) => ({ start: start * width, count: count * width }));
   }
 
   #columnLinear(name: string, split: 'column' | 'vocab', parts: LinearPart[]): LinearItem {

@@ -25,6 +25,7 @@ import { codesOf, linearFormat } from '../quantise/weight-format.js';
 import { expectedCodeBlocks } from './verify-codes.js';
 import { invalid } from './verify-error.js';
 import { fillFrom } from './verify-fill.js';
+import { headRuns, queriesOf } from './verify-heads.js';
 import { comparePanels, type HeadPadding, headPadding, type Run } from './verify-panels.js';
 import { compareRope } from './verify-rope.js';
 
@@ -120,58 +121,12 @@ export class TensorVerifier {
 
   /** What a rank's rows of a linear ought to be, from the meaning of the model. */
   #runs(tensor: TensorEntry, rank: number): Run[] {
-    const { numHeads, numKvHeads } = this.#manifest.perRank;
-    const { headDim } = this.#shape;
     const rows = outputsOf(tensor);
     if (tensor.split === 'row' || tensor.split === 'rank-0') {
       return [{ source: tensor.sources[0] ?? null, firstSourceRow: 0, firstRow: 0, rows }];
     }
     if (!tensor.name.includes('.qkv.')) return this.#evenRuns(tensor, rank);
-    // Queries first..last read the KV heads of their groups; keys and values of these, and no others, lie on the rank.
-    const queriesPerKvHead = this.#shape.numHeads / this.#shape.numKvHeads;
-    const { first: firstQuery, count: queries } = this.#queries(rank);
-    const firstKv = Math.floor(firstQuery / queriesPerKvHead);
-    const kvHeads = Math.floor((firstQuery + queries - 1) / queriesPerKvHead) - firstKv + 1;
-    if (kvHeads > numKvHeads) {
-      throw invalid(`rank ${rank} holds ${numKvHeads} KV heads, its queries read ${kvHeads}`);
-    }
-    // Under a norm over all heads every rank computes all queries and keys.
-    const isWhole = this.#shape.headNorm === 'whole';
-    const all = [this.#shape.numHeads, this.#shape.numKvHeads];
-    const firstHeads = isWhole ? [0, 0, firstKv] : [firstQuery, firstKv, firstKv];
-    const heads = isWhole ? [...all, kvHeads] : [queries, kvHeads, kvHeads];
-    const rowsOf = isWhole ? [...all, numKvHeads] : [numHeads, numKvHeads, numKvHeads];
-    let firstRow = 0;
-    return tensor.sources.flatMap((source, part) => {
-      const real = heads[part]! * headDim;
-      const height = rowsOf[part]! * headDim;
-      const runs = [
-        { source, firstSourceRow: firstHeads[part]! * headDim, firstRow, rows: real },
-        { source: null, firstSourceRow: 0, firstRow: firstRow + real, rows: height - real },
-      ];
-      firstRow += height;
-      return runs.filter((run) => run.rows > 0);
-    });
-  }
-
-  /** Query heads of a rank: KV heads, or ranks where these are more, are dealt out one after another, lower ones first. */
-  #queries(rank: number): { first: number; count: number } {
-    const { numHeads, numKvHeads } = this.#shape;
-    const { worldSize } = this.#manifest;
-    const group = numHeads / numKvHeads;
-    const counts = new Array<number>(worldSize).fill(0);
-    if (worldSize <= numKvHeads) {
-      for (let head = 0; head < numKvHeads; head++) counts[head % worldSize]! += group;
-    } else {
-      let firstRank = 0;
-      for (let head = 0; head < numKvHeads; head++) {
-        const ranks = Math.floor((worldSize - head - 1) / numKvHeads) + 1;
-        for (let query = 0; query < group; query++) counts[firstRank + (query % ranks)]!++;
-        firstRank += ranks;
-      }
-    }
-    const first = counts.slice(0, rank).reduce((sum, count) => sum + count, 0);
-    return { first, count: counts[rank]! };
+    return headRuns(this.#shape, this.#manifest, rank, tensor.sources);
   }
 
   /** Parts of equal height, each cut evenly; beyond the end of the whole there is padding. */
@@ -393,7 +348,7 @@ export class TensorVerifier {
   #columns(tensor: TensorEntry, rank: number, width: number, share = 1): { first: number; count: number } {
     if (tensor.split !== 'row') return { first: 0, count: width };
     const { index, of } = tensor.piece ?? { index: 0, of: 1 };
-    const { first, count } = this.#queries(rank);
+    const { first, count } = queriesOf(this.#shape, this.#manifest.worldSize, rank);
     const { numHeads } = this.#manifest.perRank;
     const isEven = first === rank * numHeads && count === numHeads;
     if (isEven || !/\.attention-out\./.test(tensor.name)) {

@@ -263,6 +263,26 @@ def awq(config, tensors):
     return config, packed
 
 
+def with_window_pattern(config):
+    """As published: one set for both kinds of layers, the window by its pattern."""
+    types = config["layer_types"]
+    classic(config)
+    config.update(layer_types=types)
+    return config
+
+
+def minicpm(config, tensors):
+    """As its authors publish it: transformers has no MiniCPM, but it is Granite's block with the multipliers written otherwise.
+    After the model's own modeling_minicpm.py: scale_emb, scale_depth / sqrt(layers), hidden size / dim_model_base."""
+    classic(config)
+    base_size = config["hidden_size"] / config.pop("logits_scaling")
+    config.update(architectures=["MiniCPMForCausalLM"], model_type="minicpm", scale_emb=config.pop("embedding_multiplier"),
+                  scale_depth=config.pop("residual_multiplier") * config["num_hidden_layers"] ** 0.5, dim_model_base=base_size)
+    for key in ("attention_multiplier", "mlp_bias"):
+        config.pop(key)
+    return config, tensors
+
+
 def without_prefix(name):
     """openai-community/gpt2 and bigscience/bloom are saved without the name of their base model."""
     return re.sub(r"^transformer\.", "", name)
@@ -523,4 +543,48 @@ FAMILIES = {
     "arcee": row(
         T.ArceeConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "rms_norm_eps": 0.02, "rope_parameters": dict(DEFAULT)},
         F16, classic, None, {**RMS_EPS, **base(), **RELU}),
+    "glm": row(
+        T.GlmConfig, {**LLAMA_LIKE, "num_key_value_heads": 2, "head_dim": 16, "rms_norm_eps": 0.02,
+                      "rope_parameters": {**DEFAULT, "partial_rotary_factor": 0.5}},
+        BF16, classic, None, {**RMS_EPS, **base(partial_rotary_factor=0.5)}),
+    "glm4": row(
+        T.Glm4Config, {**LLAMA_LIKE, "num_key_value_heads": 4, "head_dim": 16, "rms_norm_eps": 0.02, "attention_bias": False,
+                       "rope_parameters": {**DEFAULT, "partial_rotary_factor": 0.5}},
+        BF16, classic, None, {**RMS_EPS, **base(partial_rotary_factor=0.5)}),
+    "olmo3": row(
+        T.Olmo3Config, {**LLAMA_LIKE, "num_key_value_heads": 4, "rms_norm_eps": 0.02, "sliding_window": 16,
+                        "layer_types": ["sliding_attention", "full_attention"],
+                        "rope_parameters": {"full_attention": {**YARN, "truncate": True}, "sliding_attention": dict(DEFAULT)}},
+        BF16, None, None,
+        {**RMS_EPS, "window by one": {"sliding_window": 17},
+         "rope scaling": {"rope_parameters": {"full_attention": dict(DEFAULT), "sliding_attention": dict(DEFAULT)}}}),
+    "exaone4": row(
+        T.Exaone4Config, {**LLAMA_LIKE, "num_key_value_heads": 2, "rms_norm_eps": 0.02, "sliding_window": 16, "sliding_window_pattern": 2,
+                          "rope_parameters": dict(DEFAULT)},
+        BF16, with_window_pattern, None, {**RMS_EPS, **base(), "window by one": {"sliding_window": 17}}),
+    "exaone4-plain": row(
+        T.Exaone4Config, {**LLAMA_LIKE, "num_key_value_heads": 4, "rms_norm_eps": 0.02, "sliding_window": None, "tie_word_embeddings": True,
+                          "layer_types": ["full_attention", "full_attention"], "rope_parameters": dict(DEFAULT)},
+        BF16, with_window_pattern, None, {**RMS_EPS, **base()}, embedding_deviation=1),
+    "cohere2": row(
+        T.Cohere2Config, {**LLAMA_LIKE, "num_key_value_heads": 4, "layer_norm_eps": 0.02, "logit_scale": 0.7, "sliding_window": 16,
+                          "layer_types": ["sliding_attention", "full_attention"], "rope_parameters": dict(DEFAULT)},
+        F16, with_window_pattern, None, {**LAYER_EPS, **base(), "window by one": {"sliding_window": 17}, "logit scale": {"logit_scale": 1.0}}),
+    "seed-oss": row(
+        T.SeedOssConfig, {**LLAMA_LIKE, "num_key_value_heads": 2, "head_dim": 16, "rms_norm_eps": 0.02, "rope_parameters": dict(DEFAULT)},
+        BF16, classic, None, {**RMS_EPS, **base()}),
+    "nemotron": row(
+        T.NemotronConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "norm_eps": 0.02, "hidden_size": 96,
+                           "rope_parameters": {**DEFAULT, "partial_rotary_factor": 0.5}},
+        BF16, classic, None, {**eps("norm_eps"), **base(partial_rotary_factor=0.5), **RELU}, plus_one=True, final_norm=0.0),
+    "hunyuan": row(
+        T.HunYuanDenseV1Config, {**LLAMA_LIKE, "num_key_value_heads": 4, "head_dim": 16, "rms_norm_eps": 0.02,
+                                 "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 50.0, "factor": 1.0}},
+        BF16, classic, None,
+        {**RMS_EPS, "alpha": {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 1.0, "factor": 1.0}}}),
+    "minicpm": row(
+        T.GraniteConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "rms_norm_eps": 0.02, "tie_word_embeddings": True,
+                          "embedding_multiplier": 2.5, "attention_multiplier": 8**-0.5, "residual_multiplier": 0.6,
+                          "logits_scaling": 0.5, "rope_parameters": dict(DEFAULT)},
+        BF16, None, None, {**RMS_EPS, **base()}, repack=minicpm, embedding_deviation=1),
 }  # fmt: skip
