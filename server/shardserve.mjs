@@ -2,7 +2,7 @@
 /**
  * The command line: checks the platform, installs and builds what is missing, then runs the compiled program in this process.
  *
- * In      `start | serve | key | partition | bench | bench:peers | bench:http | bench:serving | bench:prefix | bench:perplexity | build | help | version` and that program's own arguments
+ * In      `start | serve | key | partition | bench | bench:peers | bench:http | bench:serving | bench:prefix | bench:perplexity | tune | build | help | version` and that program's own arguments
  * Out     what the program prints; its exit code; 1 when the machine, the packages or the sources do not allow a start
  * Limits  plain JavaScript on Node alone (bootstrap.mjs); the checks cost well under 150 ms when there is nothing to do
  * Errors  a program throws: one line on standard error and exit code 1 (an unknown command: 2)
@@ -25,6 +25,7 @@ const PROGRAMS = {
   'bench:serving': 'dist/bench/serving/main.js',
   'bench:prefix': 'dist/bench/prefix-cache.js',
   'bench:perplexity': 'dist/bench/perplexity/main.js',
+  tune: 'dist/tuner/tune.js',
 };
 
 const START_FLAGS = 'dist/server/config/flags.js';
@@ -41,6 +42,7 @@ const HELP = `Usage: shardserve <command> [arguments]
   bench:serving                                               the server under load, beside others; \`bench:serving --help\` says more
   bench:prefix                                                time to first token behind a known prefix
   bench:perplexity                                            what a weight format costs in quality
+  tune [-f FILE]                                              find the configuration that answers best; \`tune --help\` says more
   build                                                       compile dist/ from the sources
   version                                                     print the version
   help                                                        print this

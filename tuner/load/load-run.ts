@@ -36,6 +36,8 @@ export interface LoadParts {
   clock: Clock;
   /** Every record as it is made: a file of JSON lines. */
   onRecord?: (record: RequestRecord) => void;
+  /** The warm-up is over. */
+  onMeasuring?: () => void;
   signal?: AbortSignal;
 }
 
@@ -221,6 +223,7 @@ export class LoadRun {
     );
     const windows: { summary: WindowSummary; records: RequestRecord[] }[] = [];
     this.#phase = 'window';
+    this.#parts.onMeasuring?.();
     const isOne = requests !== null || wholeTrace;
     for (let index = 0; index < (isOne ? 1 : plan.most) && !this.#stop.signal.aborted; index++) {
       this.#window = index;
