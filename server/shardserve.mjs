@@ -2,7 +2,7 @@
 /**
  * The command line: checks the platform, installs and builds what is missing, then runs the compiled program in this process.
  *
- * In      `start | serve | key | partition | bench | bench:peers | bench:http | bench:serving | bench:prefix | bench:perplexity | tune | build | help | version` and that program's own arguments
+ * In      `start | serve | key | partition | bench | bench:peers | bench:http | bench:serving | bench:prefix | bench:perplexity | tune | benchmark | build | help | version` and that program's own arguments
  * Out     what the program prints; its exit code; 1 when the machine, the packages or the sources do not allow a start
  * Limits  plain JavaScript on Node alone (bootstrap.mjs); the checks cost well under 150 ms when there is nothing to do
  * Errors  a program throws: one line on standard error and exit code 1 (an unknown command: 2)
@@ -26,6 +26,7 @@ const PROGRAMS = {
   'bench:prefix': 'dist/bench/prefix-cache.js',
   'bench:perplexity': 'dist/bench/perplexity/main.js',
   tune: 'dist/tuner/tune.js',
+  benchmark: 'dist/tuner/benchmark.js',
 };
 
 const START_FLAGS = 'dist/server/config/flags.js';
@@ -43,6 +44,7 @@ const HELP = `Usage: shardserve <command> [arguments]
   bench:prefix                                                time to first token behind a known prefix
   bench:perplexity                                            what a weight format costs in quality
   tune [-f FILE]                                              find the configuration that answers best; \`tune --help\` says more
+  benchmark SUITE                                             measure a suite's cases, compare with a baseline; \`benchmark --help\` says more
   build                                                       compile dist/ from the sources
   version                                                     print the version
   help                                                        print this
