@@ -89,6 +89,7 @@ export interface FamilyTraits {
   /** Instead of `rope`. */
   ropes?: (headDim: number) => RopeShape[];
   layerRopes?: readonly (number | null)[];
+  queryRope?: number;
   alibiSlopes?: (numHeads: number) => number[];
   /** Scale of scores by layer, instead of 1/sqrt(headDim). */
   queryScale?: (layer: number, headDim: number) => number;
@@ -207,6 +208,7 @@ export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits)
     windows: traits.windows ?? byLayer(() => null),
     ropes,
     layerRopes: traits.layerRopes ?? byLayer(() => (ropes.length === 0 ? null : 0)),
+    queryRope: traits.queryRope ?? null,
     alibiSlopes: traits.alibiSlopes?.(numHeads) ?? null,
     queryScales: byLayer((layer) => queryScale(layer, headDim)),
     headNorm: traits.headNorm ?? 'none',

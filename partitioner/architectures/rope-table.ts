@@ -94,9 +94,11 @@ export function ropeTable(
   const short = ropeFrequencies(rope);
   const long = ropeFrequencies(rope, true);
   const offset = longContext(rope, contextLength)?.positionOffset ?? Number.POSITIVE_INFINITY;
-  const size = round('attentionFactor' in scaling ? scaling.attentionFactor : 1);
+  const factor = round('attentionFactor' in scaling ? scaling.attentionFactor : 1);
   for (let row = start; row < end; row++) {
     const [frequencies, position] = row < offset ? [short, row] : [long, row - offset];
+    const { growth = { factor: 0, period: 1 } } = rope;
+    const size = factor * (1 + growth.factor * Math.log(1 + Math.floor(position / growth.period)));
     for (let pair = 0; pair < columns; pair++) {
       const angle = round(position * (frequencies[pair] ?? 0));
       const index = (row - start) * columns + pair;

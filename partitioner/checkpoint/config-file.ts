@@ -81,12 +81,14 @@ export class CheckpointConfig extends ConfigSection {
 
   /** Ids that end a text: generation_config.json's, else config.json's; may be empty. */
   endIds(): readonly number[] {
-    return this.generationSection?.ids('eos_token_id') ?? this.ids('eos_token_id') ?? [];
+    const own = this.generationSection?.ids('eos_token_id') ?? this.ids('eos_token_id');
+    return own ?? this.section('text_config')?.ids('eos_token_id') ?? [];
   }
 
   /** Id that begins a text, or null. */
   beginId(): number | null {
-    return this.ids('bos_token_id')?.[0] ?? this.generationSection?.ids('bos_token_id')?.[0] ?? null;
+    const own = this.ids('bos_token_id')?.[0] ?? this.generationSection?.ids('bos_token_id')?.[0];
+    return own ?? this.section('text_config')?.ids('bos_token_id')?.[0] ?? null;
   }
 
   /** generation_config.json's sampling defaults as written there; keys that say nothing about choosing are dropped. */

@@ -56,7 +56,9 @@ export class AttentionSegments {
     const rope = shape.layerRopes[layer] ?? null;
     if (rope !== null || shape.alibiSlopes !== null) graph.input('positions', 'int64', [1, 'tokens']);
     if (rope !== null) {
-      for (const part of ['cos', 'sin'] as const) this.#builder.weight(graph, ropeName(rope, part));
+      for (const table of new Set([rope, shape.queryRope ?? rope])) {
+        for (const part of ['cos', 'sin'] as const) this.#builder.weight(graph, ropeName(table, part));
+      }
     }
     const packed = this.#builder.linear(graph, `layer-${layer}.qkv`, normed, 'packed');
     const roles: Role[] = ['query', 'key', 'value'];
@@ -183,7 +185,8 @@ export class AttentionSegments {
     if (role !== 'value') {
       const norm = this.#headNorm(graph, layer, role);
       const rope = shape.layerRopes[layer] ?? null;
-      const rotation = rope === null ? [] : [this.#rotate(graph, role, rope)];
+      const own = role === 'query' ? (shape.queryRope ?? rope) : rope;
+      const rotation = rope === null || own === null ? [] : [this.#rotate(graph, role, own)];
       steps.push(...(shape.headNormAfterRotation ? [...rotation, ...norm] : [...norm, ...rotation]));
     }
     steps.push(...this.#furtherColumns(graph, layer, role));

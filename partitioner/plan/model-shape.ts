@@ -18,6 +18,8 @@ export interface RopeShape {
   scaling: RopeScaling;
   /** Rotated pairs are neighbours (0, 1), (2, 3) …, not halves (0, d/2), (1, d/2 + 1) … */
   interleaved: boolean;
+  /** What it rotates is multiplied by 1 + factor · log(1 + floor(position / period)). */
+  growth?: { factor: number; period: number };
 }
 
 export type RopeScaling =
@@ -192,6 +194,8 @@ export interface ModelShape {
   ropes: readonly RopeShape[];
   /** Which of `ropes` rotates a layer's queries and keys; null: none does. One entry a layer. */
   layerRopes: readonly (number | null)[];
+  /** Another of `ropes` for the queries of all layers that rotate; null: that of the keys. */
+  queryRope: number | null;
   /** Per head, what a key's score gains a position; null: no ALiBi. */
   alibiSlopes: readonly number[] | null;
   /** What scores are multiplied by, 1/sqrt(headDim) mostly. One entry a layer. */

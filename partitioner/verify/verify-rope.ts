@@ -45,7 +45,10 @@ export function compareRope(
         frequency /= (isLong ? scaling.longFactors : scaling.shortFactors)[pair] ?? Number.NaN;
       }
       const angle = position * frequency;
-      const expected = size * (tensor.name.endsWith('.cos') ? Math.cos(angle) : Math.sin(angle));
+      const grown = rope.growth
+        ? 1 + rope.growth.factor * Math.log1p(Math.floor(position / rope.growth.period))
+        : 1;
+      const expected = size * grown * (tensor.name.endsWith('.cos') ? Math.cos(angle) : Math.sin(angle));
       if (!(Math.abs(row[pair]! - expected) <= 1e-6 + angle * 1e-6)) {
         throw invalid(`${tensor.name}: position ${position}, pair ${pair} is ${row[pair]}, not ${expected}`);
       }

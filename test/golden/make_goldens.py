@@ -31,6 +31,7 @@ from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     LlamaConfig,
     LogitsProcessorList,
     MinNewTokensLengthLogitsProcessor,
@@ -92,9 +93,14 @@ def replace_folder(made, name):
 # -- models --------------------------------------------------------------------------------------------------------------
 
 
-def load(folder, dtype=torch.float32, config=None):
+def auto_class(spec):
+    """Models that also read images have another."""
+    return AutoModelForImageTextToText if spec.get("reads_images") else AutoModelForCausalLM
+
+
+def load(folder, dtype=torch.float32, config=None, auto=AutoModelForCausalLM):
     """eager: attention as its formula, without a fused kernel's own order of sums."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, config=config, attn_implementation="eager")
+    model = auto.from_pretrained(folder, dtype=dtype, config=config, attn_implementation="eager")
     return model.eval()
 
 
@@ -125,7 +131,7 @@ def cached_greedy(model, prompt, count):
 
 
 def end_ids_of(model):
-    end = model.config.eos_token_id
+    end = model.config.get_text_config().eos_token_id
     return set(end if isinstance(end, list) else [end])
 
 
@@ -152,7 +158,7 @@ def write_model_golden(folder, model_name, model, exact, prompts, positions, new
     (folder / "logits.f32").write_bytes(np.concatenate(rows).tobytes())
     write_json(folder / "golden.json", {
         "model": model_name, "madeWith": versions(), "computedIn": "float32", "tolerance": TOLERANCE,
-        "vocabSize": model.config.vocab_size, "logitsFile": "logits.f32", "prompts": cases,
+        "vocabSize": model.config.get_text_config().vocab_size, "logitsFile": "logits.f32", "prompts": cases,
     })  # fmt: skip
 
 
@@ -286,7 +292,7 @@ def redraw(model, generator):
 
 def redraw_by_kind(model, generator, spec):
     """As redraw(), by what a module is and not by its name: for every family."""
-    tied = model.config.tie_word_embeddings
+    tied, vocabulary = model.config.tie_word_embeddings, model.config.get_text_config().vocab_size
     query = spec.get("query_deviation", 2.5)
     # a model with a bias in every linear and norm says the same word for ever when they are large
     bias = spec.get("bias_deviation", 0.3)
@@ -312,7 +318,7 @@ def redraw_by_kind(model, generator, spec):
                 middle = middle_of_norms + (0.5 if is_head_norm else 0)
                 if path.endswith("word_embeddings_layernorm"):
                     middle = 0.3  # else the last token itself is always the likeliest next one
-                if path == "model.norm":
+                if path in ("model.norm", "model.language_model.norm"):
                     middle = spec.get("final_norm", middle)
                 spread = min(0.3, middle) if not spec.get("plus_one") else 0.3
                 p.data.copy_(middle + (torch.rand(p.shape, generator=generator) * 2 - 1) * spread)
@@ -321,12 +327,12 @@ def redraw_by_kind(model, generator, spec):
             elif name == "sinks":
                 normal(p, 2)
             elif "Embedding" in kind:
-                is_head = tied and p.shape[0] == model.config.vocab_size
+                is_head = tied and p.shape[0] == vocabulary
                 # where it is multiplied, a smaller one leaves the branches something to say
                 normal(p, spec.get("embedding_deviation", 3) / p.shape[1] ** 0.5 if is_head else 1)
             else:
                 inputs = p.shape[0] if kind == "Conv1D" else p.shape[-1]
-                if p.shape[0] == model.config.vocab_size:
+                if p.shape[0] == vocabulary:
                     deviation = 3
                 elif leaf in ("q_proj", "k_proj"):
                     deviation = query
@@ -421,7 +427,7 @@ def check_not_blind(name, model, folder, prompts, spec):
         for key, value in change.items():
             *path, leaf = key.split(".")
             setattr(functools.reduce(getattr, path, config), leaf, value)
-        moved = effect(reference, load(folder, config=config), prompts)
+        moved = effect(reference, load(folder, config=config, auto=auto_class(spec)), prompts)
         # two formulas of one activation are near each other: the test's tolerance for the families is narrower than this
         least_effect = ACTIVATION_EFFECT if what == "activation" else MIN_EFFECT
         refuse(moved < least_effect, f"ignoring {what} moves the logits by {moved:.4f} only")
@@ -434,7 +440,7 @@ def make_tiny_with(name, spec, seed):
     is_family = name in FAMILIES
     # a copy: transformers writes into the dictionaries it is given
     config = spec["config"](**({} if is_family else SHARED), **copy.deepcopy(spec["arguments"]))
-    made = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    made = auto_class(spec).from_config(config, dtype=torch.float32)
     if is_family:
         redraw_by_kind(made, generator, spec)
     else:
@@ -446,13 +452,13 @@ def make_tiny_with(name, spec, seed):
     try:
         write_checkpoint(folder, made, spec)
         # from here on only what lies on disk counts, weights rounded as stored
-        model, exact = load(folder), load(folder, torch.float64)
+        model, exact = (load(folder, dtype, auto=auto_class(spec)) for dtype in (torch.float32, torch.float64))
         stored = {k: v for f in folder.glob("*.safetensors") for k, v in load_file(f).items()}
         rename = spec.get("rename") or (lambda tensor: tensor)
         for tensor, p in model.named_parameters():
             refuse(not torch.equal(p.data, stored[rename(tensor)].float()), f"{tensor} was not loaded as stored")
         prompts = [
-            {"name": length, "ids": torch.randint(3, config.vocab_size, (count,), generator=generator).tolist()}
+            {"name": length, "ids": torch.randint(3, config.get_text_config().vocab_size, (count,), generator=generator).tolist()}
             for length, count in spec.get("prompt_lengths", PROMPT_LENGTHS).items()
         ]
         check_not_blind(name, model, folder, prompts, spec)
@@ -464,7 +470,7 @@ def make_tiny_with(name, spec, seed):
             write_json(folder / "config.json", config)
             save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
             if config["model_type"] == model.config.model_type and spec.get("reload", True):  # transformers reads that spelling too, and as the same
-                again = dict(load(folder).named_parameters())
+                again = dict(load(folder, auto=auto_class(spec)).named_parameters())
                 refuse(any(not torch.equal(again[n], p) for n, p in model.named_parameters()), "the published spelling differs")
         replace_folder(folder, name)
     finally:

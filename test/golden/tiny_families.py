@@ -283,6 +283,12 @@ def minicpm(config, tensors):
     return config, tensors
 
 
+def image_names(name):
+    """As models that also read images were published before transformers 5."""
+    name = re.sub(r"^model\.language_model\.", "language_model.model.", name)
+    return re.sub(r"^lm_head\.", "language_model.lm_head.", name).removeprefix("model.")
+
+
 def without_prefix(name):
     """openai-community/gpt2 and bigscience/bloom are saved without the name of their base model."""
     return re.sub(r"^transformer\.", "", name)
@@ -327,6 +333,11 @@ GPT_OSS_VARIATIONS = {
     "truncate": {"rope_parameters": {**YARN, "truncate": True}}, "limit": {"swiglu_limit": 7.0}, "alpha": {"swiglu_alpha": 1.0},
     "experts per token": {"num_experts_per_tok": 2},
 }  # fmt: skip
+
+MINISTRAL = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 16, "beta_fast": 4.0, "beta_slow": 1.0,
+             "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5}
+EYES = r"visual|vision_tower|multi_modal_projector"
+TINY_EYES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 FAMILIES = {
     "gpt2": row(T.GPT2Config, GPT2_LIKE, rename=without_prefix,
@@ -587,4 +598,47 @@ FAMILIES = {
                           "embedding_multiplier": 2.5, "attention_multiplier": 8**-0.5, "residual_multiplier": 0.6,
                           "logits_scaling": 0.5, "rope_parameters": dict(DEFAULT)},
         BF16, None, None, {**RMS_EPS, **base()}, repack=minicpm, embedding_deviation=1),
+    "ministral3": row(
+        T.Ministral3Config, {**LLAMA_LIKE, "num_key_value_heads": 4, "head_dim": 16, "rms_norm_eps": 0.02, "rope_parameters": MINISTRAL},
+        BF16, None, None, {**RMS_EPS, "growth": {"rope_parameters": {**MINISTRAL, "llama_4_scaling_beta": 0.0}},
+                           "period": {"rope_parameters": {**MINISTRAL, "original_max_position_embeddings": 24}}}),
+    "gemma3-multimodal": row(
+        T.Gemma3Config, {
+            "text_config": {
+                **LLAMA_LIKE, "num_key_value_heads": 4, "head_dim": 16, "rms_norm_eps": 0.2, "sliding_window": 16, "query_pre_attn_scalar": 20,
+                "layer_types": ["sliding_attention", "full_attention"],
+                "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 100000.0},
+                                    "sliding_attention": {"rope_type": "default", "rope_theta": 1000.0}}},
+            "vision_config": {**TINY_EYES, "image_size": 28, "patch_size": 14}, "mm_tokens_per_image": 4, **IDS},
+        BF16, None, image_names, {"window by one": {"text_config.sliding_window": 17}, "eps": {"text_config.rms_norm_eps": 1e-5}},
+        plus_one=True, embedding_deviation=0.3, final_norm=6.0, reads_images=True, without_effect=EYES),
+    "mistral3": row(
+        T.Mistral3Config, {
+            "text_config": {**LLAMA_LIKE, "model_type": "mistral", "num_key_value_heads": 2, "head_dim": 16, "rms_norm_eps": 0.02,
+                            "sliding_window": None, "rope_parameters": dict(DEFAULT)},
+            "vision_config": {**TINY_EYES, "model_type": "pixtral", "head_dim": 8, "image_size": 28, "patch_size": 14},
+            "tie_word_embeddings": False, "image_token_index": 5, **IDS},
+        BF16, None, image_names, {"eps": {"text_config.rms_norm_eps": 1e-5}}, reads_images=True, without_effect=EYES),
+    "qwen2-vl": row(
+        T.Qwen2_5_VLConfig, {
+            "text_config": {**LLAMA_LIKE, "num_key_value_heads": 2, "rms_norm_eps": 0.02,
+                            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}},
+            "vision_config": {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 64},
+            "image_token_id": 0, "video_token_id": 0, "vision_start_token_id": 0, "vision_end_token_id": 0, **IDS},
+        BF16, None, lambda name: name.replace("model.language_model.", "model.").replace("model.visual.", "visual."),
+        {"eps": {"text_config.rms_norm_eps": 1e-5}}, reads_images=True, without_effect=EYES),
+    "qwen3-vl": row(
+        T.Qwen3VLConfig, {
+            "text_config": {**LLAMA_LIKE, "num_key_value_heads": 4, "head_dim": 16, "rms_norm_eps": 0.02,
+                            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2], "mrope_interleaved": True}},
+            "vision_config": {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 64,
+                              "num_position_embeddings": 4, "deepstack_visual_indexes": [0]},
+            "image_token_id": 0, "video_token_id": 0, "vision_start_token_id": 0, "vision_end_token_id": 0, **IDS},
+        BF16, None, None, {"eps": {"text_config.rms_norm_eps": 1e-5}}, reads_images=True, without_effect=EYES),
+    "llava": row(
+        T.LlavaConfig, {
+            "text_config": {**LLAMA_LIKE, "model_type": "llama", "num_key_value_heads": 4, "rms_norm_eps": 0.02, "rope_parameters": dict(DEFAULT)},
+            "vision_config": {**TINY_EYES, "model_type": "clip_vision_model", "image_size": 28, "patch_size": 14, "projection_dim": 16},
+            "image_token_index": 0, **IDS},
+        F16, None, image_names, {"eps": {"text_config.rms_norm_eps": 1e-5}}, reads_images=True, without_effect=EYES),
 }  # fmt: skip

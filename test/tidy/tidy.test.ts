@@ -143,8 +143,8 @@ describe('documentation made from tables', () => {
     const [, listed] = readText(FAMILIES_FILE).split(`${FAMILIES_START}\n`);
     const isSame = listed?.split(FAMILIES_END)[0] === (await renderFamilyTable());
     expect(isSame, `${FAMILIES_FILE} ${howTo}`).toBe(true);
-    // Some three hundred plans.
-  }, 60_000);
+    // Some five hundred plans.
+  }, 240_000);
 
   it('ARCHITECTURES.md says what becomes of every architecture', async () => {
     const [, listed] = readText(ARCHITECTURES_FILE).split(`${ARCHITECTURES_START}\n`);
