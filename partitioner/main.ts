@@ -8,6 +8,15 @@
  */
 import { parseArgs } from 'node:util';
 import { ServingError } from '../proto/errors.js';
+import {
+  DTYPES,
+  EIGHT_BIT_GROUPS,
+  LAYOUTS,
+  type PartitionRequest,
+  REPRODUCIBLE_DEGREES,
+  readPartitionRequest,
+  SCALES,
+} from '../proto/partition.js';
 import { JsonReporter, type Reporter, TextReporter } from './command/report.js';
 import { calibrated } from './importance/calibrated.js';
 import { shapeFolder, shapeNames } from './named-shapes.js';
@@ -17,11 +26,8 @@ import { BLOCK_SIZES } from './quantise/block-quantise.js';
 import {
   DEFAULT_BLOCK_SIZE,
   DEFAULT_REPRODUCIBLE_DEGREE,
-  DTYPES,
-  EIGHT_BIT_GROUPS,
   type EightBitGroup,
   type Layout,
-  REPRODUCIBLE_DEGREES,
 } from './quantise/weight-format.js';
 import { verifyShards } from './verify/verify.js';
 
@@ -50,6 +56,7 @@ Split a Hugging Face checkpoint (config.json, *.safetensors) into shards, one a 
   --seed N           of the noise (default 0)
   --shape NAME       a config.json that comes with this program instead of DIR: ${shapeNames().join(', ')}
   --json             one JSON object a line, for programs
+  --request JSON     all of that as one object, for the server (proto/partition.ts); the answer is as with --json
   --help
 `;
 
@@ -69,7 +76,7 @@ async function main(args: string[]): Promise<number> {
     process.stdout.write(USAGE);
     return 0;
   }
-  const reporter = createReporter(args.includes('--json'));
+  const reporter = createReporter(args.includes('--json') || args.includes('--request'));
   const abort = new AbortController();
   let exitCode = 1;
   for (const [signal, code] of Object.entries(EXIT_SIGNALS)) {
@@ -120,6 +127,7 @@ function createReporter(isJson: boolean): Reporter {
 /** @throws ServingError CONFIG_INVALID */
 function parseCommandLine(args: string[]): CommandLine {
   const { values, positionals } = parse(args);
+  if (values.request !== undefined) return ofRequest(readPartitionRequest(values.request));
   const [folder, ...more] = positionals;
   if (more.length > 0) throw wrong(`one folder is expected, ${positionals.length} are given`);
   if ((folder === undefined) === (values.shape === undefined)) {
@@ -133,7 +141,7 @@ function parseCommandLine(args: string[]): CommandLine {
     ...layoutOf(values.layout),
     blockSize: wholeNumber('--block-size', values['block-size'], 1),
     symmetric: values.symmetric ? true : values.asymmetric ? false : undefined,
-    scales: oneOf('--scales', values.scales, ['search', 'nearest'] as const),
+    scales: oneOf('--scales', values.scales, SCALES),
     eightBit: eightBitGroups(values['eight-bit']),
     reproducibleDegree: reproducibleDegree(values['reproducible-degree']),
     randomWeights: values['random-weights'],
@@ -144,9 +152,21 @@ function parseCommandLine(args: string[]): CommandLine {
   };
 }
 
+function ofRequest({ store, planOnly = false, ...given }: PartitionRequest): CommandLine {
+  return {
+    ...given,
+    outStore: store,
+    randomWeights: false,
+    seed: 0,
+    verify: false,
+    planOnly,
+    calibrate: true,
+  };
+}
+
 /** @throws ServingError CONFIG_INVALID */
 function layoutOf(text: string): { layout?: Layout } {
-  const layout = oneOf('--layout', text, ['auto', 'panels', 'blocks'] as const);
+  const layout = oneOf('--layout', text, ['auto', ...LAYOUTS] as const);
   return layout === 'auto' ? {} : { layout };
 }
 
@@ -187,6 +207,7 @@ function parse(args: string[]) {
         seed: { type: 'string', default: '0' },
         shape: { type: 'string' },
         json: { type: 'boolean', default: false },
+        request: { type: 'string' },
       },
     });
   } catch (cause) {

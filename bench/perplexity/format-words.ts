@@ -6,7 +6,8 @@
  * Out     FormatOptions of the partitioner
  * Errors  an Error that names the word
  */
-import { DTYPES, EIGHT_BIT_GROUPS, type FormatOptions } from '../../partitioner/quantise/weight-format.js';
+import type { FormatOptions } from '../../partitioner/quantise/weight-format.js';
+import { DTYPES, EIGHT_BIT_GROUPS } from '../../proto/partition.js';
 
 export function parseFormatWord(word: string): FormatOptions {
   const [first, ...rest] = word.split('-');

@@ -2,7 +2,7 @@
  * What the command line says while it works: for people on a terminal, for people in a log, or for programs.
  *
  * In      plan, progress, result, error
- * Out     text lines (a progress bar on a terminal); or with `--json` one JSON object a line:
+ * Out     text lines (a progress bar on a terminal); or with `--json` one JSON object a line (proto/partition.ts, and more for people):
  *         {event: 'plan', …PlanSummary} · {event: 'progress', doneBytes, totalBytes} ·
  *         {event: 'verified', tensors, bytes} · {event: 'done', shardFolder, name, reused, worldSize, dtype, sharedBytes,
  *         rankBytes: [one a rank], seconds} · {event: 'error', code, message}

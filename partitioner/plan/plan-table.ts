@@ -6,6 +6,7 @@
  * Pure
  */
 import { allReducesPerStep, type TensorEntry } from '../../proto/manifest.js';
+import type { PartitionPlan } from '../../proto/partition.js';
 import type { PolicyReport } from '../policies/recognise-model.js';
 import { isEvenDegree } from './degrees.js';
 import { type Plan, storedTensors } from './plan.js';
@@ -20,30 +21,20 @@ export interface PlanRow {
   axis: number | null;
   type: string;
   /** On one rank. */
-  shape: readonly number[];
+  shape: number[];
   file: TensorEntry['file'];
   /** Of all layers, in one file. */
   bytes: number;
 }
 
-/** Of the plan as a whole; the `plan` event of `--json`. */
-export interface PlanSummary {
-  architecture: string;
+/** Of the plan as a whole: what the server reads, and more for people; the `plan` event of `--json`. */
+export interface PlanSummary extends PartitionPlan {
   parameters: number;
-  worldSize: number;
   dtype: string;
   blockSize: number | null;
-  bytesPerRank: number;
-  sharedBytes: number;
-  kvBytesPerTokenPerRank: number;
-  contextLength: number;
-  /** Tokens of a text, of an embedding model; null: it generates. */
-  textTokens: number | null;
   allReducesPerStep: number;
-  /** Every rank has as many heads as every other. */
-  isEven: boolean;
   policy: PolicyReport;
-  tensors: readonly PlanRow[];
+  tensors: PlanRow[];
 }
 
 export function summarisePlan(plan: Plan, policy: PolicyReport): PlanSummary {
@@ -75,7 +66,16 @@ function planRows(plan: Plan): PlanRow[] {
       row.layers++;
       row.bytes += bytes;
     } else {
-      rows.set(tensor, { tensor, layers: 1, split, axis: splitAxis(split), type, shape, file, bytes });
+      rows.set(tensor, {
+        tensor,
+        layers: 1,
+        split,
+        axis: splitAxis(split),
+        type,
+        shape: [...shape],
+        file,
+        bytes,
+      });
     }
   }
   return [...rows.values()];

@@ -16,7 +16,8 @@
  * Pure
  */
 
-import { columnUnit, REPRODUCIBLE_DEGREES, type WeightFormat } from '../quantise/weight-format.js';
+import { REPRODUCIBLE_DEGREES } from '../../proto/partition.js';
+import { columnUnit, type WeightFormat } from '../quantise/weight-format.js';
 import { isEvenDegree, whyNot } from './degrees.js';
 import type { ModelShape } from './model-shape.js';
 

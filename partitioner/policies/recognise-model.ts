@@ -6,6 +6,7 @@
  * Errors  ServingError CHECKPOINT_INVALID: an injection policy that is wrong; a model that neither is known nor was recognised
  */
 import type { ServingError } from '../../proto/errors.js';
+import type { PartitionPolicy } from '../../proto/partition.js';
 import { findFamily, unknownArchitecture } from '../architectures/registry.js';
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
 import { checkpointError } from '../checkpoint/json-file.js';
@@ -16,12 +17,8 @@ import { type InjectionPolicy, POLICY_FILE, readInjectionPolicy } from './inject
 import { whyNotGuessed } from './known-architectures.js';
 import { policyShape } from './policy-shape.js';
 
-export interface PolicyReport {
-  kind: 'family' | 'injection' | 'automatic';
-  /** One sentence. */
-  summary: string;
+export interface PolicyReport extends PartitionPolicy {
   recognised: readonly string[];
-  assumed: readonly string[];
   /** Null for a family. Written to injection_policy.json it means the same. */
   policy: InjectionPolicy | null;
 }
@@ -60,7 +57,7 @@ export async function recogniseModel(
     const summary = 'no known family: recognised by the automatic policy';
     return {
       shape: policyShape(automatic.policy, config),
-      report: { kind: 'automatic', summary, ...automatic },
+      report: { kind: 'automatic', summary, ...automatic, assumed: [...automatic.assumed] },
     };
   } finally {
     source.close();

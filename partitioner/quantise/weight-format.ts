@@ -7,6 +7,7 @@
  */
 import { ServingError } from '../../proto/errors.js';
 import type { Manifest } from '../../proto/manifest.js';
+import { EIGHT_BIT_GROUPS } from '../../proto/partition.js';
 import { BLOCK_SIZES, type BlockFormat, type QuantisedBits } from './block-quantise.js';
 import { PANEL_BLOCK_SIZES, type PanelFormat } from './panels.js';
 
@@ -15,11 +16,8 @@ export type Dtype = 'auto' | WeightFormat['dtype'];
 export type Layout = WeightFormat['layout'];
 export type EightBitGroup = WeightFormat['eightBit'][number];
 
-export const DTYPES: readonly Dtype[] = ['auto', 'fp32', 'fp16', 'bf16', 'int8', 'int4'];
 export const DEFAULT_BLOCK_SIZE = 32;
-export const REPRODUCIBLE_DEGREES = [1, 2, 4, 8] as const;
 export const DEFAULT_REPRODUCIBLE_DEGREE = 4;
-export const EIGHT_BIT_GROUPS: readonly EightBitGroup[] = ['head', 'first', 'last', 'down'];
 
 /** A model that takes less than this in float32 stays in float32: it is small enough not to care. */
 export const AUTO_FP32_BYTES = 200_000_000;

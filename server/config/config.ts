@@ -153,9 +153,9 @@ export interface ModelConfig {
   /** int4: how scales are found. */
   scales: 'search' | 'nearest';
   /** Linears that int4 leaves at 8 bits: head, first, last, down. */
-  eightBit: readonly string[];
+  eightBit: readonly ('head' | 'first' | 'last' | 'down')[];
   /** Degrees that divide it give int8 and int4 models the same text. */
-  reproducibleDegree: number;
+  reproducibleDegree: 1 | 2 | 4 | 8;
   /** Whether int8 and int4 models hold their weights a second time, for steps of many tokens. */
   batching: 'rolling' | 'dynamic';
   /** Sequences at once (rolling). */

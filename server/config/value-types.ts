@@ -118,13 +118,13 @@ export function oneOf<const T extends string>(...words: T[]): ValueType<T> {
 }
 
 /** Some of these words with commas, in any order, each once; or `none`. */
-export function someOf(...words: string[]): ValueType<readonly string[]> {
+export function someOf<T extends string>(...words: T[]): ValueType<readonly T[]> {
   return {
     expects: `none, or some of ${words.join(', ')} with commas`,
     parse(given) {
       if (given.toLowerCase() === 'none') return { value: [] };
       const wanted = new Set(given.split(',').map((word) => word.trim().toLowerCase()));
-      return [...wanted].every((word) => words.includes(word))
+      return [...wanted].every((word) => words.some((known) => known === word))
         ? { value: words.filter((word) => wanted.has(word)) }
         : WRONG;
     },

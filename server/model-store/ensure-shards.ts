@@ -1,6 +1,6 @@
 /**
- * Makes sure that the shards of a model are on disk, and tells their sizes beforehand, by the partitioner as a child process
- * (design D9).
+ * Makes sure that the shards of a model are on disk, and tells their sizes beforehand, by the partitioner as a child process:
+ * it may take minutes and gigabytes, and reads strangers' files.
  *
  * In      model folder, shard store, degree, format
  * Limits  the child's JavaScript heap: MAX_HEAP_MB; weights lie outside it
@@ -16,6 +16,12 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { isErrorCode, ServingError } from '../../proto/errors.js';
 import { type Manifest, parseManifest } from '../../proto/manifest.js';
+import {
+  type PartitionEvent,
+  type PartitionPlan,
+  type PartitionRequest,
+  readPartitionEvent,
+} from '../../proto/partition.js';
 import { bareEnvironment } from './bare-environment.js';
 import { spawnedChild } from './spawned-child.js';
 
@@ -26,16 +32,7 @@ const MAX_HEAP_MB = 2048;
 export interface ShardRequest {
   /** Compiled program of the partitioner. */
   program: string;
-  modelFolder: string;
-  shardStore: string;
-  tensorParallelDegree: number;
-  dtype: string;
-  /** null: the partitioner's own. */
-  blockSize: number | null;
-  symmetric: boolean | null;
-  scales: string;
-  eightBit: readonly string[];
-  reproducibleDegree: number;
+  partition: Omit<PartitionRequest, 'planOnly'>;
   signal?: AbortSignal;
   onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -46,36 +43,10 @@ export interface ModelShards {
   reused: boolean;
 }
 
-/** What the shards will be; bytes of one rank, but for the shared file, which all ranks map. */
-export interface ShardPlan {
-  architecture: string;
-  worldSize: number;
-  bytesPerRank: number;
-  sharedBytes: number;
-  kvBytesPerTokenPerRank: number;
-  contextLength: number;
-  /** Tokens of a text, of an embedding model; null: it generates. */
-  textTokens: number | null;
-  /** Ranks have equally many heads. */
-  isEven: boolean;
-  /** How the model was recognised (partitioner/policies/recognise-model.ts). */
-  policy: { kind: 'family' | 'injection' | 'automatic'; summary: string; assumed: readonly string[] };
-  /** Shapes on one rank. */
-  tensors: readonly { tensor: string; layers: number; shape: readonly number[] }[];
-}
-
-/** A line of the partitioner's `--json` output. */
-type PartitionEvent =
-  | { event: 'progress'; doneBytes: number; totalBytes: number }
-  | ({ event: 'plan' } & ShardPlan)
-  | { event: 'done'; shardFolder: string; reused: boolean }
-  | { event: 'error'; code: string; message: string }
-  | { event: 'verified' };
-
 /** @throws ServingError */
 export async function ensureShards(request: ShardRequest): Promise<ModelShards> {
   let done: { shardFolder: string; reused: boolean } | null = null;
-  const ended = await runPartitioner(request, [], (event) => {
+  const ended = await runPartitioner(request, false, (event) => {
     if (event.event === 'progress') request.onProgress?.(event.doneBytes, event.totalBytes);
     else if (event.event === 'done') done = event;
   });
@@ -90,9 +61,9 @@ export async function ensureShards(request: ShardRequest): Promise<ModelShards> 
 }
 
 /** @throws ServingError */
-export async function planShards(request: ShardRequest): Promise<ShardPlan> {
-  let plan: ShardPlan | null = null;
-  const ended = await runPartitioner(request, ['--plan-only'], (event) => {
+export async function planShards(request: ShardRequest): Promise<PartitionPlan> {
+  let plan: PartitionPlan | null = null;
+  const ended = await runPartitioner(request, true, (event) => {
     if (event.event === 'plan') plan = event;
   });
   if (plan === null) throw silent(ended);
@@ -107,35 +78,17 @@ interface Ended {
 /** @throws ServingError that the child reported, or when it ended with another code than 0 */
 async function runPartitioner(
   request: ShardRequest,
-  flags: readonly string[],
+  planOnly: boolean,
   onEvent: (event: PartitionEvent) => void,
 ): Promise<Ended> {
-  const { blockSize, dtype, eightBit, modelFolder, program, scales, shardStore } = request;
-  const args = [
-    `--max-old-space-size=${MAX_HEAP_MB}`,
-    program,
-    modelFolder,
-    '--store',
-    shardStore,
-    '--tp',
-    String(request.tensorParallelDegree),
-    '--dtype',
-    dtype,
-    ...(blockSize === null ? [] : ['--block-size', String(blockSize)]),
-    ...(request.symmetric === null ? [] : [request.symmetric ? '--symmetric' : '--asymmetric']),
-    '--scales',
-    scales,
-    ...(eightBit.length === 0 ? [] : ['--eight-bit', eightBit.join(',')]),
-    '--reproducible-degree',
-    String(request.reproducibleDegree),
-    ...flags,
-    '--json',
-  ];
+  const { partition, program, signal } = request;
+  const asked: PartitionRequest = { ...partition, planOnly };
+  const args = [`--max-old-space-size=${MAX_HEAP_MB}`, program, '--request', JSON.stringify(asked)];
   const spawning = spawn(process.execPath, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     // It reads strangers' files: no token or key of the server's is in its reach.
     env: bareEnvironment(),
-    ...(request.signal ? { signal: request.signal } : {}),
+    ...(signal ? { signal } : {}),
   });
   const child = await spawnedChild(spawning, 'The partitioner');
   let failure: ServingError | null = null;
@@ -144,7 +97,7 @@ async function runPartitioner(
     stderr = (stderr + text).slice(-MAX_STDERR);
   });
   createInterface({ input: child.stdout }).on('line', (line) => {
-    const event = parseEvent(line);
+    const event = readPartitionEvent(line);
     if (event?.event === 'error') {
       failure = new ServingError(isErrorCode(event.code) ? event.code : 'INTERNAL', event.message);
     } else if (event !== null) onEvent(event);
@@ -158,7 +111,7 @@ async function runPartitioner(
   if (stderr.includes('heap out of memory')) {
     throw new ServingError(
       'CHECKPOINT_INVALID',
-      `The files of ${modelFolder} need more than ${MAX_HEAP_MB} MB to be read`,
+      `The files of ${partition.folder} need more than ${MAX_HEAP_MB} MB to be read`,
     );
   }
   if (code !== 0) throw silent({ code, stderr });
@@ -167,13 +120,3 @@ async function runPartitioner(
 
 const silent = ({ code, stderr }: Ended): ServingError =>
   new ServingError('INTERNAL', `the partitioner ended with code ${code}: ${stderr.trim() || 'no message'}`);
-
-/** null: a line that is no event. */
-function parseEvent(line: string): PartitionEvent | null {
-  try {
-    const value: unknown = JSON.parse(line);
-    return typeof value === 'object' && value !== null && 'event' in value ? (value as PartitionEvent) : null;
-  } catch {
-    return null;
-  }
-}

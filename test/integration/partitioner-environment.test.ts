@@ -18,10 +18,6 @@ it('inherits no token', async () => {
     program,
     "console.log(JSON.stringify({ event: 'error', code: 'BAD_REQUEST', message: 'sees ' + (process.env.HF_TOKEN ?? 'none') }));",
   );
-  const request = {
-    ...{ program, modelFolder: folder, shardStore: folder, tensorParallelDegree: 1, dtype: 'fp32' },
-    ...{ blockSize: null, symmetric: true, scales: 'nearest', eightBit: [], reproducibleDegree: 1 },
-    batchWeights: 'none',
-  };
-  await expect(planShards(request)).rejects.toThrow('sees none');
+  const partition = { folder, store: folder, tp: 1, dtype: 'fp32' } as const;
+  await expect(planShards({ program, partition })).rejects.toThrow('sees none');
 });

@@ -12,10 +12,7 @@ afterAll(() => rmSync(root, { recursive: true, force: true }));
 function planBy(source: string) {
   const program = path.join(root, 'program.mjs');
   writeFileSync(program, source);
-  return planShards({
-    ...{ program, modelFolder: root, shardStore: root, tensorParallelDegree: 1, dtype: 'fp32' },
-    ...{ blockSize: null, symmetric: null, scales: 'search', eightBit: [], reproducibleDegree: 1 },
-  });
+  return planShards({ program, partition: { folder: root, store: root, tp: 1, dtype: 'fp32' } });
 }
 
 it('of 2 GiB and what V8 adds for the young', async () => {

@@ -9,7 +9,7 @@ import type { ModelConfig } from '../../server/config/config.js';
 import { loadConfig } from '../../server/config/load-config.js';
 import { LlmModel } from '../../server/engines/llm/llm-engine.js';
 import { type LlmFiles, prepareModel } from '../../server/engines/llm/prepare-model.js';
-import { ensureShards } from '../../server/model-store/ensure-shards.js';
+import { ensureShards, type ShardRequest } from '../../server/model-store/ensure-shards.js';
 import { Tokenizer } from '../../server/text/tokenizer.js';
 import { repositoryRoot } from '../support/repository-root.js';
 
@@ -18,18 +18,13 @@ const modelFolder = path.join(repositoryRoot, 'models', 'embedded');
 const scratch = mkdtempSync(path.join(tmpdir(), 'prepare-'));
 afterAll(() => rmSync(scratch, { recursive: true }));
 
-const request = (fields: Partial<Parameters<typeof ensureShards>[0]> = {}) => ({
+const request = (
+  partition: Partial<ShardRequest['partition']> = {},
+  more: Partial<Omit<ShardRequest, 'partition'>> = {},
+): ShardRequest => ({
   program: PARTITIONER,
-  modelFolder,
-  shardStore: path.join(scratch, 'store'),
-  tensorParallelDegree: 2,
-  dtype: 'auto',
-  blockSize: null,
-  symmetric: true,
-  scales: 'search',
-  eightBit: [],
-  reproducibleDegree: 4,
-  ...fields,
+  partition: { folder: modelFolder, store: path.join(scratch, 'store'), tp: 2, dtype: 'auto', ...partition },
+  ...more,
 });
 
 /** A program in the partitioner's place. */
@@ -43,7 +38,7 @@ describe('ensuring shards', () => {
   it('makes them once, with progress, and finds them the second time', async () => {
     const progress: [number, number][] = [];
     const onProgress = (done: number, total: number) => progress.push([done, total]);
-    const first = await ensureShards(request({ onProgress }));
+    const first = await ensureShards(request({}, { onProgress }));
     expect(first).toMatchObject({
       reused: false,
       manifest: { worldSize: 2, weightFormat: { dtype: 'fp32' } },
@@ -63,7 +58,7 @@ describe('ensuring shards', () => {
         scales: 'nearest',
         eightBit: ['down', 'head'],
         reproducibleDegree: 2,
-        tensorParallelDegree: 1,
+        tp: 1,
       }),
     );
     expect(manifest.weightFormat).toEqual({
@@ -78,12 +73,12 @@ describe('ensuring shards', () => {
   });
 
   it("passes the partitioner's error on by its code", async () => {
-    await expect(ensureShards(request({ tensorParallelDegree: 9 }))).rejects.toMatchObject({
+    await expect(ensureShards(request({ tp: 9 }))).rejects.toMatchObject({
       name: 'ServingError',
       code: 'TENSOR_PARALLEL_INVALID',
       message: expect.stringContaining('degrees that work: 1, 2, 3'),
     });
-    await expect(ensureShards(request({ modelFolder: scratch }))).rejects.toMatchObject({
+    await expect(ensureShards(request({ folder: scratch }))).rejects.toMatchObject({
       code: 'CHECKPOINT_INVALID',
     });
   });
@@ -93,7 +88,7 @@ describe('ensuring shards', () => {
       'silent',
       'console.log("no event"); console.error("out of luck"); process.exit(5)',
     );
-    await expect(ensureShards(request({ program }))).rejects.toMatchObject({
+    await expect(ensureShards(request({}, { program }))).rejects.toMatchObject({
       code: 'INTERNAL',
       message: expect.stringMatching(/code 5.*out of luck/),
     });
@@ -103,7 +98,7 @@ describe('ensuring shards', () => {
     const abort = new AbortController();
     const store = path.join(scratch, 'aborted');
     const waiting = ensureShards(
-      request({ shardStore: store, signal: abort.signal, onProgress: () => abort.abort() }),
+      request({ store }, { signal: abort.signal, onProgress: () => abort.abort() }),
     );
     await expect(waiting).rejects.toThrow();
     expect(readdirSync(store).filter((name) => !name.startsWith('.'))).toEqual([]);

@@ -9,9 +9,10 @@
  * is one mapped file. KV memory is counted in full, though it is touched only as it is used: a running sequence never meets a
  * machine that has no more (design D4).
  */
+
 import type { Manifest } from '../../../proto/manifest.js';
+import type { PartitionPlan } from '../../../proto/partition.js';
 import { type MemoryNeed, MIB } from '../../machine/memory-need.js';
-import type { ShardPlan } from '../../model-store/ensure-shards.js';
 
 /** A shard worker without a model: Node, ONNX Runtime, its arenas. Seen: 40 MiB of its own and 60 of mapped programs. */
 const WORKER_BYTES = 128 * MIB;
@@ -30,7 +31,7 @@ export interface ModelSizes {
   textTokens: number | null;
 }
 
-export function sizesOfPlan(plan: ShardPlan): ModelSizes {
+export function sizesOfPlan(plan: PartitionPlan): ModelSizes {
   // The outputs of one layer's projections live side by side; a stored weight is [outputs, …].
   const columns = plan.tensors
     .filter(({ shape, tensor }) => shape.length > 1 && !tensor.startsWith('rope'))

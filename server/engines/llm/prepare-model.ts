@@ -11,15 +11,11 @@
 import { ServingError } from '../../../proto/errors.js';
 import { MAX_WORLD_SIZE } from '../../../proto/limits.js';
 import type { Manifest } from '../../../proto/manifest.js';
+import type { PartitionPlan } from '../../../proto/partition.js';
 import type { TokenTexts } from '../../batching/sequence.js';
 import type { ModelConfig } from '../../config/config.js';
 import { usableCores } from '../../machine/machine-limits.js';
-import {
-  ensureShards,
-  planShards,
-  type ShardPlan,
-  type ShardRequest,
-} from '../../model-store/ensure-shards.js';
+import { ensureShards, planShards, type ShardRequest } from '../../model-store/ensure-shards.js';
 import { readChatTemplate } from '../../text/chat-template.js';
 import { Detokenizer } from '../../text/detokenizer.js';
 import type { PrepareOptions } from '../engine.js';
@@ -36,7 +32,7 @@ export interface LlmFiles {
   texts: TokenTexts;
   encoder: Pick<PromptEncoder, 'encode' | 'close'>;
   /** How the model was recognised. */
-  plan?: Pick<ShardPlan, 'architecture' | 'policy'>;
+  plan?: Pick<PartitionPlan, 'architecture' | 'policy'>;
   /** Keys of generation_config.json that would change a text elsewhere, and do nothing here. */
   unservedKeys?: readonly string[];
 }
@@ -112,7 +108,7 @@ function withEndId(manifest: Manifest, endId: number | null): Manifest {
 }
 
 /** @throws ServingError CONFIG_INVALID */
-function checkTask({ name, task }: ModelConfig, { textTokens }: ShardPlan): void {
+function checkTask({ name, task }: ModelConfig, { textTokens }: PartitionPlan): void {
   const own = textTokens === null ? 'text-generation' : 'text-embedding';
   if (task === null || task === own) return;
   throw new ServingError(
@@ -122,27 +118,30 @@ function checkTask({ name, task }: ModelConfig, { textTokens }: ShardPlan): void
 }
 
 const shardRequest = (
-  config: ModelConfig,
-  tensorParallelDegree: number,
+  { blockSize, dtype, eightBit, folder, reproducibleDegree, scales, symmetric }: ModelConfig,
+  tp: number,
   { partitionerProgram, shardStore, signal }: LlmPrepareOptions,
 ): ShardRequest => ({
   program: partitionerProgram,
-  modelFolder: config.folder,
-  shardStore,
-  tensorParallelDegree,
-  dtype: config.dtype,
-  blockSize: config.blockSize,
-  symmetric: config.symmetric,
-  scales: config.scales,
-  eightBit: config.eightBit,
-  reproducibleDegree: config.reproducibleDegree,
+  partition: {
+    folder,
+    store: shardStore,
+    tp,
+    dtype,
+    scales,
+    reproducibleDegree,
+    // Where nothing is asked for the partitioner knows best.
+    ...(blockSize !== null && { blockSize }),
+    ...(symmetric !== null && { symmetric }),
+    ...(eightBit.length > 0 && { eightBit: [...eightBit] }),
+  },
   signal,
 });
 
 async function planOf(
   config: ModelConfig,
   options: LlmPrepareOptions,
-): Promise<{ degree: number; plan: ShardPlan }> {
+): Promise<{ degree: number; plan: PartitionPlan }> {
   const atDegree = async (degree: number) => ({
     degree,
     plan: await planShards(shardRequest(config, degree, options)),

@@ -1,4 +1,5 @@
 /** partitioner/plan/plan.ts, plan-items.ts, degrees.ts: every rule of the split, and that slices make the whole. */
+
 import { describe, expect, it } from 'vitest';
 import { attentionOutBlock, possibleDegrees } from '../../../partitioner/plan/degrees.js';
 import type { ModelShape } from '../../../partitioner/plan/model-shape.js';
@@ -9,9 +10,9 @@ import {
   chooseWeightFormat,
   FP32_FORMAT,
   linearBits,
-  REPRODUCIBLE_DEGREES,
   type WeightFormat,
 } from '../../../partitioner/quantise/weight-format.js';
+import { REPRODUCIBLE_DEGREES } from '../../../proto/partition.js';
 import { seededRandom, testSeed } from '../../fixtures/seeded-random.js';
 import { toyShape } from '../../fixtures/toy-config.js';
 

@@ -1,12 +1,12 @@
 /** What a group needs, what was promised, and the words of a refusal. */
 import { describe, expect, it } from 'vitest';
+import type { PartitionPlan } from '../../../../proto/partition.js';
 import { withKvType } from '../../../../server/engines/llm/kv-type.js';
 import { memoryNeed, sizesOfPlan } from '../../../../server/engines/llm/model-sizes.js';
 import { MemoryLedger } from '../../../../server/machine/memory-ledger.js';
 import { checkMemory, MIB } from '../../../../server/machine/memory-need.js';
-import type { ShardPlan } from '../../../../server/model-store/ensure-shards.js';
 
-const PLAN: ShardPlan = {
+const PLAN: PartitionPlan = {
   architecture: 'LlamaForCausalLM',
   isEven: true,
   policy: { kind: 'family', summary: '', assumed: [] },
