@@ -6,13 +6,13 @@
  */
 import type { FastifyReply } from 'fastify';
 import type { ContentHead } from '../../requests/invoke-request.js';
-import { sendFrames } from './stream-reply.js';
+import { type Frames, sendFrames } from './stream-reply.js';
 
 export type Answer =
   /** One JSON value, when all of it is there. */
   | { kind: 'value'; make: () => Promise<unknown> }
-  /** Frames of text as they come; errors after the first are among them. */
-  | { kind: 'stream'; contentType: string; frames: AsyncGenerator<string> }
+  /** Frames of text as they come. */
+  | { kind: 'stream'; contentType: string; frames: Frames }
   /** Bytes of a kind of their own, with the head that a handler gave them. */
   | { kind: 'content'; make: () => Promise<Content> };
 
@@ -30,7 +30,7 @@ export async function sendAnswer(
   if (answer.kind === 'content') {
     const { chunks, contentType, headers, isStream, status } = await answer.make();
     reply.headers(headers).code(status);
-    if (isStream) return sendFrames(reply, contentType, chunks, stallLimitMs);
+    if (isStream) return sendFrames(reply, contentType, { texts: chunks, broken: null }, stallLimitMs);
     return reply.type(contentType).send(await allOf(chunks));
   }
   return sendFrames(reply, answer.contentType, answer.frames, stallLimitMs);

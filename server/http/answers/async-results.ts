@@ -14,6 +14,7 @@ import { randomUUID } from 'node:crypto';
 import { ServingError } from '../../../proto/errors.js';
 import { quote } from '../../requests/validation.js';
 import type { Answer } from './answer.js';
+import type { Frames } from './stream-reply.js';
 
 const JSON_TYPE = 'application/json';
 const KEPT_UNREAD_MS = 60_000;
@@ -137,7 +138,7 @@ export class AsyncResults {
         for await (const chunk of chunks) this.#append(result, textOf(chunk));
       } else {
         result.contentType = answer.contentType;
-        for await (const frame of answer.frames) this.#append(result, frame);
+        for await (const item of itemsOf(answer.frames)) this.#append(result, item);
       }
     } catch (error) {
       result.error = ServingError.from(error);
@@ -199,4 +200,18 @@ function textOf(chunk: Uint8Array): string {
     'BAD_REQUEST',
     'An answer of bytes that are no text cannot be asked for asynchronously',
   );
+}
+
+/** The frames of a stream; an error before the first of them is the result's own, after it the dialect's words are an item. */
+async function* itemsOf({ texts, broken }: Frames): AsyncGenerator<string> {
+  let begun = false;
+  try {
+    for await (const text of texts) {
+      begun = true;
+      yield text;
+    }
+  } catch (thrown) {
+    if (!begun) throw thrown;
+    yield* broken?.(thrown) ?? [];
+  }
 }

@@ -2,13 +2,30 @@
  * From the socket to the slot and back: one AbortSignal for a client that goes away, and a body written as it is made.
  *
  * In      frames of text, each of which becomes one HTTP chunk as soon as it exists
- * Out     the response; its head is written only when the first frame exists, so that an error until then still has a status
+ * Out     the response. Its head leaves HEAD_DELAY_MS after the frames began at the latest: a proxy or a client that waits for one does
+ *         not give up on a long prompt. A stream of events tells every PING_INTERVAL_MS without a frame that it lives
  * Limits  a reader that takes nothing for `stallLimitMs` is dropped
- * Errors  before the first frame: thrown on to the dialect's error handler; after it: the dialect's own error frames
+ * Errors  before the head: thrown on to the dialect's error handler, so that they have a status; after it: the dialect's own error frames
  */
 import type { ServerResponse } from 'node:http';
 import type { FastifyBaseLogger, FastifyReply } from 'fastify';
 import { ServingError } from '../../../proto/errors.js';
+
+/** Long enough for a request that fails at once to have its own status. */
+const HEAD_DELAY_MS = 50;
+/** Proxies cut what is silent for a minute, as a rule. */
+const PING_INTERVAL_MS = 15_000;
+const EVENT_STREAM = 'text/event-stream';
+/** A comment of server-sent events: no client sees it. JSON lines have none. */
+const PING = ': ping\n\n';
+
+/** The frames of a stream, and what its dialect says where they break after the head. */
+export interface Frames<T extends string | Uint8Array = string> {
+  /** Left early (its `return` is called) when the client is gone. */
+  readonly texts: AsyncGenerator<T>;
+  /** What is still written. Called at most once: it also tells the log and ends the jobs. null: there are no words, the answer is cut. */
+  readonly broken: ((thrown: unknown) => readonly string[]) | null;
+}
 
 /** Aborted when the connection ends before the response does. */
 export function clientSignal(reply: FastifyReply): AbortController {
@@ -19,63 +36,80 @@ export function clientSignal(reply: FastifyReply): AbortController {
   return controller;
 }
 
-/**
- * Writes frames as they come.
- *
- * @param frames left early (its `return` is called) when the client is gone
- */
+/** Writes frames as they come. @throws what they broke with before the head was sent */
 export async function sendFrames(
   reply: FastifyReply,
   contentType: string,
-  frames: AsyncGenerator<string | Uint8Array>,
+  { texts, broken }: Frames<string | Uint8Array>,
   stallLimitMs: number,
 ): Promise<FastifyReply> {
-  const first = await frames.next();
+  const first = texts.next();
+  await settledOrLater(first, HEAD_DELAY_MS);
   reply.hijack();
   const { raw } = reply;
-  raw.writeHead(reply.statusCode, { ...reply.getHeaders(), 'content-type': contentType } as Record<
-    string,
-    string
-  >);
+  // nginx passes a stream on as it comes only where it is told so.
+  const head = { ...reply.getHeaders(), 'content-type': contentType, 'x-accel-buffering': 'no' };
+  raw.writeHead(reply.statusCode, head as Record<string, string>);
+  raw.flushHeaders();
+  // A handler's pieces may be cut anywhere: nothing is put between them.
+  const isEvents = broken !== null && contentType.startsWith(EVENT_STREAM);
+  const pings = isEvents ? setInterval(() => ping(raw), PING_INTERVAL_MS) : undefined;
   try {
-    for (let frame = first; !frame.done && !raw.destroyed; frame = await frames.next()) {
+    for (let frame = await first; !frame.done && !raw.destroyed; frame = await texts.next()) {
+      pings?.refresh();
       if (raw.write(frame.value)) continue;
       if ((await drained(raw, stallLimitMs)) === 'stalled') {
         reply.log.warn({ stallLimitMs }, 'dropped a reader that takes nothing');
         raw.destroy();
       }
     }
-    if (!raw.destroyed) raw.end();
-  } catch (error) {
-    // Frames end with an error frame where the dialect has one; what comes here is a bug or a client that is gone.
-    if (!raw.destroyed) {
-      reply.log.error({ err: error }, 'a stream broke');
+  } catch (thrown) {
+    const words = broken?.(thrown) ?? [];
+    if (broken === null && !raw.destroyed) {
+      reply.log.error({ err: thrown }, 'a stream broke');
       raw.destroy();
     }
+    for (const text of words) if (!raw.destroyed) raw.write(text);
   } finally {
-    await frames.return(undefined);
+    clearInterval(pings);
+    if (!raw.destroyed) raw.end();
+    await texts.return(undefined);
   }
   return reply;
 }
 
-/** Frames, and what the dialect says of an error that comes after the first of them. */
-export async function* withErrorFrames(
-  frames: AsyncIterable<string>,
+/** A reader that takes nothing needs no ping. */
+function ping(raw: ServerResponse): void {
+  if (!raw.destroyed && !raw.writableNeedDrain) raw.write(PING);
+}
+
+/** Waits for a promise, but not for long. @throws what it is rejected with until then */
+async function settledOrLater(promise: Promise<unknown>, limitMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const later = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, limitMs);
+  });
+  try {
+    await Promise.race([promise, later]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Frames, and what the dialect says of an error that comes after the head. */
+export function withErrorFrames(
+  texts: AsyncGenerator<string>,
   errorFrames: (error: ServingError) => readonly string[],
   onError: (error: ServingError) => void,
-): AsyncGenerator<string> {
-  let begun = false;
-  try {
-    for await (const frame of frames) {
-      begun = true;
-      yield frame;
-    }
-  } catch (thrown) {
-    if (!begun) throw thrown;
-    const error = ServingError.from(thrown);
-    onError(error);
-    yield* errorFrames(error);
-  }
+): Frames {
+  return {
+    texts,
+    broken: (thrown) => {
+      const error = ServingError.from(thrown);
+      onError(error);
+      return errorFrames(error);
+    },
+  };
 }
 
 /** A client that went away is no fault of the server's. */

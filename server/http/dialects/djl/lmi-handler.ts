@@ -14,7 +14,7 @@ import type { HttpContext } from '../../http-context.js';
 import { withOwnIds } from '../openai/openai-handlers.js';
 import type { Target } from '../openai/openai-request.js';
 import { type LmiBody, lmiFormat, lmiRequest, requireFewInputs, unknownParameters } from './lmi-request.js';
-import { linesAsSse, lmiAnswer, lmiErrorLine, lmiLines } from './lmi-response.js';
+import { linesAsSse, lmiAnswer, lmiErrorLine, lmiLines, sseFrame } from './lmi-response.js';
 
 /** Of the version that is asked for; where none is, of the first. */
 function outputFormatterOf(
@@ -52,16 +52,16 @@ export async function answerLmi(
     return { kind: 'value', make };
   }
   const prompt = texts[0]!;
-  const lines = withErrorFrames(
-    lmiLines(generations[0]!.events, prompt, format),
-    (error) => [lmiErrorLine(error, prompt)],
+  const isSse = formatter === 'sse';
+  const lines = lmiLines(generations[0]!.events, prompt, format);
+  const frames = withErrorFrames(
+    isSse ? linesAsSse(lines) : lines,
+    (error) => [isSse ? sseFrame(lmiErrorLine(error, prompt)) : lmiErrorLine(error, prompt)],
     (error) => {
       client.abort();
       countError(error, error.httpStatus);
       logStreamError(log, error);
     },
   );
-  return formatter === 'sse'
-    ? { kind: 'stream', contentType: 'text/event-stream', frames: linesAsSse(lines) }
-    : { kind: 'stream', contentType: 'application/jsonlines', frames: lines };
+  return { kind: 'stream', contentType: isSse ? 'text/event-stream' : 'application/jsonlines', frames };
 }

@@ -90,7 +90,7 @@ export async function* linesAsSse(lines: AsyncIterable<string>): AsyncGenerator<
   for await (const text of lines) yield sseFrame(text);
 }
 
-function sseFrame(text: string): string {
+export function sseFrame(text: string): string {
   return `data: ${text.trimEnd()}\n\n`;
 }
 

@@ -14,9 +14,10 @@ const LIMITS = { maxResults: 2, maxBytes: 100, ttlMs: 1000 };
 const value = (text: string) => ({ kind: 'value' as const, make: async () => text });
 const settle = () => vi.advanceTimersByTimeAsync(0);
 
-async function* frames(...texts: string[]): AsyncGenerator<string> {
-  yield* texts;
+async function* texts(...all: string[]): AsyncGenerator<string> {
+  yield* all;
 }
+const frames = (...all: string[]) => ({ texts: texts(...all), broken: () => ['broken'] });
 
 async function stored(results: AsyncResults, text: string): Promise<string> {
   const { token, fill } = results.reserve();
