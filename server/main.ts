@@ -22,7 +22,7 @@ import { OnnxEngine } from './engines/onnx/onnx-engine.js';
 import { createGrpcServer, type GrpcServer } from './grpc/grpc-server.js';
 import { refuseOpenAddress } from './http/access-gate.js';
 import { createHttpServer } from './http/http-server.js';
-import { createServerLog } from './logging/server-log.js';
+import { createServerLog, type ServerLog } from './logging/server-log.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
 import { fetchModel, releaseModel } from './model-store/fetch-model.js';
 import { parseModelUrl } from './model-store/model-source.js';
@@ -33,6 +33,8 @@ import { StartupProgress } from './startup-progress.js';
 import type { RegistrationParts } from './work-load-manager/model-origin.js';
 import { WorkLoadManager } from './work-load-manager/work-load-manager.js';
 
+/** DJLServing's. */
+const FAILED_EXIT_CODE = 137;
 const WORKER_PROGRAM = fileURLToPath(new URL('../shard-worker/main.js', import.meta.url));
 const VERSION = (
   JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
@@ -70,6 +72,7 @@ export async function main(argv: string[]): Promise<void> {
     logger,
     drainTimeoutMs: config.server.drainTimeoutSeconds * 1000,
     saturatedModelsYield: config.server.saturatedModelsYield,
+    ...(config.server.failFast && { onModelFailed: (model) => failFast(model, log) }),
     onProgress: (model, { doneBytes, stage, totalBytes }) =>
       progress.update(model, stage, doneBytes, totalBytes ?? 0),
     observe: ({ name, version, logRequestMetric, metricsAggregation }, sample) =>
@@ -119,6 +122,12 @@ export async function main(argv: string[]): Promise<void> {
     await stop();
     throw error;
   }
+}
+
+/** What a container is started again for, as DJLServing's is. */
+function failFast(model: string, { logger, close }: Pick<ServerLog, 'logger' | 'close'>): void {
+  logger.error({ model }, `fail_fast is set and ${model} has failed: the server ends`);
+  void close().finally(() => process.exit(FAILED_EXIT_CODE));
 }
 
 /** null: grpc_address says none. @throws ServingError CONFIG_INVALID */

@@ -7,7 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import type { RowResult, SequenceOpen } from '../../proto/control.js';
-import type { GenerationJob } from '../jobs/generation-job.js';
+import type { GenerationJob, VectorShape } from '../jobs/generation-job.js';
 import { type FinishReason, finishWithoutText } from '../requests/job-events.js';
 import type { RunningSequence } from './batcher.js';
 
@@ -51,13 +51,14 @@ export class TextVector implements RunningSequence {
   }
 }
 
-/** The first numbers of a vector that was trained to be cut; of length 1 again where the whole one is. */
+/** The first numbers of a vector that was trained to be cut; of length 1 again where the whole one is, or where it shall be. */
 function shortened(
   vector: readonly number[],
-  { dimensions, normalised }: { dimensions: number; normalised: boolean },
+  { dimensions, normalise, normalised }: VectorShape,
 ): readonly number[] {
-  if (dimensions === vector.length) return vector;
-  const cut = vector.slice(0, dimensions);
-  const length = normalised ? Math.hypot(...cut) : 1;
+  const isWhole = dimensions === vector.length;
+  if (isWhole && (normalised || !normalise)) return vector;
+  const cut = isWhole ? vector : vector.slice(0, dimensions);
+  const length = normalised || normalise ? Math.hypot(...cut) : 1;
   return length > 0 ? cut.map((value) => value / length) : cut;
 }

@@ -73,6 +73,8 @@ export interface ServerConfig {
   prometheus: boolean;
   /** Running requests get so long to end on SIGTERM. */
   drainTimeoutSeconds: number;
+  /** A model that has failed for good ends the server with exit code 137. */
+  failFast: boolean;
   /** Where several models share the cores, one that is saturated yields them to those that keep up. */
   saturatedModelsYield: boolean;
   /** Beyond them /ping answers 503 for good; null: not counted. */
@@ -223,6 +225,8 @@ export interface ModelConfig {
   task: 'text-generation' | 'text-embedding' | null;
   /** A text to embed that is too long is cut, or refused; null: as its dialect does. */
   truncateTexts: boolean | null;
+  /** Vectors of texts are brought to length 1; null: as the checkpoint says. */
+  normalize: boolean | null;
   /** DJLServing's output formatter of the model's dialect; null: by `stream`. */
   outputFormatter: 'json' | 'jsonlines' | 'sse' | null;
   /** Jinja text that overrides the checkpoint's; null: the checkpoint's. */

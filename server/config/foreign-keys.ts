@@ -25,7 +25,6 @@ const ONE_ENGINE = 'ONNX Runtime is always the engine';
 const CHUNK_BY_TIME =
   'a piece of a prompt is bounded by time: option.max_token_gap_ms, option.prefill_chunk_ms';
 const NOT_PAGED = 'the cache is not paged; weights share scales by option.quantize_block_size';
-const BY_MODULES = "a text's vector is made as the checkpoint's modules.json says";
 const ONE_COPY = 'one copy of the weights serves few tokens and many; the key is no longer needed';
 const OTHER_PREFIX_CACHE = 'the prefix cache is option.enable_prefix_caching, in the memory of the workers';
 
@@ -55,7 +54,12 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
   ]),
   ...optionsWithoutEffect('the ranks of a model always load at the same time', ['parallel_loading']),
   ...optionsWithoutEffect('requests always join and leave as they come', ['async_mode', 'waiting_steps']),
-  ...optionsWithoutEffect('a request asks for it itself: "stream": true', ['enable_streaming']),
+  refused(
+    'model',
+    'option.enable_streaming',
+    'a request asks for a stream itself ("stream": true), or option.output_formatter=jsonlines (sse) streams every answer',
+    ['false'],
+  ),
   ...optionsWithoutEffect("a model's name is that of its folder, or the one given in load_models", [
     'modelName',
   ]),
@@ -102,7 +106,6 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
   ...optionsWithoutEffect('a chat template gets the content as the client wrote it', [
     'chat_template_content_format',
   ]),
-  ...optionsWithoutEffect(BY_MODULES, ['normalize']),
   refused('model', 'option.enable_stateful_sessions', NO_SESSION, ['false']),
   ...optionsWithoutEffect(NO_SESSION, ['sessions_path', 'sessions_expiration', 'sessions_s3url']),
   ...withoutEffect(

@@ -40,6 +40,7 @@ export interface Setting {
   readonly text: string;
 }
 
+const OPTION_PREFIX = 'option.';
 const MAX_QUOTED_CHARS = 100;
 
 function quote(entry: Entry): string {
@@ -79,6 +80,11 @@ export function fileLayer(file: string, place: 'server' | 'model', cwd: string, 
     const row = findKey(key);
     if (!row) {
       const nearest = nearestKey(key);
+      // LMI passes an option that it does not know on to its engine, so files of its users hold many.
+      if (key.startsWith(OPTION_PREFIX) && !nearest) {
+        problems.warn(`${where}: ${key} is not known here and has no effect`);
+        continue;
+      }
       problems.error(`${where}: ${key} is not a known key${nearest ? `; did you mean ${nearest}?` : ''}`);
     } else if (place === 'model' && row.scope === 'server') {
       problems.error(

@@ -352,6 +352,13 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     "a text to embed that is longer than the model takes (max_seq_length): true: its end is cut off, false: it is refused; auto: cut by DJLServing's paths, refused by OpenAI's (ours)",
   ),
   modelKey(
+    'option.normalize',
+    'normalize',
+    choice<boolean | null>({ true: { value: true }, false: { value: false }, auto: { value: null } }),
+    true,
+    "vectors of texts have length 1; auto: where the checkpoint's modules.json says so. false is refused of a checkpoint that does it itself",
+  ),
+  modelKey(
     'option.collective_compression',
     'collectiveCompression',
     choice<'none' | 'int8'>({ none: { value: 'none' }, int8: { value: 'int8' } }),

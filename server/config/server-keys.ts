@@ -220,6 +220,13 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     "export DJLServing's metrics too; /server/metrics answers",
   ),
   serverKey(
+    'fail_fast',
+    'failFast',
+    boolean(),
+    false,
+    'a model that has failed for good (more deaths than retry_threshold) ends the server with exit code 137, for whoever starts it again',
+  ),
+  serverKey(
     'drain_timeout',
     'drainTimeoutSeconds',
     integer(0, 3600, 'seconds'),
@@ -306,9 +313,6 @@ export const SERVER_KEYS: readonly KeyRow[] = [
   ]),
   ...withoutEffect('server', 'no static files are served', ['WEB_ROOT']),
 
-  ...withoutEffect('environment', 'a model that fails at start already ends the server', [
-    'SERVING_FAIL_FAST',
-  ]),
   ...withoutEffect('environment', 'one engine is built in', ['SERVING_FEATURES', 'DJL_DEFAULT_ENGINE']),
   ...withoutEffect('environment', 'a model that is here is never fetched again', ['DJL_OFFLINE']),
   ...withoutEffect('environment', NO_JVM, [

@@ -26,6 +26,8 @@ export interface VectorShape {
   dimensions: number;
   /** It has length 1. */
   normalised: boolean;
+  /** It is brought to length 1 in any case. */
+  normalise: boolean;
 }
 
 export class GenerationJob extends Job {

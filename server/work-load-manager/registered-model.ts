@@ -32,6 +32,8 @@ export interface RegisteredModelOptions {
   hasNeighbours?: () => boolean;
   /** Threads of the groups of other models; default: none. */
   otherThreads?: () => number;
+  /** It ran and has failed for good. */
+  onFailed?: () => void;
   logger: Logger;
   hooks?: Omit<ReplicaHooks, 'onLoading' | 'observer'>;
   observe?: ObservePool;
@@ -149,6 +151,7 @@ export class RegisteredModel {
       ...{ id: this.id, config: this.#config, model, ledger, logger },
       ...(hasNeighbours && { hasNeighbours }),
       ...(otherThreads && { otherThreads }),
+      onFailed: () => this.#options.onFailed?.(),
       hooks: {
         ...hooks,
         ...(this.#observer && { observer: this.#observer }),

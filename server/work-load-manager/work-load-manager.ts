@@ -41,6 +41,8 @@ export interface WorkLoadManagerOptions {
   ledger?: MemoryLedger;
   /** Where several models share the cores, one that is saturated yields them to those that keep up; default: it does not. */
   saturatedModelsYield?: boolean;
+  /** A model that ran has failed for good. */
+  onModelFailed?: (model: string) => void;
   onProgress?: (model: string, progress: LoadingProgress) => void;
   onSlotFreed?: (model: string, event: SlotFreed) => void;
   /** Who watches each pool: the metrics. */
@@ -205,7 +207,7 @@ export class WorkLoadManager implements InferenceService, ManagementService {
   /** @throws ServingError ALREADY_REGISTERED */
   #add(origin: ModelOrigin, loadedAtStartup: boolean): RegisteredModel {
     if (this.#draining) throw shuttingDown();
-    const { engineOf, logger, observe, onProgress, onSlotFreed } = this.#options;
+    const { engineOf, logger, observe, onModelFailed, onProgress, onSlotFreed } = this.#options;
     const { name, version } = origin.provisional;
     const model: RegisteredModel = new RegisteredModel({
       ...{ origin, loadedAtStartup, engineOf, ledger: this.#ledger },
@@ -215,6 +217,7 @@ export class WorkLoadManager implements InferenceService, ManagementService {
       logger: logger.child(version === null ? { model: name } : { model: name, version }),
       hooks: { onSlotFreed: (event) => onSlotFreed?.(name, event) },
       onProgress: (progress) => onProgress?.(model.id, progress),
+      onFailed: () => onModelFailed?.(model.id),
       ...(observe && { observe }),
     });
     this.#models.add(model);

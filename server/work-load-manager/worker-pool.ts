@@ -31,6 +31,8 @@ export interface WorkerPoolOptions {
   /** Threads of the groups of other models; default: none. */
   otherThreads?: () => number;
   logger: Logger;
+  /** The model has failed for good. */
+  onFailed?: () => void;
   hooks?: ReplicaHooks;
 }
 
@@ -57,7 +59,10 @@ export class WorkerPool {
       model: this.#fitted,
       worldSize: model.worldSize,
       queue: this.#queue,
-      onFailed: () => this.#queue.failAll(this.#notReady()),
+      onFailed: () => {
+        this.#queue.failAll(this.#notReady());
+        options.onFailed?.();
+      },
     });
   }
 

@@ -81,6 +81,7 @@ export const FAKE_CONFIG: ModelConfig = {
   outputFormatter: null,
   task: null,
   truncateTexts: null,
+  normalize: true,
   chatTemplate: null,
 };
 

@@ -136,6 +136,7 @@ class FittedLlm implements FittedModel {
     if (signal.aborted) throw clientLeft();
     const job = makeJob({
       ...{ id: jobId, request: own, promptIds, info: manifest.model, limits: this.#sizes },
+      normalise: this.#config.normalize === true,
       ...{ receivedAtMs, queuedAtMs: systemClock.nowMs() },
     });
     return { job, promptTokens: promptIds.length };

@@ -21,6 +21,8 @@ export interface JobParts {
   request: GenerateRequest | EmbedRequest;
   promptIds: readonly number[];
   info: Manifest['model'];
+  /** Vectors have length 1 whatever the model says. */
+  normalise: boolean;
   limits: AdmissionLimits;
   /** When the request came, before its prompt was tokenised: its deadline counts from there. */
   receivedAtMs: number;
@@ -29,11 +31,11 @@ export interface JobParts {
 
 /** @throws ServingError */
 export function makeJob(parts: JobParts): GenerationJob {
-  const { id, info, limits, promptIds, queuedAtMs, receivedAtMs, request } = parts;
+  const { id, info, limits, normalise, promptIds, queuedAtMs, receivedAtMs, request } = parts;
   return new GenerationJob({
     ...{ id, request, promptIds, queuedAtMs, receivedAtMs },
     ...(request.kind === 'embed'
-      ? vectorPart(request, promptIds, info, limits)
+      ? vectorPart(request, promptIds, info, limits, normalise)
       : generationPart(request, promptIds, info, limits)),
   });
 }
@@ -65,13 +67,17 @@ function vectorPart(
   promptIds: readonly number[],
   info: Manifest['model'],
   limits: AdmissionLimits,
+  normalise: boolean,
 ): TaskPart {
   admitText(promptIds.length, limits);
-  const vectorShape = vectorShapeOf(request.dimensions, info);
+  const vectorShape = { ...vectorShapeOf(request.dimensions, info), normalise };
   return { maxNewTokens: 0, endIds: [], sampling: GREEDY_SAMPLING, seed: 0, vectorShape };
 }
 
-function vectorShapeOf(asked: number | null, { embedding }: Manifest['model']): VectorShape {
+function vectorShapeOf(
+  asked: number | null,
+  { embedding }: Manifest['model'],
+): Omit<VectorShape, 'normalise'> {
   assert(embedding, 'the pool has looked at the task');
   const { dimensions, normalised, shorterDimensions } = embedding;
   if (asked === null || asked === dimensions) return { dimensions, normalised };

@@ -83,6 +83,10 @@ async function prepareShards(
     onProgress: options.onProgress,
   });
   const { embedding, vocabSize } = manifest.model;
+  if (config.normalize === false && embedding?.normalised) {
+    const sentence = `option.normalize of ${config.name} is false, but its modules.json brings vectors to length 1`;
+    throw new ServingError('CONFIG_INVALID', sentence);
+  }
   const texts = new Detokenizer(tokenizer.facts.table);
   const encoder = new PromptEncoder({
     tokenizer,

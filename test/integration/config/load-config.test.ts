@@ -320,6 +320,28 @@ describe('errors and warnings', () => {
     );
   });
 
+  it('warns of an option that nobody knows, as LMI passes it on, and refuses one that is near a known one', () => {
+    write('serving.properties', 'option.swiftness_of_the_hare=2\n');
+    makeModel('m', 'option.zzz_quux=1\noption.ouput_formatter=json\n');
+    expect(errorOf()).toBe(
+      'models/m/serving.properties:2: option.ouput_formatter is not a known key; did you mean option.output_formatter?',
+    );
+    makeModel('m', 'option.zzz_quux=1\n');
+    expect(load().warnings).toEqual([
+      'serving.properties:1: option.swiftness_of_the_hare is not known here and has no effect',
+      'models/m/serving.properties:1: option.zzz_quux is not known here and has no effect',
+    ]);
+  });
+
+  it('streams are asked for by a request, and the sentence says how else', () => {
+    makeModel('m', 'option.enable_streaming=false\n');
+    expect(load().warnings).toEqual([]);
+    makeModel('m', 'option.enable_streaming=huggingface\n');
+    expect(errorOf()).toMatch(
+      /enable_streaming=huggingface: a request asks for a stream itself .*output_formatter=jsonlines/,
+    );
+  });
+
   it('checks server-wide keys of models even when no model is loaded', () => {
     write('serving.properties', 'batch_size=0\n');
     expect(errorOf(['-m', 'NONE'])).toBe(

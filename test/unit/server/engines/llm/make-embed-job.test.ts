@@ -11,7 +11,13 @@ const REQUEST: EmbedRequest = {
   ...{ truncate: null, truncateDefault: false, maxTokens: null, dimensions: null },
 };
 
-function jobOf(tokens: number, dimensions: number | null, shorterDimensions?: number[], normalised = true) {
+function jobOf(
+  tokens: number,
+  dimensions: number | null,
+  shorterDimensions?: number[],
+  normalised = true,
+  normalise = false,
+) {
   const embedding = {
     ...{ dimensions: 4, textTokens: 8, normalised, lowerCase: false, prefix: '' },
     ...(shorterDimensions && { shorterDimensions }),
@@ -22,6 +28,7 @@ function jobOf(tokens: number, dimensions: number | null, shorterDimensions?: nu
     promptIds: new Array<number>(tokens).fill(5),
     info: { embedding, vocabSize: 10, endIds: [3], generationDefaults: {} } as unknown as ModelInfo,
     limits: { slotTokens: 8, kvTokens: 64 },
+    normalise,
     receivedAtMs: 0,
     queuedAtMs: 0,
   });
@@ -56,6 +63,15 @@ describe('a text to embed', () => {
   it('gets a shorter one where the model was trained for it, of length 1 where the whole one is', async () => {
     expect(await vectorOf(jobOf(3, 2, []))).toEqual([0.6, 0.8]);
     expect(await vectorOf(jobOf(3, 2, [2], false))).toEqual([3, 4]);
+  });
+
+  it('gets length 1 where that is asked for, whole or shorter', async () => {
+    const [whole] = [await vectorOf(jobOf(3, null, [], false, true))];
+    expect(Math.hypot(...whole)).toBeCloseTo(1, 12);
+    expect(whole[1]! / whole[0]!).toBeCloseTo(4 / 3, 12);
+    expect(await vectorOf(jobOf(3, 2, [2], false, true))).toEqual([0.6, 0.8]);
+    // What the model has normalised stays as it is, to the bit.
+    expect(await vectorOf(jobOf(3, null, [], true, true))).toEqual([3, 4, 12, 84]);
   });
 
   it('is refused another length, with those that there are', () => {

@@ -16,6 +16,7 @@ function newTokensOf(
     promptIds: new Array<number>(promptTokens).fill(5),
     info: { vocabSize: 10, endIds: [3], generationDefaults } as unknown as ModelInfo,
     limits: { slotTokens: 64, kvTokens: 640 },
+    normalise: false,
     receivedAtMs: 0,
     queuedAtMs: 0,
   }).maxNewTokens;
