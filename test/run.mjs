@@ -4,15 +4,17 @@
  * In      --check     what CI runs (the same as no flag)
  *         --long      also dist/test/long
  *         --coverage  lines covered per folder, over all processes that the tests start; fails under MIN_LINES_PERCENT
- * Out     the steps' own output; the last line is `N passed, N failed`; exit code 0 only without a failure
+ * Out     the steps' own output; the last line is `N passed, N failed, N skipped`; exit code 0 only without a failure
  * Limits  plain JavaScript on Node alone, since it also installs and builds
- * Errors  a failed step (install, build, lint, a worker that crashed) counts as one failure; tests run even if lint fails
+ * Errors  a failed step (install, build, lint, a worker that crashed) counts as one failure; tests run even if lint fails. A skip that
+ *         expected-skips.mjs does not expect on this machine is a failure
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { ensureBuilt, ensureInstalled, ROOT, unsupportedPlatform } from '../server/bootstrap.mjs';
+import { unexpectedSkips } from './expected-skips.mjs';
 
 const FLAGS = ['--check', '--long', '--coverage'];
 const MIN_LINES_PERCENT = 90;
@@ -45,12 +47,16 @@ function runTests(folders, env) {
   const succeeded = runTool('vitest', ['run', ...paths, ...reporters], env);
   let passed = 0;
   let failed = 0;
+  const skipped = [];
   try {
     const { testResults } = JSON.parse(readFileSync(report, 'utf8'));
     for (const file of testResults) {
       const count = (status) => file.assertionResults.filter((test) => test.status === status).length;
       passed += count('passed');
       failed += count('failed');
+      for (const { fullName, status } of file.assertionResults) {
+        if (!['passed', 'failed'].includes(status)) skipped.push({ file: file.name, name: fullName });
+      }
       if (file.status === 'failed' && count('failed') === 0) failed += 1;
     }
   } catch (error) {
@@ -59,17 +65,19 @@ function runTests(folders, env) {
     rmSync(scratch, { recursive: true, force: true });
   }
   if (!succeeded && failed === 0) failed = 1;
-  return { passed, failed };
+  const unexpected = unexpectedSkips(skipped);
+  for (const sentence of unexpected) console.error(sentence);
+  return { passed, failed: failed + unexpected.length, skipped: skipped.length };
 }
 
-function finish(passed, failed) {
-  console.log(`${passed} passed, ${failed} failed`);
+function finish(passed, failed, skipped) {
+  console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
   process.exit(failed === 0 ? 0 : 1);
 }
 
 const refusal = unsupportedPlatform();
 if (refusal) console.error(refusal);
-if (refusal || !ensureInstalled({ needDev: true }) || !ensureBuilt()) finish(0, 1);
+if (refusal || !ensureInstalled({ needDev: true }) || !ensureBuilt()) finish(0, 1, 0);
 
 let failedSteps = 0;
 if (!runTool('biome', ['check', '--error-on-warnings', '.'])) failedSteps += 1;
@@ -82,10 +90,10 @@ if (flags.includes('--coverage')) {
   mkdirSync(rawCoverage, { recursive: true });
   env.NODE_V8_COVERAGE = rawCoverage;
 }
-const { passed, failed } = runTests(folders, env);
+const { passed, failed, skipped } = runTests(folders, env);
 if (flags.includes('--coverage')) {
   // Imported late: c8 is there only once packages are installed.
   const { reportCoverage } = await import('./coverage.mjs');
   if (!(await reportCoverage(ROOT, rawCoverage, COVERED_FOLDERS, MIN_LINES_PERCENT))) failedSteps += 1;
 }
-finish(passed, failed + failedSteps);
+finish(passed, failed + failedSteps, skipped);

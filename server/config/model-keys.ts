@@ -9,6 +9,7 @@
 import { MAX_SLOTS, MAX_WORLD_SIZE } from '../../proto/limits.js';
 import { DEFAULT_COLLECTIVE, type KvCacheDtype, type ModelConfig } from './config.js';
 import { ENGINE_KEYS } from './engine-keys.js';
+import { EMBEDDING_KEYS } from './embedding-keys.js';
 import { alias, type KeyRow, modelKey } from './key-row.js';
 import { boolean, type Choice, choice, integer, orWord, template, text } from './value-types.js';
 import { WEIGHT_KEYS } from './weight-keys.js';
@@ -344,20 +345,7 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'what the model must be for: another checkpoint is refused; auto: what its architecture is for',
     { env: ['HF_TASK'] },
   ),
-  modelKey(
-    'option.truncate_texts',
-    'truncateTexts',
-    choice<boolean | null>({ auto: { value: null }, true: { value: true }, false: { value: false } }),
-    null,
-    "a text to embed that is longer than the model takes (max_seq_length): true: its end is cut off, false: it is refused; auto: cut by DJLServing's paths, refused by OpenAI's (ours)",
-  ),
-  modelKey(
-    'option.normalize',
-    'normalize',
-    choice<boolean | null>({ true: { value: true }, false: { value: false }, auto: { value: null } }),
-    true,
-    "vectors of texts have length 1; auto: where the checkpoint's modules.json says so. false is refused of a checkpoint that does it itself",
-  ),
+  ...EMBEDDING_KEYS,
   modelKey(
     'option.collective_compression',
     'collectiveCompression',

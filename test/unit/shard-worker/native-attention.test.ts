@@ -210,7 +210,8 @@ describe.skipIf(kernels === null)('NativeAttention', () => {
       }
     });
 
-    it.skipIf(what.isWhole)(`a token has the same bits however it came: ${name}`, () => {
+    if (what.isWhole) continue;
+    it(`a token has the same bits however it came: ${name}`, () => {
       for (const type of ['fp32', 'fp16'] as const) {
         const whole = new Bench({ ...what, type });
         fill(whole, what, 2);

@@ -1,0 +1,35 @@
+/**
+ * The tests that may be skipped, and on which machines: a skip that is not expected here fails the run.
+ *
+ * In      the report of vitest: names of files and tests
+ * Out     skips nobody expects, a sentence each
+ * Limits  plain JavaScript: test/run.mjs reads it before anything is built
+ */
+import { existsSync } from 'node:fs';
+
+const HAS_KERNELS = process.arch === 'x64' && process.env.SHARDSERVE_KERNELS !== 'off';
+const HAS_HUGE_PAGES = existsSync('/sys/kernel/mm/transparent_hugepage');
+
+/** File of dist/test → when its skipped tests are expected. */
+const EXPECTED = new Map([
+  ['integration/batch-invariance.test.js', !HAS_KERNELS],
+  ['integration/calibration.test.js', !HAS_KERNELS],
+  ['integration/native-packer.test.js', !HAS_KERNELS],
+  ['unit/shard-worker/native-attention.test.js', !HAS_KERNELS],
+  ['e2e/kernels-off.test.js', !HAS_KERNELS],
+  ['integration/native-memory.test.js', !HAS_HUGE_PAGES],
+  // Compilers and emulators that only some machines have.
+  ['long/kernels-sanitised.test.js', true],
+  // A model that is fetched.
+  ['real/real-model.test.js', true],
+]);
+
+/** @param skipped `{ file, name }` of each skipped test; the file as vitest names it */
+export function unexpectedSkips(skipped) {
+  return skipped
+    .filter(({ file }) => EXPECTED.get(file.split('/dist/test/').at(-1)) !== true)
+    .map(
+      ({ file, name }) =>
+        `skipped, which nobody expects on this machine: ${file.split('/dist/test/').at(-1)}: ${name}`,
+    );
+}
