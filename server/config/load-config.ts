@@ -11,6 +11,7 @@
  * Errors  CONFIG_INVALID, one line a problem: file, line, key, value given, range, nearest known name
  */
 import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Config, ConfiguredModel, ModelRegistration, ServerConfig, StoreConfig } from './config.js';
@@ -45,6 +46,24 @@ function findInstallation(): string {
     folder = path.dirname(folder);
   }
   return folder;
+}
+
+/** A package under node_modules is npm's to replace: what an installation makes lies in the user's cache. A checkout keeps it to itself. */
+function defaultFolders(
+  installation: string,
+  env: ConfigSources['env'],
+  cwd: string,
+): Pick<ServerConfig, 'modelStore' | 'shardStore' | 'downloadFolder'> {
+  const isCheckout = existsSync(path.join(installation, 'tsconfig.json'));
+  const ownModels = path.join(cwd, 'models');
+  const asked = env.XDG_CACHE_HOME;
+  const caches = asked && path.isAbsolute(asked) ? asked : path.join(env.HOME ?? homedir(), '.cache');
+  const cache = path.join(caches, 'shardserve');
+  return {
+    modelStore: !isCheckout && existsSync(ownModels) ? ownModels : path.join(installation, 'models'),
+    shardStore: isCheckout ? path.join(installation, '.shards') : path.join(cache, 'shards'),
+    downloadFolder: isCheckout ? path.join(installation, '.downloads') : path.join(cache, 'downloads'),
+  };
 }
 
 function configFileOf(
@@ -140,9 +159,7 @@ export function loadConfig(sources: ConfigSources): Config {
   const serverSettings = applyLayers([serveLayer, ...files, flagLayer, environment], 'server', problems);
   const server: ServerConfig = {
     ...(defaultsOf('server') as unknown as ServerConfig),
-    modelStore: path.join(installation, 'models'),
-    shardStore: path.join(installation, '.shards'),
-    downloadFolder: path.join(installation, '.downloads'),
+    ...defaultFolders(installation, env, cwd),
   };
   for (const [field, { value }] of serverSettings) Object.assign(server, { [field]: value });
   server.hostNames = server.hostNames.map((name) => name.toLowerCase());

@@ -64,7 +64,7 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     'modelStore',
     folder(),
     UNSET_FOLDER,
-    'folder of models; default: models/ of the installation; `-s`',
+    'folder of models; default: models/ of the installation; of one that is installed as a package, models/ of the working folder where there is one; `-s`',
   ),
   serverKey('load_models', 'loadModels', modelList(), 'ALL', 'models to load at start; `-m`'),
   serverKey(
@@ -133,14 +133,14 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     'shardStore',
     folder(),
     UNSET_FOLDER,
-    'folder where the shards of models are kept (ours); default: .shards/ of the installation',
+    'folder where the shards of models are kept (ours); default: .shards/ of a checkout, else $XDG_CACHE_HOME/shardserve/shards (~/.cache)',
   ),
   serverKey(
     'download_dir',
     'downloadFolder',
     folder(),
     UNSET_FOLDER,
-    'folder of models that were fetched or unpacked; default: .downloads/ of the installation',
+    'folder of models that were fetched or unpacked; default: .downloads/ of a checkout, else $XDG_CACHE_HOME/shardserve/downloads (~/.cache)',
     { env: ['DJL_CACHE_DIR'] },
   ),
   serverKey(
