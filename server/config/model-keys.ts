@@ -8,8 +8,8 @@
  */
 import { MAX_SLOTS, MAX_WORLD_SIZE } from '../../proto/limits.js';
 import { DEFAULT_COLLECTIVE, type KvCacheDtype, type ModelConfig } from './config.js';
-import { ENGINE_KEYS } from './engine-keys.js';
 import { EMBEDDING_KEYS } from './embedding-keys.js';
+import { ENGINE_KEYS } from './engine-keys.js';
 import { alias, type KeyRow, modelKey } from './key-row.js';
 import { boolean, type Choice, choice, integer, orWord, template, text } from './value-types.js';
 import { WEIGHT_KEYS } from './weight-keys.js';
