@@ -5,8 +5,9 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { calibrate } from '../../calibration/calibrate.js';
 import { calibrated } from '../../partitioner/importance/calibrated.js';
-import { readImportance } from '../../partitioner/importance/importance.js';
+import { type Importance, readImportance } from '../../partitioner/importance/importance.js';
 import { partition } from '../../partitioner/partition.js';
 import { verifyShards } from '../../partitioner/verify/verify.js';
 import { kernelLibrary } from '../../proto/kernel-library.js';
@@ -43,6 +44,23 @@ describe('a calibration', () => {
       expect(plain.shardFolder).not.toBe(shardFolder);
     },
   );
+
+  it('in 8 bits, as large models are, tells nearly the same', async () => {
+    const means = await Promise.all(
+      [Number.POSITIVE_INFINITY, 0].map(async (floatParameters) => {
+        const store = mkdtempSync(path.join(outStore, 'run-'));
+        return readImportance(await calibrate(folder, store, undefined, floatParameters));
+      }),
+    );
+    const [floats, bytes] = means as [Importance, Importance];
+    expect([...bytes.keys()]).toEqual([...floats.keys()]);
+    for (const [name, mean] of floats) {
+      const seen = bytes.get(name)!;
+      expect(seen.length).toBe(mean.length);
+      const off = mean.reduce((sum, value, index) => sum + Math.abs(value - seen[index]!), 0);
+      expect(off / mean.reduce((sum, value) => sum + value), name).toBeLessThan(0.05);
+    }
+  });
 
   it('is not asked for by other formats', async () => {
     for (const dtype of ['fp32', 'int8'] as const) {

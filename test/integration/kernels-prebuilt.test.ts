@@ -1,5 +1,6 @@
 /** The committed libraries of shard-worker/kernels are built from the committed sources, and need and show no more than they should. */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect, it } from 'vitest';
@@ -19,6 +20,25 @@ it('were built from the sources that are here', async () => {
   const built = readFileSync(path.join(PREBUILT, 'sources.sha256'), 'utf8').trim();
   expect(built, 'run shard-worker/kernels/build.mjs (README.md there)').toBe(sourceHash());
 });
+
+const zig = process.env.ZIG ?? null;
+it.runIf(zig !== null).each(libraries)(
+  '%s is what the pinned compiler makes (environment ZIG; not checked without it)',
+  async (file) => {
+    const { buildLibrary } = (await import(pathToFileURL(path.join(FOLDER, 'build.mjs')).href)) as {
+      buildLibrary: (zig: string[], arch: string, output: string) => Promise<void>;
+    };
+    const scratch = mkdtempSync(path.join(tmpdir(), 'kernels-rebuilt-'));
+    try {
+      const built = path.join(scratch, 'rebuilt', 'libshardserve-kernels.so');
+      await buildLibrary(zig!.split(' '), path.basename(path.dirname(file)).replace('linux-', ''), built);
+      expect(readFileSync(built).equals(readFileSync(file))).toBe(true);
+    } finally {
+      rmSync(scratch, { recursive: true });
+    }
+  },
+  300_000,
+);
 
 it.each(libraries)('%s is at most 1 MB', (file) => {
   expect(statSync(file).size).toBeLessThanOrEqual(1_000_000);
