@@ -6,6 +6,7 @@
  *         2 when nothing could be measured, 130 when it was stopped
  * Life    plan → journal → default, search, repeats → reports. Ctrl-C ends after the running measurement, twice at once
  */
+import { AssertionError } from 'node:assert';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { Goals } from './decide/goals.js';
@@ -13,6 +14,7 @@ import { Journal, type JournalHeader, readJournal } from './journal/journal.js';
 import { readOptions, TUNE_HELP, type TuneOptions } from './plan/tune-options.js';
 import type { TunePlan } from './plan/tune-plan.js';
 import { PlanSchema } from './plan/tune-schema.js';
+import { browserPictures } from './report/browser-pictures.js';
 import { RequestLog } from './report/request-log.js';
 import { settingsWords } from './report/settings-words.js';
 import { summaryOf } from './report/summary.js';
@@ -45,7 +47,15 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 2;
   }
   for (const note of options.notes) terminal.note(note);
-  return options.command === 'profile' ? profile(options, terminal) : analyze(options, terminal);
+  try {
+    return await (options.command === 'profile' ? profile(options, terminal) : analyze(options, terminal));
+  } catch (error) {
+    // A plan that does not fit, a journal of elsewhere, a file that cannot be written. A bug keeps its stack.
+    if (error instanceof AssertionError || !(error instanceof Error) || error instanceof TypeError)
+      throw error;
+    terminal.note(error.message);
+    return 2;
+  }
 }
 
 async function profile({ force, journal: file, plan }: TuneOptions, terminal: Terminal): Promise<number> {
@@ -100,7 +110,7 @@ async function profile({ force, journal: file, plan }: TuneOptions, terminal: Te
       onStep: (step) => terminal.step(step, nameOf(step.question)),
       onMeasured: (measurement, isNew) => terminal.measured(measurement, nameOf(measurement), isNew),
     }).run();
-    report(plan, outcome, header, terminal);
+    await report(plan, outcome, header, terminal);
     return wasStopped ? STOPPED : exitCode(outcome);
   } catch (error) {
     if (abort.signal.aborted) return STOPPED;
@@ -117,7 +127,7 @@ async function profile({ force, journal: file, plan }: TuneOptions, terminal: Te
 class Stopped extends Error {}
 
 /** The same measurements under these goals; nothing is measured. */
-function analyze({ command, journal: file, plan }: TuneOptions, terminal: Terminal): number {
+async function analyze({ command, journal: file, plan }: TuneOptions, terminal: Terminal): Promise<number> {
   const found = readJournal(file);
   if (found === null || found.measurements.length === 0) {
     terminal.note(`${file} has no measurement: \`tune profile\` makes them`);
@@ -125,11 +135,16 @@ function analyze({ command, journal: file, plan }: TuneOptions, terminal: Termin
   }
   const outcome = outcomeOf(found.measurements, runOptions(plan).goals, plan.verdict);
   terminal.note(`${command}: ${found.measurements.length} measurements of ${file}`);
-  report(plan, outcome, found.header, terminal);
+  await report(plan, outcome, found.header, terminal);
   return exitCode(outcome);
 }
 
-function report(plan: TunePlan, outcome: Outcome, header: JournalHeader, terminal: Terminal): void {
+async function report(
+  plan: TunePlan,
+  outcome: Outcome,
+  header: JournalHeader,
+  terminal: Terminal,
+): Promise<void> {
   const summary = summaryOf(outcome, plan, header.host ?? hostWords());
   const all = outcome.ranked.flatMap(({ measurements, repeats }) => [...measurements, ...repeats]);
   const at =
@@ -140,6 +155,10 @@ function report(plan: TunePlan, outcome: Outcome, header: JournalHeader, termina
   const files = writeReports({ plan, outcome, summary, header, at }, plan.output);
   terminal.say(summary.headline);
   for (const line of summary.lines) terminal.say(`- ${line}`);
+  const page = files.find((file) => file.endsWith('.html'));
+  const pictures = page === undefined || !plan.pictures ? null : await browserPictures(page);
+  files.push(...(pictures?.files ?? []));
+  for (const line of pictures?.console ?? []) terminal.note(`The page's console: ${line}`);
   terminal.note(`Written: ${files.map((file) => path.relative(process.cwd(), file)).join(' ')}`);
 }
 

@@ -79,6 +79,8 @@ export interface TunePlan {
   pricePerHour: number | null;
   profile: boolean;
   keepRequests: boolean;
+  /** The page as PNG and PDF, where there is a browser. */
+  pictures: boolean;
 }
 
 const MAX_RANGE = 256;
@@ -153,6 +155,7 @@ export function planOf(value: PlanValue, folder: string): TunePlan {
     pricePerHour: value.price_per_hour ?? null,
     profile: value.profile ?? false,
     keepRequests: value.keep_requests ?? false,
+    pictures: value.pictures ?? true,
   };
 }
 

@@ -200,6 +200,9 @@ export const PlanSchema = Type.Object(
     output: optional(Type.String({ description: 'folder of journal, tables and reports' })),
     price_per_hour: optional(Type.Number({ minimum: 0 })),
     profile: optional(Type.Boolean()),
+    pictures: optional(
+      Type.Boolean({ description: 'PNG and PDF of the page, where there is a browser (true)' }),
+    ),
     keep_requests: optional(Type.Boolean({ description: 'every request as a JSON line' })),
   },
   { $id: 'https://shardserve.invalid/tune.schema.json', title: 'shardserve tune', ...closed },

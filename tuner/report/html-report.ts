@@ -118,7 +118,7 @@ function pageData({ outcome, plan, summary }: ReportInput) {
     constraints: plan.models.flatMap(({ constraints, name }) =>
       constraints.map((one) => ({ model: name, ...one })),
     ),
-    best: summary.winner?.name ?? outcome.ranked[0]?.name ?? null,
+    best: summary.winner?.name ?? null,
     shown: shownVariants(outcome).map(({ name }) => name),
     variants: outcome.ranked.map((variant) => ({
       name: variant.name,

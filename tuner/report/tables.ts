@@ -88,6 +88,12 @@ export function gpuTable(outcome: Outcome, plan: TunePlan, gpu: string | null): 
   return { columns, rows };
 }
 
+/** metrics-server-only.csv: what an idle server takes of a GPU, which is not measured here. */
+export const SERVER_ONLY: Table = {
+  columns: [...['Model', 'GPU UUID', 'GPU Memory Usage (MB)', 'GPU Utilization (%)', 'GPU Power Usage (W)']],
+  rows: [],
+};
+
 /** Every metric of every measurement, in our own names, repeats among them. */
 export function allTable(outcome: Outcome, plan: TunePlan): Table {
   const names = plan.models.map(({ name }) => name);

@@ -9,12 +9,12 @@ import path from 'node:path';
 import { gpuDescription } from '../target/conditions.js';
 import { htmlReport } from './html-report.js';
 import { markdownReport, type ReportInput } from './markdown-report.js';
-import { allTable, csvOf, gpuTable, inferenceTable } from './tables.js';
+import { allTable, csvOf, gpuTable, inferenceTable, SERVER_ONLY } from './tables.js';
 import { winnerFiles } from './winner-files.js';
 
-export const INFERENCE_CSV = 'metrics-model-inference.csv';
-export const GPU_CSV = 'metrics-model-gpu.csv';
-export const SERVER_CSV = 'metrics-server-only.csv';
+const INFERENCE_CSV = 'metrics-model-inference.csv';
+const GPU_CSV = 'metrics-model-gpu.csv';
+const SERVER_CSV = 'metrics-server-only.csv';
 
 export function writeReports(input: ReportInput, folder: string): string[] {
   const { outcome, plan, summary } = input;
@@ -28,6 +28,7 @@ export function writeReports(input: ReportInput, folder: string): string[] {
   const gpu = gpuDescription();
   write(`results/${INFERENCE_CSV}`, csvOf(inferenceTable(outcome, plan)));
   write(`results/${GPU_CSV}`, csvOf(gpuTable(outcome, plan, gpu)));
+  write(`results/${SERVER_CSV}`, csvOf(SERVER_ONLY));
   write('results/measurements.csv', csvOf(allTable(outcome, plan)));
   write('reports/summary.md', markdownReport(input));
   write('reports/report.html', htmlReport(input));

@@ -14,6 +14,7 @@ import type { LoadResult } from '../load/load-run.js';
 import { OwnShareWatch } from '../load/own-share.js';
 import type { RequestRecord } from '../load/request-record.js';
 import type { TunePlan } from '../plan/tune-plan.js';
+import { watchCpu } from '../target/cpu-use.js';
 import { type InputDescription, modelInputs } from '../target/model-description.js';
 import { cpuSeconds, gpuBytes, processTree, pssBytes } from '../target/process-readings.js';
 import { meanMs, rankProfiles, type Scrape, scrape } from '../target/server-metrics.js';
@@ -27,6 +28,8 @@ import { runModelLoad } from './model-load.js';
 const SAMPLE_MS = 2000;
 /** More errors than this is no service. */
 const MOST_ERRORS = 0.5;
+/** More of the machine used by others than this is told beside the figures. */
+const OTHERS = 0.1;
 
 export interface ServerMeasurerOptions {
   plan: TunePlan;
@@ -105,6 +108,7 @@ export class ServerMeasurer {
       begun ??= this.#reading(running);
     };
     const memory = new MemoryWatch(running.server);
+    const watched = running.server === null ? null : watchCpu(processTree(running.server.pid));
     const seed = plan.search.seed + 1000 * question.round;
     const loads = await Promise.all(
       plan.models.map((model) =>
@@ -129,6 +133,12 @@ export class ServerMeasurer {
     const peak = memory.end();
     const models: Record<string, ModelFigures> = {};
     const warnings: string[] = [];
+    const others = watched?.().others ?? 0;
+    if (others > OTHERS) {
+      warnings.push(
+        `other processes used ${(100 * others).toFixed(0)} % of the machine's processor meanwhile`,
+      );
+    }
     plan.models.forEach((model, index) => {
       const result = loads[index]!;
       const figures = figuresOf(result.records, result.durationMs, plan.goodput);

@@ -1,10 +1,11 @@
 /** Model Analyzer's files as plans: the articles' three, every kind of key, its own traps. */
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { planOfAnalyzer } from '../../../../tuner/plan/model-analyzer.js';
 import { readOptions } from '../../../../tuner/plan/tune-options.js';
 import { planOf } from '../../../../tuner/plan/tune-plan.js';
-import { checkPlan } from '../../../../tuner/plan/tune-schema.js';
+import { checkPlan, PlanSchema } from '../../../../tuner/plan/tune-schema.js';
 import { repositoryRoot } from '../../../support/repository-root.js';
 
 const example = (name: string): string => path.join(repositoryRoot, 'tuner', 'examples', name);
@@ -112,6 +113,11 @@ describe('our own form', () => {
     expect(() =>
       checkPlan({ models: { m: { path: 'x', space: { a: [] } } }, load: { concurency: 3 } }, 'f.yaml'),
     ).toThrow(/f\.yaml:\n.*\/models\/m\/space\/a[\s\S]*\/load\/concurency/);
+  });
+
+  it('has its JSON Schema as a file for editors: `shardserve tune --schema > tuner/tune.schema.json`', () => {
+    const file = readFileSync(path.join(repositoryRoot, 'tuner', 'tune.schema.json'), 'utf8');
+    expect(JSON.parse(file)).toEqual(JSON.parse(JSON.stringify(PlanSchema)));
   });
 
   it('options alone make a plan, constraints and dimensions among them', () => {

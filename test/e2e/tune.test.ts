@@ -1,0 +1,90 @@
+/** `shardserve tune` as a user runs it: real servers, a configuration that cannot be served, Ctrl-C and the same command again. */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readJournal } from '../../tuner/journal/journal.js';
+import { repositoryRoot } from '../support/repository-root.js';
+
+let folder = '';
+beforeAll(() => {
+  folder = mkdtempSync(path.join(tmpdir(), 'tune-e2e-'));
+  writeFileSync(
+    path.join(folder, 'plan.yaml'),
+    `models:
+  embedded:
+    path: ${path.join(repositoryRoot, 'models', 'embedded')}
+    properties: {option.threads_per_rank: 1, option.tensor_parallel_degree: 1}
+    # The second is refused by the server.
+    space: {option.max_rolling_batch_size: [4, 0]}
+request: {prompt_tokens: 8, output_tokens: 4}
+load: {concurrency: 2, warm_up_seconds: 0.1, warm_up_requests: 1, window_seconds: 0.2, window_requests: 2, max_windows: 3, within: 100}
+search: {mode: grid}
+compare: {rounds: 0}
+profile: true
+pictures: false
+output: out
+`,
+  );
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** @param onLine may act on what it says */
+function tune(
+  onLine: (line: string, pid: number) => void = () => {},
+): Promise<{ code: number | null; said: string }> {
+  const child = spawn(
+    process.execPath,
+    ['server/shardserve.mjs', 'tune', '-f', path.join(folder, 'plan.yaml')],
+    {
+      cwd: repositoryRoot,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  );
+  let said = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      said += text;
+      for (const line of text.split('\n')) onLine(line, child.pid!);
+    });
+  }
+  return new Promise((resolve) => child.once('close', (code) => resolve({ code, said })));
+}
+
+const journal = () => readJournal(path.join(folder, 'out', 'journal.jsonl'))!.measurements;
+
+describe('shardserve tune', () => {
+  it('ends after the running measurement at Ctrl-C, with its server gone, and goes on at the same command', async () => {
+    let stopped = false;
+    const first = await tune((line, pid) => {
+      if (stopped || !line.startsWith('[1/')) return;
+      stopped = true;
+      process.kill(pid, 'SIGINT');
+    });
+    expect(first.said).toContain('At most 3 measurements: 3 of default and search (grid), 0 to repeat');
+    expect(first.code).toBe(130);
+    expect(journal()).toHaveLength(1);
+    const [base] = journal();
+    expect(base).toMatchObject({ settings: {}, outcome: 'measured' });
+    const { figures } = base!.models.embedded!;
+    expect(figures.memory_bytes).toBeGreaterThan(20e6);
+    expect(figures.server_cores).toBeGreaterThan(0);
+    expect(figures.tokens_out_per_s! / figures.throughput_per_s!).toBeCloseTo(4, 6);
+    expect(figures.first_token_p50_ms).toBeGreaterThan(0);
+    expect(base!.profile![0]).toMatchObject({ model: 'embedded', rank: '0' });
+
+    const second = await tune();
+    expect(second.said).toContain('1 of them are in');
+    expect(second.code).toBe(0);
+    const kept = journal();
+    expect(kept).toHaveLength(3);
+    expect(kept[0]).toEqual(base);
+    const refused = kept.find(({ settings }) => settings['embedded.option.max_rolling_batch_size'] === 0)!;
+    expect(refused.outcome).toBe('infeasible');
+    expect(refused.reason).toMatch(/^\[CONFIG_INVALID\][\s\S]*max_rolling_batch_size/);
+    const summary = readFileSync(path.join(folder, 'out', 'reports', 'summary.md'), 'utf8');
+    expect(summary).toContain('In 3 measurements across 3 configurations');
+    expect(summary).toContain('1 of the configurations could not be served');
+  }, 240_000);
+});
