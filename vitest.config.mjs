@@ -46,7 +46,10 @@ export default defineConfig({
     teardownTimeout: 20_000,
     server: {
       deps: {
-        external: [/\/node_modules\//, /\/dist\/(?:server|shard-worker|partitioner|calibration|proto)\//],
+        external: [
+          /\/node_modules\//,
+          /\/dist\/(?:server|pipeline|shard-worker|partitioner|calibration|proto)\//,
+        ],
       },
     },
     projects: [

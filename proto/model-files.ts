@@ -6,4 +6,8 @@
 export const HANDLER_FILES = ['model.ts', 'model.mts', 'model.mjs', 'model.js'] as const;
 
 /** Any of them: the folder is a model. */
-export const MODEL_FILES = ['config.json', 'serving.properties', 'model.onnx', ...HANDLER_FILES] as const;
+export const MODEL_FILES = [
+  ...['config.json', 'serving.properties', 'model.onnx', ...HANDLER_FILES],
+  // Triton's, TorchServe's, and a pipeline pack.
+  ...['config.pbtxt', 'MAR-INF/MANIFEST.json', 'model.spec.json'],
+] as const;

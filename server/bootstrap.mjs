@@ -18,7 +18,16 @@ import { fileURLToPath } from 'node:url';
 export const ROOT = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 
 const MIN_NODE_MAJOR = 20;
-const SOURCE_FOLDERS = ['proto', 'partitioner', 'shard-worker', 'calibration', 'server', 'bench', 'test'];
+const SOURCE_FOLDERS = [
+  'proto',
+  'pipeline',
+  'partitioner',
+  'shard-worker',
+  'calibration',
+  'server',
+  'bench',
+  'test',
+];
 const BUILD_STAMP = path.join(ROOT, 'dist', '.build-stamp');
 
 /**

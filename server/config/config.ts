@@ -195,6 +195,8 @@ export interface ModelConfig {
   prefixCaching: boolean;
   /** Intra-op threads a rank; null: usable cores / tensorParallelDegree, at least 1. */
   threadsPerRank: number | null;
+  /** File below the folder, where the layout says it (Triton's versions, TorchServe's manifest); null: found by the engine. */
+  modelFile: string | null;
   /** Handlers: file below the folder, perhaps with `:name`; null: by the folder's files. */
   entryPoint: string | null;
   /** Memory of a handler's process at most. */

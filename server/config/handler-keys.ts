@@ -16,7 +16,7 @@ function entryPoint(): ValueType<string | null> {
       "a .ts, .mts, .mjs or .js file of the model's folder, perhaps with :NAME of what it exports, or djl_python.*",
     parse(given) {
       if (given === '' || given.startsWith('djl_python.')) return { value: null };
-      return /^[\w-][\w./-]*\.(?:ts|mts|mjs|js)(?::[\w$]+)?$/.test(given)
+      return /^builtin:[\w-]+$|^[\w-][\w./-]*\.(?:ts|mts|mjs|js)(?::[\w$]+)?$/.test(given)
         ? { value: given }
         : { problem: true, sentence: PYTHON };
     },

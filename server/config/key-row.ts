@@ -17,6 +17,7 @@ export interface ModelFields
     | 'folder'
     | 'checkpointUrl'
     | 'engine'
+    | 'modelFile'
     | 'batching'
     | 'dtype'
     | 'minGroups'

@@ -22,7 +22,7 @@ const MODEL_NAME = /^[\w.-]{1,128}$/;
 
 const isFolder = (at: string): boolean => statSync(at, { throwIfNoEntry: false })?.isDirectory() ?? false;
 
-const ARCHIVE = /\.(?:tar\.gz|tgz|tar|zip)$/i;
+const ARCHIVE = /\.(?:tar\.gz|tgz|tar|zip|mar)$/i;
 
 /** Models to load at start: those whose folder is there, and those that must be fetched or unpacked first. */
 export interface StartupModels {

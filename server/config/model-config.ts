@@ -11,9 +11,10 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { HANDLER_FILES } from '../../proto/model-files.js';
 import type { ModelConfig } from './config.js';
+import { foreignModel } from './foreign-model.js';
 import type { ModelFields } from './key-row.js';
 import { defaultsOf } from './key-table.js';
-import { applyLayers, fileLayer, type Layer, type Setting } from './layers.js';
+import { applyLayers, argumentLayer, fileLayer, type Layer, type Setting } from './layers.js';
 import { type ModelTrust, trustedLayer } from './model-trust.js';
 import type { Problems } from './problems.js';
 
@@ -159,10 +160,13 @@ function chooseDtype(
 /** An archive of this host is its operator's, as a folder is. */
 function refuseRemoteCode(
   { folder, trust, url, where }: ModelEntry,
-  { trustRemoteCode }: ModelFields,
+  { entryPoint, trustRemoteCode }: ModelFields,
   problems: Problems,
 ): void {
-  const isRemote = trust === 'fetched' && url !== undefined && 'fetched' in placeOf(url, folder ?? '.');
+  // TorchServe's own handlers come with the server; a pipeline pack holds code.
+  const isOwn = entryPoint?.startsWith('builtin:') === true && entryPoint !== 'builtin:pipeline';
+  const isRemote =
+    !isOwn && trust === 'fetched' && url !== undefined && 'fetched' in placeOf(url, folder ?? '.');
   if (isRemote && !trustRemoteCode) {
     problems.error(
       `${where}: the model has a handler, code that came from elsewhere: it runs only where the operator has set option.trust_remote_code=true for all models`,
@@ -200,9 +204,17 @@ export function resolveModel(
           problems,
         )
       : [];
+  const foreign = entry.folder === null ? null : foreignModel(entry.folder, entry.where, problems);
+  const layout = trustedLayer(
+    argumentLayer(foreign?.values ?? {}, entry.where, entry.folder ?? cwd),
+    entry.folder ?? cwd,
+    entry.trust ?? 'operator',
+    shared,
+    problems,
+  );
   // A server-wide option.model_id names one more model, not the checkpoint of every model.
   const defaults = shared.map((layer) => layer.filter(({ row }) => row.name !== 'option.model_id'));
-  const settings = applyLayers([...defaults, own, entry.registration], 'model', problems);
+  const settings = applyLayers([...defaults, layout, own, entry.registration], 'model', problems);
   const fields = defaultsOf('model') as unknown as ModelFields;
   for (const [field, { value }] of settings) Object.assign(fields, { [field]: value });
 
@@ -241,5 +253,6 @@ export function resolveModel(
     engine,
     dtype,
     batching,
+    modelFile: foreign?.modelFile ?? null,
   });
 }

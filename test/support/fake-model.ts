@@ -62,6 +62,7 @@ export const FAKE_CONFIG: ModelConfig = {
   prefixCaching: true,
   kvCacheMemoryMb: 10,
   threadsPerRank: 1,
+  modelFile: null,
   entryPoint: null,
   handlerMemoryMb: 1024,
   trustRemoteCode: false,

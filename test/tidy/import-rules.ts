@@ -59,8 +59,11 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'server/requests',
     'proto',
   ],
+  // Also without a server: an entry point of its own.
+  pipeline: ['server/text', 'proto'],
   'server/engines/handlers': [
     'server/engines',
+    'pipeline',
     'server/config',
     'server/jobs',
     'server/machine',

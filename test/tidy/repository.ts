@@ -12,7 +12,15 @@ function findRoot(): string {
 export const ROOT = findRoot();
 
 /** The programs and their contract; everything in them is product code. */
-export const PRODUCT_FOLDERS = ['proto', 'partitioner', 'shard-worker', 'calibration', 'server', 'tuner'];
+export const PRODUCT_FOLDERS = [
+  'proto',
+  'pipeline',
+  'partitioner',
+  'shard-worker',
+  'calibration',
+  'server',
+  'tuner',
+];
 
 export const readText = (file: string): string => readFileSync(path.join(ROOT, file), 'utf8');
 

@@ -9,10 +9,16 @@ import { existsSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import { ServingError } from '../../../proto/errors.js';
 import { HANDLER_FILES } from '../../../proto/model-files.js';
-import type { HandlerEntry } from './handler-messages.js';
+import { BUILT_IN, type HandlerEntry } from './handler-messages.js';
 
 /** @throws ServingError CHECKPOINT_INVALID */
 export function handlerEntryOf(folder: string, entryPoint: string | null): HandlerEntry {
+  const builtIn = /^builtin:(.+)$/.exec(entryPoint ?? '')?.[1];
+  if (builtIn !== undefined) {
+    const known = BUILT_IN.find((name) => name === builtIn);
+    if (known) return { folder, file: builtIn, exported: null, builtIn: known };
+    throw new ServingError('CHECKPOINT_INVALID', `there is no built-in handler ${builtIn}`);
+  }
   const [named = null, exported = null] = entryPoint?.split(':') ?? [];
   const file = named ?? HANDLER_FILES.find((name) => existsSync(path.join(folder, name))) ?? null;
   if (file === null) {
@@ -26,5 +32,5 @@ export function handlerEntryOf(folder: string, entryPoint: string | null): Handl
   if (inside.startsWith('..') || path.isAbsolute(inside)) {
     throw new ServingError('CHECKPOINT_INVALID', `the handler ${file} lies outside of ${folder}`);
   }
-  return { folder, file, exported };
+  return { folder, file, exported, builtIn: null };
 }

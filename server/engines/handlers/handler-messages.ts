@@ -6,6 +6,9 @@
  */
 import type { ContentHead, ContentPart } from '../../requests/invoke-request.js';
 
+export const BUILT_IN = ['pipeline'] as const;
+export type BuiltIn = (typeof BUILT_IN)[number];
+
 /** Where a handler is. */
 export interface HandlerEntry {
   /** Absolute. */
@@ -14,6 +17,8 @@ export interface HandlerEntry {
   file: string;
   /** Name of the exported function or class; null: found by the rules of handler-shape.ts. */
   exported: string | null;
+  /** One that comes with the server, in place of a file. */
+  builtIn: BuiltIn | null;
 }
 
 export interface HandlerSetup {

@@ -13,13 +13,19 @@ import path from 'node:path';
 import { Context } from './context.js';
 import { limitData } from './data-limit.js';
 import { loadHandlerModule } from './handler-bundle.js';
-import type { FromHandler, HandlerSetup, ToHandler } from './handler-messages.js';
+import type { BuiltIn, FromHandler, HandlerSetup, ToHandler } from './handler-messages.js';
 import { HandlerMetrics } from './handler-metrics.js';
 import { handlerOf, type LoadedHandler } from './handler-shape.js';
 import { modelYamlOf } from './model-yaml.js';
 
 const MAX_MESSAGE_CHARACTERS = 500;
 const MAX_STACK_CHARACTERS = 8000;
+
+const BUILT_INS: Readonly<
+  Record<BuiltIn, () => Promise<{ builtInHandler(context: Context): LoadedHandler }>>
+> = {
+  pipeline: () => import('./builtin-pipeline.js'),
+};
 
 let handler: LoadedHandler | null = null;
 /** Of the batch that runs. */
@@ -36,7 +42,6 @@ const stackOf = (error: unknown): string =>
   (error instanceof Error ? (error.stack ?? error.message) : String(error)).slice(0, MAX_STACK_CHARACTERS);
 
 async function load({ entry, memoryMb, ...setup }: HandlerSetup): Promise<void> {
-  const module = await loadHandlerModule(entry, () => limitData(memoryMb * 1024 * 1024));
   const manifest = path.join(entry.folder, 'MAR-INF', 'MANIFEST.json');
   const context = new Context({
     modelName: setup.modelName,
@@ -53,7 +58,13 @@ async function load({ entry, memoryMb, ...setup }: HandlerSetup): Promise<void> 
     metrics: new HandlerMetrics(setup.modelName, (line) => send({ kind: 'metric', line })),
     properties: setup.properties,
   });
-  handler = handlerOf(module, entry.exported, context);
+  const limit = (): void => limitData(memoryMb * 1024 * 1024);
+  if (entry.builtIn === null) {
+    handler = handlerOf(await loadHandlerModule(entry, limit), entry.exported, context);
+  } else {
+    limit();
+    handler = (await BUILT_INS[entry.builtIn]()).builtInHandler(context);
+  }
   await handler.initialise();
 }
 

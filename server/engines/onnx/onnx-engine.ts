@@ -1,7 +1,7 @@
 /**
  * Any ONNX model by ONNX Runtime: tensors in, tensors out. A process a replica; requests are joined along the first axis.
  *
- * In      a folder with one `.onnx` file (and its external data), or with `model.onnx` among several
+ * In      the file that its layout names, or a folder with one `.onnx` file (and its external data), or with `model.onnx` among several
  * Out     Engine
  * Limits  the CPU; batch_size rows at once where the model's first axes vary
  * Errors  CHECKPOINT_INVALID: no such file, or ONNX Runtime does not load it; BAD_REQUEST: inputs that do not fit
@@ -37,9 +37,10 @@ const PROCESS_BYTES = 128 * MIB;
 
 export class OnnxEngine implements Engine {
   async prepare(config: ModelConfig, { onNeed, signal }: PrepareOptions): Promise<PreparedModel> {
-    const file = onnxFileIn(config.folder);
+    const file =
+      config.modelFile === null ? onnxFileIn(config.folder) : path.join(config.folder, config.modelFile);
     // External data may be anywhere below.
-    const fileBytes = bytesIn(config.folder);
+    const fileBytes = bytesIn(path.dirname(file));
     const need = needOf(fileBytes, config.requiredMemoryMb);
     onNeed(() => need);
     // What the file says of its inputs; a file that does not load is told before anything is started.

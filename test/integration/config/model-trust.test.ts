@@ -111,6 +111,14 @@ describe('the handler of a model', () => {
     expect(configure(fetched, '', {}, '/models/m.tar.gz').config.engine).toBe('handler');
   });
 
+  it('is also a pipeline pack', () => {
+    const pack = path.join(downloads, 'p-1');
+    mkdirSync(pack, { recursive: true });
+    writeFileSync(path.join(pack, 'model.spec.json'), '{}');
+    expect(() => configure(pack, '')).toThrow('code that came from elsewhere');
+    expect(configure(pack, '', TRUST).config.entryPoint).toBe('builtin:pipeline');
+  });
+
   it('in a folder of this host runs, and is not taken from a checkpoint elsewhere', () => {
     const folder = withHandler(path.join(root, 'own'));
     const { config } = configure(folder, 'option.model_id=hf://somebody/something');
