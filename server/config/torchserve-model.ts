@@ -20,6 +20,8 @@ const DEFAULT_HANDLERS = [
   ...['image_classifier', 'image_segmenter', 'object_detector', 'text_classifier'],
   ...['token_classifier', 'text_to_embedding'],
 ];
+const EXPORT =
+  'export it with torch.onnx.export(model, example, "model.onnx", dynamic_axes=…) and archive that';
 const SOURCE = /^[\w-][\w./-]*\.(?:ts|mts|mjs|js)(?::[\w$]+)?$/;
 
 /** Of model-config.yaml. */
@@ -66,14 +68,13 @@ function engineKeys(
     return {};
   }
   if (DEFAULT_HANDLERS.includes(name)) {
-    problems.error(`${where}: TorchServe's handler ${name} is not there in this version`);
-    return {};
+    if (!serialised?.endsWith('.onnx'))
+      problems.error(`${where}: the handler ${name} needs an .onnx file; ${EXPORT}`);
+    return { engine: 'Handler', 'option.entryPoint': `builtin:${name}` };
   }
   if (name !== '') problems.error(`${where}: there is no handler ${name}`);
   if (serialised !== null && /\.(?:pt|pth|bin)$/.test(serialised)) {
-    problems.error(
-      `${where}: ${serialised} is PyTorch's, which does not run here; export it with torch.onnx.export(model, example, "model.onnx", dynamic_axes=…) and archive that`,
-    );
+    problems.error(`${where}: ${serialised} is PyTorch's, which does not run here; ${EXPORT}`);
   }
   return serialised?.endsWith('.onnx') ? { engine: 'OnnxRuntime' } : {};
 }

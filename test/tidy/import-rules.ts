@@ -64,6 +64,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'server/engines/handlers': [
     'server/engines',
     'pipeline',
+    'server/text',
     'server/config',
     'server/jobs',
     'server/machine',

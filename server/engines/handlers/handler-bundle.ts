@@ -16,7 +16,7 @@ import type { HandlerEntry } from './handler-messages.js';
 
 const API = new URL('./handler-api.js', import.meta.url).href;
 /** A model need not bring them along. */
-const OWN_PACKAGES = ['onnxruntime-node', '@huggingface/tokenizers'];
+const OWN_PACKAGES = ['onnxruntime-node', 'sharp', '@huggingface/tokenizers'];
 
 /** What a handler imports by name, where it is the product's. */
 const ownPackages: Plugin = {

@@ -6,7 +6,11 @@
  */
 import type { ContentHead, ContentPart } from '../../requests/invoke-request.js';
 
-export const BUILT_IN = ['pipeline'] as const;
+export const BUILT_IN = [
+  'pipeline',
+  ...['image_classifier', 'image_segmenter', 'object_detector'],
+  ...['text_classifier', 'text_to_embedding', 'token_classifier'],
+] as const;
 export type BuiltIn = (typeof BUILT_IN)[number];
 
 /** Where a handler is. */

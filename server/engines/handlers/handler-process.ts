@@ -21,11 +21,10 @@ import { modelYamlOf } from './model-yaml.js';
 const MAX_MESSAGE_CHARACTERS = 500;
 const MAX_STACK_CHARACTERS = 8000;
 
-const BUILT_INS: Readonly<
-  Record<BuiltIn, () => Promise<{ builtInHandler(context: Context): LoadedHandler }>>
-> = {
-  pipeline: () => import('./builtin-pipeline.js'),
-};
+const builtIn = async (name: BuiltIn, context: Context): Promise<LoadedHandler> =>
+  name === 'pipeline'
+    ? (await import('./builtin-pipeline.js')).builtInHandler(context)
+    : (await import('./builtin-defaults.js')).builtInHandler(context, name);
 
 let handler: LoadedHandler | null = null;
 /** Of the batch that runs. */
@@ -63,7 +62,7 @@ async function load({ entry, memoryMb, ...setup }: HandlerSetup): Promise<void> 
     handler = handlerOf(await loadHandlerModule(entry, limit), entry.exported, context);
   } else {
     limit();
-    handler = (await BUILT_INS[entry.builtIn]()).builtInHandler(context);
+    handler = await builtIn(entry.builtIn, context);
   }
   await handler.initialise();
 }

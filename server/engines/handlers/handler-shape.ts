@@ -31,9 +31,10 @@ export interface LoadedHandler {
 
 type DjlHandle = (inputs: Input) => Promise<unknown> | unknown;
 type TorchHandle = (data: readonly RequestData[] | null, context: Context) => Promise<unknown> | unknown;
-interface TorchInstance {
+export interface TorchInstance {
   initialize?(context: Context): Promise<unknown> | unknown;
-  handle: TorchHandle;
+  /** Of a class. It gets no null. */
+  handle(data: readonly RequestData[], context: Context): Promise<unknown> | unknown;
 }
 
 /** @throws Error */
@@ -57,7 +58,7 @@ export function handlerOf(
     const initialize = async (): Promise<void> => {
       await handle(null, context);
     };
-    return torchHandler({ initialize, handle }, context);
+    return torchHandler({ initialize, handle: (data, own) => handle(data, own) }, context);
   }
   return djlHandler(found as DjlHandle);
 }
@@ -139,7 +140,7 @@ function headOf(
   return { status, contentType: given ?? contentType, headers, isStream: false };
 }
 
-function torchHandler(instance: TorchInstance, context: Context): LoadedHandler {
+export function torchHandler(instance: TorchInstance, context: Context): LoadedHandler {
   return {
     initialise: async () => {
       await instance.initialize?.(context);
