@@ -38,6 +38,10 @@ export interface Sampling {
   /** Report the chosen token's log-probability: of the model, before penalties and temperature. */
   logprob: boolean;
   topLogprobs: number;
+  /** Empty: all. */
+  allowedIds: number[];
+  /** The last id of one is masked where the new tokens end with those before it. */
+  badWords: { ids: number[] }[];
 }
 
 /** Greedy, and every processor off. */
@@ -57,6 +61,8 @@ export const GREEDY_SAMPLING: Readonly<Sampling> = {
   logitBias: {},
   logprob: false,
   topLogprobs: 0,
+  allowedIds: [],
+  badWords: [],
 };
 
 export interface SequenceOpen {
@@ -87,6 +93,16 @@ export interface Row {
   sequence: number;
   /** Prompt tokens to run in this step; 1 for a decode. */
   tokens: number;
+  /** Of the token that the row chooses. Absent or null: any. */
+  mask?: TokenMask | null;
+}
+
+/** The ids that may be chosen: a list, or bits; where there are neither, none. */
+export interface TokenMask {
+  /** Rising. */
+  ids: number[];
+  /** Id i: bit i % 8 of byte i / 8. */
+  bits: Uint8Array;
 }
 
 export interface Step {

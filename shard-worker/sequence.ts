@@ -1,7 +1,7 @@
 /**
  * One running sequence as every rank sees it: the same fields with the same values on all ranks, step by step.
  */
-import type { Finish, Sampling, SequenceOpen } from '../proto/control.js';
+import type { Finish, Sampling, SequenceOpen, TokenMask } from '../proto/control.js';
 import { Finish as FinishCode } from '../proto/control.js';
 
 export class Sequence {
@@ -13,6 +13,8 @@ export class Sequence {
   readonly maxNewTokens: number;
   readonly endIds: ReadonlySet<number>;
   readonly sampling: Sampling;
+  /** Of the token that is chosen next; null: any. */
+  mask: TokenMask | null = null;
   /** Tokens whose keys and values are in the slot. */
   processed = 0;
   finish: Finish = FinishCode.RUNNING;

@@ -196,6 +196,7 @@ export class StepRunner {
         `row of ${row.tokens} tokens at ${position}, but the sequence has ${sequence.length}`,
       );
       const wantsLogits = known === sequence.length;
+      sequence.mask = row.mask ?? null;
       spans.push({ sequence, offset, count: row.tokens, position, wantsLogits });
       offset += row.tokens;
     }

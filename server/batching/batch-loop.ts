@@ -211,8 +211,8 @@ export class BatchLoop {
     const rows = this.#rowsOf(batch, prefillTokens).map(({ index, tokens }) => {
       const sequence = this.#running[index];
       assert(sequence, `batch row ${index} of ${this.#running.length} sequences`);
-      sequence.plan(tokens);
-      return { slot: sequence.slot, sequence: sequence.sequence, tokens };
+      const mask = sequence.plan(tokens);
+      return { slot: sequence.slot, sequence: sequence.sequence, tokens, ...(mask && { mask }) };
     });
     const plan: StepPlan = {
       closeSlots: slots.takeClosed(),
@@ -250,7 +250,7 @@ export class BatchLoop {
       assert(!prefixCache, 'an embedding model keeps no rows');
       sequence = new TextVector(job, place.slot, number);
     } else {
-      sequence = new Sequence(job, place.slot, number, texts);
+      sequence = new Sequence(job, place.slot, number, texts, () => this.#wakeUp.notify());
       prefixCache?.begin(sequence, place);
     }
     job.startedAtMs = clock.nowMs();

@@ -7,10 +7,12 @@
  * Errors  assertions
  *
  * The text of the token that ended the sequence (an end id) is left out unless includeStopString; the token is counted.
+ * A constrained sequence does not run ahead: what its next token may be is known only after the last.
  * Tokens that ran after a stop string (the workers are a step ahead) never get here: the sequence has left the loop by then.
  */
 import assert from 'node:assert/strict';
-import { Finish, type RowResult, type SequenceOpen } from '../../proto/control.js';
+import { Finish, type RowResult, type SequenceOpen, type TokenMask } from '../../proto/control.js';
+import { ServingError } from '../../proto/errors.js';
 import type { GenerationJob } from '../jobs/generation-job.js';
 import type { GenerateRequest } from '../requests/generate-request.js';
 import type { FinishReason, TokenAlternative } from '../requests/job-events.js';
@@ -52,10 +54,16 @@ export class Sequence implements RunningSequence {
   readonly #stops: StopStrings;
   #generatedText = '';
   readonly #newIds: number[] = [];
+  /** Of the next token, where it is constrained; null: not known yet. */
+  #mask: TokenMask | null;
+  /** A row that chooses is in flight. */
+  #isChoosing = false;
+  readonly #onMask: () => void;
   /** decodesLeft when its input began. */
   #decodesAtStart: number;
 
-  constructor(job: GenerationJob, slot: number, sequence: number, texts: TokenTexts) {
+  /** @param onMask a token that was waited for may be chosen now */
+  constructor(job: GenerationJob, slot: number, sequence: number, texts: TokenTexts, onMask = () => {}) {
     assert(job.request.kind === 'generate', 'a text to embed is no sequence of tokens (text-vector.ts)');
     this.job = job;
     this.#request = job.request;
@@ -66,11 +74,17 @@ export class Sequence implements RunningSequence {
     this.decodesLeft = job.maxNewTokens - 1;
     this.#decodesAtStart = this.decodesLeft;
     this.#texts = texts;
+    this.#mask = job.constraint?.first ?? null;
+    this.#onMask = onMask;
     this.#detokenizer = texts.detokenizer({
       skipSpecialTokens: this.#request.skipSpecialTokens,
       context: job.promptIds.slice(-CONTEXT_TOKENS),
     });
     this.#stops = new StopStrings(this.#request.stopStrings, this.#request.includeStopString);
+  }
+
+  get awaitsMask(): boolean {
+    return this.job.constraint !== null && (this.#isChoosing || this.#mask === null);
   }
 
   get newTokens(): number {
@@ -110,6 +124,7 @@ export class Sequence implements RunningSequence {
     this.decodesLeft = this.job.maxNewTokens - this.newTokens - 1;
     this.#decodesAtStart = this.decodesLeft;
     this.held = false;
+    this.#isChoosing = false;
   }
 
   resume(slot: number, sequence: number): void {
@@ -130,8 +145,12 @@ export class Sequence implements RunningSequence {
     };
   }
 
-  /** Book `tokens` of a step that is being sent. */
-  plan(tokens: number): void {
+  /**
+   * Book `tokens` of a step that is being sent.
+   *
+   * @returns what the token that the row chooses may be; null: any, or it chooses none
+   */
+  plan(tokens: number): TokenMask | null {
     if (this.promptLeft > 0) {
       assert(tokens <= this.promptLeft, `${tokens} prompt tokens planned of ${this.promptLeft}`);
       this.promptLeft -= tokens;
@@ -139,6 +158,9 @@ export class Sequence implements RunningSequence {
       assert(tokens === 1 && this.decodesLeft > 0, 'a decode is one token, within the budget');
       this.decodesLeft--;
     }
+    if (this.job.constraint === null || this.promptLeft > 0) return null;
+    this.#isChoosing = true;
+    return this.#mask;
   }
 
   /** Take the row's token: an event on the stream, and the end if it is one. */
@@ -162,6 +184,19 @@ export class Sequence implements RunningSequence {
     if (stopped) this.#end('stop-string', '');
     else if (isEnd) this.#endWithHeldBack('end-id');
     else if (row.finish === Finish.LENGTH) this.#endWithHeldBack('length');
+    else if (this.job.constraint !== null) this.#awaitMask();
+  }
+
+  #awaitMask(): void {
+    this.#isChoosing = false;
+    this.#mask = null;
+    this.job.constraint?.maskAfter(this.#newIds).then(
+      (mask) => {
+        this.#mask = mask;
+        this.#onMask();
+      },
+      (error: unknown) => this.job.cancel(ServingError.from(error)),
+    );
   }
 
   /** Give out the text that waited for more tokens: an incomplete character, the beginning of a stop string. */

@@ -36,9 +36,10 @@ export class TextVector implements RunningSequence {
     return { slot, sequence, promptIds: [...promptIds], maxNewTokens, endIds: [], sampling };
   }
 
-  plan(tokens: number): void {
+  plan(tokens: number): null {
     assert.equal(tokens, this.promptLeft, 'a text runs whole, in one step');
     this.promptLeft = 0;
+    return null;
   }
 
   append(row: RowResult, _nowMs: number): void {

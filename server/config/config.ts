@@ -233,6 +233,27 @@ export interface ModelConfig {
   outputFormatter: 'json' | 'jsonlines' | 'sse' | null;
   /** Jinja text that overrides the checkpoint's; null: the checkpoint's. */
   chatTemplate: string | null;
+  /** How calls, and what a model thinks, stand in the text of an answer (text/answer-parts). */
+  toolCallParser:
+    | 'auto'
+    | 'none'
+    | 'hermes'
+    | 'qwen'
+    | 'llama3_json'
+    | 'llama4_json'
+    | 'mistral'
+    | 'pythonic'
+    | 'llama4_pythonic'
+    | 'openai';
+  reasoningParser:
+    | 'auto'
+    | 'none'
+    | 'deepseek_r1'
+    | 'qwen3'
+    | 'mistral'
+    | 'granite'
+    | 'seed_oss'
+    | 'openai_gptoss';
 }
 
 export interface Config {

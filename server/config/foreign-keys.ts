@@ -16,8 +16,6 @@ const NO_JAVA =
 const NO_PYTHON = 'no Python runs here';
 const NO_HANDLER = 'custom Python handlers cannot run here; the checkpoint is served by the built-in one';
 const NO_ADAPTER = 'LoRA adapters are not served in this version';
-const NO_TOOLS = 'tool calls are not parsed in this version';
-const NO_REASONING = 'reasoning stays in the text in this version';
 const NO_SPECULATION = 'no tokens are guessed ahead in this version; answers are the same';
 const NO_SESSION = 'sessions are not kept in this version';
 const CPU_ONLY = 'only the CPU is served in this version';
@@ -99,10 +97,8 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
     'long_lora_scaling_factors',
     'lora_dtype',
   ]),
-  refused('model', 'option.enable_auto_tool_choice', NO_TOOLS, ['false']),
-  ...optionsWithoutEffect(NO_TOOLS, ['tool_call_parser']),
-  refused('model', 'option.enable_reasoning', NO_REASONING, ['false']),
-  ...optionsWithoutEffect(NO_REASONING, ['reasoning_parser']),
+  ...optionsWithoutEffect('a request with tools may always call one', ['enable_auto_tool_choice']),
+  ...optionsWithoutEffect('the parser says it: option.reasoning_parser', ['enable_reasoning']),
   ...optionsWithoutEffect('a chat template gets the content as the client wrote it', [
     'chat_template_content_format',
   ]),

@@ -7,11 +7,12 @@
  *         a default that differs says so.
  */
 import { MAX_SLOTS, MAX_WORLD_SIZE } from '../../proto/limits.js';
+import { ANSWER_KEYS } from './answer-keys.js';
 import { DEFAULT_COLLECTIVE, type KvCacheDtype, type ModelConfig } from './config.js';
 import { EMBEDDING_KEYS } from './embedding-keys.js';
 import { ENGINE_KEYS } from './engine-keys.js';
 import { alias, type KeyRow, modelKey } from './key-row.js';
-import { boolean, type Choice, choice, integer, orWord, template, text } from './value-types.js';
+import { boolean, type Choice, choice, integer, orWord, text } from './value-types.js';
 import { WEIGHT_KEYS } from './weight-keys.js';
 
 const CHAT_BY_PATH = {
@@ -371,11 +372,5 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     null,
     'form of the answers; auto: json, or jsonlines for stream=true',
   ),
-  modelKey(
-    'option.chat_template',
-    'chatTemplate',
-    template(),
-    null,
-    "Jinja template that replaces the checkpoint's",
-  ),
+  ...ANSWER_KEYS,
 ];

@@ -15,6 +15,7 @@ import type { Job } from '../jobs/job.js';
 import type { JobQueue } from '../jobs/job-queue.js';
 import type { GroupSample, SlotFreed, WorkObserver } from '../jobs/work-observer.js';
 import type { MemoryNeed } from '../machine/memory-need.js';
+import type { AnswerFormat } from '../requests/answer-format.js';
 import type { JobRequest, Task } from '../requests/service.js';
 import type { Signature } from '../requests/signature.js';
 
@@ -40,6 +41,8 @@ export interface PreparedModel {
   readonly unservedKeys: readonly string[];
   /** What it was taken for; a sentence. */
   readonly takenFor?: string;
+  /** How its answers say what it thinks and calls; null or absent: they are text. */
+  readonly answerFormat?: AnswerFormat | null;
   /** What its operator should know; a sentence each. */
   readonly notes?: readonly string[];
   /** Sizes for the memory that is free now: of every replica until the model is closed. @throws ServingError OUT_OF_MEMORY */

@@ -3,7 +3,7 @@
  *
  * In      a request that fits its model (engines/llm/make-job.ts)
  */
-import type { Sampling } from '../../proto/control.js';
+import type { Sampling, TokenMask } from '../../proto/control.js';
 import type { EmbedRequest } from '../requests/embed-request.js';
 import type { GenerateRequest } from '../requests/generate-request.js';
 import { Job, type JobOptions } from './job.js';
@@ -19,6 +19,17 @@ export interface GenerationJobOptions extends Omit<JobOptions, 'eventCapacity'> 
   seed: number;
   /** Of a job that yields a vector. */
   vectorShape?: VectorShape;
+  /** Absent: the answer is free. */
+  constraint?: TokenConstraint;
+}
+
+/** What the tokens of one answer may be. */
+export interface TokenConstraint {
+  readonly first: TokenMask;
+  /** Of the token behind these new ones. @throws ServingError: the answer cannot go on */
+  maskAfter(newIds: readonly number[]): Promise<TokenMask>;
+  /** The answer has ended. */
+  release(): void;
 }
 
 /** The vector that a job shall yield. */
@@ -38,6 +49,7 @@ export class GenerationJob extends Job {
   readonly sampling: Sampling;
   readonly seed: number;
   readonly vectorShape: VectorShape | null;
+  readonly constraint: TokenConstraint | null;
   firstTokenAtMs: number | null = null;
   /** NaN before the first; never null, so that a write allocates nothing. */
   lastTokenAtMs = Number.NaN;
@@ -51,5 +63,7 @@ export class GenerationJob extends Job {
     this.sampling = options.sampling;
     this.seed = options.seed;
     this.vectorShape = options.vectorShape ?? null;
+    this.constraint = options.constraint ?? null;
+    if (this.constraint !== null) void this.ended.then(() => this.constraint?.release());
   }
 }

@@ -4,6 +4,7 @@
  * A GenerateRequest is valid by itself (types, ranges); whether it fits the model is decided when it is submitted.
  */
 import type { AddressedRequest } from './addressed-request.js';
+import type { AnswerConstraint } from './answer-constraint.js';
 
 /** Sampling as asked by the client: an absent field takes generation_config.json's value, then the dialect's default. */
 export interface RequestSampling {
@@ -20,6 +21,10 @@ export interface RequestSampling {
   frequencyPenalty?: number;
   minNewTokens?: number;
   logitBias?: Record<number, number>;
+  /** No other may be chosen; absent or empty: all. */
+  allowedTokenIds?: readonly number[];
+  /** None of these texts is written. */
+  badWords?: readonly string[];
   /** 0 … 2^53 − 1; absent: random, and told in the result. */
   seed?: number;
 }
@@ -33,7 +38,17 @@ export interface ChatMessage {
 export type Prompt =
   | { kind: 'text'; text: string }
   | { kind: 'ids'; ids: readonly number[] }
-  | { kind: 'chat'; messages: readonly ChatMessage[]; tools?: readonly unknown[] };
+  | ({ kind: 'chat'; messages: readonly ChatMessage[] } & ChatOptions);
+
+export interface ChatOptions {
+  tools?: readonly unknown[];
+  /** End with what opens the assistant's turn; default true. */
+  addGenerationPrompt?: boolean;
+  /** The last message is the assistant's, and goes on. */
+  continueFinalMessage?: boolean;
+  /** What the template may ask for besides. */
+  templateOptions?: Readonly<Record<string, unknown>>;
+}
 
 export interface GenerateRequest extends AddressedRequest {
   kind: 'generate';
@@ -58,6 +73,8 @@ export interface GenerateRequest extends AddressedRequest {
   logprob: boolean;
   /** And of so many alternatives, 0 … 20. */
   topLogprobs: number;
+  /** What form the answer must have; absent: any. */
+  constraint?: AnswerConstraint;
   /** Keys and values of its prompt are shared only with requests of the same salt; absent: with all that have none. */
   cacheSalt?: string;
 }

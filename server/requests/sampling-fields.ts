@@ -13,6 +13,8 @@ const MAX_STOP_STRINGS = 64;
 const MAX_STOP_STRING_CHARACTERS = 1024;
 const MAX_STOP_TOKEN_IDS = 1024;
 const MAX_BIASED_TOKENS = 4096;
+const MAX_ALLOWED_IDS = 65_536;
+const MAX_BAD_WORDS = 256;
 export const MAX_SALT_CHARACTERS = 256;
 /** Above any vocabulary; the model's own is checked when the request meets it. */
 const MAX_TOKEN_ID = 2 ** 24;
@@ -40,6 +42,18 @@ export const fields = {
       additionalProperties: false,
       maxProperties: MAX_BIASED_TOKENS,
       expects: `an object of at most ${MAX_BIASED_TOKENS} token ids, each with a number of -100 … 100`,
+    },
+  ),
+  allowedTokenIds: Type.Array(Type.Integer({ minimum: 0, maximum: MAX_TOKEN_ID }), {
+    maxItems: MAX_ALLOWED_IDS,
+  }),
+  badWords: Type.Union(
+    [
+      Type.String({ maxLength: MAX_STOP_STRING_CHARACTERS }),
+      Type.Array(Type.String({ maxLength: MAX_STOP_STRING_CHARACTERS }), { maxItems: MAX_BAD_WORDS }),
+    ],
+    {
+      expects: `a list of at most ${MAX_BAD_WORDS} texts, each of at most ${MAX_STOP_STRING_CHARACTERS} characters`,
     },
   ),
   cacheSalt: Type.String({ minLength: 1, maxLength: MAX_SALT_CHARACTERS }),

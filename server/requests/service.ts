@@ -5,6 +5,7 @@
  * Out     its events, typed by the kind
  * Errors  ServingError
  */
+import type { AnswerFormat } from './answer-format.js';
 import type { EmbedRequest } from './embed-request.js';
 import type { GenerateRequest } from './generate-request.js';
 import type { InvokeRequest } from './invoke-request.js';
@@ -73,6 +74,8 @@ export interface ModelStatus {
   task: Task | null;
   /** What it takes and gives, of a model of tensors; null: no tensors, or not known yet. */
   signature: Signature | null;
+  /** How its answers say what it thinks and calls; null or absent: they are text. */
+  answerFormat?: AnswerFormat | null;
   /** DJLServing's output formatter of the model; null: by `stream`. */
   outputFormatter: 'json' | 'jsonlines' | 'sse' | null;
 }

@@ -48,6 +48,10 @@ export interface RenderOptions {
   /** End with what opens the assistant's turn. */
   addGenerationPrompt: boolean;
   tools?: readonly unknown[];
+  /** The text ends where the last message's does, so that it goes on. */
+  continueFinalMessage?: boolean;
+  /** Variables of the template's own (enable_thinking, documents, …); they cannot take the place of the others. */
+  templateOptions?: Readonly<Record<string, unknown>>;
 }
 
 /**
@@ -85,13 +89,19 @@ export class ChatTemplate {
    * @throws ServingError BAD_REQUEST when the template refuses the messages
    */
   render(messages: readonly TemplateMessage[], options: RenderOptions): string {
+    const text = this.renderWhole(messages, options);
+    return options.continueFinalMessage === true ? upToFinalMessage(text, messages) : text;
+  }
+
+  private renderWhole(messages: readonly TemplateMessage[], options: RenderOptions): string {
     const hasTools = options.tools !== undefined && options.tools.length > 0;
     try {
       return (hasTools ? this.toolTemplate : this.template).render({
+        documents: null,
+        ...options.templateOptions,
         ...this.specialTokens,
         messages,
         tools: hasTools ? options.tools : null,
-        documents: null,
         add_generation_prompt: options.addGenerationPrompt,
       });
     } catch (error) {
@@ -105,6 +115,17 @@ export class ChatTemplate {
       );
     }
   }
+}
+
+/** As transformers' continue_final_message does. @throws ServingError BAD_REQUEST */
+function upToFinalMessage(text: string, messages: readonly TemplateMessage[]): string {
+  const content = messages.at(-1)?.content.trim() ?? '';
+  const at = content === '' ? -1 : text.lastIndexOf(content);
+  if (at >= 0) return text.slice(0, at + content.length);
+  throw new ServingError(
+    'BAD_REQUEST',
+    "continue_final_message needs a last message whose content stands in the chat template's text as it is",
+  );
 }
 
 function parse(text: string): Template {

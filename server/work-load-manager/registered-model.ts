@@ -142,6 +142,8 @@ export class RegisteredModel {
       );
     }
     if (model.takenFor !== undefined) logger.info({ model: this.id }, model.takenFor);
+    const { answerFormat } = model;
+    if (answerFormat) logger.info({ model: this.id, ...answerFormat }, 'answers are read by these parsers');
     for (const note of model.notes ?? []) logger.warn({ model: this.id }, note);
     if (signal.aborted) {
       await model.close();
@@ -217,6 +219,7 @@ export class RegisteredModel {
       contextLength: this.#pool?.contextLength ?? 0,
       task: this.#pool?.task ?? null,
       signature: this.#pool?.signature ?? null,
+      answerFormat: this.#pool?.answerFormat ?? null,
       outputFormatter: this.#config.outputFormatter,
     };
   }

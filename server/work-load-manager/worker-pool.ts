@@ -16,6 +16,7 @@ import { systemClock } from '../jobs/clock.js';
 import { clientLeft, type Job } from '../jobs/job.js';
 import { JobQueue } from '../jobs/job-queue.js';
 import type { MemoryLedger } from '../machine/memory-ledger.js';
+import type { AnswerFormat } from '../requests/answer-format.js';
 import type { Accepted, JobRequest, Task } from '../requests/service.js';
 import type { Signature } from '../requests/signature.js';
 import { PoolGroups } from './pool-groups.js';
@@ -72,6 +73,10 @@ export class WorkerPool {
 
   get task(): Task {
     return this.#options.model.task;
+  }
+
+  get answerFormat(): AnswerFormat | null {
+    return this.#options.model.answerFormat ?? null;
   }
 
   get signature(): Signature | null {

@@ -1,14 +1,15 @@
 /**
  * Logit processors: what the request and the history do to the logits before a token is chosen, in this order:
  * repetition penalty (over prompt and new tokens), presence and frequency penalty (over new tokens), logit bias,
- * end ids masked before min_new_tokens.
+ * end ids masked before min_new_tokens, the ends of bad words, and all but the allowed ids (of the request, of the row's mask).
  *
  * In      this rank's slice of a row, changed in place; the sequence
- * Cost    of the order of the history and the bias list, never of the vocabulary
+ * Cost    of the order of the history and the bias list; of the vocabulary only where ids are allowed
  * Limits  a logit that overflows float32 is held at ±3.4e38, so that what follows stays finite
  * Source  repetition penalty and minimum length: transformers' logits processors of those names; presence and frequency
  *         penalty and bias: OpenAI's API reference
  */
+import type { TokenMask } from '../../proto/control.js';
 import type { Sequence } from '../sequence.js';
 
 /** A logit of this value is never chosen. Finite, so that one check finds every NaN and infinity that the model made. */
@@ -18,6 +19,7 @@ const LARGEST = 3.4e38;
 /** What a choice needs of a sequence. */
 export type ChooseSequence = Pick<Sequence, 'promptIds' | 'newIds' | 'endIds' | 'sampling'> & {
   readonly sequence?: number;
+  readonly mask?: TokenMask | null;
 };
 
 export class Processors {
@@ -27,6 +29,8 @@ export class Processors {
   private readonly seen: Int32Array;
   private readonly occurrences: Int32Array;
   private round = 0;
+  /** A bit an id of the slice, while a list of ids is applied. */
+  private readonly listed: Uint8Array;
 
   /** @param base first id of the slice @param count ids in it, padding excluded */
   constructor(base: number, count: number) {
@@ -34,6 +38,7 @@ export class Processors {
     this.count = count;
     this.seen = new Int32Array(count);
     this.occurrences = new Int32Array(count);
+    this.listed = new Uint8Array((count + 7) >> 3);
   }
 
   /**
@@ -68,7 +73,41 @@ export class Processors {
         logits[at] = MASKED;
       }
     }
+    for (const { ids } of sampling.badWords) if (this.maskBadWord(logits, ids, newIds)) changed = true;
+    if (sampling.allowedIds.length > 0) {
+      changed = true;
+      this.keepListed(logits, sampling.allowedIds);
+    }
+    const { mask = null } = sequence;
+    if (mask !== null) {
+      changed = true;
+      if (mask.bits.length > 0) keepBits(logits, this.count, mask.bits, this.base);
+      else this.keepListed(logits, mask.ids);
+    }
     return changed;
+  }
+
+  /** The last id, where the new tokens end with those before it. */
+  private maskBadWord(logits: Float32Array, ids: readonly number[], newIds: readonly number[]): boolean {
+    const before = ids.length - 1;
+    const from = newIds.length - before;
+    if (from < 0) return false;
+    for (let i = 0; i < before; i++) if (newIds[from + i] !== ids[i]) return false;
+    const at = ids[before]! - this.base;
+    if (at < 0 || at >= this.count || !Number.isFinite(logits[at]!)) return false;
+    // What is masked is never chosen: nobody asks what it was.
+    logits[at] = MASKED;
+    return true;
+  }
+
+  private keepListed(logits: Float32Array, ids: readonly number[]): void {
+    const { base, count, listed } = this;
+    listed.fill(0);
+    for (let i = 0; i < ids.length; i++) {
+      const at = ids[i]! - base;
+      if (at >= 0 && at < count) listed[at >> 3]! |= 1 << (at & 7);
+    }
+    keepBits(logits, count, listed, 0);
   }
 
   private penaliseRepetition(
@@ -111,6 +150,13 @@ export class Processors {
     if (!Number.isFinite(logits[at]!)) return;
     saveRaw(logits, at, this.base, saved);
     logits[at] = Math.max(-LARGEST, Math.min(LARGEST, value));
+  }
+}
+
+/** Masks what has no bit; what the model made infinite or NaN stays so: it has to be found. @param base id of position 0 */
+function keepBits(logits: Float32Array, count: number, bits: Uint8Array, base: number): void {
+  for (let at = 0, id = base; at < count; at++, id++) {
+    if (((bits[id >> 3]! >> (id & 7)) & 1) === 0 && Number.isFinite(logits[at]!)) logits[at] = MASKED;
   }
 }
 

@@ -157,7 +157,14 @@ const badLogits = (count: number, rank: number, { newIds, promptIds }: ChooseSeq
       "the model's weights or its shards are damaged",
   );
 
-function allMasked({ newIds, sampling }: ChooseSequence): RowFailure {
+function allMasked({ mask, newIds, sampling }: ChooseSequence): RowFailure {
+  if (mask || sampling.allowedIds.length > 0 || sampling.badWords.length > 0) {
+    return failureOf(
+      'BAD_REQUEST',
+      `No token can be chosen for new token ${newIds.length + 1}: what the answer's form, allowed_token_ids, bad_words and ` +
+        `min_tokens (${sampling.minNewTokens}) allow together is nothing`,
+    );
+  }
   return failureOf(
     'BAD_REQUEST',
     `No token can be chosen for new token ${newIds.length + 1}: all of the vocabulary is masked ` +

@@ -446,12 +446,17 @@ describe("errors in OpenAI's body", () => {
       'top_logprobs',
       /top_logprobs needs logprobs to be true/,
     ],
-    ['/v1/chat/completions', chat({ tools: [{ type: 'function' }] }), 'tools', /tools is not supported/],
     [
       '/v1/chat/completions',
-      chat({ response_format: { type: 'json_object' } }),
+      chat({ tools: [{ type: 'function' }] }),
+      'tools',
+      /tools\[0\].function is required/,
+    ],
+    [
+      '/v1/chat/completions',
+      chat({ response_format: { type: 'xml' } }),
       'response_format',
-      /response_format is not supported/,
+      /response_format.type must be/,
     ],
   ])('%s %j', async (path, body, param, message) => {
     const { status, text } = await postJson(test.url + path, body);

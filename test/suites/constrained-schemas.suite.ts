@@ -27,7 +27,12 @@ export function constrainedSchemas(count: number): void {
         if (round % 50 === 0) trie = new TokenTrie(randomVocabulary(random, VOCABULARY));
         const schema = randomSchema(random);
         const shown = JSON.stringify(schema);
-        const grammar = new TokenGrammar({ kind: 'json-schema', schema }, trie, VOCABULARY + 1, [VOCABULARY]);
+        const grammar = new TokenGrammar(
+          { spec: { kind: 'json-schema', schema }, behind: null },
+          trie,
+          VOCABULARY + 1,
+          [VOCABULARY],
+        );
         const text = writeText(grammar, trie, random, shown);
         if (text === null) continue;
         ended++;

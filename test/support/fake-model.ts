@@ -84,6 +84,8 @@ export const FAKE_CONFIG: ModelConfig = {
   truncateTexts: null,
   normalize: true,
   chatTemplate: null,
+  toolCallParser: 'auto',
+  reasoningParser: 'auto',
 };
 
 /** A model of one rank: half the processes. */

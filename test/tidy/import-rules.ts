@@ -25,7 +25,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'server/model-store': ['proto'],
   // Whose key a request came with bounds its priority.
   'server/requests': ['server/access', 'proto'],
-  'server/text': ['proto'],
+  'server/text': ['server/requests', 'proto'],
   'server/jobs': ['server/requests', 'proto'],
   // An engine sees the contract, never the manager; the manager sees the contract, never an engine.
   'server/engines': [

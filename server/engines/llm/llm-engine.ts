@@ -11,10 +11,11 @@ import { ServingError } from '../../../proto/errors.js';
 import { kernelLibrary } from '../../../proto/kernel-library.js';
 import type { ModelConfig } from '../../config/config.js';
 import { systemClock } from '../../jobs/clock.js';
-import type { GenerationJob } from '../../jobs/generation-job.js';
+import type { GenerationJob, TokenConstraint } from '../../jobs/generation-job.js';
 import { clientLeft } from '../../jobs/job.js';
 import type { JobQueue } from '../../jobs/job-queue.js';
 import type { MemoryNeed } from '../../machine/memory-need.js';
+import type { AnswerFormat } from '../../requests/answer-format.js';
 import type { EmbedRequest } from '../../requests/embed-request.js';
 import type { GenerateRequest } from '../../requests/generate-request.js';
 import type { JobRequest, Task } from '../../requests/service.js';
@@ -78,6 +79,7 @@ export class LlmModel implements PreparedModel {
   readonly unservedKeys: readonly string[];
   readonly takenFor?: string;
   readonly notes: readonly string[];
+  readonly answerFormat: AnswerFormat | null;
   readonly #config: ModelConfig;
   readonly #files: LlmFiles;
   readonly #worker: WorkerOptions;
@@ -91,6 +93,7 @@ export class LlmModel implements PreparedModel {
     this.unservedKeys = files.unservedKeys ?? [];
     const { plan } = files;
     if (plan !== undefined) this.takenFor = `${plan.architecture}: ${plan.policy.summary}`;
+    this.answerFormat = files.answerFormat ?? null;
     this.notes = [...assumptions(plan), ...layoutNotes(config, files.manifest)];
   }
 
@@ -100,8 +103,8 @@ export class LlmModel implements PreparedModel {
     return new FittedLlm(this.#config, this.#files, this.#worker, this.task, sizes);
   }
 
-  close(): Promise<void> {
-    return this.#files.encoder.close();
+  async close(): Promise<void> {
+    await Promise.all([this.#files.encoder.close(), this.#files.constrainer?.close()]);
   }
 }
 
@@ -134,12 +137,53 @@ class FittedLlm implements FittedModel {
     const room = own.kind === 'embed' ? slotTokens : Math.min(slotTokens, kvTokens);
     const promptIds = await encoder.encode(own.prompt, { cutAt: this.#cutAt(own), room, signal });
     if (signal.aborted) throw clientLeft();
-    const job = makeJob({
-      ...{ id: jobId, request: own, promptIds, info: manifest.model, limits: this.#sizes },
-      normalise: this.#config.normalize === true,
-      ...{ receivedAtMs, queuedAtMs: systemClock.nowMs() },
-    });
-    return { job, promptTokens: promptIds.length };
+    const badWords = await this.#badWords(own, signal);
+    const constraint = await this.#constraint(own, signal);
+    try {
+      const job = makeJob({
+        ...{ id: jobId, request: own, promptIds, info: manifest.model, limits: this.#sizes },
+        normalise: this.#config.normalize === true,
+        ...{ receivedAtMs, queuedAtMs: systemClock.nowMs(), badWords, constraint },
+      });
+      return { job, promptTokens: promptIds.length };
+    } catch (error) {
+      constraint?.release();
+      throw error;
+    }
+  }
+
+  /** With and without a space before, as vLLM takes them. */
+  async #badWords(
+    request: GenerateRequest | EmbedRequest,
+    signal: AbortSignal,
+  ): Promise<(readonly number[])[]> {
+    const { encoder } = this.#files;
+    const words = request.kind === 'generate' ? (request.sampling.badWords ?? []) : [];
+    const texts = words.flatMap((word) => [word, ` ${word.trimStart()}`]);
+    const lists = await Promise.all(texts.map((text) => encoder.encodePiece?.(text, signal) ?? []));
+    return lists.filter((ids) => ids.length > 0);
+  }
+
+  /** @throws ServingError BAD_REQUEST */
+  async #constraint(
+    request: GenerateRequest | EmbedRequest,
+    signal: AbortSignal,
+  ): Promise<TokenConstraint | null> {
+    if (request.kind !== 'generate' || request.constraint === undefined) return null;
+    if (request.ignoreEndIds) {
+      throw new ServingError(
+        'BAD_REQUEST',
+        'ignore_eos together with a form of the answer: it could not end',
+      );
+    }
+    const { constrainer, manifest } = this.#files;
+    if (constrainer === undefined || manifest.model.endIds.length === 0) {
+      throw new ServingError(
+        'BAD_REQUEST',
+        'This model has no end token: an answer of a given form could not end',
+      );
+    }
+    return constrainer.open(request.constraint, signal);
   }
 
   newReplica({ onIdle, queue, ...options }: ReplicaOptions): Replica {

@@ -10,7 +10,12 @@ import { randomBytes } from 'node:crypto';
 import { GREEDY_SAMPLING } from '../../../proto/control.js';
 import { ServingError } from '../../../proto/errors.js';
 import type { Manifest } from '../../../proto/manifest.js';
-import { GenerationJob, type GenerationJobOptions, type VectorShape } from '../../jobs/generation-job.js';
+import {
+  GenerationJob,
+  type GenerationJobOptions,
+  type TokenConstraint,
+  type VectorShape,
+} from '../../jobs/generation-job.js';
 import type { EmbedRequest } from '../../requests/embed-request.js';
 import type { GenerateRequest } from '../../requests/generate-request.js';
 import { type AdmissionLimits, admitNewTokens, admitText } from './admission.js';
@@ -27,16 +32,21 @@ export interface JobParts {
   /** When the request came, before its prompt was tokenised: its deadline counts from there. */
   receivedAtMs: number;
   queuedAtMs: number;
+  /** Absent: the answer is free. */
+  constraint?: TokenConstraint | null;
+  /** Ids of the texts that must not be written. */
+  badWords?: readonly (readonly number[])[];
 }
 
 /** @throws ServingError */
 export function makeJob(parts: JobParts): GenerationJob {
-  const { id, info, limits, normalise, promptIds, queuedAtMs, receivedAtMs, request } = parts;
+  const { badWords = [], constraint, id, info, limits, promptIds, queuedAtMs, receivedAtMs, request } = parts;
   return new GenerationJob({
     ...{ id, request, promptIds, queuedAtMs, receivedAtMs },
     ...(request.kind === 'embed'
-      ? vectorPart(request, promptIds, info, limits, normalise)
-      : generationPart(request, promptIds, info, limits)),
+      ? vectorPart(request, promptIds, info, limits, parts.normalise)
+      : generationPart(request, promptIds, info, limits, badWords)),
+    ...(constraint && { constraint }),
   });
 }
 
@@ -47,6 +57,7 @@ function generationPart(
   promptIds: readonly number[],
   info: Manifest['model'],
   limits: AdmissionLimits,
+  badWords: readonly (readonly number[])[],
 ): TaskPart {
   const { max_new_tokens: usual } = info.generationDefaults;
   const maxNewTokens = admitNewTokens(
@@ -59,6 +70,7 @@ function generationPart(
   const { sampling, seed } = resolveSampling(request, info, maxNewTokens, random53Bits);
   const modelEnds = request.ignoreEndIds ? [] : info.endIds;
   const endIds = [...new Set([...modelEnds, ...request.stopTokenIds])];
+  sampling.badWords = badWords.map((ids) => ({ ids: [...ids] }));
   return { maxNewTokens, endIds, sampling, seed };
 }
 

@@ -16,10 +16,13 @@ import type { TokenTexts } from '../../batching/sequence.js';
 import type { ModelConfig } from '../../config/config.js';
 import { usableCores } from '../../machine/machine-limits.js';
 import { ensureShards, planShards, type ShardRequest } from '../../model-store/ensure-shards.js';
-import { readChatTemplate } from '../../text/chat-template.js';
+import type { AnswerFormat } from '../../requests/answer-format.js';
+import { type ChatTemplateSource, readChatTemplate } from '../../text/chat-template.js';
 import { Detokenizer } from '../../text/detokenizer.js';
 import type { PrepareOptions } from '../engine.js';
+import { answerFormatOf } from './answer-format.js';
 import { ChatRenderer } from './chat-renderer.js';
+import { Constrainer } from './constrainer.js';
 import { tokenizerEndId, unservedGenerationKeys } from './generation-config.js';
 import { kvTypeOf, withKvType } from './kv-type.js';
 import { type ModelSizes, sizesOfPlan } from './model-sizes.js';
@@ -30,7 +33,10 @@ export interface LlmFiles {
   shardFolder: string;
   manifest: Manifest;
   texts: TokenTexts;
-  encoder: Pick<PromptEncoder, 'encode' | 'close'>;
+  encoder: Pick<PromptEncoder, 'encode' | 'close'> & Partial<Pick<PromptEncoder, 'encodePiece'>>;
+  /** Absent: answers cannot be constrained. */
+  constrainer?: Pick<Constrainer, 'open' | 'close'>;
+  answerFormat?: AnswerFormat | null;
   /** How the model was recognised. */
   plan?: Pick<PartitionPlan, 'architecture' | 'policy'>;
   /** Keys of generation_config.json that would change a text elsewhere, and do nothing here. */
@@ -57,7 +63,7 @@ export async function prepareModel(config: ModelConfig, options: LlmPrepareOptio
   try {
     const template = readChatTemplate(config.folder, config.chatTemplate);
     starting = template === null ? null : ChatRenderer.start(template);
-    return await prepareShards(config, options, tokenizer, starting);
+    return await prepareShards(config, options, tokenizer, template, starting);
   } catch (error) {
     await starting?.then(
       (renderer) => renderer.close(),
@@ -72,6 +78,7 @@ async function prepareShards(
   config: ModelConfig,
   options: LlmPrepareOptions,
   tokenizer: TokenizerProcess,
+  template: ChatTemplateSource | null,
   starting: Promise<ChatRenderer> | null,
 ): Promise<LlmFiles> {
   // Side by side: each is a process that starts.
@@ -94,11 +101,15 @@ async function prepareShards(
     vocabSize,
     embedding,
   });
+  const whole = withEndId(manifest, tokenizerEndId(config.folder, texts));
+  const { endIds } = whole.model;
   return {
     shardFolder: folder,
-    manifest: withEndId(manifest, tokenizerEndId(config.folder, texts)),
+    manifest: whole,
     texts,
     encoder,
+    constrainer: new Constrainer({ table: tokenizer.facts.table, vocabSize, endIds }),
+    answerFormat: await answerFormatOf(config, template, chatRenderer),
     plan,
     unservedKeys: unservedGenerationKeys(config.folder),
   };

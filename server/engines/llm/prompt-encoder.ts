@@ -65,6 +65,13 @@ export class PromptEncoder {
     return prompt.kind === 'text' ? this.#cut(ids, cutAt) : ids;
   }
 
+  /** A text within another: without the special tokens around a prompt. */
+  async encodePiece(text: string, signal?: AbortSignal): Promise<readonly number[]> {
+    const { tokenizer, vocabSize } = this.#options;
+    const ids = await tokenizer.encode(text, false, signal);
+    return ids.filter((id) => id < vocabSize);
+  }
+
   async close(): Promise<void> {
     const { chatRenderer, tokenizer } = this.#options;
     await Promise.all([tokenizer.close(), chatRenderer?.close()]);
@@ -104,8 +111,8 @@ export class PromptEncoder {
       prompt.messages.reduce((sum, { content }) => sum + content.length, 0),
       room,
     );
-    const tools = prompt.tools ? { tools: prompt.tools } : {};
-    return chatRenderer.render(prompt.messages, { addGenerationPrompt: true, ...tools }, signal);
+    const { kind: _, messages, addGenerationPrompt = true, ...options } = prompt;
+    return chatRenderer.render(messages, { addGenerationPrompt, ...options }, signal);
   }
 
   /** @throws ServingError PROMPT_TOO_LONG */

@@ -61,6 +61,8 @@ export function resolveSampling(
       seedLow: seed % 2 ** 32,
       seedHigh: Math.floor(seed / 2 ** 32),
       logitBias: checkedBias(asked.logitBias ?? {}, model.vocabSize),
+      allowedIds: allowedIds(asked.allowedTokenIds ?? [], model.vocabSize),
+      badWords: [],
       logprob: request.logprob || request.topLogprobs > 0,
       topLogprobs: request.topLogprobs,
     },
@@ -76,7 +78,7 @@ function layered(...layers: RequestSampling[]) {
 /** Key of generation_config.json → field. Their ranges were checked when the model was split. */
 const GENERATION_FIELDS: readonly (readonly [
   string,
-  Exclude<keyof RequestSampling, 'doSample' | 'logitBias'>,
+  Exclude<keyof RequestSampling, 'doSample' | 'logitBias' | 'allowedTokenIds' | 'badWords'>,
 ])[] = [
   ['temperature', 'temperature'],
   ['top_k', 'topK'],
@@ -114,6 +116,11 @@ function minNewTokens(asked: RequestSampling, wanted: number, maxNewTokens: numb
 function checkedBias(bias: Record<number, number>, vocabSize: number): Record<number, number> {
   for (const id of Object.keys(bias)) checkTokenId(Number(id), vocabSize, 'logit_bias');
   return bias;
+}
+
+function allowedIds(ids: readonly number[], vocabSize: number): number[] {
+  for (const id of ids) checkTokenId(id, vocabSize, 'allowed_token_ids');
+  return [...new Set(ids)].sort((a, b) => a - b);
 }
 
 /** @throws ServingError BAD_REQUEST */

@@ -6,8 +6,8 @@
  * Errors  none: the options' values are checked where they are read
  * Source  names: vLLM's --tool-call-parser and --reasoning-parser
  */
-import type { AnswerParser, AnswerPart } from './answer-part.js';
-import { PartWriter } from './answer-part.js';
+import type { AnswerFormat, CallParserName, ReasoningParserName } from '../../requests/answer-format.js';
+import { type AnswerParser, type AnswerPart, PartWriter } from './answer-part.js';
 import { Harmony } from './harmony.js';
 import { MistralCalls } from './mistral-calls.js';
 import { PythonicCalls } from './pythonic-calls.js';
@@ -23,7 +23,7 @@ const CALL_PARSERS = {
   pythonic: () => new PythonicCalls(),
   llama4_pythonic: () => new PythonicCalls(),
   openai: () => new Harmony(),
-} satisfies Record<string, () => AnswerParser>;
+} satisfies Record<CallParserName, () => AnswerParser>;
 
 const THINKING = {
   deepseek_r1: { open: '<think>', close: '</think>', startsInside: true },
@@ -31,32 +31,20 @@ const THINKING = {
   mistral: { open: '[THINK]', close: '[/THINK]', startsInside: false },
   granite: { open: 'Here is my thought process:', close: 'Here is my response:', startsInside: false },
   seed_oss: { open: '<seed:think>', close: '</seed:think>', startsInside: true },
-} satisfies Record<string, ThinkingFormat>;
+} satisfies Record<Exclude<ReasoningParserName, 'openai_gptoss'>, ThinkingFormat>;
 
-export type CallParserName = keyof typeof CALL_PARSERS;
-export type ReasoningParserName = keyof typeof THINKING | 'openai_gptoss';
-
-export const CALL_PARSER_NAMES = Object.keys(CALL_PARSERS) as CallParserName[];
-export const REASONING_PARSER_NAMES = [...Object.keys(THINKING), 'openai_gptoss'] as ReasoningParserName[];
-
-/** How a model writes its answers. */
-export interface AnswerFormat {
-  calls: CallParserName | null;
-  reasoning: ReasoningParserName | null;
-  /** A prompt of its template ends within the reasoning. */
-  startsInside: boolean;
-}
+export const CALL_PARSER_NAMES = Object.keys(CALL_PARSERS);
+export const REASONING_PARSER_NAMES = [...Object.keys(THINKING), 'openai_gptoss'];
 
 export const PLAIN_ANSWERS: AnswerFormat = { calls: null, reasoning: null, startsInside: false };
 
-/** Markers that are special tokens: the text must have them. */
-export const needsSpecialTokens = ({ calls, reasoning }: AnswerFormat): boolean =>
-  calls === 'mistral' ||
-  calls === 'openai' ||
-  calls === 'llama3_json' ||
-  calls === 'llama4_pythonic' ||
-  reasoning === 'openai_gptoss' ||
-  reasoning === 'mistral';
+/** Markers of what is looked for are special tokens: the text must have them. */
+export function needsSpecialTokens({ calls, reasoning }: AnswerFormat, hasCalls: boolean): boolean {
+  if (reasoning === 'openai_gptoss' || reasoning === 'mistral') return true;
+  return (
+    hasCalls && calls !== null && ['mistral', 'openai', 'llama3_json', 'llama4_pythonic'].includes(calls)
+  );
+}
 
 /**
  * @param template the text of the chat template; with tools, where it has one of its own
@@ -83,6 +71,13 @@ function guessCalls(template: string): CallParserName | null {
   return null;
 }
 
+/** What a constrained answer of the model begins with; null: it thinks nothing, or within channels. */
+export function thinkingOf({ reasoning, startsInside }: AnswerFormat, thinks = true): ThinkingFormat | null {
+  if (reasoning === null || reasoning === 'openai_gptoss' || !thinks) return null;
+  const style = THINKING[reasoning];
+  return { ...style, startsInside: startsInside || style.startsInside };
+}
+
 export interface ParserOptions {
   format: AnswerFormat;
   /** Calls are looked for: there are tools, and the answer may call one. */
@@ -100,16 +95,20 @@ export function newAnswerParser({
   hasCalls,
   thinks = true,
 }: ParserOptions): AnswerParser | null {
-  const forcedParser =
-    forced === null ? null : forced.kind === 'list' ? new TaggedCalls(LIST) : new OneCall(forced.name);
-  if (forcedParser !== null) return forcedParser;
-  if (format.reasoning === 'openai_gptoss' || (hasCalls && format.calls === 'openai')) return new Harmony();
-  const calls = hasCalls && format.calls !== null ? CALL_PARSERS[format.calls]() : null;
-  if (format.reasoning === null) return calls;
-  const style = THINKING[format.reasoning];
-  const startsInside = thinks && (format.startsInside || style.startsInside);
-  return new Thinking({ ...style, startsInside }, calls ?? new Plain());
+  const rest = forced === null ? callParser(format, hasCalls) : forcedParser(forced);
+  if (forced === null && (format.reasoning === 'openai_gptoss' || rest instanceof Harmony))
+    return new Harmony();
+  const thinking = thinkingOf(format);
+  if (thinking === null) return rest;
+  // Told not to think it does not begin within, and may all the same.
+  return new Thinking(thinks ? thinking : { ...thinking, startsInside: false }, rest ?? new Plain());
 }
+
+const callParser = ({ calls }: AnswerFormat, hasCalls: boolean): AnswerParser | null =>
+  hasCalls && calls !== null ? CALL_PARSERS[calls]() : null;
+
+const forcedParser = (forced: NonNullable<ParserOptions['forced']>): AnswerParser =>
+  forced.kind === 'list' ? new TaggedCalls(LIST) : new OneCall(forced.name);
 
 /** All of the text is what the model says. */
 class Plain implements AnswerParser {
@@ -125,12 +124,16 @@ class Plain implements AnswerParser {
 /** All of the text is the arguments of one call. */
 class OneCall implements AnswerParser {
   readonly #parts = new PartWriter();
+  #name: string | null;
 
   constructor(name: string) {
-    this.#parts.call(name);
+    this.#name = name;
   }
 
   push(text: string): AnswerPart[] {
+    if (text === '') return [];
+    if (this.#name !== null) this.#parts.call(this.#name);
+    this.#name = null;
     this.#parts.arguments(text);
     return this.#parts.take();
   }

@@ -9,7 +9,8 @@
  */
 
 export type AnswerPart =
-  | { kind: 'reasoning' | 'content'; text: string }
+  | { kind: 'reasoning'; text: string }
+  | { kind: 'content'; text: string }
   /** A call begins; its index counts from 0. */
   | { kind: 'call'; index: number; name: string; id?: string }
   /** More of the JSON text of a call's arguments. */

@@ -1,14 +1,16 @@
 /**
  * What a client asks of an answer's form → the texts that it may be.
  *
- * In      ConstraintSpec: plain data
+ * In      AnswerConstraint: plain data
  * Out     Expression
  * Limits  those of each kind; MAX_CHOICES texts
  * Errors  BAD_REQUEST naming kind and place
  */
 import { ServingError } from '../../../proto/errors.js';
+import type { AnswerConstraint, ConstraintSpec } from '../../requests/answer-constraint.js';
 import { ebnfExpression } from './ebnf.js';
-import { choice, type Expression, literal } from './expression.js';
+import { bytes, choice, type Expression, literal, optional, repeat, sequence } from './expression.js';
+import { difference } from './finite.js';
 import { checkedGrammar, GrammarFault } from './grammar.js';
 import { schemaExpression } from './json-schema.js';
 import { anyValue } from './json-text.js';
@@ -17,13 +19,6 @@ import { RegexFault, regexExpression } from './regex.js';
 import { SchemaFault } from './schema-merge.js';
 
 const MAX_CHOICES = 10_000;
-
-export type ConstraintSpec =
-  | { kind: 'json-object' }
-  | { kind: 'json-schema'; schema: unknown }
-  | { kind: 'regex'; pattern: string }
-  | { kind: 'choice'; texts: readonly string[] }
-  | { kind: 'grammar'; source: string };
 
 const NAMES: Readonly<Record<ConstraintSpec['kind'], string>> = {
   'json-object': 'JSON object',
@@ -34,9 +29,10 @@ const NAMES: Readonly<Record<ConstraintSpec['kind'], string>> = {
 };
 
 /** @throws ServingError BAD_REQUEST */
-export function constraintExpression(spec: ConstraintSpec): Expression {
+export function constraintExpression({ behind, spec }: AnswerConstraint): Expression {
   try {
-    const checked = checkedGrammar(expressionOf(spec));
+    const own = expressionOf(spec);
+    const checked = checkedGrammar(behind === null ? own : afterThinking(own, behind));
     if (checked === null) throw new GrammarFault('no text satisfies it');
     return checked;
   } catch (error) {
@@ -51,10 +47,25 @@ export function refusal(spec: ConstraintSpec, error: unknown): unknown {
     error instanceof GrammarFault ||
     error instanceof RegexFault ||
     error instanceof ConstraintLimit;
-  if (!isFault) return error;
-  return new ServingError(
-    'BAD_REQUEST',
-    `The ${NAMES[spec.kind]} for the answer is not supported: ${error.message}`,
+  // JavaScript's stack: parts that may be empty, thousands of them in a row.
+  const isTooDeep = error instanceof RangeError;
+  if (!isFault && !isTooDeep) return error;
+  const what = isTooDeep ? 'it nests too deep' : error.message;
+  return new ServingError('BAD_REQUEST', `The ${NAMES[spec.kind]} for the answer is not supported: ${what}`);
+}
+
+/** First what it thinks, which is free but for the marker that ends it. */
+function afterThinking(
+  answer: Expression,
+  { close, open, startsInside }: NonNullable<AnswerConstraint['behind']>,
+): Expression {
+  const anything = repeat(bytes([0, 0xff]), 0);
+  const thought = difference(anything, sequence(anything, literal(close), anything));
+  const space = repeat(bytes([0x0a, 0x0a], [0x20, 0x20]), 0, 4);
+  const behind = sequence(thought, literal(close), space, answer);
+  return choice(
+    sequence(startsInside ? optional(literal(open)) : literal(open), behind),
+    startsInside ? behind : answer,
   );
 }
 

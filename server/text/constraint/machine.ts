@@ -14,7 +14,7 @@ import { type Automaton, type Expression, hasByte } from './expression.js';
 
 const MAX_POSITIONS = 2000;
 const MAX_EXPANSIONS = 50_000;
-const MAX_REMEMBERED = 200_000;
+const MAX_REMEMBERED = 50_000;
 
 /** The grammar asks for more than is served. */
 export class ConstraintLimit extends Error {}

@@ -8,11 +8,12 @@
  * Errors  BAD_REQUEST: the constraint is none that is served
  * Cost    a mask is one walk over the tokens that can follow, once for each place in the grammar: the next text that comes there has it ready
  */
-import { type ConstraintSpec, constraintExpression, refusal } from './constraint.js';
+import type { AnswerConstraint, ConstraintSpec } from '../../requests/answer-constraint.js';
+import { constraintExpression, refusal } from './constraint.js';
 import { Machine, type State } from './machine.js';
 import type { TokenTrie } from './token-trie.js';
 
-const MAX_MASK_BYTES = 64 * 1024 * 1024;
+const MAX_MASK_BYTES = 16 * 1024 * 1024;
 
 /** A grammar, made ready for a vocabulary; any number of texts use it. */
 export class TokenGrammar {
@@ -27,12 +28,12 @@ export class TokenGrammar {
   #masks = new Map<State, Uint32Array>();
 
   /** @param vocabSize ids that a mask has bits for @throws ServingError BAD_REQUEST */
-  constructor(spec: ConstraintSpec, trie: TokenTrie, vocabSize: number, endIds: readonly number[]) {
-    this.#spec = spec;
+  constructor(constraint: AnswerConstraint, trie: TokenTrie, vocabSize: number, endIds: readonly number[]) {
+    this.#spec = constraint.spec;
     this.#trie = trie;
     this.#words = Math.ceil(vocabSize / 32);
     this.#endIds = endIds.filter((id) => id < vocabSize);
-    const expression = constraintExpression(spec);
+    const expression = constraintExpression(constraint);
     this.#machine = this.#guarded(() => new Machine(expression, trie.longest));
     this.#classes = trie.byte.map((byte) => this.#machine.classOf[byte]!);
   }

@@ -12,6 +12,8 @@ import type { Answer } from '../../answers/answer.js';
 import { collectAll, submitAll } from '../../answers/generations.js';
 import { logStreamError, withErrorFrames } from '../../answers/stream-reply.js';
 import type { HttpContext } from '../../http-context.js';
+import { partsChatKind } from './chat-answer.js';
+import { answerFormatOf, planChat } from './chat-plan.js';
 import { openAiErrorObject } from './openai-errors.js';
 import {
   type ChatBody,
@@ -74,8 +76,10 @@ export function answerChat(
   framing: Framing,
   client: AbortController,
 ): Promise<Answer> {
-  const requests = chatRequests(body, target);
-  const kind = chatKind(body.logprobs ?? false);
+  const { plan, reader } = planChat(body, answerFormatOf(context, target));
+  const requests = chatRequests(body, target, plan);
+  const logprobs = body.logprobs ?? false;
+  const kind = reader === null ? chatKind(logprobs) : partsChatKind(logprobs, reader);
   const shape = { idPrefix: 'chatcmpl', kind, perPrompt: requests.length, framing };
   return answerWith(context, log, body, requests, shape, client);
 }

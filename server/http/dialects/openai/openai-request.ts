@@ -9,8 +9,9 @@
  * Source  OpenAI API reference; vLLM's "extra parameters"
  */
 import { type Static, Type } from '@sinclair/typebox';
+import type { AnswerConstraint, ConstraintSpec } from '../../../requests/answer-constraint.js';
 import type {
-  ChatMessage,
+  ChatOptions,
   GenerateRequest,
   Prompt,
   RequestSampling,
@@ -25,6 +26,9 @@ import {
   topKOf,
 } from '../../../requests/sampling-fields.js';
 import { type Checked, compileValidator } from '../../../requests/validation.js';
+import { answerForm } from './answer-form.js';
+import { chatMessages, Message } from './chat-messages.js';
+import { type ToolBody, ToolFields, toolUse } from './chat-tools.js';
 
 const MAX_CHOICES = 128;
 const MAX_MESSAGES = 4096;
@@ -62,6 +66,15 @@ const Common = {
   include_stop_str_in_output: optional(Type.Boolean()),
   skip_special_tokens: optional(Type.Boolean()),
   cache_salt: optional(fields.cacheSalt),
+  allowed_token_ids: optional(fields.allowedTokenIds),
+  bad_words: optional(fields.badWords),
+  response_format: optional(Type.Unknown()),
+  structured_outputs: optional(Type.Unknown()),
+  guided_json: optional(Type.Unknown()),
+  guided_regex: optional(Type.Unknown()),
+  guided_choice: optional(Type.Unknown()),
+  guided_grammar: optional(Type.Unknown()),
+  guided_json_object: optional(Type.Unknown()),
 };
 
 const PromptField = Type.Union(
@@ -84,18 +97,15 @@ export const CompletionBody = Type.Object({
 });
 export type CompletionBody = Static<typeof CompletionBody>;
 
-const TextPart = Type.Object({ type: Type.Literal('text'), text: Type.String() });
-
-const Message = Type.Object({
-  role: Type.String({ minLength: 1, maxLength: 64 }),
-  content: Type.Union([Type.String(), Type.Array(TextPart), Type.Null()], {
-    expects: 'a text or a list of {"type": "text", "text": …}: this server takes text alone',
-  }),
-});
-
 export const ChatBody = Type.Object({
   ...Common,
+  ...ToolFields,
   messages: Type.Array(Message, { minItems: 1, maxItems: MAX_MESSAGES }),
+  add_generation_prompt: optional(Type.Boolean()),
+  continue_final_message: optional(Type.Boolean()),
+  chat_template_kwargs: optional(Type.Record(Type.String({ maxLength: 256 }), Type.Unknown())),
+  reasoning_effort: optional(Type.String({ minLength: 1, maxLength: 64 })),
+  include_reasoning: optional(Type.Boolean()),
   max_completion_tokens: optional(fields.maxNewTokens),
   logprobs: optional(Type.Boolean()),
   top_logprobs: optional(fields.topLogprobs),
@@ -106,11 +116,8 @@ export type ChatBody = Static<typeof ChatBody>;
 const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   suffix: [''],
   best_of: [1],
-  tools: [],
   functions: [],
   function_call: ['none', 'auto'],
-  tool_choice: ['none', 'auto'],
-  response_format: [],
   modalities: [],
   audio: [],
   prediction: [],
@@ -118,7 +125,6 @@ const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   use_beam_search: [false],
   length_penalty: [1],
   prompt_logprobs: [0, false],
-  reasoning_effort: ['none'],
   early_stopping: [false],
   spaces_between_special_tokens: [true],
   return_tokens_as_token_ids: [false],
@@ -129,18 +135,18 @@ const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   kv_transfer_params: [],
   vllm_xargs: [],
   truncate_prompt_tokens: [],
-  guided_json: [],
-  guided_regex: [],
-  guided_choice: [],
-  guided_grammar: [],
-  structured_outputs: [],
+  chat_template: [],
+  documents: [],
 };
+
+/** Of a completion: they belong to a chat. */
+const CHAT_ALONE: typeof UNSERVED = { tools: [], tool_choice: ['none', 'auto'], reasoning_effort: ['none'] };
 
 const completionValidator = compileValidator(CompletionBody);
 const chatValidator = compileValidator(ChatBody);
 
 export function checkCompletionBody(body: unknown): Checked<CompletionBody> {
-  const refused = refuse(body, { ...UNSERVED, add_special_tokens: [true] });
+  const refused = refuse(body, { ...UNSERVED, ...CHAT_ALONE, add_special_tokens: [true] });
   if (refused !== null) return { error: refused };
   const checked = completionValidator.check(body);
   if ('error' in checked) return checked;
@@ -156,7 +162,7 @@ export function checkCompletionBody(body: unknown): Checked<CompletionBody> {
   if (echo === true && logprobs !== undefined) {
     return { error: new InvalidInput('echo together with logprobs is not supported by this server', 'echo') };
   }
-  return checked;
+  return formChecked(checked);
 }
 
 export function checkChatBody(body: unknown): Checked<ChatBody> {
@@ -164,19 +170,48 @@ export function checkChatBody(body: unknown): Checked<ChatBody> {
   const refused = refuse(body, { ...UNSERVED, add_special_tokens: [false] });
   if (refused !== null) return { error: refused };
   const checked = chatValidator.check(body);
-  if ('value' in checked && checked.value.top_logprobs !== undefined && checked.value.logprobs !== true) {
+  if ('error' in checked) return checked;
+  const { add_generation_prompt, continue_final_message, logprobs, top_logprobs } = checked.value;
+  if (top_logprobs !== undefined && logprobs !== true) {
     return { error: new InvalidInput('top_logprobs needs logprobs to be true', 'top_logprobs') };
   }
-  return checked;
+  if (continue_final_message === true && add_generation_prompt === true) {
+    const error = 'continue_final_message and add_generation_prompt cannot both be true';
+    return { error: new InvalidInput(error, 'continue_final_message') };
+  }
+  return formChecked(checked);
 }
 
-/** Refusals that no schema of the served fields can say. response_format text is what happens anyway. */
+/** What its types cannot say of the form of an answer. */
+function formChecked<B extends object>(checked: { value: B }): Checked<B> {
+  try {
+    const form = answerForm(checked.value as Record<string, unknown>);
+    const { constraint } = toolUse(checked.value as ToolBody);
+    if (form === null || constraint === null) return checked;
+    const error = 'tool_choice and a form of the answer cannot both be asked for';
+    return { error: new InvalidInput(error, 'tool_choice') };
+  } catch (error) {
+    if (error instanceof InvalidInput) return { error };
+    throw error;
+  }
+}
+
+/** Refusals that no schema of the served fields can say. */
 function refuse(body: unknown, unserved: typeof UNSERVED): InvalidInput | null {
   if (typeof body !== 'object' || body === null) return null;
-  const given = body as Record<string, unknown>;
-  const format = given.response_format as { type?: unknown } | null | undefined;
-  return refuseUnserved(format?.type === 'text' ? { ...given, response_format: null } : given, unserved);
+  return refuseUnserved(body as Record<string, unknown>, unserved);
 }
+
+/** What a chat's tools and its model's way to answer make of its requests. */
+export interface ChatPlan {
+  /** What the tools ask of the answer; null: nothing. */
+  constraint: ConstraintSpec | null;
+  behind: AnswerConstraint['behind'];
+  /** Unless the body says otherwise. */
+  skipSpecialTokens: boolean;
+}
+
+const FREE_CHAT: ChatPlan = { constraint: null, behind: null, skipSpecialTokens: true };
 
 /** Where the requests go. */
 export interface Target extends Pick<GenerateRequest, 'priority' | 'timeoutMs' | 'cacheSalt'> {
@@ -197,22 +232,33 @@ export function completionRequests(body: CompletionBody, target: Target): Genera
   );
 }
 
-export function chatRequests(body: ChatBody, target: Target): GenerateRequest[] {
-  const messages = body.messages.map(
-    ({ content, ...fields }): ChatMessage => ({
-      ...fields,
-      content: Array.isArray(content) ? content.map(({ text }) => text).join('') : (content ?? ''),
+/** What the template is told besides the messages. */
+export function chatOptions(body: Omit<ChatBody, 'messages'>): ChatOptions {
+  const { chat_template_kwargs: others, reasoning_effort: effort, tools } = body;
+  const continues = body.continue_final_message === true;
+  return {
+    ...(tools && tools.length > 0 && { tools }),
+    ...((continues || body.add_generation_prompt === false) && { addGenerationPrompt: false }),
+    ...(continues && { continueFinalMessage: true }),
+    ...((others ?? effort) !== undefined && {
+      templateOptions: { ...(effort !== undefined && { reasoning_effort: effort }), ...others },
     }),
-  );
+  };
+}
+
+/** @param plan what is known of the model's answers */
+export function chatRequests(body: ChatBody, target: Target, plan: ChatPlan = FREE_CHAT): GenerateRequest[] {
+  const prompt: Prompt = { kind: 'chat', messages: chatMessages(body.messages), ...chatOptions(body) };
   return choices(
-    body,
+    { skip_special_tokens: plan.skipSpecialTokens, ...body },
     target,
-    { kind: 'chat', messages },
+    prompt,
     {
       maxNewTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
       logprob: body.logprobs ?? false,
       topLogprobs: body.top_logprobs ?? 0,
     },
+    plan,
   );
 }
 
@@ -221,7 +267,9 @@ function choices(
   target: Target,
   prompt: Prompt,
   own: Pick<GenerateRequest, 'maxNewTokens' | 'usualNewTokens' | 'logprob' | 'topLogprobs'>,
+  { behind, constraint }: Pick<ChatPlan, 'behind' | 'constraint'> = FREE_CHAT,
 ): GenerateRequest[] {
+  const spec = constraint ?? answerForm(body as Record<string, unknown>);
   const sampling: RequestSampling = {
     ...present('temperature', body.temperature),
     ...present('topP', body.top_p),
@@ -233,6 +281,8 @@ function choices(
     ...present('frequencyPenalty', body.frequency_penalty),
     ...present('minNewTokens', body.min_tokens),
     ...present('logitBias', body.logit_bias),
+    ...present('allowedTokenIds', body.allowed_token_ids),
+    ...present('badWords', body.bad_words === undefined ? undefined : asList(body.bad_words)),
   };
   return Array.from({ length: body.n ?? 1 }, (_, index) => ({
     kind: 'generate',
@@ -240,6 +290,7 @@ function choices(
     ...saltOf(target.cacheSalt, body.cache_salt),
     prompt,
     ...own,
+    ...(spec !== null && { constraint: { spec, behind } }),
     // The first choice is what the seed gives alone.
     sampling: { ...sampling, ...present('seed', derivedSeed(body.seed, index)) },
     samplingDefaults: SAMPLING_DEFAULTS,

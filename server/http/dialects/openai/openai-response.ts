@@ -12,7 +12,7 @@ import type { FinishEvent, FinishReason, GenerationEvent, TokenEvent } from '../
 import type { Generation } from '../../../requests/service.js';
 import { type Collected, mergeEvents } from '../../answers/generations.js';
 
-const FINISH_REASONS: Record<FinishReason, string> = {
+export const FINISH_REASONS: Record<FinishReason, string> = {
   'end-id': 'stop',
   length: 'length',
   'stop-string': 'stop',
@@ -33,7 +33,8 @@ export interface AnswerKind {
   choice(index: number, collected: Collected): object;
   /** What stands before the first token of a choice; null: nothing. */
   opening(index: number): object | null;
-  token(index: number, event: TokenEvent): object;
+  /** None: it is held back. */
+  token(index: number, event: TokenEvent): object[];
   finish(index: number, event: FinishEvent): object[];
 }
 
@@ -103,7 +104,7 @@ export async function* chunks(
 }
 
 function choicesOf(kind: AnswerKind, index: number, event: GenerationEvent): object[] {
-  return event.kind === 'token' ? [kind.token(index, event)] : kind.finish(index, event);
+  return event.kind === 'token' ? kind.token(index, event) : kind.finish(index, event);
 }
 
 /** @param finishes by the index of their choice */
@@ -163,24 +164,26 @@ export function completionKind(logprobs: boolean, echoed: readonly string[] | nu
     choice: (index, { tokens, finish }) =>
       choice(index, `${echoed?.[index] ?? ''}${finish.generatedText}`, tokens, FINISH_REASONS[finish.reason]),
     opening: (index) => (echoed === null ? null : choice(index, echoed[index]!, [], null)),
-    token: (index, event) => choice(index, event.text, [event], null),
+    token: (index, event) => [choice(index, event.text, [event], null)],
     finish: (index, event) => [
       { index, text: event.text, logprobs: null, finish_reason: FINISH_REASONS[event.reason] },
     ],
   };
 }
 
+export function chatLogprobs(logprobs: boolean, tokens: readonly TokenEvent[]) {
+  if (!logprobs) return null;
+  return {
+    content: tokens.map((token) => ({
+      ...labelled(tokenLabel(token), token.logprob),
+      top_logprobs: token.topLogprobs.map(({ text, logprob }) => labelled(text, logprob)),
+    })),
+    refusal: null,
+  };
+}
+
 export function chatKind(logprobs: boolean): AnswerKind {
-  const tokenLogprobs = (tokens: readonly TokenEvent[]) =>
-    logprobs
-      ? {
-          content: tokens.map((token) => ({
-            ...labelled(tokenLabel(token), token.logprob),
-            top_logprobs: token.topLogprobs.map(({ text, logprob }) => labelled(text, logprob)),
-          })),
-          refusal: null,
-        }
-      : null;
+  const tokenLogprobs = (tokens: readonly TokenEvent[]) => chatLogprobs(logprobs, tokens);
   const delta = (
     index: number,
     content: object,
@@ -202,7 +205,7 @@ export function chatKind(logprobs: boolean): AnswerKind {
       finish_reason: FINISH_REASONS[finish.reason],
     }),
     opening: (index) => delta(index, { role: 'assistant', content: '' }, null, null),
-    token: (index, event) => delta(index, { content: event.text }, [event], null),
+    token: (index, event) => [delta(index, { content: event.text }, [event], null)],
     finish: (index, event) => [
       ...(event.text === '' ? [] : [delta(index, { content: event.text }, null, null)]),
       delta(index, {}, null, FINISH_REASONS[event.reason]),

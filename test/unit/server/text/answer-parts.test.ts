@@ -1,11 +1,13 @@
 import { describe, expect, it } from 'vitest';
+import type {
+  AnswerFormat,
+  CallParserName,
+  ReasoningParserName,
+} from '../../../../server/requests/answer-format.js';
 import {
-  type AnswerFormat,
-  type CallParserName,
   guessAnswerFormat,
   newAnswerParser,
   type ParserOptions,
-  type ReasoningParserName,
 } from '../../../../server/text/answer-parts/answer-parsers.js';
 import { type AnswerPart, joinParts } from '../../../../server/text/answer-parts/answer-part.js';
 import { seededRandom } from '../../../fixtures/seeded-random.js';

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type ConstraintSpec, constraintExpression } from '../../../../server/text/constraint/constraint.js';
+import type { ConstraintSpec } from '../../../../server/requests/answer-constraint.js';
+import { constraintExpression } from '../../../../server/text/constraint/constraint.js';
 import { Machine, type State } from '../../../../server/text/constraint/machine.js';
 import { TokenGrammar } from '../../../../server/text/constraint/token-masks.js';
 import { TokenTrie } from '../../../../server/text/constraint/token-trie.js';
@@ -8,7 +9,7 @@ import { idsOf } from '../../../suites/constrained-schemas.suite.js';
 import { randomVocabulary } from '../../../support/random-schemas.js';
 
 const reader = (spec: ConstraintSpec): ((text: string) => boolean) => {
-  const machine = new Machine(constraintExpression(spec));
+  const machine = new Machine(constraintExpression({ spec, behind: null }));
   return (text) => {
     let state: State | null = machine.start;
     for (const byte of Buffer.from(text)) if (state !== null) state = machine.step(state, byte);
@@ -18,7 +19,7 @@ const reader = (spec: ConstraintSpec): ((text: string) => boolean) => {
 
 const refused = (spec: ConstraintSpec): string => {
   try {
-    constraintExpression(spec);
+    constraintExpression({ spec, behind: null });
   } catch (error) {
     return (error as Error).message;
   }
@@ -196,6 +197,31 @@ describe('a JSON schema', () => {
   });
 });
 
+describe('an answer behind what the model thinks', () => {
+  const spec: ConstraintSpec = { kind: 'choice', texts: ['yes', 'no'] };
+  const takes = (startsInside: boolean) => {
+    const behind = { open: '<think>', close: '</think>', startsInside };
+    const machine = new Machine(constraintExpression({ spec, behind }));
+    return (text: string): boolean => {
+      let state: State | null = machine.start;
+      for (const byte of Buffer.from(text)) if (state !== null) state = machine.step(state, byte);
+      return state?.accepts ?? false;
+    };
+  };
+
+  it('is constrained, what it thinks is not', () => {
+    const inside = takes(true);
+    expect(inside('hm, {"a"} </thin</think>\n\nyes')).toBe(true);
+    expect(inside('<think>hm</think>no')).toBe(true);
+    expect(inside('yes')).toBe(false);
+    expect(inside('hm</think>maybe')).toBe(false);
+    const outside = takes(false);
+    expect(outside('<think>\nhm\n</think>\n\nyes')).toBe(true);
+    expect(outside('yes')).toBe(true);
+    expect(outside('hm</think>yes')).toBe(false);
+  });
+});
+
 describe('a mask', () => {
   const random = seededRandom(testSeed);
   const tokens = [...randomVocabulary(random, 600), Buffer.from('"name": "'), Buffer.from('"name": "')];
@@ -216,7 +242,7 @@ describe('a mask', () => {
   ];
 
   it.each(specs)('has the tokens that follow, one by one: $kind', (spec) => {
-    const grammar = new TokenGrammar(spec, trie, endId + 1, [endId]);
+    const grammar = new TokenGrammar({ spec, behind: null }, trie, endId + 1, [endId]);
     let state = grammar.start;
     for (let step = 0; step < 60; step++) {
       const allowed = idsOf(grammar.mask(state));
@@ -230,7 +256,7 @@ describe('a mask', () => {
   });
 
   it('of a text with a long way to go is the one it was a token before', () => {
-    const grammar = new TokenGrammar(specs[3]!, trie, endId + 1, [endId]);
+    const grammar = new TokenGrammar({ spec: specs[3]!, behind: null }, trie, endId + 1, [endId]);
     let state = grammar.start;
     for (const byte of Buffer.from('{"name":"ab')) state = grammar.after(state, byte)!;
     const before = grammar.mask(state);

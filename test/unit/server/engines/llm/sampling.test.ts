@@ -56,6 +56,8 @@ describe('sampling', () => {
       seedLow: 5,
       seedHigh: 2 ** 20,
       logitBias: {},
+      allowedIds: [],
+      badWords: [],
       logprob: false,
       topLogprobs: 0,
     });
