@@ -76,6 +76,8 @@ export interface SequenceOpen {
   keptRows?: number;
   /** New tokens that were chosen already: of a sequence that was preempted. Absent: none. */
   newIds?: number[];
+  /** What the first new tokens are: of a prompt whose log-probabilities are asked for. Absent: none. */
+  forcedIds?: number[];
 }
 
 /** Keys and values that another slot holds of the same first tokens: the prompt goes on behind them. */

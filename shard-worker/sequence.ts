@@ -10,6 +10,8 @@ export class Sequence {
   readonly sequence: number;
   readonly promptIds: readonly number[];
   readonly newIds: number[];
+  /** The first of the new tokens are these, whatever is chosen. */
+  readonly forcedIds: readonly number[];
   readonly maxNewTokens: number;
   readonly endIds: ReadonlySet<number>;
   readonly sampling: Sampling;
@@ -24,6 +26,7 @@ export class Sequence {
     this.sequence = open.sequence;
     this.promptIds = open.promptIds;
     this.newIds = [...(open.newIds ?? [])];
+    this.forcedIds = open.forcedIds ?? [];
     this.maxNewTokens = open.maxNewTokens;
     this.endIds = new Set(open.endIds);
     this.sampling = open.sampling;
@@ -46,7 +49,8 @@ export class Sequence {
   /** Append a chosen token; ends the sequence at an end id or its token budget. */
   append(id: number): void {
     this.newIds.push(id);
-    if (this.endIds.has(id)) this.finish = FinishCode.END_ID;
+    const isForced = this.newIds.length <= this.forcedIds.length;
+    if (this.endIds.has(id) && !isForced) this.finish = FinishCode.END_ID;
     else if (this.newIds.length >= this.maxNewTokens) this.finish = FinishCode.LENGTH;
   }
 

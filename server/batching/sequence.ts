@@ -15,7 +15,7 @@ import { Finish, type RowResult, type SequenceOpen, type TokenMask } from '../..
 import { ServingError } from '../../proto/errors.js';
 import type { GenerationJob } from '../jobs/generation-job.js';
 import type { GenerateRequest } from '../requests/generate-request.js';
-import type { FinishReason, TokenAlternative } from '../requests/job-events.js';
+import type { FinishReason, TokenAlternative, TokenText } from '../requests/job-events.js';
 import { StopStrings } from '../text/stop-strings.js';
 import type { RunningSequence } from './batcher.js';
 
@@ -23,6 +23,8 @@ import type { RunningSequence } from './batcher.js';
 export interface TokenTexts {
   tokenText(id: number): string;
   isSpecial(id: number): boolean;
+  /** Absent: those of its text. */
+  tokenBytes?(id: number): Uint8Array | null;
   /** @param options.context ids before the first one: it keeps its leading space */
   detokenizer(options: { skipSpecialTokens: boolean; context: readonly number[] }): {
     push(id: number): string;
@@ -78,7 +80,7 @@ export class Sequence implements RunningSequence {
     this.#onMask = onMask;
     this.#detokenizer = texts.detokenizer({
       skipSpecialTokens: this.#request.skipSpecialTokens,
-      context: job.promptIds.slice(-CONTEXT_TOKENS),
+      context: [...job.promptIds.slice(-CONTEXT_TOKENS), ...(job.toldPrompt ?? [])].slice(-CONTEXT_TOKENS),
     });
     this.#stops = new StopStrings(this.#request.stopStrings, this.#request.includeStopString);
   }
@@ -142,6 +144,7 @@ export class Sequence implements RunningSequence {
       endIds: [...job.endIds],
       sampling: job.sampling,
       ...(this.newTokens > 0 && { newIds: [...this.#newIds] }),
+      ...(job.toldPrompt && { forcedIds: [...job.toldPrompt] }),
     };
   }
 
@@ -166,8 +169,15 @@ export class Sequence implements RunningSequence {
   /** Take the row's token: an event on the stream, and the end if it is one. */
   append(row: RowResult, nowMs: number): void {
     assert(this.finish === null && row.hasToken, 'only a running sequence gets a token');
+    const { toldPrompt } = this.job;
+    if (toldPrompt && this.newTokens === 0) this.#tellPrompt(this.job.promptIds[0]!, null);
     this.#newIds.push(row.tokenId);
     this.job.firstTokenAtMs ??= nowMs;
+    if (toldPrompt && this.newTokens <= toldPrompt.length) {
+      this.#tellPrompt(row.tokenId, row);
+      if (row.finish === Finish.LENGTH) this.#end('length', '');
+      return;
+    }
     const { includeStopString, logprob } = this.#request;
     const isEnd = row.finish === Finish.END_ID;
     const piece = isEnd && !includeStopString ? '' : this.#detokenizer.push(row.tokenId);
@@ -179,7 +189,8 @@ export class Sequence implements RunningSequence {
       text,
       special: this.#texts.isSpecial(row.tokenId),
       logprob: logprob ? row.logprob : Number.NaN,
-      topLogprobs: this.#alternatives(row),
+      topLogprobs: this.#alternatives(row, this.#request.topLogprobs),
+      ...(logprob && { own: this.#ownText(row.tokenId) }),
     });
     if (stopped) this.#end('stop-string', '');
     else if (isEnd) this.#endWithHeldBack('end-id');
@@ -214,19 +225,36 @@ export class Sequence implements RunningSequence {
       reason,
       text,
       generatedText: this.#generatedText,
-      promptTokens: this.job.promptIds.length,
+      promptTokens: this.job.promptIds.length + this.#toldTokens,
       cachedTokens: this.cachedTokens,
-      newTokens: this.newTokens,
+      newTokens: this.newTokens - this.#toldTokens,
       seed: this.job.seed,
     });
     this.job.stream.end();
   }
 
-  #alternatives(row: RowResult): TokenAlternative[] {
-    return row.topLogprobs.map(({ tokenId, logprob }) => ({
+  get #toldTokens(): number {
+    return this.job.toldPrompt?.length ?? 0;
+  }
+
+  #tellPrompt(tokenId: number, row: RowResult | null): void {
+    this.job.stream.push({
+      kind: 'prompt-token',
       tokenId,
-      text: this.#texts.tokenText(tokenId),
-      logprob,
-    }));
+      own: this.#ownText(tokenId),
+      logprob: row?.logprob ?? Number.NaN,
+      topLogprobs: row === null ? [] : this.#alternatives(row, this.#request.promptLogprobs ?? 0),
+    });
+  }
+
+  #ownText(id: number): TokenText {
+    const text = this.#texts.tokenText(id);
+    return { text, bytes: [...(this.#texts.tokenBytes?.(id) ?? Buffer.from(text))] };
+  }
+
+  #alternatives(row: RowResult, count: number): TokenAlternative[] {
+    return row.topLogprobs
+      .slice(0, count)
+      .map(({ tokenId, logprob }) => ({ tokenId, ...this.#ownText(tokenId), logprob }));
   }
 }

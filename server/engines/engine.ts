@@ -16,6 +16,7 @@ import type { JobQueue } from '../jobs/job-queue.js';
 import type { GroupSample, SlotFreed, WorkObserver } from '../jobs/work-observer.js';
 import type { MemoryNeed } from '../machine/memory-need.js';
 import type { AnswerFormat } from '../requests/answer-format.js';
+import type { ModelTokens } from '../requests/model-tokens.js';
 import type { JobRequest, Task } from '../requests/service.js';
 import type { Signature } from '../requests/signature.js';
 
@@ -64,6 +65,8 @@ export interface FittedModel {
   readonly contextLength: number;
   /** Of one replica. */
   readonly need: MemoryNeed;
+  /** Absent: it knows no tokens. */
+  readonly tokens?: ModelTokens;
   /**
    * @returns the job, which is to be queued for this model's replicas, and what it counts
    * @throws ServingError: nothing reached a replica. BAD_REQUEST also: a kind of request that the model does not answer

@@ -106,6 +106,7 @@ export function inferenceHandlers(parts: GrpcParts) {
     const accepted = await service.submit(request, client);
     let isFirst = true;
     for await (const event of accepted.events) {
+      if (event.kind === 'prompt-token') continue;
       if (event.kind === 'token') {
         if (!stream || event.text === '') continue;
         yield respond([stringOutput('text_output', `${isFirst ? echo : ''}${event.text}`)], false);

@@ -19,6 +19,8 @@ export interface GenerationJobOptions extends Omit<JobOptions, 'eventCapacity'> 
   seed: number;
   /** Of a job that yields a vector. */
   vectorShape?: VectorShape;
+  /** The prompt behind promptIds, told token by token with its log-probabilities: counted in maxNewTokens. Absent: nothing is told of it. */
+  toldPrompt?: readonly number[];
   /** Absent: the answer is free. */
   constraint?: TokenConstraint;
 }
@@ -49,6 +51,7 @@ export class GenerationJob extends Job {
   readonly sampling: Sampling;
   readonly seed: number;
   readonly vectorShape: VectorShape | null;
+  readonly toldPrompt: readonly number[] | null;
   readonly constraint: TokenConstraint | null;
   firstTokenAtMs: number | null = null;
   /** NaN before the first; never null, so that a write allocates nothing. */
@@ -56,13 +59,15 @@ export class GenerationJob extends Job {
 
   constructor(options: GenerationJobOptions) {
     // A token event each, or the vector; and the finish.
-    super({ ...options, eventCapacity: Math.max(1, options.maxNewTokens) + 1 });
+    const told = options.toldPrompt === undefined ? 0 : 1;
+    super({ ...options, eventCapacity: Math.max(1, options.maxNewTokens) + 1 + told });
     this.promptIds = options.promptIds;
     this.maxNewTokens = options.maxNewTokens;
     this.endIds = options.endIds;
     this.sampling = options.sampling;
     this.seed = options.seed;
     this.vectorShape = options.vectorShape ?? null;
+    this.toldPrompt = options.toldPrompt ?? null;
     this.constraint = options.constraint ?? null;
     if (this.constraint !== null) void this.ended.then(() => this.constraint?.release());
   }

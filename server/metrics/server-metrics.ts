@@ -18,6 +18,7 @@ import { ModelMetrics, type PoolReading } from './model-metrics.js';
 import { type GroupRanks, RankReadings, type ReadingClock } from './rank-readings.js';
 import { RequestLog } from './request-log.js';
 import type { ServerCounts, Snapshot } from './snapshot.js';
+import { VLLM_ROWS } from './vllm-rows.js';
 
 /** Models whose failed loading is remembered: a client may register names without end. */
 const MAX_LOADING_ERRORS = 100;
@@ -58,6 +59,7 @@ export class ServerMetrics {
   constructor(options: ServerMetricsOptions) {
     this.#options = options;
     registerRows(this.#registry, LLM_ROWS, () => this.#snapshot);
+    registerRows(this.#registry, VLLM_ROWS, () => this.#snapshot);
     if (options.prometheus)
       registerRows(this.#registry, djlRows(options.version, options.host), () => this.#snapshot);
     if (options.processMetrics) {

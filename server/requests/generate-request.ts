@@ -73,6 +73,8 @@ export interface GenerateRequest extends AddressedRequest {
   logprob: boolean;
   /** And of so many alternatives, 0 … 20. */
   topLogprobs: number;
+  /** Tell the prompt's tokens, each with its log-probability and so many alternatives; absent: none. maxNewTokens may be 0 then. */
+  promptLogprobs?: number;
   /** What form the answer must have; absent: any. */
   constraint?: AnswerConstraint;
   /** Keys and values of its prompt are shared only with requests of the same salt; absent: with all that have none. */

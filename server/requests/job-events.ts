@@ -5,9 +5,18 @@
 import type { ContentHead } from './invoke-request.js';
 import type { NamedTensor } from './predict-request.js';
 
+/** A token as it stands in the middle of a text. */
+export interface TokenText {
+  text: string;
+  /** Where it is a part of a character its text is the replacement character, and these are more than that. */
+  bytes: readonly number[];
+}
+
 export interface TokenAlternative {
   tokenId: number;
   text: string;
+  /** Absent: the text's. */
+  bytes?: readonly number[];
   logprob: number;
 }
 
@@ -19,6 +28,18 @@ export interface TokenEvent {
   text: string;
   special: boolean;
   /** NaN unless asked for. */
+  logprob: number;
+  topLogprobs: readonly TokenAlternative[];
+  /** The token by itself; only where log-probabilities were asked for. */
+  own?: TokenText;
+}
+
+/** A token of the prompt, where they are asked for; they come before the first TokenEvent. */
+export interface PromptTokenEvent {
+  kind: 'prompt-token';
+  tokenId: number;
+  own: TokenText;
+  /** Of this token behind those before it; NaN of the first. */
   logprob: number;
   topLogprobs: readonly TokenAlternative[];
 }
@@ -63,9 +84,16 @@ export interface FinishEvent {
   seed: number;
 }
 
-export type GenerationEvent = TokenEvent | FinishEvent;
+export type GenerationEvent = PromptTokenEvent | TokenEvent | FinishEvent;
 
-export type JobEvent = TokenEvent | VectorEvent | ValueEvent | HeadEvent | ChunkEvent | FinishEvent;
+export type JobEvent =
+  | PromptTokenEvent
+  | TokenEvent
+  | VectorEvent
+  | ValueEvent
+  | HeadEvent
+  | ChunkEvent
+  | FinishEvent;
 
 /** The last event of a job that has no text. Its reason is `length`: it was done. */
 export const finishWithoutText = (promptTokens: number): FinishEvent => ({

@@ -18,6 +18,7 @@ import type {
   ValueEvent,
   VectorEvent,
 } from './job-events.js';
+import type { ModelTokens } from './model-tokens.js';
 import type { PredictRequest } from './predict-request.js';
 import type { Signature } from './signature.js';
 
@@ -53,6 +54,12 @@ export interface InferenceService {
    *         SHUTTING_DOWN: nothing reached a worker. BAD_REQUEST also: a kind of request that the model does not answer
    */
   submit<R extends JobRequest>(request: R, signal: AbortSignal): Promise<Accepted<EventsOf<R>>>;
+  /**
+   * The tokenizer of a model. Absent: there is none to ask.
+   *
+   * @throws ServingError MODEL_NOT_FOUND, MODEL_NOT_READY; BAD_REQUEST: the model knows no tokens
+   */
+  tokens?(model: string, version: string | null): ModelTokens;
   /** Every registered model, sorted by name. */
   models(): readonly ModelStatus[];
 }

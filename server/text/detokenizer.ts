@@ -9,7 +9,14 @@
  * Errors  CHECKPOINT_INVALID: a decoder that is not known
  */
 import { type IncrementalDetokenizer, WindowDetokenizer } from './incremental-detokenizer.js';
-import { createDecoder, type DecoderSource, type TokenDecoder } from './token-decoders.js';
+import {
+  BYTE_TOKEN,
+  createDecoder,
+  type DecoderSource,
+  decoderKinds,
+  type TokenDecoder,
+} from './token-decoders.js';
+import { lettersToBytes } from './tokenizer-json-parts.js';
 
 export interface TokenTable {
   /** Token of each id; null where an id has none. */
@@ -24,6 +31,7 @@ export class Detokenizer {
   readonly #tokens: TokenTable['tokens'];
   readonly #specialIds: ReadonlySet<number>;
   readonly #decode: TokenDecoder;
+  readonly #kinds: ReadonlySet<string>;
   /** An ordinary token that decodes to visible text, found at first use: what stands before a token shown alone. */
   #neighbour: { id: number; units: number } | null = null;
 
@@ -32,6 +40,7 @@ export class Detokenizer {
     this.#tokens = tokens;
     this.#specialIds = new Set(specialIds);
     this.#decode = createDecoder(decoder);
+    this.#kinds = decoderKinds(decoder);
     this.vocabSize = tokens.length;
   }
 
@@ -51,6 +60,15 @@ export class Detokenizer {
     if (!this.#hasText(id, false)) return '';
     this.#neighbour ??= this.#findNeighbour();
     return this.#decodeKnown([this.#neighbour.id, id]).slice(this.#neighbour.units);
+  }
+
+  /** The bytes of a token in the middle of a text: a part of a character, too. null: it is no text (special, outside the vocabulary). */
+  tokenBytes(id: number): Uint8Array | null {
+    const token = this.#tokens[id];
+    if (token === undefined || token === null || token === '' || this.isSpecial(id)) return null;
+    if (this.#kinds.has('ByteLevel')) return Uint8Array.from(lettersToBytes(token) ?? Buffer.from(token));
+    const byte = this.#kinds.has('ByteFallback') ? BYTE_TOKEN.exec(token)?.[1] : undefined;
+    return byte === undefined ? Buffer.from(this.tokenText(id)) : Uint8Array.of(Number.parseInt(byte, 16));
   }
 
   /** The id of a token by its own text; null: there is no such token. */

@@ -44,6 +44,19 @@ export function createDecoder(source: DecoderSource): TokenDecoder {
   return source.kind === 'json' ? createTokenDecoder(source.json) : sentencePiece(source);
 }
 
+/** The parts that it has, as tokenizer.json names them. */
+export function decoderKinds(source: DecoderSource): Set<string> {
+  if (source.kind === 'sentencepiece') return new Set(['ByteFallback']);
+  const kinds = new Set<string>();
+  const open: unknown[] = [source.json];
+  for (let part = open.pop(); part !== undefined; part = open.pop()) {
+    if (!isObject(part)) continue;
+    if (typeof part.type === 'string') kinds.add(part.type);
+    if (Array.isArray(part.decoders)) open.push(...part.decoders);
+  }
+  return kinds;
+}
+
 function createTokenDecoder(json: unknown): TokenDecoder {
   // Without a decoder the reference sets spaces between tokens.
   if (json === null || json === undefined) return (tokens) => [tokens.join(' ')];
@@ -99,7 +112,7 @@ const decodeByteLevel: TokenDecoder = (tokens) => {
   return [utf8.decode(Uint8Array.from(bytes))];
 };
 
-const BYTE_TOKEN = /^<0x([0-9A-Fa-f]{2})>$/;
+export const BYTE_TOKEN = /^<0x([0-9A-Fa-f]{2})>$/;
 
 const decodeByteTokens: TokenDecoder = (tokens) => {
   const texts: string[] = [];

@@ -17,6 +17,7 @@ import type { ObservePool, PoolSample, WorkObserver } from '../jobs/work-observe
 import type { MemoryLedger } from '../machine/memory-ledger.js';
 import { checkMemory, type MemoryNeed } from '../machine/memory-need.js';
 import type { LoadingProgress, PoolDescription } from '../requests/management.js';
+import type { ModelTokens } from '../requests/model-tokens.js';
 import type { Accepted, JobRequest, ModelStatus } from '../requests/service.js';
 import type { ModelOrigin } from './model-origin.js';
 import { describeModel } from './pool-description.js';
@@ -197,6 +198,14 @@ export class RegisteredModel {
       this.#observer?.refused(ServingError.from(error).code);
       throw error;
     }
+  }
+
+  /** @throws ServingError */
+  tokens(): ModelTokens {
+    if (!this.#pool || this.state !== 'READY') throw this.notReady();
+    const { tokens } = this.#pool;
+    if (tokens === null) throw new ServingError('BAD_REQUEST', `Model ${this.id} knows no tokens`);
+    return tokens;
   }
 
   #sample(): PoolSample {

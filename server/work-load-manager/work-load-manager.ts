@@ -24,6 +24,7 @@ import type {
   ScaledPool,
   ScaleRequest,
 } from '../requests/management.js';
+import type { ModelTokens } from '../requests/model-tokens.js';
 import type { Accepted, EventsOf, InferenceService, JobRequest, ModelStatus } from '../requests/service.js';
 import { ModelOrigin, type RegistrationParts } from './model-origin.js';
 import { ModelRegistry } from './model-registry.js';
@@ -175,6 +176,10 @@ export class WorkLoadManager implements InferenceService, ManagementService {
     const accepted = await this.#models.pick(request.model, request.version).submit(request, signal);
     // An engine tells of a request what its kind is answered with.
     return accepted as Accepted<EventsOf<R>>;
+  }
+
+  tokens(model: string, version: string | null): ModelTokens {
+    return this.#models.pick(model, version).tokens();
   }
 
   models(): readonly ModelStatus[] {

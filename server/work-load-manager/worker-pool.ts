@@ -17,6 +17,7 @@ import { clientLeft, type Job } from '../jobs/job.js';
 import { JobQueue } from '../jobs/job-queue.js';
 import type { MemoryLedger } from '../machine/memory-ledger.js';
 import type { AnswerFormat } from '../requests/answer-format.js';
+import type { ModelTokens } from '../requests/model-tokens.js';
 import type { Accepted, JobRequest, Task } from '../requests/service.js';
 import type { Signature } from '../requests/signature.js';
 import { PoolGroups } from './pool-groups.js';
@@ -73,6 +74,11 @@ export class WorkerPool {
 
   get task(): Task {
     return this.#options.model.task;
+  }
+
+  /** null: it knows none. */
+  get tokens(): ModelTokens | null {
+    return this.#fitted.tokens ?? null;
   }
 
   get answerFormat(): AnswerFormat | null {

@@ -20,7 +20,10 @@ const LARGEST = 3.4e38;
 export type ChooseSequence = Pick<Sequence, 'promptIds' | 'newIds' | 'endIds' | 'sampling'> & {
   readonly sequence?: number;
   readonly mask?: TokenMask | null;
+  readonly forcedIds?: readonly number[];
 };
+
+const NONE: readonly number[] = [];
 
 export class Processors {
   private readonly base: number;
@@ -46,7 +49,12 @@ export class Processors {
    * @returns whether a logit may have changed
    */
   apply(logits: Float32Array, sequence: ChooseSequence, saved: Map<number, number> | null): boolean {
-    const { sampling, promptIds, newIds } = sequence;
+    const { sampling, promptIds, newIds, forcedIds = NONE } = sequence;
+    const forced = forcedIds[newIds.length];
+    if (forced !== undefined) {
+      this.keepListed(logits, [forced]);
+      return true;
+    }
     let changed = false;
     if (sampling.repetitionPenalty !== 1) {
       changed = true;
@@ -56,7 +64,8 @@ export class Processors {
     }
     if (sampling.presencePenalty !== 0 || sampling.frequencyPenalty !== 0) {
       changed = true;
-      this.penaliseOccurrence(logits, newIds, sampling.presencePenalty, sampling.frequencyPenalty, saved);
+      const own = forcedIds.length === 0 ? newIds : newIds.slice(forcedIds.length);
+      this.penaliseOccurrence(logits, own, sampling.presencePenalty, sampling.frequencyPenalty, saved);
     }
     for (const key in sampling.logitBias) {
       changed = true;
@@ -64,7 +73,7 @@ export class Processors {
       if (at < 0 || at >= this.count) continue;
       this.set(logits, at, logits[at]! + sampling.logitBias[key]!, saved);
     }
-    if (newIds.length < sampling.minNewTokens) {
+    if (newIds.length - forcedIds.length < sampling.minNewTokens) {
       changed = true;
       for (const id of sequence.endIds) {
         const at = id - this.base;

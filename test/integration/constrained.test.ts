@@ -44,7 +44,7 @@ const WORDS: ConstraintSpec = { kind: 'regex', pattern: '[A-Z][a-z]{2,8}( [a-z]{
 const SPECS: readonly ConstraintSpec[] = [
   { kind: 'json-schema', schema: PERSON },
   { kind: 'choice', texts: ['once upon a time', 'never', 'no'] },
-  ...[WORDS, WORDS, WORDS],
+  ...[WORDS, WORDS],
   { kind: 'grammar', source: 'root ::= "(" (item ","){1,3} ")"\nitem ::= [0-9]{2} | "yes"' },
 ];
 const isValid = ({ kind }: ConstraintSpec, text: string): boolean => {
@@ -146,14 +146,15 @@ function never(): never {
   throw new Error('a step is a step');
 }
 
-it('every answer is valid, the same at each degree and when it was preempted', async () => {
+it('every answer is valid, the same at each degree and when it was preempted', {
+  timeout: 240_000,
+}, async () => {
   const runs = [];
   for (const tp of [1, 2]) {
     const { shardFolder } = await partition({ folder, outStore: store, tp, dtype: 'fp32' });
-    runs.push(await write(shardFolder, 9 * SLOT_TOKENS));
-    const crowded = await write(shardFolder, 7 * KV_PAGE_TOKENS);
-    expect(crowded.preempted).toBeGreaterThan(0);
-    runs.push(crowded);
+    const run = await write(shardFolder, tp === 1 ? 11 * SLOT_TOKENS : 7 * KV_PAGE_TOKENS);
+    expect(run.preempted > 0).toBe(tp > 1);
+    runs.push(run);
   }
   const { answers } = runs[0]!;
   for (const [index, answer] of answers.slice(0, -1).entries()) {

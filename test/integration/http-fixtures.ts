@@ -51,6 +51,21 @@ export class Submitted implements AsyncIterable<GenerationEvent> {
     return text.split(' ').length;
   }
 
+  /** Tokens of the prompt, as asked for: the first has no probability. */
+  tellPrompt(texts: readonly string[]): void {
+    texts.forEach((text, index) => {
+      const logprob = index === 0 ? Number.NaN : -index;
+      const own = { text, bytes: [...Buffer.from(text)] };
+      const count = index === 0 ? 0 : (this.request.promptLogprobs ?? 0);
+      const topLogprobs = Array.from({ length: count }, (_, rank) => ({
+        tokenId: 10 + index + rank,
+        text: rank === 0 ? text : `alt${rank}`,
+        logprob: logprob - rank,
+      }));
+      this.put({ kind: 'prompt-token', tokenId: 10 + index, own, logprob, topLogprobs });
+    });
+  }
+
   token(text: string, special = false): void {
     this.text += text;
     this.newTokens += 1;
@@ -130,6 +145,7 @@ export class FakeService implements InferenceService {
     const job = new Submitted(request, signal);
     this.submitted.push(job);
     this.arrived?.();
+    if (this.words !== null && request.promptLogprobs !== undefined) job.tellPrompt(['once', ' upon', ' a']);
     if (this.words !== null) {
       const count = Math.min(this.words, request.maxNewTokens ?? request.usualNewTokens ?? this.words);
       for (let index = 1; index <= count; index += 1) job.token(` w${index}`);

@@ -142,6 +142,61 @@ describe('completions by the openai client', () => {
     ]);
   });
 
+  it("echoes the prompt's tokens with their log-probabilities, as lm-eval asks for them", async () => {
+    const body = {
+      model: 'mlp',
+      prompt: [[1, 2, 3]],
+      echo: true,
+      logprobs: 1,
+      max_tokens: 1,
+      temperature: 0,
+      seed: 1,
+    };
+    const { choices, usage } = await client.completions.create(body);
+    expect(test.service.submitted[0]!.request).toMatchObject({
+      promptLogprobs: 1,
+      maxNewTokens: 1,
+      logprob: true,
+    });
+    expect(choices[0]!.text).toBe('once upon a w1');
+    expect(choices[0]!.logprobs).toEqual({
+      tokens: ['once', ' upon', ' a', ' w1'],
+      token_logprobs: [null, -1, -2, -0.25],
+      top_logprobs: [null, { ' upon': -1 }, { ' a': -2 }, { ' w1': -0.25 }],
+      text_offset: [0, 4, 9, 11],
+    });
+    expect(usage).toMatchObject({ prompt_tokens: 3, completion_tokens: 1 });
+    const stream = await client.completions.create({ ...body, stream: true });
+    let text = '';
+    const logprobs: (number | null)[] = [];
+    for await (const chunk of stream) {
+      text += chunk.choices[0]!.text;
+      logprobs.push(...((chunk.choices[0]!.logprobs?.token_logprobs ?? []) as (number | null)[]));
+    }
+    expect(text).toBe('once upon a w1');
+    expect(logprobs).toEqual([null, -1, -2, -0.25]);
+  });
+
+  it('prompt_logprobs: of a completion in its choice, of a chat beside them', async () => {
+    const expected = [
+      null,
+      {
+        11: { logprob: -1, rank: 1, decoded_token: ' upon' },
+        12: { logprob: -2, rank: 2, decoded_token: 'alt1' },
+      },
+      {
+        12: { logprob: -2, rank: 1, decoded_token: ' a' },
+        13: { logprob: -3, rank: 2, decoded_token: 'alt1' },
+      },
+    ];
+    const fields = { prompt_logprobs: 2, max_tokens: 0 };
+    const completion = await postJson(`${test.url}/v1/completions`, { model: 'mlp', prompt: 'a', ...fields });
+    expect(JSON.parse(completion.text).choices[0]).toMatchObject({ text: '', prompt_logprobs: expected });
+    const chat = { model: 'mlp', messages: [{ role: 'user', content: 'a' }], prompt_logprobs: 2 };
+    const answer = await postJson(`${test.url}/v1/chat/completions`, chat);
+    expect(JSON.parse(answer.text)).toMatchObject({ prompt_logprobs: expected });
+  });
+
   it('echoes the prompt', async () => {
     const answer = await client.completions.create({ model: 'mlp', prompt: ['a', 'b'], echo: true, n: 2 });
     expect(answer.choices.map(({ text }) => text)).toEqual([
@@ -349,7 +404,11 @@ describe('models', () => {
   it('are listed and found', async () => {
     test.service.statuses = [model('a', { version: '1' }), model('a', { version: '2' }), model('b')];
     const object = { id: 'b', object: 'model', created: 1_700_000_000, owned_by: 'shardserve' };
-    expect((await client.models.list()).data).toEqual([{ ...object, id: 'a' }, object]);
+    const listed = (await client.models.list()).data;
+    expect(listed).toMatchObject([
+      { ...object, id: 'a' },
+      { ...object, max_model_len: 512 },
+    ]);
     expect(await client.models.retrieve('b')).toMatchObject(object);
     await expect(client.models.retrieve('none')).rejects.toMatchObject({
       status: 404,
@@ -413,13 +472,13 @@ describe("errors in OpenAI's body", () => {
       'best_of',
       /best_of is not supported.*only 1 is accepted, got 3/,
     ],
+    ['/v1/completions', completion({ max_tokens: 0 }), 'max_tokens', /at least 1 \(0 with echo and logprobs/],
     [
       '/v1/completions',
-      completion({ prompt: [1], echo: true }),
-      'echo',
-      /echo is not supported for a prompt of token ids/,
+      completion({ prompt_logprobs: 1, stream: true }),
+      'prompt_logprobs',
+      /not available when stream is true/,
     ],
-    ['/v1/completions', completion({ echo: true, logprobs: 1 }), 'echo', /echo together with logprobs/],
     [
       '/v1/completions',
       completion({ stream_options: { include_usage: 1 } }),

@@ -4,10 +4,11 @@ import path from 'node:path';
 import { expect, it } from 'vitest';
 import { djlRows } from '../../server/metrics/djl-rows.js';
 import { LLM_ROWS } from '../../server/metrics/llm-rows.js';
+import { VLLM_ROWS } from '../../server/metrics/vllm-rows.js';
 import { repositoryRoot } from '../support/repository-root.js';
 
 const readme = readFileSync(path.join(repositoryRoot, 'server/metrics/README.md'), 'utf8');
-const [beforeDjl, djl] = readme.split('\n## DJLServing');
+const [beforeDjl, djl, vllm] = readme.split(/\n## (?:DJLServing|vLLM)/);
 
 /** Name, type and labels of a table's rows. */
 const documented = (text: string | undefined): string[] =>
@@ -19,6 +20,10 @@ const exported = (rows: typeof LLM_ROWS): string[] =>
 
 it('every metric of ours is documented with its type and labels, and none besides', () => {
   expect(documented(beforeDjl)).toEqual(exported(LLM_ROWS));
+});
+
+it("every metric under vLLM's names is documented with its type and labels, and none besides", () => {
+  expect(documented(vllm)).toEqual(exported(VLLM_ROWS));
 });
 
 it("every metric under DJLServing's names is documented with its type and labels, and none besides", () => {

@@ -11,8 +11,7 @@ import type { AnswerConstraint } from '../../requests/answer-constraint.js';
 import type { State } from '../../text/constraint/machine.js';
 import { TokenGrammar } from '../../text/constraint/token-masks.js';
 import { TokenTrie } from '../../text/constraint/token-trie.js';
-import type { TokenTable } from '../../text/detokenizer.js';
-import { tokenBytes } from '../../text/token-bytes.js';
+import { Detokenizer, type TokenTable } from '../../text/detokenizer.js';
 import { serveLimitedTasks } from './limited-task.js';
 
 export interface ConstraintStart {
@@ -53,22 +52,23 @@ interface Text {
 let start: ConstraintStart | null = null;
 let trie: TokenTrie | null = null;
 const grammars = new Map<string, TokenGrammar>();
-const texts = new Map<number, Text>();
+const open = new Map<number, Text>();
 
 serveLimitedTasks(
   (task: ConstraintStart | ConstraintTask): null | ConstraintOutcome[] => {
     if ('table' in task) {
       start = task;
-      trie = new TokenTrie(tokenBytes(task.table, task.vocabSize));
+      const texts = new Detokenizer(task.table);
+      trie = new TokenTrie(Array.from({ length: task.vocabSize }, (_, id) => texts.tokenBytes(id)));
       return null;
     }
-    for (const text of task.ended) texts.delete(text);
+    for (const text of task.ended) open.delete(text);
     return task.asks.map((ask) => {
       try {
-        return outcome(ask.kind === 'open' ? open(ask) : next(ask));
+        return outcome(ask.kind === 'open' ? begin(ask) : next(ask));
       } catch (error) {
         if (isLate(error)) throw error;
-        texts.delete(ask.text);
+        open.delete(ask.text);
         const { code, message } = ServingError.from(error);
         return { code, message };
       }
@@ -85,21 +85,21 @@ serveLimitedTasks(
 const isLate = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && error.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT';
 
-function open({ constraint, ids, text }: Extract<ConstraintAsk, { kind: 'open' }>): Text {
+function begin({ constraint, ids, text }: Extract<ConstraintAsk, { kind: 'open' }>): Text {
   const grammar = grammarOf(constraint);
   let opened: Text = { grammar, state: grammar.start, count: 0 };
   for (const id of ids) opened = follow(opened, id);
-  texts.set(text, opened);
+  open.set(text, opened);
   return opened;
 }
 
 function next({ count, id, text }: Extract<ConstraintAsk, { kind: 'next' }>): Text | null {
-  const known = texts.get(text);
+  const known = open.get(text);
   if (known === undefined) return null;
   if (known.count === count) return known;
   if (known.count !== count - 1) return null;
   const followed = follow(known, id);
-  texts.set(text, followed);
+  open.set(text, followed);
   return followed;
 }
 

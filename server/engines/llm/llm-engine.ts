@@ -18,6 +18,7 @@ import type { MemoryNeed } from '../../machine/memory-need.js';
 import type { AnswerFormat } from '../../requests/answer-format.js';
 import type { EmbedRequest } from '../../requests/embed-request.js';
 import type { GenerateRequest } from '../../requests/generate-request.js';
+import type { ModelTokens } from '../../requests/model-tokens.js';
 import type { JobRequest, Task } from '../../requests/service.js';
 import type {
   Arrival,
@@ -34,6 +35,7 @@ import { kvTypeOf, withKvType } from './kv-type.js';
 import { LlmReplica } from './llm-replica.js';
 import { makeJob } from './make-job.js';
 import { sizesOfManifest } from './model-sizes.js';
+import { modelTokens } from './model-tokens.js';
 import { type LlmFiles, prepareModel, type ShardTools } from './prepare-model.js';
 
 export interface LlmEngineOptions extends ShardTools {
@@ -110,6 +112,7 @@ export class LlmModel implements PreparedModel {
 
 class FittedLlm implements FittedModel {
   readonly contextLength: number;
+  readonly tokens: ModelTokens;
   readonly need: MemoryNeed;
   readonly #config: ModelConfig;
   readonly #files: LlmFiles;
@@ -124,6 +127,7 @@ class FittedLlm implements FittedModel {
     this.#task = task;
     this.#sizes = sizes;
     this.contextLength = sizes.slotTokens;
+    this.tokens = modelTokens(files, sizes.slotTokens);
     this.need = sizes.need;
   }
 

@@ -50,7 +50,11 @@ export function makeJob(parts: JobParts): GenerationJob {
   });
 }
 
-type TaskPart = Pick<GenerationJobOptions, 'maxNewTokens' | 'endIds' | 'sampling' | 'seed' | 'vectorShape'>;
+type TaskPart = Pick<
+  GenerationJobOptions,
+  'maxNewTokens' | 'endIds' | 'sampling' | 'seed' | 'vectorShape' | 'toldPrompt'
+> &
+  Partial<Pick<GenerationJobOptions, 'promptIds'>>;
 
 function generationPart(
   request: GenerateRequest,
@@ -71,7 +75,21 @@ function generationPart(
   const modelEnds = request.ignoreEndIds ? [] : info.endIds;
   const endIds = [...new Set([...modelEnds, ...request.stopTokenIds])];
   sampling.badWords = badWords.map((ids) => ({ ids: [...ids] }));
-  return { maxNewTokens, endIds, sampling, seed };
+  const { promptLogprobs } = request;
+  if (promptLogprobs === undefined) return { maxNewTokens, endIds, sampling, seed };
+  if (promptIds.length === 1 && maxNewTokens === 0) {
+    throw new ServingError(
+      'BAD_REQUEST',
+      'Of a prompt of one token nothing is told without a new token: max_tokens must be at least 1',
+    );
+  }
+  sampling.logprob = true;
+  sampling.topLogprobs = Math.max(sampling.topLogprobs, promptLogprobs);
+  const toldPrompt = promptIds.slice(1);
+  return {
+    ...{ promptIds: promptIds.slice(0, 1), toldPrompt, maxNewTokens: maxNewTokens + toldPrompt.length },
+    ...{ endIds, sampling, seed },
+  };
 }
 
 function vectorPart(

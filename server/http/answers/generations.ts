@@ -7,11 +7,18 @@
  */
 
 import type { GenerateRequest } from '../../requests/generate-request.js';
-import type { FinishEvent, GenerationEvent, TokenEvent } from '../../requests/job-events.js';
+import type {
+  FinishEvent,
+  GenerationEvent,
+  PromptTokenEvent,
+  TokenEvent,
+} from '../../requests/job-events.js';
 import type { Generation, InferenceService } from '../../requests/service.js';
 
 /** The whole answer to one request. */
 export interface Collected {
+  /** Tokens of the prompt, where they were asked for. */
+  prompt?: readonly PromptTokenEvent[];
   tokens: readonly TokenEvent[];
   finish: FinishEvent;
 }
@@ -52,9 +59,11 @@ export async function collectAll(
 
 async function collect(generation: Generation): Promise<Collected> {
   const tokens: TokenEvent[] = [];
+  const prompt: PromptTokenEvent[] = [];
   for await (const event of generation.events) {
-    if (event.kind === 'finish') return { tokens, finish: event };
-    tokens.push(event);
+    if (event.kind === 'finish') return { prompt, tokens, finish: event };
+    if (event.kind === 'token') tokens.push(event);
+    else prompt.push(event);
   }
   throw new Error('a stream of events ended without its finish');
 }

@@ -1,5 +1,6 @@
 /** Every dialect that the server speaks. A new one is a folder here and a line in this list. */
 import type { Dialect } from '../dialect.js';
+import { anthropicDialect } from './anthropic/messages-routes.js';
 import { djlDialect } from './djl/djl-routes.js';
 import { healthDialect, pingDialect } from './health/health-routes.js';
 import { managementDialect } from './management/management-routes.js';
@@ -11,6 +12,7 @@ export const ALL_DIALECTS: readonly Dialect[] = [
   pingDialect,
   djlDialect,
   openAiDialect,
+  anthropicDialect,
   managementDialect,
   metricsDialect,
 ];

@@ -64,6 +64,7 @@ export async function* lmiLines(
       }
       next = iterator.next();
       next.catch(() => undefined);
+      if (event.kind === 'prompt-token') continue;
       const finish = await finishIfThere(next);
       if (finish !== null) {
         const token = { ...tokenObject(event), text: event.text + finish.text };

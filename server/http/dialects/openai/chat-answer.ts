@@ -20,6 +20,14 @@ export interface PartsReader {
   withReasoning: boolean;
 }
 
+/** Of a model whose text is the answer. */
+export const plainReader: PartsReader = {
+  newParser: () => ({ push: (text) => (text === '' ? [] : [{ kind: 'content', text }]), flush: () => [] }),
+  mostCalls: 0,
+  shortIds: false,
+  withReasoning: true,
+};
+
 interface ToolCall {
   id: string;
   type: 'function';

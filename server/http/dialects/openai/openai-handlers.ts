@@ -14,6 +14,8 @@ import { logStreamError, withErrorFrames } from '../../answers/stream-reply.js';
 import type { HttpContext } from '../../http-context.js';
 import { partsChatKind } from './chat-answer.js';
 import { answerFormatOf, planChat } from './chat-plan.js';
+import { runChat } from './chat-run.js';
+import { completionKind } from './completion-answer.js';
 import { openAiErrorObject } from './openai-errors.js';
 import {
   type ChatBody,
@@ -22,8 +24,11 @@ import {
   completionRequests,
   promptsOf,
   type Target,
+  toldPrompt,
 } from './openai-request.js';
-import { type AnswerKind, answer, chatKind, chunks, completionKind } from './openai-response.js';
+import { type AnswerKind, answer, chatKind, chatPrompt, chunks } from './openai-response.js';
+import { responseEvents, responseHead, wholeResponse } from './responses-answer.js';
+import { chatOfResponses } from './responses-request.js';
 
 /** How a path frames a stream. */
 export interface Framing {
@@ -56,14 +61,16 @@ export function answerCompletion(
   client: AbortController,
 ): Promise<Answer> {
   const perPrompt = body.n ?? 1;
-  const echoed =
-    body.echo === true
-      ? promptsOf(body.prompt).flatMap((prompt) => {
-          const text = prompt.kind === 'text' ? prompt.text : '';
-          return new Array<string>(perPrompt).fill(text);
-        })
-      : null;
-  const kind = completionKind(body.logprobs !== undefined, echoed);
+  const prompts = promptsOf(body.prompt);
+  const echoed = prompts.flatMap((prompt) =>
+    new Array<string | null>(perPrompt).fill(prompt.kind === 'text' ? prompt.text : null),
+  );
+  const kind = completionKind({
+    logprobs: body.logprobs !== undefined,
+    ...(body.echo === true && { echoed }),
+    tellsPrompt: toldPrompt(body) !== undefined,
+    promptLogprobs: body.prompt_logprobs !== undefined,
+  });
   const requests = completionRequests(body, target);
   return answerWith(context, log, body, requests, { idPrefix: 'cmpl', kind, perPrompt, framing }, client);
 }
@@ -79,9 +86,45 @@ export function answerChat(
   const { plan, reader } = planChat(body, answerFormatOf(context, target));
   const requests = chatRequests(body, target, plan);
   const logprobs = body.logprobs ?? false;
-  const kind = reader === null ? chatKind(logprobs) : partsChatKind(logprobs, reader);
+  const kind = {
+    ...(reader === null ? chatKind(logprobs) : partsChatKind(logprobs, reader)),
+    ...chatPrompt(body.prompt_logprobs !== undefined),
+  };
   const shape = { idPrefix: 'chatcmpl', kind, perPrompt: requests.length, framing };
   return answerWith(context, log, body, requests, shape, client);
+}
+
+/** @param body of the Responses API, not checked yet */
+export async function answerResponse(
+  context: HttpContext,
+  log: FastifyBaseLogger,
+  body: Record<string, unknown>,
+  target: Target,
+  client: AbortController,
+): Promise<Answer> {
+  const run = await runChat(context, chatOfResponses(body), target, client);
+  const head = responseHead(target.model, body);
+  if (body.stream !== true) {
+    const make = async () => {
+      const { answer: read, finish } = await run.whole();
+      return wholeResponse(head, read, finish);
+    };
+    return { kind: 'value', make };
+  }
+  const frames = withErrorFrames(
+    responseEvents(head, run),
+    (error) => {
+      const { message, code } = openAiErrorObject(error).error;
+      const event = { type: 'error', code: code ?? error.code, message, param: null, sequence_number: -1 };
+      return [`event: error\ndata: ${JSON.stringify(event)}\n\n`];
+    },
+    (error) => {
+      client.abort();
+      context.countError(error, error.httpStatus);
+      logStreamError(log, error);
+    },
+  );
+  return { kind: 'stream', contentType: SSE_FRAMING.contentType, frames };
 }
 
 interface Shape {

@@ -49,6 +49,7 @@ const Common = {
   ),
   n: optional(Type.Integer({ minimum: 1, maximum: MAX_CHOICES })),
   max_tokens: optional(fields.maxNewTokens),
+  prompt_logprobs: optional(fields.topLogprobs),
   temperature: optional(Type.Number({ minimum: 0, maximum: 2 })),
   top_p: optional(fields.topP),
   presence_penalty: optional(fields.penalty),
@@ -91,6 +92,8 @@ const PromptField = Type.Union(
 
 export const CompletionBody = Type.Object({
   ...Common,
+  /** 0: of an echo, or a prompt whose log-probabilities are asked for. */
+  max_tokens: optional(Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1 })),
   prompt: PromptField,
   echo: optional(Type.Boolean()),
   logprobs: optional(fields.topLogprobs),
@@ -124,7 +127,6 @@ const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   web_search_options: [],
   use_beam_search: [false],
   length_penalty: [1],
-  prompt_logprobs: [0, false],
   early_stopping: [false],
   spaces_between_special_tokens: [true],
   return_tokens_as_token_ids: [false],
@@ -150,18 +152,18 @@ export function checkCompletionBody(body: unknown): Checked<CompletionBody> {
   if (refused !== null) return { error: refused };
   const checked = completionValidator.check(body);
   if ('error' in checked) return checked;
-  const { prompt, echo, logprobs, n } = checked.value;
+  const { max_tokens, n, prompt } = checked.value;
   const prompts = promptsOf(prompt);
   if (prompts.length * (n ?? 1) > MAX_CHOICES) {
     const error = `prompts × n must be at most ${MAX_CHOICES}, got ${prompts.length} × ${n ?? 1}`;
     return { error: new InvalidInput(error, 'n') };
   }
-  if (echo === true && prompts.some(({ kind }) => kind === 'ids')) {
-    return { error: new InvalidInput('echo is not supported for a prompt of token ids', 'echo') };
+  if (max_tokens === 0 && toldPrompt(checked.value) === undefined) {
+    const error = 'max_tokens must be at least 1 (0 with echo and logprobs, or with prompt_logprobs), got 0';
+    return { error: new InvalidInput(error, 'max_tokens') };
   }
-  if (echo === true && logprobs !== undefined) {
-    return { error: new InvalidInput('echo together with logprobs is not supported by this server', 'echo') };
-  }
+  const refusal = promptLogprobsRefusal(checked.value);
+  if (refusal !== null) return { error: refusal };
   return formChecked(checked);
 }
 
@@ -175,11 +177,30 @@ export function checkChatBody(body: unknown): Checked<ChatBody> {
   if (top_logprobs !== undefined && logprobs !== true) {
     return { error: new InvalidInput('top_logprobs needs logprobs to be true', 'top_logprobs') };
   }
+  const refusal = promptLogprobsRefusal(checked.value);
+  if (refusal !== null) return { error: refusal };
   if (continue_final_message === true && add_generation_prompt === true) {
     const error = 'continue_final_message and add_generation_prompt cannot both be true';
     return { error: new InvalidInput(error, 'continue_final_message') };
   }
   return formChecked(checked);
+}
+
+/** As vLLM has it. */
+function promptLogprobsRefusal({
+  prompt_logprobs: asked,
+  stream,
+}: Pick<ChatBody, 'prompt_logprobs' | 'stream'>) {
+  if (asked === undefined || stream !== true) return null;
+  return new InvalidInput('prompt_logprobs are not available when stream is true', 'prompt_logprobs');
+}
+
+/** Alternatives of each of the prompt's tokens, where they are told. */
+export function toldPrompt(body: CompletionBody): number | undefined {
+  const { echo, logprobs, prompt, prompt_logprobs: asked } = body;
+  const isEcho =
+    echo === true && (logprobs !== undefined || promptsOf(prompt).some(({ kind }) => kind === 'ids'));
+  return isEcho ? Math.max(logprobs ?? 0, asked ?? 0) : asked;
 }
 
 /** What its types cannot say of the form of an answer. */
@@ -222,12 +243,14 @@ export interface Target extends Pick<GenerateRequest, 'priority' | 'timeoutMs' |
 
 export function completionRequests(body: CompletionBody, target: Target): GenerateRequest[] {
   const topLogprobs = body.logprobs ?? 0;
+  const told = toldPrompt(body);
   return promptsOf(body.prompt).flatMap((prompt) =>
     choices(body, target, prompt, {
       maxNewTokens: body.max_tokens ?? null,
       usualNewTokens: DEFAULT_COMPLETION_TOKENS,
       logprob: body.logprobs !== undefined,
       topLogprobs,
+      ...(told !== undefined && { promptLogprobs: told }),
     }),
   );
 }
@@ -257,6 +280,7 @@ export function chatRequests(body: ChatBody, target: Target, plan: ChatPlan = FR
       maxNewTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
       logprob: body.logprobs ?? false,
       topLogprobs: body.top_logprobs ?? 0,
+      ...(body.prompt_logprobs !== undefined && { promptLogprobs: body.prompt_logprobs }),
     },
     plan,
   );
@@ -266,7 +290,10 @@ function choices(
   body: Omit<CompletionBody, 'prompt' | 'logprobs'>,
   target: Target,
   prompt: Prompt,
-  own: Pick<GenerateRequest, 'maxNewTokens' | 'usualNewTokens' | 'logprob' | 'topLogprobs'>,
+  own: Pick<
+    GenerateRequest,
+    'maxNewTokens' | 'usualNewTokens' | 'logprob' | 'topLogprobs' | 'promptLogprobs'
+  >,
   { behind, constraint }: Pick<ChatPlan, 'behind' | 'constraint'> = FREE_CHAT,
 ): GenerateRequest[] {
   const spec = constraint ?? answerForm(body as Record<string, unknown>);

@@ -8,7 +8,13 @@
  *
  * The end of the stream (`[DONE]`) and its framing belong to the path: SSE under /v1, JSON lines under /invocations.
  */
-import type { FinishEvent, FinishReason, GenerationEvent, TokenEvent } from '../../../requests/job-events.js';
+import type {
+  FinishEvent,
+  FinishReason,
+  GenerationEvent,
+  PromptTokenEvent,
+  TokenEvent,
+} from '../../../requests/job-events.js';
 import type { Generation } from '../../../requests/service.js';
 import { type Collected, mergeEvents } from '../../answers/generations.js';
 
@@ -36,6 +42,10 @@ export interface AnswerKind {
   /** None: it is held back. */
   token(index: number, event: TokenEvent): object[];
   finish(index: number, event: FinishEvent): object[];
+  /** A token of the prompt, of a stream; absent: it is not told. */
+  promptToken?(index: number, event: PromptTokenEvent): object[];
+  /** What stands beside the choices; absent: nothing. */
+  beside?(collected: readonly Collected[]): object;
 }
 
 /** @param perPrompt choices of one prompt: its tokens count once */
@@ -51,6 +61,7 @@ export function answer(
     created: head.created,
     model: head.model,
     choices: collected.map((each, index) => kind.choice(index, each)),
+    ...kind.beside?.(collected),
     usage: usage(
       collected.map(({ finish }) => finish),
       perPrompt,
@@ -104,6 +115,7 @@ export async function* chunks(
 }
 
 function choicesOf(kind: AnswerKind, index: number, event: GenerationEvent): object[] {
+  if (event.kind === 'prompt-token') return kind.promptToken?.(index, event) ?? [];
   return event.kind === 'token' ? kind.token(index, event) : kind.finish(index, event);
 }
 
@@ -130,57 +142,20 @@ const usageOf = (promptTokens: number, completionTokens: number) => ({
   total_tokens: promptTokens + completionTokens,
 });
 
-/** @param echoed texts to put before the choices (echo), by index; null: none */
-export function completionKind(logprobs: boolean, echoed: readonly string[] | null): AnswerKind {
-  // Where the next token's text begins, by choice.
-  const offsets = new Map<number, number>();
-  const tokenLogprobs = (index: number, tokens: readonly TokenEvent[]) => {
-    if (!logprobs) return null;
-    const textOffsets = tokens.map(({ text }) => {
-      const offset = offsets.get(index) ?? 0;
-      offsets.set(index, offset + text.length);
-      return offset;
-    });
-    return {
-      tokens: tokens.map(tokenLabel),
-      token_logprobs: tokens.map(({ logprob }) => logprob),
-      top_logprobs: tokens.map(({ topLogprobs }) =>
-        topLogprobs.length === 0
-          ? null
-          : Object.fromEntries(topLogprobs.map(({ text, logprob }) => [text, logprob])),
-      ),
-      text_offset: textOffsets,
-    };
-  };
-  const choice = (index: number, text: string, tokens: readonly TokenEvent[], reason: string | null) => ({
-    index,
-    text,
-    logprobs: tokenLogprobs(index, tokens),
-    finish_reason: reason,
-  });
-  return {
-    object: 'text_completion',
-    chunkObject: 'text_completion',
-    choice: (index, { tokens, finish }) =>
-      choice(index, `${echoed?.[index] ?? ''}${finish.generatedText}`, tokens, FINISH_REASONS[finish.reason]),
-    opening: (index) => (echoed === null ? null : choice(index, echoed[index]!, [], null)),
-    token: (index, event) => [choice(index, event.text, [event], null)],
-    finish: (index, event) => [
-      { index, text: event.text, logprobs: null, finish_reason: FINISH_REASONS[event.reason] },
-    ],
-  };
-}
-
 export function chatLogprobs(logprobs: boolean, tokens: readonly TokenEvent[]) {
   if (!logprobs) return null;
   return {
     content: tokens.map((token) => ({
-      ...labelled(tokenLabel(token), token.logprob),
-      top_logprobs: token.topLogprobs.map(({ text, logprob }) => labelled(text, logprob)),
+      ...labelled(tokenLabel(token), token.logprob, token.own?.bytes),
+      top_logprobs: token.topLogprobs.map(({ bytes, logprob, text }) => labelled(text, logprob, bytes)),
     })),
     refusal: null,
   };
 }
+
+/** vLLM's prompt_logprobs of a chat stand beside its choices. */
+export const chatPrompt = (isAsked: boolean): Pick<AnswerKind, 'beside'> =>
+  isAsked ? { beside: ([first]) => ({ prompt_logprobs: promptLogprobs(first?.prompt ?? []) }) } : {};
 
 export function chatKind(logprobs: boolean): AnswerKind {
   const tokenLogprobs = (tokens: readonly TokenEvent[]) => chatLogprobs(logprobs, tokens);
@@ -214,10 +189,26 @@ export function chatKind(logprobs: boolean): AnswerKind {
 }
 
 /** The token's own text where it is known: an event's text is only what became certain with it. */
-function tokenLabel(token: TokenEvent): string {
-  return token.topLogprobs.find(({ tokenId }) => tokenId === token.tokenId)?.text ?? token.text;
+export function tokenLabel(token: TokenEvent): string {
+  return (
+    token.own?.text ?? token.topLogprobs.find(({ tokenId }) => tokenId === token.tokenId)?.text ?? token.text
+  );
 }
 
-function labelled(text: string, logprob: number) {
-  return { token: text, logprob, bytes: [...Buffer.from(text)] };
+function labelled(text: string, logprob: number, bytes: readonly number[] = [...Buffer.from(text)]) {
+  return { token: text, logprob, bytes };
+}
+
+/** vLLM's: null for the first token, then each token's own and the alternatives, by their ids. */
+export function promptLogprobs(prompt: readonly PromptTokenEvent[]) {
+  return prompt.map(({ logprob, own, tokenId, topLogprobs }, index) => {
+    if (index === 0) return null;
+    const rank = topLogprobs.findIndex((one) => one.tokenId === tokenId);
+    const listed = topLogprobs.map((one, at) => [
+      one.tokenId,
+      { logprob: one.logprob, rank: at + 1, decoded_token: one.text },
+    ]);
+    const ownEntry = { logprob, rank: rank < 0 ? null : rank + 1, decoded_token: own.text };
+    return { ...Object.fromEntries(listed), [tokenId]: ownEntry };
+  });
 }

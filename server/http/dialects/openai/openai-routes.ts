@@ -9,7 +9,7 @@
  * OpenAI's SSE; DJLServing's framing is at /invocations. Its asynchronous mode (async-replies.ts) is here too.
  * `model` may be left out while exactly one startup model is loaded.
  */
-import type { TSchema } from '@sinclair/typebox';
+import { type TSchema, Type } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import { requestControl, spreadCustomAttributes } from '../../../requests/request-control.js';
@@ -28,7 +28,7 @@ import {
   EmbeddingBody as EmbeddingSchema,
 } from './openai-embeddings.js';
 import { openAiError } from './openai-errors.js';
-import { answerChat, answerCompletion, SSE_FRAMING } from './openai-handlers.js';
+import { answerChat, answerCompletion, answerResponse, SSE_FRAMING } from './openai-handlers.js';
 import {
   type ChatBody,
   ChatBody as ChatSchema,
@@ -38,6 +38,14 @@ import {
   checkCompletionBody,
   type Target,
 } from './openai-request.js';
+
+import { vllmRoutes } from './vllm-routes.js';
+
+/** What tells where it goes and how; the rest is a chat's (responses-request.ts). */
+const ResponseBody = Type.Object({
+  model: Type.Optional(Type.String({ minLength: 1, maxLength: 512 })),
+  stream: Type.Optional(Type.Boolean()),
+});
 
 const DEFAULT_RETRY_AFTER_SECONDS = 1;
 
@@ -111,6 +119,13 @@ async function openAiRoutes(app: FastifyInstance, context: HttpContext): Promise
       answerChat(context, request.log, body, to, SSE_FRAMING, client),
     );
   });
+  app.post('/v1/responses', { schema: { body: ResponseBody } }, (request, reply) => {
+    const body = request.body as Record<string, unknown>;
+    const to = target(request, body.model as string | undefined);
+    return answerNowOrLater(context, request, reply, (client) =>
+      answerResponse(context, request.log, body, to, client),
+    );
+  });
   app.post('/v1/embeddings', { schema: { body: EmbeddingSchema } }, (request, reply) => {
     const body = request.body as EmbeddingBody;
     const to = target(request, body.model);
@@ -126,10 +141,19 @@ async function openAiRoutes(app: FastifyInstance, context: HttpContext): Promise
     if (known === undefined) throw openAiModelNotFound(model);
     return modelObject(known);
   });
+  vllmRoutes(app, context, target);
 }
 
-function modelObject({ name, registeredAtMs }: ModelStatus) {
-  return { id: name, object: 'model', created: Math.floor(registeredAtMs / 1000), owned_by: 'shardserve' };
+function modelObject({ contextLength, name, registeredAtMs }: ModelStatus) {
+  return {
+    id: name,
+    object: 'model',
+    created: Math.floor(registeredAtMs / 1000),
+    owned_by: 'shardserve',
+    root: name,
+    parent: null,
+    max_model_len: contextLength === 0 ? null : contextLength,
+  };
 }
 
 /** Versions of a model are one model to OpenAI's clients. */

@@ -52,8 +52,8 @@ async function run(sequence: Sequence, letters: string, last: Finish = Finish.LE
 function summary(events: GenerationEvent[]) {
   const finish = events.at(-1);
   if (finish?.kind !== 'finish') throw new Error('no finish');
-  const streamed = events.map((event) => event.text).join('');
-  return { streamed, finish, texts: events.map((event) => event.text) };
+  const texts = events.flatMap((event) => (event.kind === 'prompt-token' ? [] : [event.text]));
+  return { streamed: texts.join(''), finish, texts };
 }
 
 describe('a sequence', () => {

@@ -1,0 +1,134 @@
+/**
+ * Anthropic's API, as coding agents speak it: POST /v1/messages, POST /v1/messages/count_tokens.
+ *
+ * In      JSON bodies as Anthropic's clients send them
+ * Out     messages; streams as server-sent events
+ * Errors  {"type": "error", "error": {"type", "message"}}
+ * Source  Anthropic API reference (messages, errors)
+ */
+import { type Static, Type } from '@sinclair/typebox';
+import type { FastifyInstance } from 'fastify';
+import type { ErrorCode, ServingError } from '../../../../proto/errors.js';
+import { requestControl } from '../../../requests/request-control.js';
+import { compileValidator } from '../../../requests/validation.js';
+import type { Answer } from '../../answers/answer.js';
+import { answerNowOrLater } from '../../answers/async-replies.js';
+import { clientSignal, logStreamError, withErrorFrames } from '../../answers/stream-reply.js';
+import { jsonBodyParser } from '../../bodies/json-body.js';
+import type { Dialect } from '../../dialect.js';
+import { addRetryAfter, type ErrorAnswer, toServingError } from '../../errors.js';
+import type { HttpContext } from '../../http-context.js';
+import { openAiTarget } from '../../model-target.js';
+import { chatMessages } from '../openai/chat-messages.js';
+import { runChat } from '../openai/chat-run.js';
+import { chatOptions, checkChatBody, type Target } from '../openai/openai-request.js';
+import { messageEvents, messageHead, sentEvent, wholeMessage } from './messages-answer.js';
+import { chatOfMessages } from './messages-request.js';
+
+export const anthropicDialect: Dialect = {
+  name: 'anthropic',
+  roles: ['inference'],
+  access: ['infer'],
+  words: { prefix: '/v1/messages', error: anthropicError },
+  refusesMethods: true,
+  preflight: '{}',
+  routes: messagesRoutes,
+};
+
+const RETRY_AFTER_SECONDS = 1;
+
+/** What tells where it goes and how; the rest is read by messages-request.ts. */
+const MessagesBody = Type.Object({
+  model: Type.Optional(Type.String({ minLength: 1, maxLength: 512 })),
+  stream: Type.Optional(Type.Boolean()),
+});
+
+/** Status → kind of error. */
+const KINDS: Readonly<Record<number, string>> = {
+  400: 'invalid_request_error',
+  401: 'authentication_error',
+  403: 'permission_error',
+  404: 'not_found_error',
+  405: 'invalid_request_error',
+  413: 'request_too_large',
+  429: 'rate_limit_error',
+  503: 'overloaded_error',
+};
+/** Where Anthropic's status is another than the table's. */
+const STATUSES: Partial<Record<ErrorCode, number>> = { QUEUE_FULL: 429 };
+
+function statusOf(error: ServingError): number {
+  return STATUSES[error.code] ?? error.httpStatus;
+}
+
+function errorObject(error: ServingError) {
+  const type = KINDS[statusOf(error)] ?? (statusOf(error) < 500 ? 'invalid_request_error' : 'api_error');
+  return { type: 'error', error: { type, message: error.message } };
+}
+
+function anthropicError(error: ServingError): ErrorAnswer {
+  return { status: statusOf(error), body: JSON.stringify(errorObject(error)) };
+}
+
+async function messagesRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+  const { config, service } = context;
+  app.setErrorHandler((thrown, request, reply) => {
+    const error = toServingError(thrown, config.maxRequestBytes);
+    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
+    const { body, status } = anthropicError(error);
+    context.countError(error, status);
+    const isRetried = error.retryable && (status === 429 || status === 503);
+    addRetryAfter(reply, error, isRetried ? RETRY_AFTER_SECONDS : null);
+    return reply.code(status).type('application/json').send(body);
+  });
+  const validator = compileValidator(MessagesBody);
+  app.setValidatorCompiler(() => (value: unknown) => validator.check(value));
+  const parseJson = jsonBodyParser(app);
+  app.removeContentTypeParser('application/json');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, text, done) =>
+    parseJson(request, text as string, done),
+  );
+
+  app.post('/v1/messages', { schema: { body: MessagesBody } }, (request, reply) => {
+    const body = request.body as Static<typeof MessagesBody> & Record<string, unknown>;
+    const target: Target = {
+      requestId: request.id,
+      ...openAiTarget(body.model, service, context.singleStartupModel()),
+      ...requestControl(request.headers, request.accessKey),
+    };
+    return answerNowOrLater(context, request, reply, async (client): Promise<Answer> => {
+      const run = await runChat(context, chatOfMessages(body), target, client);
+      const head = messageHead(target.model, body.stop_sequences);
+      if (body.stream !== true) {
+        const make = async () => {
+          const { answer, finish } = await run.whole();
+          return wholeMessage(head, answer, finish);
+        };
+        return { kind: 'value', make };
+      }
+      const frames = withErrorFrames(
+        messageEvents(head, run),
+        (error) => [sentEvent(errorObject(error))],
+        (error) => {
+          client.abort();
+          context.countError(error, statusOf(error));
+          logStreamError(request.log, error);
+        },
+      );
+      return { kind: 'stream', contentType: 'text/event-stream; charset=utf-8', frames };
+    });
+  });
+  app.post('/v1/messages/count_tokens', { schema: { body: MessagesBody } }, async (request, reply) => {
+    const body = request.body as Static<typeof MessagesBody>;
+    const { model, version } = openAiTarget(body.model, service, context.singleStartupModel());
+    const checked = checkChatBody(chatOfMessages(body, false));
+    if ('error' in checked) throw checked.error;
+    const prompt = {
+      kind: 'chat' as const,
+      messages: chatMessages(checked.value.messages),
+      ...chatOptions(checked.value),
+    };
+    const ids = await service.tokens?.(model, version).encode(prompt, false, clientSignal(reply).signal);
+    return { input_tokens: ids?.length ?? 0 };
+  });
+}

@@ -1,0 +1,90 @@
+/**
+ * What vLLM serves beside OpenAI's API: POST /tokenize, POST /detokenize, GET /version, GET /health.
+ *
+ * In      {"prompt"} or {"messages", "tools", …}, "add_special_tokens", "return_token_strs"; {"tokens"}
+ * Out     {"count", "max_model_len", "tokens", "token_strs"}; {"prompt"}; {"version"}; 200 without a body, or 503
+ * Limits  those of a prompt
+ * Errors  as OpenAI's API says them
+ * Source  vLLM's OpenAI-compatible server
+ */
+import { type Static, Type } from '@sinclair/typebox';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { ServingError } from '../../../../proto/errors.js';
+import { InvalidInput } from '../../../requests/invalid-input.js';
+import type { ModelTokens } from '../../../requests/model-tokens.js';
+import { fields } from '../../../requests/sampling-fields.js';
+import { clientSignal } from '../../answers/stream-reply.js';
+import type { HttpContext } from '../../http-context.js';
+import type { ModelTarget } from '../../model-target.js';
+import { chatMessages, Message } from './chat-messages.js';
+import { ToolFields } from './chat-tools.js';
+import { chatOptions } from './openai-request.js';
+
+/** Of the API that is served, not of this program: clients compare it. */
+const VERSION = '0.1.0';
+
+const optional = Type.Optional;
+
+const TokenizeBody = Type.Object({
+  model: optional(Type.String({ minLength: 1, maxLength: 512 })),
+  prompt: optional(Type.String()),
+  messages: optional(Type.Array(Message, { minItems: 1, maxItems: 4096 })),
+  tools: ToolFields.tools,
+  add_special_tokens: optional(Type.Boolean()),
+  add_generation_prompt: optional(Type.Boolean()),
+  continue_final_message: optional(Type.Boolean()),
+  chat_template_kwargs: optional(Type.Record(Type.String({ maxLength: 256 }), Type.Unknown())),
+  return_token_strs: optional(Type.Boolean()),
+});
+
+const DetokenizeBody = Type.Object({
+  model: optional(Type.String({ minLength: 1, maxLength: 512 })),
+  tokens: fields.promptIds,
+});
+
+export function vllmRoutes(
+  app: FastifyInstance,
+  context: HttpContext,
+  target: (request: FastifyRequest, model: string | undefined) => ModelTarget,
+): void {
+  const tokensOf = (request: FastifyRequest, name: string | undefined): ModelTokens => {
+    const { model, version } = target(request, name);
+    const tokens = context.service.tokens?.(model, version);
+    if (tokens === undefined) throw new ServingError('BAD_REQUEST', `Model ${model} knows no tokens`);
+    return tokens;
+  };
+
+  app.post('/tokenize', { schema: { body: TokenizeBody } }, async (request, reply) => {
+    const body = request.body as Static<typeof TokenizeBody>;
+    const tokens = tokensOf(request, body.model);
+    const ids = await tokens.encode(
+      promptOf(body),
+      body.add_special_tokens ?? true,
+      clientSignal(reply).signal,
+    );
+    return {
+      count: ids.length,
+      max_model_len: tokens.contextLength,
+      tokens: ids,
+      token_strs: body.return_token_strs === true ? ids.map((id) => tokens.text(id)) : null,
+    };
+  });
+  app.post('/detokenize', { schema: { body: DetokenizeBody } }, async (request) => {
+    const body = request.body as Static<typeof DetokenizeBody>;
+    return { prompt: tokensOf(request, body.model).decode(body.tokens) };
+  });
+  app.get('/version', async () => ({ version: VERSION }));
+  app.get('/health', { config: { access: 'open' } }, async (_request, reply) => {
+    const isHealthy = context.service.models().every(({ healthy, state }) => state === 'PENDING' || healthy);
+    return reply.code(isHealthy ? 200 : 503).send('');
+  });
+}
+
+function promptOf(body: Static<typeof TokenizeBody>) {
+  const { messages, prompt } = body;
+  if ((prompt === undefined) === (messages === undefined)) {
+    throw new InvalidInput('either prompt or messages is required', 'prompt');
+  }
+  if (messages === undefined) return { kind: 'text' as const, text: prompt! };
+  return { kind: 'chat' as const, messages: chatMessages(messages), ...chatOptions(body) };
+}
