@@ -183,6 +183,7 @@ describe(`simulation (seed ${testSeed})`, () => {
       }
       expect(preempted).toBeGreaterThan(20);
     },
+    120_000,
   );
 
   it('a group that dies ends every started job, and loses none that waits', async () => {
