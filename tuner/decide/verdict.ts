@@ -29,8 +29,10 @@ export interface Compared {
 
 export interface Verdict {
   compared: Compared[];
-  /** Of the default: null when it could not be served. */
+  /** Of the default's repeats; null when it could not be served. */
   defaultPassed: number | null;
+  /** The default meets the constraints: in more than half of its repeats, since it is only what others are held against. */
+  defaultHolds: boolean;
   winner: string | null;
   /** Why there is a winner, or none. */
   sentence: string;
@@ -51,9 +53,11 @@ export function verdict(
   const compared = candidates.map((candidate) => compare(candidate, base, goals, each));
   const served = base.repeats.filter(({ outcome }) => outcome === 'measured');
   const defaultPassed = served.length === 0 ? null : served.filter((one) => goals.passes(one)).length;
+  const defaultHolds = defaultPassed !== null && 2 * defaultPassed > base.repeats.length;
   const done = (winner: string | null, sentence: string): Verdict => ({
     compared,
     defaultPassed,
+    defaultHolds,
     winner,
     sentence,
   });
@@ -61,8 +65,7 @@ export function verdict(
   if (passing.length === 0) {
     return done(null, 'No configuration met the constraints in every repeat.');
   }
-  const holdsDefault = defaultPassed !== null && defaultPassed === base.repeats.length;
-  if (!holdsDefault) {
+  if (!defaultHolds) {
     const best = passing.reduce((one, other) =>
       (other.gain?.mean ?? 0) > (one.gain?.mean ?? 0) ? other : one,
     );

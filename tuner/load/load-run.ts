@@ -70,13 +70,15 @@ export interface LoadResult {
 /** A window without enough requests may last so many times its length. */
 const WINDOW_STRETCH = 10;
 const DEADLINE_LOOK_MS = 250;
+/** Of a client of a closed loop, after an error. */
+const ERROR_PAUSE_MS = 10;
 
 export class LoadRun {
   readonly #options: LoadOptions;
   readonly #parts: LoadParts;
   readonly #stop = new AbortController();
   readonly #lateMs: number[] = [];
-  readonly #running = new Set<Promise<void>>();
+  readonly #running = new Set<Promise<boolean>>();
   /** All have the same limit: the first is the next to pass it. */
   readonly #deadlines = new Map<AbortController, number>();
   #open: RequestRecord[] = [];
@@ -136,7 +138,11 @@ export class LoadRun {
     const { signal } = this.#stop;
     if (arrivals.kind === 'closed') {
       const client = async (): Promise<void> => {
-        while (!signal.aborted && this.#wantsMore()) await this.#one(clock.nowMs());
+        while (!signal.aborted && this.#wantsMore()) {
+          const isGood = await this.#one(clock.nowMs());
+          // A server that refuses at once would be asked as fast as this loop turns.
+          if (!isGood) await clock.until(clock.nowMs() + ERROR_PAUSE_MS, signal);
+        }
       };
       await Promise.all(Array.from({ length: arrivals.concurrency }, client));
       return;
@@ -174,7 +180,8 @@ export class LoadRun {
     });
   }
 
-  async #one(intendedMs: number, trace?: TraceLine): Promise<void> {
+  /** @returns whether it went well */
+  async #one(intendedMs: number, trace?: TraceLine): Promise<boolean> {
     const { ask, clock, payload } = this.#parts;
     const index = this.#launched++;
     if (this.#phase === 'window') this.#counted++;
@@ -196,6 +203,7 @@ export class LoadRun {
       tokens_out: answer.tokensOut,
       error: answer.error,
     });
+    return answer.error === null;
   }
 
   #note(record: RequestRecord): void {

@@ -72,9 +72,8 @@ export function summaryOf(outcome: Outcome, plan: TunePlan, machine: string): Su
   lines.push(`${winner.name}: ${settingsWords(winner.settings, names)}.`);
   const compared = verdict.compared.find(({ name }) => name === winner.name);
   const percent = compared?.percent ?? null;
-  const isDefaultOut = verdict.defaultPassed !== base?.repeats.length;
   return {
-    headline: isDefaultOut
+    headline: !verdict.defaultHolds
       ? `${counted}, ${winner.name} is the best that meets the constraints at ${goalWords(plan)}; the default does not meet them${on}.`
       : `${counted}, ${winner.name} is ${Math.round(percent ?? 0)}% better than the default configuration at ${goalWords(plan)}${under}${on}.`,
     lines,

@@ -99,7 +99,6 @@ export class TuneRun {
 
   async #search(): Promise<void> {
     const { goals, loads, search } = this.#options;
-    const base = this.#made.find(({ outcome }) => outcome === 'measured') ?? null;
     const walk = searchOf(this.#space, search, loads.length > 1);
     while (this.#made.length < budgetOf(this.#options).search && !this.#parts.stop.requested) {
       if (search.maxMs !== null && performance.now() - this.#startedMs > search.maxMs) return;
@@ -109,6 +108,8 @@ export class TuneRun {
       const load = value === undefined ? loads[0]! : loads.find((one) => one.value === value)!;
       const measurement = await this.#ask('search', { settings, load, round: 0 });
       if (measurement === null) return;
+      // The default, or what could be served first.
+      const base = this.#made.find(({ outcome }) => outcome === 'measured') ?? null;
       walk.tell(point, goals.searchScore(measurement, base));
     }
   }

@@ -98,7 +98,7 @@ function frontierOption(x, y) {
     backgroundColor: 'transparent',
     animation: false,
     tooltip: { trigger: 'item', formatter: ({ data: one }) => tooltip(one.variant, one.point) },
-    legend: { data: data.shown, textStyle: { color: ink() }, top: 0 },
+    legend: { data: data.shown, type: 'scroll', textStyle: { color: ink() }, top: 0 },
     grid: { left: 70, right: 30, top: 40, bottom: 50 },
     xAxis: axis(x),
     yAxis: axis(y, { nameGap: 48 }),

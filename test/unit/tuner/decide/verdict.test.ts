@@ -114,6 +114,18 @@ describe('a verdict', () => {
     );
   });
 
+  it('holds a winner against a default that failed once in three by noise', () => {
+    const once = [...repeats([100, 101]), ...repeats([100], 31).map((one) => ({ ...one, round: 3 }))];
+    const found = verdict(
+      [candidate([120, 122, 121])],
+      { name: 'd', repeats: once },
+      goalsOf([P99]),
+      OPTIONS,
+    );
+    expect(found).toMatchObject({ winner: 'm_config_1', defaultPassed: 2, defaultHolds: true });
+    expect(found.sentence).toMatch(/is better than the default/);
+  });
+
   it('has no winner when nothing passes in every repeat', () => {
     const found = verdict([candidate([120, 121, 122], 31)], base([100, 101, 100]), goalsOf([P99]), OPTIONS);
     expect(found.winner).toBe(null);

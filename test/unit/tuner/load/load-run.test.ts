@@ -183,6 +183,19 @@ describe('a closed loop', () => {
     expect(nothing.windows[0]!.to_ms - nothing.windows[0]!.from_ms).toBe(10_000);
   });
 
+  it('does not storm a server that refuses at once', async () => {
+    const clock = new VirtualClock();
+    const refused = { tokenTimesMs: [], tokensIn: null, tokensOut: null, error: 'ECONNREFUSED' };
+    const windows = { ms: 1000, requests: 1, most: 1, agree: 1, within: 1 };
+    const { records } = await run(
+      { arrivals: { kind: 'closed', concurrency: 1 }, windows },
+      clock,
+      async () => refused,
+    );
+    expect(records.length).toBeLessThanOrEqual(101);
+    expect(records.length).toBeGreaterThan(90);
+  });
+
   it('makes exactly the requests that were asked for, when a number was', async () => {
     const clock = new VirtualClock();
     const server = new OneServer(clock);
