@@ -100,11 +100,13 @@ function comparison(given: unknown, usual: Suite['compare'], file: string): Suit
   };
 }
 
-/** Maps into each other, anything else by the stronger. */
+/** Maps into each other, anything else by the stronger; null takes a default away. */
 function merge(weak: unknown, strong: unknown): unknown {
   if (!isFields(weak) || !isFields(strong)) return strong === undefined ? weak : strong;
-  const keys = new Set([...Object.keys(weak), ...Object.keys(strong)]);
-  return Object.fromEntries([...keys].map((key) => [key, merge(weak[key], strong[key])]));
+  const keys = [...new Set([...Object.keys(weak), ...Object.keys(strong)])];
+  return Object.fromEntries(
+    keys.filter((key) => strong[key] !== null).map((key) => [key, merge(weak[key], strong[key])]),
+  );
 }
 
 const isFields = (value: unknown): value is Fields =>

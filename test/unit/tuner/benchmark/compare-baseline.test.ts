@@ -1,9 +1,12 @@
 /** What counts as a regression: noise, least effect, direction, too few repeats; TorchServe's suites as cases. */
+import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { AB_COLUMNS } from '../../../../tuner/benchmark/benchmark-tables.js';
 import { compareBaseline } from '../../../../tuner/benchmark/compare-baseline.js';
+import { readSuite } from '../../../../tuner/benchmark/suite.js';
 import { isTorchServeConfig, torchServeCases } from '../../../../tuner/benchmark/torchserve-suite.js';
 import { Random } from '../../../../tuner/load/random.js';
+import { repositoryRoot } from '../../../support/repository-root.js';
 
 const OPTIONS = {
   metrics: ['throughput_per_s', 'latency_p99_ms', 'error_share'] as const,
@@ -55,6 +58,18 @@ describe('a comparison with a baseline', () => {
     }
     expect(wrong).toBeLessThanOrEqual(30);
   });
+});
+
+it('a suite: cases over defaults, null takes a default away', () => {
+  const suite = readSuite(path.join(repositoryRoot, 'tuner', 'examples', 'suite.yaml'));
+  expect(suite.cases.map(({ name }) => name)).toEqual([
+    ...['streamed', 'whole', 'one client', 'four requests a second'],
+  ]);
+  expect(suite.cases.map(({ plan }) => plan.loads[0])).toEqual([
+    ...[8, 8, 1].map((value) => ({ kind: 'concurrency', value })),
+    { kind: 'rate', value: 4 },
+  ]);
+  expect(suite.cases.map(({ plan }) => plan.models[0]!.request.stream)).toEqual([true, false, true, true]);
 });
 
 describe("TorchServe's YAML", () => {
