@@ -27,7 +27,6 @@ import {
   DEFAULT_BLOCK_SIZE,
   DEFAULT_REPRODUCIBLE_DEGREE,
   type EightBitGroup,
-  type Layout,
 } from './quantise/weight-format.js';
 import { verifyShards } from './verify/verify.js';
 
@@ -40,6 +39,7 @@ Split a Hugging Face checkpoint (config.json, *.safetensors) into shards, one a 
                      a billion parameters, else int4)
   --layout HOW       of the weights: panels, which our own kernels read as they are, or blocks for ONNX Runtime's operators (default
                      auto: panels where the machine has the kernels; SHARDSERVE_KERNELS=off: it has none)
+  --device KIND      what the shards are for: cpu (default), or webgpu, whose weights are laid out in blocks
   --block-size N     weights that share a scale with int8 and int4: ${BLOCK_SIZES.join(', ')} (default ${DEFAULT_BLOCK_SIZE})
   --asymmetric       a zero point for each block of int8 and int4; --symmetric: none (default: int4 has them in panels)
   --eight-bit LIST   linears that int4 leaves at 8 bits: ${EIGHT_BIT_GROUPS.join(', ')} (the head; all of the first or last layer; the
@@ -138,7 +138,7 @@ function parseCommandLine(args: string[]): CommandLine {
     outStore: values.store,
     tp: wholeNumber('--tp', values.tp, 1),
     dtype: oneOf('--dtype', values.dtype, DTYPES),
-    ...layoutOf(values.layout),
+    ...layoutAndDevice(values.layout, values.device),
     blockSize: wholeNumber('--block-size', values['block-size'], 1),
     symmetric: values.symmetric ? true : values.asymmetric ? false : undefined,
     scales: oneOf('--scales', values.scales, SCALES),
@@ -165,9 +165,15 @@ function ofRequest({ store, planOnly = false, ...given }: PartitionRequest): Com
 }
 
 /** @throws ServingError CONFIG_INVALID */
-function layoutOf(text: string): { layout?: Layout } {
-  const layout = oneOf('--layout', text, ['auto', ...LAYOUTS] as const);
-  return layout === 'auto' ? {} : { layout };
+function layoutAndDevice(
+  layoutText: string,
+  deviceText: string,
+): Pick<PartitionOptions, 'layout' | 'device'> {
+  const layout = oneOf('--layout', layoutText, ['auto', ...LAYOUTS] as const);
+  const device = oneOf('--device', deviceText, ['cpu', 'webgpu'] as const);
+  if (layout === 'panels' && device !== 'cpu')
+    throw wrong(`--layout panels is for the CPU, not for ${device}`);
+  return { device, ...(layout === 'auto' ? {} : { layout }) };
 }
 
 /** @throws ServingError CONFIG_INVALID */
@@ -193,6 +199,7 @@ function parse(args: string[]) {
         tp: { type: 'string', default: '1' },
         dtype: { type: 'string', default: 'auto' },
         layout: { type: 'string', default: 'auto' },
+        device: { type: 'string', default: 'cpu' },
         'block-size': { type: 'string', default: String(DEFAULT_BLOCK_SIZE) },
         asymmetric: { type: 'boolean', default: false },
         symmetric: { type: 'boolean', default: false },

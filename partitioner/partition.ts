@@ -25,7 +25,7 @@ import { tellSquares } from './importance/squares.js';
 import { configuredType, type ModelOptions, openModel, recogniseFolder } from './open-model.js';
 import { attentionOutPadding } from './plan/degrees.js';
 import { cachedHeadDim, type EmbeddingShape, isNormalised, type ModelShape } from './plan/model-shape.js';
-import { makePlan, type Plan, storedTensors } from './plan/plan.js';
+import { type DeviceClass, makePlan, type Plan, storedTensors } from './plan/plan.js';
 import { countParameters, embeddingName } from './plan/role-tensors.js';
 import type { PolicyReport } from './policies/recognise-model.js';
 import { type CodedTensors, chooseCodedFormat, expectedCodes } from './quantise/coded-format.js';
@@ -55,6 +55,8 @@ export interface PartitionOptions extends ModelOptions, FormatOptions {
   importance?: string | undefined;
   /** Shards that also tell the squares of every linear's inputs (calibration/). */
   tellsSquares?: boolean | undefined;
+  /** What the shards are for; absent: cpu. */
+  device?: DeviceClass | undefined;
 }
 
 export interface PartitionResult {
@@ -81,7 +83,7 @@ export async function partition(options: PartitionOptions): Promise<PartitionRes
       sources: source.files,
       worldSize: plan.worldSize,
       format: plan.format,
-      deviceClass: 'cpu',
+      deviceClass: plan.deviceClass,
       toolVersion: TOOL_VERSION,
       randomSeed: randomWeights ? seed : null,
       ...(importance === null ? {} : { importance: importanceDigest(importance) }),
@@ -103,7 +105,7 @@ export async function partition(options: PartitionOptions): Promise<PartitionRes
  * @throws ServingError
  */
 export async function planPartition(
-  options: Pick<PartitionOptions, 'folder' | 'tp' | keyof FormatOptions>,
+  options: Pick<PartitionOptions, 'folder' | 'tp' | 'device' | keyof FormatOptions>,
 ): Promise<{ plan: Plan; report: PolicyReport }> {
   const config = readModelConfig(options.folder);
   const { report, shape } = await recogniseFolder(config, true);
@@ -136,7 +138,7 @@ function readToolVersion(): string {
 }
 
 function planFor(
-  options: Pick<PartitionOptions, 'tp' | keyof FormatOptions>,
+  options: Pick<PartitionOptions, 'tp' | 'device' | keyof FormatOptions>,
   shape: ModelShape,
   embeddingType: ElementType,
   coded: CodedTensors,
@@ -144,8 +146,11 @@ function planFor(
   // Vectors are compared with those of other days: the same as in float32 unless another type is asked for.
   const { dtype = 'auto' } = options;
   const wanted = dtype === 'auto' && shape.embedding !== null ? 'fp32' : dtype;
-  const format = chooseFormat({ ...options, dtype: wanted }, shape, coded);
-  return makePlan({ shape, worldSize: options.tp, format, embeddingType, coded });
+  const { device: deviceClass = 'cpu' } = options;
+  // Our own kernels are the CPU's.
+  const layout = deviceClass === 'cpu' ? options.layout : 'blocks';
+  const format = chooseFormat({ ...options, dtype: wanted, layout }, shape, coded);
+  return makePlan({ shape, worldSize: options.tp, format, embeddingType, coded, deviceClass });
 }
 
 /** Our own kernels' layout wherever they are and can take the model. */
@@ -228,7 +233,7 @@ function describe(
     toolVersion: TOOL_VERSION,
     name,
     worldSize: plan.worldSize,
-    deviceClass: 'cpu',
+    deviceClass: plan.deviceClass,
     weightFormat: plan.format,
     randomWeights: options.randomWeights ?? false,
     model: {

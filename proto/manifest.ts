@@ -263,6 +263,22 @@ const manifest = Type.Object({
     positionColumn: Type.Optional(count),
     /** Scores s become softCap · tanh(s / softCap). Absent: they stay. */
     softCap: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
+    /**
+     * On a device with memory of its own (absent: cpu) these run instead of the three above. `past-key` and `past-value` float32
+     * [1, kvHeads, slotTokens, dim] are a slot's buffers of a layer, and `present-key` and `present-value` the same memory: the new rows are written
+     * in place. `last` int32 [1] is the sequence's rows less one, `total` int32 [1] the rows, on the host. `whole`: `query`, `key`, `value`
+     * [1, s, …] → `output` [1, s, heads·dim], of a sequence that is alone in its step. `part`: the three are of all the step's tokens, `index`
+     * int64 [s] and `place` [s, 1] say which are the sequence's, and `output` [tokens, …] is `attended` with these rows written, in place.
+     */
+    remote: Type.Optional(
+      Type.Object({
+        windows: Type.Array(
+          Type.Object({ window: Type.Union([positive, Type.Null()]), whole: name, part: name }),
+        ),
+        /** `from` and `to` [rows, dim], `index` int64 [n], `place` [n, 1] → `copied`: `to` with these rows of `from`, in place. */
+        copyRows: name,
+      }),
+    ),
   }),
   /**
    * Adds the ranks' partial sums as a tree of neighbours: graph inputs `rank-0` … float32 [values], output `sum`. What a collective adds

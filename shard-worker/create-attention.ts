@@ -9,19 +9,27 @@
 import assert from 'node:assert/strict';
 import type { AttendOp, Manifest } from '../proto/manifest.js';
 import { Attention, attendInputs, tokenInputs, tokenOutputs } from './attention.js';
-import type { HostDevice, Segment } from './device/device.js';
+import type { HostDevice, RemoteDevice, Segment } from './device/device.js';
 import type { KvCache } from './kv-cache.js';
 import { loadKernels } from './native/kernels.js';
 import { NativeAttention } from './native-attention.js';
+import { RemoteAttention } from './remote-attention.js';
+import type { RemoteKvCache } from './remote-kv-cache.js';
+import type { RemoteStepBuffers } from './remote-step-buffers.js';
 import type { Span } from './span.js';
 import { StepAttention } from './step-attention.js';
 import type { HostStepBuffers } from './step-buffers.js';
 
 /** Attention of one layer, of all sequences of a step. */
 export interface StepAttends {
+  /** Before the first layer of a step. */
+  begin?(spans: readonly Span[]): void;
   /** @param window tokens a query sees, itself included; null: all */
   attendAll(spans: readonly Span[], layer: number, window: number | null): void;
 }
+
+/** Loads a segment of this rank's shards. */
+export type LoadSegment = (segment: string, inputs: readonly string[], outputs: readonly string[]) => Segment;
 
 export interface HostAttentionOptions {
   manifest: Manifest;
@@ -29,7 +37,7 @@ export interface HostAttentionOptions {
   buffers: HostStepBuffers;
   kvCache: KvCache;
   maxStepTokens: number;
-  loadSegment: (segment: string, inputs: readonly string[], outputs: readonly string[]) => Segment;
+  loadSegment: LoadSegment;
 }
 
 /** The program's first attention: all others are from, over and to the same buffers. */
@@ -89,4 +97,21 @@ export function createHostAttention(options: HostAttentionOptions): StepAttends 
       maxStepTokens,
     }),
   );
+}
+
+export function createRemoteAttention(options: {
+  manifest: Manifest;
+  device: RemoteDevice;
+  buffers: RemoteStepBuffers;
+  kvCache: RemoteKvCache;
+  maxStepTokens: number;
+  loadSegment: LoadSegment;
+}): StepAttends {
+  const { key, output, query, value } = attendOf(options.manifest);
+  const { buffers } = options;
+  return new RemoteAttention({
+    ...options,
+    ...{ query: buffers.memory(query), key: buffers.memory(key), value: buffers.memory(value) },
+    output: buffers.memory(output),
+  });
 }

@@ -14,10 +14,12 @@ import { setImmediate as immediate } from 'node:timers/promises';
 import { ServingError } from '../proto/errors.js';
 import type { AllReduceOp, AttendOp, Manifest, ProgramOp, RunOp } from '../proto/manifest.js';
 import type { Collective } from './collective/collective.js';
-import { createHostAttention, type StepAttends } from './create-attention.js';
+import { createHostAttention, createRemoteAttention, type StepAttends } from './create-attention.js';
 import type { Device, Segment, SegmentBinding, TensorHandle } from './device/device.js';
 import type { KvCache } from './kv-cache.js';
 import { pool } from './pooling.js';
+import { RemoteKvCache } from './remote-kv-cache.js';
+import { RemoteStepBuffers } from './remote-step-buffers.js';
 import type { Sequence } from './sequence.js';
 import { readSegment } from './shard-files.js';
 import type { Span } from './span.js';
@@ -30,7 +32,8 @@ export interface ExecutorOptions {
   rank: number;
   device: Device;
   collective: Collective;
-  kvCache: KvCache;
+  /** Of the device's kind. */
+  kvCache: KvCache | RemoteKvCache;
   maxStepTokens: number;
   maxRows: number;
 }
@@ -87,13 +90,12 @@ export class Executor {
       const classes = `the shards are for ${manifest.deviceClass}, this rank computes on ${device.deviceClass}`;
       throw new ServingError('SHARDS_INVALID', classes);
     }
-    assert(!device.isRemote);
-    if (manifest.weightFormat.layout === 'panels' && !device.hasKernels) {
+    const hasKernels = !device.isRemote && device.hasKernels;
+    if (manifest.weightFormat.layout === 'panels' && !hasKernels) {
       throw new ServingError('SHARDS_INVALID', NO_KERNELS);
     }
-    const buffers = new HostStepBuffers({ ...this.#options, device });
-    this.#buffers = buffers;
-    this.#stepMemory = new StepMemory({ ...this.#options, buffers: buffers.tokenBuffers() });
+    const setUp = this.#setUp(device);
+    this.#stepMemory = new StepMemory({ ...this.#options, buffers: this.#buffers.tokenBuffers() });
     const wanted = this.program.filter((op): op is RunOp => op.op === 'run');
     const total = wanted.length + 1;
     let done = 0;
@@ -109,8 +111,7 @@ export class Executor {
       const makesRows = Object.values(op.outputs).some((name) => this.#buffers.spec(name).first === 'rows');
       return { segment: this.#segment(op.segment), makesRows };
     });
-    const loadSegment = this.#loadSegment.bind(this);
-    this.#attention = createHostAttention({ ...this.#options, device, buffers, loadSegment });
+    this.#attention = setUp();
     onSegment(++done, total);
   }
 
@@ -142,6 +143,7 @@ export class Executor {
     this.#buffers.send(io.ids, tokens);
     this.#buffers.send(io.positions, tokens);
     this.#buffers.send(io.rows, rows);
+    this.#attention.begin?.(spans);
   }
 
   /** Run one op of the step. Ops run in order, each once. */
@@ -218,6 +220,22 @@ export class Executor {
     if (longContext === undefined) return 0;
     const most = sequence.promptIds.length + sequence.maxNewTokens;
     return most > longContext.after ? longContext.positionOffset : 0;
+  }
+
+  /** Buffers, by the device's kind. @returns how attention is made, once the program's segments are loaded */
+  #setUp(device: Device): () => StepAttends {
+    const { kvCache } = this.#options;
+    const loadSegment = this.#loadSegment.bind(this);
+    if (device.isRemote) {
+      assert(kvCache instanceof RemoteKvCache);
+      const buffers = new RemoteStepBuffers({ ...this.#options, device });
+      this.#buffers = buffers;
+      return () => createRemoteAttention({ ...this.#options, device, kvCache, buffers, loadSegment });
+    }
+    assert(!(kvCache instanceof RemoteKvCache));
+    const buffers = new HostStepBuffers({ ...this.#options, device });
+    this.#buffers = buffers;
+    return () => createHostAttention({ ...this.#options, device, kvCache, buffers, loadSegment });
   }
 
   #loadSegment(segment: string, inputs: readonly string[], outputs: readonly string[]): Segment {

@@ -23,8 +23,8 @@ import { connectZeromqCollective } from './collective/zeromq.js';
 import type { Device } from './device/device.js';
 import { openDevice } from './device/open-device.js';
 import { Executor } from './executor.js';
-import { KvCache, kvCacheShape } from './kv-cache.js';
 import { dieWithParent } from './native/libc.js';
+import { openKvCache } from './open-kv-cache.js';
 import { Chooser } from './sampler/chooser.js';
 import { readManifest, readSegment, verifyFiles } from './shard-files.js';
 import { StepRunner } from './step-runner.js';
@@ -67,11 +67,9 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
   const weightBytes = (manifest.ranks[rank]?.weights.bytes ?? 0) + (manifest.shared?.bytes ?? 0);
 
   const device = openDevice(launch);
-  assert(!device.isRemote);
   const collective = await joinRanks(launch, sumOverRanksOf(device, manifest, launch));
-  const kvCache = new KvCache({
-    device,
-    ...kvCacheShape(manifest),
+  const kvCache = openKvCache({
+    ...{ device, manifest, shardFolder, rank },
     maxSlots: launch.maxSlots + (launch.warmSlots ?? 0),
     slotTokens: launch.slotTokens,
     type: launch.kvType ?? 'fp32',
@@ -112,7 +110,8 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
 function sumOverRanksOf(device: Device, manifest: Manifest, launch: WorkerLaunch): SumOverRanks {
   const { rank, shardFolder } = launch;
   const { sumSegment, worldSize } = manifest;
-  if (sumSegment === null) return sumAsTree;
+  // Sums come from the device by way of this process anyway.
+  if (sumSegment === null || device.isRemote) return sumAsTree;
   const inputs = Array.from({ length: worldSize }, (_, peer) => `rank-${peer}`);
   const graph = readSegment(shardFolder, rank, sumSegment);
   return deviceSum(device, device.loadSegment(graph, shardFolder, inputs, ['sum']));

@@ -93,9 +93,19 @@ export function planBuffers(
 const rotates = (shape: ModelShape, layer: number): boolean =>
   shape.alibiSlopes !== null || (shape.layerRopes[layer] ?? null) !== null;
 
+/** A sequence that is alone in its step and one among several, for each window that layers have. */
+function remoteAttend({ windows }: ModelShape): NonNullable<Manifest['attend']['remote']> {
+  const named = [...new Set(windows)].map((window) => {
+    const suffix = window === null ? '' : `-${window}`;
+    return { window, whole: `attend-whole${suffix}`, part: `attend-part${suffix}` };
+  });
+  return { windows: named, copyRows: 'copy-rows' };
+}
+
 export function planProgram(
   shape: ModelShape,
   worldSize: number,
+  deviceClass: Manifest['deviceClass'] = 'cpu',
 ): Pick<Manifest, 'program' | 'attend' | 'sumSegment'> {
   const positions = { positions: 'positions' };
   const program: ProgramOp[] = [
@@ -172,6 +182,7 @@ export function planProgram(
       ...(column === null ? {} : { sinkColumn: column }),
       ...(shape.alibiSlopes === null ? {} : { positionColumn: shape.headDim }),
       ...(shape.attentionSoftCap === null ? {} : { softCap: shape.attentionSoftCap }),
+      ...(deviceClass === 'cpu' ? {} : { remote: remoteAttend(shape) }),
     },
     sumSegment: worldSize > 1 ? 'sum' : null,
   };

@@ -19,6 +19,8 @@ import { rankWeights, SHARED_WEIGHTS } from './weight-files.js';
 
 /** MatMulNBits quantises the activations of a block to 8 bits: the fast kernels of x64 and arm64. */
 const ACCURACY_LEVEL = 4;
+/** As they are: a GPU's own choice. */
+const FLOAT_ACCURACY = 0;
 
 export class SegmentBuilder implements LinearBuilder {
   readonly plan: Plan;
@@ -52,10 +54,11 @@ export class SegmentBuilder implements LinearBuilder {
     }
     if (names.positions !== null) {
       const positions = graph.input('positions', 'int64', [1, 'tokens']);
-      const flat = graph.node('Reshape', [positions, graph.integers('flat', [-1])], ['flat-positions']);
-      const rows = graph.node('Gather', [this.weight(graph, 'position-table'), flat], ['position-rows'], {
-        axis: 0,
-      });
+      const table = this.weight(graph, 'position-table');
+      const batch = graph.node('Gather', [table, positions], ['position-batch'], { axis: 0 });
+      // Rows are reshaped, not positions: WebGPU's Reshape of int64 loses numbers.
+      const flat = graph.integers('position-rows-shape', [-1, this.plan.shape.hiddenSize]);
+      const rows = graph.node('Reshape', [batch, flat], ['position-rows']);
       steps.push((x, output) => graph.node('Add', [x, rows], [output]));
     }
     if (names.tokenType !== null) {
@@ -315,7 +318,7 @@ export class SegmentBuilder implements LinearBuilder {
       N: item.outputs,
       bits: item.format.bits,
       block_size: item.format.blockSize,
-      accuracy_level: ACCURACY_LEVEL,
+      accuracy_level: this.plan.deviceClass === 'cpu' ? ACCURACY_LEVEL : FLOAT_ACCURACY,
     };
   }
 

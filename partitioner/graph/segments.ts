@@ -11,6 +11,7 @@ import type { Plan } from '../plan/plan.js';
 import { addAsTree } from './add-as-tree.js';
 import { AttentionSegments } from './attention-segments.js';
 import type { OnnxWriter } from './onnx-writer.js';
+import { RemoteAttentionSegments } from './remote-attention.js';
 import { SegmentBuilder } from './segment-builder.js';
 import { lastHidden, vector } from './vector-segments.js';
 
@@ -49,10 +50,14 @@ export function buildSegments(plan: Plan, rank: number, toolVersion: string): Ma
     add('hidden', (graph) => lastHidden(builder, graph));
     add('vector', (graph) => vector(builder, graph));
   }
-  add(plan.attend.segment, (graph) => attention.attend(graph, false));
-  add(plan.attend.maskedSegment, (graph) => attention.attend(graph, true));
-  if (plan.attend.tokenSegment !== null)
-    add(plan.attend.tokenSegment, (graph) => attention.attendToken(graph));
+  if (plan.attend.remote !== undefined) {
+    new RemoteAttentionSegments(plan).addTo(add);
+  } else {
+    add(plan.attend.segment, (graph) => attention.attend(graph, false));
+    add(plan.attend.maskedSegment, (graph) => attention.attend(graph, true));
+    if (plan.attend.tokenSegment !== null)
+      add(plan.attend.tokenSegment, (graph) => attention.attendToken(graph));
+  }
   if (plan.sumSegment !== null) add(plan.sumSegment, (graph) => sumOverRanks(graph, plan.worldSize));
   return segments;
 }

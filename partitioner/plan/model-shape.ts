@@ -166,6 +166,8 @@ export interface TensorNames {
 }
 
 export interface ModelShape {
+  /** Columns of a cached head are rounded up to a multiple of it, with zeros; absent: 1. The plan of a remote device says so. */
+  cacheUnit?: number;
   /** As in config.json. */
   architecture: string;
   modelType: string;
@@ -269,6 +271,8 @@ export function sinkColumn({ headDim, alibiSlopes, names }: ModelShape): number 
  * more.
  */
 export function cachedHeadDim(shape: ModelShape): number {
+  const { alibiSlopes, cacheUnit = 1, headDim } = shape;
   const column = sinkColumn(shape);
-  return column === null ? shape.headDim + (shape.alibiSlopes === null ? 0 : 1) : column + 1;
+  const columns = column === null ? headDim + (alibiSlopes === null ? 0 : 1) : column + 1;
+  return Math.ceil(columns / cacheUnit) * cacheUnit;
 }

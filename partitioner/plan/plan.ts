@@ -27,15 +27,19 @@ import { checkDegree } from './degrees.js';
 import { cachedHeadDim, type ModelShape } from './model-shape.js';
 import { ItemPlanner, type PlanItem, type RankSizes } from './plan-items.js';
 import { headSlices, perRankPadded } from './rank-slices.js';
+import { remoteShape } from './remote-shape.js';
 import { countParameters } from './role-tensors.js';
 import { piecesPerRank, sumsItself } from './sum-pieces.js';
 
 /** A rank's rows of the head are padded to a multiple of this. */
 const VOCAB_UNIT = 16;
 
+export type DeviceClass = Manifest['deviceClass'];
+
 export interface Plan {
   shape: ModelShape;
   worldSize: number;
+  deviceClass: DeviceClass;
   format: WeightFormat;
   parameters: number;
   perRank: RankSizes;
@@ -65,11 +69,14 @@ export interface PlanOptions {
   embeddingType: ElementType;
   /** Checkpoint tensors in 4-bit codes. */
   coded?: CodedTensors;
+  /** Absent: cpu. */
+  deviceClass?: DeviceClass | undefined;
 }
 
 /** @throws ServingError TENSOR_PARALLEL_INVALID */
 export function makePlan(options: PlanOptions): Plan {
-  const { shape, worldSize, format, embeddingType, coded = new Map() } = options;
+  const { worldSize, format, embeddingType, coded = new Map(), deviceClass = 'cpu' } = options;
+  const shape = deviceClass === 'cpu' ? options.shape : remoteShape(options.shape, deviceClass);
   checkDegree(shape, format, worldSize);
   const heads = headSlices(shape.numHeads, shape.numKvHeads, worldSize) ?? [];
   const perRank = {
@@ -80,10 +87,12 @@ export function makePlan(options: PlanOptions): Plan {
     vocab: perRankPadded(shape.vocabSize, worldSize, VOCAB_UNIT),
   };
   const planner = new ItemPlanner(shape, worldSize, format, perRank, coded);
-  const items = planner.items(embeddingType);
+  // A remote device gathers rows of float32 alone.
+  const items = planner.items(deviceClass === 'cpu' ? embeddingType : 'float32');
   return {
     shape,
     worldSize,
+    deviceClass,
     format,
     parameters: countParameters(shape),
     perRank,
@@ -97,7 +106,7 @@ export function makePlan(options: PlanOptions): Plan {
         : 2 * shape.numLayers * perRank.numKvHeads * cachedHeadDim(shape) * 4,
     longContext: shape.ropes[0] ? longContext(shape.ropes[0], shape.contextLength) : null,
     ...planBuffers(shape, worldSize, perRank),
-    ...planProgram(shape, worldSize),
+    ...planProgram(shape, worldSize, deviceClass),
   };
 }
 

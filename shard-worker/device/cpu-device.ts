@@ -16,6 +16,7 @@ import {
   type HostArray,
   type HostDevice,
   type HostMemory,
+  ORT_TENSOR_TYPE,
   type Segment,
   type SegmentBinding,
   TENSOR_BYTES,
@@ -24,8 +25,6 @@ import {
   tensorTypeOf,
 } from './device.js';
 
-/** ONNXTensorElementDataType. */
-const ORT_TYPE: Readonly<Record<TensorType, number>> = { float32: 1, int32: 6, int64: 7 };
 const ORT_ARENA_ALLOCATOR = 1;
 const ORT_MEMORY_DEFAULT = 0;
 const LOG_WARNING = 2;
@@ -189,7 +188,7 @@ export class CpuDevice implements HostDevice {
       bytes,
       this.#shape,
       rank,
-      ORT_TYPE[type],
+      ORT_TENSOR_TYPE[type],
     );
   }
 

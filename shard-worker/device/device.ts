@@ -11,6 +11,9 @@ export type TensorType = Extract<ElementType, 'float32' | 'int32' | 'int64'>;
 /** Bytes of one element. */
 export const TENSOR_BYTES: Readonly<Record<TensorType, number>> = { float32: 4, int32: 4, int64: 8 };
 
+/** ONNXTensorElementDataType. */
+export const ORT_TENSOR_TYPE: Readonly<Record<TensorType, number>> = { float32: 1, int32: 6, int64: 7 };
+
 /** What this process keeps of a tensor. */
 export type HostArray = Float32Array | Int32Array | BigInt64Array;
 

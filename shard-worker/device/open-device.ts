@@ -7,6 +7,7 @@ import { ServingError } from '../../proto/errors.js';
 import type { WorkerLaunch } from '../../proto/worker-launch.js';
 import { CpuDevice } from './cpu-device.js';
 import type { Device } from './device.js';
+import { WebgpuDevice } from './webgpu-device.js';
 
 export type DeviceLaunch = Pick<WorkerLaunch, 'device' | 'rank' | 'threads' | 'threadsSpin'>;
 
@@ -17,7 +18,9 @@ export function openDevice(launch: DeviceLaunch): Device {
   switch (device) {
     case 'cpu':
       return new CpuDevice(options);
+    case 'webgpu':
+      return new WebgpuDevice(options);
     default:
-      throw new ServingError('UNSUPPORTED_PLATFORM', `device ${device} is not one of cpu`);
+      throw new ServingError('UNSUPPORTED_PLATFORM', `device ${device} is not one of cpu, webgpu`);
   }
 }

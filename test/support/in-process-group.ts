@@ -5,14 +5,15 @@
 import type { StepResult } from '../../proto/control.js';
 import { createInMemoryCollectives } from '../../shard-worker/collective/in-memory.js';
 import { CpuDevice } from '../../shard-worker/device/cpu-device.js';
+import type { Device } from '../../shard-worker/device/device.js';
 import { Executor } from '../../shard-worker/executor.js';
-import { KvCache, kvCacheShape } from '../../shard-worker/kv-cache.js';
+import { openKvCache } from '../../shard-worker/open-kv-cache.js';
 import { Chooser } from '../../shard-worker/sampler/chooser.js';
 import { readManifest } from '../../shard-worker/shard-files.js';
 import { StepRunner } from '../../shard-worker/step-runner.js';
 
 /** ONNX Runtime has one environment a process. */
-let device: CpuDevice | null = null;
+let device: Device | null = null;
 
 export interface InProcessGroup {
   runners: StepRunner[];
@@ -24,19 +25,18 @@ export interface InProcessGroup {
 
 export async function createInProcessGroup(
   shardFolder: string,
-  options: { maxSlots?: number; slotTokens?: number } = {},
+  options: { maxSlots?: number; slotTokens?: number; device?: () => Device } = {},
 ): Promise<InProcessGroup> {
   const manifest = readManifest(shardFolder);
   const { model, perRank, worldSize } = manifest;
-  device ??= new CpuDevice({ threads: 1, logId: 'test' });
+  device ??= options.device?.() ?? new CpuDevice({ threads: 1, logId: 'test' });
   const sharedDevice = device;
   const maxSlots = options.maxSlots ?? 4;
   const collectives = createInMemoryCollectives(worldSize);
   const ranks = await Promise.all(
     collectives.map(async (collective, rank) => {
-      const kvCache = new KvCache({
-        device: sharedDevice,
-        ...kvCacheShape(manifest),
+      const kvCache = openKvCache({
+        ...{ device: sharedDevice, manifest, shardFolder, rank },
         maxSlots,
         slotTokens: options.slotTokens ?? model.contextLength,
       });

@@ -1,0 +1,40 @@
+/**
+ * The cache of a rank, of its device's kind.
+ *
+ * Errors  UNSUPPORTED_PLATFORM: halves on a device that keeps floats
+ */
+import { ServingError } from '../proto/errors.js';
+import type { Manifest } from '../proto/manifest.js';
+import type { Device } from './device/device.js';
+import { KvCache, type KvType, kvCacheShape } from './kv-cache.js';
+import { COPY_INPUTS, RemoteKvCache } from './remote-kv-cache.js';
+import { readSegment } from './shard-files.js';
+
+export interface OpenKvCacheOptions {
+  device: Device;
+  manifest: Manifest;
+  shardFolder: string;
+  rank: number;
+  maxSlots: number;
+  slotTokens: number;
+  /** Absent: fp32. */
+  type?: KvType;
+}
+
+/** @throws ServingError */
+export function openKvCache(options: OpenKvCacheOptions): KvCache | RemoteKvCache {
+  const { device, manifest, rank, shardFolder, type = 'fp32', ...sizes } = options;
+  const shape = kvCacheShape(manifest);
+  if (!device.isRemote) return new KvCache({ ...shape, ...sizes, device, type });
+  if (type !== 'fp32') {
+    const message = `option.kv_cache_dtype=${type} is for the CPU; ${device.deviceClass} keeps keys and values as fp32`;
+    throw new ServingError('UNSUPPORTED_PLATFORM', message);
+  }
+  return new RemoteKvCache({
+    ...{ ...shape, ...sizes, device },
+    loadCopy: () => {
+      const name = manifest.attend.remote?.copyRows ?? '';
+      return device.loadSegment(readSegment(shardFolder, rank, name), shardFolder, COPY_INPUTS, ['copied']);
+    },
+  });
+}

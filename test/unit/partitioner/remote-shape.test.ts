@@ -1,0 +1,34 @@
+/** What a plan for a device with memory of its own has and refuses. */
+import { expect, it } from 'vitest';
+import { planPartition } from '../../../partitioner/partition.js';
+import { goldenFolder } from '../../support/golden.js';
+
+const planOf = async (name: string) =>
+  (await planPartition({ folder: goldenFolder(name), tp: 1, dtype: 'fp32', device: 'webgpu' })).plan;
+
+it('has attention for each window of the layers, weights in blocks, and no panels', async () => {
+  const { attend, deviceClass, format } = await planOf('gemma2');
+  expect(deviceClass).toBe('webgpu');
+  expect(format.layout).toBe('blocks');
+  expect(attend.remote?.copyRows).toBe('copy-rows');
+  const windows = attend.remote?.windows.map(({ window }) => window) ?? [];
+  expect(windows).toContain(null);
+  expect(windows).toHaveLength(2);
+});
+
+it('has heads of whole eights where ALiBi takes a column', async () => {
+  const { buffers, perRank } = await planOf('bloom');
+  const columns = buffers.find(({ name }) => name === 'query')!.columns / perRank.numHeads;
+  expect(columns % 8).toBe(0);
+  expect(columns).toBeGreaterThan(perRank.headDim);
+});
+
+it.each([
+  ['gpt-oss', 'attention sinks'],
+  ['encoder-bert', 'attention in both directions'],
+])('refuses %s by what the device does not compute', async (name, what) => {
+  await expect(planOf(name)).rejects.toMatchObject({
+    code: 'CONFIG_INVALID',
+    message: expect.stringContaining(`has ${what}, which is computed on the CPU alone`),
+  });
+});
