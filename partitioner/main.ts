@@ -16,6 +16,7 @@ import {
   REPRODUCIBLE_DEGREES,
   readPartitionRequest,
   SCALES,
+  SHARD_DEVICES,
 } from '../proto/partition.js';
 import { JsonReporter, type Reporter, TextReporter } from './command/report.js';
 import { calibrated } from './importance/calibrated.js';
@@ -170,7 +171,7 @@ function layoutAndDevice(
   deviceText: string,
 ): Pick<PartitionOptions, 'layout' | 'device'> {
   const layout = oneOf('--layout', layoutText, ['auto', ...LAYOUTS] as const);
-  const device = oneOf('--device', deviceText, ['cpu', 'webgpu'] as const);
+  const device = oneOf('--device', deviceText, SHARD_DEVICES);
   if (layout === 'panels' && device !== 'cpu')
     throw wrong(`--layout panels is for the CPU, not for ${device}`);
   return { device, ...(layout === 'auto' ? {} : { layout }) };

@@ -13,6 +13,7 @@ import { MAX_WORLD_SIZE } from './limits.js';
 
 export const DTYPES = ['auto', 'fp32', 'fp16', 'bf16', 'int8', 'int4'] as const;
 export const LAYOUTS = ['panels', 'blocks'] as const;
+export const SHARD_DEVICES = ['cpu', 'webgpu'] as const;
 export const SCALES = ['search', 'nearest'] as const;
 /** Linears that int4 may leave at 8 bits: the head; all of the first or last layer; the MLPs' down projections. */
 export const EIGHT_BIT_GROUPS = ['head', 'first', 'last', 'down'] as const;
@@ -35,6 +36,8 @@ const request = Type.Object(
     tp: Type.Integer({ minimum: 1, maximum: MAX_WORLD_SIZE }),
     dtype: oneOf(DTYPES),
     layout: Type.Optional(oneOf(LAYOUTS)),
+    /** What the shards are for; absent: cpu. */
+    device: Type.Optional(oneOf(SHARD_DEVICES)),
     /** Weights that share a scale (int8, int4). */
     blockSize: Type.Optional(Type.Integer({ minimum: 1 })),
     /** false: each block has a zero point. */

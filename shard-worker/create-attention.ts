@@ -9,7 +9,7 @@
 import assert from 'node:assert/strict';
 import type { AttendOp, Manifest } from '../proto/manifest.js';
 import { Attention, attendInputs, tokenInputs, tokenOutputs } from './attention.js';
-import type { HostDevice, RemoteDevice, Segment } from './device/device.js';
+import type { HostDevice, LoadSegment, RemoteDevice } from './device/device.js';
 import type { KvCache } from './kv-cache.js';
 import { loadKernels } from './native/kernels.js';
 import { NativeAttention } from './native-attention.js';
@@ -27,9 +27,6 @@ export interface StepAttends {
   /** @param window tokens a query sees, itself included; null: all */
   attendAll(spans: readonly Span[], layer: number, window: number | null): void;
 }
-
-/** Loads a segment of this rank's shards. */
-export type LoadSegment = (segment: string, inputs: readonly string[], outputs: readonly string[]) => Segment;
 
 export interface HostAttentionOptions {
   manifest: Manifest;

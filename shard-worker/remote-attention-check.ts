@@ -15,6 +15,8 @@ const OTHER_SHADER_QUERIES = 32;
 const CHECKED_QUERIES = 40;
 /** Of outputs whose size is about 0.1; float32 in any order is within 1e-6. */
 const TOLERANCE = 1e-4;
+/** Scores of several units: a soft cap or a window that is left out is seen. */
+const QUERY_SIZE = 4;
 
 export interface AttentionShape {
   numHeads: number;
@@ -57,11 +59,11 @@ export function queriesTogether(
 }
 
 function makeSample({ headDim, numHeads, numKvHeads }: AttentionShape, tokens: number): AttentionSample {
-  const made = (columns: number, seed: number): Float32Array =>
-    Float32Array.from({ length: tokens * columns }, (_, index) => Math.sin((index + 1) * seed) * 0.5);
+  const made = (columns: number, seed: number, size = 0.5): Float32Array =>
+    Float32Array.from({ length: tokens * columns }, (_, index) => Math.sin((index + 1) * seed) * size);
   const kvColumns = numKvHeads * headDim;
   return {
-    ...{ tokens, query: made(numHeads * headDim, 12.9898) },
+    ...{ tokens, query: made(numHeads * headDim, 12.9898, QUERY_SIZE) },
     ...{ key: made(kvColumns, 78.233), value: made(kvColumns, 37.719) },
   };
 }

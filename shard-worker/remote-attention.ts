@@ -12,8 +12,14 @@
  */
 import assert from 'node:assert/strict';
 import type { Manifest } from '../proto/manifest.js';
-import type { LoadSegment } from './create-attention.js';
-import type { DeviceBuffer, RemoteDevice, Segment, SegmentBinding, TensorHandle } from './device/device.js';
+import type {
+  DeviceBuffer,
+  LoadSegment,
+  RemoteDevice,
+  Segment,
+  SegmentBinding,
+  TensorHandle,
+} from './device/device.js';
 import { type AttentionSample, queriesTogether } from './remote-attention-check.js';
 import type { RemoteKvCache } from './remote-kv-cache.js';
 import type { Span } from './span.js';
@@ -163,7 +169,8 @@ export class RemoteAttention {
   #newPlace(): Place {
     const { device } = this.#options;
     const last = device.allocate('int32', 1);
-    const total = new Int32Array(1);
+    // Not `new Int32Array(1)`, which the engine may move.
+    const total = new Int32Array(new ArrayBuffer(4));
     return {
       last,
       lastTensor: device.tensor(last, [1]),

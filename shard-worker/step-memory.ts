@@ -36,7 +36,7 @@ export interface TokenBuffer {
 }
 
 export class StepMemory {
-  readonly #device: Pick<Device, 'shrinkAfterNextRun'>;
+  readonly #device: Pick<Device, 'isRemote' | 'shrinkAfterNextRun'>;
   readonly #collective: Pick<Collective, 'discard'>;
   readonly #buffers: readonly TokenBuffer[];
   #lookedUp: readonly FileMapping[] = [];
@@ -47,7 +47,7 @@ export class StepMemory {
   #heapIsLoose = false;
 
   constructor(options: {
-    device: Pick<Device, 'shrinkAfterNextRun'>;
+    device: Pick<Device, 'isRemote' | 'shrinkAfterNextRun'>;
     collective: Pick<Collective, 'discard'>;
     buffers: readonly TokenBuffer[];
   }) {
@@ -70,7 +70,9 @@ export class StepMemory {
     const kept = new Set(inPlace.map((rank) => path.join(realpathSync(shardFolder), rank.weights.path)));
     letGo(weights.filter((mapping) => !kept.has(mapping.path)));
     // Read-only data of a library may have been relocated, which is a write; code is as the file has it.
-    letGo(mapped.filter(({ isExecutable, isWritable }) => isExecutable && !isWritable));
+    // A GPU's driver makes code of its own, in files that only it knows: SwiftShader's is gone when it is let go.
+    if (!this.#device.isRemote)
+      letGo(mapped.filter(({ isExecutable, isWritable }) => isExecutable && !isWritable));
     noMoreHugePages();
     trimHeap();
     const shared = path.join(realpathSync(shardFolder), manifest.shared?.path ?? '');

@@ -22,6 +22,9 @@ export function remoteShape(shape: ModelShape, deviceClass: Manifest['deviceClas
     );
   };
   if (shape.attention === 'bidirectional') refuse('attention in both directions');
+  if (shape.alibiSlopes !== null) refuse('ALiBi');
+  // The provider's operator takes the attribute and leaves scores as they are.
+  if (shape.attentionSoftCap !== null) refuse('soft-capped attention scores');
   if (shape.names.layer.sinks !== null) refuse('attention sinks');
   return { ...shape, cacheUnit: HEAD_UNIT };
 }

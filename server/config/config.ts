@@ -147,6 +147,8 @@ export interface ModelConfig {
   /** What serves it: split over shard workers, ONNX Runtime as it is, or its own code. */
   engine: 'llm' | 'onnx' | 'handler';
   tensorParallelDegree: number | 'max';
+  /** What its ranks compute on; auto: the CPU. */
+  device: 'auto' | 'cpu' | 'webgpu';
   dtype: 'auto' | 'fp32' | 'fp16' | 'bf16' | 'int8' | 'int4';
   /** Weights that share a scale (int4, int8); null: 128. */
   blockSize: number | null;

@@ -133,6 +133,22 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     { env: ['TENSOR_PARALLEL_DEGREE', 'SM_NUM_GPUS'] },
   ),
   modelKey(
+    'option.device',
+    'device',
+    choice<ModelConfig['device']>({
+      auto: { value: 'auto' },
+      cpu: { value: 'cpu' },
+      webgpu: { value: 'webgpu' },
+      gpu: { value: 'webgpu' },
+      cuda: {
+        refused:
+          'there is no CUDA device in this version; webgpu computes on NVIDIA, AMD and Intel GPUs by Vulkan',
+      },
+    }),
+    'auto',
+    'what a model is computed on (ours): cpu, or webgpu (gpu): the GPU that Vulkan finds first, in float32; not yet run on hardware; auto: the CPU',
+  ),
+  modelKey(
     'option.rolling_batch',
     'rollingBatch',
     choice({

@@ -14,6 +14,11 @@ const PASSED = [
   'LD_LIBRARY_PATH',
   'CUDA_VISIBLE_DEVICES',
   'NVIDIA_VISIBLE_DEVICES',
+  // Where Vulkan's loader finds its drivers, which of them it takes, and what Dawn asks for.
+  'VK_DRIVER_FILES',
+  'VK_ICD_FILENAMES',
+  'VK_LOADER_DRIVERS_SELECT',
+  'XDG_RUNTIME_DIR',
   'NODE_V8_COVERAGE',
   'SHARDSERVE_KERNELS',
 ];

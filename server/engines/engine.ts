@@ -38,6 +38,8 @@ export interface PreparedModel {
   readonly signature: Signature | null;
   /** Processes of a replica. */
   readonly worldSize: number;
+  /** What they compute on; absent: cpu. */
+  readonly device?: string;
   /** Keys of the model's own files that would change an answer elsewhere, and do nothing here. */
   readonly unservedKeys: readonly string[];
   /** What it was taken for; a sentence. */

@@ -40,12 +40,12 @@ export function describeModel(model: DescribedModel): PoolDescription {
     requestsInQueue: pool?.waitingJobs ?? 0,
     minGroups: pool?.groups.minGroups ?? config.minGroups,
     maxGroups: pool?.groups.maxGroups ?? config.maxGroups,
-    groups: (pool?.groups.all ?? []).flatMap((group) => describeGroup(group, degree)),
+    groups: (pool?.groups.all ?? []).flatMap((group) => describeGroup(group, degree, pool?.device ?? 'cpu')),
     coresOversubscribed: pool?.groups.coresOversubscribed ?? false,
   };
 }
 
-function describeGroup(group: WorkerGroup, worldSize: number): GroupDescription[] {
+function describeGroup(group: WorkerGroup, worldSize: number, device: string): GroupDescription[] {
   const { id, startedAtMs, state } = group;
   if (state === 'stopped') return [];
   // Those of a group that has died are nobody's.
@@ -53,7 +53,7 @@ function describeGroup(group: WorkerGroup, worldSize: number): GroupDescription[
   const ranks = Array.from({ length: worldSize }, (_, rank) => ({
     rank,
     pid: pids[rank] ?? null,
-    device: 'cpu',
+    device,
   }));
   return [{ id, startedAtMs, state, ranks }];
 }

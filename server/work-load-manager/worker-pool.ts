@@ -72,6 +72,11 @@ export class WorkerPool {
     return this.#options.model.worldSize;
   }
 
+  /** What its groups compute on. */
+  get device(): string {
+    return this.#options.model.device ?? 'cpu';
+  }
+
   get task(): Task {
     return this.#options.model.task;
   }

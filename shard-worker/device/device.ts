@@ -66,9 +66,12 @@ export interface Segment {
   release(): void;
 }
 
+/** Loads a segment of a rank's shards. */
+export type LoadSegment = (segment: string, inputs: readonly string[], outputs: readonly string[]) => Segment;
+
 interface AnyDevice {
   /**
-   * View of host memory that the caller keeps alive and that never moves. A remote device's segment reads it when it is bound, and only
+   * View of host memory that the caller keeps alive and that never moves (a small typed array moves unless it is made of an ArrayBuffer). A remote device's segment reads it when it is bound, and only
    * inputs that are wanted there, sizes and lengths, are bound so.
    */
   hostTensor(data: HostArray, length: number, shape: readonly number[]): TensorHandle;

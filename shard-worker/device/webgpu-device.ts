@@ -41,6 +41,8 @@ const OPTIMISE_BASIC = 1;
 /** Bytes of a buffer are whole words. */
 const BUFFER_UNIT = 16;
 const MAX_RANK = 4;
+/** V8 keeps typed arrays up to so many bytes in its own heap, where they move, unless they are made of an ArrayBuffer. */
+const HEAP_BYTES = 64;
 
 class WebgpuBuffer implements DeviceBuffer {
   readonly type: TensorType;
@@ -128,6 +130,7 @@ export class WebgpuDevice implements RemoteDevice {
   readonly #shape = new BigInt64Array(MAX_RANK);
   readonly #from: PointerArray;
   readonly #to: PointerArray;
+  readonly #stillArrays: Readonly<Record<TensorType, HostArray>>;
   /** Bytes of host tensors: they cross when they are bound. */
   readonly #hostTensors = new Map<TensorHandle, number>();
 
@@ -135,6 +138,12 @@ export class WebgpuDevice implements RemoteDevice {
   constructor(options: { threads: number; logId: string }) {
     const api = loadOrtApi();
     this.#api = api;
+    const still = new ArrayBuffer(HEAP_BYTES);
+    this.#stillArrays = {
+      float32: new Float32Array(still),
+      int32: new Int32Array(still),
+      int64: new BigInt64Array(still),
+    };
     const arena = new NativeArena(4096);
     this.#from = arena.pointers(1);
     this.#to = arena.pointers(1);
@@ -236,16 +245,26 @@ export class WebgpuDevice implements RemoteDevice {
     assert(length <= data.length && length <= buffer.elements, `${way} of ${length} elements`);
     const remote = this.tensor(buffer, [length]);
     this.#setShape([length]);
-    const host = this.#hostTensor(data, 1, length);
+    const isSmall = data.byteLength <= HEAP_BYTES;
+    const still = isSmall ? this.#still(data, length) : data;
+    const host = this.#hostTensor(still, 1, length);
     try {
       this.#from.set(0, way === 'upload' ? host : remote);
       this.#to.set(0, way === 'upload' ? remote : host);
       this.#api.call.CopyTensors(this.#env, this.#from.address, this.#to.address, 0, 1);
+      if (isSmall && way === 'download') copyInto(data, still, length);
     } finally {
       this.#api.releaseValue(host);
       this.#api.releaseValue(remote);
     }
     return length * data.BYTES_PER_ELEMENT;
+  }
+
+  /** The same numbers where the engine doesn't move them. */
+  #still(data: HostArray, length: number): HostArray {
+    const still = this.#stillArrays[tensorTypeOf(data)];
+    copyInto(still, data, length);
+    return still;
   }
 
   #countBound(tensor: TensorHandle): void {
@@ -284,6 +303,11 @@ export class WebgpuDevice implements RemoteDevice {
     });
     return elements;
   }
+}
+
+/** The first `length` elements of an array of the same type. */
+function copyInto(target: HostArray, source: HostArray, length: number): void {
+  for (let index = 0; index < length; index++) target[index] = source[index]!;
 }
 
 /** @throws ServingError UNSUPPORTED_PLATFORM */

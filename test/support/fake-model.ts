@@ -37,6 +37,7 @@ export const FAKE_CONFIG: ModelConfig = {
   checkpointUrl: null,
   engine: 'llm',
   tensorParallelDegree: 2,
+  device: 'auto',
   dtype: 'auto',
   blockSize: null,
   symmetric: true,

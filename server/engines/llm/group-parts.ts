@@ -59,6 +59,7 @@ export function makeGroupParts(options: GroupPartsOptions): GroupParts {
       launch: {
         shardFolder: model.shardFolder,
         worldSize,
+        device: model.manifest.deviceClass,
         threads,
         maxSlots: sizes.maxSlots,
         warmSlots: sizes.warmSlots,

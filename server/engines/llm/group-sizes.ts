@@ -7,10 +7,13 @@
  * Errors  OUT_OF_MEMORY
  * Pure    free memory is an argument
  */
+import { ServingError } from '../../../proto/errors.js';
 import { MAX_STEP_TOKENS } from '../../../proto/limits.js';
+import { roundUpToPages } from '../../batching/slot-table.js';
 import type { ModelConfig } from '../../config/config.js';
 import type { MemoryNeed } from '../../machine/memory-need.js';
 import type { AdmissionLimits } from './admission.js';
+import { deviceClassOf } from './device-class.js';
 import { kvTokens } from './kv-memory.js';
 import { type ModelSizes, memoryNeed } from './model-sizes.js';
 
@@ -37,16 +40,33 @@ export function groupSizes(config: ModelConfig, sizes: ModelSizes, freeBytes: nu
   const slotTokens = Math.min(config.maxModelLen ?? usual, most);
   const wholeText = textTokens === null ? 0 : slotTokens;
   const maxStepTokens = Math.min(MAX_STEP_TOKENS, Math.max(maxSlots + MAX_PREFILL_TOKENS, wholeText));
+  // A slot is but address space: as many as may run at once, so that a full house finds what it left behind.
+  const warm = config.prefixCaching ? Math.max(MIN_WARM_SLOTS, maxSlots) : 0;
+  const isRemote = deviceClassOf(config) !== 'cpu';
   const kv = kvTokens(sizes, {
     configuredMb: config.kvCacheMemoryMb,
     availableBytes: freeBytes,
     reservedMb: config.reservedMemoryMb,
     maxGroups: config.maxGroups,
-    maxSlots,
+    // On a device of its own memory a slot is memory for its full length, a warm one as well.
+    maxSlots: isRemote ? maxSlots + warm : maxSlots,
     slotTokens,
   });
   const need = memoryNeed(sizes, { kvTokens: kv, maxStepTokens }, config.requiredMemoryMb);
-  // A slot is but address space: as many as may run at once, so that a full house finds what it left behind.
-  const warmSlots = config.prefixCaching ? Math.max(MIN_WARM_SLOTS, maxSlots) : 0;
-  return { maxSlots, warmSlots, slotTokens, maxStepTokens, kvTokens: kv, need };
+  if (!isRemote) return { maxSlots, warmSlots: warm, slotTokens, maxStepTokens, kvTokens: kv, need };
+  const slots = wholeSlots(kv, slotTokens, deviceClassOf(config));
+  const running = Math.min(maxSlots, slots);
+  const warmSlots = Math.min(warm, slots - running);
+  return { maxSlots: running, warmSlots, slotTokens, maxStepTokens, kvTokens: kv, need };
+}
+
+/** Slots of full length that the KV memory has. @throws ServingError OUT_OF_MEMORY: none */
+function wholeSlots(tokens: number, slotTokens: number, device: string): number {
+  const slots = Math.floor(tokens / roundUpToPages(slotTokens));
+  if (slots > 0) return slots;
+  throw new ServingError(
+    'OUT_OF_MEMORY',
+    `On ${device} a sequence takes the memory of its full length, ${slotTokens} tokens, but the KV memory holds ${tokens}: ` +
+      'lower option.max_model_len or raise option.kv_cache_memory_mb',
+  );
 }

@@ -78,6 +78,7 @@ export class LlmModel implements PreparedModel {
   readonly task: Task;
   readonly signature = null;
   readonly worldSize: number;
+  readonly device: string;
   readonly unservedKeys: readonly string[];
   readonly takenFor?: string;
   readonly notes: readonly string[];
@@ -92,6 +93,7 @@ export class LlmModel implements PreparedModel {
     this.#worker = worker;
     this.task = files.manifest.model.embedding === undefined ? 'text-generation' : 'text-embedding';
     this.worldSize = files.manifest.worldSize;
+    this.device = files.manifest.deviceClass;
     this.unservedKeys = files.unservedKeys ?? [];
     const { plan } = files;
     if (plan !== undefined) this.takenFor = `${plan.architecture}: ${plan.policy.summary}`;
@@ -227,7 +229,13 @@ class FittedLlm implements FittedModel {
 }
 
 /** Why weights are not where our own kernels read them. */
-function layoutNotes({ dtype, kvCacheDtype }: ModelConfig, { weightFormat }: LlmFiles['manifest']): string[] {
+function layoutNotes({ dtype, kvCacheDtype }: ModelConfig, manifest: LlmFiles['manifest']): string[] {
+  const { deviceClass, weightFormat } = manifest;
+  if (deviceClass !== 'cpu') {
+    return [
+      `computed on ${deviceClass}, which was not yet run on hardware; weights are held as ${weightFormat.dtype}`,
+    ];
+  }
   if (kernelLibrary() !== null) return [];
   const kv = kvCacheDtype === 'fp16' ? '; keys and values are held as fp32' : '';
   const held =

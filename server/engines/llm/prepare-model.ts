@@ -23,6 +23,7 @@ import type { PrepareOptions } from '../engine.js';
 import { answerFormatOf } from './answer-format.js';
 import { ChatRenderer } from './chat-renderer.js';
 import { Constrainer } from './constrainer.js';
+import { deviceClassOf } from './device-class.js';
 import { tokenizerEndId, unservedGenerationKeys } from './generation-config.js';
 import { kvTypeOf, withKvType } from './kv-type.js';
 import { type ModelSizes, sizesOfPlan } from './model-sizes.js';
@@ -133,25 +134,29 @@ function checkTask({ name, task }: ModelConfig, { textTokens }: PartitionPlan): 
 }
 
 const shardRequest = (
-  { blockSize, dtype, eightBit, folder, reproducibleDegree, scales, symmetric }: ModelConfig,
+  config: ModelConfig,
   tp: number,
   { partitionerProgram, shardStore, signal }: LlmPrepareOptions,
-): ShardRequest => ({
-  program: partitionerProgram,
-  partition: {
-    folder,
-    store: shardStore,
-    tp,
-    dtype,
-    scales,
-    reproducibleDegree,
-    // Where nothing is asked for the partitioner knows best.
-    ...(blockSize !== null && { blockSize }),
-    ...(symmetric !== null && { symmetric }),
-    ...(eightBit.length > 0 && { eightBit: [...eightBit] }),
-  },
-  signal,
-});
+): ShardRequest => {
+  const { blockSize, dtype, eightBit, folder, reproducibleDegree, scales, symmetric } = config;
+  return {
+    program: partitionerProgram,
+    partition: {
+      folder,
+      store: shardStore,
+      tp,
+      dtype,
+      scales,
+      reproducibleDegree,
+      // Where nothing is asked for the partitioner knows best.
+      ...(blockSize !== null && { blockSize }),
+      ...(symmetric !== null && { symmetric }),
+      ...(eightBit.length > 0 && { eightBit: [...eightBit] }),
+      device: deviceClassOf(config),
+    },
+    signal,
+  };
+};
 
 async function planOf(
   config: ModelConfig,

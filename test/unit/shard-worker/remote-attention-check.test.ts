@@ -28,6 +28,13 @@ describe('queriesTogether', () => {
     expect(queriesTogether(SHAPE, 16, right)).toBe(16);
   });
 
+  it.each([
+    ['a soft cap', { ...SHAPE, softCap: 5 }],
+    ['a window', { ...SHAPE, window: 16 }],
+  ])('sees that %s is left out', (_, shape) => {
+    expect(() => queriesTogether(shape, 512, right)).toThrow('computes attention wrongly');
+  });
+
   it('refuses a device that is wrong anyway, or gives no numbers', () => {
     const none = ({ query }: AttentionSample): Float32Array => query.map(() => Number.NaN);
     expect(() => queriesTogether(SHAPE, 512, none)).toThrow("the GPU's driver computes attention wrongly");

@@ -9,7 +9,7 @@ function createMemory(): { told: string[]; memory: StepMemory } {
   const told: string[] = [];
   const host = new Float32Array(1);
   const memory = new StepMemory({
-    device: { shrinkAfterNextRun: () => told.push('shrink') },
+    device: { isRemote: false, shrinkAfterNextRun: () => told.push('shrink') },
     collective: { discard: (_, floats) => told.push(`collective from ${floats / ROW_FLOATS}`) },
     buffers: [
       {

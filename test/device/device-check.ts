@@ -1,0 +1,130 @@
+/**
+ * What `npm run check:device` proves of a GPU: tiny checkpoints of several families give transformers' tokens and logits, one of them over
+ * two ranks, and how long a step takes.
+ *
+ * In      a device; which goldens at which degrees
+ * Out     a row a golden and degree; nothing is asserted here, a row says itself whether it is right
+ * Limits  BUDGET_MS altogether: what does not fit is told as not run
+ */
+import { partition } from '../../partitioner/partition.js';
+import type { Device, RemoteDevice } from '../../shard-worker/device/device.js';
+import { type Golden, goldenFolder, readGolden } from '../support/golden.js';
+import { relativeDeviation } from '../support/golden-families.js';
+import { greedyRuns } from '../support/greedy-runs.js';
+import { createInProcessGroup } from '../support/in-process-group.js';
+
+export interface CheckedCase {
+  name: string;
+  tp: number;
+  dtype: 'fp32' | 'int8' | 'int4';
+}
+
+export interface CheckedRow extends CheckedCase {
+  /** `right`, or what is not. */
+  verdict: string;
+  /** max |seen − golden| / max |golden|; null: it did not get so far. */
+  deviation: number | null;
+  /** A decode step of one sequence, the median. */
+  stepMs: number | null;
+  /** Bytes of a decode step that cross. */
+  crossingBytes: number | null;
+}
+
+/** fp32 in any order of additions; other formats are compared by their tokens at two degrees elsewhere. */
+export const FLOAT_TOLERANCE = 1e-3;
+const NEW_TOKENS = 8;
+const SLOT_TOKENS = 128;
+
+/** Five families at degree 1, one at 2, one in 4 bits. */
+export const CASES: readonly CheckedCase[] = [
+  ...['llama', 'mistral', 'qwen2', 'gpt2', 'phi3'].map((name) => ({ name, tp: 1, dtype: 'fp32' as const })),
+  { name: 'llama', tp: 2, dtype: 'fp32' },
+  { name: 'llama', tp: 1, dtype: 'int4' },
+];
+
+export interface CheckOptions {
+  device: RemoteDevice;
+  /** Folder for shards. */
+  store: string;
+  /** When there is no time for another case. */
+  deadlineMs: number;
+  nowMs?: () => number;
+  cases?: readonly CheckedCase[];
+  onRow?: (row: CheckedRow) => void;
+  /** Runs one; absent: really. */
+  check?: typeof checkCase;
+}
+
+/** Every case in turn; one that fails does not stop the others. */
+export async function checkDevice(options: CheckOptions): Promise<CheckedRow[]> {
+  const { cases = CASES, check = checkCase, deadlineMs, device, nowMs = Date.now, onRow, store } = options;
+  const rows: CheckedRow[] = [];
+  for (const one of cases) {
+    const none = { ...one, deviation: null, stepMs: null, crossingBytes: null };
+    let row: CheckedRow;
+    if (nowMs() >= deadlineMs) row = { ...none, verdict: 'not run: no time left' };
+    else {
+      try {
+        row = await check(one, device, store);
+      } catch (error) {
+        row = { ...none, verdict: error instanceof Error ? error.message : String(error) };
+      }
+    }
+    rows.push(row);
+    onRow?.(row);
+  }
+  return rows;
+}
+
+async function checkCase(one: CheckedCase, device: RemoteDevice, store: string): Promise<CheckedRow> {
+  const golden: Golden = readGolden(one.name);
+  const { dtype, tp } = one;
+  const options = { folder: goldenFolder(one.name), outStore: store, tp, dtype };
+  const { shardFolder } = await partition({ ...options, device: device.deviceClass });
+  const slots = { slotTokens: SLOT_TOKENS, device: (): Device => device };
+  const run = greedyRuns(await createInProcessGroup(shardFolder, slots));
+  let deviation = 0;
+  let tokensEqual = true;
+  const stepsMs: number[] = [];
+  let crossingBytes = 0;
+  for (const prompt of golden.prompts) {
+    const expected = prompt.greedyIds.slice(0, NEW_TOKENS);
+    const before = device.counters.uploadedBytes + device.counters.downloadedBytes;
+    const started = performance.now();
+    const { ids, promptLogits } = await run(prompt.ids, expected.length, [prompt.ids.length]);
+    stepsMs.push((performance.now() - started) / expected.length);
+    crossingBytes = device.counters.uploadedBytes + device.counters.downloadedBytes - before;
+    crossingBytes = Math.round(crossingBytes / expected.length);
+    const seen = relativeDeviation(promptLogits, golden.logits(prompt, prompt.ids.length - 1));
+    // A deviation that is no number stays.
+    deviation = seen <= deviation ? deviation : seen;
+    tokensEqual &&= ids.join() === expected.join();
+  }
+  const stepMs = stepsMs.sort((a, b) => a - b)[Math.floor(stepsMs.length / 2)] ?? null;
+  return { ...one, deviation, stepMs, crossingBytes, verdict: verdictOf(dtype, deviation, tokensEqual) };
+}
+
+export function verdictOf(dtype: CheckedCase['dtype'], deviation: number, tokensEqual: boolean): string {
+  // 4 bits are another model than transformers': only that it is near is known of it.
+  if (dtype !== 'fp32') return deviation < 1 ? 'near' : `logits are ${deviation.toPrecision(2)} apart`;
+  if (!(deviation <= FLOAT_TOLERANCE)) return `logits are ${deviation.toExponential(1)} apart`;
+  return tokensEqual ? 'right' : 'tokens differ';
+}
+
+export const isRight = ({ verdict }: CheckedRow): boolean => verdict === 'right' || verdict === 'near';
+
+/** Lines of a table for people. */
+export function checkTable(rows: readonly CheckedRow[]): string[] {
+  const cells = rows.map(({ crossingBytes, deviation, dtype, name, stepMs, tp, verdict }) => [
+    ...[name, dtype, String(tp), deviation?.toExponential(1) ?? '', stepMs?.toFixed(1) ?? ''],
+    ...[crossingBytes === null ? '' : String(crossingBytes), verdict],
+  ]);
+  const table = [['model', 'weights', 'tp', 'deviation', 'ms a token', 'bytes a token', ''], ...cells];
+  const widths = table[0]!.map((_, column) => Math.max(...table.map((row) => row[column]!.length)));
+  return table.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join('  ')
+      .trimEnd(),
+  );
+}

@@ -1,0 +1,48 @@
+/** test/device/device-check.ts: what `npm run check:device` tells. */
+import { describe, expect, it } from 'vitest';
+import type { RemoteDevice } from '../../shard-worker/device/device.js';
+import { type CheckedCase, checkDevice, checkTable, isRight, verdictOf } from '../device/device-check.js';
+
+const device = {} as RemoteDevice;
+const row = (one: CheckedCase, verdict = 'right') => ({
+  ...{ ...one, verdict, deviation: 1e-6, stepMs: 1.5, crossingBytes: 2000 },
+});
+
+describe('checkDevice', () => {
+  const cases = ['llama', 'mistral', 'gpt2'].map((name) => ({ name, tp: 1, dtype: 'fp32' as const }));
+
+  it('goes on behind a case that fails, and says why it did', async () => {
+    const check = async (one: CheckedCase) => {
+      if (one.name === 'mistral') throw new Error('Gather requires f16');
+      return row(one);
+    };
+    const rows = await checkDevice({ device, store: '', cases, check, deadlineMs: 1, nowMs: () => 0 });
+    expect(rows.map(({ verdict }) => verdict)).toEqual(['right', 'Gather requires f16', 'right']);
+    expect(rows.map(isRight)).toEqual([true, false, true]);
+  });
+
+  it('runs nothing after its time', async () => {
+    let nowMs = 0;
+    const check = async (one: CheckedCase) => {
+      nowMs += 10;
+      return row(one);
+    };
+    const rows = await checkDevice({ device, store: '', cases, check, deadlineMs: 15, nowMs: () => nowMs });
+    expect(rows.map(({ verdict }) => verdict)).toEqual(['right', 'right', 'not run: no time left']);
+  });
+});
+
+it('tells wrong logits from other tokens, and does not take 4 bits for the same model', () => {
+  expect(verdictOf('fp32', 1e-6, true)).toBe('right');
+  expect(verdictOf('fp32', 1e-6, false)).toBe('tokens differ');
+  expect(verdictOf('fp32', 0.5, true)).toBe('logits are 5.0e-1 apart');
+  expect(verdictOf('fp32', Number.NaN, true)).toBe('logits are NaN apart');
+  expect(verdictOf('int4', 0.3, false)).toBe('near');
+  expect(verdictOf('int4', 1.7, true)).toBe('logits are 1.7 apart');
+});
+
+it('makes a table whose columns stand below each other', () => {
+  const [head, line] = checkTable([row({ name: 'llama', tp: 2, dtype: 'fp32' })]);
+  expect(line).toMatch(/^llama {2}fp32 {5}2 {3}1\.0e-6 {5}1\.5/);
+  expect(head!.indexOf('deviation')).toBe(line!.indexOf('1.0e-6'));
+});
