@@ -205,6 +205,8 @@ export interface ModelConfig {
   handlerMemoryMb: number;
   /** Code of a model that was fetched from elsewhere may run. */
   trustRemoteCode: boolean;
+  /** ONNX models: inputs that are filled up with a value so that requests of different lengths run together; null: none. */
+  padInputs: Readonly<Record<string, number>> | null;
   /** ONNX models: threads that run nodes beside each other, where executionMode is PARALLEL. */
   interOpThreads: number;
   executionMode: 'SEQUENTIAL' | 'PARALLEL';

@@ -4,7 +4,21 @@
  * Source  DJL's ONNX Runtime engine: names and words of its options
  */
 import { type KeyRow, modelKey } from './key-row.js';
-import { integer, oneOf } from './value-types.js';
+import { integer, oneOf, type ValueType } from './value-types.js';
+
+/** `input_ids:0,attention_mask:0` */
+function padValues(): ValueType<Readonly<Record<string, number>> | null> {
+  return {
+    expects: 'inputs with their values, NAME:VALUE with commas',
+    parse(given) {
+      const entries = given.split(',').map((one) => /^\s*([^:,]+):(-?\d{1,9})\s*$/.exec(one));
+      if (given !== '' && entries.includes(null)) return { problem: true };
+      return {
+        value: Object.fromEntries(entries.flatMap((one) => (one ? [[one[1]!, Number(one[2])]] : []))),
+      };
+    },
+  };
+}
 
 export const ONNX_KEYS: readonly KeyRow[] = [
   modelKey(
@@ -27,5 +41,12 @@ export const ONNX_KEYS: readonly KeyRow[] = [
     oneOf('NO_OPT', 'BASIC_OPT', 'EXTENDED_OPT', 'ALL_OPT'),
     'ALL_OPT',
     'how far ONNX Runtime rewrites the graph of an ONNX model as it loads',
+  ),
+  modelKey(
+    'option.pad_inputs',
+    'padInputs',
+    padValues(),
+    null,
+    'inputs of an ONNX model that are filled up with a value, so that requests of different lengths run together; axes belong together by their names in the file (ours)',
   ),
 ];

@@ -6,6 +6,8 @@ export interface TensorSpec {
   type: TensorType;
   /** -1: varies from request to request. null: the file does not say. */
   shape: readonly number[] | null;
+  /** What the file calls each axis, null where it does not; absent: it calls none. */
+  axes?: readonly (string | null)[];
 }
 
 export interface Signature {

@@ -199,6 +199,19 @@ def half():
     record("fp16", [{"x": floats(2, 8).astype(np.float16)}])
 
 
+def numpy_files():
+    """What numpy writes of every kind, and the feeds of a model as an archive."""
+    arrays = {
+        "half": floats(2, 3).astype(np.float16), "float": floats(3), "double": rng.standard_normal((1, 2)), "long": np.array([[1, -2**40]]),
+        "byte": np.arange(6, dtype=np.uint8).reshape(2, 3), "truth": np.array([True, False]), "text": np.array(["hé", "", "wörld"]),
+        "empty": np.zeros((0, 4), np.float32), "one": np.float32(2.5), "turned": np.asfortranarray(np.arange(3, dtype=np.int32).reshape(3, 1)),
+    }
+    np.savez(OUT / "arrays.npz", **arrays)
+    np.savez_compressed(OUT / "compressed.npz", **arrays)
+    (OUT / "arrays.numpy.json").write_text(json.dumps([tensor(name, value) for name, value in arrays.items()]) + "\n")
+    np.save(OUT / "turned.npy", np.asfortranarray(np.arange(6).reshape(2, 3)))
+
+
 def main():
     OUT.mkdir(exist_ok=True)
     torch.manual_seed(17)
@@ -217,6 +230,7 @@ def main():
     quantize_dynamic(str(OUT / "mlp.onnx"), str(OUT / "int8.onnx"), weight_type=QuantType.QInt8)
     record("int8", [{"x": floats(4, 8)}])
     two_inputs()
+    numpy_files()
 
 
 if __name__ == "__main__":

@@ -86,7 +86,13 @@ describe('handlers', () => {
   const configOf = (name: string, more: Partial<ModelConfig> = {}): ModelConfig => ({
     ...FAKE_CONFIG,
     ...{ name, folder: path.join(scratch, name), engine: 'handler', batchSize: 4, maxBatchDelayMs: 5 },
-    ...{ stepTimeoutSeconds: 20, retryThreshold: 20, jobQueueSize: 100, handlerMemoryMb: 512 },
+    ...{
+      stepTimeoutSeconds: 20,
+      modelLoadingTimeoutSeconds: 120,
+      retryThreshold: 20,
+      jobQueueSize: 100,
+      handlerMemoryMb: 512,
+    },
     ...more,
   });
   const folderOf = (name: string, files: Readonly<Record<string, string>>): void => {
@@ -188,8 +194,8 @@ describe('handlers', () => {
     ['heap', 503, /The process of the handler ended by/],
     ['exit', 503, /The process of the handler ended by code 3/],
     ['later', 503, /The process of the handler ended by code 1/],
-    ['hang', 503, /The process of the handler did not answer in 1000 ms/],
-    ['never', 503, /The process of the handler did not answer in 1000 ms/],
+    ['hang', 503, /The process of the handler did not answer in 2000 ms/],
+    ['never', 503, /The process of the handler did not answer in 2000 ms/],
   ] as const)(
     'whose process ends (%s) fail with %i, harm nobody else, and serve again',
     async (fault, status, words) => {
@@ -198,7 +204,7 @@ describe('handlers', () => {
       await manager.load(
         configOf(name, {
           batchSize: 1,
-          ...(fault === 'heap' ? { handlerMemoryMb: 128 } : { stepTimeoutSeconds: 1 }),
+          ...(fault === 'heap' ? { handlerMemoryMb: 128 } : { stepTimeoutSeconds: 2 }),
         }),
       );
       const response = await ask(name, fault, plain);

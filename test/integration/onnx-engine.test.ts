@@ -44,7 +44,13 @@ describe('an ONNX model', () => {
   let manager: WorkLoadManager;
   let http: TestServer;
   const log = new LogRecorder();
-  const config: Partial<ModelConfig> = { ...FAKE_CONFIG, engine: 'onnx', batchSize: 4, maxBatchDelayMs: 20 };
+  const config: Partial<ModelConfig> = {
+    ...FAKE_CONFIG,
+    engine: 'onnx',
+    batchSize: 4,
+    maxBatchDelayMs: 20,
+    jobQueueSize: 100,
+  };
 
   beforeAll(async () => {
     folder = mkdtempSync(path.join(tmpdir(), 'shardserve-onnx-'));

@@ -5,6 +5,9 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ModelConfig } from '../../server/config/config.js';
 import { OnnxEngine } from '../../server/engines/onnx/onnx-engine.js';
+import { readNpz, writeNpz } from '../../server/http/bodies/numpy-format.js';
+import { elementsOfTensor, tensorsOfJson } from '../../server/http/bodies/tensor-json.js';
+import type { WorkObserver } from '../../server/jobs/work-observer.js';
 import { WorkLoadManager } from '../../server/work-load-manager/work-load-manager.js';
 import { LogRecorder } from '../fixtures/log-recorder.js';
 import { FAKE_CONFIG } from '../support/fake-model.js';
@@ -31,6 +34,12 @@ const names = readdirSync(FOLDER)
   .map((name) => path.basename(name, '.onnx'));
 const casesOf = (name: string) =>
   JSON.parse(readFileSync(path.join(FOLDER, `${name}.json`), 'utf8')) as Case[];
+
+const nothing = (): void => {};
+const QUIET: WorkObserver = {
+  ...{ jobStarted: nothing, firstToken: nothing, nextToken: nothing, stepDone: nothing, jobEnded: nothing },
+  ...{ refused: nothing, groupRestarted: nothing, loaded: nothing, loadingFailed: nothing, closed: nothing },
+};
 
 /** Sentences about what differs. */
 function differences(given: readonly Tensor[], wanted: readonly Tensor[]): string[] {
@@ -68,8 +77,8 @@ describe('ONNX models', () => {
     rmSync(scratch, { recursive: true, force: true });
   });
 
-  const ask = async (name: string, inputs: readonly Tensor[]) => {
-    const response = await fetch(`${http.url}/predictions/${name}`, {
+  const ask = async (name: string, inputs: readonly Tensor[], url = http.url) => {
+    const response = await fetch(`${url}/predictions/${name}`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ inputs }),
@@ -96,5 +105,64 @@ describe('ONNX models', () => {
     const answers = await Promise.all(many.map(({ inputs }) => ask(name, inputs)));
     expect(answers.flatMap((answer, index) => differences(answer, many[index]!.outputs))).toEqual([]);
     await manager.unregister(name, null);
+  });
+
+  it('run requests of different lengths together where they are filled up, and each answer is its own', async () => {
+    const folder = mkdtempSync(path.join(scratch, 'padded'));
+    cpSync(path.join(FOLDER, 'bert.onnx'), path.join(folder, 'model.onnx'));
+    const padInputs = { input_ids: 0, attention_mask: 0, token_type_ids: 0 };
+    const config: ModelConfig = {
+      ...{ ...FAKE_CONFIG, name: 'padded', folder, engine: 'onnx', padInputs },
+      ...{ batchSize: 16, maxBatchDelayMs: 50, jobQueueSize: 100 },
+    };
+    const batches: number[] = [];
+    const observing = new WorkLoadManager({
+      engineOf: () => new OnnxEngine(),
+      logger: new LogRecorder().logger,
+      observe: () => ({ ...QUIET, stepDone: (rows) => batches.push(rows) }),
+    });
+    const server = await startServer({}, null, { service: observing, management: observing });
+    await observing.load(config);
+    const cases = casesOf('bert');
+    const many = Array.from({ length: 8 }, (_, index) => cases[index % cases.length]!);
+    const answers = await Promise.all(many.map(({ inputs }) => ask('padded', inputs, server.url)));
+    expect(answers.flatMap((answer, index) => differences(answer, many[index]!.outputs))).toEqual([]);
+    expect(Math.max(...batches)).toBeGreaterThan(4);
+    const wrong = { ...config, name: 'wrong', padInputs: { ids: 0 } };
+    await expect(observing.load(wrong)).rejects.toThrow(
+      /option\.pad_inputs cannot be kept: the model has no input ids/,
+    );
+    await observing.close();
+    await server.server.close();
+  });
+
+  it('take arrays of NumPy, by name and by place, and answer alike', async () => {
+    const folder = mkdtempSync(path.join(scratch, 'numpy'));
+    cpSync(path.join(FOLDER, 'two-inputs.onnx'), path.join(folder, 'model.onnx'));
+    await manager.load({ ...FAKE_CONFIG, ...{ name: 'numpy', folder, engine: 'onnx' } });
+    const [{ inputs, outputs }] = casesOf('two-inputs') as [Case];
+    const { inputs: tensors } = tensorsOfJson({ inputs }, { inputs: [], outputs: [] });
+    const arrays = tensors.map((tensor, index) => ({ ...tensor, name: `arr_${index}` }));
+    for (const sent of [tensors, arrays]) {
+      const response = await fetch(`${http.url}/predictions/numpy`, {
+        method: 'POST',
+        headers: { 'content-type': 'tensor/npz' },
+        body: new Uint8Array(await writeNpz(sent)),
+      });
+      expect(response.headers.get('content-type'), await response.clone().text()).toBe('tensor/npz');
+      const [y] = await readNpz(Buffer.from(await response.arrayBuffer()));
+      const given = { ...y!, datatype: y!.type, data: elementsOfTensor(y!) } as unknown as Tensor;
+      expect(differences([given], outputs)).toEqual([]);
+    }
+    const broken = await fetch(`${http.url}/predictions/numpy`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/x-npy' },
+      body: 'no array',
+    });
+    expect([broken.status, await broken.text()]).toEqual([
+      400,
+      expect.stringMatching(/not in NumPy's format/),
+    ]);
+    await manager.unregister('numpy', null);
   });
 });

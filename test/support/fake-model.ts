@@ -67,6 +67,7 @@ export const FAKE_CONFIG: ModelConfig = {
   entryPoint: null,
   handlerMemoryMb: 1024,
   trustRemoteCode: false,
+  padInputs: null,
   interOpThreads: 1,
   executionMode: 'SEQUENTIAL',
   optLevel: 'ALL_OPT',

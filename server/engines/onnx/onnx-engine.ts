@@ -30,6 +30,7 @@ import { OnnxChild } from './onnx-child.js';
 import { OnnxJob } from './onnx-job.js';
 import type { SessionOptions } from './onnx-messages.js';
 import { OnnxReplica } from './onnx-replica.js';
+import { axisLengths, checkPadding } from './padding.js';
 import { batchKey, canBatch, rowsOf } from './tensor-batch.js';
 
 /** A process without a model: Node and ONNX Runtime. */
@@ -52,6 +53,7 @@ export class OnnxEngine implements Engine {
     );
     const { signature } = child;
     await child.stop();
+    checkPadding(config.padInputs ?? {}, signature);
     return new OnnxModel(config, file, fileBytes, signature, need);
   }
 }
@@ -95,11 +97,14 @@ class OnnxModel implements PreparedModel, FittedModel {
       );
     }
     const inputs = feedsOf(request, this.signature);
-    const rows = canBatch(this.signature) ? rowsOf(inputs) : null;
+    const padInputs = this.#config.padInputs ?? {};
+    const lengths = axisLengths(inputs, this.signature, padInputs);
+    const rows = canBatch(this.signature) && lengths !== null ? rowsOf(inputs) : null;
     const job = new OnnxJob({
       ...{ id: jobId, request, inputs, receivedAtMs, queuedAtMs: systemClock.nowMs() },
-      batchKey: rows === null ? null : batchKey(inputs, request.outputs),
+      batchKey: rows === null ? null : batchKey(inputs, request.outputs, this.signature, padInputs),
       rows: rows ?? 1,
+      lengths: lengths ?? new Map(),
     });
     return { job, promptTokens: 0 };
   }

@@ -1,6 +1,7 @@
 /** A job of an ONNX model: its tensors, checked against the signature and in its order. */
 import { Job } from '../../jobs/job.js';
 import type { NamedTensor, PredictRequest } from '../../requests/predict-request.js';
+import type { AxisLengths } from './padding.js';
 
 export interface OnnxJobOptions {
   id: number;
@@ -10,6 +11,8 @@ export interface OnnxJobOptions {
   batchKey: string | null;
   /** Along the first axis. */
   rows: number;
+  /** Of what is filled up in a batch. */
+  lengths: AxisLengths;
   queuedAtMs: number;
   receivedAtMs: number;
 }
@@ -19,6 +22,7 @@ export class OnnxJob extends Job {
   readonly inputs: readonly NamedTensor[];
   readonly batchKey: string | null;
   readonly rows: number;
+  readonly lengths: AxisLengths;
 
   constructor(options: OnnxJobOptions) {
     // The value and the finish.
@@ -26,5 +30,6 @@ export class OnnxJob extends Job {
     this.inputs = options.inputs;
     this.batchKey = options.batchKey;
     this.rows = options.rows;
+    this.lengths = options.lengths;
   }
 }

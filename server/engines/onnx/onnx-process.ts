@@ -67,7 +67,8 @@ async function load(file: string, options: SessionOptions): Promise<FromOnnx> {
         throw new Error(`${what} ${value.name} is ${is}, which is not served`);
       }
       const shape = value.shape.map((axis) => (typeof axis === 'number' && axis >= 0 ? axis : -1));
-      return { name: value.name, type, shape };
+      const axes = value.shape.map((axis) => (typeof axis === 'string' && axis !== '' ? axis : null));
+      return { name: value.name, type, shape, axes };
     });
   return {
     kind: 'loaded',

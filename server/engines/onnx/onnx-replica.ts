@@ -15,6 +15,7 @@ import { BatchedReplica, type BatchedReplicaOptions } from '../batched-replica.j
 import { OnnxChild } from './onnx-child.js';
 import type { OnnxJob } from './onnx-job.js';
 import type { SessionOptions } from './onnx-messages.js';
+import { axisLengths, cut } from './padding.js';
 import { joinRows, splitRows } from './tensor-batch.js';
 
 export interface OnnxReplicaOptions extends BatchedReplicaOptions<OnnxJob> {
@@ -66,11 +67,24 @@ export class OnnxReplica extends BatchedReplica<OnnxJob, OnnxChild> {
     const [first] = jobs;
     if (!first || jobs.length < 2) return null;
     try {
-      const inputs = joinRows(jobs.map((job) => job.inputs));
+      const { config, signature } = this.#options;
+      const pad = config.padInputs ?? {};
+      const inputs = joinRows(
+        jobs.map((job) => job.inputs),
+        pad,
+      );
       const outputs = await this.#ask(child, inputs, first.request.outputs, jobs.length);
-      return splitRows(
+      const apart = splitRows(
         outputs,
         jobs.map(({ rows }) => rows),
+      );
+      const joined = axisLengths(inputs, signature, pad);
+      if (apart === null || joined === null || joined.size === 0) return apart;
+      return apart.map((own, index) =>
+        own.map((output) => {
+          const spec = signature.outputs.find(({ name }) => name === output.name);
+          return spec ? cut(output, spec, jobs[index]!.lengths, joined) : output;
+        }),
       );
     } catch (error) {
       const failure = ServingError.from(error);

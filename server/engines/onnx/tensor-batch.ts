@@ -3,20 +3,30 @@
  *
  * In      the tensors of each request, in the order of the signature
  * Out     which requests go together; the joined inputs; each request's rows of every output
- * Limits  a model is batched where the first axis of every input and output varies; requests go together where all else is equal
+ * Limits  a model is batched where the first axis of every input and output varies; requests go together where all else is equal,
+ *         or is to be filled up (padding.ts)
  * Errors  none: an output whose first axis is not the sum of the rows is told by null
  * Pure
  */
 import type { NamedTensor } from '../../requests/predict-request.js';
 import type { Signature } from '../../requests/signature.js';
+import { filledUp, type PadValues, paddedShape } from './padding.js';
 
 /** Rows may be put together. */
 export const canBatch = ({ inputs, outputs }: Signature): boolean =>
   [...inputs, ...outputs].every(({ shape, type }) => shape !== null && shape[0] === -1 && type !== 'BYTES');
 
-/** Equal for requests that may be put together. */
-export const batchKey = (inputs: readonly NamedTensor[], outputs: readonly string[] | null): string =>
-  JSON.stringify([inputs.map(({ name, shape, type }) => [name, type, shape.slice(1)]), outputs]);
+/** Equal for requests that may be put together. @param inputs in the signature's order */
+export const batchKey = (
+  inputs: readonly NamedTensor[],
+  outputs: readonly string[] | null,
+  signature: Signature,
+  pad: PadValues,
+): string =>
+  JSON.stringify([
+    inputs.map((input, index) => [input.name, input.type, paddedShape(input, signature.inputs[index]!, pad)]),
+    outputs,
+  ]);
 
 /** Rows of a request, alike in all of its inputs; null: they are not alike, or there is none. */
 export function rowsOf(inputs: readonly NamedTensor[]): number | null {
@@ -26,15 +36,16 @@ export function rowsOf(inputs: readonly NamedTensor[]): number | null {
 }
 
 /** @param requests inputs of each, of the same key */
-export function joinRows(requests: readonly (readonly NamedTensor[])[]): NamedTensor[] {
+export function joinRows(requests: readonly (readonly NamedTensor[])[], pad: PadValues): NamedTensor[] {
   const [first = []] = requests;
   if (requests.length === 1) return [...first];
   return first.map((tensor, index) => {
-    const parts = requests.map((inputs) => inputs[index]!);
+    const given = requests.map((inputs) => inputs[index]!);
+    const parts = Object.hasOwn(pad, tensor.name) ? filledUp(given, pad[tensor.name]!) : given;
     const rows = parts.reduce((sum, { shape }) => sum + (shape[0] ?? 0), 0);
     return {
       ...tensor,
-      shape: [rows, ...tensor.shape.slice(1)],
+      shape: [rows, ...parts[0]!.shape.slice(1)],
       bytes: Buffer.concat(parts.map(({ bytes }) => bytes)),
     };
   });

@@ -1,18 +1,19 @@
 /**
  * Answers a request for tensors (engines that know no tokens) at DJLServing's paths.
  *
- * In      the JSON body as it came, the model it goes to
- * Out     an Answer: the outputs as JSON, in the form of the question (tensor-json.ts)
+ * In      the JSON body as it came, or NumPy's bytes; the model it goes to
+ * Out     an Answer: the outputs in the form of the question (tensor-json.ts, numpy-format.ts)
  * Errors  BAD_REQUEST: not tensors, or not the model's
  */
 
 import { ServingError } from '../../../proto/errors.js';
-import type { PredictRequest } from '../../requests/predict-request.js';
+import type { NamedTensor, PredictRequest } from '../../requests/predict-request.js';
 import type { Accepted, EventsOf, ModelStatus } from '../../requests/service.js';
+import { readNpy, readNpz, writeNpy, writeNpz } from '../bodies/numpy-format.js';
 import { tensorsAsJson, tensorsOfJson } from '../bodies/tensor-json.js';
 import type { Target } from '../dialects/openai/openai-request.js';
 import type { HttpContext } from '../http-context.js';
-import type { Answer } from './answer.js';
+import type { Answer, Content } from './answer.js';
 
 /** A body that is tensors' JSON, whatever its keys: its model takes nothing else. */
 export class TensorBody {
@@ -22,6 +23,26 @@ export class TensorBody {
     this.value = value;
   }
 }
+
+/** A body in NumPy's format, whatever its model makes of it. */
+export class NumpyBody {
+  readonly bytes: Buffer;
+  readonly isArchive: boolean;
+
+  private constructor(bytes: Buffer, isArchive: boolean) {
+    this.bytes = bytes;
+    this.isArchive = isArchive;
+  }
+
+  /** null: it is none. */
+  static of(contentType: string, bytes: Buffer): NumpyBody | null {
+    const isArchive = NPZ_TYPES.includes(contentType);
+    return isArchive || NPY_TYPES.includes(contentType) ? new NumpyBody(bytes, isArchive) : null;
+  }
+}
+
+const NPY_TYPES = ['tensor/npy', 'application/x-npy'];
+const NPZ_TYPES = ['tensor/npz', 'application/x-npz'];
 
 export async function answerTensors(
   { service }: Pick<HttpContext, 'service'>,
@@ -33,7 +54,11 @@ export async function answerTensors(
   if (status.signature === null) {
     throw new ServingError('MODEL_NOT_READY', `Model is not ready: ${status.name}`);
   }
-  const { form, inputs } = tensorsOfJson(body.value, status.signature);
+  const numpy = body.value instanceof NumpyBody ? body.value : null;
+  const { form, inputs } =
+    numpy === null
+      ? tensorsOfJson(body.value, status.signature)
+      : { form: 'listed' as const, inputs: await inputsOf(numpy) };
   const { model, priority, requestId, timeoutMs, version } = target;
   const request: PredictRequest = {
     kind: 'predict',
@@ -42,7 +67,29 @@ export async function answerTensors(
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
   };
   const accepted = await service.submit(request, client.signal);
+  if (numpy !== null)
+    return { kind: 'content', make: async () => numpyContent(await outputsOf(accepted), numpy) };
   return { kind: 'value', make: async () => tensorsAsJson(await outputsOf(accepted), form) };
+}
+
+/** Arrays without names of their own go by their places. */
+async function inputsOf({ bytes, isArchive }: NumpyBody): Promise<NamedTensor[]> {
+  if (!isArchive) return [readNpy('', bytes)];
+  const tensors = await readNpz(bytes);
+  const byPlace = tensors.every(({ name }, index) => name === `arr_${index}`);
+  return byPlace ? tensors.map((tensor) => ({ ...tensor, name: '' })) : tensors;
+}
+
+/** One output of a question in one array is one array; else an archive. */
+async function numpyContent(outputs: readonly NamedTensor[], { isArchive }: NumpyBody): Promise<Content> {
+  const [only, another] = outputs;
+  const isOne = !isArchive && only !== undefined && another === undefined;
+  const bytes = isOne ? writeNpy(only) : await writeNpz(outputs);
+  const contentType = isOne ? NPY_TYPES[0]! : NPZ_TYPES[0]!;
+  const chunks = (async function* () {
+    yield bytes;
+  })();
+  return { status: 200, contentType, headers: {}, isStream: false, chunks };
 }
 
 async function outputsOf({ events }: Accepted<EventsOf<PredictRequest>>) {

@@ -13,7 +13,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import type { Checked } from '../../../requests/validation.js';
 import { ContentBody, contentOfBody } from '../../answers/handler-answer.js';
-import { TensorBody } from '../../answers/tensor-answer.js';
+import { NumpyBody, TensorBody } from '../../answers/tensor-answer.js';
 import { formFieldsOf } from '../../bodies/form-fields.js';
 import { bodyTooDeep, jsonBodyParser } from '../../bodies/json-body.js';
 import { checkEmbeddingBody, type EmbeddingBody } from '../openai/openai-embeddings.js';
@@ -83,7 +83,10 @@ export function addDjlBodyParsers(
       return;
     }
     const type = given.split(';')[0]!.trim().toLowerCase();
-    if (type === '' || type === 'application/json' || type.endsWith('+json')) {
+    const numpy = NumpyBody.of(type, bytes);
+    if (numpy !== null) {
+      done(null, numpy);
+    } else if (type === '' || type === 'application/json' || type.endsWith('+json')) {
       parseJson(request, bytes.toString('utf8'), done);
     } else if (type === 'multipart/form-data' || type === 'application/x-www-form-urlencoded') {
       parseForm(request, bytes, given).then((body) => done(null, body), done);

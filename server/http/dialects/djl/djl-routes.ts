@@ -22,7 +22,7 @@ import { compileValidator } from '../../../requests/validation.js';
 import type { Answer } from '../../answers/answer.js';
 import { answerNowOrLater, pollAnswer } from '../../answers/async-replies.js';
 import { answerHandler, ContentBody, propertiesOf } from '../../answers/handler-answer.js';
-import { answerTensors, TensorBody } from '../../answers/tensor-answer.js';
+import { answerTensors, NumpyBody, TensorBody } from '../../answers/tensor-answer.js';
 import type { Dialect } from '../../dialect.js';
 import { addRetryAfter, prettyJson, toServingError } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
@@ -111,8 +111,11 @@ async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
         }
         if (request.body instanceof ContentBody)
           throw new ServingError('MODEL_NOT_READY', 'The model has just changed; ask again');
+        if (request.body instanceof NumpyBody && task !== 'tensors')
+          throw new InvalidInput('Only a model of tensors takes arrays of NumPy', null);
         if (task !== 'tensors') return;
-        if (request.isWholeText) throw new InvalidInput('A model of tensors takes application/json', null);
+        if (request.isWholeText)
+          throw new InvalidInput('A model of tensors takes application/json, tensor/npy or tensor/npz', null);
         request.body = new TensorBody(request.body);
       },
       handler: (request, reply) => {

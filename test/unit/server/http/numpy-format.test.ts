@@ -1,0 +1,56 @@
+/** server/http/bodies/numpy-format.ts: what NumPy wrote is read, and what is written is read again. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { readNpy, readNpz, writeNpy, writeNpz } from '../../../../server/http/bodies/numpy-format.js';
+import { elementsOfTensor } from '../../../../server/http/bodies/tensor-json.js';
+import type { NamedTensor } from '../../../../server/requests/predict-request.js';
+import { repositoryRoot } from '../../../support/repository-root.js';
+
+const FOLDER = path.join(repositoryRoot, 'test/golden/onnx-models');
+const wanted = JSON.parse(readFileSync(path.join(FOLDER, 'arrays.numpy.json'), 'utf8')) as {
+  name: string;
+  shape: number[];
+  datatype: string;
+  data: unknown[];
+}[];
+const plain = (tensors: readonly NamedTensor[]) =>
+  tensors.map((tensor) => ({
+    name: tensor.name,
+    shape: [...tensor.shape],
+    datatype: tensor.type,
+    data: elementsOfTensor(tensor).map((one) => (typeof one === 'number' ? Math.fround(one) : one)),
+  }));
+const rounded = wanted.map((one) => ({
+  ...one,
+  data: one.data.map((value) => (typeof value === 'number' ? Math.fround(value) : value)),
+}));
+
+describe('NumPy’s format', () => {
+  it.each(['arrays.npz', 'compressed.npz'])('of %s, as NumPy wrote it, is read and written', async (name) => {
+    const tensors = await readNpz(readFileSync(path.join(FOLDER, name)));
+    expect(plain(tensors)).toEqual(rounded);
+    expect(plain(await readNpz(await writeNpz(tensors)))).toEqual(rounded);
+  });
+
+  it('column by column is refused, with what to do', () => {
+    expect(() => readNpy('x', readFileSync(path.join(FOLDER, 'turned.npy')))).toThrow(
+      'Array x lies column by column; send numpy.ascontiguousarray of it',
+    );
+  });
+
+  it('that is damaged is told, wherever it is cut', async () => {
+    const tensor: NamedTensor = { name: 'x', type: 'FP32', shape: [2], bytes: new Uint8Array(8) };
+    const npy = writeNpy(tensor);
+    expect(npy.length % 64).toBe(8);
+    for (let length = 0; length < npy.length; length++)
+      expect(() => readNpy('x', npy.subarray(0, length)), String(length)).toThrow(/^Array x (?:is not|has)/);
+    const npz = await writeNpz([tensor]);
+    for (let length = 0; length < npz.length; length += 7)
+      await expect(readNpz(npz.subarray(0, length)), String(length)).rejects.toMatchObject({
+        code: 'BAD_REQUEST',
+      });
+    const big = Buffer.from(npy.toString('latin1').replace('<f4', '>f4'), 'latin1');
+    expect(() => readNpy('x', big)).toThrow('is of >f4, which is not served');
+  });
+});
