@@ -5,7 +5,7 @@
  * Source  transformers: modeling_qwen2_moe.py (which layers are sparse)
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
-import type { ExpertsShape } from '../plan/model-shape.js';
+import type { ExpertNames, ExpertsShape, RoutingShape } from '../plan/model-shape.js';
 
 /** Of published models; more would be a damaged config.json. */
 const MAX_EXPERTS = 1024;
@@ -13,19 +13,49 @@ const MAX_EXPERTS = 1024;
 export interface ExpertKeys {
   count: string;
   ffnSize: string;
+  perToken?: string;
+}
+
+const SOFTMAX: RoutingShape = { scoring: 'softmax', groups: null, scale: 1 };
+
+/** DeepSeek V3's: sigmoids, a bias for the choice, the best groups, a scale. */
+export function readSigmoidRouting(config: CheckpointConfig, count: number): RoutingShape {
+  const groups = config.positiveInteger('n_group', 1);
+  const chosen = config.positiveInteger('topk_group', 1);
+  if (count % groups !== 0 || count / groups < 2) {
+    throw config.wrong('n_group', `a divisor of the ${count} experts, of two at least`);
+  }
+  if (chosen > groups) throw config.wrong('topk_group', `at most n_group (${groups})`);
+  return {
+    scoring: 'sigmoid',
+    groups: groups === chosen ? null : { count: groups, chosen },
+    scale: config.positiveNumber('routed_scaling_factor', 1),
+  };
+}
+
+/** Layers with experts: all from the first on. */
+export function readLaterLayers(config: CheckpointConfig, firstKey: string, fallback: number): boolean[] {
+  const numLayers = config.positiveInteger('num_hidden_layers');
+  const first = config.has(firstKey) ? config.number(firstKey) : fallback;
+  return Array.from({ length: Math.min(numLayers, 1024) }, (_, layer) => layer >= first);
 }
 
 /** @param layers which layers have experts */
 export function readExperts(
   config: CheckpointConfig,
   keys: ExpertKeys,
-  rest: Pick<ExpertsShape, 'normalised' | 'sharedFfnSize' | 'layers'> & { biases?: boolean },
+  rest: Pick<ExpertsShape, 'normalised' | 'sharedFfnSize' | 'layers'> & {
+    biases?: boolean;
+    routing?: RoutingShape;
+  },
 ): ExpertsShape {
   const count = config.positiveInteger(keys.count);
   if (count > MAX_EXPERTS) throw config.wrong(keys.count, `at most ${MAX_EXPERTS}`);
-  const perToken = config.positiveInteger('num_experts_per_tok');
-  if (perToken > count) throw config.wrong('num_experts_per_tok', `at most ${keys.count} (${count})`);
-  return { count, perToken, ffnSize: config.positiveInteger(keys.ffnSize), biases: false, ...rest };
+  const { perToken: perTokenKey = 'num_experts_per_tok' } = keys;
+  const perToken = config.positiveInteger(perTokenKey);
+  if (perToken > count) throw config.wrong(perTokenKey, `at most ${keys.count} (${count})`);
+  const ffnSize = config.positiveInteger(keys.ffnSize);
+  return { count, perToken, ffnSize, biases: false, routing: SOFTMAX, ...rest };
 }
 
 /** Qwen's rule: every `decoder_sparse_step`-th layer, but none of `mlp_only_layers`. */
@@ -41,3 +71,25 @@ export function readSparseLayers(config: CheckpointConfig): boolean[] {
     (_, layer) => (layer + 1) % step === 0 && !dense.includes(layer),
   );
 }
+
+const MLP = 'model.layers.{layer}.mlp';
+
+/** DeepSeek's names, a tensor for each expert. */
+export const DEEPSEEK_EXPERTS: ExpertNames = {
+  router: `${MLP}.gate`,
+  choiceBias: {
+    stem: `${MLP}.gate.e_score_correction_bias`,
+    endings: { weight: '', bias: '' },
+    rows: null,
+    transposed: false,
+  },
+  gate: `${MLP}.experts.{expert}.gate_proj`,
+  up: `${MLP}.experts.{expert}.up_proj`,
+  down: `${MLP}.experts.{expert}.down_proj`,
+  shared: {
+    router: null,
+    gate: `${MLP}.shared_experts.gate_proj`,
+    up: `${MLP}.shared_experts.up_proj`,
+    down: `${MLP}.shared_experts.down_proj`,
+  },
+};

@@ -57,6 +57,7 @@ export const family: Family = {
           gate: stacked('gate_up_proj', 0, isPacked),
           up: stacked('gate_up_proj', 1, isPacked),
           down: stacked('down_proj', null, isPacked),
+          choiceBias: null,
           shared: null,
         },
       },

@@ -33,6 +33,7 @@ export const family: Family = {
           gate: `${layer}.experts.{expert}.w1`,
           up: `${layer}.experts.{expert}.w3`,
           down: `${layer}.experts.{expert}.w2`,
+          choiceBias: null,
           shared: null,
         },
       },

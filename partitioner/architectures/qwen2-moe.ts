@@ -15,6 +15,7 @@ export const QWEN_EXPERTS = {
   gate: `${LAYER}.experts.{expert}.gate_proj`,
   up: `${LAYER}.experts.{expert}.up_proj`,
   down: `${LAYER}.experts.{expert}.down_proj`,
+  choiceBias: null,
   shared: null,
 };
 

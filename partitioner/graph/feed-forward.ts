@@ -10,7 +10,7 @@
  * Source   transformers modeling_mixtral.py, modeling_qwen2_moe.py
  */
 import assert from 'node:assert';
-import { type Activation, hasExperts } from '../plan/model-shape.js';
+import { type Activation, type ExpertsShape, hasExperts } from '../plan/model-shape.js';
 import type { Plan } from '../plan/plan.js';
 import type { OnnxWriter } from './onnx-writer.js';
 
@@ -47,6 +47,10 @@ export function feedForward(
   }
   experts(builder, graph, role, x, 'chosen-sum');
   mlp(builder, graph, `${role}.shared`, x, ['shared']);
+  if (!builder.has(`${role}.shared-router`)) {
+    graph.node('Add', ['chosen-sum', 'shared'], [output]);
+    return;
+  }
   const router = builder.weight(graph, `${role}.shared-router`);
   const score = graph.node('Gemm', [x, router], ['shared-score'], { transB: 1 });
   const weight = graph.node('Sigmoid', [score], ['shared-weight']);
@@ -128,7 +132,10 @@ function experts(builder: LinearBuilder, graph: OnnxWriter, role: string, x: str
   const router = builder.weight(graph, `${role}.router`);
   const bias = shape.biases ? [builder.weight(graph, `${role}.router.bias`)] : [];
   const scores = graph.node('Gemm', [x, router, ...bias], ['scores'], { transB: 1 });
-  const weights = choose(graph, scores, k, shape.normalised);
+  const addend = builder.has(`${role}.router-choice`) ? builder.weight(graph, `${role}.router-choice`) : null;
+  const weights = isPlain(shape, addend)
+    ? choose(graph, scores, k, shape.normalised)
+    : chooseByScores(graph, scores, k, shape, addend);
 
   // Rows by expert: `order` [n] says which of the token's visits stands where, `counts` [count] how many each expert gets.
   const flat = graph.node('Reshape', ['chosen-experts', graph.integers('flat', [-1])], ['visits']);
@@ -183,6 +190,64 @@ function choose(graph: OnnxWriter, scores: string, k: string, isNormalised: bool
   const softmax = (x: string, output: string): string => graph.node('Softmax', [x], [output], { axis: -1 });
   const topK = (x: string): string => graph.node('TopK', [x, k], ['chosen', 'chosen-experts'], { axis: -1 });
   return isNormalised ? softmax(topK(scores), 'weights') : topK(softmax(scores, 'probabilities'));
+}
+
+/** A softmax decides, and nothing else. */
+const isPlain = ({ routing }: ExpertsShape, addend: string | null): boolean =>
+  routing.scoring === 'softmax' && routing.groups === null && routing.scale === 1 && addend === null;
+
+/** As choose(), where scores are sigmoids, or chosen by more than themselves. Source: transformers modeling_deepseek_v3.py */
+function chooseByScores(
+  graph: OnnxWriter,
+  scores: string,
+  k: string,
+  { count, normalised, routing }: ExpertsShape,
+  addend: string | null,
+): string {
+  const own =
+    routing.scoring === 'sigmoid'
+      ? graph.node('Sigmoid', [scores], ['probabilities'])
+      : graph.node('Softmax', [scores], ['probabilities'], { axis: -1 });
+  let choice = addend === null ? own : graph.node('Add', [own, addend], ['choice']);
+  if (routing.groups !== null) choice = ofBestGroups(graph, choice, count, routing.groups);
+  graph.node('TopK', [choice, k], ['chosen-scores', 'chosen-experts'], { axis: -1 });
+  let weights = graph.node('GatherElements', [own, 'chosen-experts'], ['chosen'], { axis: 1 });
+  if (normalised) {
+    const sum = graph.node('ReduceSum', [weights, graph.integers('chosen-axis', [1])], ['chosen-total']);
+    weights = graph.node('Div', [weights, sum], ['weights']);
+  }
+  if (routing.scale === 1) return weights;
+  return graph.node('Mul', [weights, graph.floats('routing-scale', [routing.scale], [])], ['scaled-weights']);
+}
+
+/** Scores of the groups whose two best have the largest sum, -infinity for the others. */
+function ofBestGroups(
+  graph: OnnxWriter,
+  scores: string,
+  experts: number,
+  { chosen, count }: { count: number; chosen: number },
+): string {
+  const grouped = graph.node(
+    'Reshape',
+    [scores, graph.integers('groups-shape', [-1, count, experts / count])],
+    ['grouped'],
+  );
+  graph.node('TopK', [grouped, graph.integers('two', [2])], ['best-two', 'best-two-at'], { axis: -1 });
+  const sums = graph.node('ReduceSum', ['best-two', graph.integers('group-axis', [2])], ['group-sums'], {
+    keepdims: 0,
+  });
+  const most = graph.integers('chosen-groups', [chosen]);
+  graph.node('TopK', [sums, most], ['best-sums', 'best-groups'], { axis: -1 });
+  const least = graph.node('ReduceMin', ['best-sums', graph.integers('sum-axis', [1])], ['least-sum']);
+  const isBest = graph.node('GreaterOrEqual', [sums, least], ['is-best']);
+  const column = graph.node(
+    'Reshape',
+    [isBest, graph.integers('mask-shape', [-1, count, 1])],
+    ['is-best-column'],
+  );
+  const nothing = graph.floats('nothing', [Number.NEGATIVE_INFINITY], []);
+  graph.node('Where', [column, grouped, nothing], ['masked']);
+  return graph.node('Reshape', ['masked', graph.integers('flat-groups', [-1, experts])], ['of-best-groups']);
 }
 
 function activate(graph: OnnxWriter, activation: Activation, x: string, output: string): void {

@@ -90,6 +90,8 @@ export interface Place {
   endings?: { weight: string; bias: string };
   /** One tensor holds the role of all experts, a matrix (or, of biases, a row) each. */
   stacked?: boolean;
+  /** A vector that is stored as a matrix of one row. */
+  isRow?: boolean;
   /** Null: all rows. */
   rows: RowPick | null;
   /** Stored [in, out] instead of [out, in]. */
@@ -109,8 +111,10 @@ export interface GatedNames {
 /** Tensors of a layer with experts; `{expert}` stands for the expert's index. */
 export interface ExpertNames extends GatedNames {
   router: RolePlace;
-  /** An expert that every token visits, multiplied by the sigmoid of its own router. */
-  shared: (GatedNames & { router: RolePlace }) | null;
+  /** What is added to the scores before experts are chosen; null: nothing. */
+  choiceBias: Place | null;
+  /** An expert that every token visits, multiplied by the sigmoid of its own router where it has one. */
+  shared: (GatedNames & { router: RolePlace | null }) | null;
 }
 
 /** Roles of one layer's tensors; null: the block has none. */
@@ -134,11 +138,21 @@ export interface LayerNames {
   experts: ExpertNames | null;
 }
 
+/** How a token's experts are chosen, and what their outputs are multiplied by. */
+export interface RoutingShape {
+  scoring: 'softmax' | 'sigmoid';
+  /** Experts are in groups of equal size; only those of the best groups, by the sum of their two best scores, are chosen from. */
+  groups: { count: number; chosen: number } | null;
+  /** Of all chosen ones' weights. */
+  scale: number;
+}
+
 /** Instead of one MLP, several of which a token visits the likeliest few. */
 export interface ExpertsShape {
   count: number;
   perToken: number;
   ffnSize: number;
+  routing: RoutingShape;
   /** The chosen ones' probabilities are made to sum up to 1. */
   normalised: boolean;
   /** Of the router and of every expert's linears. */

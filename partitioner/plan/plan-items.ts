@@ -210,7 +210,7 @@ export class ItemPlanner {
     const role = `layer-${layer}`;
     if (experts === null || !hasExperts(this.#shape, layer)) return this.#mlp(role, ffnSize);
     return [
-      ...this.#optionalCopies(`${role}.router`),
+      ...['router', 'router-choice'].flatMap((router) => this.#optionalCopies(`${role}.${router}`)),
       ...Array.from({ length: experts.count }, (_, expert) =>
         this.#mlp(`${role}.expert-${expert}`, experts.ffnSize),
       ).flat(),

@@ -155,11 +155,17 @@ class RoleLister {
     const { biases, count, ffnSize, sharedFfnSize } = experts;
     const router = inLayer(names.router, layer);
     this.#linear(`layer-${layer}.router`, router, [count, hiddenSize], biases);
+    if (names.choiceBias !== null) {
+      const size = names.choiceBias.isRow ? [1, count] : [count];
+      this.#add(`layer-${layer}.router-choice.weight`, inLayer(names.choiceBias, layer), size);
+    }
     for (let expert = 0; expert < count; expert++) {
       this.#gated(`layer-${layer}.expert-${expert}`, names, { layer, expert, count }, ffnSize, biases);
     }
     if (names.shared === null || sharedFfnSize === null) return;
-    this.#add(`layer-${layer}.shared-router.weight`, inLayer(names.shared.router, layer), [1, hiddenSize]);
+    if (names.shared.router !== null) {
+      this.#add(`layer-${layer}.shared-router.weight`, inLayer(names.shared.router, layer), [1, hiddenSize]);
+    }
     this.#gated(`layer-${layer}.shared`, names.shared, { layer, expert: 0, count: 1 }, sharedFfnSize, false);
   }
 

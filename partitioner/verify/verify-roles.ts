@@ -95,11 +95,8 @@ function expectedRoles(
       ? Array.from({ length: shape.experts?.count ?? 0 }, (_, expert) => name(`expert-${expert}`))
       : [`layer-${layer}`];
     if (hasExperts(shape, layer)) {
-      addCopy(name('router'));
-      if (tensors.has(name('shared-router.weight'))) {
-        addCopy(name('shared-router'));
-        mlps.push(name('shared'));
-      }
+      for (const router of ['router', 'router-choice', 'shared-router']) addCopy(name(router));
+      if (shape.experts?.sharedFfnSize != null) mlps.push(name('shared'));
     }
     for (const mlp of mlps) {
       if (tensors.has(`${mlp}.gate.weight`)) addLinear(`${mlp}.gate-up`, `${mlp}.gate`, `${mlp}.up`);

@@ -366,6 +366,12 @@ def classic_config(path):
     write_json(path, dict(sorted(config.items())))
 
 
+def stored_tensors(model):
+    """A tied head is no parameter of its own; a bias that training moves by itself (DeepSeek's router) is a buffer."""
+    state = model.state_dict()
+    return [*model.named_parameters(), *((name, buffer) for name, buffer in model.named_buffers() if name in state)]
+
+
 def write_checkpoint(folder, model, spec):
     """config.json and safetensors; written here, not by save_pretrained, so that shards hold what the index says and nothing is renamed."""
     model.config.save_pretrained(folder)
@@ -379,8 +385,8 @@ def write_checkpoint(folder, model, spec):
         published_config(folder / "config.json", spec["publish"])
 
     rename = spec.get("rename") or (lambda name: name)
-    names = [rename(n) for n, _ in model.named_parameters()]  # a tied head is no parameter of its own
-    tensors = {rename(n): p.data.to(spec["dtype"]).contiguous() for n, p in model.named_parameters()}
+    names = [rename(n) for n, _ in stored_tensors(model)]
+    tensors = {rename(n): p.data.to(spec["dtype"]).contiguous() for n, p in stored_tensors(model)}
     if spec["shard_bytes"] is None:
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
         return
@@ -407,7 +413,7 @@ def check_not_blind(name, model, folder, prompts, spec):
     """Zero each tensor, ignore each setting: every one must move the logits."""
     reference = [logits_of(model, p["ids"]) for p in prompts]
     least, which = float("inf"), None
-    for tensor, p in model.named_parameters():
+    for tensor, p in stored_tensors(model):
         if spec.get("without_effect") and re.search(spec["without_effect"], tensor):
             continue
         for part in p.data if p.dim() == 3 else [p.data]:  # each expert by itself

@@ -128,6 +128,29 @@ def qwen_moe(config, tensors):
     return experts_apart(config, tensors, "mlp", ("gate_proj", "up_proj", "down_proj"))
 
 
+def granite_moe(config, tensors):
+    """As published: all experts in one tensor, gate above up, under names of their own."""
+    classic(config)
+    spelling = {"block_sparse_moe.experts.gate_up_proj": "block_sparse_moe.input_linear.weight",
+                "block_sparse_moe.experts.down_proj": "block_sparse_moe.output_linear.weight",
+                "block_sparse_moe.router.weight": "block_sparse_moe.router.layer.weight"}  # fmt: skip
+    return config, {functools.reduce(lambda text, pair: text.replace(*pair), spelling.items(), name): tensor for name, tensor in tensors.items()}
+
+
+def ernie_moe(config, tensors):
+    config, tensors = experts_apart(config, tensors, "mlp", ("gate_proj", "up_proj", "down_proj"))
+    return config, {name.replace("mlp.gate.moe_statics", "mlp.moe_statics"): tensor for name, tensor in tensors.items()}
+
+
+def draw_choice_bias(model):
+    """Large enough to change which experts are chosen."""
+    generator = torch.Generator().manual_seed(11)
+    for module in model.modules():
+        bias = getattr(module, "e_score_correction_bias", None)
+        if bias is not None:
+            bias.data.copy_(torch.randn(bias.shape, generator=generator) * 0.2)
+
+
 E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
 
 
@@ -641,4 +664,36 @@ FAMILIES = {
             "vision_config": {**TINY_EYES, "model_type": "clip_vision_model", "image_size": 28, "patch_size": 14, "projection_dim": 16},
             "image_token_index": 0, **IDS},
         F16, None, image_names, {"eps": {"text_config.rms_norm_eps": 1e-5}}, reads_images=True, without_effect=EYES),
+    "olmoe": row(
+        T.OlmoeConfig, {**LLAMA_LIKE, "intermediate_size": 36, "num_key_value_heads": 4, "rms_norm_eps": 0.02, "num_experts": 6,
+                        "num_experts_per_tok": 3, "rope_parameters": dict(DEFAULT)},
+        BF16, None, None, {**RMS_EPS, **base(), "sum of the chosen": {"norm_topk_prob": True}}, repack=qwen_moe),
+    "granite-moe": row(
+        T.GraniteMoeConfig, {**LLAMA_LIKE, "intermediate_size": 36, "num_key_value_heads": 4, "rms_norm_eps": 0.02, "num_local_experts": 5,
+                             "num_experts_per_tok": 2, "tie_word_embeddings": True, "embedding_multiplier": 2.5,
+                             "attention_multiplier": 0.2, "residual_multiplier": 0.6, "logits_scaling": 0.4, "rope_parameters": dict(DEFAULT)},
+        BF16, None, None, {**RMS_EPS, **base(), "residual": {"residual_multiplier": 1.0}}, repack=granite_moe, embedding_deviation=1),
+    "glm4-moe": row(
+        T.Glm4MoeConfig, {**LLAMA_LIKE, "num_key_value_heads": 2, "head_dim": 16, "rms_norm_eps": 0.02, "moe_intermediate_size": 36,
+                          "n_routed_experts": 8, "num_experts_per_tok": 3, "n_group": 4, "topk_group": 2, "n_shared_experts": 2,
+                          "routed_scaling_factor": 1.7, "first_k_dense_replace": 1, "use_qk_norm": True, "attention_bias": True,
+                          "rope_parameters": {**DEFAULT, "partial_rotary_factor": 0.5}},
+        BF16, None, None,
+        {**RMS_EPS, **base(partial_rotary_factor=0.5), "scale": {"routed_scaling_factor": 1.0}, "groups": {"topk_group": 4},
+         "sum of the chosen": {"norm_topk_prob": False}},
+        repack=qwen_moe, adjust=draw_choice_bias),
+    "dots1": row(
+        T.Dots1Config, {**LLAMA_LIKE, "num_key_value_heads": 4, "head_dim": 16, "rms_norm_eps": 0.02, "moe_intermediate_size": 36,
+                        "n_routed_experts": 6, "num_experts_per_tok": 3, "n_shared_experts": 1, "routed_scaling_factor": 2.5,
+                        "norm_topk_prob": True, "sliding_window": None, "rope_parameters": dict(DEFAULT)},
+        BF16, None, None, {**RMS_EPS, **base(), "scale": {"routed_scaling_factor": 1.0}}, repack=qwen_moe, adjust=draw_choice_bias),
+    "ernie4-5-moe": row(
+        T.Ernie4_5_MoeConfig, {**LLAMA_LIKE, "num_key_value_heads": 2, "rms_norm_eps": 0.02, "moe_intermediate_size": 36,
+                               "moe_num_experts": 6, "moe_k": 3, "moe_num_shared_experts": 2, "moe_layer_start_index": 1,
+                               "rope_parameters": dict(DEFAULT)},
+        BF16, None, None, {**RMS_EPS, **base()}, repack=ernie_moe, adjust=draw_choice_bias, embedding_deviation=1),
+    "hunyuan-moe": row(
+        T.HunYuanMoEV1Config, {**LLAMA_LIKE, "intermediate_size": 44, "num_key_value_heads": 4, "head_dim": 16, "rms_norm_eps": 0.02,
+                               "num_experts": 5, "moe_topk": 2, "rope_parameters": dict(DEFAULT)},
+        BF16, None, None, {**RMS_EPS, **base()}, repack=qwen_moe),
 }  # fmt: skip

@@ -7,7 +7,8 @@
  * Errors  throws where a family has neither shape nor golden, or a shape no family
  */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Family } from '../../partitioner/architectures/decoder-shape.js';
 import { findFamily, loadFamilies } from '../../partitioner/architectures/registry.js';
@@ -91,7 +92,7 @@ async function namesByFamily(
 
 async function sizeRow(name: string, undivided: Map<string, Set<string>>): Promise<string> {
   const cells: string[] = [];
-  let first: Plan | undefined;
+  let first: Sizes | undefined;
   for (const dtype of DTYPES) {
     const sizes: string[] = [];
     for (const tp of DEGREES) {
@@ -114,14 +115,49 @@ async function planOrReason(
   name: string,
   tp: number,
   dtype: (typeof DTYPES)[number],
-): Promise<Plan | string> {
+): Promise<Sizes | string> {
   try {
-    return (await planPartition({ layout: 'panels', folder: shapeFolder(name), tp, dtype })).plan;
+    return await sizesOf(shapeFolder(name), tp, dtype);
   } catch (error) {
     if (error instanceof ServingError && error.code === 'TENSOR_PARALLEL_INVALID') {
       return error.message.replace(/^tensor parallel degree \d+: /, '').replace(' by it', ' by the degree');
     }
     throw error;
+  }
+}
+
+type Sizes = Pick<Plan, 'parameters' | 'rankBytes' | 'sharedBytes'>;
+
+/** Layers with experts come after those without, in a few at most: the last ones are alike. */
+const FEW_LAYERS = 5;
+
+/** Of a model with thousands of experts by what two small ones need, one layer apart: a plan of all of them takes seconds. */
+async function sizesOf(folder: string, tp: number, dtype: (typeof DTYPES)[number]): Promise<Sizes> {
+  const plan = async (at: string): Promise<Sizes> =>
+    (await planPartition({ layout: 'panels', folder: at, tp, dtype })).plan;
+  const { raw } = readModelConfig(folder);
+  const layers = Number(raw.num_hidden_layers);
+  if (!/"[a-z_]*experts"/.test(JSON.stringify(raw)) || !(layers > FEW_LAYERS)) return plan(folder);
+  const scratch = mkdtempSync(path.join(tmpdir(), 'family-sizes-'));
+  try {
+    const ofLayers = (count: number): Promise<Sizes> => {
+      const cut = Object.entries(raw).map(([key, value]) =>
+        Array.isArray(value) && value.length === layers ? [key, value.slice(0, count)] : [key, value],
+      );
+      const config = { ...Object.fromEntries(cut), num_hidden_layers: count };
+      writeFileSync(path.join(scratch, 'config.json'), JSON.stringify(config));
+      return plan(scratch);
+    };
+    const [fewer, more] = [await ofLayers(FEW_LAYERS - 1), await ofLayers(FEW_LAYERS)];
+    const whole = (key: keyof Sizes): number =>
+      fewer[key] + (layers - FEW_LAYERS + 1) * (more[key] - fewer[key]);
+    return {
+      parameters: whole('parameters'),
+      rankBytes: whole('rankBytes'),
+      sharedBytes: whole('sharedBytes'),
+    };
+  } finally {
+    rmSync(scratch, { recursive: true });
   }
 }
 

@@ -1,0 +1,41 @@
+/**
+ * GLM-4.5 and 4.6 (Air too): Llama's block; half a head rotated, norms of heads in the larger ones, experts chosen by sigmoids and a bias, and
+ * one that every token visits.
+ *
+ * Source  transformers: configuration and modeling of glm4_moe
+ */
+import { type Family, readDecoderShape } from './decoder-shape.js';
+import { DEEPSEEK_EXPERTS, readExperts, readLaterLayers, readSigmoidRouting } from './experts.js';
+
+export const family: Family = {
+  architectures: ['Glm4MoeForCausalLM'],
+  modelTypes: ['glm4_moe'],
+  shape(config) {
+    const count = config.positiveInteger('n_routed_experts');
+    return readDecoderShape(config, {
+      honours: ['n_routed_experts', 'use_qk_norm'],
+      defaultEpsilon: 1e-5,
+      // The output projection has none, whatever config.json says.
+      biases: { qkv: config.boolean('attention_bias', false) },
+      defaultKvHeads: 8,
+      rope: { defaultPartial: 0.5 },
+      headNorm: config.boolean('use_qk_norm', false) ? 'per-head' : 'none',
+      experts: readExperts(
+        config,
+        { count: 'n_routed_experts', ffnSize: 'moe_intermediate_size' },
+        {
+          normalised: config.boolean('norm_topk_prob', true),
+          routing: readSigmoidRouting(config, count),
+          sharedFfnSize:
+            config.positiveInteger('n_shared_experts', 1) * config.positiveInteger('moe_intermediate_size'),
+          layers: readLaterLayers(config, 'first_k_dense_replace', 1),
+        },
+      ),
+      names: {
+        // The layer behind the last predicts a second token in training.
+        ignored: [new RegExp(`^model\\.layers\\.${config.positiveInteger('num_hidden_layers')}\\.`)],
+      },
+      layer: { experts: DEEPSEEK_EXPERTS },
+    });
+  },
+};
