@@ -163,7 +163,7 @@ export interface ModelConfig {
   /** Whether int8 and int4 models hold their weights a second time, for steps of many tokens. */
   batching: 'rolling' | 'dynamic';
   /** Sequences at once (rolling). */
-  maxRollingBatchSize: number;
+  maxRollingBatchSize: number | null;
   /** Requests in one batch (dynamic). */
   batchSize: number;
   maxBatchDelayMs: number;

@@ -164,9 +164,9 @@ export const MODEL_KEYS: readonly KeyRow[] = [
   modelKey(
     'option.max_rolling_batch_size',
     'maxRollingBatchSize',
-    integer(1, MAX_SLOTS),
-    32,
-    'sequences that run at once',
+    orWord(integer(1, MAX_SLOTS), { auto: null }),
+    null,
+    'sequences that run at once; auto: KV memory for 32 of full length, and in it as many of 512 tokens as fit, at most 128',
     { env: ['MAX_BATCH_SIZE'] },
   ),
   alias('option.max_num_seqs', 'option.max_rolling_batch_size'),

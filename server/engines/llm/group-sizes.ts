@@ -20,6 +20,12 @@ import { type ModelSizes, memoryNeed } from './model-sizes.js';
 /** Prompt tokens of one step at most: more at once is no faster, and their activations are memory. */
 const MAX_PREFILL_TOKENS = 512;
 
+/** Sequences of full length that KV memory is for, unless somebody asks for others. */
+const USUAL_SLOTS = 32;
+/** Most are shorter: in the same memory so many run at once, where each could have USUAL_TOKENS. Who needs more has others wait. */
+const MOST_USUAL_SLOTS = 128;
+const USUAL_TOKENS = 512;
+
 /** A server that runs one sequence at a time still talks to several people. */
 const MIN_WARM_SLOTS = 8;
 
@@ -33,26 +39,32 @@ export interface GroupSizes extends AdmissionLimits {
 
 /** @throws ServingError OUT_OF_MEMORY when not even a page of KV memory fits */
 export function groupSizes(config: ModelConfig, sizes: ModelSizes, freeBytes: number): GroupSizes {
-  const maxSlots = config.batching === 'rolling' ? config.maxRollingBatchSize : config.batchSize;
+  const askedSlots = config.batching === 'rolling' ? config.maxRollingBatchSize : config.batchSize;
+  const fullSlots = askedSlots ?? USUAL_SLOTS;
   const { contextLength, textTokens } = sizes;
   const usual = textTokens === null ? contextLength : Math.min(textTokens, MAX_STEP_TOKENS);
   const most = textTokens === null ? contextLength : Math.min(contextLength, MAX_STEP_TOKENS);
   const slotTokens = Math.min(config.maxModelLen ?? usual, most);
   const wholeText = textTokens === null ? 0 : slotTokens;
-  const maxStepTokens = Math.min(MAX_STEP_TOKENS, Math.max(maxSlots + MAX_PREFILL_TOKENS, wholeText));
-  // A slot is but address space: as many as may run at once, so that a full house finds what it left behind.
-  const warm = config.prefixCaching ? Math.max(MIN_WARM_SLOTS, maxSlots) : 0;
   const isRemote = deviceClassOf(config) !== 'cpu';
+  // A slot is but address space: as many as may run at once, so that a full house finds what it left behind.
+  const warmBeside = (slots: number): number => (config.prefixCaching ? Math.max(MIN_WARM_SLOTS, slots) : 0);
   const kv = kvTokens(sizes, {
     configuredMb: config.kvCacheMemoryMb,
     availableBytes: freeBytes,
     reservedMb: config.reservedMemoryMb,
     maxGroups: config.maxGroups,
     // On a device of its own memory a slot is memory for its full length, a warm one as well.
-    maxSlots: isRemote ? maxSlots + warm : maxSlots,
+    maxSlots: isRemote ? fullSlots + warmBeside(fullSlots) : fullSlots,
     slotTokens,
   });
+  // A text to embed runs in one step, and on a device a slot has its full length: more of them at once are of no use.
+  const isShared = textTokens === null && !isRemote;
+  const usualSlots = isShared ? Math.floor(kv / Math.min(slotTokens, USUAL_TOKENS)) : USUAL_SLOTS;
+  const maxSlots = askedSlots ?? Math.min(Math.max(usualSlots, USUAL_SLOTS), MOST_USUAL_SLOTS);
+  const maxStepTokens = Math.min(MAX_STEP_TOKENS, Math.max(maxSlots + MAX_PREFILL_TOKENS, wholeText));
   const need = memoryNeed(sizes, { kvTokens: kv, maxStepTokens }, config.requiredMemoryMb);
+  const warm = warmBeside(maxSlots);
   if (!isRemote) return { maxSlots, warmSlots: warm, slotTokens, maxStepTokens, kvTokens: kv, need };
   const slots = wholeSlots(kv, slotTokens, deviceClassOf(config));
   const running = Math.min(maxSlots, slots);
