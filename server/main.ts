@@ -23,6 +23,7 @@ import { createGrpcServer, type GrpcServer } from './grpc/grpc-server.js';
 import { refuseOpenAddress } from './http/access-gate.js';
 import { createHttpServer } from './http/http-server.js';
 import { createServerLog, type ServerLog } from './logging/server-log.js';
+import { gpuReport } from './machine/gpu-report.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
 import { fetchModel, releaseModel } from './model-store/fetch-model.js';
 import { parseModelUrl } from './model-store/model-source.js';
@@ -51,6 +52,8 @@ export async function main(argv: string[]): Promise<void> {
   const log = createServerLog({ level: config.server.logLevel, folder: config.server.logFolder });
   const { files, logger, print } = log;
   for (const warning of config.warnings) logger.warn(warning);
+  const { gpus, sentence } = gpuReport(process.env);
+  logger.info({ gpus }, sentence);
   const progress = new StartupProgress(logger, process.stderr.isTTY === true);
   const metrics = new ServerMetrics({
     prometheus: config.server.prometheus,

@@ -1,0 +1,36 @@
+/**
+ * Which GPUs this server may use: CUDA's and the container runtime's words for it.
+ *
+ * In      the GPUs that there are; CUDA_VISIBLE_DEVICES, NVIDIA_VISIBLE_DEVICES
+ * Out     those that are left, in the order in which they were named; from now on they are numbered from 0
+ * Errors  none: CUDA takes a list up to the first entry that names nothing
+ * Source  CUDA programming guide, "CUDA environment variables"; NVIDIA container toolkit, NVIDIA_VISIBLE_DEVICES
+ * Pure
+ */
+export interface Gpu {
+  /** Place among those that the machine has. */
+  index: number;
+  name: string;
+  /** `GPU-…`; null: not known. */
+  uuid: string | null;
+  totalBytes: number | null;
+  freeBytes: number | null;
+}
+
+/** In a container there are none, whatever the host has. */
+const NONE = ['', 'none', 'void'];
+
+export function visibleGpus(gpus: readonly Gpu[], environment: NodeJS.ProcessEnv): Gpu[] {
+  const { CUDA_VISIBLE_DEVICES: cuda, NVIDIA_VISIBLE_DEVICES: nvidia } = environment;
+  if (nvidia !== undefined && NONE.includes(nvidia.trim().toLowerCase())) return [];
+  if (cuda === undefined) return [...gpus];
+  const chosen: Gpu[] = [];
+  for (const entry of cuda.split(',').map((text) => text.trim())) {
+    const found = /^\d+$/.test(entry)
+      ? gpus.find(({ index }) => index === Number(entry))
+      : gpus.find(({ uuid }) => entry.startsWith('GPU-') && uuid?.startsWith(entry));
+    if (found === undefined || chosen.includes(found)) break;
+    chosen.push(found);
+  }
+  return chosen;
+}
