@@ -214,7 +214,12 @@ function range(config: Fields, what: string, min: number, max: number, step: num
 function loadOf(config: Fields, models: Map<string, Fields>): NonNullable<PlanValue['load']> {
   const own = [...models.values()].map((model) => fieldsOf(model.parameters));
   const of = (key: string): Value => own.find((one) => one[key] !== undefined)?.[key] ?? config[key];
-  const flags = fieldsOf(config.perf_analyzer_flags);
+  // Windows are of the load, which is one: a model's own flags are meant for it too.
+  const flags: Fields = Object.assign(
+    {},
+    fieldsOf(config.perf_analyzer_flags),
+    ...[...models.values()].map((model) => fieldsOf(model.perf_analyzer_flags)),
+  );
   const interval = number(flags.measurement_interval);
   const stability = number(flags.stability_percentage);
   const windows = {

@@ -74,6 +74,12 @@ describe('keys', () => {
     expect(plan.loads).toHaveLength(11);
   });
 
+  it('of perf_analyzer are those of windows, a model’s own too', () => {
+    const flags = { 'measurement-interval': 1000, 'max-trials': 5, 'stability-percentage': 20 };
+    const { plan } = planned({ profile_models: { m: { 'perf-analyzer-flags': flags } } });
+    expect(plan.load.windows).toMatchObject({ ms: 1000, most: 5, within: 0.2 });
+  });
+
   it('latency_budget and min_throughput are constraints', () => {
     const { plan } = planned({ profile_models: ['m'], latency_budget: 20, min_throughput: 5 });
     expect(plan.models[0]!.constraints).toEqual([
