@@ -60,6 +60,7 @@ export async function main(argv: string[]): Promise<void> {
     version: VERSION,
     host: hostname(),
     processMetrics: true,
+    droppedLogLines: () => log.droppedLines,
     lines: files && { server: files.serverMetric, model: files.modelMetric },
   });
   const llm = new LlmEngine({

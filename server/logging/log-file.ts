@@ -3,7 +3,8 @@
  *
  * In      lines without their end
  * Limits  MAX_WAITING_BYTES not yet written; lines beyond that are dropped and counted, since a slow disk must not stop the server
- * Errors  the first error of the disk is told to `onTrouble`, once; lines are dropped from then on. The server goes on
+ * Errors  of the disk: told to `onTrouble` once, lines are dropped and counted, and the file is opened anew after a pause that doubles up
+ *         to MAX_RETRY_MS. The server goes on
  * Source  reference serving-apis §4.2. Unlike DJLServing it does not turn over at each start: a server that crashes and starts five
  *         times would push out the log of the first crash
  */
@@ -12,62 +13,109 @@ import { createStream, type RotatingFileStream } from 'rotating-file-stream';
 
 const MAX_WAITING_BYTES = 8 * 1024 * 1024;
 const OLD_FILES = 5;
+const RETRY_MS = 1000;
+const MAX_RETRY_MS = 60_000;
 
 export class LogFile {
-  readonly #stream: RotatingFileStream;
-  readonly #name: string;
+  readonly name: string;
+  readonly #folder: string;
   readonly #onTrouble: (text: string) => void;
-  /** Until the first error, or close. */
-  #isOpen = true;
+  readonly #firstRetryMs: number;
+  /** null: it is broken, and a timer runs until it is tried again; or it is closed. */
+  #stream: RotatingFileStream | null = null;
+  #timer: NodeJS.Timeout | null = null;
+  #retryMs: number;
+  /** Something was written since it was opened. */
+  #isTroubled = false;
+  #isClosed = false;
   #dropped = 0;
+  #untold = 0;
 
-  constructor(folder: string, name: string, onTrouble: (text: string) => void) {
-    this.#name = path.join(folder, name);
+  constructor(folder: string, name: string, onTrouble: (text: string) => void, retryMs = RETRY_MS) {
+    this.#folder = folder;
+    this.name = name;
     this.#onTrouble = onTrouble;
-    const fileName = (index: number | Date | null): string => (index ? `${name}.${index}.gz` : name);
-    this.#stream = createStream(fileName, {
-      path: folder,
+    this.#firstRetryMs = retryMs;
+    this.#retryMs = retryMs;
+    this.#open();
+  }
+
+  /** Lines that nobody will see. */
+  get dropped(): number {
+    return this.#dropped;
+  }
+
+  write(line: string): void {
+    if (this.#isClosed) return;
+    const stream = this.#stream;
+    if (stream === null || stream.writableLength > MAX_WAITING_BYTES) {
+      this.#dropped++;
+      this.#untold++;
+      return;
+    }
+    if (!this.#isTroubled) this.#tellDropped('the disk was too slow');
+    stream.write(`${line}\n`, (error) => {
+      if (error) {
+        this.#dropped++;
+        this.#untold++;
+      } else if (this.#stream === stream) this.#wrote();
+    });
+  }
+
+  /** Resolves when what was written before is on its way to the disk. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    if (!this.#isTroubled) this.#tellDropped('the disk was too slow');
+    this.#isClosed = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    const stream = this.#stream;
+    if (stream === null) return;
+    await new Promise<void>((resolve) => {
+      stream.once('error', () => resolve());
+      stream.end(() => resolve());
+    });
+  }
+
+  #open(): void {
+    const fileName = (index: number | Date | null): string =>
+      index ? `${this.name}.${index}.gz` : this.name;
+    const stream = createStream(fileName, {
+      path: this.#folder,
       size: '10M',
       interval: '1d',
       rotate: OLD_FILES,
       compress: 'gzip',
     });
-    this.#stream.on('error', (error) => this.#fail(error));
+    stream.on('error', (error) => this.#fail(stream, error));
+    this.#stream = stream;
   }
 
-  write(line: string): void {
-    if (!this.#isOpen) return;
-    if (this.#stream.writableLength > MAX_WAITING_BYTES) {
-      this.#dropped++;
-      return;
-    }
-    this.#tellDropped();
-    this.#stream.write(`${line}\n`);
+  #wrote(): void {
+    if (!this.#isTroubled) return;
+    this.#isTroubled = false;
+    this.#retryMs = this.#firstRetryMs;
+    this.#tellDropped('it is written again');
   }
 
-  /** Resolves when what was written before is on its way to the disk. */
-  async close(): Promise<void> {
-    if (!this.#isOpen) return;
-    this.#tellDropped();
-    this.#isOpen = false;
-    await new Promise<void>((resolve) => {
-      this.#stream.once('error', () => resolve());
-      this.#stream.end(() => resolve());
-    });
-  }
-
-  #tellDropped(): void {
-    if (this.#dropped === 0) return;
-    const dropped = this.#dropped;
+  #tellDropped(why: string): void {
+    if (this.#untold === 0) return;
+    const lines = this.#untold;
     // First: what is told may be a line of this very file.
-    this.#dropped = 0;
-    this.#onTrouble(`${this.#name}: the disk was too slow; ${dropped} lines were dropped`);
+    this.#untold = 0;
+    this.#onTrouble(`${path.join(this.#folder, this.name)}: ${why}; ${lines} lines were dropped`);
   }
 
-  #fail(error: Error): void {
-    if (!this.#isOpen) return;
+  #fail(stream: RotatingFileStream, error: Error): void {
+    if (this.#isClosed || this.#stream !== stream) return;
+    const isFirst = !this.#isTroubled;
     // First, for the same reason.
-    this.#isOpen = false;
-    this.#onTrouble(`${this.#name} is not written any more: ${error.message}`);
+    this.#stream = null;
+    this.#isTroubled = true;
+    this.#timer = setTimeout(() => this.#open(), this.#retryMs);
+    this.#timer.unref();
+    this.#retryMs = Math.min(2 * this.#retryMs, MAX_RETRY_MS);
+    const file = path.join(this.#folder, this.name);
+    if (isFirst)
+      this.#onTrouble(`${file} cannot be written: ${error.message}; its lines are dropped until it can`);
   }
 }

@@ -3,7 +3,8 @@
  *
  * In      log events; responses; lines of metrics
  * Out     standard output; `serving.log` (the same JSON), `access.log`, `server_metric.log`, `model_metric.log`
- * Errors  CONFIG_INVALID when the folder cannot be made or written; later trouble of a file is logged once (log-file.ts)
+ * Errors  CONFIG_INVALID when the folder cannot be made or written; later trouble is logged, and lines are dropped and counted (log-file.ts,
+ *         lossy-output.ts)
  */
 import { accessSync, constants, mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -11,6 +12,7 @@ import { type DestinationStream, type Logger, multistream, pino, type StreamEntr
 import { ServingError } from '../../proto/errors.js';
 import { accessLine, localTime, type ResponseFacts } from './access-line.js';
 import { LogFile } from './log-file.js';
+import { LossyOutput } from './lossy-output.js';
 
 export interface ServerLog {
   readonly logger: Logger;
@@ -23,6 +25,8 @@ export interface ServerLog {
     serverMetric(line: string): void;
     modelMetric(line: string): void;
   } | null;
+  /** Lines that could not be written, by `stdout` or the file's name. */
+  readonly droppedLines: ReadonlyMap<string, number>;
   /** Resolves when the files are written; nothing is logged to them afterwards. */
   close(): Promise<void>;
 }
@@ -30,51 +34,59 @@ export interface ServerLog {
 /** @throws ServingError CONFIG_INVALID */
 export function createServerLog(options: { level: string; folder: string | null }): ServerLog {
   const { folder, level } = options;
-  const output = openOutput();
-  if (folder === null) {
-    return {
-      logger: pino({ level }, output.stream),
-      print: output.print,
-      files: null,
-      close: async () => {},
-    };
-  }
-  makeFolder(folder);
-  const open = (name: string): LogFile => new LogFile(folder, name, (text) => logger.error(text));
-  const [serving, access, serverMetric, modelMetric] = [
-    open('serving.log'),
-    open('access.log'),
-    open('server_metric.log'),
-    open('model_metric.log'),
-  ] as const;
+  const tell = (text: string): void => logger.error(text);
+  const output = openOutput(tell);
+  if (folder !== null) makeFolder(folder);
+  const files = folder === null ? null : openFiles(folder, tell);
   // `level` of the logger decides; a stream of its own would only show info and above.
-  const streams: StreamEntry[] = [
-    { level: 'trace', stream: output.stream },
-    { level: 'trace', stream: { write: (text: string) => serving.write(text.trimEnd()) } },
-  ];
+  const streams: StreamEntry[] = [{ level: 'trace', stream: output.stream }];
+  if (files) {
+    streams.push({ level: 'trace', stream: { write: (text) => files.serving.write(text.trimEnd()) } });
+  }
   const logger: Logger = pino({ level }, multistream(streams));
+  const all: (LossyOutput | LogFile)[] = Object.values(files ?? {});
+  if (output.lossy) all.push(output.lossy);
   return {
     logger,
     print: output.print,
-    files: {
-      access: (response) => access.write(accessLine(response, new Date())),
-      serverMetric: (line) => serverMetric.write(`${localTime(new Date())} ${line}`),
-      modelMetric: (line) => modelMetric.write(`${localTime(new Date())} ${line}`),
+    files: files && {
+      access: (response) => files.access.write(accessLine(response, new Date())),
+      serverMetric: (line) => files.serverMetric.write(`${localTime(new Date())} ${line}`),
+      modelMetric: (line) => files.modelMetric.write(`${localTime(new Date())} ${line}`),
+    },
+    get droppedLines() {
+      return new Map(all.map(({ dropped, name }) => [name, dropped]));
     },
     close: async () => {
-      await Promise.all([serving, access, serverMetric, modelMetric].map((file) => file.close()));
+      await Promise.all(all.map((one) => one.close()));
     },
   };
 }
 
-function openOutput(): { stream: DestinationStream; print: (line: string) => void } {
+function openFiles(folder: string, tell: (text: string) => void) {
+  const open = (name: string): LogFile => new LogFile(folder, name, tell);
+  return {
+    serving: open('serving.log'),
+    access: open('access.log'),
+    serverMetric: open('server_metric.log'),
+    modelMetric: open('model_metric.log'),
+  };
+}
+
+function openOutput(tell: (text: string) => void): {
+  stream: DestinationStream;
+  print: (line: string) => void;
+  lossy: LossyOutput | null;
+} {
   if (process.stdout.isTTY === true && hasPrettyPrinter()) {
-    const stream = pino.transport({ target: 'pino-pretty' }) as DestinationStream;
-    return { stream, print: (line) => process.stdout.write(`${line}\n`) };
+    const stream = pino.transport({ target: 'pino-pretty' });
+    // A terminal that has gone: its lines go nowhere.
+    stream.on('error', () => {});
+    return { stream, print: (line) => process.stdout.write(`${line}\n`), lossy: null };
   }
   // Not process.stdout: the log is written a little later than it is made, and lines must keep their order.
-  const stream = pino.destination({ dest: 1, sync: false });
-  return { stream, print: (line) => stream.write(`${line}\n`) };
+  const lossy = new LossyOutput(1, tell);
+  return { stream: lossy, print: (line) => lossy.write(`${line}\n`), lossy };
 }
 
 function makeFolder(folder: string): void {

@@ -196,4 +196,12 @@ export const LLM_ROWS: readonly MetricRow<Snapshot>[] = [
     read: ({ server }) =>
       [...server.responses].map(([digit, value]) => ({ labels: { status: `${digit}xx` }, value })),
   },
+  {
+    kind: 'counter',
+    name: `${PREFIX}log_lines_dropped_total`,
+    help: 'Lines of the log and its files that a full, slow or broken disk or reader left unwritten',
+    labels: ['output'],
+    read: ({ server }) =>
+      [...server.droppedLogLines].map(([output, value]) => ({ labels: { output }, value })),
+  },
 ];

@@ -33,6 +33,8 @@ export interface ServerMetricsOptions {
   /** Where lines of server_metric.log and model_metric.log go; null: nowhere. */
   lines: { server(line: string): void; model(line: string): void } | null;
   host: string;
+  /** Lines that the log has lost so far, by output. */
+  droppedLogLines?: () => ReadonlyMap<string, number>;
   clock?: ReadingClock;
 }
 
@@ -53,6 +55,7 @@ export class ServerMetrics {
     wlmErrors: 0,
     loadingErrors: new Map(),
     startupUs: 0,
+    droppedLogLines: new Map(),
   };
   #snapshot: Snapshot = { models: [], server: this.#server };
 
@@ -122,6 +125,7 @@ export class ServerMetrics {
         return { metrics, pool, groups };
       }),
     );
+    this.#server.droppedLogLines = this.#options.droppedLogLines?.() ?? new Map();
     this.#snapshot = {
       models: models.filter(({ metrics }) => this.#models.has(metrics)),
       server: this.#server,

@@ -19,6 +19,8 @@ export interface ServerCounts {
   loadingErrors: Map<string, number>;
   /** Microseconds from the process's start to ready; 0 before. */
   startupUs: number;
+  /** Lines that could not be written, by output. */
+  droppedLogLines: ReadonlyMap<string, number>;
 }
 
 export interface Snapshot {

@@ -81,22 +81,35 @@ it('lines that a slow disk leaves waiting are dropped beyond 8 MiB, and their nu
   expect(told).toEqual([`${path.join(folder, 'a.log')}: the disk was too slow; 3 lines were dropped`]);
 });
 
-it('a log file that cannot be written is told once, and the server goes on', async () => {
+it('a log file that cannot be written is told once, drops lines, and is written again when it can be', async () => {
   const told: string[] = [];
+  const waiting: (() => void)[] = [];
+  const nextTold = (): Promise<void> => new Promise((resolve) => waiting.push(resolve));
   const file = path.join(folder, 'file');
   writeFileSync(file, '');
-  let onTold = (): void => {};
-  const trouble = new Promise<void>((resolve) => {
-    onTold = resolve;
-  });
-  const log = new LogFile(path.join(file, 'no-folder'), 'a.log', (text) => {
-    told.push(text);
-    onTold();
-  });
+  const trouble = nextTold();
+  const log = new LogFile(
+    file,
+    'a.log',
+    (text) => {
+      told.push(text);
+      waiting.shift()?.();
+    },
+    1,
+  );
   log.write('lost');
   await trouble;
   log.write('lost too');
+  // A disk that has room again.
+  rmSync(file);
+  const again = nextTold();
+  const writing = setInterval(() => log.write('kept or lost'), 1);
+  await again;
+  clearInterval(writing);
   await log.close();
-  expect(told).toHaveLength(1);
-  expect(told[0]).toContain('is not written any more');
+  expect(told).toHaveLength(2);
+  expect(told[0]).toContain('cannot be written');
+  expect(told[1]).toMatch(/is written again; \d+ lines were dropped$/);
+  expect(log.dropped).toBe(Number(/(\d+) lines/.exec(told[1]!)?.[1]));
+  expect(readFileSync(path.join(file, 'a.log'), 'utf8')).toMatch(/^(kept or lost\n)+$/);
 });
