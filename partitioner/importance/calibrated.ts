@@ -29,6 +29,8 @@ export async function calibrated(
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(signal === undefined ? {} : { signal, killSignal: 'SIGTERM' }),
   });
+  // Without a free descriptor it has no streams; `error` says so.
+  await once(child, 'spawn');
   let output = '';
   let errors = '';
   child.stdout.on('data', (chunk) => {

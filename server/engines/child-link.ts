@@ -10,6 +10,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
 import { ServingError } from '../../proto/errors.js';
 import { bareEnvironment } from '../model-store/bare-environment.js';
+import { spawnedChild } from '../model-store/spawned-child.js';
 import { PrintedLines } from './printed-lines.js';
 
 /** A process that was asked to end gets so long. */
@@ -42,15 +43,25 @@ export class ChildLink<To extends object, From extends object> {
   #error: ServingError | null = null;
   #isStopping = false;
 
-  constructor({ execArgv = [], onLine, program, what }: ChildProgram) {
-    this.#what = what;
+  /** @throws ServingError WORKER_FAILED: the system refuses a process */
+  static async start<To extends object, From extends object>(
+    kind: ChildProgram,
+  ): Promise<ChildLink<To, From>> {
+    const { execArgv = [], onLine, program, what } = kind;
     const output = onLine === undefined ? ('ignore' as const) : ('pipe' as const);
-    this.#child = fork(program, [], {
+    const child = fork(program, [], {
       env: bareEnvironment(),
       execArgv: [...execArgv],
       serialization: 'advanced',
       stdio: ['ignore', output, output, 'ipc'],
     });
+    // Without a free descriptor it has neither a channel nor `send`.
+    return new ChildLink<To, From>(await spawnedChild(child, `The ${what}`), kind);
+  }
+
+  private constructor(child: ChildProcess, { onLine, what }: ChildProgram) {
+    this.#what = what;
+    this.#child = child;
     if (onLine !== undefined) {
       for (const stream of [this.#child.stdout, this.#child.stderr])
         if (stream) new PrintedLines(stream, onLine);
@@ -133,7 +144,7 @@ export async function startedChild<To extends object, From extends object, T>(
   signal: AbortSignal,
   begin: (link: ChildLink<To, From>) => Promise<T>,
 ): Promise<T> {
-  const link = new ChildLink<To, From>(program);
+  const link = await ChildLink.start<To, From>(program);
   const onAbort = (): void => link.kill(new ServingError('SHUTTING_DOWN', 'The model is being stopped'));
   signal.addEventListener('abort', onAbort, { once: true });
   try {
