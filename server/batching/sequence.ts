@@ -226,7 +226,7 @@ export class Sequence implements RunningSequence {
       text,
       generatedText: this.#generatedText,
       promptTokens: this.job.promptIds.length + this.#toldTokens,
-      cachedTokens: this.cachedTokens,
+      cachedTokens: this.job.tellsCached ? this.cachedTokens : 0,
       newTokens: this.newTokens - this.#toldTokens,
       seed: this.job.seed,
     });

@@ -195,6 +195,8 @@ export interface ModelConfig {
   kvCacheDtype: KvCacheDtype;
   /** Rows of sequences that ended are kept for prompts that begin alike. */
   prefixCaching: boolean;
+  /** usage.cached_tokens is told also to requests without a salt. */
+  reportCachedTokens: boolean;
   /** Intra-op threads a rank; null: usable cores / tensorParallelDegree, at least 1. */
   threadsPerRank: number | null;
   /** File below the folder, where the layout says it (Triton's versions, TorchServe's manifest); null: found by the engine. */

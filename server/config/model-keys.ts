@@ -8,7 +8,8 @@
  */
 import { MAX_SLOTS, MAX_WORLD_SIZE } from '../../proto/limits.js';
 import { ANSWER_KEYS } from './answer-keys.js';
-import { DEFAULT_COLLECTIVE, type KvCacheDtype, type ModelConfig } from './config.js';
+import { CACHE_KEYS } from './cache-keys.js';
+import { DEFAULT_COLLECTIVE, type ModelConfig } from './config.js';
 import { EMBEDDING_KEYS } from './embedding-keys.js';
 import { ENGINE_KEYS } from './engine-keys.js';
 import { alias, type KeyRow, modelKey } from './key-row.js';
@@ -259,27 +260,7 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'shortest',
     'whose prompt goes first in a step (ours): shortest: half to the oldest, the rest to those with least left; fair: all alike',
   ),
-  modelKey(
-    'option.kv_cache_memory_mb',
-    'kvCacheMemoryMb',
-    orWord(integer(1, 16_777_216, 'MiB'), { auto: null }),
-    null,
-    'keys and values of all ranks together (ours); auto: from the memory that is free',
-  ),
-  modelKey(
-    'option.kv_cache_dtype',
-    'kvCacheDtype',
-    choice<KvCacheDtype>({ auto: { value: 'auto' }, fp32: { value: 'fp32' }, fp16: { value: 'fp16' } }),
-    'auto',
-    'keys and values are held as fp32 or as fp16, half the memory (fp32 where the machine has no kernels of ours); auto: fp32',
-  ),
-  modelKey(
-    'option.enable_prefix_caching',
-    'prefixCaching',
-    boolean(),
-    true,
-    'keys and values of a prompt that begins like an earlier one are not computed again',
-  ),
+  ...CACHE_KEYS,
   modelKey(
     'option.threads_per_rank',
     'threadsPerRank',

@@ -30,6 +30,7 @@ const RESOURCE_KEYS = [
   'option.interOpNumThreads',
   'option.verify_checksums',
   'option.handler_memory_mb',
+  'option.report_cached_tokens',
 ];
 const WORKER_KEY = /^(?:cpu\.)?(?:min|max)Workers$/;
 const CHAT_TEMPLATE = 'option.chat_template';

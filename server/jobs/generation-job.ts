@@ -23,6 +23,8 @@ export interface GenerationJobOptions extends Omit<JobOptions, 'eventCapacity'> 
   toldPrompt?: readonly number[];
   /** Absent: the answer is free. */
   constraint?: TokenConstraint;
+  /** Its client may know how much of the prompt was there: others' prompts follow from it. Default: yes. */
+  tellsCached?: boolean;
 }
 
 /** What the tokens of one answer may be. */
@@ -53,6 +55,7 @@ export class GenerationJob extends Job {
   readonly vectorShape: VectorShape | null;
   readonly toldPrompt: readonly number[] | null;
   readonly constraint: TokenConstraint | null;
+  readonly tellsCached: boolean;
   firstTokenAtMs: number | null = null;
   /** NaN before the first; never null, so that a write allocates nothing. */
   lastTokenAtMs = Number.NaN;
@@ -70,5 +73,6 @@ export class GenerationJob extends Job {
     this.toldPrompt = options.toldPrompt ?? null;
     this.constraint = options.constraint ?? null;
     if (this.constraint !== null) void this.ended.then(() => this.constraint?.release());
+    this.tellsCached = options.tellsCached ?? true;
   }
 }

@@ -44,7 +44,10 @@ describe('with room', () => {
   let server: ServerProcess;
   const { complete, metric } = client(() => server);
   beforeAll(async () => {
-    server = await ServerProcess.start({ TENSOR_PARALLEL_DEGREE: '2' });
+    server = await ServerProcess.start({
+      TENSOR_PARALLEL_DEGREE: '2',
+      OPTION_REPORT_CACHED_TOKENS: 'true',
+    });
   });
   afterAll(() => server?.stop());
 
@@ -149,6 +152,41 @@ describe('in little memory', () => {
     expect(touched).toBeLessThanOrEqual(capacity * 6 * 2 * 64 * 4);
     // All of it for one.
     expect((await complete(prompts[5]!, { max_tokens: 200 })).text.startsWith(again[5]!.text)).toBe(true);
+  });
+});
+
+describe('without keys', () => {
+  let server: ServerProcess;
+  const { complete } = client(() => server);
+  beforeAll(async () => {
+    server = await ServerProcess.start();
+  });
+  afterAll(() => server?.stop());
+
+  it('tells nobody without a salt what others have sent before; who names the salt shares it', async () => {
+    expect(await complete(STORY)).toMatchObject({ cachedTokens: 0 });
+    expect(await complete(STORY)).toMatchObject({ cachedTokens: 0 });
+    await complete(STORY, { cache_salt: 'mine' });
+    expect((await complete(STORY, { cache_salt: 'mine' })).cachedTokens).toBeGreaterThan(20);
+  });
+});
+
+describe('with keys', () => {
+  let server: ServerProcess;
+  const { complete } = client(() => server);
+  beforeAll(async () => {
+    server = await ServerProcess.start({
+      SERVING_API_KEY: 'a'.repeat(40),
+      SERVING_MANAGEMENT_KEY: 'm'.repeat(40),
+    });
+  });
+  afterAll(() => server?.stop());
+
+  it('tells a key what it has sent itself, and nothing of the others', async () => {
+    const by = (letter: string) => complete(STORY, {}, { authorization: `Bearer ${letter.repeat(40)}` });
+    expect((await by('a')).cachedTokens).toBe(0);
+    expect((await by('m')).cachedTokens).toBe(0);
+    expect((await by('a')).cachedTokens).toBeGreaterThan(20);
   });
 });
 

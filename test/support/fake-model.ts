@@ -61,6 +61,7 @@ export const FAKE_CONFIG: ModelConfig = {
   scheduling: 'balanced',
   promptOrder: 'shortest',
   prefixCaching: true,
+  reportCachedTokens: true,
   kvCacheMemoryMb: 10,
   threadsPerRank: 1,
   modelFile: null,

@@ -149,6 +149,7 @@ class FittedLlm implements FittedModel {
       const job = makeJob({
         ...{ id: jobId, request: own, promptIds, info: manifest.model, limits: this.#sizes },
         normalise: this.#config.normalize === true,
+        reportCachedTokens: this.#config.reportCachedTokens,
         ...{ receivedAtMs, queuedAtMs: systemClock.nowMs(), badWords, constraint },
       });
       return { job, promptTokens: promptIds.length };

@@ -36,6 +36,8 @@ export interface JobParts {
   constraint?: TokenConstraint | null;
   /** Ids of the texts that must not be written. */
   badWords?: readonly (readonly number[])[];
+  /** Also to clients without a salt, who share rows with anybody. */
+  reportCachedTokens?: boolean;
 }
 
 /** @throws ServingError */
@@ -43,6 +45,7 @@ export function makeJob(parts: JobParts): GenerationJob {
   const { badWords = [], constraint, id, info, limits, promptIds, queuedAtMs, receivedAtMs, request } = parts;
   return new GenerationJob({
     ...{ id, request, promptIds, queuedAtMs, receivedAtMs },
+    tellsCached: parts.reportCachedTokens === true || (request.kind === 'generate' && request.cacheSalt !== undefined),
     ...(request.kind === 'embed'
       ? vectorPart(request, promptIds, info, limits, parts.normalise)
       : generationPart(request, promptIds, info, limits, badWords)),

@@ -31,6 +31,7 @@ function jobOf(
     normalise,
     receivedAtMs: 0,
     queuedAtMs: 0,
+    reportCachedTokens: false,
   });
 }
 

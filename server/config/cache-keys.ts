@@ -1,0 +1,39 @@
+/**
+ * Keys of a model that say what is kept of keys and values, and who is told of it.
+ *
+ * Source  server/batching/prefix-cache.ts
+ */
+import type { KvCacheDtype } from './config.js';
+import { type KeyRow, modelKey } from './key-row.js';
+import { boolean, choice, integer, orWord } from './value-types.js';
+
+export const CACHE_KEYS: readonly KeyRow[] = [
+  modelKey(
+    'option.kv_cache_memory_mb',
+    'kvCacheMemoryMb',
+    orWord(integer(1, 16_777_216, 'MiB'), { auto: null }),
+    null,
+    'keys and values of all ranks together (ours); auto: from the memory that is free',
+  ),
+  modelKey(
+    'option.kv_cache_dtype',
+    'kvCacheDtype',
+    choice<KvCacheDtype>({ auto: { value: 'auto' }, fp32: { value: 'fp32' }, fp16: { value: 'fp16' } }),
+    'auto',
+    'keys and values are held as fp32 or as fp16, half the memory (fp32 where the machine has no kernels of ours); auto: fp32',
+  ),
+  modelKey(
+    'option.enable_prefix_caching',
+    'prefixCaching',
+    boolean(),
+    true,
+    'keys and values of a prompt that begins like an earlier one are not computed again',
+  ),
+  modelKey(
+    'option.report_cached_tokens',
+    'reportCachedTokens',
+    boolean(),
+    false,
+    'usage.cached_tokens is told also to requests with neither key nor cache_salt, to whom it tells what others have sent (ours)',
+  ),
+];
