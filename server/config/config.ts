@@ -220,6 +220,8 @@ export interface ModelConfig {
   stepTimeoutSeconds: number;
   /** Deaths in ten minutes after which the model is FAILED. */
   retryThreshold: number;
+  /** A model that is FAILED is tried again after so long, then twice as long, …; 0: not by itself. */
+  retryCoolDownSeconds: number;
   verifyChecksums: boolean;
   /** Percentiles of requests to the model metric log. */
   logRequestMetric: boolean;

@@ -64,6 +64,13 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'deaths of worker groups in ten minutes that a model survives; one more and it is FAILED (DJLServing: 0)',
   ),
   modelKey(
+    'retry_cool_down',
+    'retryCoolDownSeconds',
+    integer(0, 86_400, 'seconds'),
+    60,
+    'a model that is FAILED is tried again after so long, then after twice as long, up to ten minutes (ours); 0: only by PUT /models/NAME?retry=true',
+  ),
+  modelKey(
     'minWorkers',
     'minWorkers',
     workers,

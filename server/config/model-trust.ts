@@ -24,6 +24,7 @@ const RESOURCE_KEYS = [
   'cpu.maxWorkers',
   'job_queue_size',
   'retry_threshold',
+  'retry_cool_down',
   'option.kv_cache_memory_mb',
   'option.threads_per_rank',
   'option.intraOpNumThreads',

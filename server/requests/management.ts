@@ -78,6 +78,8 @@ export interface PoolDescription {
   loading: LoadingProgress | null;
   /** Why it is FAILED; null otherwise. */
   failure: { code: ErrorCode; message: string } | null;
+  /** When it is tried again; null: it is not FAILED, or not by itself. */
+  nextTryAtMs: number | null;
   tensorParallelDegree: number;
   batchSize: number;
   maxBatchDelayMs: number;
@@ -102,6 +104,13 @@ export interface ManagementService {
   unregister(name: string, version: string | null): Promise<void>;
   /** All versions where `version` is null. @throws ServingError MODEL_NOT_FOUND, MODEL_NOT_READY, BAD_REQUEST */
   scale(name: string, version: string | null, request: ScaleRequest): Promise<readonly ScaledPool[]>;
+  /**
+   * Tries models that are FAILED again, without waiting for their cool-down; others are left as they are. All versions where
+   * `version` is null. Resolves when they serve.
+   *
+   * @throws ServingError MODEL_NOT_FOUND, and why one has failed again
+   */
+  retry(name: string, version: string | null): Promise<void>;
   /** All versions where `version` is null, in the order of their registration. @throws ServingError MODEL_NOT_FOUND */
   describe(name: string, version: string | null): readonly PoolDescription[];
   /** Every pool, sorted by name and version. */

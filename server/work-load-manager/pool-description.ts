@@ -16,6 +16,8 @@ export interface DescribedModel
   extends Pick<PoolDescription, 'name' | 'version' | 'state' | 'loadedAtStartup' | 'loading'> {
   readonly config: ModelConfig;
   readonly failure: ServingError | null;
+  /** While FAILED, milliseconds until it is tried again; null: not by itself. */
+  readonly nextTryMs: number | null;
   readonly pool: WorkerPool | null;
 }
 
@@ -32,6 +34,7 @@ export function describeModel(model: DescribedModel): PoolDescription {
     loadedAtStartup,
     loading,
     failure: failure && { code: failure.code, message: failure.message },
+    nextTryAtMs: model.nextTryMs === null ? null : Date.now() + model.nextTryMs,
     tensorParallelDegree: degree,
     batchSize: config.batchSize,
     maxBatchDelayMs: config.maxBatchDelayMs,

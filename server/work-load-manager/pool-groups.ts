@@ -6,7 +6,8 @@
  * Limits  min … max groups; retry_threshold deaths in DEATH_WINDOW_MS
  * Errors  OUT_OF_MEMORY from start and setLimits. A group of the backlog that finds no memory is logged and not started
  *
- * After too many deaths, or one that no start can mend, `failure` is set: what runs ends in peace, nothing starts any more.
+ * After too many deaths, or one that no start can mend, `failure` is set: what runs ends in peace, and nothing starts until a cool-down
+ * is over (cool-down.ts) or somebody asks: then ONE group is tried, and if it runs the pool serves again.
  */
 import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
@@ -19,6 +20,7 @@ import type { CoreUser } from '../machine/core-yield.js';
 import { usableCores } from '../machine/machine-limits.js';
 import type { MemoryLedger } from '../machine/memory-ledger.js';
 import { checkMemory } from '../machine/memory-need.js';
+import { CoolDown } from './cool-down.js';
 import { isLive, nextScaling, type ScalingState, scalingDueAtMs } from './scaling.js';
 import { DEATH_WINDOW_MS, WorkerGroup } from './worker-group.js';
 
@@ -70,12 +72,16 @@ export class PoolGroups {
   /** The last group that could not be started, until it is tried again. */
   #refusal: { error: ServingError; untilMs: number } | null = null;
   #runningGroups = 0;
+  readonly #coolDown: CoolDown;
+  /** A start of one group of a pool that has failed. */
+  #trial: Promise<void> | null = null;
 
   constructor(options: PoolGroupsOptions) {
     const { config, worldSize } = options;
     this.#options = options;
     this.#minGroups = config.minGroups;
     this.#maxGroups = config.maxGroups;
+    this.#coolDown = new CoolDown(config.retryCoolDownSeconds * 1000, systemClock, () => void this.#try());
     this.threadsPerRank = config.threadsPerRank ?? Math.max(1, Math.floor(usableCores() / worldSize));
   }
 
@@ -99,6 +105,11 @@ export class PoolGroups {
   /** Why nothing is served any more; null: it is. */
   get failure(): ServingError | null {
     return this.#failure;
+  }
+
+  /** Until a pool that has failed is tried again; 0: now; null: not by itself. */
+  get nextTryMs(): number | null {
+    return this.#trial === null ? this.#coolDown.remainingMs : 0;
   }
 
   get running(): readonly WorkerGroup[] {
@@ -154,10 +165,19 @@ export class PoolGroups {
     this.scale();
   }
 
+  /** Does not wait for the end of the cool-down. Resolves when the pool serves again. @throws ServingError: it does not */
+  async retry(): Promise<void> {
+    if (!this.#failure) return;
+    if (this.#trial === null) this.#coolDown.now();
+    await this.#trial;
+    if (this.#failure) throw this.#failure;
+  }
+
   /** Ends every worker. */
   async stop(): Promise<void> {
     this.#closed = true;
     this.#cancelTimer?.();
+    this.#coolDown.stop();
     for (const group of this.all) this.#release(group, group.stop());
     await Promise.all(this.#stopping);
   }
@@ -290,7 +310,7 @@ export class PoolGroups {
     const why = isLasting
       ? error.message
       : `${deaths} deaths of worker groups in ${minutes} minutes, retry_threshold is ${retryThreshold}; the last: ${error.message}`;
-    this.#fail(new ServingError(error.code, why, { cause: error }));
+    this.#fail(new ServingError(error.code, why, { cause: error }), isLasting);
     return false;
   }
 
@@ -308,7 +328,7 @@ export class PoolGroups {
     this.scale();
   }
 
-  #fail(error: ServingError): void {
+  #fail(error: ServingError, isLasting: boolean): void {
     if (this.#failure || this.#closed) return;
     this.#failure = error;
     this.#options.logger.error(
@@ -317,6 +337,41 @@ export class PoolGroups {
     );
     this.#options.onFailed();
     for (const group of this.all) this.#release(group, group.retire());
+    if (isLasting) this.#coolDown.stop();
+    else this.#coolDown.failed();
+  }
+
+  /** One group of a pool that has failed. Never rejects. */
+  #try(): Promise<void> {
+    this.#trial ??= this.#tryGroup().finally(() => {
+      this.#trial = null;
+    });
+    return this.#trial;
+  }
+
+  async #tryGroup(): Promise<void> {
+    const { id, logger } = this.#options;
+    // Those that failed: their memory is wanted.
+    await Promise.all(this.#stopping);
+    if (this.#closed) return;
+    logger.info(`model ${id}, which has failed, is tried again`);
+    let group: WorkerGroup | null = null;
+    try {
+      group = this.#addGroup('tried again');
+      await group.start();
+    } catch (error) {
+      if (group) this.#release(group, group.stop());
+      if (this.#closed) return;
+      this.#failure = ServingError.from(error);
+      logger.error({ code: this.#failure.code }, `model ${id} has failed again: ${this.#failure.message}`);
+      this.#coolDown.failed();
+      return;
+    }
+    this.#failure = null;
+    this.#deathsMs = [];
+    this.#coolDown.recovered();
+    logger.info(`model ${id} serves again`);
+    this.scale();
   }
 
   #tellOversubscribed(): void {

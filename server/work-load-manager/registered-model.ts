@@ -2,14 +2,14 @@
  * One registered (name, version), from the first byte that is fetched to its end.
  *
  * State   PENDING: it is fetched, split and loaded → READY: its pool takes requests, also while a group restarts → FAILED: it
- *         did not load, or too many of its groups died (`failure` says why)
+ *         did not load, or too many of its groups died (`failure` says why); it is tried again after a cool-down, or by retry()
  * In      a ModelOrigin; requests
  * Out     accepted jobs, description, progress
  * Limits  option.model_loading_timeout from when it is fetched
  * Errors  MODEL_NOT_READY while it is not READY; those of worker-pool.ts
  */
 import type { Logger } from 'pino';
-import { ServingError } from '../../proto/errors.js';
+import { type ErrorCode, ServingError } from '../../proto/errors.js';
 import type { ModelConfig } from '../config/config.js';
 import type { Engine, ReplicaHooks } from '../engines/engine.js';
 import { systemClock } from '../jobs/clock.js';
@@ -19,6 +19,7 @@ import { checkMemory, type MemoryNeed } from '../machine/memory-need.js';
 import type { LoadingProgress, PoolDescription } from '../requests/management.js';
 import type { ModelTokens } from '../requests/model-tokens.js';
 import type { Accepted, JobRequest, ModelStatus } from '../requests/service.js';
+import { CoolDown } from './cool-down.js';
 import type { ModelOrigin } from './model-origin.js';
 import { describeModel } from './pool-description.js';
 import { WorkerPool } from './worker-pool.js';
@@ -41,6 +42,15 @@ export interface RegisteredModelOptions {
   onProgress?: (progress: LoadingProgress) => void;
 }
 
+/** What another try cannot mend; an operator who has mended it asks for one. */
+const LASTING: readonly ErrorCode[] = [
+  'CONFIG_INVALID',
+  'CHECKPOINT_INVALID',
+  'TENSOR_PARALLEL_INVALID',
+  'UNSUPPORTED_PLATFORM',
+  'BAD_REQUEST',
+];
+
 export class RegisteredModel {
   readonly name: string;
   readonly version: string | null;
@@ -54,6 +64,9 @@ export class RegisteredModel {
   /** From when the configuration is known. */
   #observer: WorkObserver | undefined;
   #isReady = false;
+  /** It is loaded again, after it has failed to. */
+  #isTrying = false;
+  readonly #coolDown: CoolDown;
   #failure: ServingError | null = null;
   #loading: LoadingProgress | null = { stage: 'partition', doneBytes: 0, totalBytes: null };
 
@@ -63,6 +76,8 @@ export class RegisteredModel {
     this.name = this.#config.name;
     this.version = this.#config.version;
     this.loadedAtStartup = options.loadedAtStartup;
+    const firstMs = this.#config.retryCoolDownSeconds * 1000;
+    this.#coolDown = new CoolDown(firstMs, systemClock, () => void this.#loadAgain().catch(() => {}));
   }
 
   /** The name, and the version where there is one. */
@@ -73,6 +88,14 @@ export class RegisteredModel {
   get state(): 'PENDING' | 'READY' | 'FAILED' {
     if (this.failure) return 'FAILED';
     return this.#isReady ? 'READY' : 'PENDING';
+  }
+
+  /** While FAILED, until it is tried again; 0: now; null: not by itself. */
+  get nextTryMs(): number | null {
+    if (this.#isTrying) return 0;
+    return (
+      this.failure && (this.#failure ? this.#coolDown.remainingMs : (this.#pool?.groups.nextTryMs ?? null))
+    );
   }
 
   get failure(): ServingError | null {
@@ -99,6 +122,27 @@ export class RegisteredModel {
     return this.#started;
   }
 
+  /** A model that is FAILED, at once; any other is left as it is. Resolves when it serves. @throws ServingError */
+  async retry(): Promise<void> {
+    if (this.#isTrying) await this.#started;
+    else if (this.#failure) await this.#loadAgain();
+    else await this.#pool?.groups.retry();
+  }
+
+  async #loadAgain(): Promise<void> {
+    if (this.#stop.signal.aborted) throw this.notReady();
+    this.#coolDown.stop();
+    this.#isTrying = true;
+    this.#pool = null;
+    this.#options.logger.info(`model ${this.id}, which has failed, is loaded again`);
+    try {
+      await this.start();
+      this.#options.logger.info(`model ${this.id} is ready`);
+    } finally {
+      this.#isTrying = false;
+    }
+  }
+
   async #start(): Promise<void> {
     const { origin } = this.#options;
     const timeout = new AbortController();
@@ -111,6 +155,8 @@ export class RegisteredModel {
       const limitMs = this.#config.modelLoadingTimeoutSeconds * 1000;
       timer = setTimeout(() => timeout.abort(), limitMs);
       await this.#load(AbortSignal.any([this.#stop.signal, timeout.signal]));
+      this.#failure = null;
+      this.#coolDown.recovered();
       this.#isReady = true;
       this.#observer?.loaded(systemClock.nowMs() - startMs);
     } catch (error) {
@@ -123,6 +169,8 @@ export class RegisteredModel {
       this.#observer?.loadingFailed();
       await this.#pool?.close();
       await origin.release();
+      if (this.loadedAtStartup && !this.#stop.signal.aborted && !LASTING.includes(this.#failure.code))
+        this.#coolDown.failed();
       throw this.#failure;
     } finally {
       clearTimeout(timer);
@@ -251,6 +299,7 @@ export class RegisteredModel {
   /** Ends what is left of it, its workers and its downloads. */
   async close(): Promise<void> {
     this.#stop.abort();
+    this.#coolDown.stop();
     await this.#started?.catch(() => {});
     await this.#pool?.close();
     await this.#options.origin.release();

@@ -162,6 +162,11 @@ export class WorkLoadManager implements InferenceService, ManagementService {
     });
   }
 
+  async retry(name: string, version: string | null): Promise<void> {
+    if (this.#draining) throw shuttingDown();
+    await Promise.all(this.#models.find(name, version).map((model) => model.retry()));
+  }
+
   describe(name: string, version: string | null): readonly PoolDescription[] {
     return this.#models.find(name, version).map((model) => model.describe());
   }

@@ -33,6 +33,7 @@ export function pool(name: string, fields: Partial<PoolDescription> = {}): PoolD
     loadedAtStartup: false,
     loading: null,
     failure: null,
+    nextTryAtMs: null,
     tensorParallelDegree: 2,
     batchSize: 1,
     maxBatchDelayMs: 100,
@@ -77,6 +78,11 @@ export class FakeManagement implements ManagementService {
     this.scaled.push(request);
     const { minGroups = 1, maxGroups = 1 } = request;
     return found.map((one) => ({ name: one.name, version: one.version, minGroups, maxGroups }));
+  }
+
+  async retry(name: string, version: string | null): Promise<void> {
+    for (const one of this.describe(name, version))
+      this.pools[this.pools.indexOf(one)] = { ...one, state: 'READY', failure: null, nextTryAtMs: null };
   }
 
   describe(name: string, version: string | null): readonly PoolDescription[] {

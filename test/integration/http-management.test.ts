@@ -208,6 +208,14 @@ describe('PUT /models/{name}', () => {
     expect(management.scaled).toEqual([{ minGroups: 0, maxGroups: 0 }, { maxGroups: 2 }]);
   });
 
+  it('retry=true tries a model that has failed again, and scales nothing', async () => {
+    management.pools.push(pool('dead', { state: 'FAILED' }));
+    const { status, body } = await ask('PUT', '/models/dead?retry=true');
+    expect([status, body]).toEqual([200, { status: 'Model or workflow "dead" serves' }]);
+    expect([management.scaled, management.describe('dead', null)[0]!.state]).toEqual([[], 'READY']);
+    expect((await ask('PUT', '/models/fake?retry=true')).status).toBe(404);
+  });
+
   it('leaves alone what is −1 or not given', async () => {
     await ask('PUT', '/models/mlp_2?min_worker=-1&device=cpu');
     expect(management.scaled).toEqual([{ device: 'cpu' }]);
@@ -288,6 +296,7 @@ describe('GET /models/{name}', () => {
         state: 'FAILED',
         healthy: false,
         failure: { code: 'WORKER_FAILED', message: '11 deaths' },
+        nextTryAtMs: Date.UTC(2026, 10, 30),
         groups: [],
       }),
       pool('m', {
@@ -312,6 +321,7 @@ describe('GET /models/{name}', () => {
     expect(failed).toMatchObject({
       status: 'FAILED',
       failure: { code: 'WORKER_FAILED', message: '11 deaths' },
+      nextTry: '2026-11-30T00:00:00.000Z',
     });
     expect(failed).not.toHaveProperty('loading');
     expect(third).toMatchObject({

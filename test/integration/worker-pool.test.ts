@@ -1,4 +1,7 @@
 /** A pool of several groups, over fake workers: they rise with a backlog, fall when idle, share the queue, and die alone. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { ModelConfig } from '../../server/config/config.js';
 import { usableCores } from '../../server/machine/machine-limits.js';
@@ -162,6 +165,51 @@ describe('a pool of one to three groups', () => {
     await manager.unregister('toy', null);
     await manager.load({ ...FAKE_CONFIG, tensorParallelDegree: 1 });
     expect(pool(manager)).toMatchObject({ state: 'READY', failure: null });
+  });
+});
+
+describe('a model that has failed', () => {
+  const DEAD = { retryThreshold: 0 };
+
+  it('is tried again after its cool-down, and serves', async () => {
+    const { log, manager } = await start({}, { ...DEAD, retryCoolDownSeconds: 0.1 });
+    process.kill(pidsOf(manager)[0]!, 'SIGKILL');
+    await log.find((line) => line.msg === 'worker group failed');
+    expect(pool(manager)).toMatchObject({ state: 'FAILED', nextTryAtMs: expect.any(Number) });
+    await log.find((line) => line.msg === 'model toy serves again');
+    expect(pool(manager)).toMatchObject({ state: 'READY', healthy: true, failure: null, nextTryAtMs: null });
+    await expectAnswers([await submitTo(manager, { ...promptIds(1), maxNewTokens: 5 })], [1], 5);
+  });
+
+  it('is tried again by a call; one that fails again says why and stays FAILED', async () => {
+    const failsWhile = path.join(mkdtempSync(path.join(tmpdir(), 'shardserve-fails-')), 'fails');
+    const { log, manager } = await start({ failsWhile }, DEAD);
+    writeFileSync(failsWhile, '');
+    process.kill(pidsOf(manager)[0]!, 'SIGKILL');
+    await log.find((line) => line.msg === 'worker group failed');
+    expect(pool(manager)).toMatchObject({ state: 'FAILED', nextTryAtMs: null });
+    await expect(manager.retry('toy', null)).rejects.toMatchObject({ message: 'rank 0: read error' });
+    expect(pool(manager)).toMatchObject({ state: 'FAILED', failure: { message: 'rank 0: read error' } });
+    rmSync(path.dirname(failsWhile), { recursive: true });
+    await Promise.all([manager.retry('toy', null), manager.retry('toy', null)]);
+    expect(pool(manager)).toMatchObject({ state: 'READY', groups: [{ state: 'running' }] });
+    await expectAnswers([await submitTo(manager, { ...promptIds(1), maxNewTokens: 5 })], [1], 5);
+    await manager.retry('toy', null);
+    await expect(manager.retry('other', null)).rejects.toMatchObject({ code: 'MODEL_NOT_FOUND' });
+  });
+
+  it('that did not load at start is loaded again', async () => {
+    const failsWhile = path.join(mkdtempSync(path.join(tmpdir(), 'shardserve-fails-')), 'fails');
+    writeFileSync(failsWhile, '');
+    const made = makeFakeManager({ failsWhile }, { manifest: ONE_RANK_MANIFEST });
+    managers.push(made.manager);
+    const loading = made.manager.load({ ...FAKE_CONFIG, tensorParallelDegree: 1, retryCoolDownSeconds: 0.1 });
+    await expect(loading).rejects.toMatchObject({ message: 'rank 0: read error' });
+    expect(pool(made.manager)).toMatchObject({ state: 'FAILED', nextTryAtMs: expect.any(Number) });
+    rmSync(path.dirname(failsWhile), { recursive: true });
+    await made.log.find((line) => line.msg === 'model toy is ready');
+    expect(pool(made.manager)).toMatchObject({ state: 'READY', failure: null, nextTryAtMs: null });
+    await expectAnswers([await submitTo(made.manager, { ...promptIds(1), maxNewTokens: 5 })], [1], 5);
   });
 });
 

@@ -76,6 +76,7 @@ export const FAKE_CONFIG: ModelConfig = {
   predictTimeoutSeconds: 20,
   stepTimeoutSeconds: 20,
   retryThreshold: 3,
+  retryCoolDownSeconds: 0,
   verifyChecksums: false,
   logRequestMetric: false,
   metricsAggregation: 1000,

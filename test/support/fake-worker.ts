@@ -7,6 +7,7 @@
  * SIGUSR2 lets a worker go on that waits at `pauseAtStep`.
  */
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { Pair } from 'zeromq';
 import { decodeToWorker, encodeFromWorker, type FromWorker } from '../../proto/control.js';
 import { controlAddress, type WorkerLaunch } from '../../proto/worker-launch.js';
@@ -25,6 +26,8 @@ export interface FakeWorkerPlan {
   /** Waits for SIGUSR2 before this step, as if in a collective; not the rank that misbehaves there. */
   pauseAtStep?: number;
   onLoad?: 'exit' | 'failure' | 'hang';
+  /** It fails while it loads as long as this file is there. */
+  failsWhile?: string;
   /** Neither Shutdown nor SIGTERM ends it. */
   stubborn?: boolean;
 }
@@ -51,6 +54,7 @@ async function main(launch: WorkerLaunch): Promise<void> {
 
   process.stdout.write(`rank ${rank} of ${launch.worldSize} with ${launch.threads} threads\n`);
   await send({ rank, body: 'loading', loading: { doneBytes: 50, totalBytes: 100 } });
+  if (plan.failsWhile !== undefined && existsSync(plan.failsWhile)) await fail('WORKER_FAILED', 'read error');
   if (misbehaves) {
     if (plan.onLoad === 'exit') process.exit(3);
     if (plan.onLoad === 'failure') await fail('SHARDS_INVALID', 'rank-0.weights differs from its manifest');

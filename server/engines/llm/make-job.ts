@@ -45,7 +45,8 @@ export function makeJob(parts: JobParts): GenerationJob {
   const { badWords = [], constraint, id, info, limits, promptIds, queuedAtMs, receivedAtMs, request } = parts;
   return new GenerationJob({
     ...{ id, request, promptIds, queuedAtMs, receivedAtMs },
-    tellsCached: parts.reportCachedTokens === true || (request.kind === 'generate' && request.cacheSalt !== undefined),
+    tellsCached:
+      parts.reportCachedTokens === true || (request.kind === 'generate' && request.cacheSalt !== undefined),
     ...(request.kind === 'embed'
       ? vectorPart(request, promptIds, info, limits, parts.normalise)
       : generationPart(request, promptIds, info, limits, badWords)),

@@ -61,6 +61,7 @@ export const ScaleParameters = Type.Object({
   max_worker: integer(MAX_GROUPS),
   device: text(256),
   synchronous: optional(Type.Boolean()),
+  retry: optional(Type.Boolean()),
 });
 
 export const PageParameters = Type.Object({

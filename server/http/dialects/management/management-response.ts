@@ -4,7 +4,7 @@
  * In      descriptions of pools
  * Out     describe: an array with an entry a version; pages of /models and /workflows. Fields without a value are left out, as
  *         Gson does
- * Source  reference serving-apis §1.7. Ours: a worker is one of our groups (`state`, `ranks`), `loading`, `failure`,
+ * Source  reference serving-apis §1.7. Ours: a worker is one of our groups (`state`, `ranks`), `loading`, `failure`, `nextTry`,
  *         `tensorParallelDegree`, `coresOversubscribed`. One workerGroups entry is a kind of device
  */
 import type {
@@ -33,6 +33,7 @@ export function describeBody(pools: readonly PoolDescription[]) {
         tensorParallelDegree: pool.tensorParallelDegree,
         ...(pool.loading !== null && { loading: loadingBody(pool.loading) }),
         ...(pool.failure !== null && { failure: pool.failure }),
+        ...(pool.nextTryAtMs !== null && { nextTry: new Date(pool.nextTryAtMs).toISOString() }),
         ...(pool.coresOversubscribed && { coresOversubscribed: true }),
         workerGroups: workerGroups(pool),
       },

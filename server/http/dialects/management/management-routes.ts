@@ -98,12 +98,18 @@ async function managementRoutes(app: FastifyInstance, context: HttpContext): Pro
   const scale = async (request: FastifyRequest, reply: FastifyReply) => {
     const { model, version } = addressed(request);
     const shown = shownAs(request);
-    const scaled = await management
-      .scale(model, version, scaleRequest(request.query as Static<typeof ScaleParameters>))
-      .catch((error: unknown) => {
-        const known = inWords(error, 'MODEL_NOT_FOUND', () => `Model or workflow not found: ${shown}`);
-        throw inWords(known, 'MODEL_NOT_READY', () => `Model or workflow is not ready: ${shown}`);
+    const given = request.query as Static<typeof ScaleParameters>;
+    // Ours: a model that is FAILED, without waiting for its cool-down.
+    if (given.retry === true) {
+      await management.retry(model, version).catch((error: unknown) => {
+        throw inWords(error, 'MODEL_NOT_FOUND', () => `Model or workflow not found: ${shown}`);
       });
+      return sendStatus(reply, 200, `Model or workflow "${shown}" serves`);
+    }
+    const scaled = await management.scale(model, version, scaleRequest(given)).catch((error: unknown) => {
+      const known = inWords(error, 'MODEL_NOT_FOUND', () => `Model or workflow not found: ${shown}`);
+      throw inWords(known, 'MODEL_NOT_READY', () => `Model or workflow is not ready: ${shown}`);
+    });
     return sendStatus(reply, 200, scaledStatus(scaled));
   };
   const unregister = async (request: FastifyRequest, reply: FastifyReply) => {

@@ -31,7 +31,6 @@ function jobOf(
     normalise,
     receivedAtMs: 0,
     queuedAtMs: 0,
-    reportCachedTokens: false,
   });
 }
 
