@@ -7,7 +7,8 @@
  * Errors  WORKER_FAILED naming rank and cause, STEP_TIMEOUT, or the code that a worker reported (SHARDS_INVALID, …).
  *         The first error is final: the other ranks are killed and all that is pending is rejected with it
  *
- * A rank that waits in a collective is deaf, so a hung rank is found by the step's deadline, not by heartbeats (design D5).
+ * A rank that waits in a collective is deaf: a hung one is found by the kernel's state of its process, the step's deadline, and while
+ * it is idle by asking it (watchdog.ts).
  */
 import assert from 'node:assert/strict';
 import type { Logger } from 'pino';
@@ -15,6 +16,7 @@ import type { FromWorker, Inspection, Ready, Step, StepResult } from '../../prot
 import { isErrorCode, ServingError } from '../../proto/errors.js';
 import type { WorkerLaunch } from '../../proto/worker-launch.js';
 import { makeSocketFolder, removeSocketFolder } from './socket-folder.js';
+import { Watchdog, type WatchdogOptions } from './watchdog.js';
 import { WorkerProcess } from './worker-process.js';
 
 const STOP_GRACE_MS = 3000;
@@ -29,6 +31,8 @@ export interface CoordinatorOptions {
   /** A worker that was asked to end gets so long, then SIGTERM, then so long again, then SIGKILL; default 3000. */
   stopGraceMs?: number;
   logger: Logger;
+  /** Limits of its own, for tests. */
+  watchdog?: Pick<WatchdogOptions, 'deafMs' | 'stoppedMs'>;
   /** Bytes of weights loaded, over all ranks. */
   onLoading?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -56,7 +60,8 @@ export class Coordinator {
   #stopped: Promise<void> | null = null;
   #lastStep = 0;
   #lastInspection = 0;
-  #deadline: NodeJS.Timeout | null = null;
+  /** null: not every rank is ready. */
+  #watchdog: Watchdog | null = null;
 
   private constructor(options: CoordinatorOptions, socketFolder: string) {
     this.#options = options;
@@ -107,6 +112,7 @@ export class Coordinator {
     if (signal?.aborted) onAbort();
     try {
       await this.#allReady.promise;
+      this.#watchdog = this.#makeWatchdog();
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener('abort', onAbort);
@@ -115,6 +121,11 @@ export class Coordinator {
 
   get pids(): readonly (number | undefined)[] {
     return this.#workers.map((worker) => worker.pid);
+  }
+
+  /** No rank looks as if it hangs. */
+  get isResponsive(): boolean {
+    return this.#error === null && this.#watchdog?.isSuspicious !== true;
   }
 
   /** Load and warm-up times, by rank. */
@@ -130,7 +141,7 @@ export class Coordinator {
     const done = deferred<StepResult>();
     this.#steps.push({ step, rows: plan.rows.length, done });
     this.#broadcast({ body: 'step', step: { ...plan, step } });
-    if (this.#steps.length === 1) this.#startDeadline();
+    if (this.#steps.length === 1) this.#watchdog?.stepStarted(step);
     return done.promise;
   }
 
@@ -152,7 +163,7 @@ export class Coordinator {
 
   async #stop(): Promise<void> {
     this.#stopping = true;
-    this.#clearDeadline();
+    this.#watchdog?.stop();
     if (!this.#error) this.#broadcast({ body: 'shutdown', shutdown: {} });
     await this.#end();
     this.#rejectPending(stopped());
@@ -218,8 +229,9 @@ export class Coordinator {
     assert.equal(result.rows.length, expected.rows, 'a result has as many rows as its step');
     // Only now: a result that is refused fails the group, and this step with it.
     this.#steps.shift();
-    this.#clearDeadline();
-    if (this.#steps.length > 0 && !this.#stopping) this.#startDeadline();
+    const [next] = this.#steps;
+    if (next) this.#watchdog?.stepStarted(next.step);
+    else this.#watchdog?.stepEnded();
     expected.done.resolve(result);
   }
 
@@ -245,17 +257,20 @@ export class Coordinator {
     this.#options.onLoading?.(done, total);
   }
 
-  #startDeadline(): void {
-    const { stepTimeoutMs } = this.#options;
-    this.#deadline = setTimeout(() => {
-      const step = this.#steps[0]?.step;
-      this.#fail(new ServingError('STEP_TIMEOUT', `step ${step} took longer than ${stepTimeoutMs / 1000} s`));
-    }, stepTimeoutMs);
+  #makeWatchdog(): Watchdog {
+    const { logger, stepTimeoutMs, watchdog } = this.#options;
+    return new Watchdog({
+      ...{ stepTimeoutMs, logger, ...watchdog },
+      group: { pids: this.pids, ask: () => this.inspect(), deafRanks: () => this.#deafRanks() },
+      onHung: (error) => this.#fail(error),
+    });
   }
 
-  #clearDeadline(): void {
-    if (this.#deadline) clearTimeout(this.#deadline);
-    this.#deadline = null;
+  /** Ranks that owe the oldest inspection an answer. */
+  #deafRanks(): number[] {
+    const [oldest] = this.#inspections.values();
+    const heard = oldest?.answers.map(({ pid }) => pid) ?? [];
+    return this.#workers.filter(({ pid }) => !heard.includes(pid ?? -1)).map(({ rank }) => rank);
   }
 
   #failRank(rank: number, how: string, cause?: unknown): void {
@@ -267,7 +282,7 @@ export class Coordinator {
   #fail(error: ServingError): void {
     if (this.#error) return;
     this.#error = error;
-    this.#clearDeadline();
+    this.#watchdog?.stop();
     for (const worker of this.#workers) worker.kill('SIGKILL');
     this.#allReady.reject(error);
     this.#rejectPending(error);

@@ -123,6 +123,8 @@ export interface Replica {
   drain(): void;
   /** Ends its processes, a hung one by force; may be called at any time, and again. */
   stop(): Promise<void>;
+  /** None of its processes looks as if it hangs; absent: nobody looks. */
+  readonly isResponsive?: boolean;
   /** What it runs and has room for. */
   readonly load: Taker;
   /** Of its processes, by rank. */

@@ -76,6 +76,11 @@ export class WorkerGroup {
     return this.#replica?.pids ?? [];
   }
 
+  /** It runs, and no process of it looks as if it hangs. */
+  get isResponsive(): boolean {
+    return this.#state === 'running' && this.#replica?.isResponsive !== false;
+  }
+
   /** For the metrics. */
   sample(): GroupSample {
     const state = this.#state;

@@ -104,7 +104,7 @@ export class WorkerPool {
 
   get healthy(): boolean {
     const { failure, minGroups, running } = this.groups;
-    return failure === null && running.length >= minGroups;
+    return failure === null && running.filter((group) => group.isResponsive).length >= minGroups;
   }
 
   /** Resolves when minGroups run. @throws ServingError of the first that does not start */

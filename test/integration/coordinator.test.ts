@@ -181,6 +181,47 @@ describe('a group that fails', () => {
     expect(coordinator.pids.map(isAlive)).toEqual([false, false]);
   });
 
+  it('when a rank is stopped while it is idle, in seconds: it is named', async () => {
+    const { coordinator } = await start({}, { watchdog: { stoppedMs: 300 } });
+    expect(coordinator.isResponsive).toBe(true);
+    process.kill(coordinator.pids[1]!, 'SIGSTOP');
+    const error = await coordinator.failed;
+    expect(error).toMatchObject({ code: 'WORKER_FAILED' });
+    expect(error.message).toMatch(/^rank 1 hangs: its process \d+ is stopped/);
+    await allGone(coordinator.pids.map((pid) => pid ?? 0));
+  });
+
+  it('when a rank is stopped in a step, long before the deadline of the step', async () => {
+    const { coordinator } = await start({ pauseAtStep: 1 }, { watchdog: { stoppedMs: 300 } });
+    const step = coordinator.step(prefill);
+    process.kill(coordinator.pids[1]!, 'SIGSTOP');
+    await expect(step).rejects.toMatchObject({ message: expect.stringMatching(/^rank 1 hangs/) });
+  });
+
+  it('when an idle rank answers nothing any more: it is named, and told of before', async () => {
+    const { coordinator } = await start({ rank: 1, deaf: true }, { watchdog: { deafMs: 600 } });
+    let wasSuspicious = false;
+    const looking = setInterval(() => {
+      wasSuspicious ||= !coordinator.isResponsive;
+    }, 20);
+    expect((await coordinator.failed).message).toBe('rank 1 hangs: idle, and no answer for 0.6 s');
+    clearInterval(looking);
+    expect(wasSuspicious).toBe(true);
+  });
+
+  it('but not because the server was frozen for longer than the deadline of a step', async () => {
+    const { coordinator, log } = await start({ pauseAtStep: 1 }, { stepTimeoutMs: 400 });
+    const step = coordinator.step(prefill);
+    await log.find(
+      (line) => log.lines.filter(({ msg }) => msg.startsWith('paused')).length === 2 && line.msg !== '',
+    );
+    for (const pid of coordinator.pids) process.kill(pid!, 'SIGUSR2');
+    // The ranks run meanwhile; nothing here does.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1200);
+    expect((await step).rows).toHaveLength(1);
+    expect(coordinator.isResponsive).toBe(true);
+  });
+
   it('when it is killed from outside, though it has nothing to do', async () => {
     const { coordinator } = await start();
     process.kill(coordinator.pids[0]!, 'SIGKILL');

@@ -168,6 +168,26 @@ describe('a pool of one to three groups', () => {
   });
 });
 
+describe('a group that hangs while it is idle', () => {
+  it('is no longer called healthy, is found in seconds, and is replaced', async () => {
+    const made = await start();
+    expect(pool(made.manager).healthy).toBe(true);
+    const from = made.log.lines.length;
+    const [hung] = pidsOf(made.manager);
+    process.kill(hung!, 'SIGSTOP');
+    const looks: boolean[] = [];
+    const looking = setInterval(() => looks.push(pool(made.manager).healthy), 50);
+    const died = await made.log.find((line) => line.msg === 'worker group died');
+    clearInterval(looking);
+    expect(died.err).toMatchObject({ message: expect.stringMatching(/^rank 0 hangs/) });
+    // Before it died, too.
+    expect(looks.filter((healthy) => !healthy).length).toBeGreaterThan(10);
+    await runningIs(made, 1, from);
+    expect(pool(made.manager).healthy).toBe(true);
+    expect(pidsOf(made.manager)).not.toContain(hung);
+  });
+});
+
 describe('a model that has failed', () => {
   const DEAD = { retryThreshold: 0 };
 

@@ -28,6 +28,8 @@ export interface FakeWorkerPlan {
   onLoad?: 'exit' | 'failure' | 'hang';
   /** It fails while it loads as long as this file is there. */
   failsWhile?: string;
+  /** Answers no inspection. */
+  deaf?: boolean;
   /** Neither Shutdown nor SIGTERM ends it. */
   stubborn?: boolean;
 }
@@ -81,7 +83,7 @@ async function main(launch: WorkerLaunch): Promise<void> {
       };
       const { id } = message.inspect;
       const inspection = { id, pid: process.pid, steps, openSlots: fake.openSlots, ...zeros, ...times };
-      await send({ rank, body: 'inspection', inspection });
+      if (!(misbehaves && plan.deaf)) await send({ rank, body: 'inspection', inspection });
     } else {
       const { step } = message.step;
       const what = misbehaves && plan.atStep?.step === step ? plan.atStep.what : null;

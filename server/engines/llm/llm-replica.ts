@@ -49,6 +49,10 @@ export class LlmReplica implements Replica {
     await this.#coordinator?.stop();
   }
 
+  get isResponsive(): boolean {
+    return this.#coordinator?.isResponsive ?? true;
+  }
+
   get load(): Taker {
     const loop = this.#loop;
     return loop ? { running: loop.runningCount, room: loop.room } : NO_ROOM;

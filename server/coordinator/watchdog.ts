@@ -1,0 +1,166 @@
+/**
+ * Tells a rank that hangs from a server that did not run: both make answers late.
+ *
+ * In      when steps run; the group's processes; how to ask all ranks for a sign of life
+ * Out     `onHung`, once, with an error that names the rank; `isSuspicious`, as soon as something looks wrong
+ * Limits  stepTimeoutMs for a step, DEAF_MS for an answer of an idle rank, STOPPED_MS for a process that the kernel has stopped
+ *         (SIGSTOP, ptrace). All of them count time in which this process ran: one that was frozen for an hour wakes to an
+ *         hour-old timer and to answers that nobody has read, and must not kill a healthy group
+ * Errors  STEP_TIMEOUT, WORKER_FAILED by onHung
+ * Source  proc(5), the state in /proc/PID/stat
+ */
+import { readFileSync } from 'node:fs';
+import type { Logger } from 'pino';
+import { ServingError } from '../../proto/errors.js';
+
+const TICK_MS = 1000;
+/** A tick that comes so many ticks late was not the timer's fault. */
+const STARVED_TICKS = 3;
+/** An idle rank is asked so often, in ticks. */
+const ASK_EVERY_TICKS = 2;
+const DEAF_MS = 10_000;
+const STOPPED_MS = 5000;
+
+export interface WatchedGroup {
+  /** By rank. */
+  readonly pids: readonly (number | undefined)[];
+  /** Resolves when every rank has answered; rejects when the group has failed. */
+  ask(): Promise<unknown>;
+  /** Ranks that owe an answer to what was asked. */
+  deafRanks(): readonly number[];
+}
+
+export interface WatchdogOptions {
+  group: WatchedGroup;
+  stepTimeoutMs: number;
+  logger: Logger;
+  onHung: (error: ServingError) => void;
+  deafMs?: number;
+  stoppedMs?: number;
+  /** Of a process, as proc(5) has it; null: it is gone. */
+  stateOf?: (pid: number) => string | null;
+  nowMs?: () => number;
+}
+
+export class Watchdog {
+  readonly #options: WatchdogOptions;
+  readonly #tickMs: number;
+  readonly #nowMs: () => number;
+  readonly #timer: NodeJS.Timeout;
+  #lastTickMs: number;
+  /** Time in which this process ran, as far as ticks tell. */
+  #awakeMs = 0;
+  #step: { number: number; sinceMs: number } | null = null;
+  /** Since when ranks owe an answer. */
+  #askedMs: number | null = null;
+  #quietTicks = 0;
+  /** By rank, since when the kernel has it stopped. */
+  readonly #stoppedMs = new Map<number, number>();
+
+  constructor(options: WatchdogOptions) {
+    this.#options = options;
+    this.#nowMs = options.nowMs ?? (() => performance.now());
+    const shortest = Math.min(
+      options.stepTimeoutMs,
+      options.deafMs ?? DEAF_MS,
+      options.stoppedMs ?? STOPPED_MS,
+    );
+    this.#tickMs = Math.max(10, Math.min(TICK_MS, shortest / 4));
+    this.#lastTickMs = this.#nowMs();
+    this.#timer = setInterval(() => this.#tick(), this.#tickMs);
+  }
+
+  /** Something looks wrong with a rank, though not for long enough. */
+  get isSuspicious(): boolean {
+    const { deafMs = DEAF_MS } = this.#options;
+    const isDeaf = this.#askedMs !== null && this.#awakeMs - this.#askedMs >= deafMs / 3;
+    return this.#stoppedMs.size > 0 || isDeaf;
+  }
+
+  stepStarted(number: number): void {
+    this.#step = { number, sinceMs: this.#awakeMs };
+    this.#quietTicks = 0;
+  }
+
+  stepEnded(): void {
+    this.#step = null;
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  #tick(): void {
+    const nowMs = this.#nowMs();
+    const passedMs = nowMs - this.#lastTickMs;
+    this.#lastTickMs = nowMs;
+    const isStarved = passedMs > STARVED_TICKS * this.#tickMs;
+    // What came meanwhile is read before the next tick.
+    this.#awakeMs += isStarved ? this.#tickMs : passedMs;
+    if (isStarved && passedMs > TICK_MS * STARVED_TICKS)
+      this.#options.logger.warn(
+        { ms: Math.round(passedMs) },
+        'the server did not run: frozen, or short of processor time',
+      );
+    if (this.#lookAtProcesses() || this.#lookAtStep() || this.#lookAtAnswers()) this.stop();
+  }
+
+  /** @returns whether one hangs */
+  #lookAtProcesses(): boolean {
+    const { group, onHung, stoppedMs = STOPPED_MS, stateOf = stateOfProcess } = this.#options;
+    for (const [rank, pid] of group.pids.entries()) {
+      if (pid === undefined || stateOf(pid)?.toUpperCase() !== 'T') {
+        this.#stoppedMs.delete(rank);
+        continue;
+      }
+      const since = this.#stoppedMs.get(rank) ?? this.#awakeMs;
+      this.#stoppedMs.set(rank, since);
+      if (this.#awakeMs - since < stoppedMs) continue;
+      const message = `rank ${rank} hangs: its process ${pid} is stopped (SIGSTOP or ptrace) for ${stoppedMs / 1000} s`;
+      onHung(new ServingError('WORKER_FAILED', message));
+      return true;
+    }
+    return false;
+  }
+
+  #lookAtStep(): boolean {
+    const { onHung, stepTimeoutMs } = this.#options;
+    if (this.#step === null || this.#awakeMs - this.#step.sinceMs < stepTimeoutMs) return false;
+    const message = `step ${this.#step.number} took longer than ${stepTimeoutMs / 1000} s`;
+    onHung(new ServingError('STEP_TIMEOUT', message));
+    return true;
+  }
+
+  /** Only an idle rank is asked: one in a step answers after it, and the step has a deadline of its own. */
+  #lookAtAnswers(): boolean {
+    const { deafMs = DEAF_MS, group, onHung } = this.#options;
+    if (this.#askedMs === null) {
+      if (this.#step !== null || ++this.#quietTicks < ASK_EVERY_TICKS) return false;
+      this.#quietTicks = 0;
+      this.#askedMs = this.#awakeMs;
+      const answered = (): void => {
+        this.#askedMs = null;
+      };
+      group.ask().then(answered, answered);
+      return false;
+    }
+    // What was sent after the question may run long.
+    if (this.#step !== null) this.#askedMs = this.#awakeMs;
+    if (this.#awakeMs - this.#askedMs < deafMs) return false;
+    const ranks = group.deafRanks().join(', ');
+    onHung(
+      new ServingError('WORKER_FAILED', `rank ${ranks} hangs: idle, and no answer for ${deafMs / 1000} s`),
+    );
+    return true;
+  }
+}
+
+/** The third field; the second is a name in brackets that may hold anything. */
+function stateOfProcess(pid: number): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return stat.charAt(stat.lastIndexOf(')') + 2);
+  } catch {
+    return null;
+  }
+}
