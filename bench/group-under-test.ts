@@ -12,7 +12,7 @@ import pino from 'pino';
 import { GREEDY_SAMPLING, type SequenceOpen, type StepResult } from '../proto/control.js';
 import type { Manifest } from '../proto/manifest.js';
 import type { WorkerLaunch } from '../proto/worker-launch.js';
-import type { SteppedGroup } from '../server/batching/batch-loop.js';
+import type { SteppedGroup } from '../server/batching/batch-loop-options.js';
 import { Coordinator } from '../server/coordinator/coordinator.js';
 import { usableCores } from '../server/machine/machine-limits.js';
 

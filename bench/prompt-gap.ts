@@ -6,7 +6,8 @@
  * Out     milliseconds: the gap that is allowed, the streams' usual gap, the largest gap during the prompt, the prompt's time to its
  *         first token
  */
-import { BatchLoop, type SteppedGroup } from '../server/batching/batch-loop.js';
+import { BatchLoop } from '../server/batching/batch-loop.js';
+import type { SteppedGroup } from '../server/batching/batch-loop-options.js';
 import { ChunkBudget } from '../server/batching/chunk-budget.js';
 import { ContinuousBatcher } from '../server/batching/continuous-batcher.js';
 import { SlotTable } from '../server/batching/slot-table.js';

@@ -4,7 +4,8 @@
  * In      the model's job queue; a coordinator that steps one group
  * Out     events on the jobs' streams; `onSlotFreed` when a sequence has left
  * Limits  slots and KV tokens of the slot table; MAX_STEPS_IN_FLIGHT steps
- * Errors  run() rejects when the group has failed: every started job ends with that error, waiting jobs stay queued
+ * Errors  run() rejects when the group has failed: its started jobs go back to the queue and go on in another (resumption.ts), or end
+ *         with that error; waiting jobs stay queued
  *
  * One step ahead (design D7): the next step is sent before the result of the last has come. It takes every sequence not
  * known to have ended to go on; the workers skip the rows of those that did end. So a slot is closed a step after its end,
@@ -14,55 +15,22 @@
  * When nothing can run the loop sleeps until a job is queued or cancelled, a result has come or a batch is due.
  */
 import assert from 'node:assert/strict';
-import type { SequenceOpen, Step, StepResult } from '../../proto/control.js';
+import type { SequenceOpen, StepResult } from '../../proto/control.js';
 import { ServingError } from '../../proto/errors.js';
-import type { Clock } from '../jobs/clock.js';
 import type { GenerationJob } from '../jobs/generation-job.js';
-import type { JobQueue } from '../jobs/job-queue.js';
 import { WakeUp } from '../jobs/wake-up.js';
-import type { SlotFreed, WorkObserver } from '../jobs/work-observer.js';
-import type { Batch, Batcher, BatcherState, WaitingJob } from './batcher.js';
-import type { ChunkBudget } from './chunk-budget.js';
+import type { SlotFreed } from '../jobs/work-observer.js';
+import type { BatchLoopOptions, StepPlan } from './batch-loop-options.js';
+import type { Batch, BatcherState, WaitingJob } from './batcher.js';
 import { planGrowth } from './kv-growth.js';
-import type { Place, PrefixCache } from './prefix-cache.js';
-import { Sequence, type TokenTexts } from './sequence.js';
+import type { Place } from './prefix-cache.js';
+import { goesOn } from './resumption.js';
+import { Sequence } from './sequence.js';
 import { KV_PAGE_TOKENS, kvTokensOf, kvTokensToStart, roundUpToPages, type SlotTable } from './slot-table.js';
 import { TextVector } from './text-vector.js';
 
 /** One that runs and one that waits behind it: enough that the workers never wait for the server. */
 const MAX_STEPS_IN_FLIGHT = 2;
-
-/** A step without its number, which the coordinator gives. */
-export type StepPlan = Omit<Step, 'step'>;
-
-/** What the loop needs of a coordinator. */
-export interface SteppedGroup {
-  /** Steps are run in the order of the calls; rejects when the group has failed. */
-  step(plan: StepPlan): Promise<StepResult>;
-  /** Resolves when the group is lost, also while no step runs. */
-  readonly failed: Promise<unknown>;
-}
-
-export interface BatchLoopOptions {
-  group: SteppedGroup;
-  queue: JobQueue<GenerationJob>;
-  batcher: Batcher;
-  slots: SlotTable;
-  /** Of these slots; absent: every prompt is computed whole. */
-  prefixCache?: PrefixCache;
-  chunkBudget: ChunkBudget;
-  texts: TokenTexts;
-  /** An embedding model: a prompt runs in one step. */
-  wholePrompts?: boolean;
-  clock: Clock;
-  /** Jobs that this loop may start now, when several loops share the queue; absent: all. */
-  mayStart?: () => number;
-  /** Nothing runs and no step is in flight (true), or there is something again. A new loop is idle. */
-  onIdle?: (idle: boolean) => void;
-  onJobStarted?: (job: GenerationJob) => void;
-  onSlotFreed?: (event: SlotFreed) => void;
-  observer?: Pick<WorkObserver, 'jobStarted' | 'firstToken' | 'prefixLookedUp' | 'nextToken' | 'stepDone'>;
-}
 
 interface InFlight {
   plan: StepPlan;
@@ -192,7 +160,7 @@ export class BatchLoop {
     };
     return {
       wholePrompts,
-      waiting: [...this.#preempted.map(asWaiting), ...waiting],
+      waiting: [...this.#preempted.map(asWaiting), ...waiting.map(asQueued)],
       running: this.#running,
       freeSlots: slots.freeSlots,
       freeKvTokens: Math.max(0, slots.freeKvTokens - this.#soonGrown()),
@@ -205,7 +173,7 @@ export class BatchLoop {
     const resumed = this.#preempted.splice(0, batch.starts);
     const opens = [
       ...resumed.map((sequence) => this.#resume(sequence)),
-      ...queue.take(batch.starts - resumed.length).map((job) => this.#start(job)),
+      ...queue.take(batch.starts - resumed.length).map((job) => this.#begin(job)),
     ];
     const copies = prefixCache?.takeCopies(prefillTokens);
     const rows = this.#rowsOf(batch, prefillTokens).map(({ index, tokens }) => {
@@ -241,6 +209,15 @@ export class BatchLoop {
     return batcher.next({ ...this.#state([]), prefillTokens }, clock.nowMs())?.rows ?? [];
   }
 
+  #begin(job: GenerationJob): SequenceOpen {
+    job.signal.addEventListener('abort', () => this.#wakeUp.notify(), { once: true });
+    const { lost } = job;
+    if (!(lost instanceof Sequence)) return this.#start(job);
+    job.lost = null;
+    this.#options.observer?.jobResumed?.();
+    return this.#resume(lost);
+  }
+
   #start(job: GenerationJob): SequenceOpen {
     const { clock, observer, onJobStarted, prefixCache, slots, texts } = this.#options;
     const place: Place = prefixCache?.place(job) ?? { slot: slots.take(kvTokensToStart(job)), keptRows: 0 };
@@ -253,12 +230,13 @@ export class BatchLoop {
       sequence = new Sequence(job, place.slot, number, texts, () => this.#wakeUp.notify());
       prefixCache?.begin(sequence, place);
     }
+    const isFirst = job.startedAtMs === null;
     job.startedAtMs = clock.nowMs();
-    job.signal.addEventListener('abort', () => this.#wakeUp.notify(), { once: true });
     this.#running.push(sequence);
     this.#bySequence.set(sequence.sequence, sequence);
     onJobStarted?.(job);
-    observer?.jobStarted(job.startedAtMs - job.queuedAtMs, job.promptIds.length);
+    if (isFirst) observer?.jobStarted(job.startedAtMs - job.queuedAtMs, job.promptIds.length);
+    else observer?.jobResumed?.();
     return { ...sequence.open(), keptRows: place.keptRows };
   }
 
@@ -372,7 +350,8 @@ export class BatchLoop {
     this.#running = this.#running.filter((one) => one !== sequence);
     this.#bySequence.delete(sequence.sequence);
     const { prefixCache, slots } = this.#options;
-    if (prefixCache && sequence instanceof Sequence) prefixCache.leave(sequence, why !== 'failed');
+    if (prefixCache && sequence instanceof Sequence)
+      prefixCache.leave(sequence, why !== 'failed' && why !== 'lost');
     else slots.release(sequence.slot);
     const { id: jobId, request } = sequence.job;
     this.#options.onSlotFreed?.({
@@ -384,12 +363,23 @@ export class BatchLoop {
     });
   }
 
+  /** The group is lost. What it had begun goes before all that waits. */
   #failAll(error: ServingError): void {
-    for (const { job } of this.#preempted.splice(0)) job.cancel(error);
-    for (const sequence of [...this.#running]) {
-      sequence.job.cancel(error);
-      this.#leave(sequence, 'failed');
+    const { jobRetries = 0, queue } = this.#options;
+    const begun = [...this.#running, ...this.#preempted.splice(0)];
+    const back: GenerationJob[] = [];
+    for (const sequence of begun) {
+      const { job } = sequence;
+      const survives = goesOn(job, error, jobRetries);
+      if (this.#bySequence.has(sequence.sequence)) this.#leave(sequence, survives ? 'lost' : 'failed');
+      if (!survives) continue;
+      if (sequence instanceof Sequence) {
+        sequence.preempt();
+        job.lost = sequence;
+      }
+      back.push(job);
     }
+    queue.putBack(back);
   }
 }
 
@@ -398,3 +388,7 @@ const asWaiting = ({ decodesLeft, inputIds, job }: Sequence): WaitingJob => ({
   maxNewTokens: decodesLeft + 1,
   queuedAtMs: job.queuedAtMs,
 });
+
+/** A job that has lost its group begins with the tokens that it has told. */
+const asQueued = (job: GenerationJob): WaitingJob =>
+  job.lost instanceof Sequence ? asWaiting(job.lost) : job;

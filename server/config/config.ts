@@ -216,6 +216,8 @@ export interface ModelConfig {
   modelLoadingTimeoutSeconds: number;
   /** Longest wait for a slot. */
   predictTimeoutSeconds: number;
+  /** Deaths of its group that a request survives. */
+  requestRetries: number;
   /** A step that takes longer fails its group. */
   stepTimeoutSeconds: number;
   /** Deaths in ten minutes after which the model is FAILED. */

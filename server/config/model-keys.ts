@@ -300,6 +300,13 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'a step of all ranks that takes longer fails its group (ours)',
   ),
   modelKey(
+    'option.request_retries',
+    'requestRetries',
+    integer(0, 100),
+    2,
+    'deaths of its worker group that a request survives: it goes on where it was, in another (ours); 0: it ends with an error',
+  ),
+  modelKey(
     'log_request_metric',
     'logRequestMetric',
     boolean(),

@@ -25,6 +25,7 @@ const RESOURCE_KEYS = [
   'job_queue_size',
   'retry_threshold',
   'retry_cool_down',
+  'option.request_retries',
   'option.kv_cache_memory_mb',
   'option.threads_per_rank',
   'option.intraOpNumThreads',

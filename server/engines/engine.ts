@@ -117,7 +117,7 @@ export const NO_SAMPLE: ReplicaSample = {
 export interface Replica {
   /** Starts its processes. @throws ServingError: none is left */
   start(signal: AbortSignal): Promise<void>;
-  /** Runs jobs until drain() and they are done. Rejects when it has died: every job it had started has ended with the error. */
+  /** Runs jobs until drain() and they are done. Rejects when it has died: every job it had started is in the queue again, or has ended with the error. */
   run(): Promise<void>;
   /** Takes no job any more; run() resolves when those that run have ended. */
   drain(): void;

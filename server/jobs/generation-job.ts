@@ -56,6 +56,10 @@ export class GenerationJob extends Job {
   readonly toldPrompt: readonly number[] | null;
   readonly constraint: TokenConstraint | null;
   readonly tellsCached: boolean;
+  /** Groups that died while they ran it. */
+  deaths = 0;
+  /** Of a job that lost its group: the sequence that it was there (batching/sequence.ts), to go on from. */
+  lost: object | null = null;
   firstTokenAtMs: number | null = null;
   /** NaN before the first; never null, so that a write allocates nothing. */
   lastTokenAtMs = Number.NaN;

@@ -2,7 +2,7 @@
  * Jobs that wait for a slot: by priority (lower first) and age, the oldest first among equals. All groups of a model pull from the one
  * queue of its pool.
  *
- * In      push, by the work load manager
+ * In      push, by the work load manager; putBack, by a loop whose group has died
  * Out     `waiting` (a view) and `take`, by the batch loops; a cancelled job leaves at once
  * Limits  as many jobs as the caller of push allows; a job that has waited `maxWaitMs`, or to its own deadline, leaves with
  *         REQUEST_TIMEOUT and never runs
@@ -62,6 +62,22 @@ export class JobQueue<J extends Job = Job> {
     let index = this.#jobs.length;
     while (index > 0 && this.#dueMs(this.#jobs[index - 1]!) > this.#dueMs(job)) index--;
     this.#checkWait(job, index);
+    this.#insert(job, index);
+    this.wakeTakers();
+  }
+
+  /** Jobs whose group is lost wait as long as new ones may, however many there are, in the places that their age gives them. */
+  putBack(jobs: readonly J[]): void {
+    for (const job of jobs) {
+      if (job.cancelled) continue;
+      job.putBackAtMs = this.#nowMs();
+      const index = this.#jobs.findIndex((other) => this.#dueMs(other) > this.#dueMs(job));
+      this.#insert(job, index < 0 ? this.#jobs.length : index);
+    }
+    if (jobs.length > 0) this.wakeTakers();
+  }
+
+  #insert(job: J, index: number): void {
     const onAbort = (): void => this.#remove(job);
     job.signal.addEventListener('abort', onAbort, { once: true });
     const waitMs = Math.max(0, this.#lastMs(job) - this.#nowMs());
@@ -71,7 +87,6 @@ export class JobQueue<J extends Job = Job> {
       job.signal.removeEventListener('abort', onAbort);
     });
     this.#jobs.splice(index, 0, job);
-    this.wakeTakers();
   }
 
   /** @throws ServingError QUEUE_FULL when `limit` jobs wait */
@@ -133,12 +148,15 @@ export class JobQueue<J extends Job = Job> {
 
   /** When it leaves the queue if nobody takes it. */
   #lastMs(job: J): number {
-    return Math.min(job.queuedAtMs + this.#maxWaitMs, job.deadlineMs ?? Number.POSITIVE_INFINITY);
+    return Math.min(this.#waitEndMs(job), job.deadlineMs ?? Number.POSITIVE_INFINITY);
+  }
+
+  #waitEndMs({ putBackAtMs, queuedAtMs }: J): number {
+    return (putBackAtMs ?? queuedAtMs) + this.#maxWaitMs;
   }
 
   #waitedTooLong(job: J): ServingError {
-    if (job.deadlineMs !== null && job.deadlineMs < job.queuedAtMs + this.#maxWaitMs)
-      return job.deadlinePassed();
+    if (job.deadlineMs !== null && job.deadlineMs < this.#waitEndMs(job)) return job.deadlinePassed();
     const limit = this.#maxWaitMs / 1000;
     return new ServingError(
       'REQUEST_TIMEOUT',

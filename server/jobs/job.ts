@@ -33,7 +33,9 @@ export class Job {
   readonly deadlineMs: number | null;
   /** When the request came, before anything was done for it. */
   readonly receivedAtMs: number;
-  /** When an engine took it; null while it waits. */
+  /** When it came back to the queue, its group being lost; null: it has not. */
+  putBackAtMs: number | null = null;
+  /** When an engine took it first; null before. */
   startedAtMs: number | null = null;
   readonly #abort = new AbortController();
 

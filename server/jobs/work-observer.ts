@@ -22,14 +22,16 @@ export interface SlotFreed {
   jobId: number;
   requestId: string;
   slot: number;
-  /** preempted: the KV memory ran out; it gets a slot again. */
-  why: 'finished' | 'cancelled' | 'failed' | 'preempted';
+  /** preempted: the KV memory ran out; lost: its group has died. It gets a slot again. */
+  why: 'finished' | 'cancelled' | 'failed' | 'preempted' | 'lost';
   newTokens: number;
 }
 
 export interface WorkObserver {
   /** A job has its slot. */
   jobStarted(waitMs: number, promptTokens: number): void;
+  /** A job whose group had died goes on. */
+  jobResumed?(): void;
   /** Since the request reached the pool. */
   firstToken(sinceReceivedMs: number): void;
   /** With the first token, where there is a prefix cache. @param cachedTokens of the prompt, not computed again */

@@ -158,6 +158,12 @@ export const LLM_ROWS: readonly MetricRow<Snapshot>[] = [
     })),
   ),
   number('counter', 'worker_restarts_total', 'Starts of a group that followed its death', (m) => m.restarts),
+  number(
+    'counter',
+    'requests_resumed_total',
+    'Requests that went on after their group had died',
+    (m) => m.resumed,
+  ),
   number('gauge', 'model_load_seconds', 'Time it took to load; 0 before', (m) => m.loadUs / MICROSECONDS),
   perModel(
     'counter',

@@ -82,6 +82,7 @@ export class ModelMetrics {
   prefixHitTokens = 0;
   generatedTokens = 0;
   restarts = 0;
+  resumed = 0;
   /** 0: not loaded yet. */
   loadUs = 0;
   readonly #ends = new Map<string, { outcome: Outcome; reason: string; count: number }>();
@@ -116,6 +117,10 @@ export class ModelMetrics {
   firstToken(sinceReceivedMs: number): void {
     this.generatedTokens++;
     this.firstTokenSeconds.observe(sinceReceivedMs / 1000);
+  }
+
+  jobResumed(): void {
+    this.resumed++;
   }
 
   prefixLookedUp(promptTokens: number, cachedTokens: number): void {

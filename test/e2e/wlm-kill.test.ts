@@ -13,6 +13,8 @@ beforeAll(async () => {
     SERVING_MIN_WORKERS: '2',
     SERVING_MAX_WORKERS: '2',
     SERVING_RETRY_THRESHOLD: '2',
+    // What goes on instead: resumed-streams.test.ts.
+    OPTION_REQUEST_RETRIES: '0',
   });
 });
 afterAll(async () => {

@@ -36,7 +36,7 @@ async function start(plan: FakeWorkerPlan = {}, config: Partial<ModelConfig> = {
 const pool = (manager: WorkLoadManager) => manager.describe('toy', null)[0]!;
 const pidsOf = (manager: WorkLoadManager) => pool(manager).groups.map((group) => group.ranks[0]!.pid!);
 const goOn = (manager: WorkLoadManager) => {
-  for (const pid of pidsOf(manager)) process.kill(pid, 'SIGUSR2');
+  for (const pid of pidsOf(manager)) if (pid !== null) process.kill(pid, 'SIGUSR2');
 };
 
 /** Resolves when so many groups run, after line `from`. */
@@ -186,6 +186,51 @@ describe('a group that hangs while it is idle', () => {
     expect(pool(made.manager).healthy).toBe(true);
     expect(pidsOf(made.manager)).not.toContain(hung);
   });
+});
+
+describe('requests whose group dies', () => {
+  const RESUMED = { requestRetries: 2, retryThreshold: 10 };
+
+  it('go on where they were in its next life: none is lost, no token comes twice', async () => {
+    const made = await start({ pauseAtStep: 4 }, RESUMED);
+    const generations: Generation[] = [];
+    // Two run, one waits.
+    for (const id of [1, 2, 3])
+      generations.push(await submitTo(made.manager, { ...promptIds(id), maxNewTokens: 12 }));
+    await paused(made, 1);
+    process.kill(pidsOf(made.manager)[0]!, 'SIGKILL');
+    await paused(made, 2);
+    goOn(made.manager);
+    await expectAnswers(generations, [1, 2, 3], 12);
+    expect(made.freed.filter(({ why }) => why === 'lost')).toHaveLength(2);
+    expect(made.freed.filter(({ why }) => why === 'finished')).toHaveLength(3);
+  });
+
+  it('go on in another group that runs', async () => {
+    const made = await start({ pauseAtStep: 3 }, { ...RESUMED, minGroups: 2, maxGroups: 2 });
+    const generation = await submitTo(made.manager, { ...promptIds(7), maxNewTokens: 9 });
+    const { groupId } = await paused(made, 1);
+    const [one, other] = pidsOf(made.manager);
+    process.kill(groupId === 1 ? one! : other!, 'SIGKILL');
+    await paused(made, 2);
+    goOn(made.manager);
+    await expectAnswers([generation], [7], 9);
+  });
+
+  it('end with an error after too many deaths, and what waits behind them is served', async () => {
+    const { manager } = await start({ atStep: { step: 2, what: 'kill' } }, RESUMED);
+    // Two steps: every group dies of it. One: none does.
+    const poison = await submitTo(manager, { ...promptIds(1), maxNewTokens: 5 });
+    const { error, events } = await readAll(poison.events);
+    expect(error).toMatchObject({
+      code: 'WORKER_FAILED',
+      message: expect.stringMatching(/ran in 3 worker groups that died, .*option\.request_retries/),
+    });
+    // What each life told, if it got to tell it.
+    const told = tokenIdsOf(events);
+    expect(told).toEqual(fakeTokens([1], 3).slice(0, told.length));
+    await expectAnswers([await submitTo(manager, { ...promptIds(9), maxNewTokens: 1 })], [9], 1);
+  }, 30_000);
 });
 
 describe('a model that has failed', () => {

@@ -77,6 +77,7 @@ export const FAKE_CONFIG: ModelConfig = {
   stepTimeoutSeconds: 20,
   retryThreshold: 3,
   retryCoolDownSeconds: 0,
+  requestRetries: 0,
   verifyChecksums: false,
   logRequestMetric: false,
   metricsAggregation: 1000,

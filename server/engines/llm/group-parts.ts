@@ -5,7 +5,7 @@
  * Out     options of coordinator and batch loop
  */
 import type { Manifest } from '../../../proto/manifest.js';
-import type { BatchLoopOptions } from '../../batching/batch-loop.js';
+import type { BatchLoopOptions } from '../../batching/batch-loop-options.js';
 import { ChunkBudget } from '../../batching/chunk-budget.js';
 import { ContinuousBatcher } from '../../batching/continuous-batcher.js';
 import { DynamicBatcher } from '../../batching/dynamic-batcher.js';
@@ -96,6 +96,7 @@ export function makeGroupParts(options: GroupPartsOptions): GroupParts {
       texts: model.texts,
       wholePrompts: model.manifest.model.embedding !== undefined,
       clock: systemClock,
+      jobRetries: config.requestRetries,
       mayStart,
       onJobStarted: (job) => {
         const waitMs = (job.startedAtMs ?? job.queuedAtMs) - job.queuedAtMs;

@@ -58,6 +58,13 @@ function randomJob(
   return makeJob({ promptIds, maxNewTokens: random.integer(1, mostNew), endIds });
 }
 
+const NO_OBSERVER = {
+  jobStarted: () => {},
+  firstToken: () => {},
+  nextToken: () => {},
+  stepDone: () => {},
+};
+
 async function simulate(
   random: SeededRandom,
   batcher: Batcher,
@@ -184,6 +191,56 @@ describe(`simulation (seed ${testSeed})`, () => {
       expect(preempted).toBeGreaterThan(20);
     },
     120_000,
+  );
+
+  it.each([0, 4])(
+    'groups that die again and again, %i warm slots: every job goes on in the next life and ends with the tokens it has alone',
+    async (warmSlots) => {
+      for (let run = 0; run < 6; run++) {
+        const random = seededRandom(testSeed + 3000 + run);
+        const queue = new JobQueue<GenerationJob>('toy', 100, 60_000_000, () => 0);
+        const jobs = Array.from({ length: 12 }, () => randomJob(random));
+        const reading = jobs.map((job) => readAll(job.stream));
+        for (const job of jobs) queue.push(job);
+        let resumed = 0;
+        for (let life = 0; jobs.some(({ stream }) => !stream.ended); life++) {
+          expect(life, 'lives').toBeLessThan(1000);
+          const group = new FakeGroup({
+            maxSlots: 4 + warmSlots,
+            slotTokens: 180,
+            maxStepTokens: MAX_PREFILL + 4,
+          });
+          const slots = new SlotTable(4, 4096, warmSlots);
+          const loop = new BatchLoop({
+            ...{ group, queue, slots },
+            ...(warmSlots > 0 && { prefixCache: new PrefixCache({ slots, longAfterTokens: null }) }),
+            batcher: new ContinuousBatcher(),
+            chunkBudget: new ChunkBudget({ gapMs: 20, scheduling: 'balanced', maxTokens: MAX_PREFILL }),
+            texts: FAKE_TEXTS,
+            clock: new ManualClock(),
+            jobRetries: 1000,
+            observer: { ...NO_OBSERVER, jobResumed: () => void resumed++ },
+          });
+          const ended = loop.run().catch((error: unknown) => error);
+          for (let step = random.integer(5, 60); step > 0; step--) {
+            if (random.next() < 0.02) random.pick(jobs)?.cancel(clientLeft());
+            if (group.inFlight > 0) group.runNext();
+            for (let turn = 0; turn < 8; turn++) await Promise.resolve();
+          }
+          group.die(new ServingError('WORKER_FAILED', 'rank 0 was killed by SIGKILL'));
+          await ended;
+          expect(slots.freeSlots).toBe(4);
+        }
+        expect(resumed).toBeGreaterThan(3);
+        const results = await Promise.all(reading);
+        for (const [index, job] of jobs.entries()) {
+          const alone = fakeTokens(job.promptIds, job.maxNewTokens, job.endIds);
+          const ids = tokenIdsOf(results[index]!.events);
+          expect(ids).toEqual(job.cancelled ? alone.slice(0, ids.length) : alone);
+        }
+      }
+    },
+    60_000,
   );
 
   it('a group that dies ends every started job, and loses none that waits', async () => {
