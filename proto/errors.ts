@@ -149,6 +149,9 @@ export const ERROR_TABLE = {
 
 export type ErrorCode = keyof typeof ERROR_TABLE;
 
+/** A message quotes what strangers have sent: it is cut, not refused. */
+const MAX_MESSAGE = 8192;
+
 /** An operating error. `message` is for the client; `cause` is for the log only. */
 export class ServingError extends Error {
   override readonly name = 'ServingError';
@@ -157,7 +160,7 @@ export class ServingError extends Error {
   readonly retryAfterSeconds?: number;
 
   constructor(code: ErrorCode, message: string, options?: { cause?: unknown; retryAfterSeconds?: number }) {
-    super(message, options);
+    super(message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)}…` : message, options);
     this.code = code;
     if (options?.retryAfterSeconds !== undefined) this.retryAfterSeconds = options.retryAfterSeconds;
   }

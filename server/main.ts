@@ -28,14 +28,18 @@ import { ServerMetrics } from './metrics/server-metrics.js';
 import { fetchModel, releaseModel } from './model-store/fetch-model.js';
 import { parseModelUrl } from './model-store/model-source.js';
 import { RegistrationFolders } from './model-store/registration-folders.js';
+import { endWithProcess } from './process-end.js';
 import type { ModelStatus } from './requests/service.js';
 import type { TensorSpec } from './requests/signature.js';
 import { StartupProgress } from './startup-progress.js';
+import { stopServer } from './stop-server.js';
 import type { RegistrationParts } from './work-load-manager/model-origin.js';
 import { WorkLoadManager } from './work-load-manager/work-load-manager.js';
 
 /** DJLServing's. */
 const FAILED_EXIT_CODE = 137;
+/** Beyond the drain: workers that end by force, readers, the log. */
+const STOP_GRACE_MS = 10_000;
 const WORKER_PROGRAM = fileURLToPath(new URL('../shard-worker/main.js', import.meta.url));
 const VERSION = (
   JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
@@ -103,16 +107,9 @@ export async function main(argv: string[]): Promise<void> {
     },
   });
   const grpc = grpcServer(config, manager, access);
-  const stop = async (): Promise<void> => {
-    http.setDraining();
-    grpc?.setDraining();
-    await manager.drain(config.server.drainTimeoutSeconds * 1000);
-    // First the jobs that are left: their streams end, and with them the connections that close() waits for.
-    await manager.close();
-    await Promise.all([http.close(), grpc?.close()]);
-    await log.close();
-  };
-  const signals = stopOnSignals(stop, logger);
+  const drainMs = config.server.drainTimeoutSeconds * 1000;
+  const stop = (): Promise<void> => stopServer({ http, grpc, manager, log }, drainMs);
+  const ending = endWithProcess(stop, logger, drainMs + STOP_GRACE_MS);
   try {
     if (grpc) logger.info({ address: await grpc.listen() }, 'the Open Inference Protocol is served by gRPC');
     await startServing(config, manager, http, logger, (url) => {
@@ -122,7 +119,7 @@ export async function main(argv: string[]): Promise<void> {
   } catch (error) {
     progress.stop();
     // Stopped while it loaded: the handler of the signal ends the process.
-    if (signals.stopping) return;
+    if (ending.stopping) return;
     await stop();
     throw error;
   }
@@ -233,23 +230,4 @@ function exampleOf({ name, shape, type }: TensorSpec) {
   // A whole picture is no line to copy.
   const data = count > 64 ? [`${count} values`] : new Array(count).fill(type === 'BYTES' ? '' : 0);
   return { name, shape: one, datatype: type, data };
-}
-
-function stopOnSignals(stop: () => Promise<void>, logger: Logger): { readonly stopping: boolean } {
-  const state = { stopping: false };
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(signal, () => {
-      if (state.stopping) process.exit(1);
-      state.stopping = true;
-      logger.info(`${signal}: no new requests; running ones may end`);
-      stop().then(
-        () => process.exit(0),
-        (error: unknown) => {
-          logger.error({ err: error }, 'stopping failed');
-          process.exit(1);
-        },
-      );
-    });
-  }
-  return state;
 }

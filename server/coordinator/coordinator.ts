@@ -184,7 +184,8 @@ export class Coordinator {
       }),
     );
     for (const worker of this.#workers) worker.closeSocket();
-    await removeSocketFolder(this.#socketFolder);
+    const left = await removeSocketFolder(this.#socketFolder);
+    if (left) this.#options.logger.warn({ err: left }, 'the folder of a group that has ended is still there');
   }
 
   #broadcast(message: Parameters<WorkerProcess['send']>[0]): void {

@@ -3,7 +3,7 @@
  *
  * In      the server's parts; grpc_address
  * Out     listen, close
- * Limits  max_request_size a message; keep-alive pings no oftener than MIN_PING_MS; close() waits drain_timeout for running calls
+ * Limits  max_request_size a message; keep-alive pings no oftener than MIN_PING_MS; close() waits so long as it is told for running calls
  * Errors  CONFIG_INVALID: the address cannot be listened on, or it is open to others without keys
  * Source  grpc/grpc doc/health-checking.md, doc/server-reflection.md: both by the packages of grpc-node
  */
@@ -38,7 +38,7 @@ export interface GrpcServer {
   listen(): Promise<string>;
   /** Refuses new requests; running ones go on. */
   setDraining(): void;
-  close(): Promise<void>;
+  close(limitMs?: number): Promise<void>;
 }
 
 export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
@@ -82,10 +82,10 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       return address.kind === 'unix' ? place : `${hostOf(address.host)}:${port}`;
     },
     setDraining,
-    async close() {
+    async close(limitMs = drainTimeoutMs) {
       setDraining();
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(() => server.forceShutdown(), drainTimeoutMs);
+        const timer = setTimeout(() => server.forceShutdown(), limitMs);
         server.tryShutdown(() => {
           clearTimeout(timer);
           resolve();

@@ -5,9 +5,10 @@
  * Out     `tripped`: an error came when the bucket of its kind was empty. It stays so for the life of the process
  * Limits  a token bucket of `count` a kind, refilled evenly over its window
  * Pure    the clock is an argument
- * Source  reference serving-apis §1.5
+ * Source  reference serving-apis §1.5. Unlike DJLServing a client's mistake counts for nothing, whatever its status (its 424 of a handler
+ *         would count): six malformed bodies are no reason to take a server out of service
  */
-import { type ErrorCode, WLM_ERROR_CODES } from '../../proto/errors.js';
+import { type ErrorCode, ServingError, WLM_ERROR_CODES } from '../../proto/errors.js';
 import type { ErrorRate, ServerConfig } from '../config/config.js';
 import { LMI_INPUT_STATUS } from './dialects/djl/djl-errors.js';
 
@@ -50,6 +51,7 @@ export class ErrorRates {
 }
 
 function kindsOf(code: ErrorCode, status: number): readonly Kind[] {
+  if (new ServingError(code, '').httpStatus < 500) return [];
   const kinds: Kind[] = [];
   if (WLM_ERROR_CODES.includes(code)) kinds.push('wlm');
   else if (status >= 500 || status === LMI_INPUT_STATUS) kinds.push('server');

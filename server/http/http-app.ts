@@ -118,7 +118,8 @@ export async function createHttpApp(
       const uri = maskedUri(request.url);
       const [status, durationMs] = [reply.raw.statusCode, reply.elapsedTime];
       const complete = reply.raw.writableFinished;
-      request.log.info({ ip, method, uri, status, ms: Math.round(durationMs), complete }, 'access');
+      const ms = Math.round(durationMs);
+      context.accessLog.info({ reqId: request.id, ip, method, uri, status, ms, complete }, 'access');
       const { httpVersion } = request.raw;
       context.onResponse?.({ ip, method, uri, httpVersion, status, durationMs });
     });

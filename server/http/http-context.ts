@@ -53,9 +53,18 @@ export interface HttpContext extends HttpDeps {
   readonly errorRates: ErrorRates;
   readonly asyncResults: AsyncResults;
   readonly access: AccessControl;
+  /** Of responses and of what is done to the server: no request moves its level. */
+  readonly accessLog: Logger;
   draining: boolean;
   /** For every error of an inference path, also one that ends a stream: /ping's limits count them. */
   countError(error: ServingError, status: number): void;
+}
+
+/** A child that is given its parent's level goes on sharing it: only one that had another has its own. */
+function accessLogOf(logger: Logger): Logger {
+  const child = logger.child({}, { level: logger.level === 'silent' ? 'fatal' : 'silent' });
+  child.level = logger.level;
+  return child;
 }
 
 /** @throws ServingError CONFIG_INVALID: the file of keys */
@@ -71,6 +80,7 @@ export function createHttpContext(deps: HttpDeps): HttpContext {
       maxBytes: asyncResultMemoryMb * BYTES_PER_MIB,
       ttlMs: asyncResultTtlSeconds * 1000,
     }),
+    accessLog: accessLogOf(deps.logger),
     draining: false,
     countError: (error, status) => errorRates.count(error.code, status),
   };

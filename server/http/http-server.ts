@@ -3,7 +3,7 @@
  *
  * In      HttpDeps
  * Out     listen, close, setDraining
- * Limits  close() waits drain_timeout for running responses, then cuts them
+ * Limits  close() waits so long as it is told for running responses, then cuts them
  * Errors  CONFIG_INVALID when an address can't be listened on
  * Source  reference serving-apis §1.1
  */
@@ -28,7 +28,7 @@ export interface HttpServer {
   /** Every route of every listener. */
   readonly routes: readonly ListedRoute[];
   /** Refuses new requests, waits for running responses (bounded), then stops listening and closes every connection. */
-  close(): Promise<void>;
+  close(limitMs?: number): Promise<void>;
   /** Refuse new requests with 503; running ones go on. */
   setDraining(): void;
 }
@@ -83,11 +83,11 @@ export async function createHttpServer(
     get routes() {
       return listeners.flatMap((listener) => listener.routes());
     },
-    async close() {
+    async close(limitMs = config.drainTimeoutSeconds * 1000) {
       setDraining();
       let timer: NodeJS.Timeout | undefined;
       const timeout = new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, config.drainTimeoutSeconds * 1000);
+        timer = setTimeout(resolve, limitMs);
       });
       await Promise.race([Promise.all(listeners.map(({ idle }) => idle())), timeout]);
       clearTimeout(timer);

@@ -14,6 +14,8 @@ import { accessLine, localTime, type ResponseFacts } from './access-line.js';
 import { LogFile } from './log-file.js';
 import { LossyOutput } from './lossy-output.js';
 
+const MAX_LINE = 64 * 1024;
+
 export interface ServerLog {
   readonly logger: Logger;
   /** A line of text after what was logged before it. */
@@ -43,7 +45,7 @@ export function createServerLog(options: { level: string; folder: string | null 
   if (files) {
     streams.push({ level: 'trace', stream: { write: (text) => files.serving.write(text.trimEnd()) } });
   }
-  const logger: Logger = pino({ level }, multistream(streams));
+  const logger: Logger = pino({ level, hooks: { streamWrite: boundedLine } }, multistream(streams));
   const all: (LossyOutput | LogFile)[] = Object.values(files ?? {});
   if (output.lossy) all.push(output.lossy);
   return {
@@ -61,6 +63,20 @@ export function createServerLog(options: { level: string; folder: string | null 
       await Promise.all(all.map((one) => one.close()));
     },
   };
+}
+
+/** A line quotes what strangers have sent: one that is too long is told by its beginning. */
+function boundedLine(line: string): string {
+  if (line.length <= MAX_LINE) return line;
+  const [, level = '30'] = /^\{"level":(\d+)/.exec(line) ?? [];
+  const cut = {
+    level: Number(level),
+    time: Date.now(),
+    msg: 'a line was cut',
+    length: line.length,
+    start: line.slice(0, 4096),
+  };
+  return `${JSON.stringify(cut)}\n`;
 }
 
 function openFiles(folder: string, tell: (text: string) => void) {

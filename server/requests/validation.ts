@@ -43,9 +43,10 @@ function withoutNulls(value: unknown): unknown {
 }
 
 function describe(error: ValueError): InvalidInput {
-  const path = readablePath(error.path);
+  const path = shortened(readablePath(error.path));
   const expected = expectation(error.schema);
-  const param = error.path.split('/').at(1) ?? null;
+  const name = error.path.split('/').at(1);
+  const param = name === undefined ? null : shortened(name);
   const subject = path === '' ? 'The request body' : path;
   if (error.value === undefined && path !== '') {
     return new InvalidInput(`${subject} is required and must be ${expected}`, param);
@@ -55,9 +56,11 @@ function describe(error: ValueError): InvalidInput {
 
 /** A value as it is shown to its sender. */
 export function quote(value: unknown): string {
-  const text = value === undefined ? 'nothing' : JSON.stringify(value);
-  return text.length > MAX_QUOTED_CHARACTERS ? `${text.slice(0, MAX_QUOTED_CHARACTERS)}…` : text;
+  return shortened(value === undefined ? 'nothing' : JSON.stringify(value));
 }
+
+const shortened = (text: string): string =>
+  text.length > MAX_QUOTED_CHARACTERS ? `${text.slice(0, MAX_QUOTED_CHARACTERS)}…` : text;
 
 /** `/parameters/stop/0` → `parameters.stop[0]` */
 function readablePath(pointer: string): string {

@@ -70,6 +70,29 @@ describe('a server that is asked to end', () => {
   });
 });
 
+describe('a server with a bug', () => {
+  it.each([
+    ['a rejected promise', "Promise.reject(new Error('planted'))"],
+    ['an exception', "setImmediate(() => { throw new Error('planted') })"],
+  ])('that nobody caught, %s, ends what it has begun, says why, and leaves with 1', async (what, plant) => {
+    const code = encodeURIComponent(`process.on('SIGUSR2', () => { ${plant} })`);
+    const server = await start({
+      TENSOR_PARALLEL_DEGREE: '1',
+      NODE_OPTIONS: `--import=data:text/javascript,${code}`,
+    });
+    const reader = jsonLines(await server.post('/predictions/embedded', LONG));
+    await reader.next();
+    server.kill('SIGUSR2');
+    const said = await server.line(({ level }) => level === 60);
+    expect(said).toMatchObject({ err: { message: 'planted' }, msg: expect.stringContaining(what) });
+    expect((await server.post('/predictions/embedded', LONG)).status).toBe(503);
+    let tokens = 1;
+    for await (const _ of reader) tokens++;
+    expect(tokens).toBe(400);
+    expect(await server.exited).toBe(1);
+  });
+});
+
 describe('a server that cannot start', () => {
   it('says why and ends with 1 when a model cannot be split so, and leaves nothing', async () => {
     const server = new ServerProcess({ TENSOR_PARALLEL_DEGREE: '9' });

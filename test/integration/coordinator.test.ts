@@ -2,7 +2,15 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -105,6 +113,23 @@ describe('a coordinator', () => {
     expect(pids.map(isAlive)).toEqual([false, false]);
     expect(existsSync(path.join(tmpdir(), folder!))).toBe(false);
     await expect(coordinator.step(decode)).rejects.toMatchObject({ code: 'SHUTTING_DOWN' });
+  });
+
+  it('stops all the same when its sockets cannot be removed, and says so', async () => {
+    const before = process.env.TMPDIR!;
+    const gone = path.join(before, 'gone');
+    mkdirSync(gone);
+    process.env.TMPDIR = gone;
+    const { coordinator, log } = await start().finally(() => {
+      process.env.TMPDIR = before;
+    });
+    rmSync(gone, { recursive: true });
+    // A path through a file is none that rm() takes for one that is not there.
+    writeFileSync(gone, '');
+    await coordinator.stop();
+    rmSync(gone);
+    expect(coordinator.pids.map(isAlive)).toEqual([false, false]);
+    await log.find((line) => line.msg === 'the folder of a group that has ended is still there');
   });
 
   it('lets steps that were sent end before it stops', async () => {

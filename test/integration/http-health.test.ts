@@ -88,23 +88,34 @@ describe('error_rate_*', () => {
     test.service.refuseWith = new ServingError('QUEUE_FULL', 'full');
     return postJson(`${test.url}/predictions/mlp`, { inputs: 'a' });
   };
+  const broken = () => {
+    test.service.refuseWith = new ServingError('WORKER_FAILED', 'died');
+    return postJson(`${test.url}/predictions/mlp`, { inputs: 'a' });
+  };
+  const bug = () => {
+    test.service.refuseWith = new ServingError('INTERNAL', 'a bug');
+    return postJson(`${test.url}/predictions/mlp`, { inputs: 'a' });
+  };
   const notFound = () => postJson(`${test.url}/predictions/none`, { inputs: 'a' });
   const rate = { count: 1, windowMs: 300_000 };
 
   it('check 15: error_rate_any=1/PT5M and two server errors: /ping is 503 from then on', async () => {
     await start({ errorRateAny: rate });
-    expect((await bad()).status).toBe(424);
+    // A client's mistakes, however many, are no errors of the server.
+    for (let index = 0; index < 6; index++) expect((await bad()).status).toBe(424);
+    await bug();
     expect((await get('/ping')).status).toBe(200);
-    await bad();
+    await bug();
     expect((await get('/ping')).status).toBe(503);
+    test.service.refuseWith = null;
     await postJson(`${test.url}/predictions/mlp`, { inputs: 'a' });
     expect((await get('/ping')).status).toBe(503);
   });
 
   it.each([
     ['wlm', 'errorRateWlm', full, bad],
-    ['server', 'errorRateServer', bad, full],
-    ['model', 'errorRateModel', bad, full],
+    ['server', 'errorRateServer', bug, full],
+    ['model', 'errorRateModel', broken, full],
   ] as const)('%s counts its own kind only, and a 404 never', async (_kind, key, own, other) => {
     await start({ [key]: rate });
     for (const cause of [other, other, other, notFound, notFound, notFound]) await cause();

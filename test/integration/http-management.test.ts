@@ -418,8 +418,8 @@ describe('other management paths', () => {
     expect(answer.body.message).not.toBe('');
   });
 
-  it('/server/logging sets the level, by any method; debug lines come and go with it', async () => {
-    expect(await ask('PUT', '/server/logging?level=warn')).toMatchObject({
+  it('/server/logging sets the level, by any method, and silences neither the access log nor itself', async () => {
+    expect(await ask('PUT', '/server/logging?level=fatal')).toMatchObject({
       status: 200,
       body: { status: 'OK' },
     });
@@ -427,7 +427,11 @@ describe('other management paths', () => {
     await fetch(`${test.url}/ping`).then((response) => response.text());
     expect((await ask('GET', '/server/logging')).status).toBe(200);
     await test.logged(({ uri }) => uri === '/server/logging');
-    expect(test.logs.slice(before).filter(({ uri }) => uri === '/ping')).toEqual([]);
+    expect(test.logs.slice(before).filter(({ uri }) => uri === '/ping')).toHaveLength(1);
+    expect(test.logs.filter(({ msg }) => msg === 'the level of the log is set')).toMatchObject([
+      { from: 'debug', to: 'fatal' },
+      { from: 'fatal', to: 'info' },
+    ]);
     expect((await ask('GET', '/server/logging?level=loud')).body.message).toBe(
       'level must be fatal, error, warn, info, debug or trace, got "loud"',
     );

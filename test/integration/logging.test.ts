@@ -52,6 +52,19 @@ it('a log folder gets the four files of DJLServing, and is made where it is miss
   rmSync(path.dirname(logs), { recursive: true });
 });
 
+it('a line of 20 MiB is told by its beginning', async () => {
+  const log = createServerLog({ level: 'info', folder });
+  log.logger.warn({ param: 'x'.repeat(20 * 1024 * 1024) }, 'refused');
+  await log.close();
+  const [line] = read('serving.log').split('\n');
+  expect(line!.length).toBeLessThan(10_000);
+  expect(JSON.parse(line!)).toMatchObject({
+    level: 40,
+    msg: 'a line was cut',
+    start: expect.stringContaining('"param":"xxx'),
+  });
+});
+
 it('a log folder that cannot be is an error of the configuration', () => {
   const file = path.join(folder, 'file');
   writeFileSync(file, '');

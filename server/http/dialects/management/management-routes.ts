@@ -158,7 +158,12 @@ async function managementRoutes(app: FastifyInstance, context: HttpContext): Pro
     url: '/server/logging',
     schema: { querystring: LoggingParameters },
     handler: async (request, reply) => {
-      logger.level = (request.query as { level?: string }).level ?? 'info';
+      const { level = 'info' } = request.query as { level?: string };
+      context.accessLog.info(
+        { reqId: request.id, level, before: logger.level },
+        'the level of the log is set',
+      );
+      logger.level = level;
       return sendStatus(reply, 200, 'OK');
     },
   });
