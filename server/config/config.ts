@@ -44,6 +44,8 @@ export interface ServerConfig {
   waitModelLoading: boolean;
   allowMultiStatus: boolean;
   maxRequestBytes: number;
+  /** Of one listener. */
+  maxConnections: number;
   /** A reader that takes nothing for so long is dropped. */
   chunkedReadTimeoutSeconds: number;
   corsAllowedOrigin: string | null;
@@ -218,6 +220,8 @@ export interface ModelConfig {
   predictTimeoutSeconds: number;
   /** Deaths of its group that a request survives. */
   requestRetries: number;
+  /** From when a request comes until it is answered, at most. */
+  requestTimeoutSeconds: number;
   /** A step that takes longer fails its group. */
   stepTimeoutSeconds: number;
   /** Deaths in ten minutes after which the model is FAILED. */

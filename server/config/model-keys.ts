@@ -293,6 +293,13 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     { env: ['PREDICT_TIMEOUT', 'SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS'] },
   ),
   modelKey(
+    'option.request_timeout',
+    'requestTimeoutSeconds',
+    integer(1, 2_592_000, 'seconds'),
+    3600,
+    'a request that is not answered whole after so long is ended, waiting included (ours); x-request-timeout-ms may ask for less',
+  ),
+  modelKey(
     'option.step_timeout',
     'stepTimeoutSeconds',
     integer(1, 3600, 'seconds'),

@@ -90,6 +90,13 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     { env: ['SAGEMAKER_MAX_REQUEST_SIZE'] },
   ),
   serverKey(
+    'max_connections',
+    'maxConnections',
+    integer(1, 1_000_000),
+    8192,
+    'connections of one listener at a time (ours); one more is closed at once',
+  ),
+  serverKey(
     'chunked_read_timeout',
     'chunkedReadTimeoutSeconds',
     integer(1, 86_400, 'seconds'),

@@ -34,6 +34,8 @@ const MAX_REQUEST_ID_CHARACTERS = 256;
 const JSON_WITH_CHARSET = /^(application\/json(?:lines)?); charset=utf-8$/;
 /** To receive a whole request: a sender that drips is dropped. */
 const REQUEST_TIMEOUT_MS = 120_000;
+/** To send a request's head: who sends it byte by byte holds a connection no longer. */
+const HEADERS_TIMEOUT_MS = 30_000;
 
 /** A route and what it needs. */
 export interface ListedRoute {
@@ -70,6 +72,7 @@ export async function createHttpApp(
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: config.maxRequestBytes,
     requestTimeout: REQUEST_TIMEOUT_MS,
+    http: { headersTimeout: HEADERS_TIMEOUT_MS },
     forceCloseConnections: true,
     exposeHeadRoutes: false,
     requestIdHeader: false,
@@ -87,6 +90,7 @@ export async function createHttpApp(
     },
   }) as unknown as FastifyInstance;
 
+  app.server.maxConnections = config.maxConnections;
   // DJLServing's inference paths do not look at the method, so a GET may carry a body.
   app.addHttpMethod('GET', { hasBody: true, overrideExisting: true });
   const corsHeaders = Object.fromEntries(

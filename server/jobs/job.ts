@@ -70,7 +70,10 @@ export class Job {
   /** What it is cancelled with when its deadline has passed. */
   deadlinePassed(): ServingError {
     const ms = Math.round((this.deadlineMs ?? 0) - this.receivedAtMs);
-    return new ServingError('REQUEST_TIMEOUT', `The request was not done after ${ms} ms (its own limit)`);
+    return new ServingError(
+      'REQUEST_TIMEOUT',
+      `The request was not done after ${ms} ms (x-request-timeout-ms, or option.request_timeout)`,
+    );
   }
 
   /** Ends the stream with `reason` and tells the holder of the job; nothing happens when the job has ended. */

@@ -26,6 +26,7 @@ import type {
 } from '../requests/management.js';
 import type { ModelTokens } from '../requests/model-tokens.js';
 import type { Accepted, EventsOf, InferenceService, JobRequest, ModelStatus } from '../requests/service.js';
+import { LoadingGate } from './loading-gate.js';
 import { ModelOrigin, type RegistrationParts } from './model-origin.js';
 import { ModelRegistry } from './model-registry.js';
 import { RegisteredModel } from './registered-model.js';
@@ -52,6 +53,8 @@ export interface WorkLoadManagerOptions {
 
 const DEFAULT_DRAIN_MS = 30_000;
 const MAX_GROUPS = 64;
+/** Models that requests register are fetched, split and loaded so many at a time. */
+const LOADS_AT_ONCE = 2;
 /** Of a model that is not loaded. */
 const NO_CORE_USE = { backlog: 0, running: 0, pids: [] };
 const CPU_DEVICES = ['*', '-1', 'cpu'];
@@ -65,6 +68,7 @@ export class WorkLoadManager implements InferenceService, ManagementService {
   );
   /** Models that nobody finds any more and that are not gone yet. */
   readonly #leaving = new Map<RegisteredModel, Promise<void>>();
+  readonly #loads = new LoadingGate(LOADS_AT_ONCE);
   #draining = false;
 
   constructor(options: WorkLoadManagerOptions) {
@@ -104,20 +108,23 @@ export class WorkLoadManager implements InferenceService, ManagementService {
 
   async register(request: RegisterRequest): Promise<Registration> {
     if (this.#draining) throw shuttingDown();
+    this.#loads.checkRoom();
     const { parts } = this.#registrationParts();
     const registration = registrationOf(request, parts);
     this.#models.checkFree(registration.name, registration.version);
     const model = this.#add(originOf(registration, parts), false);
-    const ready = model.start().catch(async (error: unknown) => {
-      const { code, message } = ServingError.from(error);
-      this.#options.logger.error(
-        { model: model.id, code, err: error },
-        `model ${model.id} was not registered`,
-      );
-      this.#models.remove(model);
-      await this.#leave(model, 0);
-      throw new ServingError(code, message, { cause: error });
-    });
+    const ready = this.#loads
+      .run(() => model.start())
+      .catch(async (error: unknown) => {
+        const { code, message } = ServingError.from(error);
+        this.#options.logger.error(
+          { model: model.id, code, err: error },
+          `model ${model.id} was not registered`,
+        );
+        this.#models.remove(model);
+        await this.#leave(model, 0);
+        throw new ServingError(code, message, { cause: error });
+      });
     // Nobody need wait for it.
     ready.catch(() => {});
     return { name: model.name, version: model.version, ready };

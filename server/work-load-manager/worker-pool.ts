@@ -119,7 +119,9 @@ export class WorkerPool {
   }
 
   /** @throws ServingError */
-  async submit(request: JobRequest, signal: AbortSignal): Promise<Accepted> {
+  async submit(given: JobRequest, signal: AbortSignal): Promise<Accepted> {
+    const limitMs = this.#options.config.requestTimeoutSeconds * 1000;
+    const request = { ...given, timeoutMs: Math.min(given.timeoutMs ?? limitMs, limitMs) };
     const receivedAtMs = systemClock.nowMs();
     this.#checkOpen(this.#accepting);
     this.#accepting++;

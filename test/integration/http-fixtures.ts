@@ -193,6 +193,7 @@ export const SERVER_CONFIG: ServerConfig = {
   modelStore: '/models',
   loadModels: 'NONE',
   maxRequestBytes: 64 * 1024,
+  maxConnections: 8192,
   chunkedReadTimeoutSeconds: 60,
 };
 

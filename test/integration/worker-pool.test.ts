@@ -7,12 +7,14 @@ import type { ModelConfig } from '../../server/config/config.js';
 import { usableCores } from '../../server/machine/machine-limits.js';
 import { MemoryLedger } from '../../server/machine/memory-ledger.js';
 import type { Generation } from '../../server/requests/service.js';
-import type { WorkLoadManager } from '../../server/work-load-manager/work-load-manager.js';
+import { WorkLoadManager } from '../../server/work-load-manager/work-load-manager.js';
 import { readAll, tokenIdsOf } from '../fixtures/generate-requests.js';
-import type { LogLine } from '../fixtures/log-recorder.js';
+import { type LogLine, LogRecorder } from '../fixtures/log-recorder.js';
 import {
   FAKE_CONFIG,
   type FakeManager,
+  fakeEngine,
+  fakeStore,
   makeFakeManager,
   ONE_RANK_MANIFEST,
   promptIds,
@@ -233,6 +235,39 @@ describe('requests whose group dies', () => {
   }, 30_000);
 });
 
+describe('many registrations at once', () => {
+  it('load two at a time, in their order, and all get ready', async () => {
+    let loading = 0;
+    let most = 0;
+    const order: string[] = [];
+    const engine = fakeEngine(ONE_RANK_MANIFEST);
+    const log = new LogRecorder();
+    const manager = new WorkLoadManager({
+      engineOf: () => ({
+        prepare: async (config, options) => {
+          order.push(config.name);
+          most = Math.max(most, ++loading);
+          await new Promise((resolve) => setImmediate(resolve));
+          const model = await engine.prepare(config, options);
+          loading--;
+          return model;
+        },
+      }),
+      registration: fakeStore({ ...FAKE_CONFIG, tensorParallelDegree: 1, minGroups: 0, maxGroups: 1 }),
+      logger: log.logger,
+    });
+    managers.push(manager);
+    const names = Array.from({ length: 12 }, (_, index) => `m${index}`);
+    const registered = await Promise.all(
+      names.map((name) => manager.register({ url: `file:///${name}`, version: null })),
+    );
+    expect(manager.list().map(({ state }) => state)).toContain('PENDING');
+    await Promise.all(registered.map(({ ready }) => ready));
+    expect(manager.list().map(({ state }) => state)).toEqual(names.map(() => 'READY'));
+    expect([most, order]).toEqual([2, names]);
+  });
+});
+
 describe('a model that has failed', () => {
   const DEAD = { retryThreshold: 0 };
 
@@ -392,6 +427,18 @@ describe('priorities and deadlines', () => {
     await expectAnswers(generations, [1, 2, 3, 4, 5], 1);
     const order = log.lines.filter((line) => line.msg === 'slot taken').map((line) => line.requestId);
     expect(order).toEqual(['r0', 'r3', 'r1', 'r4', 'r2']);
+  });
+
+  it('no request lives longer than option.request_timeout, whatever it asks for', async () => {
+    const { manager } = await start({ pauseAtStep: 2 }, { requestTimeoutSeconds: 0.2 });
+    for (const timeoutMs of [undefined, 1_000_000]) {
+      const limit = timeoutMs === undefined ? {} : { timeoutMs };
+      const { events } = await submitTo(manager, { ...promptIds(1), maxNewTokens: 5, ...limit });
+      expect((await readAll(events)).error).toMatchObject({
+        code: 'REQUEST_TIMEOUT',
+        message: 'The request was not done after 200 ms (x-request-timeout-ms, or option.request_timeout)',
+      });
+    }
   });
 
   it('a job past its deadline never runs; one that runs is ended by it', async () => {

@@ -78,6 +78,7 @@ export const FAKE_CONFIG: ModelConfig = {
   retryThreshold: 3,
   retryCoolDownSeconds: 0,
   requestRetries: 0,
+  requestTimeoutSeconds: 3600,
   verifyChecksums: false,
   logRequestMetric: false,
   metricsAggregation: 1000,

@@ -9,6 +9,7 @@
  * Source  reference serving-apis §1.4
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { idOf } from '../../access/access-key.js';
 import { integerHeader } from '../../requests/request-control.js';
 import { djlErrorWith } from '../dialects/djl/djl-errors.js';
 import type { HttpContext } from '../http-context.js';
@@ -22,12 +23,12 @@ const MAX_ITEMS = 1_000_000;
 /** Waits for the answer and sends it, or with `x-synchronous: false` sends a token for it. @throws as `answer`, and as sendLater */
 export async function answerNowOrLater(
   context: HttpContext,
-  { headers }: FastifyRequest,
+  { accessKey, headers }: FastifyRequest,
   reply: FastifyReply,
   answer: (client: AbortController) => Promise<Answer>,
 ): Promise<FastifyReply> {
   if (headers['x-synchronous']?.toString().toLowerCase() === 'false')
-    return sendLater(context, reply, answer);
+    return sendLater(context, accessKey && idOf(accessKey), reply, answer);
   const stallLimitMs = context.config.chunkedReadTimeoutSeconds * 1000;
   return sendAnswer(reply, await answer(clientSignal(reply)), stallLimitMs);
 }
@@ -35,10 +36,11 @@ export async function answerNowOrLater(
 /** @throws ServingError of the door: the request, the queue, or too many answers kept */
 async function sendLater(
   { asyncResults }: HttpContext,
+  owner: string | null,
   reply: FastifyReply,
   answer: (client: AbortController) => Promise<Answer>,
 ): Promise<FastifyReply> {
-  const reservation = asyncResults.reserve();
+  const reservation = asyncResults.reserve(owner);
   try {
     reservation.fill(await answer(reservation.client));
   } catch (error) {

@@ -6,6 +6,7 @@
  * Out     tokens: an id of 36 characters, followed by the index of the next item
  * Limits  maxResults and maxBytes over all results; where they are reached, ended results that were read to their end make room,
  *         then the one that ended first, if that is KEPT_UNREAD_MS ago: unread answers lock nobody out for longer
+ *         one key has half of maxResults at most
  * Errors  QUEUE_FULL at the door, INVALID_TOKEN at a poll; a result that fails ends with its error
  * Source  reference serving-apis §1.4 (asynchronous mode)
  */
@@ -50,6 +51,7 @@ interface StoredResult {
   bytes: number;
   endedAtMs: number | null;
   error: ServingError | null;
+  owner: string | null;
   expiry: NodeJS.Timeout | null;
 }
 
@@ -66,9 +68,13 @@ export class AsyncResults {
     this.#limits = limits;
   }
 
-  /** @throws ServingError QUEUE_FULL */
-  reserve(): Reservation {
+  /**
+   * @param owner who asks; null: nobody in particular
+   * @throws ServingError QUEUE_FULL
+   */
+  reserve(owner: string | null = null): Reservation {
     const { maxResults, maxBytes } = this.#limits;
+    if (owner !== null) this.#checkShare(owner);
     if (this.#results.size >= maxResults) this.#forgetOne();
     while (this.#bytes >= maxBytes && this.#forgetOne());
     if (this.#results.size >= maxResults) {
@@ -88,6 +94,7 @@ export class AsyncResults {
       bytes: 0,
       endedAtMs: null,
       error: null,
+      owner,
       expiry: null,
     };
     this.#results.set(id, result);
@@ -159,6 +166,23 @@ export class AsyncResults {
     result.items.push(item);
     result.bytes += bytes;
     this.#bytes += bytes;
+  }
+
+  /** Half of what is kept is for the others: one key locks nobody out. @throws ServingError QUEUE_FULL */
+  #checkShare(owner: string): void {
+    const most = Math.max(1, Math.floor(this.#limits.maxResults / 2));
+    const own = [...this.#results].filter(([, result]) => result.owner === owner);
+    if (own.length < most) return;
+    const read = own.find(([id]) => this.#read.has(id));
+    if (read) {
+      this.#forget(read[0]);
+      return;
+    }
+    throw new ServingError(
+      'QUEUE_FULL',
+      `${own.length} asynchronous answers of this key are kept, a key may have ${most}, half of async_result_limit: read some to their end first`,
+      { retryAfterSeconds: KEPT_UNREAD_MS / 1000 },
+    );
   }
 
   #tooManyBytes(): ServingError {

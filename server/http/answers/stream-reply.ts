@@ -4,12 +4,13 @@
  * In      frames of text, each of which becomes one HTTP chunk as soon as it exists
  * Out     the response. Its head leaves HEAD_DELAY_MS after the frames began at the latest: a proxy or a client that waits for one does
  *         not give up on a long prompt. A stream of events tells every PING_INTERVAL_MS without a frame that it lives
- * Limits  a reader that takes nothing for `stallLimitMs` is dropped
+ * Limits  a reader that takes nothing for `stallLimitMs` is dropped, and one that takes next to nothing (read-pace.ts)
  * Errors  before the head: thrown on to the dialect's error handler, so that they have a status; after it: the dialect's own error frames
  */
 import type { ServerResponse } from 'node:http';
 import type { FastifyBaseLogger, FastifyReply } from 'fastify';
 import { ServingError } from '../../../proto/errors.js';
+import { ReadPace } from './read-pace.js';
 
 /** Long enough for a request that fails at once to have its own status. */
 const HEAD_DELAY_MS = 50;
@@ -54,14 +55,18 @@ export async function sendFrames(
   // A handler's pieces may be cut anywhere: nothing is put between them.
   const isEvents = broken !== null && contentType.startsWith(EVENT_STREAM);
   const pings = isEvents ? setInterval(() => ping(raw), PING_INTERVAL_MS) : undefined;
+  const pace = new ReadPace(stallLimitMs);
   try {
     for (let frame = await first; !frame.done && !raw.destroyed; frame = await texts.next()) {
       pings?.refresh();
+      pace.given(frame.value.length);
       if (raw.write(frame.value)) continue;
-      if ((await drained(raw, stallLimitMs)) === 'stalled') {
-        reply.log.warn({ stallLimitMs }, 'dropped a reader that takes nothing');
-        raw.destroy();
-      }
+      const sinceMs = performance.now();
+      const isStalled = (await drained(raw, stallLimitMs)) === 'stalled';
+      pace.waited(performance.now() - sinceMs);
+      if (!isStalled && !pace.isTooSlow) continue;
+      reply.log.warn({ stallLimitMs }, `dropped a reader that takes ${isStalled ? '' : 'next to '}nothing`);
+      raw.destroy();
     }
   } catch (thrown) {
     const words = broken?.(thrown) ?? [];

@@ -40,6 +40,24 @@ describe('AsyncResults', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
+  it('a key has half of them at most, and the others still find a place', async () => {
+    const results = new AsyncResults({ ...LIMITS, maxResults: 4 });
+    const ofKey = async (owner: string) => {
+      const { token, fill } = results.reserve(owner);
+      fill(value('a'));
+      await settle();
+      return token;
+    };
+    const [first] = [await ofKey('greedy'), await ofKey('greedy')];
+    expect(() => results.reserve('greedy')).toThrow(/2 asynchronous answers of this key are kept/);
+    await ofKey('other');
+    // One that was read to its end makes room.
+    results.poll(first, 10);
+    await ofKey('greedy');
+    expect(() => results.poll(first, 10)).toThrow('Invalid');
+    expect(() => results.reserve('greedy')).toThrow(/of this key/);
+  });
+
   it('at most maxResults; those that were read to their end go first', async () => {
     const results = new AsyncResults(LIMITS);
     const [first, second] = [await stored(results, 'a'), await stored(results, 'b')];
