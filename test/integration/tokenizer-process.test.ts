@@ -87,6 +87,16 @@ it('a text that fills the memory of the process costs its own request, and the n
   expect(await tokenizer.encode('a '.repeat(5000), true)).toEqual(new Array(5000).fill(0));
 });
 
+it('a text whose client leaves while it is tokenised holds nobody up until its limit', async () => {
+  const tokenizer = await start(checkpoint('left', { normalizer: replace }), { ...LIMITS, encodeMs: 60_000 });
+  const client = new AbortController();
+  const left = tokenizer.encode(LETTERS, true, client.signal);
+  const behind = tokenizer.encode('a', true);
+  client.abort();
+  await expect(left).rejects.toMatchObject({ code: 'CANCELLED' });
+  expect(await behind).toEqual([0]);
+});
+
 it('a text whose client left while it waited is not tokenised', async () => {
   const tokenizer = await start(EMBEDDED);
   const client = new AbortController();

@@ -5,7 +5,7 @@
  * Out     what the program (limited-task.ts) answers
  * Limits  memoryMb of heap, a deadline a task. The line is as long as those who ask make it
  * Errors  the program's own; ProcessKind.limitCode: it ran past its deadline or its memory; tasks behind such a one run all the same, in
- *         a new process where the old one is gone; CANCELLED: who asked left while it waited; WORKER_FAILED: the system refuses a process; SHUTTING_DOWN after close
+ *         a new process where the old one is gone; CANCELLED: who asked left (a task that runs on is ended with its process); WORKER_FAILED: the system refuses a process; SHUTTING_DOWN after close
  *
  * Not a thread: a thread's memory limit does not hold (work-load-manager/README, 2026-11-26).
  */
@@ -29,6 +29,8 @@ export interface ProcessKind {
   startMs: number;
 }
 
+/** A task whose client has left may end by itself for so long: a new process costs more. */
+const LEFT_MS = 500;
 /** Beyond its own limit: a process that does not answer by then (stopped, or in one long call of V8's) is killed. */
 const GRACE_MS = 5000;
 
@@ -67,7 +69,7 @@ export class LimitedProcess<First, Task> {
   ask<T>(task: LimitedTask<Task>, signal?: AbortSignal): Promise<T> {
     return this.#inLine(async () => {
       if (signal?.aborted === true) throw clientLeft();
-      return (await this.#send(await this.#ready(), task, task.limitMs + GRACE_MS)) as T;
+      return (await this.#send(await this.#ready(), task, task.limitMs + GRACE_MS, signal)) as T;
     });
   }
 
@@ -126,9 +128,19 @@ export class LimitedProcess<First, Task> {
     return child;
   }
 
-  async #send(child: ChildProcess, task: LimitedTask<First | Task>, limitMs: number): Promise<unknown> {
+  async #send(
+    child: ChildProcess,
+    task: LimitedTask<First | Task>,
+    limitMs: number,
+    client?: AbortSignal,
+  ): Promise<unknown> {
     this.#isBusy = true;
     let isLate = false;
+    let leftTimer: NodeJS.Timeout | undefined;
+    const onLeft = (): void => {
+      leftTimer = setTimeout(() => child.kill('SIGKILL'), LEFT_MS);
+    };
+    client?.addEventListener('abort', onLeft, { once: true });
     const timer = setTimeout(() => {
       isLate = true;
       child.kill('SIGKILL');
@@ -142,13 +154,15 @@ export class LimitedProcess<First, Task> {
         onceOf(child, 'message', signal, (message: unknown) => resolve(message as LimitedReply));
         onceOf(child, 'error', signal, reject);
         onceOf(child, 'exit', signal, (_code: number | null, by: string | null) =>
-          reject(this.#died(isLate ? limitMs : null, by)),
+          reject(client?.aborted === true ? clientLeft() : this.#died(isLate ? limitMs : null, by)),
         );
       });
       if ('value' in reply) return reply.value;
       throw new ServingError(isErrorCode(reply.code) ? reply.code : 'INTERNAL', reply.message);
     } finally {
       clearTimeout(timer);
+      clearTimeout(leftTimer);
+      client?.removeEventListener('abort', onLeft);
       listening.abort();
       this.#isBusy = false;
     }
