@@ -25,6 +25,7 @@ import { createHttpServer } from './http/http-server.js';
 import { createServerLog, type ServerLog } from './logging/server-log.js';
 import { gpuReport } from './machine/gpu-report.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
+import { sweep } from './model-store/cache-folder.js';
 import { fetchModel, releaseModel } from './model-store/fetch-model.js';
 import { parseModelUrl } from './model-store/model-source.js';
 import { RegistrationFolders } from './model-store/registration-folders.js';
@@ -58,6 +59,10 @@ export async function main(argv: string[]): Promise<void> {
   for (const warning of config.warnings) logger.warn(warning);
   const { gpus, sentence } = gpuReport(process.env);
   logger.info({ gpus }, sentence);
+  // What servers left that were killed while they fetched; a disk that cannot be tidied is told of when it is written.
+  void sweep(config.store.downloadFolder).catch((error: unknown) =>
+    logger.warn({ err: error }, 'the download folder was not tidied'),
+  );
   const progress = new StartupProgress(logger, process.stderr.isTTY === true);
   const metrics = new ServerMetrics({
     prometheus: config.server.prometheus,
@@ -69,6 +74,7 @@ export async function main(argv: string[]): Promise<void> {
   });
   const llm = new LlmEngine({
     shardStore: config.server.shardStore,
+    shardStoreMaxBytes: config.server.shardStoreMaxGb * 2 ** 30,
     partitionerProgram: PARTITIONER_PROGRAM,
     workerProgram: WORKER_PROGRAM,
     logLevel: config.server.logLevel,

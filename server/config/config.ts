@@ -58,6 +58,8 @@ export interface ServerConfig {
   requestIdHeaderKey: string;
   /** Absolute folder where shards of models are kept. */
   shardStore: string;
+  /** Bytes of all shards in GiB, beyond which the least recently used go; 0: no limit. */
+  shardStoreMaxGb: number;
   /** Absolute folder of fetched models. */
   downloadFolder: string;
   allowedHosts: readonly string[];

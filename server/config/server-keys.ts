@@ -143,6 +143,13 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     'folder where the shards of models are kept (ours); default: .shards/ of a checkout, else $XDG_CACHE_HOME/shardserve/shards (~/.cache)',
   ),
   serverKey(
+    'shard_store_max_gb',
+    'shardStoreMaxGb',
+    integer(0, 1_000_000, 'GiB'),
+    0,
+    'shards of all models together, beyond which the least recently used that no server of this machine uses are deleted (ours); 0: no limit',
+  ),
+  serverKey(
     'download_dir',
     'downloadFolder',
     folder(),

@@ -52,7 +52,7 @@ export class Coordinator {
   readonly #ready = new Map<number, Ready>();
   readonly #loading = new Map<number, { doneBytes: number; totalBytes: number }>();
   readonly #allReady = deferred<void>();
-  readonly #steps: { step: number; rows: number; done: Deferred<StepResult> }[] = [];
+  readonly #steps: { step: number; rows: number; tokens: number; done: Deferred<StepResult> }[] = [];
   readonly #inspections = new Map<number, { answers: Inspection[]; done: Deferred<Inspection[]> }>();
   readonly #failed = deferred<ServingError>();
   #error: ServingError | null = null;
@@ -139,9 +139,10 @@ export class Coordinator {
     if (this.#stopping) return Promise.reject(stopped());
     const step = ++this.#lastStep;
     const done = deferred<StepResult>();
-    this.#steps.push({ step, rows: plan.rows.length, done });
+    const tokens = plan.rows.reduce((sum, row) => sum + row.tokens, 0);
+    this.#steps.push({ step, rows: plan.rows.length, tokens, done });
     this.#broadcast({ body: 'step', step: { ...plan, step } });
-    if (this.#steps.length === 1) this.#watchdog?.stepStarted(step);
+    if (this.#steps.length === 1) this.#watchdog?.stepStarted(step, tokens);
     return done.promise;
   }
 
@@ -231,7 +232,7 @@ export class Coordinator {
     // Only now: a result that is refused fails the group, and this step with it.
     this.#steps.shift();
     const [next] = this.#steps;
-    if (next) this.#watchdog?.stepStarted(next.step);
+    if (next) this.#watchdog?.stepStarted(next.step, next.tokens);
     else this.#watchdog?.stepEnded();
     expected.done.resolve(result);
   }

@@ -3,7 +3,7 @@
  *
  * In      when steps run; the group's processes; how to ask all ranks for a sign of life
  * Out     `onHung`, once, with an error that names the rank; `isSuspicious`, as soon as something looks wrong
- * Limits  stepTimeoutMs for a step, DEAF_MS for an answer of an idle rank, STOPPED_MS for a process that the kernel has stopped
+ * Limits  stepTimeoutMs for a step of up to STEP_TOKENS tokens, as much longer as it has more, DEAF_MS for an answer of an idle rank, STOPPED_MS for a process that the kernel has stopped
  *         (SIGSTOP, ptrace). All of them count time in which this process ran: one that was frozen for an hour wakes to an
  *         hour-old timer and to answers that nobody has read, and must not kill a healthy group
  * Errors  STEP_TIMEOUT, WORKER_FAILED by onHung
@@ -14,6 +14,8 @@ import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
 
 const TICK_MS = 1000;
+/** A longer step, such as a whole text to embed, has a later deadline. */
+const STEP_TOKENS = 512;
 /** A tick that comes so many ticks late was not the timer's fault. */
 const STARVED_TICKS = 3;
 /** An idle rank is asked so often, in ticks. */
@@ -50,7 +52,7 @@ export class Watchdog {
   #lastTickMs: number;
   /** Time in which this process ran, as far as ticks tell. */
   #awakeMs = 0;
-  #step: { number: number; sinceMs: number } | null = null;
+  #step: { number: number; sinceMs: number; limitMs: number } | null = null;
   /** Since when ranks owe an answer. */
   #askedMs: number | null = null;
   #quietTicks = 0;
@@ -77,8 +79,10 @@ export class Watchdog {
     return this.#stoppedMs.size > 0 || isDeaf;
   }
 
-  stepStarted(number: number): void {
-    this.#step = { number, sinceMs: this.#awakeMs };
+  /** @param tokens that it runs */
+  stepStarted(number: number, tokens: number): void {
+    const limitMs = this.#options.stepTimeoutMs * Math.max(1, tokens / STEP_TOKENS);
+    this.#step = { number, sinceMs: this.#awakeMs, limitMs };
     this.#quietTicks = 0;
   }
 
@@ -124,10 +128,9 @@ export class Watchdog {
   }
 
   #lookAtStep(): boolean {
-    const { onHung, stepTimeoutMs } = this.#options;
-    if (this.#step === null || this.#awakeMs - this.#step.sinceMs < stepTimeoutMs) return false;
-    const message = `step ${this.#step.number} took longer than ${stepTimeoutMs / 1000} s`;
-    onHung(new ServingError('STEP_TIMEOUT', message));
+    if (this.#step === null || this.#awakeMs - this.#step.sinceMs < this.#step.limitMs) return false;
+    const message = `step ${this.#step.number} took longer than ${this.#step.limitMs / 1000} s`;
+    this.#options.onHung(new ServingError('STEP_TIMEOUT', message));
     return true;
   }
 

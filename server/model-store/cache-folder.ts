@@ -14,10 +14,10 @@
  * Errors  those of the file system
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { readFileSync, readlinkSync, renameSync } from 'node:fs';
+import { renameSync } from 'node:fs';
 import { mkdir, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
-import { hostname } from 'node:os';
 import path from 'node:path';
+import { isGone, machineId, processIdentity } from '../machine/process-identity.js';
 
 const PARTIAL_DAYS = 7;
 const FOREIGN_WORK_DAYS = 1;
@@ -49,7 +49,7 @@ export async function claimWork(root: string, { key }: CacheEntry, isResumable: 
   await mkdir(root, { recursive: true, mode: 0o700 });
   await sweep(root);
   const kind = isResumable ? 'work' : 'once';
-  const work = path.join(root, `.${kind}-${key}-${owner()}-${randomUUID().slice(0, 8)}`);
+  const work = path.join(root, `.${kind}-${key}-${processIdentity()}-${randomUUID().slice(0, 8)}`);
   const partial = path.join(root, `.partial-${key}`);
   try {
     if (!isResumable) throw new Error('nothing to take over');
@@ -93,17 +93,16 @@ export async function discard(root: string, folder: string): Promise<void> {
   await rm(trash, { recursive: true, force: true });
 }
 
-/** Tidies up after processes that were killed. */
+/** Tidies up after processes that were killed; a folder that is not there is tidy. */
 export async function sweep(root: string): Promise<void> {
-  for (const name of await readdir(root)) {
+  for (const name of await readdir(root).catch(() => [])) {
     const folder = path.join(root, name);
     const [, kind, key, machine, pid, startTime] =
       /^\.(work|once)-([0-9a-f]+)-([0-9a-f]+)-(\d+)-(\d+)-/.exec(name) ?? [];
     if (kind !== undefined) {
       const isOver =
-        machine === machineId()
-          ? startTimeOf(Number(pid)) !== startTime
-          : await isOlder(folder, FOREIGN_WORK_DAYS * DAY_MS);
+        isGone(machine!, pid!, startTime!) ||
+        (machine !== machineId() && (await isOlder(folder, FOREIGN_WORK_DAYS * DAY_MS)));
       if (isOver && kind === 'work') await keepPartial(root, folder, key!);
       else if (isOver) await discard(root, folder);
     } else if (name.startsWith('.partial-')) {
@@ -119,27 +118,5 @@ async function isOlder(folder: string, ageMs: number): Promise<boolean> {
     return Date.now() - (await stat(folder)).mtimeMs > ageMs;
   } catch {
     return false;
-  }
-}
-
-/** This process, told from every other that had or will have its id. */
-function owner(): string {
-  return `${machineId()}-${process.pid}-${startTimeOf(process.pid)}`;
-}
-
-/** Boot and process namespace: where a process id means the same. */
-function machineId(): string {
-  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8');
-  const namespace = readlinkSync('/proc/self/ns/pid');
-  return createHash('sha256').update(`${hostname()} ${boot} ${namespace}`).digest('hex').slice(0, 8);
-}
-
-/** In ticks since boot (field 22 of proc(5) stat; the name in field 2 may hold anything); null: no such process. */
-function startTimeOf(pid: number): string | null {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return text.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? null;
-  } catch {
-    return null;
   }
 }

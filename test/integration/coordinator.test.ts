@@ -1,7 +1,7 @@
 /** The coordinator with real processes and sockets, and workers that misbehave as told. */
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -130,6 +130,25 @@ describe('a coordinator', () => {
     rmSync(gone);
     expect(coordinator.pids.map(isAlive)).toEqual([false, false]);
     await log.find((line) => line.msg === 'the folder of a group that has ended is still there');
+  });
+
+  it('removes the sockets that a killed server has left, and no others', async () => {
+    const module = new URL('../../server/coordinator/socket-folder.js', import.meta.url).href;
+    const script = `import { makeSocketFolder } from '${module}'; process.stdout.write(await makeSocketFolder()); process.kill(process.pid, 'SIGKILL')`;
+    const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+      encoding: 'utf8',
+    });
+    expect(existsSync(stdout)).toBe(true);
+    const foreign = path.join(tmpdir(), 'shardserve-00000000-1-1-abcdef');
+    mkdirSync(foreign);
+    const { coordinator: first } = await start();
+    const { coordinator: second } = await start();
+    expect([existsSync(stdout), existsSync(foreign)]).toEqual([false, true]);
+    // The first one's are there still.
+    expect((await first.step(prefill)).rows).toHaveLength(1);
+    await Promise.all([first.stop(), second.stop()]);
+    expect(socketFolders()).toEqual([path.basename(foreign)]);
+    rmSync(foreign, { recursive: true });
   });
 
   it('lets steps that were sent end before it stops', async () => {

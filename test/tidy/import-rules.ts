@@ -22,7 +22,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'server/logging': ['proto'],
   'server/machine': ['proto'],
   'server/metrics': ['proto'],
-  'server/model-store': ['proto'],
+  // Whose work lies there: a process's identity.
+  'server/model-store': ['server/machine', 'proto'],
   // Whose key a request came with bounds its priority.
   'server/requests': ['server/access', 'proto'],
   'server/text': ['server/requests', 'proto'],
@@ -36,7 +37,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'server/requests',
     'proto',
   ],
-  'server/coordinator': ['server/jobs', 'server/config', 'proto'],
+  'server/coordinator': ['server/jobs', 'server/config', 'server/machine', 'proto'],
   'server/batching': ['server/coordinator', 'server/jobs', 'server/requests', 'server/text', 'proto'],
   'server/engines/llm': [
     'server/engines',

@@ -108,7 +108,8 @@ export class LlmModel implements PreparedModel {
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#files.encoder.close(), this.#files.constrainer?.close()]);
+    const { constrainer, encoder, lease } = this.#files;
+    await Promise.all([encoder.close(), constrainer?.close(), lease?.giveBack()]);
   }
 }
 

@@ -16,6 +16,7 @@ import type { TokenTexts } from '../../batching/sequence.js';
 import type { ModelConfig } from '../../config/config.js';
 import { usableCores } from '../../machine/machine-limits.js';
 import { ensureShards, planShards, type ShardRequest } from '../../model-store/ensure-shards.js';
+import { leaseShards, type ShardLease } from '../../model-store/shard-quota.js';
 import type { AnswerFormat } from '../../requests/answer-format.js';
 import { type ChatTemplateSource, readChatTemplate } from '../../text/chat-template.js';
 import { Detokenizer } from '../../text/detokenizer.js';
@@ -42,11 +43,15 @@ export interface LlmFiles {
   plan?: Pick<PartitionPlan, 'architecture' | 'policy'>;
   /** Keys of generation_config.json that would change a text elsewhere, and do nothing here. */
   unservedKeys?: readonly string[];
+  /** Absent: nobody deletes them. */
+  lease?: ShardLease;
 }
 
 /** Where shards are kept, and who makes them. */
 export interface ShardTools {
   shardStore: string;
+  /** Of all shards; absent or 0: no limit. */
+  shardStoreMaxBytes?: number;
   partitionerProgram: string;
 }
 
@@ -104,6 +109,7 @@ async function prepareShards(
   });
   const whole = withEndId(manifest, tokenizerEndId(config.folder, texts));
   const { endIds } = whole.model;
+  const unservedKeys = unservedGenerationKeys(config.folder);
   return {
     shardFolder: folder,
     manifest: whole,
@@ -112,7 +118,9 @@ async function prepareShards(
     constrainer: new Constrainer({ table: tokenizer.facts.table, vocabSize, endIds }),
     answerFormat: await answerFormatOf(config, template, chatRenderer),
     plan,
-    unservedKeys: unservedGenerationKeys(config.folder),
+    unservedKeys,
+    // Last: nothing that follows can fail.
+    lease: await leaseShards(folder, options.shardStoreMaxBytes ?? 0),
   };
 }
 

@@ -160,7 +160,7 @@ async function managementRoutes(app: FastifyInstance, context: HttpContext): Pro
     handler: async (request, reply) => {
       const { level = 'info' } = request.query as { level?: string };
       context.accessLog.info(
-        { reqId: request.id, level, before: logger.level },
+        { reqId: request.id, from: logger.level, to: level },
         'the level of the log is set',
       );
       logger.level = level;
