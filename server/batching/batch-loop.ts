@@ -214,6 +214,7 @@ export class BatchLoop {
     const { lost } = job;
     if (!(lost instanceof Sequence)) return this.#start(job);
     job.lost = null;
+    lost.onMask = () => this.#wakeUp.notify();
     this.#options.observer?.jobResumed?.();
     return this.#resume(lost);
   }

@@ -60,11 +60,11 @@ export class Sequence implements RunningSequence {
   #mask: TokenMask | null;
   /** A row that chooses is in flight. */
   #isChoosing = false;
-  readonly #onMask: () => void;
+  /** A token that was waited for may be chosen now: told to the loop that runs it. */
+  onMask: () => void;
   /** decodesLeft when its input began. */
   #decodesAtStart: number;
 
-  /** @param onMask a token that was waited for may be chosen now */
   constructor(job: GenerationJob, slot: number, sequence: number, texts: TokenTexts, onMask = () => {}) {
     assert(job.request.kind === 'generate', 'a text to embed is no sequence of tokens (text-vector.ts)');
     this.job = job;
@@ -77,7 +77,7 @@ export class Sequence implements RunningSequence {
     this.#decodesAtStart = this.decodesLeft;
     this.#texts = texts;
     this.#mask = job.constraint?.first ?? null;
-    this.#onMask = onMask;
+    this.onMask = onMask;
     this.#detokenizer = texts.detokenizer({
       skipSpecialTokens: this.#request.skipSpecialTokens,
       context: [...job.promptIds.slice(-CONTEXT_TOKENS), ...(job.toldPrompt ?? [])].slice(-CONTEXT_TOKENS),
@@ -204,7 +204,7 @@ export class Sequence implements RunningSequence {
     this.job.constraint?.maskAfter(this.#newIds).then(
       (mask) => {
         this.#mask = mask;
-        this.#onMask();
+        this.onMask();
       },
       (error: unknown) => this.job.cancel(ServingError.from(error)),
     );

@@ -1,7 +1,9 @@
 /** Streams of the real server over the death of a rank: a pause, then the text that an undisturbed run gives (issue 15, 1). */
+import { createInterface } from 'node:readline';
+import { Readable } from 'node:stream';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { parsePrometheus, sampleValue } from '../support/prometheus-text.js';
-import { jsonLines, ServerProcess } from '../support/server-process.js';
+import { jsonLines, type LogLine, ServerProcess } from '../support/server-process.js';
 
 const PROMPT =
   'Once upon a time there was a little girl who lived in a small house near the forest. One day she';
@@ -74,26 +76,54 @@ it.each([
     expect([name, disturbed[index]]).toEqual([name, undisturbed[index]]);
 });
 
-it('whole answers and asynchronous ones likewise, and the metrics count what went on', async () => {
-  const whole = (headers: Record<string, string> = {}) => predict(REQUESTS.sampled, false, headers);
-  const before = server.lines.length;
-  const undisturbed = await (await whole()).json();
-  // Its own lines of the log may come after its answer.
-  await server.line(({ why }) => why === 'finished', before);
+it('an answer of a given form goes on in that form', async () => {
+  const ask = async (onChunk: () => void): Promise<string> => {
+    const response = await server.post('/v1/completions', {
+      ...{ model: 'embedded', prompt: PROMPT, temperature: 0, max_tokens: 150, stream: true },
+      guided_regex: '( [a-z]{1,9},){60}',
+    });
+    let text = '';
+    const reader = createInterface({ input: Readable.fromWeb(response.body as never) });
+    for await (const line of reader) {
+      if (!line.startsWith('data: {')) continue;
+      const { choices } = JSON.parse(line.slice(6)) as { choices: { text: string }[] };
+      text += choices[0]?.text ?? '';
+      onChunk();
+    }
+    return text;
+  };
+  const undisturbed = await ask(() => {});
+  expect(undisturbed).toMatch(/^( [a-z]{1,9},){5}/);
   const from = server.lines.length;
-  const answer = whole();
-  const started = await whole({ 'x-synchronous': 'false' });
+  let chunks = 0;
+  const disturbed = await ask(() => {
+    if (++chunks === 20) process.kill(server.workerPids[1]!, 'SIGKILL');
+  });
+  expect(server.lines.slice(from).filter(({ why }) => why === 'lost')).toHaveLength(1);
+  expect(disturbed).toBe(undisturbed);
+});
+
+it('whole answers and asynchronous ones likewise, and the metrics count what went on', async () => {
+  const whole = (id: string, headers: Record<string, string> = {}) =>
+    predict(REQUESTS.sampled, false, { 'x-request-id': id, ...headers });
+  const undisturbed = await (await whole('undisturbed')).json();
+  const answer = whole('at once');
+  const started = await whole('later', { 'x-synchronous': 'false' });
   const token = started.headers.get('x-next-token')!;
-  const taken = () => server.lines.slice(from).filter(({ msg }) => msg === 'slot taken').length === 2;
-  await server.until(taken, 'two slots');
+  const both = (fits: (line: LogLine) => boolean) => () =>
+    ['at once', 'later'].every((id) => server.lines.some((line) => line.requestId === id && fits(line)));
+  await server.until(
+    both(({ msg }) => msg === 'slot taken'),
+    'two slots',
+  );
   process.kill(server.workerPids[1]!, 'SIGKILL');
   expect(await (await answer).json()).toEqual(undisturbed);
-  const lost = server.lines.slice(from).filter(({ why }) => why === 'lost').length;
-  expect(lost).toBeGreaterThan(0);
   await server.until(
-    () => server.lines.slice(from).filter(({ why }) => why === 'finished').length === 2,
+    both(({ why }) => why === 'finished'),
     'two answers',
   );
+  const lost = server.lines.filter(({ why }) => why === 'lost').length;
+  expect(lost).toBeGreaterThan(0);
   const poll = () =>
     fetch(`${server.url}/predictions/embedded`, { method: 'POST', headers: { 'x-starting-token': token } });
   let polled = await poll();
