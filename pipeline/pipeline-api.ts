@@ -4,6 +4,7 @@
  * Write operators (script) or take them (text, tensor, model), trace a function over them, save it with all it needs, load it
  * anywhere: what it answered when it was traced is compared again.
  */
+export { image } from './image-ops.js';
 export { model } from './model-ops.js';
 export { load } from './pack.js';
 export type { Feeds, Pipeline, ProfileEvent } from './pipeline.js';

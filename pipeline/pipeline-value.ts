@@ -19,7 +19,7 @@ const ARRAYS = {
 } as const;
 
 export type TensorKind = keyof typeof ARRAYS;
-export type TensorData = InstanceType<(typeof ARRAYS)[TensorKind]>;
+export type TensorData = Uint8Array | Int8Array | Int32Array | BigInt64Array | Float32Array | Float64Array;
 
 export class Tensor {
   readonly kind: TensorKind;

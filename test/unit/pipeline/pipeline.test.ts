@@ -6,6 +6,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { SPEC_FILE } from '../../../pipeline/pack.js';
 import {
   file,
+  image,
   load,
   model,
   script,
@@ -153,6 +154,68 @@ describe('a pipeline of text and a model', () => {
   };
 });
 
+describe('a pipeline of texts and images', () => {
+  const models = path.join(repositoryRoot, 'test/golden/handler-models');
+  const casesOf = (name: string) =>
+    JSON.parse(readFileSync(path.join(models, name, 'cases.json'), 'utf8')) as {
+      text: string;
+      image: string;
+      answer: unknown;
+    }[];
+
+  it('takes eight of both, is one pack, and answers as Python does with PIL', async () => {
+    const tokenise = text.tokenizer(file(path.join(models, 'text_classifier/tokenizer.json')));
+    const pad = tensor.pad();
+    const mask = tensor.mask();
+    const topics = model.onnx(file(path.join(models, 'text_classifier/model.onnx')));
+    const decode = image.decode();
+    const resize = image.resize(32);
+    const crop = image.centreCrop(28);
+    const planes = image.planes();
+    const stack = image.stack();
+    const segments = model.onnx(file(path.join(models, 'image_segmenter/model.onnx')));
+    const topic = tensor.softmax();
+    const parts = script((logits: Tensor) => {
+      const [count = 0, , height = 0, width = 0] = logits.shape;
+      const plane = height * width;
+      return Array.from({ length: count }, (_, at) =>
+        Array.from({ length: plane }, (_one, pixel) => {
+          const [a, b] = [0, 1].map((one) => Number(logits.data[(at * 2 + one) * plane + pixel]));
+          return 1 / (1 + Math.exp(-Math.abs(b! - a!)));
+        }),
+      );
+    });
+    const texts = casesOf('text_classifier');
+    const images = casesOf('image_segmenter');
+    const eight = Array.from({ length: 8 }, (_, index) => index);
+    const feeds = {
+      texts: eight.map((index) => texts[index % texts.length]!.text),
+      images: eight.map(
+        (index) => new Uint8Array(Buffer.from(images[index % images.length]!.image, 'base64')),
+      ),
+    };
+    const traced = await trace((texts, images) => {
+      const ids = tokenise(texts!);
+      const pixels = stack(planes(crop(resize(decode(images!)))));
+      return { topics: topic(topics(pad(ids), mask(ids))), parts: parts(segments(pixels)) };
+    }, feeds);
+    await traced.save(folder('both'));
+    const answer = (await (await load(folder('both'))).run(feeds)) as { topics: Tensor; parts: number[][] };
+    const rows = answer.topics.toList() as number[][];
+    eight.forEach((index) => {
+      const wanted = Object.values(texts[index % texts.length]!.answer as Record<string, number>);
+      rows[index]!.forEach((chance, at) => {
+        expect(chance).toBeCloseTo(wanted[at]!, 5);
+      });
+      const chances = (images[index % images.length]!.answer as [number, number][][])
+        .flat()
+        .map(([, one]) => one);
+      const worst = Math.max(...chances.map((one, at) => Math.abs(one - answer.parts[index]![at]!)));
+      expect(worst).toBeLessThan(0.02);
+    });
+  });
+});
+
 describe('tracing', () => {
   const upper = script((one: string) => one.toUpperCase());
 
@@ -224,6 +287,13 @@ describe('operators', () => {
       expect.closeTo(1, 6),
       expect.closeTo(1, 6),
     ]);
+    const flipped = (await run(
+      image.flip(),
+      new Tensor('uint8', [1, 2, 3], Uint8Array.of(1, 2, 3, 4, 5, 6)),
+    )) as Tensor;
+    expect([...flipped.data]).toEqual([4, 5, 6, 1, 2, 3]);
+    await expect(run(image.decode(), Uint8Array.of(1, 2))).rejects.toThrow('The image cannot be read');
+    await expect(run(image.centreCrop(9), flipped)).rejects.toThrow('smaller than the crop');
     await expect(run(tensor.floats(), [[1], [2, 3]])).rejects.toThrow('the same length');
     expect(() => new Tensor('float32', [2, 2], new Float32Array(3))).toThrow('has 4 elements, not 3');
   });

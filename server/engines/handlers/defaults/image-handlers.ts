@@ -5,31 +5,30 @@
  *         TIFF), or its base64 in JSON
  * Out     image_classifier: {label: chance} of the best five; object_detector: [{label: [x1, y1, x2, y2], score}, …]; image_segmenter: for
  *         each row and column [class, chance]
- * Limits  MAX_PIXELS an image; handler.threshold of model-config.yaml for detections, 0.5 unless it says otherwise
+ * Limits  those of pixels.ts; handler.threshold of model-config.yaml for detections, 0.5 unless it says otherwise
  * Errors  PredictionException 400: no image
  * Source  TorchServe's default handlers: sizes, means and deviations of ImageNet, the shapes of the answers
  */
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
-import sharp, { type Sharp } from 'sharp';
+import {
+  centreCropped,
+  DEVIATION,
+  decodedImage,
+  MEAN,
+  type Pixels,
+  planesOf,
+  resizedShorter,
+} from '../../../../pipeline/pixels.js';
+import { ServingError } from '../../../../proto/errors.js';
 import { BaseHandler, PredictionException, type RequestData } from '../base-handler.js';
 import type { Context } from '../context.js';
 import { labelNames } from './label-names.js';
 import { rowsOf, softmax } from './tensor-rows.js';
 
-const MAX_PIXELS = 64 * 1024 * 1024;
-const MEAN = [0.485, 0.456, 0.406];
-const DEVIATION = [0.229, 0.224, 0.225];
 const CROP = 224;
 /** Of the shorter side, before the crop: 256 for 224. */
 const MARGIN = 256 / 224;
 const BEST = 5;
-
-interface Pixels {
-  /** Three bytes a pixel, row by row. */
-  data: Uint8Array;
-  width: number;
-  height: number;
-}
 
 abstract class ImageHandler extends BaseHandler {
   protected nameOf: (index: number) => string = String;
@@ -52,17 +51,10 @@ abstract class ImageHandler extends BaseHandler {
   ): Promise<InferenceSession.FeedsType> {
     const { Tensor } = await import('onnxruntime-node');
     const [{ height, width } = { height: 0, width: 0 }] = images;
-    const plane = height * width;
-    const data = new Float32Array(images.length * 3 * plane);
+    const size = 3 * height * width;
+    const data = new Float32Array(images.length * size);
     images.forEach((image, at) => {
-      for (let pixel = 0; pixel < plane; pixel++) {
-        for (let channel = 0; channel < 3; channel++) {
-          const value = image.data[pixel * 3 + channel]! / 255;
-          data[(at * 3 + channel) * plane + pixel] = normalise
-            ? (value - MEAN[channel]!) / DEVIATION[channel]!
-            : value;
-        }
-      }
+      data.set(normalise ? planesOf(image, MEAN, DEVIATION) : planesOf(image), at * size);
     });
     return { [this.session!.inputNames[0]!]: new Tensor('float32', data, [images.length, 3, height, width]) };
   }
@@ -155,43 +147,20 @@ function bytesOf(data: RequestData): Uint8Array {
   throw new PredictionException('A request must be an image, or its base64', 400);
 }
 
-const opened = (bytes: Uint8Array) =>
-  sharp(bytes, { limitInputPixels: MAX_PIXELS }).rotate().removeAlpha().toColourspace('srgb');
-
-async function whole(bytes: Uint8Array): Promise<Pixels> {
-  return rawOf(opened(bytes));
-}
+const whole = (bytes: Uint8Array): Promise<Pixels> => asRefusal(() => decodedImage(bytes));
 
 /** The shorter side to MARGIN of the crop, then the middle. */
-async function cropped(bytes: Uint8Array, height: number, width: number): Promise<Pixels> {
-  const side = Math.round(Math.max(height, width) * MARGIN);
-  const large = await rawOf(
-    opened(bytes).resize({
-      width: side,
-      height: side,
-      fit: 'outside',
-      kernel: 'linear',
-      fastShrinkOnLoad: false,
-    }),
-  );
-  const left = Math.round((large.width - width) / 2);
-  const top = Math.round((large.height - height) / 2);
-  const data = new Uint8Array(height * width * 3);
-  for (let row = 0; row < height; row++) {
-    const start = ((top + row) * large.width + left) * 3;
-    data.set(large.data.subarray(start, start + width * 3), row * width * 3);
-  }
-  return { data, width, height };
-}
+const cropped = (bytes: Uint8Array, height: number, width: number): Promise<Pixels> =>
+  asRefusal(async () => {
+    const side = Math.round(Math.max(height, width) * MARGIN);
+    return centreCropped(await resizedShorter(await decodedImage(bytes), side), height, width);
+  });
 
-async function rawOf(image: Sharp): Promise<Pixels> {
+async function asRefusal<T>(act: () => Promise<T>): Promise<T> {
   try {
-    const { data, info } = await image.raw().toBuffer({ resolveWithObject: true });
-    return { data, width: info.width, height: info.height };
+    return await act();
   } catch (error) {
-    throw new PredictionException(
-      `The image cannot be read: ${(error as Error).message.split('\n')[0]}`,
-      400,
-    );
+    if (error instanceof ServingError) throw new PredictionException(error.message, 400);
+    throw error;
   }
 }
