@@ -116,11 +116,9 @@ describe("OpenAI's and vLLM's names", () => {
       ...{ model: 'mlp', messages: [{ role: 'user', content: 'a' }], ...fields },
     });
   const refused: Readonly<Record<string, unknown>> = {
-    reasoning_effort: 'high',
     early_stopping: true,
     length_penalty: 2,
     use_beam_search: true,
-    prompt_logprobs: 1,
     spaces_between_special_tokens: false,
     return_tokens_as_token_ids: true,
     return_token_ids: true,
@@ -135,6 +133,13 @@ describe("OpenAI's and vLLM's names", () => {
     const sentence = new RegExp(`${name} is not supported by this server`);
     expect(await complete({ [name]: value })).toMatch(sentence);
     expect(await chat({ [name]: value })).toMatch(sentence);
+  });
+
+  it("reasoning_effort is the chat template's affair: a completion refuses it", async () => {
+    expect(await complete({ reasoning_effort: 'high' })).toMatch(/reasoning_effort is not supported/);
+    expect(await chat({ reasoning_effort: 'high' })).toMatchObject({
+      prompt: { templateOptions: { reasoning_effort: 'high' } },
+    });
   });
 
   it('special tokens are written by the tokenizer, and for a chat by its template: nothing else is served', async () => {
