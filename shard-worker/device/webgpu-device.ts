@@ -328,8 +328,12 @@ export function whyNoAdapter(reason: string): string {
   return (
     'device webgpu: no GPU is to be had by Vulkan. It needs the Vulkan loader (libvulkan.so.1; Debian: libvulkan1) and ' +
     "the card's Vulkan driver, whose .json VK_DRIVER_FILES may name; in a container NVIDIA_DRIVER_CAPABILITIES must have graphics " +
-    `(ONNX Runtime: ${firstLine(reason)})`
+    `(ONNX Runtime: ${ownWords(reason)})`
   );
 }
 
-const firstLine = (text: string): string => text.trim().split('\n')[0]?.slice(-200) ?? '';
+/** Without the source line and the condition that it begins with. */
+function ownWords(text: string): string {
+  const [line = ''] = text.trim().split('\n');
+  return (/ was false\. (.+)$/.exec(line)?.[1] ?? line).slice(-200);
+}

@@ -5,10 +5,10 @@ import { whyNoAdapter } from '../../../shard-worker/device/webgpu-device.js';
 
 it('names the loader and the driver where Vulkan finds no adapter', () => {
   const message = whyNoAdapter(
-    'webgpu_context.cc:136 Failed to get a WebGPU adapter: No supported adapters\n',
+    'webgpu_context.cc:136 Initialize() status == Success was false. Failed to get a WebGPU adapter: No supported adapters\n',
   );
   expect(message).toContain('libvulkan1');
-  expect(message).toContain('Failed to get a WebGPU adapter: No supported adapters');
+  expect(message).toContain('(ONNX Runtime: Failed to get a WebGPU adapter: No supported adapters)');
   expect(message).not.toContain('\n');
 });
 
