@@ -4,7 +4,7 @@
  * In      the package @sparticuz/chromium (MIT; SwiftShader and the loader in it are Apache-2.0), fetched once by npm, checked by its digest and
  *         kept in the user's cache
  * Out     the folder with libvulkan.so.1 and the driver's .json, or why there is none: tests are then skipped under that name, and counted
- * Limits  Linux x64; 70 MB are fetched, 7 MB kept
+ * Limits  Linux x64; 70 MB are fetched, 13 MB kept
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
