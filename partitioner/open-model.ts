@@ -20,7 +20,7 @@ import { openCheckpoint } from './checkpoint/safetensors.js';
 import { requireTensor, type StoredType, type TensorSource } from './checkpoint/tensor-source.js';
 import { renamedSource, viewSource } from './checkpoint/view-source.js';
 import type { ModelShape } from './plan/model-shape.js';
-import { denseTensors, expectedTensors, roleTensors } from './plan/role-tensors.js';
+import { denseTensors, embeddingName, expectedTensors, roleTensors } from './plan/role-tensors.js';
 import { type PolicyReport, type RecognisedModel, recogniseModel } from './policies/recognise-model.js';
 
 export interface ModelOptions {
@@ -38,6 +38,8 @@ export interface OpenModel {
   /** How the shape was come by. */
   report: PolicyReport;
   source: TensorSource;
+  /** Reads two large tensors, where a tied checkpoint has a head of its own. @throws ServingError CHECKPOINT_INVALID: they differ */
+  checkTiedHead(): void;
 }
 
 /** @throws ServingError CHECKPOINT_INVALID */
@@ -47,7 +49,8 @@ export async function openModel(options: ModelOptions): Promise<OpenModel> {
   const source = openSource(options, config, shape);
   try {
     checkTensors(shape, source);
-    return { config, shape, report, source: viewSource(source, roleTensors(shape)) };
+    const checkTiedHead = (): void => checkHeadIsEmbedding(shape, source);
+    return { config, shape, report, source: viewSource(source, roleTensors(shape)), checkTiedHead };
   } catch (error) {
     source.close();
     throw error;
@@ -146,7 +149,7 @@ export function checkTensors(shape: ModelShape, source: TensorSource): void {
     );
   }
   const known = new Set(expected.map((tensor) => tensor.name));
-  // A tied checkpoint may carry the head a second time; transformers does not read it either.
+  // A tied checkpoint may carry the head a second time.
   if (shape.names.head !== null) known.add(`${shape.names.head}.weight`);
   for (const name of [...source.tensors.keys(), ...(source.unsupported?.keys() ?? [])]) {
     if (
@@ -158,6 +161,28 @@ export function checkTensors(shape: ModelShape, source: TensorSource): void {
     throw new ServingError(
       'CHECKPOINT_INVALID',
       `Tensor ${printableName(name)} has no place in ${shape.architecture} with this config.json`,
+    );
+  }
+}
+
+/** Rows compared at a time. */
+const COMPARED_ROWS = 1024;
+
+/** transformers 4 takes the embedding for the head all the same, transformers 5 keeps such a head: which is meant no file says. */
+function checkHeadIsEmbedding(shape: ModelShape, source: TensorSource): void {
+  const { names, tiedHead, vocabSize } = shape;
+  if (!tiedHead || names.head === null) return;
+  const [head, embedding] = [`${names.head}.weight`, embeddingName(shape)];
+  if (!source.tensors.has(head)) return;
+  for (let row = 0; row < vocabSize; row += COMPARED_ROWS) {
+    const end = Math.min(row + COMPARED_ROWS, vocabSize);
+    const own = source.readFloat32(head, row, end);
+    const shared = source.readFloat32(embedding, row, end);
+    if (own.every((value, index) => value === shared[index])) continue;
+    throw new ServingError(
+      'CHECKPOINT_INVALID',
+      `config.json says tie_word_embeddings: true, but ${printableName(head)} differs from ${printableName(embedding)}: set it to ` +
+        'false, if the head is meant, or take the head out of the checkpoint',
     );
   }
 }

@@ -68,7 +68,7 @@ export interface PartitionResult {
 
 /** @throws ServingError */
 export async function partition(options: PartitionOptions): Promise<PartitionResult> {
-  const { config, report, shape, source } = await openModel(options);
+  const { checkTiedHead, config, report, shape, source } = await openModel(options);
   try {
     const embeddingType = source.tensors.get(embeddingName(shape))?.type ?? 'float32';
     const plain = planFor(options, shape, embeddingType, source.coded ?? new Map());
@@ -92,6 +92,7 @@ export async function partition(options: PartitionOptions): Promise<PartitionRes
     const store = new ShardStore(options.outStore);
     const found = store.find(name);
     if (found) return { shardFolder: store.shardFolder(name), manifest: found, reused: true };
+    checkTiedHead();
     const manifest = await writeShards(options, { config, plan, source, store, name, importance });
     return { shardFolder: store.shardFolder(name), manifest, reused: false };
   } finally {
