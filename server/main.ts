@@ -153,11 +153,20 @@ function grpcServer({ server }: Config, manager: WorkLoadManager, access: Access
 function registrationParts(config: Config, logger: Logger): RegistrationParts {
   const { downloadFolder, ...limits } = config.store;
   const policy = { ...limits, modelStore: config.server.modelStore };
+  const onWarning = (sentence: string): void => logger.warn(sentence);
   const allowed = new RegistrationFolders([config.server.modelStore, ...config.server.registrationFolders]);
   return {
     fetch: (url, { byRequest, onProgress, signal }) =>
-      fetchModel({ url, downloadFolder, policy, signal, onProgress, within: byRequest ? allowed : null }),
-    release: ({ folder, owned }) => releaseModel({ folder, owned, suggestedName: '' }),
+      fetchModel({
+        url,
+        downloadFolder,
+        policy,
+        signal,
+        onProgress,
+        onWarning,
+        within: byRequest ? allowed : null,
+      }),
+    release: ({ folder, owned }) => releaseModel({ folder, owned }),
     nameOf: (url) => parseModelUrl(url).suggestedName,
     configure: (registration, folder) => {
       const configured = config.configure(registration, folder);

@@ -2,7 +2,7 @@
 /**
  * The command line: checks the platform, installs and builds what is missing, then runs the compiled program in this process.
  *
- * In      `start | serve | key | archive | partition | bench | bench:peers | bench:http | bench:serving | bench:prefix | bench:perplexity | tune | benchmark | build | help | version` and that program's own arguments
+ * In      a command of PROGRAMS, or `serve | build | help | version`, and that program's own arguments
  * Out     what the program prints; its exit code; 1 when the machine, the packages or the sources do not allow a start
  * Limits  plain JavaScript on Node alone (bootstrap.mjs); the checks cost well under 150 ms when there is nothing to do
  * Errors  a program throws: one line on standard error and exit code 1 (an unknown command: 2)
@@ -19,6 +19,7 @@ const PROGRAMS = {
   start: 'dist/server/main.js',
   key: 'dist/server/access/new-key.js',
   archive: 'dist/server/archive-main.js',
+  cache: 'dist/server/cache-command.js',
   partition: 'dist/partitioner/main.js',
   bench: 'dist/bench/main.js',
   'bench:peers': 'dist/bench/peers/main.js',
@@ -38,6 +39,7 @@ const HELP = `Usage: shardserve <command> [arguments]
   serve                                                       the same with the defaults of a SageMaker container
   key [--name NAME] [--scopes infer,manage,metrics]           make a key and its entry for key_file
   archive --model-name NAME --serialized-file FILE …           pack a model as .mar, with torch-model-archiver's flags
+  cache list|remove|prune                                     models that were fetched; \`cache\` says more
   partition DIR --tp N --dtype auto|fp32|int8|int4            split a checkpoint into shards; \`partition --help\` says more
   bench --model NAME --tp N …                                 measure speed; \`bench --help\` says more
   bench:peers                                                 the same beside llama.cpp; \`bench:peers --help\` says more

@@ -63,6 +63,8 @@ export interface ServerConfig {
   /** Absolute folder of fetched models. */
   downloadFolder: string;
   allowedHosts: readonly string[];
+  offline: boolean;
+  downloadCacheMb: number;
   maxDownloadMb: number;
   maxUnpackedMb: number;
   maxArchiveEntries: number;
@@ -126,6 +128,10 @@ export interface StoreConfig {
   downloadFolder: string;
   /** http(s) URLs of other hosts are refused; empty: of all. */
   allowedHosts: readonly string[];
+  /** Nothing is connected to for models. */
+  offline: boolean;
+  /** Of all models that were fetched. */
+  maxCacheBytes: number;
   maxDownloadBytes: number;
   maxUnpackedBytes: number;
   maxEntries: number;

@@ -109,10 +109,11 @@ function sageMakerLayer({ env, cwd, sageMakerModelFolder = SAGEMAKER_MODEL_FOLDE
 const MIB = 1024 * 1024;
 
 function storeOf(server: ServerConfig): StoreConfig {
-  const { allowedHosts, downloadFolder, hubEndpoint, hubToken, s3Endpoint } = server;
+  const { allowedHosts, downloadFolder, hubEndpoint, hubToken, offline, s3Endpoint } = server;
   return {
-    ...{ allowedHosts, downloadFolder, hubToken, s3Endpoint },
+    ...{ allowedHosts, downloadFolder, hubToken, offline, s3Endpoint },
     hubEndpoint: hubEndpoint.replace(/\/$/, ''),
+    maxCacheBytes: server.downloadCacheMb * MIB,
     maxDownloadBytes: server.maxDownloadMb * MIB,
     maxUnpackedBytes: server.maxUnpackedMb * MIB,
     maxEntries: server.maxArchiveEntries,

@@ -158,6 +158,21 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     { env: ['DJL_CACHE_DIR'] },
   ),
   serverKey(
+    'offline',
+    'offline',
+    orWord(boolean(), { 1: true, 0: false }),
+    false,
+    'models come from the cache alone, without any connection; what is not there is told',
+    { env: ['DJL_OFFLINE', 'OFFLINE', 'HF_HUB_OFFLINE'] },
+  ),
+  serverKey(
+    'download_cache_mb',
+    'downloadCacheMb',
+    integer(0, 1_073_741_824, 'MiB'),
+    204_800,
+    'all models in download_dir together; beyond it the least recently used are deleted, never one that is in use (ours)',
+  ),
+  serverKey(
     'allowed_hosts',
     'allowedHosts',
     words('host names, `host:port` or `*.domain`, divided by commas or white space'),
@@ -328,7 +343,6 @@ export const SERVER_KEYS: readonly KeyRow[] = [
   ...withoutEffect('server', 'no static files are served', ['WEB_ROOT']),
 
   ...withoutEffect('environment', 'one engine is built in', ['SERVING_FEATURES', 'DJL_DEFAULT_ENGINE']),
-  ...withoutEffect('environment', 'a model that is here is never fetched again', ['DJL_OFFLINE']),
   ...withoutEffect('environment', NO_JVM, [
     'SERVING_OPTS',
     'JAVA_OPTS',

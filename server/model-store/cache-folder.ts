@@ -6,9 +6,10 @@
  *   .once-…-OWNER-…       the same, of no use to anybody else
  *   .partial-KEY          interrupted; the next fetch of KEY takes it over by renaming it
  *   .trash-…              being deleted
+ *   .lock-… .ref-… .use-… cache-lock.ts, cache-records.ts
  *
- * Every step from one to the other is one rename, so that processes which share the folder need no lock: of two that make the
- * same model the second finds it there. A killed process leaves work that the next sweep recognises, by process id AND start time.
+ * Every step from one to the other is one rename: whatever happens between processes that share the folder, a model is whole or not
+ * there. A killed process leaves work that the next sweep recognises, by process id AND start time.
  *
  * Limits  partials older than PARTIAL_DAYS and work of another machine older than FOREIGN_WORK_DAYS are deleted
  * Errors  those of the file system
@@ -17,13 +18,14 @@ import { createHash, randomUUID } from 'node:crypto';
 import { renameSync } from 'node:fs';
 import { mkdir, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import path from 'node:path';
-import { isGone, machineId, processIdentity } from '../machine/process-identity.js';
+import { isAlive, OWNER_PATTERN, ownIdentity } from './process-identity.js';
 
 const PARTIAL_DAYS = 7;
 const FOREIGN_WORK_DAYS = 1;
 const DAY_MS = 86_400_000;
 const KEY_LENGTH = 20;
 const MAX_NAME_LENGTH = 64;
+const WORK = new RegExp(`^\\.(work|once)-([0-9a-f]+)-(${OWNER_PATTERN})-`);
 
 export interface CacheEntry {
   /** Path of the whole model. */
@@ -49,7 +51,7 @@ export async function claimWork(root: string, { key }: CacheEntry, isResumable: 
   await mkdir(root, { recursive: true, mode: 0o700 });
   await sweep(root);
   const kind = isResumable ? 'work' : 'once';
-  const work = path.join(root, `.${kind}-${key}-${processIdentity()}-${randomUUID().slice(0, 8)}`);
+  const work = path.join(root, `.${kind}-${key}-${ownIdentity()}-${randomUUID().slice(0, 8)}`);
   const partial = path.join(root, `.partial-${key}`);
   try {
     if (!isResumable) throw new Error('nothing to take over');
@@ -97,12 +99,10 @@ export async function discard(root: string, folder: string): Promise<void> {
 export async function sweep(root: string): Promise<void> {
   for (const name of await readdir(root).catch(() => [])) {
     const folder = path.join(root, name);
-    const [, kind, key, machine, pid, startTime] =
-      /^\.(work|once)-([0-9a-f]+)-([0-9a-f]+)-(\d+)-(\d+)-/.exec(name) ?? [];
+    const [, kind, key, owner = ''] = WORK.exec(name) ?? [];
     if (kind !== undefined) {
-      const isOver =
-        isGone(machine!, pid!, startTime!) ||
-        (machine !== machineId() && (await isOlder(folder, FOREIGN_WORK_DAYS * DAY_MS)));
+      const alive = isAlive(owner);
+      const isOver = alive === null ? await isOlder(folder, FOREIGN_WORK_DAYS * DAY_MS) : !alive;
       if (isOver && kind === 'work') await keepPartial(root, folder, key!);
       else if (isOver) await discard(root, folder);
     } else if (name.startsWith('.partial-')) {

@@ -3,18 +3,22 @@
  *
  * In      a URL (a path, file, http(s), s3, hf, or a hub id), the operator's policy
  * Out     a folder with config.json or serving.properties: the one that was named, or one of the download folder
- * Limits  those of the policy; fetches of the same content at the same time are one
+ * Limits  those of the policy; fetches of the same content at the same time are one, also of several servers; maxCacheBytes
  * Errors  MODEL_NOT_FOUND (404) not there, unreachable, denied, no model in it; BAD_REQUEST (400) malformed, not allowed or
  *         over a limit; CHECKPOINT_INVALID (400) damaged or hostile; OUT_OF_MEMORY (507) no room on the disk; CANCELLED
  *
- * A fetched folder appears by one rename when everything is downloaded, verified and unpacked. Giving up leaves nothing; a
+ * What is in the cache is not fetched again: the hub's commit, ETag and date decide whether it is the newest, a connection that fails
+ * leaves the copy, and offline there is none. A fetched folder appears by one rename when everything is downloaded, verified and unpacked. Giving up leaves nothing; a
  * broken connection leaves a partial that the next fetch of the same content continues; a server that was killed leaves what
  * the next fetch takes over or deletes (cache-folder.ts).
  */
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { ServingError } from '../../proto/errors.js';
+import { makeRoom, removeModel } from './cache-contents.js';
 import { type CacheEntry, cacheEntry, claimWork, discard, keepPartial, publish } from './cache-folder.js';
+import { whileLocked } from './cache-lock.js';
+import { type CacheRecord, markUsed, readRecord, unmarkUsed, writeRecord } from './cache-records.js';
 import { cancelled } from './download-file.js';
 import type { FetchPlan, FillContext } from './fetch-plan.js';
 import type { FetchedModel, FetchOptions, FetchProgress } from './fetch-policy.js';
@@ -34,6 +38,9 @@ const running = new SharedWork<void, FetchProgress>();
 
 /** Owned folder → models that were given it and have not given it back. */
 const holders = new Map<string, number>();
+
+/** Owned folders whose source tells nothing to know them by again, or lies on this host. */
+const transient = new Set<string>();
 
 /**
  * @returns a folder to be given back by releaseModel
@@ -59,27 +66,92 @@ export async function fetchModel(options: FetchOptions): Promise<FetchedModel> {
       }
       if (plan === null) parsed = hubUrl(hub!);
     }
-    plan ??= await planRemote(parsed, options);
-    return await materialise(plan, options);
+    if (plan !== null) return await materialise(plan, options);
+    const found = await locateRemote(parsed, options);
+    const cached = 'cached' in found ? await holdCached(options.downloadFolder, found.cached) : null;
+    if (cached !== null) return cached;
+    plan = 'plan' in found ? found.plan : await planRemote(parsed, options, null);
+    const model = await materialise(plan, options);
+    const { downloadFolder } = options;
+    await writeRecord(downloadFolder, sourceKey(parsed, policy), {
+      display: parsed.display,
+      model: path.basename(model.folder),
+      suggestedName: model.suggestedName,
+      identity: plan.identity,
+      validator: plan.validator ?? null,
+    });
+    await limitCache(options);
+    return model;
   } catch (error) {
     throw asServingError(error, parsed.display, signal);
   }
 }
 
 /**
- * Gives a fetched model back. A folder of the download folder is deleted when the last model that was given it is gone; a
- * folder of the user's is never touched.
+ * Gives a fetched model back. What was fetched stays in the cache for the next start, until room is made of it; a source that
+ * cannot tell what it has is fetched anew each time, and an archive of this host is unpacked anew: their folders are deleted. A folder of the user's is never touched.
  */
-export async function releaseModel({ folder, owned }: FetchedModel): Promise<void> {
-  if (!owned) return;
-  if (letGo(folder)) await discard(path.dirname(folder), folder);
+export async function releaseModel({ folder, owned }: Pick<FetchedModel, 'folder' | 'owned'>): Promise<void> {
+  if (!owned || !letGo(folder)) return;
+  const isOnce = transient.delete(folder);
+  await unmarkUsed(folder);
+  if (isOnce) await removeModel(path.dirname(folder), path.basename(folder));
 }
 
-function planRemote(parsed: ParsedModelUrl, { policy, signal }: FetchOptions): Promise<FetchPlan> {
+/** What names a remote place in the records of the cache; its user and password count, and are not kept. */
+function sourceKey(
+  { display, source }: ParsedModelUrl,
+  { hubEndpoint, s3Endpoint }: FetchOptions['policy'],
+): string {
+  return source.kind === 'http' ? source.url.href : `${hubEndpoint} ${s3Endpoint ?? ''} ${display}`;
+}
+
+/** @returns a folder, or what is to be made */
+async function locateRemote(
+  parsed: ParsedModelUrl,
+  options: FetchOptions,
+): Promise<{ cached: CacheRecord } | { plan: FetchPlan }> {
+  const { downloadFolder, onWarning, policy } = options;
+  const record = await cachedRecord(downloadFolder, sourceKey(parsed, policy));
+  if (policy.offline) {
+    if (record !== null) return { cached: record };
+    throw new ServingError(
+      'MODEL_NOT_FOUND',
+      `${parsed.display} is not in the cache ${downloadFolder}, and the server is offline (offline, DJL_OFFLINE, OFFLINE, HF_HUB_OFFLINE): start once with a connection`,
+    );
+  }
+  const { source } = parsed;
+  // A commit is what it is for ever.
+  if (record !== null && source.kind === 'hub' && /^[0-9a-f]{40}$/.test(source.model.revision)) {
+    return { cached: record };
+  }
+  try {
+    return { plan: await planRemote(parsed, options, record) };
+  } catch (error) {
+    const isUnreachable = (error as Error).cause instanceof TransportError;
+    if (record === null || !isUnreachable || options.signal?.aborted) throw error;
+    onWarning?.(
+      `${(error as Error).message}; the copy in the cache is used, whether it is the newest or not`,
+    );
+    return { cached: record };
+  }
+}
+
+/** What a place gave last, if that is still there. */
+async function cachedRecord(root: string, source: string): Promise<CacheRecord | null> {
+  const record = await readRecord(root, source);
+  return record !== null && (await isModelFolder(path.join(root, record.model))) ? record : null;
+}
+
+function planRemote(
+  parsed: ParsedModelUrl,
+  { policy, signal }: FetchOptions,
+  record: CacheRecord | null,
+): Promise<FetchPlan> {
   const { source } = parsed;
   switch (source.kind) {
     case 'http':
-      return planHttp(source.url, parsed, policy, signal);
+      return planHttp(source.url, parsed, policy, signal, record);
     case 's3':
       return planS3(source, parsed, policy, signal);
     case 'hub':
@@ -89,12 +161,25 @@ function planRemote(parsed: ParsedModelUrl, { policy, signal }: FetchOptions): P
   }
 }
 
+/** The cached model, held. null: it has gone in between. */
+async function holdCached(root: string, record: CacheRecord): Promise<FetchedModel | null> {
+  const final = path.join(root, record.model);
+  await hold(final);
+  if (await isModelFolder(final)) {
+    await touch(final);
+    return { folder: final, owned: true, suggestedName: record.suggestedName };
+  }
+  await giveUp(final);
+  return null;
+}
+
 async function materialise(plan: FetchPlan, options: FetchOptions): Promise<FetchedModel> {
   const { downloadFolder, onProgress, policy, signal } = options;
   const entry = cacheEntry(downloadFolder, plan.suggestedName, plan.identity);
   const { final } = entry;
-  // Held before anybody looks whether it is there, so that a release in between can't delete it.
-  holders.set(final, (holders.get(final) ?? 0) + 1);
+  // Held before anybody looks whether it is there, so that nobody can delete it in between.
+  await hold(final);
+  if (plan.identity === null || plan.localArchive !== null) transient.add(final);
   let isUsed = false;
   try {
     await running.join(
@@ -106,15 +191,24 @@ async function materialise(plan: FetchPlan, options: FetchOptions): Promise<Fetc
         isUsed = true;
         try {
           if (!(await isModelFolder(final))) {
-            await publishModel(plan, entry, downloadFolder, { policy, signal: workSignal, onProgress: tell });
+            await whileLocked(downloadFolder, entry.key, workSignal, async () => {
+              // Another server may have made it meanwhile.
+              if (await isModelFolder(final)) return;
+              await publishModel(plan, entry, downloadFolder, {
+                policy,
+                signal: workSignal,
+                onProgress: tell,
+              });
+            });
           }
+          await touch(final);
         } finally {
           plan.close();
         }
       },
     );
   } catch (error) {
-    letGo(final);
+    await giveUp(final);
     throw error;
   } finally {
     if (!isUsed) plan.close();
@@ -179,7 +273,33 @@ async function unpack(archive: string, target: string, context: FillContext): Pr
   );
 }
 
-/** @returns true when nobody holds the folder any more */
+async function hold(folder: string): Promise<void> {
+  const count = holders.get(folder) ?? 0;
+  holders.set(folder, count + 1);
+  await mkdir(path.dirname(folder), { recursive: true, mode: 0o700 });
+  await markUsed(folder);
+}
+
+async function giveUp(folder: string): Promise<void> {
+  if (!letGo(folder)) return;
+  transient.delete(folder);
+  await unmarkUsed(folder);
+}
+
+/** It was asked for now: the least recently used go first when room is made. */
+async function touch(folder: string): Promise<void> {
+  await utimes(folder, new Date(), new Date());
+}
+
+async function limitCache({ downloadFolder, onWarning, policy }: FetchOptions): Promise<void> {
+  for (const { bytes, name } of await makeRoom(downloadFolder, policy.maxCacheBytes)) {
+    onWarning?.(
+      `${name} (${Math.round(bytes / 1_048_576)} MiB) was deleted from the cache to keep to download_cache_mb`,
+    );
+  }
+}
+
+/** @returns true when nobody of this process holds the folder any more */
 function letGo(folder: string): boolean {
   const left = (holders.get(folder) ?? 1) - 1;
   if (left > 0) holders.set(folder, left);

@@ -15,6 +15,8 @@ export interface FetchPlan {
   suggestedName: string;
   /** Names the content: the same identity may be served from an earlier fetch. null: the source can't tell. */
   identity: string | null;
+  /** ETag or date of an http(s) source, for the question whether it has changed; absent: none. */
+  validator?: string | null;
   /** An archive that is already on this machine; otherwise `fill` downloads. */
   localArchive: string | null;
   /**

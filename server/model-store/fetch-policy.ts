@@ -26,6 +26,10 @@ export interface FetchPolicy {
   hubToken: string | null;
   /** null: Amazon's, by region. */
   s3Endpoint: string | null;
+  /** Nothing is connected to: a model is in the cache, or is not to be had. */
+  offline: boolean;
+  /** Of all models that were fetched; the least recently used go first, those in use never. */
+  maxCacheBytes: number;
   /** Absolute folder that relative paths start from. */
   modelStore: string;
 }
@@ -46,12 +50,14 @@ export interface FetchOptions {
   within?: RegistrationFolders | null;
   signal?: AbortSignal;
   onProgress?: (progress: FetchProgress) => void;
+  /** What the operator should know though the fetch goes on. */
+  onWarning?: (sentence: string) => void;
 }
 
 export interface FetchedModel {
   /** Absolute; holds config.json or serving.properties. */
   folder: string;
-  /** Made by the store: give it back with releaseModel when the model goes. */
+  /** Of the cache: give it back with releaseModel when the model goes, so that room can be made of it. */
   owned: boolean;
   /** Last path segment without an archive's extension (of a hub model the whole id), `\W` → `_`. */
   suggestedName: string;

@@ -11,6 +11,7 @@
 import path from 'node:path';
 import { ServingError } from '../../proto/errors.js';
 import { ARCHIVE_HEAD_BYTES, archiveKind } from './archive-kind.js';
+import type { CacheRecord } from './cache-records.js';
 import { downloadFile, type RemoteBody } from './download-file.js';
 import type { FetchPlan } from './fetch-plan.js';
 import type { FetchPolicy } from './fetch-policy.js';
@@ -27,6 +28,7 @@ export async function planHttp(
   { display, suggestedName }: ParsedModelUrl,
   policy: FetchPolicy,
   signal: AbortSignal | undefined,
+  known: CacheRecord | null = null,
 ): Promise<FetchPlan> {
   if (policy.allowedHosts.length === 0) {
     throw new ServingError(
@@ -37,7 +39,13 @@ export async function planHttp(
   const guard: HttpGuard = { rule: (asked) => hostRule(asked, policy.allowedHosts) };
   let first: HttpAnswer | null;
   try {
-    first = await ask(url, display, {}, guard, signal);
+    const validator = known?.validator ?? null;
+    const condition = validator?.startsWith('"') ? { 'if-none-match': validator } : null;
+    first = await ask(url, display, condition ?? {}, guard, signal);
+    if (first.status === 304 && known !== null) {
+      first.body.destroy();
+      return unchanged(display, suggestedName, known);
+    }
   } catch (error) {
     if (!(error instanceof TransportError)) throw error;
     throw new ServingError('MODEL_NOT_FOUND', `${display}: ${error.message}`, { cause: error });
@@ -77,6 +85,7 @@ export async function planHttp(
     display,
     suggestedName,
     identity: validator === null ? null : `${url.href}\n${validator}\n${totalBytes}`,
+    validator,
     localArchive: null,
     close,
     fill: async (folder, context) => {
@@ -101,6 +110,22 @@ export async function planHttp(
   };
 }
 
+/** The server says that the cached content is the newest. */
+const unchanged = (
+  display: string,
+  suggestedName: string,
+  { identity, validator }: CacheRecord,
+): FetchPlan => ({
+  ...{ display, suggestedName, identity, validator, localArchive: null },
+  close: () => undefined,
+  fill: async () => {
+    throw new ServingError(
+      'MODEL_NOT_FOUND',
+      `${display} has left the cache while it was looked up: ask again`,
+    );
+  },
+});
+
 async function ask(
   url: URL,
   display: string,
@@ -111,6 +136,7 @@ async function ask(
   const answer = await guardedGet(url, headers, guard, signal);
   const { status } = answer;
   if (status === 200 || (status === 206 && 'range' in headers)) return answer;
+  if (status === 304 && 'if-none-match' in headers) return answer;
   answer.body.destroy();
   if (status === 429 || status >= 500) throw new TransportError(`the server answers ${status}`);
   throw new ServingError('MODEL_NOT_FOUND', `${display}: the server answers ${status}`);

@@ -19,7 +19,7 @@ export interface Store {
   downloadFolder: string;
   policy: FetchPolicy;
   fetch(url: string, options?: Partial<FetchOptions>): Promise<FetchedModel>;
-  /** Everything in the download folder, at any depth. */
+  /** Everything in the download folder, at any depth, but what it remembers of URLs and users. */
   left(): string[];
   remove(): void;
 }
@@ -38,6 +38,8 @@ export function openStore(policy: Partial<FetchPolicy> = {}): Store {
     hubEndpoint: 'http://127.0.0.1:9',
     hubToken: null,
     s3Endpoint: null,
+    offline: false,
+    maxCacheBytes: 1 << 30,
     modelStore,
     ...policy,
   };
@@ -48,7 +50,9 @@ export function openStore(policy: Partial<FetchPolicy> = {}): Store {
     fetch: (url, options = {}) => fetchModel({ url, downloadFolder, policy: whole, ...options }),
     left: () =>
       existsSync(downloadFolder)
-        ? readdirSync(downloadFolder, { recursive: true, encoding: 'utf8' }).sort()
+        ? readdirSync(downloadFolder, { recursive: true, encoding: 'utf8' })
+            .filter((name) => !/^\.(?:ref|use)-/.test(name))
+            .sort()
         : [],
     remove: () => rmSync(scratch, { recursive: true, force: true }),
   };
