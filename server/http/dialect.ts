@@ -7,6 +7,7 @@
  * A dialect reads requests into those of server/requests and writes their events as its clients expect them. It may read and answer
  * by what lies in bodies/ and answers/; it sees no engine and no other dialect's routes.
  */
+import type { TObject, TSchema } from '@sinclair/typebox';
 import type { FastifyInstance } from 'fastify';
 import type { ServingError } from '../../proto/errors.js';
 import type { Scope } from '../access/access-key.js';
@@ -32,6 +33,18 @@ export interface DialectWords {
   error(error: ServingError, config: ServerConfig): ErrorAnswer;
 }
 
+/** A route, as the reference at `/` and `/openapi.json` tell it. */
+export interface DocumentedRoute {
+  readonly method: string;
+  /** As Fastify has it. */
+  readonly path: string;
+  readonly summary: string;
+  readonly query?: TObject;
+  readonly body?: TSchema;
+  /** A body that works, for the model of this name. */
+  readonly example?: (model: string) => unknown;
+}
+
 export interface Dialect {
   readonly name: string;
   /** Served by every listener that has one of these. */
@@ -44,6 +57,8 @@ export interface Dialect {
   readonly refusesMethods: boolean;
   /** The body that answers OPTIONS of its paths; absent: only where a route does. */
   readonly preflight?: string;
+  /** What a newcomer is told of its routes; absent: nothing. */
+  readonly reference?: readonly DocumentedRoute[];
   routes(app: FastifyInstance, context: HttpContext): Promise<void>;
 }
 

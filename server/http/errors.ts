@@ -51,16 +51,19 @@ export function toServingError(error: unknown, maxRequestBytes: number): Serving
   return ServingError.from(error);
 }
 
+/** DJLServing's sentences name the document, and not where it is. */
+const WHERE = 'It is at / (for programs: /openapi.json).';
+
 export function routeNotFound(): ServingError {
   return new ServingError(
     'ROUTE_NOT_FOUND',
-    'Requested resource is not found, please refer to API document.',
+    `Requested resource is not found, please refer to API document. ${WHERE}`,
   );
 }
 
 export function methodNotAllowed(): ServingError {
   return new ServingError(
     'METHOD_NOT_ALLOWED',
-    'Requested method is not allowed, please refer to API document.',
+    `Requested method is not allowed, please refer to API document. ${WHERE}`,
   );
 }

@@ -9,6 +9,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { Type } from '@sinclair/typebox';
 import { ServingError } from '../../proto/errors.js';
+import { nearestName } from '../config/nearest-name.js';
 import { InvalidInput } from '../requests/invalid-input.js';
 import type { InferenceService } from '../requests/service.js';
 
@@ -56,11 +57,15 @@ export function djlTarget(
     header(headers, 'model_version') ??
     form.get('model_version') ??
     null;
-  if (!isRegistered(service, model, version)) {
+  const name = registeredName(service, model, version);
+  if (name === null) {
     const shown = version === null ? model : `${model}/${version}`;
-    throw new ServingError('MODEL_NOT_FOUND', `Model or workflow not found: ${shown}`);
+    throw new ServingError(
+      'MODEL_NOT_FOUND',
+      `Model or workflow not found: ${shown}${nearName(service, model)}`,
+    );
   }
-  return { model, version };
+  return { model: name, version };
 }
 
 /** @throws ServingError BAD_REQUEST, MODEL_NOT_FOUND */
@@ -72,18 +77,39 @@ export function openAiTarget(
   const wanted = model ?? singleStartupModel;
   if (wanted === null)
     throw new InvalidInput('model is required: not exactly one startup model is loaded', 'model');
-  if (!isRegistered(service, wanted, null)) throw openAiModelNotFound(wanted);
-  return { model: wanted, version: null };
+  const name = registeredName(service, wanted, null);
+  if (name === null) throw openAiModelNotFound(wanted, service);
+  return { model: name, version: null };
 }
 
-export function openAiModelNotFound(model: string): ServingError {
-  return new ServingError('MODEL_NOT_FOUND', `The model '${model}' does not exist`);
+export function openAiModelNotFound(model: string, service: InferenceService): ServingError {
+  return new ServingError(
+    'MODEL_NOT_FOUND',
+    `The model '${model}' does not exist${nearName(service, model)}`,
+  );
 }
 
-function isRegistered(service: InferenceService, model: string, version: string | null): boolean {
-  return service
-    .models()
-    .some((status) => status.name === model && (version === null || status.version === version));
+/**
+ * The name that a model is registered by: also where it is asked for by its folder's or its hub's own name, of which DJLServing's rule
+ * has made another (all-MiniLM-L6-v2 → all_MiniLM_L6_v2).
+ *
+ * @returns null: there is no such model or version
+ */
+export function registeredName(
+  service: InferenceService,
+  model: string,
+  version: string | null,
+): string | null {
+  const fits = (name: string): boolean =>
+    service.models().some((one) => one.name === name && (version === null || one.version === version));
+  return [model, model.replace(/\W/g, '_')].find(fits) ?? null;
+}
+
+/** For whoever has mistyped it; '' where no name is near. */
+function nearName(service: InferenceService, model: string): string {
+  const names = [...new Set(service.models().map(({ name }) => name))];
+  const nearest = names.includes(model) ? null : nearestName(model, names);
+  return nearest === null ? '' : `; did you mean ${nearest}?`;
 }
 
 function header(headers: IncomingHttpHeaders, field: string): string | undefined {

@@ -74,7 +74,8 @@ function readablePath(pointer: string): string {
     );
 }
 
-function expectation(schema: TSchema): string {
+/** Completes "… must be". */
+export function expectation(schema: TSchema): string {
   if (typeof schema.expects === 'string') return schema.expects;
   if (schema.const !== undefined) return JSON.stringify(schema.const);
   switch (schema.type) {

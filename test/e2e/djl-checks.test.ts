@@ -92,7 +92,10 @@ describe('a server with one startup model', () => {
   it('check 4: /predictions is no resource', async () => {
     expect(await ask('GET', '/predictions')).toMatchObject({
       status: 404,
-      body: { message: 'Requested resource is not found, please refer to API document.' },
+      body: {
+        message:
+          'Requested resource is not found, please refer to API document. It is at / (for programs: /openapi.json).',
+      },
     });
   });
 
@@ -217,7 +220,7 @@ describe('a server with one startup model', () => {
     const refused = failure(
       405,
       'MethodNotAllowedException',
-      'Requested method is not allowed, please refer to API document.',
+      'Requested method is not allowed, please refer to API document. It is at / (for programs: /openapi.json).',
     );
     expect(await ask('PUT', '/models')).toMatchObject(refused);
     expect(await ask('POST', '/models/noop')).toMatchObject(refused);

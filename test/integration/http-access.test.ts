@@ -56,7 +56,14 @@ describe('every route', () => {
     const routes = server.routes;
     expect(routes.length).toBeGreaterThan(60);
     const open = routes.filter(({ access }) => access === 'open').map((route) => route.url);
-    expect([...new Set(open)].sort()).toEqual(['/health', '/health/live', '/health/ready', '/ping']);
+    expect([...new Set(open)].sort()).toEqual([
+      '/',
+      '/health',
+      '/health/live',
+      '/health/ready',
+      '/openapi.json',
+      '/ping',
+    ]);
     const wrong: string[] = [];
     for (const { access, method, url: pattern } of routes) {
       const at = `${url}${pattern.replace(/:\w+/g, 'mlp').replace('*', 'x')}`;

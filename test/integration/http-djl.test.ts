@@ -71,7 +71,8 @@ describe('compatibility checks of DJLServing', () => {
     expect(await response.json()).toEqual({
       code: 404,
       type: 'ResourceNotFoundException',
-      message: 'Requested resource is not found, please refer to API document.',
+      message:
+        'Requested resource is not found, please refer to API document. It is at / (for programs: /openapi.json).',
     });
   });
 
@@ -125,7 +126,8 @@ describe('compatibility checks of DJLServing', () => {
         body: {
           code: 405,
           type: 'MethodNotAllowedException',
-          message: 'Requested method is not allowed, please refer to API document.',
+          message:
+            'Requested method is not allowed, please refer to API document. It is at / (for programs: /openapi.json).',
         },
       });
     }

@@ -6,8 +6,9 @@ import { healthDialect, pingDialect } from './health/health-routes.js';
 import { managementDialect } from './management/management-routes.js';
 import { metricsDialect } from './metrics/metrics-routes.js';
 import { openAiDialect } from './openai/openai-routes.js';
+import { referenceDialect } from './reference/reference-routes.js';
 
-export const ALL_DIALECTS: readonly Dialect[] = [
+const SPOKEN: readonly Dialect[] = [
   healthDialect,
   pingDialect,
   djlDialect,
@@ -16,3 +17,5 @@ export const ALL_DIALECTS: readonly Dialect[] = [
   managementDialect,
   metricsDialect,
 ];
+
+export const ALL_DIALECTS: readonly Dialect[] = [...SPOKEN, referenceDialect(SPOKEN)];

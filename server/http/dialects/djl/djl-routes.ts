@@ -34,6 +34,7 @@ import { addDjlBodyParsers, checkDjlBody, type DjlBody } from './djl-body.js';
 import { djlError, djlErrorWith, lmiInputError } from './djl-errors.js';
 import { answerLmiEmbeddings } from './lmi-embeddings.js';
 import { answerLmi } from './lmi-handler.js';
+import { LmiBody } from './lmi-request.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
 /** Stands for checkDjlBody: which schema holds depends on the body's keys. */
@@ -46,6 +47,17 @@ export const djlDialect: Dialect = {
   words: { prefix: '/', error: djlError },
   // Its paths look at no method.
   refusesMethods: false,
+  reference: [
+    '/predictions/:model',
+    '/predictions/:model/:version',
+    '/models/:model/invoke',
+    '/invocations',
+  ].map((path) => ({
+    ...{ method: 'POST', path, body: LmiBody, query: ModelQuery },
+    summary:
+      "DJLServing's LMI: a text (or texts) to continue, or to make vectors of; a body of prompt, messages or input is OpenAI's.",
+    example: () => ({ inputs: 'Once upon a time', parameters: { max_new_tokens: 50 }, stream: true }),
+  })),
   routes: djlRoutes,
 };
 

@@ -1,7 +1,7 @@
 /**
  * Health: DJLServing's /ping, and what orchestrators ask for.
  *
- * Out     /ping (any method) as ping.ts says; GET /health/live: 200 while the process answers; GET /health/ready: 200 when requests
+ * Out     /ping (any method) as ping.ts says; GET /health/live: 200 while the process answers; GET /health/ready, or /health: 200 when requests
  *         are taken and every startup model is ready; GET /models/{model}[/{version}]/ready: 200 when it can run a request
  * Errors  503 with {"status", "reason"} where it is not ready; 404 for an unknown model
  * Source  reference serving-apis §1.5
@@ -20,7 +20,9 @@ import { ping } from './ping.js';
 
 export const LIVE_PATH = '/health/live';
 export const READY_PATH = '/health/ready';
-const PING_METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
+/** What many load balancers ask for. */
+const HEALTH_PATH = '/health';
+const PING_METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 
 /** /ping, which belongs to the inference address. */
 export const pingDialect: Dialect = {
@@ -28,6 +30,7 @@ export const pingDialect: Dialect = {
   roles: ['inference'],
   access: 'open',
   refusesMethods: false,
+  reference: [{ method: 'GET', path: '/ping', summary: 'Health of every model.' }],
   routes: pingRoute,
 };
 
@@ -37,6 +40,15 @@ export const healthDialect: Dialect = {
   roles: ALL_ROLES,
   access: SCOPES,
   refusesMethods: false,
+  reference: [
+    { method: 'GET', path: LIVE_PATH, summary: 'The process answers.' },
+    {
+      method: 'GET',
+      path: READY_PATH,
+      summary: 'Requests are taken, and every startup model is ready; /health is the same.',
+    },
+    { method: 'GET', path: '/models/:model/ready', summary: 'One model can run a request.' },
+  ],
   routes: healthRoutes,
 };
 
@@ -57,10 +69,11 @@ async function healthRoutes(app: FastifyInstance, context: HttpContext): Promise
     const validator = compileValidator(schema as TSchema);
     return (value: unknown) => validator.check(value);
   });
-  app.get(LIVE_PATH, { config: { access: 'open' } }, async (_request, reply) => answer(reply, null, 'live'));
-  app.get(READY_PATH, { config: { access: 'open' } }, async (_request, reply) =>
-    answer(reply, reasonNotReady(context)),
-  );
+  const probe = { method: ['GET', 'HEAD'], config: { access: 'open' as const } };
+  app.route({ ...probe, url: LIVE_PATH, handler: async (_request, reply) => answer(reply, null, 'live') });
+  for (const url of [READY_PATH, HEALTH_PATH]) {
+    app.route({ ...probe, url, handler: async (_request, reply) => answer(reply, reasonNotReady(context)) });
+  }
   const schema = { params: ModelParams };
   for (const url of ['/models/:model/ready', '/models/:model/:version/ready']) {
     app.get(url, { schema }, async (request, reply) => {

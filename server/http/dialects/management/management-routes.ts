@@ -48,6 +48,24 @@ export const managementDialect: Dialect = {
   access: ['manage'],
   // DJLServing's management paths refuse the method before they look at the name.
   refusesMethods: true,
+  reference: [
+    { method: 'GET', path: '/models', summary: 'Every model, by pages.', query: PageParameters },
+    { method: 'POST', path: '/models', summary: 'Registers a model by its URL.', query: RegisterParameters },
+    { method: 'GET', path: '/models/:model', summary: 'Describes a model and its workers.' },
+    {
+      method: 'PUT',
+      path: '/models/:model',
+      summary: 'Scales the workers of a model.',
+      query: ScaleParameters,
+    },
+    { method: 'DELETE', path: '/models/:model', summary: 'Unregisters a model.' },
+    {
+      method: 'GET',
+      path: '/server/logging',
+      summary: 'Sets the level of the log.',
+      query: LoggingParameters,
+    },
+  ],
   routes: managementRoutes,
 };
 

@@ -24,6 +24,7 @@ export const metricsDialect: Dialect = {
   access: ['metrics'],
   // By routes of its own, which don't wait for a body.
   refusesMethods: false,
+  reference: [{ method: 'GET', path: '/metrics', summary: 'Metrics for Prometheus.' }],
   routes: metricsRoutes,
 };
 

@@ -20,7 +20,7 @@ import { jsonBodyParser } from '../../bodies/json-body.js';
 import type { Dialect } from '../../dialect.js';
 import { addRetryAfter, toServingError } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
-import { ModelParams, openAiModelNotFound, openAiTarget } from '../../model-target.js';
+import { ModelParams, openAiModelNotFound, openAiTarget, registeredName } from '../../model-target.js';
 import {
   answerEmbeddings,
   checkEmbeddingBody,
@@ -57,6 +57,22 @@ export const openAiDialect: Dialect = {
   refusesMethods: true,
   // CORS preflight, as DJLServing answers it for its own paths.
   preflight: '{}',
+  reference: [
+    {
+      ...{ method: 'POST', path: '/v1/completions', summary: 'Continues a text.', body: CompletionSchema },
+      example: (model) => ({ model, prompt: 'Once upon a time', max_tokens: 50 }),
+    },
+    {
+      ...{ method: 'POST', path: '/v1/chat/completions', summary: 'Answers a chat.', body: ChatSchema },
+      example: (model) => ({ model, messages: [{ role: 'user', content: 'Hello' }], max_tokens: 50 }),
+    },
+    {
+      ...{ method: 'POST', path: '/v1/embeddings', summary: 'Vectors of texts.', body: EmbeddingSchema },
+      example: (model) => ({ model, input: ['a text', 'another'] }),
+    },
+    { method: 'GET', path: '/v1/models', summary: 'Every model.' },
+    { method: 'GET', path: '/v1/models/:model', summary: 'One model.' },
+  ],
   routes: openAiRoutes,
 };
 
@@ -137,8 +153,9 @@ async function openAiRoutes(app: FastifyInstance, context: HttpContext): Promise
   }));
   app.get('/v1/models/:model', { schema: { params: ModelParams } }, async (request) => {
     const { model } = request.params as { model: string };
-    const known = service.models().find((status) => status.name === model);
-    if (known === undefined) throw openAiModelNotFound(model);
+    const name = registeredName(service, model, null);
+    const known = service.models().find((status) => status.name === name);
+    if (known === undefined) throw openAiModelNotFound(model, service);
     return modelObject(known);
   });
   vllmRoutes(app, context, target);
