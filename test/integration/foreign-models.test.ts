@@ -94,7 +94,7 @@ describe('a store with the models of other servers', () => {
             ...{ url, signal, onProgress, within: null, downloadFolder: config.store.downloadFolder },
             policy: { ...config.store, modelStore: store },
           }),
-        release: ({ folder, owned }) => releaseModel({ folder, owned, suggestedName: '' }),
+        release: ({ folder, owned }) => releaseModel({ folder, owned }),
         nameOf: (url) => parseModelUrl(url).suggestedName,
         configure: (registration, folder) => config.configure(registration, folder).config,
       },
