@@ -40,7 +40,7 @@ describe('the reference', () => {
     expect(schema).toMatchObject({
       type: 'object',
       required: ['prompt'],
-      properties: { max_tokens: { minimum: 1 } },
+      properties: { max_tokens: { type: 'integer' } },
     });
     expect(Object.keys(paths)).toEqual(
       expect.arrayContaining(['/models/{model}', '/ping', '/metrics', '/health/ready']),
@@ -116,7 +116,7 @@ describe('probes', () => {
     async (path) => {
       const [head, get] = [await fetch(test.url + path, { method: 'HEAD' }), await fetch(test.url + path)];
       expect([head.status, await head.text()]).toEqual([200, '']);
-      expect([get.status, (await get.text()).length > 0]).toEqual([200, true]);
+      expect(get.status).toBe(200);
     },
   );
 });

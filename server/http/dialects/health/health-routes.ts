@@ -1,7 +1,7 @@
 /**
  * Health: DJLServing's /ping, and what orchestrators ask for.
  *
- * Out     /ping (any method) as ping.ts says; GET /health/live: 200 while the process answers; GET /health/ready, or /health: 200 when requests
+ * Out     /ping (any method) as ping.ts says; GET /health/live: 200 while the process answers; GET /health/ready: 200 when requests
  *         are taken and every startup model is ready; GET /models/{model}[/{version}]/ready: 200 when it can run a request
  * Errors  503 with {"status", "reason"} where it is not ready; 404 for an unknown model
  * Source  reference serving-apis §1.5
@@ -20,8 +20,6 @@ import { ping } from './ping.js';
 
 export const LIVE_PATH = '/health/live';
 export const READY_PATH = '/health/ready';
-/** What many load balancers ask for. */
-const HEALTH_PATH = '/health';
 const PING_METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 
 /** /ping, which belongs to the inference address. */
@@ -45,7 +43,7 @@ export const healthDialect: Dialect = {
     {
       method: 'GET',
       path: READY_PATH,
-      summary: 'Requests are taken, and every startup model is ready; /health is the same.',
+      summary: 'Requests are taken, and every startup model is ready.',
     },
     { method: 'GET', path: '/models/:model/ready', summary: 'One model can run a request.' },
   ],
@@ -71,9 +69,8 @@ async function healthRoutes(app: FastifyInstance, context: HttpContext): Promise
   });
   const probe = { method: ['GET', 'HEAD'], config: { access: 'open' as const } };
   app.route({ ...probe, url: LIVE_PATH, handler: async (_request, reply) => answer(reply, null, 'live') });
-  for (const url of [READY_PATH, HEALTH_PATH]) {
-    app.route({ ...probe, url, handler: async (_request, reply) => answer(reply, reasonNotReady(context)) });
-  }
+  const ready = async (_request: unknown, reply: FastifyReply) => answer(reply, reasonNotReady(context));
+  app.route({ ...probe, url: READY_PATH, handler: ready });
   const schema = { params: ModelParams };
   for (const url of ['/models/:model/ready', '/models/:model/:version/ready']) {
     app.get(url, { schema }, async (request, reply) => {

@@ -74,9 +74,14 @@ export function vllmRoutes(
     return { prompt: tokensOf(request, body.model).decode(body.tokens) };
   });
   app.get('/version', async () => ({ version: VERSION }));
-  app.get('/health', { config: { access: 'open' } }, async (_request, reply) => {
-    const isHealthy = context.service.models().every(({ healthy, state }) => state === 'PENDING' || healthy);
-    return reply.code(isHealthy ? 200 : 503).send('');
+  app.route({
+    ...{ method: ['GET', 'HEAD'], url: '/health', config: { access: 'open' as const } },
+    handler: async (_request, reply) => {
+      const isHealthy = context.service
+        .models()
+        .every(({ healthy, state }) => state === 'PENDING' || healthy);
+      return reply.code(isHealthy ? 200 : 503).send('');
+    },
   });
 }
 
