@@ -21,7 +21,7 @@ import { LlmEngine } from './engines/llm/llm-engine.js';
 import { OnnxEngine } from './engines/onnx/onnx-engine.js';
 import { createGrpcServer, type GrpcServer } from './grpc/grpc-server.js';
 import { refuseOpenAddress } from './http/access-gate.js';
-import { createHttpServer } from './http/http-server.js';
+import { createHttpServer, type HttpServer } from './http/http-server.js';
 import { createServerLog, type ServerLog } from './logging/server-log.js';
 import { gpuReport } from './machine/gpu-report.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
@@ -179,10 +179,11 @@ function registrationParts(config: Config, logger: Logger): RegistrationParts {
 async function startServing(
   config: Config,
   manager: WorkLoadManager,
-  http: { listen(): Promise<string> },
+  http: Pick<HttpServer, 'listen' | 'tryAddresses'>,
   logger: Logger,
   onReady: (url: string) => void,
 ): Promise<void> {
+  await http.tryAddresses();
   const loading = loadModels(config, manager, logger);
   if (config.server.waitModelLoading) {
     await loading;

@@ -14,6 +14,9 @@ export interface Flags {
   /** `load_models`, as given; several arguments after -m are one list. */
   models: string | null;
   modelStore: string | null;
+  /** Of inference_address, as given. */
+  host: string | null;
+  port: string | null;
   /** `serve`: SageMaker's container contract gives the defaults. */
   serve: boolean;
   help: boolean;
@@ -24,12 +27,24 @@ export const START_HELP = `Usage: npm start -- [flags]      or  npx shardserve s
   -f, --config-file FILE    read server-wide keys from FILE too (after serving.properties of the working directory)
   -m, --models MODEL…       models to load: ALL, NONE, or [name[:version[:engine[:devices]]]=]path, several divided by blanks or commas
   -s, --model-store FOLDER  folder of models
+  --port N, --host HOST     where to listen; the strongest of all places (the environment's PORT is the weakest)
   serve                     first argument: the defaults are those of a SageMaker container (all interfaces, port 8080, /opt/ml/model)
   -h, --help                print this
 
 Keys and environment variables: server/config/KEYS.md.`;
 
-const FLAG_NAMES = ['-f', '--config-file', '-m', '--models', '-s', '--model-store', '-h', '--help'];
+const FLAG_NAMES = [
+  '-f',
+  '--config-file',
+  '-m',
+  '--models',
+  '-s',
+  '--model-store',
+  '--host',
+  '--port',
+  '-h',
+  '--help',
+];
 
 function refuse(message: string): never {
   throw new ServingError('CONFIG_INVALID', `command line: ${message}`);
@@ -46,10 +61,14 @@ export function parseFlags(argv: readonly string[]): Flags {
       'config-file': { type: 'string', short: 'f' },
       models: { type: 'string', short: 'm' },
       'model-store': { type: 'string', short: 's' },
+      host: { type: 'string' },
+      port: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
   });
-  const flags: Flags = { configFile: null, models: null, modelStore: null, serve, help: false };
+  const flags: Flags = {
+    ...{ configFile: null, models: null, modelStore: null, host: null, port: null, serve, help: false },
+  };
   let inModels = false;
   const requireValue = (token: { rawName: string; value: string | undefined }): string =>
     token.value && !token.value.startsWith('-') ? token.value : refuse(`${token.rawName} needs a value`);
@@ -64,6 +83,8 @@ export function parseFlags(argv: readonly string[]): Flags {
     if (token.name === 'config-file') flags.configFile = requireValue(token);
     else if (token.name === 'models') flags.models = requireValue(token);
     else if (token.name === 'model-store') flags.modelStore = requireValue(token);
+    else if (token.name === 'host') flags.host = requireValue(token);
+    else if (token.name === 'port') flags.port = requireValue(token);
     else if (token.name === 'help') flags.help = true;
     else if (token.rawName === '-i') refuse('-i installs Maven packages, which have no use here');
     else {

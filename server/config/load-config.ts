@@ -14,14 +14,22 @@ import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Config, ConfiguredModel, ModelRegistration, ServerConfig, StoreConfig } from './config.js';
-import { parseFlags } from './flags.js';
+import type {
+  Config,
+  ConfiguredModel,
+  ListenAddress,
+  ModelRegistration,
+  ServerConfig,
+  StoreConfig,
+} from './config.js';
+import { type Flags, parseFlags } from './flags.js';
 import { defaultsOf } from './key-table.js';
 import { applyLayers, argumentLayer, environmentLayer, fileLayer, type Layer } from './layers.js';
 import { startupModels } from './load-models.js';
 import { resolveModel } from './model-config.js';
 import type { ModelTrust } from './model-trust.js';
 import { Problems } from './problems.js';
+import { DEFAULT_ADDRESS } from './server-keys.js';
 
 export interface ConfigSources {
   /** Arguments after `start`. */
@@ -64,6 +72,24 @@ function defaultFolders(
     shardStore: isCheckout ? path.join(installation, '.shards') : path.join(cache, 'shards'),
     downloadFolder: isCheckout ? path.join(installation, '.downloads') : path.join(cache, 'downloads'),
   };
+}
+
+/** An address with another host or port: flags before PORT, which platforms set. */
+function addressOf(
+  address: ListenAddress,
+  { PORT }: ConfigSources['env'],
+  flags: Pick<Flags, 'host' | 'port'>,
+  problems: Problems,
+): ListenAddress {
+  const asked = flags.port ?? PORT ?? '';
+  if (asked === '' && flags.host === null) return address;
+  const where = flags.port === null ? 'environment: PORT' : 'flag --port';
+  if (asked !== '' && !(/^\d{1,5}$/.test(asked) && Number(asked) < 65_536)) {
+    problems.error(`${where} is ${asked.slice(0, 20)}; it must be a whole number from 0 to 65535`);
+    return address;
+  }
+  const base = address.kind === 'tcp' ? address : DEFAULT_ADDRESS;
+  return { ...base, host: flags.host ?? base.host, port: asked === '' ? base.port : Number(asked) };
 }
 
 function configFileOf(
@@ -163,6 +189,10 @@ export function loadConfig(sources: ConfigSources): Config {
     ...defaultFolders(installation, env, cwd),
   };
   for (const [field, { value }] of serverSettings) Object.assign(server, { [field]: value });
+  const isAddressed = serverSettings.has('inferenceAddress');
+  server.inferenceAddress = addressOf(server.inferenceAddress, isAddressed ? {} : env, flags, problems);
+  // Whoever says where requests come in, and nothing of models, means one address.
+  if (!serverSettings.has('managementAddress')) server.managementAddress = server.inferenceAddress;
   server.hostNames = server.hostNames.map((name) => name.toLowerCase());
 
   // Also checks the server-wide keys of models when there is no model.

@@ -22,7 +22,7 @@ import {
   words,
 } from './value-types.js';
 
-const DEFAULT_ADDRESS: ListenAddress = { kind: 'tcp', host: '127.0.0.1', port: 8080, path: '' };
+export const DEFAULT_ADDRESS: ListenAddress = { kind: 'tcp', host: '127.0.0.1', port: 8080, path: '' };
 
 const httpErrorCode = integer(400, 599);
 const headerValue = text('the value of a response header');
@@ -49,7 +49,7 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     'managementAddress',
     listenAddress(),
     DEFAULT_ADDRESS,
-    'where models are managed; equal to inference_address: one listener',
+    'where models are managed; equal to inference_address: one listener; default: inference_address (DJLServing: port 8080 of 127.0.0.1)',
   ),
   serverKey(
     'grpc_address',

@@ -7,7 +7,9 @@
  * Errors  CONFIG_INVALID when an address can't be listened on
  * Source  reference serving-apis §1.1
  */
+import { once } from 'node:events';
 import { lstatSync, unlinkSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
 import type { FastifyInstance } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
@@ -21,6 +23,8 @@ import { createHttpContext, type HttpDeps } from './http-context.js';
 const ALL_HOSTS = ['0.0.0.0', '::'];
 
 export interface HttpServer {
+  /** Tells, before anything is loaded, of an address that is taken. @throws ServingError CONFIG_INVALID */
+  tryAddresses(): Promise<void>;
   /** Starts to listen; the inference address as a URL, with the real port where 0 was asked. */
   listen(): Promise<string>;
   /** The same of the management address; null until it listens. */
@@ -63,6 +67,9 @@ export async function createHttpServer(
     context.draining = true;
   };
   return {
+    async tryAddresses() {
+      for (const { address, keys } of plans) await tryAddress(keys[0]!, address);
+    },
     async listen() {
       const urls: string[] = [];
       try {
@@ -129,6 +136,27 @@ function refuseOverlap(first: ListenerPlan, second: ListenerPlan): void {
   );
 }
 
+/** Listens for a moment. A port that another process takes meanwhile is told by `listen`. @throws ServingError CONFIG_INVALID */
+async function tryAddress(key: string, address: ListenAddress): Promise<void> {
+  if (address.kind !== 'tcp' || address.port === 0) return;
+  const server = createServer().listen({ host: address.host, port: address.port, exclusive: true });
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    throw cannotListen(key, address, error);
+  }
+  server.close();
+  await once(server, 'close');
+}
+
+function cannotListen(key: string, address: ListenAddress, cause: unknown): ServingError {
+  const where = address.kind === 'unix' ? address.path : `${address.host}:${address.port}`;
+  const code = (cause as NodeJS.ErrnoException).code ?? String(cause);
+  const reason =
+    code === 'EADDRINUSE' ? 'the address is in use: end what listens there, or give another (--port)' : code;
+  return new ServingError('CONFIG_INVALID', `${key}: cannot listen on ${where}: ${reason}`, { cause });
+}
+
 /** @throws ServingError CONFIG_INVALID */
 async function listenOn(app: FastifyInstance, key: string, address: ListenAddress): Promise<string> {
   try {
@@ -139,12 +167,7 @@ async function listenOn(app: FastifyInstance, key: string, address: ListenAddres
     }
     return await app.listen({ host: address.host, port: address.port });
   } catch (error) {
-    const where = address.kind === 'unix' ? address.path : `${address.host}:${address.port}`;
-    const code = (error as NodeJS.ErrnoException).code ?? String(error);
-    const reason = code === 'EADDRINUSE' ? 'the address is in use' : code;
-    throw new ServingError('CONFIG_INVALID', `${key}: cannot listen on ${where}: ${reason}`, {
-      cause: error,
-    });
+    throw cannotListen(key, address, error);
   }
 }
 

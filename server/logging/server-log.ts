@@ -7,12 +7,12 @@
  *         lossy-output.ts)
  */
 import { accessSync, constants, mkdirSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { type DestinationStream, type Logger, multistream, pino, type StreamEntry } from 'pino';
 import { ServingError } from '../../proto/errors.js';
 import { accessLine, localTime, type ResponseFacts } from './access-line.js';
 import { LogFile } from './log-file.js';
 import { LossyOutput } from './lossy-output.js';
+import { terminalLine } from './terminal-line.js';
 
 const MAX_LINE = 64 * 1024;
 
@@ -94,11 +94,12 @@ function openOutput(tell: (text: string) => void): {
   print: (line: string) => void;
   lossy: LossyOutput | null;
 } {
-  if (process.stdout.isTTY === true && hasPrettyPrinter()) {
-    const stream = pino.transport({ target: 'pino-pretty' });
+  if (process.stdout.isTTY === true) {
+    const isColoured = !process.env.NO_COLOR;
+    const write = (text: string): void => void process.stdout.write(terminalLine(text, isColoured));
     // A terminal that has gone: its lines go nowhere.
-    stream.on('error', () => {});
-    return { stream, print: (line) => process.stdout.write(`${line}\n`), lossy: null };
+    process.stdout.on('error', () => {});
+    return { stream: { write }, print: (line) => process.stdout.write(`${line}\n`), lossy: null };
   }
   // Not process.stdout: the log is written a little later than it is made, and lines must keep their order.
   const lossy = new LossyOutput(1, tell);
@@ -114,15 +115,5 @@ function makeFolder(folder: string): void {
     throw new ServingError('CONFIG_INVALID', `log_folder: cannot write to ${folder}: ${reason}`, {
       cause: error,
     });
-  }
-}
-
-/** A development package: an installation without it logs JSON. */
-function hasPrettyPrinter(): boolean {
-  try {
-    createRequire(import.meta.url).resolve('pino-pretty');
-    return true;
-  } catch {
-    return false;
   }
 }

@@ -118,7 +118,7 @@ it.each([
   ['the hub', () => 'hf://org/name'],
   ["a folder's option.model_id", () => path.join(scratch, 'by-id')],
 ])(
-  '%s is registered, answers as the folder does, and leaves nothing',
+  '%s is registered, answers as the folder does, and leaves nothing unfinished or in use',
   async (_form, url) => {
     const registered = await register(url(), 'one');
     expect([registered.status, await registered.text()]).toEqual([
@@ -128,8 +128,11 @@ it.each([
     expect(await answerOf('one')).toBe(expected);
     const gone = await fetch(`${server.url}/models/one`, { method: 'DELETE' });
     expect(gone.status).toBe(200);
-    // That of the archive of load_models alone.
-    expect(readdirSync(path.join(scratch, 'downloads'))).toHaveLength(1);
+    // What was fetched stays for the next time.
+    const left = readdirSync(path.join(scratch, 'downloads'));
+    expect(left.filter((name) => /^\.(?:work|once|partial|trash)-/.test(name))).toEqual([]);
+    // The archive of load_models.
+    expect(left.filter((name) => name.startsWith('.use-'))).toHaveLength(1);
   },
   LIMIT_MS,
 );

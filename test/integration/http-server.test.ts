@@ -31,7 +31,7 @@ describe('listening', () => {
     const inferenceAddress = { kind: 'tcp' as const, host: '127.0.0.1', port, path: '' };
     await expect(startServer({ inferenceAddress })).rejects.toMatchObject({
       code: 'CONFIG_INVALID',
-      message: `inference_address: cannot listen on 127.0.0.1:${port}: the address is in use`,
+      message: `inference_address: cannot listen on 127.0.0.1:${port}: the address is in use: end what listens there, or give another (--port)`,
     });
     taken.close();
   });

@@ -306,6 +306,39 @@ describe('models to load', () => {
   });
 });
 
+describe('where to listen', () => {
+  const addresses = (argv: string[], env: Record<string, string> = {}) => {
+    const { inferenceAddress, managementAddress } = load(['-m', 'NONE', ...argv], env).server;
+    return [inferenceAddress, managementAddress].map(({ host, path, port }) => `${host}:${port}${path}`);
+  };
+
+  it('management follows inference unless it has an address of its own', () => {
+    expect(addresses([], { SERVING_INFERENCE_ADDRESS: 'http://127.0.0.1:81' })).toEqual([
+      '127.0.0.1:81',
+      '127.0.0.1:81',
+    ]);
+    expect(addresses([], { SERVING_MANAGEMENT_ADDRESS: 'http://127.0.0.1:82' })).toEqual([
+      '127.0.0.1:8080',
+      '127.0.0.1:82',
+    ]);
+  });
+
+  it('is changed by PORT where nobody says more, and by --host and --port whatever others say', () => {
+    expect(addresses([], { PORT: '90' })).toEqual(['127.0.0.1:90', '127.0.0.1:90']);
+    const env = { PORT: '90', SERVING_INFERENCE_ADDRESS: 'http://127.0.0.1:81' };
+    expect(addresses([], env)[0]).toBe('127.0.0.1:81');
+    expect(addresses(['--port', '83'], env)[0]).toBe('127.0.0.1:83');
+    expect(addresses(['--host', '127.0.0.2'], env)[0]).toBe('127.0.0.2:81');
+  });
+
+  it('refuses what is no port', () => {
+    expect(errorOf(['-m', 'NONE', '--port', '70000'])).toBe(
+      'flag --port is 70000; it must be a whole number from 0 to 65535',
+    );
+    expect(() => load(['-m', 'NONE'], { PORT: 'x' })).toThrow(/environment: PORT is x; it must be/);
+  });
+});
+
 describe('errors and warnings', () => {
   it('names file, line, key and nearest name of an unknown key, in every file, at once', () => {
     write('serving.properties', '# comment\noption.tensor_parallel_degre=2\n');

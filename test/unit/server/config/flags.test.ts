@@ -10,6 +10,8 @@ describe('parseFlags', () => {
       modelStore: 'store',
       serve: false,
       help: false,
+      host: null,
+      port: null,
     });
     expect(parseFlags(['--model-store=store', '--help'])).toMatchObject({ modelStore: 'store', help: true });
   });
@@ -25,12 +27,19 @@ describe('parseFlags', () => {
       modelStore: null,
       serve: false,
       help: false,
+      host: null,
+      port: null,
     });
   });
 
   it("takes SageMaker's argument in the first place only", () => {
     expect(parseFlags(['serve', '-m', 'a'])).toMatchObject({ serve: true, models: 'a' });
     expect(() => parseFlags(['-s', 'x', 'serve'])).toThrow(/serve is not expected/);
+  });
+
+  it('reads where to listen', () => {
+    expect(parseFlags(['--port', '81', '--host=0.0.0.0'])).toMatchObject({ port: '81', host: '0.0.0.0' });
+    expect(() => parseFlags(['--port'])).toThrow(/--port needs a value/);
   });
 
   it.each([
