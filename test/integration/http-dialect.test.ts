@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { type Dialect, KnownPaths } from '../../server/http/dialect.js';
 import { ALL_DIALECTS } from '../../server/http/dialects/all-dialects.js';
 import { openAiDialect } from '../../server/http/dialects/openai/openai-routes.js';
-import type { GenerateRequest } from '../../server/requests/generate-request.js';
+import { makeRequest } from '../fixtures/generate-requests.js';
 import { startServer, type TestServer } from './http-fixtures.js';
 
 /** Continues a text in capitals. */
@@ -16,28 +16,13 @@ const toy: Dialect = {
   async routes(app, { service }) {
     app.get('/toy/:model/:text', async ({ id, params }, reply) => {
       const { model, text } = params as { model: string; text: string };
-      const asked: GenerateRequest = { ...GREEDY, requestId: id, model, prompt: { kind: 'text', text } };
+      const asked = makeRequest({ requestId: id, model, prompt: { kind: 'text', text }, maxNewTokens: 2 });
       const { events } = await service.submit(asked, AbortSignal.timeout(10_000));
       for await (const event of events)
         if (event.kind === 'finish') return reply.send(event.generatedText.toUpperCase());
     });
   },
 };
-const GREEDY: Omit<GenerateRequest, 'requestId' | 'model' | 'prompt'> = {
-  kind: 'generate',
-  version: null,
-  maxNewTokens: 2,
-  sampling: { doSample: false },
-  samplingDefaults: {},
-  stopStrings: [],
-  includeStopString: false,
-  stopTokenIds: [],
-  ignoreEndIds: false,
-  skipSpecialTokens: true,
-  logprob: false,
-  topLogprobs: 0,
-};
-
 describe('a dialect of one object', () => {
   let running: TestServer | null = null;
   afterEach(async () => running?.server.close());
