@@ -35,6 +35,7 @@ interface Stream {
 }
 
 const NEWLINE = 10;
+const COLON = 0x3a;
 
 const agent = new Agent({ keepAlive: true });
 let openedMs = 0;
@@ -77,12 +78,17 @@ function openStream(
     const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
     const sent = request(url, { method: 'POST', agent, headers }, (response) => {
       let isNewline = false;
+      let isFirstByte = true;
+      // `: ping` keeps proxies from cutting a long prompt: it is no token.
+      let isComment = false;
       let refusal = '';
       response.on('data', (chunk: Buffer) => {
         const nowMs = monotonicMs();
         if (response.statusCode !== 200) refusal += chunk.toString();
         for (const byte of chunk) {
-          if (byte === NEWLINE && isNewline && tokens.push(nowMs) === 1) onFirst();
+          if (isFirstByte) isComment = byte === COLON;
+          isFirstByte = byte === NEWLINE && isNewline;
+          if (isFirstByte && !isComment && tokens.push(nowMs) === 1) onFirst();
           isNewline = byte === NEWLINE && !isNewline;
         }
       });
