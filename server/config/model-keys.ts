@@ -173,7 +173,7 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'option.max_rolling_batch_size',
     'maxRollingBatchSize',
     orWord(integer(1, MAX_SLOTS), { auto: null }),
-    null,
+    32,
     'sequences that run at once; auto: KV memory for 32 of full length, and in it as many of 512 tokens as fit, at most 128',
     { env: ['MAX_BATCH_SIZE'] },
   ),

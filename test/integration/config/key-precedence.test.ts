@@ -73,7 +73,7 @@ const NUMBERS: readonly [
   ['reserved_memory_mb', 'SERVING_RESERVED_MEMORY_MB', 'reservedMemoryMb', 500],
   ['option.tensor_parallel_degree', 'TENSOR_PARALLEL_DEGREE', 'tensorParallelDegree', 1],
   ['option.tensor_parallel_degree', 'OPTION_TENSOR_PARALLEL_DEGREE', 'tensorParallelDegree', 1],
-  ['option.max_rolling_batch_size', 'OPTION_MAX_ROLLING_BATCH_SIZE', 'maxRollingBatchSize', null],
+  ['option.max_rolling_batch_size', 'OPTION_MAX_ROLLING_BATCH_SIZE', 'maxRollingBatchSize', 32],
   ['option.model_loading_timeout', 'MODEL_LOADING_TIMEOUT', 'modelLoadingTimeoutSeconds', 1800],
   ['option.predict_timeout', 'PREDICT_TIMEOUT', 'predictTimeoutSeconds', 120],
   ['option.max_model_len', 'OPTION_MAX_MODEL_LEN', 'maxModelLen', null],

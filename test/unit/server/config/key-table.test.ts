@@ -91,7 +91,7 @@ describe('key table', () => {
       batchSize: 1,
       maxBatchDelayMs: 100,
       predictTimeoutSeconds: 120,
-      maxRollingBatchSize: null,
+      maxRollingBatchSize: 32,
     });
   });
 
