@@ -49,39 +49,26 @@ function fixpoint(parts: ReadonlySet<Expression>, test: Test): Set<Expression> {
   return known;
 }
 
-const isProductive: Test = (part, known) => {
-  switch (part.kind) {
-    case 'sequence':
-      return part.items.every((item) => known.has(item));
-    case 'choice':
-      return part.items.some((item) => known.has(item));
-    case 'repeat':
-      return part.least === 0 || known.has(part.item);
-    case 'rule':
-      return part.body !== null && known.has(part.body);
-    case 'bytes':
-      return part.set.some((word) => word !== 0);
-    default:
-      return true;
-  }
-};
+/** Of what is made of parts by theirs; of a leaf as the leaf says. */
+const byParts =
+  (ofLeaf: (leaf: Expression) => boolean): Test =>
+  (part, known) => {
+    switch (part.kind) {
+      case 'sequence':
+        return part.items.every((item) => known.has(item));
+      case 'choice':
+        return part.items.some((item) => known.has(item));
+      case 'repeat':
+        return part.least === 0 || known.has(part.item);
+      case 'rule':
+        return part.body !== null && known.has(part.body);
+      default:
+        return ofLeaf(part);
+    }
+  };
 
-const isNullable: Test = (part, known) => {
-  switch (part.kind) {
-    case 'sequence':
-      return part.items.every((item) => known.has(item));
-    case 'choice':
-      return part.items.some((item) => known.has(item));
-    case 'repeat':
-      return part.least === 0 || known.has(part.item);
-    case 'rule':
-      return part.body !== null && known.has(part.body);
-    case 'automaton':
-      return part.automaton.accepts[0] === 1;
-    default:
-      return false;
-  }
-};
+const isProductive = byParts((leaf) => leaf.kind !== 'bytes' || leaf.set.some((word) => word !== 0));
+const isNullable = byParts((leaf) => leaf.kind === 'automaton' && leaf.automaton.accepts[0] === 1);
 
 function beginsWithItself(rule: Rule, nullable: ReadonlySet<Expression>): boolean {
   const open: Expression[] = [rule.body!];
