@@ -12,19 +12,19 @@ const HAS_HUGE_PAGES = existsSync('/sys/kernel/mm/transparent_hugepage');
 
 /** File of dist/test → when its skipped tests are expected. */
 const EXPECTED = new Map([
-  ['integration/batch-invariance.test.js', !HAS_KERNELS],
-  ['integration/calibration.test.js', !HAS_KERNELS],
-  ['integration/native-packer.test.js', !HAS_KERNELS],
+  ['integration/models/batch-invariance.test.js', !HAS_KERNELS],
+  ['integration/partitioner/calibration.test.js', !HAS_KERNELS],
+  ['integration/partitioner/native-packer.test.js', !HAS_KERNELS],
   ['unit/shard-worker/native-attention.test.js', !HAS_KERNELS],
-  ['integration/kernels-scan.test.js', !HAS_KERNELS],
+  ['integration/kernels/scan.test.js', !HAS_KERNELS],
   ['e2e/kernels-off.test.js', !HAS_KERNELS],
-  ['integration/native-memory.test.js', !HAS_HUGE_PAGES],
+  ['integration/kernels/native-memory.test.js', !HAS_HUGE_PAGES],
   // Compilers and emulators that only some machines have.
   ['long/kernels-sanitised.test.js', true],
   // The pinned compiler of the kernels, named by ZIG.
-  ['integration/kernels-prebuilt.test.js', !process.env.ZIG],
+  ['integration/kernels/prebuilt.test.js', !process.env.ZIG],
   // A Vulkan device in software, which is fetched.
-  ['integration/webgpu.test.js', true],
+  ['integration/models/webgpu.test.js', true],
   ['long/webgpu.test.js', true],
   // A model that is fetched.
   ['real/real-model.test.js', true],

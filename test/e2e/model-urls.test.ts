@@ -10,8 +10,8 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { gitBlobId, md5, sha256, tarBytes, zipBytes } from '../integration/model-store-bytes.js';
-import { type LoopbackServer, serveBytes, startServer } from '../integration/model-store-fixture.js';
+import { gitBlobId, md5, sha256, tarBytes, zipBytes } from '../support/model-store-bytes.js';
+import { type LoopbackServer, serveBytes, startServer } from '../support/model-store-fixture.js';
 import { repositoryRoot } from '../support/repository-root.js';
 import { ServerProcess } from '../support/server-process.js';
 

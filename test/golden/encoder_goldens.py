@@ -1,4 +1,4 @@
-"""The tiny encoders of test/integration/golden-encoders.test.ts: checkpoints, tokenizers and what sentence-transformers makes of texts.
+"""The tiny encoders of test/integration/models/encoders.test.ts: checkpoints, tokenizers and what sentence-transformers makes of texts.
 
 Out      one folder a row: config.json, model.safetensors, tokenizer.json, sentence-transformers' own files where the row has them,
          vectors.json: texts, their ids, their vectors in float32

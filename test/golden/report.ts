@@ -16,7 +16,7 @@ import { quantisedGolden } from '../support/golden-quantised.js';
 import { runGolden } from '../support/golden-run.js';
 
 const DEGREES = [1, 2, 3, 4, 8];
-/** Goldens of golden.test.ts, which keep the logits of all positions. */
+/** Goldens of test/integration/models/golden.test.ts, which keep the logits of all positions. */
 const OTHERS = ['llama', 'llama-linear', 'mistral', 'qwen2', 'qwen3'];
 /** 4-bit codes that int4 refuses, in words. */
 const REFUSED_AS = ['CHECKPOINT_INVALID', 'CONFIG_INVALID', 'TENSOR_PARALLEL_INVALID'];

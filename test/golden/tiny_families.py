@@ -1,4 +1,4 @@
-"""The tiny checkpoints of test/integration/golden-families.test.ts: one or two a decoder family, two layers each.
+"""The tiny checkpoints of test/integration/models/families.test.ts: one or two a decoder family, two layers each.
 
 A row    class of the config, its arguments, stored dtype; how config.json and tensors are spelled where they are published
          (`publish`, `rename`); what the maker must see when it is ignored (`variations`; value: changed keys of the config);

@@ -4,7 +4,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { goldenFolder } from './golden.js';
 
-/** golden.test.ts has these, which keep the logits of all positions. */
+/** test/integration/models/golden.test.ts has these, which keep the logits of all positions. */
 const ELSEWHERE = ['chooser', 'tokenizer', 'embedded', 'llama', 'llama-linear', 'mistral', 'qwen2', 'qwen3'];
 
 export const GOLDEN_FAMILIES: readonly string[] = readdirSync(goldenFolder(''), { withFileTypes: true })

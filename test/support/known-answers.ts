@@ -3,7 +3,7 @@
  *
  * The answers come from the executor in this process: one rank, one sequence at a time, no server, no batching. A prompt where
  * the best two logits come close on the way is left out, since kernels round differently in a batch of another shape. That the
- * executor itself is right is the business of golden.test.ts.
+ * executor itself is right is the business of test/integration/models/golden.test.ts.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -105,6 +105,13 @@ describe('files', () => {
     expect(folders).toEqual([]);
   });
 
+  it('tests of integration lie in the folder of their subject, and fixtures touch nothing outside the process', () => {
+    const loose = filesUnder('test/integration', ['.ts']).filter((file) => file.split('/').length === 3);
+    expect(loose, 'test/README.md says which folder').toEqual([]);
+    const outside = /'node:(?:fs|child_process|net|http|worker_threads|os)\b/;
+    expect(filesUnder('test/fixtures', ['.ts']).filter((file) => outside.test(readText(file)))).toEqual([]);
+  });
+
   it('no marker of unfinished work and no print statement is left in product code', () => {
     const marker = /\b(?:TODO|FIXME|XXX|HACK)\b/;
     const print = /\bconsole\.|\bdebugger\b/;

@@ -1,4 +1,4 @@
-/** Prompt to ids: text, ids, chat; what is refused before any work (the work itself: test/integration/tokenizer-process.test.ts). */
+/** Prompt to ids: text, ids, chat; what is refused before any work (the work itself: test/integration/text/tokenizer-process.test.ts). */
 import { describe, expect, it } from 'vitest';
 import { PromptEncoder } from '../../../../../server/engines/llm/prompt-encoder.js';
 

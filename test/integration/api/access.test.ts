@@ -1,0 +1,196 @@
+/** Who may do what: every route of the running server against every kind of key; open addresses; browsers; salts and priorities by key. */
+import { chmodSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { request as httpRequest } from 'node:http';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { digestOf, SCOPES, type Scope } from '../../../server/access/access-key.js';
+import type { ServerConfig } from '../../../server/config/config.js';
+import { postJson, startServer, type TestServer } from '../../support/http-fixtures.js';
+
+const folder = mkdtempSync(path.join(tmpdir(), 'shardserve-access-'));
+const keyFile = path.join(folder, 'keys.json');
+const secretOf = (name: string) => `secret-of-${name}`;
+const running: TestServer[] = [];
+
+function entry(name: string, scopes: readonly Scope[], more: object = {}) {
+  return { name, sha256: digestOf(secretOf(name)).toString('hex'), scopes, ...more };
+}
+
+function writeKeys(keys: readonly object[], mode = 0o600): void {
+  writeFileSync(`${keyFile}.new`, JSON.stringify({ keys }));
+  chmodSync(`${keyFile}.new`, mode);
+  renameSync(`${keyFile}.new`, keyFile);
+}
+
+async function start(config: Partial<ServerConfig> = {}): Promise<TestServer> {
+  const metrics = { prometheus: true, contentType: 'text/plain', text: async () => '' };
+  const server = await startServer(config, 'mlp', { metrics });
+  running.push(server);
+  return server;
+}
+
+/** fetch sets no Host of its own and drops some headers. */
+function status(url: string, method: string, headers: Record<string, string> = {}): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const client = httpRequest(url, { method, headers }, (response) => {
+      response.resume();
+      resolve(response.statusCode!);
+    });
+    client.on('error', reject);
+    client.end();
+  });
+}
+
+const bearer = (name: string) => ({ authorization: `Bearer ${secretOf(name)}` });
+
+afterEach(async () => {
+  await Promise.all(running.splice(0).map(({ server }) => server.close()));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('every route', () => {
+  it('answers nobody without a key of its scope, but for the probes', async () => {
+    writeKeys(SCOPES.map((scope) => entry(scope, [scope])));
+    const { server, url } = await start({ keyFile });
+    const routes = server.routes;
+    expect(routes.length).toBeGreaterThan(60);
+    const open = routes.filter(({ access }) => access === 'open').map((route) => route.url);
+    expect([...new Set(open)].sort()).toEqual([
+      '/',
+      '/health',
+      '/health/live',
+      '/health/ready',
+      '/openapi.json',
+      '/ping',
+    ]);
+    const wrong: string[] = [];
+    for (const { access, method, url: pattern } of routes) {
+      const at = `${url}${pattern.replace(/:\w+/g, 'mlp').replace('*', 'x')}`;
+      const none = await status(at, method);
+      const unknown = await status(at, method, { authorization: 'Bearer of-nobody' });
+      const byScope = await Promise.all(
+        SCOPES.map(async (scope) => [scope, await status(at, method, bearer(scope))] as const),
+      );
+      const isRefused = (code: number) => code === 401 || code === 403;
+      const isRight =
+        access === 'open'
+          ? !isRefused(none) && !isRefused(unknown)
+          : none === 401 &&
+            unknown === 401 &&
+            access.length > 0 &&
+            byScope.every(([scope, code]) => (access.includes(scope) ? !isRefused(code) : code === 403));
+      if (!isRight) wrong.push(`${method} ${pattern}: ${none} ${unknown} ${byScope.join(' ')}`);
+    }
+    expect(wrong).toEqual([]);
+    expect(await status(`${url}/no/such/path`, 'GET')).toBe(401);
+    expect(await status(`${url}/no/such/path`, 'GET', bearer('infer'))).toBe(404);
+  });
+
+  it('gives each dialect its own form of refusal, without the key', async () => {
+    const { url } = await start({ apiKey: 'the-right-one' });
+    const refused = await postJson(`${url}/v1/completions`, { prompt: 'a' }, { 'x-api-key': 'canary-key' });
+    expect(refused.status).toBe(401);
+    expect(refused.headers.get('www-authenticate')).toBe('Bearer');
+    expect(JSON.parse(refused.text)).toMatchObject({ error: { code: 'invalid_api_key' } });
+    expect(refused.text).not.toContain('canary');
+    const djl = await postJson(`${url}/predictions/mlp`, { inputs: 'a' });
+    expect(JSON.parse(djl.text)).toMatchObject({ code: 401, type: 'UnauthorizedException' });
+    const right = await postJson(`${url}/predictions/mlp`, { inputs: 'a' }, { 'x-api-key': 'the-right-one' });
+    expect(right.status).toBe(200);
+  });
+});
+
+describe('the file of keys', () => {
+  it('is read again when it changes; a file that is wrong changes nothing', async () => {
+    writeKeys([entry('old', ['infer'])]);
+    const { logged, url } = await start({ keyFile });
+    const at = `${url}/v1/models`;
+    expect(await status(at, 'GET', bearer('old'))).toBe(200);
+    writeKeys([entry('new', ['infer'])]);
+    expect(await status(at, 'GET', bearer('new'))).toBe(200);
+    expect(await status(at, 'GET', bearer('old'))).toBe(401);
+    writeKeys([entry('worse', ['infer'])], 0o644);
+    expect(await status(at, 'GET', bearer('worse'))).toBe(401);
+    expect(await status(at, 'GET', bearer('new'))).toBe(200);
+    await logged(({ msg }) => String(msg).includes('may be read or written by others (mode 644)'));
+  });
+
+  it.each([
+    ['is not JSON', '{'],
+    ['is no file of keys, at /keys', '{"keys": 1}'],
+    ['names two keys a', JSON.stringify({ keys: [entry('a', ['infer']), entry('a', ['infer'])] })],
+  ])('refuses a start: it %s', async (reason, text) => {
+    writeFileSync(keyFile, text);
+    chmodSync(keyFile, 0o600);
+    await expect(start({ keyFile })).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: expect.stringContaining(reason),
+    });
+  });
+});
+
+describe('an address that others reach', () => {
+  const everywhere = { kind: 'tcp' as const, host: '0.0.0.0', port: 0, path: '' };
+
+  it('is refused without keys, unless the operator says so', async () => {
+    await expect(
+      start({ inferenceAddress: everywhere, managementAddress: everywhere }),
+    ).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: expect.stringContaining('infer, manage, metrics need no key there'),
+    });
+    await start({ inferenceAddress: everywhere, managementAddress: everywhere, insecure: true });
+    await start({ inferenceAddress: everywhere, managementAddress: everywhere, apiKey: 'some-key-1' });
+    // Management stays on its own loopback address.
+    await expect(start({ inferenceAddress: everywhere })).rejects.toThrow('infer need no key');
+  });
+
+  it('serves SageMaker its requests without a key, and nothing else', async () => {
+    const { url } = await start({ anonymousScopes: ['infer'], insecure: true });
+    expect((await postJson(`${url}/invocations`, { inputs: 'a' })).status).toBe(200);
+    expect(await status(`${url}/models`, 'POST')).toBe(401);
+    expect(await status(`${url}/metrics`, 'GET')).toBe(401);
+  });
+});
+
+describe('a browser', () => {
+  it('registers no model from a page of another origin, and reaches nothing by another name', async () => {
+    const { url } = await start();
+    const host = new URL(url).host;
+    const at = `${url}/models?url=/tmp`;
+    expect(await status(at, 'POST', { origin: 'http://evil.test', 'content-type': 'text/plain' })).toBe(403);
+    expect(await status(at, 'POST', { origin: 'null' })).toBe(403);
+    expect(await status(`${url}/server/logging?level=fatal`, 'GET', { 'sec-fetch-site': 'cross-site' })).toBe(
+      403,
+    );
+    expect(await status(`${url}/v1/models`, 'GET', { host: 'rebound.test:8080' })).toBe(403);
+    expect(await status(`${url}/v1/models`, 'GET', { origin: `http://${host}` })).toBe(200);
+    expect(await status(`${url}/v1/models`, 'GET', { host: 'localhost:1' })).toBe(200);
+    expect(await status(`${url}/ping`, 'GET', { host: 'rebound.test' })).not.toBe(403);
+  });
+
+  it('may ask where the operator names the origin or the host', async () => {
+    const { url } = await start({ corsAllowedOrigin: 'https://app.test', hostNames: ['api.test'] });
+    const headers = { origin: 'https://app.test', host: 'api.test' };
+    expect(await status(`${url}/v1/models`, 'GET', headers)).toBe(200);
+  });
+});
+
+describe('a key', () => {
+  it('has prompts of its own in the prefix cache, and its range of priorities', async () => {
+    writeKeys([entry('a', ['infer'], { priority: [2, 5] }), entry('b', ['infer'])]);
+    const { service, url } = await start({ keyFile });
+    const send = (headers: Record<string, string>) =>
+      postJson(`${url}/v1/completions`, { model: 'mlp', prompt: 'x' }, headers);
+    await send(bearer('a'));
+    await send(bearer('b'));
+    await send({ ...bearer('b'), 'x-cache-salt': 's' });
+    const salts = service.submitted.map(({ request }) => request.cacheSalt);
+    expect(new Set(salts).size).toBe(3);
+    expect(salts).not.toContain(undefined);
+    expect(service.submitted.map(({ request }) => request.priority)).toEqual([2, undefined, undefined]);
+    expect((await send({ ...bearer('a'), 'x-priority': '-2147483648' })).text).toContain('of 2 … 5');
+    expect((await send({ ...bearer('a'), 'x-priority': '5' })).status).toBe(200);
+  });
+});

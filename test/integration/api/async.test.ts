@@ -1,0 +1,284 @@
+/** Asynchronous answers, priorities and deadlines over a real port. */
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ServingError } from '../../../proto/errors.js';
+import { aborted, postJson, startServer, type TestServer } from '../../support/http-fixtures.js';
+
+const UUID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/;
+let test: TestServer;
+beforeEach(async () => {
+  test = await startServer();
+});
+afterEach(() => test.server.close());
+
+async function start(
+  body: object = { inputs: 'a' },
+  headers: Record<string, string> = {},
+  path = '/predictions/mlp',
+) {
+  const response = await postJson(test.url + path, body, { 'x-synchronous': 'false', ...headers });
+  return { ...response, token: response.headers.get('x-next-token') ?? '' };
+}
+
+async function poll(token: string, headers: Record<string, string> = {}, url = test.url) {
+  const response = await fetch(`${url}/predictions/mlp`, {
+    method: 'POST',
+    headers: { 'x-starting-token': token, ...headers },
+  });
+  return {
+    status: response.status,
+    reason: response.statusText,
+    next: response.headers.get('x-next-token'),
+    type: response.headers.get('content-type'),
+    attributes: response.headers.get('x-amzn-sagemaker-custom-attributes'),
+    text: await response.text(),
+  };
+}
+
+/** Polls until it is no longer pending. */
+async function result(token: string) {
+  let polled = await poll(token);
+  while (polled.status === 202) polled = await poll(token);
+  return polled;
+}
+
+describe('x-synchronous: false', () => {
+  it('check 14: empty with a token, pending, then the answer; a bad token is a 400', async () => {
+    test.service.words = null;
+    const started = await start();
+    expect([started.status, started.text]).toEqual([200, '']);
+    expect(started.token).toMatch(UUID);
+    expect(started.headers.get('x-amzn-sagemaker-custom-attributes')).toBe(`x-next-token=${started.token}`);
+    const job = await test.service.request(0);
+    expect(await poll(started.token)).toMatchObject({
+      status: 202,
+      reason: 'The model result is not yet available',
+      next: started.token,
+      text: '',
+    });
+    job.token(' one');
+    job.finish('length');
+    const done = await result(started.token);
+    expect(done).toMatchObject({ status: 200, next: null, attributes: null });
+    expect(done.type).toMatch(/^application\/json/);
+    expect(JSON.parse(done.text)).toEqual({ generated_text: ' one' });
+    expect((await poll(started.token)).text).toBe(done.text);
+    for (const bad of ['nonsense', 'f'.repeat(36), `${started.token}99`, `${started.token}x`]) {
+      const refused = await poll(bad);
+      expect([refused.status, (JSON.parse(refused.text) as { message: string }).message]).toEqual([
+        400,
+        `Invalid x-starting-token: ${bad}`,
+      ]);
+    }
+  });
+
+  it('gives a stream line by line, as many as are asked for, in their order', async () => {
+    test.service.words = null;
+    const { token } = await start({ inputs: 'a', stream: true });
+    const job = await test.service.request(0);
+    for (const word of [' a', ' b', ' c']) job.token(word);
+    let polled = await result(token);
+    const texts: string[] = [];
+    const read = (text: string) => {
+      const lines = text.split('\n').filter((line) => line !== '');
+      texts.push(...lines.map((line) => (JSON.parse(line) as { token: { text: string } }).token.text));
+    };
+    read(polled.text);
+    expect(polled.type).toBe('application/jsonlines');
+    expect(polled.next).toMatch(new RegExp(`^${token}\\d+$`));
+    job.token(' d');
+    job.finish('length');
+    let sizes = 0;
+    while (polled.next !== null) {
+      polled = await poll(polled.next, { 'x-max-items': '1' });
+      if (polled.status === 202) continue;
+      sizes = Math.max(sizes, polled.text.split('\n').length - 1);
+      read(polled.text);
+    }
+    expect(sizes).toBe(1);
+    expect(texts).toEqual([' a', ' b', ' c', ' d']);
+  });
+
+  it('goes on when the client is gone, and an OpenAI body works too', async () => {
+    test.service.words = null;
+    const { token } = await start({ prompt: 'a' }, { connection: 'close' }, '/invocations');
+    const job = await test.service.request(0);
+    expect(job.signal.aborted).toBe(false);
+    job.token(' one');
+    job.finish('length');
+    expect(JSON.parse((await result(token)).text)).toMatchObject({ choices: [{ text: ' one' }] });
+    expect(job.signal.aborted).toBe(false);
+  });
+
+  it.each([
+    ['/v1/chat/completions', { model: 'mlp', messages: [{ role: 'user', content: 'a' }] }, 'message'],
+    ['/v1/completions', { model: 'mlp', prompt: 'a' }, 'text'],
+  ])('is at %s too, as in DJLServing', async (path, body, field) => {
+    const started = await start(body, {}, path);
+    expect([started.status, started.text]).toEqual([200, '']);
+    expect(started.token).toMatch(UUID);
+    const polling = (token: string) =>
+      fetch(test.url + path, { method: 'POST', headers: { 'x-starting-token': token } });
+    let polled = await polling(started.token);
+    while (polled.status === 202) polled = await polling(started.token);
+    expect(await polled.json()).toMatchObject({ choices: [{ [field]: expect.anything() }] });
+    const bad = await polling('nonsense');
+    expect([bad.status, await bad.json()]).toMatchObject([
+      400,
+      { error: { message: 'Invalid x-starting-token: nonsense', code: 'invalid_token' } },
+    ]);
+  });
+
+  it('is refused like any other request before its job is accepted, and leaves nothing behind', async () => {
+    const small = await startServer({ asyncResultLimit: 1 });
+    small.service.refuseWith = new ServingError(
+      'QUEUE_FULL',
+      'Worker queue capacity exceeded for model: mlp',
+    );
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      const refused = await postJson(
+        `${small.url}/predictions/mlp`,
+        { inputs: 'a' },
+        { 'x-synchronous': 'false' },
+      );
+      expect(JSON.parse(refused.text)).toMatchObject({
+        code: 503,
+        message: 'Worker queue capacity exceeded for model: mlp',
+      });
+    }
+    await small.server.close();
+  });
+
+  it('a job that fails is a 500 with its message', async () => {
+    test.service.words = null;
+    const { token } = await start();
+    (await test.service.request(0)).fail(new ServingError('WORKER_FAILED', 'rank 1 died'));
+    const polled = await result(token);
+    expect([polled.status, JSON.parse(polled.text)]).toEqual([
+      500,
+      { code: 500, type: 'WlmException', message: 'rank 1 died' },
+    ]);
+  });
+
+  it('keeps at most async_result_limit answers; one that was read to its end makes room', async () => {
+    const small = await startServer({ asyncResultLimit: 1 });
+    const ask = () => postJson(`${small.url}/predictions/mlp`, { inputs: 'a' }, { 'x-synchronous': 'false' });
+    const first = (await ask()).headers.get('x-next-token')!;
+    const refused = await ask();
+    expect([refused.status, (JSON.parse(refused.text) as { message: string }).message]).toEqual([
+      503,
+      '1 asynchronous answers are kept, async_result_limit is 1: read some to their end first',
+    ]);
+    let polled = await poll(first, {}, small.url);
+    while (polled.status === 202) polled = await poll(first, {}, small.url);
+    expect((await ask()).status).toBe(200);
+    expect((await poll(first, {}, small.url)).status).toBe(400);
+    await small.server.close();
+  });
+
+  it('ends its jobs when the server ends', async () => {
+    const other = await startServer({ drainTimeoutSeconds: 0.05 });
+    other.service.words = null;
+    await postJson(`${other.url}/predictions/mlp`, { inputs: 'a' }, { 'x-synchronous': 'false' });
+    const job = await other.service.request(0);
+    await other.server.close();
+    await aborted(job.signal);
+  });
+
+  it('gives an answer that is there while the server drains, and takes nothing new', async () => {
+    const { token } = await start();
+    let polled = await poll(token);
+    while (polled.status === 202) polled = await poll(token);
+    test.server.setDraining();
+    const again = await poll(token);
+    expect([again.status, again.text]).toEqual([200, polled.text]);
+    const refused = await postJson(
+      `${test.url}/predictions/mlp`,
+      { inputs: 'a' },
+      { 'x-synchronous': 'false' },
+    );
+    expect(refused.status).toBe(503);
+  });
+
+  it.each(['0', 'x', '-1', '1000001'])('refuses x-max-items: %s', async (given) => {
+    const { token } = await start();
+    const refused = await poll(token, { 'x-max-items': given });
+    expect(refused.status).toBe(400);
+    expect(refused.text).toContain(`x-max-items must be an integer of 1 … 1000000, got \\"${given}\\"`);
+  });
+
+  it("works through SageMaker's custom attributes alone", async () => {
+    const attributes = (text: string) => ({ 'X-Amzn-SageMaker-Custom-Attributes': text });
+    const started = await postJson(
+      `${test.url}/invocations`,
+      { inputs: 'a' },
+      attributes('x-synchronous=false; x-priority=1'),
+    );
+    const token = /^x-next-token=(.+)$/.exec(started.headers.get('x-amzn-sagemaker-custom-attributes')!)![1]!;
+    expect((await test.service.request(0)).request.priority).toBe(1);
+    let polled = await postJson(`${test.url}/invocations`, '', attributes(`x-starting-token=${token}`));
+    while (polled.status === 202) {
+      polled = await postJson(`${test.url}/invocations`, '', attributes(`x-starting-token=${token}`));
+    }
+    expect(JSON.parse(polled.text)).toEqual({ generated_text: ' w1 w2 w3' });
+  });
+});
+
+describe('x-priority and x-request-timeout-ms', () => {
+  it.each(['/predictions/mlp', '/v1/completions'])('are part of the request: %s', async (path) => {
+    const body = path.startsWith('/v1') ? { prompt: 'a' } : { inputs: 'a' };
+    await postJson(test.url + path, body, { 'x-priority': '-2', 'x-request-timeout-ms': '1500' });
+    await postJson(test.url + path, body);
+    const [given, none] = test.service.submitted.map(({ request }) => request);
+    expect(given).toMatchObject({ priority: -2, timeoutMs: 1500 });
+    expect(none).not.toHaveProperty('priority');
+    expect(none).not.toHaveProperty('timeoutMs');
+  });
+
+  it.each([
+    ['x-priority', 'high'],
+    ['x-priority', '1.5'],
+    ['x-priority', '2147483648'],
+    ['x-request-timeout-ms', '0'],
+    ['x-request-timeout-ms', '86400001'],
+  ])('%s: %s is refused with its limits', async (name, value) => {
+    const djl = await postJson(`${test.url}/predictions/mlp`, { inputs: 'a' }, { [name]: value });
+    expect([djl.status, (JSON.parse(djl.text) as { message: string }).message]).toEqual([
+      400,
+      expect.stringMatching(new RegExp(`^${name} must be an integer of .* … .*, got "${value}"$`)),
+    ]);
+    expect((await postJson(`${test.url}/v1/completions`, { prompt: 'a' }, { [name]: value })).status).toBe(
+      400,
+    );
+    expect(test.service.submitted).toEqual([]);
+  });
+
+  it('a deadline of the client is a 408; a limit of the server is what DJLServing answers', async () => {
+    test.service.refuseWith = new ServingError('REQUEST_TIMEOUT', 'waited 5 ms');
+    const own = await postJson(
+      `${test.url}/predictions/mlp`,
+      { inputs: 'a' },
+      { 'x-request-timeout-ms': '5' },
+    );
+    expect([own.status, JSON.parse(own.text)]).toEqual([
+      408,
+      { code: 408, type: 'TranslateException', message: 'waited 5 ms' },
+    ]);
+    expect((await postJson(`${test.url}/predictions/mlp`, { inputs: 'a' })).status).toBe(400);
+    expect((await postJson(`${test.url}/v1/completions`, { prompt: 'a' })).status).toBe(408);
+  });
+});
+
+describe('Retry-After', () => {
+  it('is what the queue estimates, in whole seconds; DJLServing has none otherwise', async () => {
+    const header = async (path: string, body: object) =>
+      (await postJson(test.url + path, body)).headers.get('retry-after');
+    test.service.refuseWith = new ServingError('QUEUE_FULL', 'full', { retryAfterSeconds: 2.2 });
+    expect(await header('/predictions/mlp', { inputs: 'a' })).toBe('3');
+    expect(await header('/v1/completions', { prompt: 'a' })).toBe('3');
+    test.service.refuseWith = new ServingError('QUEUE_FULL', 'full');
+    expect(await header('/predictions/mlp', { inputs: 'a' })).toBeNull();
+    expect(await header('/v1/completions', { prompt: 'a' })).toBe('1');
+    test.service.refuseWith = new ServingError('BAD_REQUEST', 'bad');
+    expect(await header('/v1/completions', { prompt: 'a' })).toBeNull();
+  });
+});

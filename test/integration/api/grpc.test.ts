@@ -1,0 +1,350 @@
+/** The Open Inference Protocol over gRPC, asked by grpc-js's own client: text and tensors, streams, errors, keys, health, reflection. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import {
+  type Client,
+  credentials,
+  loadPackageDefinition,
+  Metadata,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import { protoPath as healthProto } from 'grpc-health-check';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { OnnxWriter } from '../../../partitioner/graph/onnx-writer.js';
+import { protoFile } from '../../../proto/proto-file.js';
+import { AccessControl } from '../../../server/access/access-control.js';
+import { OnnxEngine } from '../../../server/engines/onnx/onnx-engine.js';
+import {
+  createGrpcServer,
+  type GrpcServer,
+  type GrpcServerOptions,
+} from '../../../server/grpc/grpc-server.js';
+import { type InferResponseMessage, PROTO_OPTIONS } from '../../../server/grpc/oip-messages.js';
+import { WorkLoadManager } from '../../../server/work-load-manager/work-load-manager.js';
+import { LogRecorder } from '../../fixtures/log-recorder.js';
+import { FAKE_CONFIG } from '../../support/fake-model.js';
+import { managementOf } from '../../support/http-fake-management.js';
+import { FakeService, model } from '../../support/http-fixtures.js';
+
+type Answer = Record<string, unknown>;
+type Stub = Client & Record<string, (...args: unknown[]) => unknown>;
+
+const REFLECTION_PROTO = createRequire(import.meta.url).resolve(
+  '@grpc/reflection/build/proto/grpc/reflection/v1/reflection.proto',
+);
+const NO_KEYS = { apiKey: null, managementKey: null, keyFile: null, anonymousScopes: null };
+const text = (value: string) => {
+  const bytes = Buffer.from(value);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(bytes.length);
+  return Buffer.concat([length, bytes]);
+};
+const textOf = (response: InferResponseMessage) =>
+  Buffer.from(response.raw_output_contents[0]!).toString('utf8', 4);
+
+const servers: GrpcServer[] = [];
+const stubs: Stub[] = [];
+afterEach(async () => {
+  for (const stub of stubs.splice(0)) stub.close();
+  await Promise.all(servers.splice(0).map((server) => server.close()));
+});
+
+function stubOf(address: string, file: string, name: string): Stub {
+  const definition = loadPackageDefinition(loadSync(file, PROTO_OPTIONS));
+  const Service = name.split('.').reduce<unknown>((at, part) => (at as Answer)[part], definition);
+  const stub = new (Service as new (...args: unknown[]) => Stub)(address, credentials.createInsecure());
+  stubs.push(stub);
+  return stub;
+}
+
+async function start(fields: Partial<GrpcServerOptions> = {}) {
+  const service = new FakeService();
+  const server = createGrpcServer({
+    address: { kind: 'tcp', host: '127.0.0.1', port: 0, path: '' },
+    service,
+    management: managementOf(service),
+    access: new AccessControl(NO_KEYS, () => {}),
+    version: '1.2.3',
+    modelStore: '/models',
+    maxMessageBytes: 64 * 1024,
+    drainTimeoutMs: 1000,
+    ...fields,
+  });
+  servers.push(server);
+  const address = await server.listen();
+  return {
+    server,
+    service,
+    address,
+    stub: stubOf(address, protoFile('open_inference.proto'), 'inference.GRPCInferenceService'),
+  };
+}
+
+const call = <T = Answer>(
+  stub: Stub,
+  method: string,
+  message: object,
+  metadata = new Metadata(),
+): Promise<T> =>
+  new Promise((resolve, reject) => {
+    stub[method]!(message, metadata, (error: ServiceError | null, answer: T) =>
+      error ? reject(error) : resolve(answer),
+    );
+  });
+
+const textRequest = (prompt: string, more: object = {}) => ({
+  model_name: 'mlp',
+  id: 'r1',
+  inputs: [{ name: 'text_input', datatype: 'BYTES', shape: [1] }],
+  raw_input_contents: [text(prompt)],
+  ...more,
+});
+
+describe('a text model over gRPC', () => {
+  it('tells that it is live, ready, and what it takes', async () => {
+    const { stub } = await start();
+    expect(await call(stub, 'ServerLive', {})).toEqual({ live: true });
+    expect(await call(stub, 'ServerReady', {})).toEqual({ ready: true });
+    expect(await call(stub, 'ModelReady', { name: 'mlp' })).toEqual({ ready: true });
+    expect(await call(stub, 'ServerMetadata', {})).toMatchObject({ name: 'shardserve', version: '1.2.3' });
+    expect(await call(stub, 'ModelMetadata', { name: 'mlp' })).toMatchObject({
+      name: 'mlp',
+      inputs: [{ name: 'text_input', datatype: 'BYTES', shape: ['1'] }, {}, {}],
+    });
+  });
+
+  it('answers a prompt whole, with parameters from the input and from the request', async () => {
+    const { service, stub } = await start();
+    const answer = await call<InferResponseMessage>(stub, 'ModelInfer', {
+      ...textRequest('Once', { parameters: { max_tokens: { int64_param: 2 } } }),
+      inputs: [
+        { name: 'text_input', datatype: 'BYTES', shape: [1] },
+        { name: 'sampling_parameters', datatype: 'BYTES', shape: [1] },
+      ],
+      raw_input_contents: [text('Once'), text('{"temperature": 0.5}')],
+    });
+    expect(textOf(answer)).toBe(' w1 w2');
+    expect(answer).toMatchObject({
+      model_name: 'mlp',
+      id: 'r1',
+      outputs: [{ name: 'text_output', datatype: 'BYTES' }],
+    });
+    expect(service.submitted[0]!.request).toMatchObject({
+      prompt: { kind: 'text', text: 'Once' },
+      maxNewTokens: 2,
+      sampling: { temperature: 0.5 },
+    });
+  });
+
+  it('streams a response a token, tells the last, and goes on after an error', async () => {
+    const { stub } = await start();
+    const stream = stub.ModelStreamInfer!() as unknown as AsyncIterable<{
+      error_message: string;
+      infer_response: InferResponseMessage;
+    }> & { write(message: object): void; end(): void };
+    stream.write({ ...textRequest('x'), model_name: 'absent', id: 'bad' });
+    stream.write(
+      textRequest('Once', {
+        inputs: [
+          { name: 'text_input', datatype: 'BYTES', shape: [1] },
+          { name: 'stream', datatype: 'BOOL', shape: [1] },
+        ],
+        raw_input_contents: [text('Once'), Buffer.from([1])],
+        parameters: {
+          max_tokens: { int64_param: 3 },
+          triton_enable_empty_final_response: { bool_param: true },
+        },
+      }),
+    );
+    stream.end();
+    const [errors, texts, finals]: [string[], string[], (boolean | undefined)[]] = [[], [], []];
+    for await (const { error_message: error, infer_response: response } of stream) {
+      if (error !== '') {
+        errors.push(`${response.id}: ${error}`);
+        continue;
+      }
+      if (response.raw_output_contents.length > 0) texts.push(textOf(response));
+      finals.push(response.parameters?.triton_final_response?.bool_param);
+    }
+    expect(errors).toEqual(['bad: Model not found: absent']);
+    expect(texts).toEqual([' w1', ' w2', ' w3']);
+    expect(finals).toEqual([false, false, false, true]);
+  });
+
+  it.each([
+    ['an unknown model', { ...textRequest('x'), model_name: 'absent' }, status.NOT_FOUND, /absent/],
+    ['no prompt', { model_name: 'mlp', inputs: [] }, status.INVALID_ARGUMENT, /text_input is missing/],
+    [
+      'a parameter out of its range',
+      textRequest('x', { parameters: { temperature: { double_param: -1 } } }),
+      status.INVALID_ARGUMENT,
+      /temperature must be a number of at least 0 and of at most 2, got -1/,
+    ],
+    [
+      'a string that is cut off',
+      textRequest('x', { raw_input_contents: [Buffer.from([9, 0, 0, 0, 65])] }),
+      status.INVALID_ARGUMENT,
+      /text_input has 5 bytes/,
+    ],
+    [
+      'a message over the limit',
+      textRequest('x'.repeat(70_000)),
+      status.RESOURCE_EXHAUSTED,
+      /larger than max/,
+    ],
+  ])('refuses %s', async (_what, message, code, sentence) => {
+    const { stub } = await start();
+    await expect(call(stub, 'ModelInfer', message)).rejects.toMatchObject({
+      code,
+      details: expect.stringMatching(sentence),
+    });
+  });
+
+  it('takes priorities as HTTP does: a caller without a key has a narrow range', async () => {
+    const { service, stub } = await start();
+    const withPriority = (value: string) => {
+      const metadata = new Metadata();
+      metadata.set('x-priority', value);
+      return call(stub, 'ModelInfer', textRequest('x'), metadata);
+    };
+    await expect(withPriority('-2147483648')).rejects.toMatchObject({
+      code: status.INVALID_ARGUMENT,
+      details: expect.stringMatching(/x-priority.*-2147483648/),
+    });
+    await withPriority('-3');
+    expect(service.submitted[0]!.request.priority).toBe(-3);
+  });
+
+  it('ends the job of a client that cancels', async () => {
+    const { service, stub } = await start();
+    service.words = null;
+    const running = stub.ModelInfer!(textRequest('x'), new Metadata(), () => {}) as { cancel(): void };
+    const job = await service.request(0);
+    running.cancel();
+    await new Promise<void>((resolve) => {
+      if (job.signal.aborted) resolve();
+      else job.signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    expect(job.signal.aborted).toBe(true);
+  });
+
+  it('takes nothing new while it drains', async () => {
+    const { server, stub } = await start();
+    server.setDraining();
+    await expect(call(stub, 'ModelInfer', textRequest('x'))).rejects.toMatchObject({
+      code: status.UNAVAILABLE,
+    });
+    expect(await call(stub, 'ServerReady', {})).toEqual({ ready: false });
+  });
+});
+
+describe('keys over gRPC', () => {
+  const METHODS: [string, object, string | null][] = [
+    ['ServerLive', {}, null],
+    ['ServerReady', {}, null],
+    ['ModelReady', { name: 'mlp' }, 'infer'],
+    ['ServerMetadata', {}, 'infer'],
+    ['ModelMetadata', { name: 'mlp' }, 'infer'],
+    ['ModelInfer', textRequest('x'), 'infer'],
+    ['RepositoryIndex', {}, 'manage'],
+    ['RepositoryModelLoad', { model_name: '..' }, 'manage'],
+    ['RepositoryModelUnload', { model_name: 'mlp' }, 'manage'],
+  ];
+  it.each(METHODS)('%s', async (method, message, scope) => {
+    const access = new AccessControl({ ...NO_KEYS, apiKey: 'infer-key', managementKey: 'all-key' }, () => {});
+    const { stub } = await start({ access });
+    const codeWith = async (key: string | null): Promise<number> => {
+      const metadata = new Metadata();
+      if (key !== null) metadata.set('authorization', `Bearer ${key}`);
+      return call(stub, method, message, metadata).then(
+        () => status.OK,
+        (error: ServiceError) => error.code,
+      );
+    };
+    const refused: number[] = [status.UNAUTHENTICATED, status.PERMISSION_DENIED];
+    expect(refused.includes(await codeWith(null)), 'without a key').toBe(scope !== null);
+    expect(refused.includes(await codeWith('wrong')), 'with an unknown key').toBe(scope !== null);
+    expect(refused.includes(await codeWith('infer-key')), 'with a key to infer').toBe(scope === 'manage');
+    expect(refused.includes(await codeWith('all-key')), 'with a key for all').toBe(false);
+  });
+});
+
+describe('an ONNX model over gRPC', () => {
+  let folder = '';
+  const log = new LogRecorder();
+  const manager = new WorkLoadManager({ engineOf: () => new OnnxEngine(), logger: log.logger });
+  beforeAll(async () => {
+    folder = mkdtempSync(path.join(tmpdir(), 'shardserve-grpc-'));
+    const graph = new OnnxWriter('double');
+    graph.node('Mul', [graph.input('x', 'float32', ['n', 2]), graph.floats('two', [2], [])], ['y']);
+    graph.output('y', 'float32', ['n', 2]);
+    writeFileSync(path.join(folder, 'model.onnx'), graph.encode('test'));
+    await manager.load({ ...FAKE_CONFIG, name: 'double', engine: 'onnx', folder });
+  });
+  afterAll(async () => {
+    await manager.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  it.each([
+    ['raw', { raw_input_contents: [Buffer.from(new Float32Array([1, -2, 3, 0.5]).buffer)] }, null],
+    ['typed', {}, { fp32_contents: [1, -2, 3, 0.5] }],
+  ])('answers tensors given %s', async (_how, more, contents) => {
+    const { stub } = await start({ service: manager, management: manager });
+    const answer = await call<InferResponseMessage>(stub, 'ModelInfer', {
+      model_name: 'double',
+      inputs: [{ name: 'x', datatype: 'FP32', shape: [2, 2], ...(contents && { contents }) }],
+      ...more,
+    });
+    expect(answer.outputs).toMatchObject([{ name: 'y', datatype: 'FP32', shape: ['2', '2'] }]);
+    const bytes = Uint8Array.from(answer.raw_output_contents[0]!);
+    expect([...new Float32Array(bytes.buffer)]).toEqual([2, -4, 6, 1]);
+    expect(await call(stub, 'ModelMetadata', { name: 'double' })).toMatchObject({
+      platform: 'onnxruntime_onnx',
+      inputs: [{ name: 'x', datatype: 'FP32', shape: ['-1', '2'] }],
+    });
+  });
+
+  it('refuses contents of another type', async () => {
+    const { stub } = await start({ service: manager, management: manager });
+    const inputs = [{ name: 'x', datatype: 'FP32', shape: [1, 2], contents: { int_contents: [1, 2] } }];
+    await expect(call(stub, 'ModelInfer', { model_name: 'double', inputs })).rejects.toMatchObject({
+      code: status.INVALID_ARGUMENT,
+      details: 'Input x is FP32, but its contents are in int_contents: fp32_contents is its place',
+    });
+  });
+
+  it('is in the index of the repository', async () => {
+    const { stub } = await start({ service: manager, management: manager });
+    expect(await call(stub, 'RepositoryIndex', {})).toEqual({
+      models: [{ name: 'double', version: '', state: 'READY', reason: '' }],
+    });
+  });
+});
+
+describe('the server over gRPC', () => {
+  it('answers the health protocol, and reflects its services', async () => {
+    const { address, server, service } = await start();
+    service.statuses = [model('mlp')];
+    const health = stubOf(address, healthProto, 'grpc.health.v1.Health');
+    expect(await call(health, 'check', { service: '' })).toEqual({ status: 'SERVING' });
+    server.setDraining();
+    expect(await call(health, 'check', { service: 'inference.GRPCInferenceService' })).toEqual({
+      status: 'NOT_SERVING',
+    });
+    const reflection = stubOf(address, REFLECTION_PROTO, 'grpc.reflection.v1.ServerReflection');
+    const stream = reflection.ServerReflectionInfo!() as unknown as AsyncIterable<{
+      list_services_response: { service: { name: string }[] };
+    }> & { write(message: object): void; end(): void };
+    stream.write({ list_services: '' });
+    stream.end();
+    const names: string[] = [];
+    for await (const { list_services_response: list } of stream)
+      names.push(...list.service.map(({ name }) => name));
+    expect(names).toContain('inference.GRPCInferenceService');
+  });
+});

@@ -1,0 +1,122 @@
+/** The page at / and /openapi.json: every route that there is, with the fields that are checked; and what a 404 says. */
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { model, postJson, startServer, type TestServer } from '../../support/http-fixtures.js';
+
+let test: TestServer;
+beforeEach(async () => {
+  test = await startServer();
+});
+afterEach(() => test.server.close());
+
+interface OpenApi {
+  openapi: string;
+  paths: Record<
+    string,
+    Record<string, { requestBody?: { content: Record<string, { schema: object; example?: object }> } }>
+  >;
+}
+const openApi = async () => (await (await fetch(`${test.url}/openapi.json`)).json()) as OpenApi;
+
+describe('the reference', () => {
+  it('is a page with routes, fields, errors, and curl lines for the model that is loaded', async () => {
+    const response = await fetch(test.url);
+    expect(response.headers.get('content-type')).toMatch(/^text\/html/);
+    const page = await response.text();
+    for (const part of [
+      'POST /v1/chat/completions',
+      'max_new_tokens',
+      'QUEUE_FULL',
+      `${test.url}/predictions/mlp`,
+      'PUT /models/:model',
+    ])
+      expect(page).toContain(part);
+    expect(page).not.toMatch(/<script|https?:\/\/(?!127\.0\.0\.1)/);
+  });
+
+  it('is told to programs by the schemas that requests are checked by', async () => {
+    const { openapi, paths } = await openApi();
+    expect(openapi).toBe('3.1.0');
+    const { schema } = paths['/v1/completions']!.post!.requestBody!.content['application/json']!;
+    expect(schema).toMatchObject({
+      type: 'object',
+      required: ['prompt'],
+      properties: { max_tokens: { type: 'integer' } },
+    });
+    expect(Object.keys(paths)).toEqual(
+      expect.arrayContaining(['/models/{model}', '/ping', '/metrics', '/health/ready']),
+    );
+  });
+
+  it('gives examples that work', async () => {
+    const { paths } = await openApi();
+    for (const [path, { post }] of Object.entries(paths)) {
+      const example = post?.requestBody?.content['application/json']?.example;
+      if (example === undefined || path === '/v1/embeddings' || path.includes('{version}')) continue;
+      const { status, text } = await postJson(test.url + path.replace('{model}', 'mlp'), example);
+      expect(status, `${path}: ${text}`).toBe(200);
+    }
+  });
+
+  it('names only routes that there are', async () => {
+    const { paths } = await openApi();
+    const there = new Set(
+      test.server.routes.map(({ method, url }) => `${method} ${url.replace(/:(\w+)/g, '{$1}')}`),
+    );
+    const told = Object.entries(paths).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+    );
+    expect(told.length).toBeGreaterThan(15);
+    // This test's server has no metrics.
+    expect(told.filter((route) => !there.has(route) && route !== 'GET /metrics')).toEqual([]);
+  });
+
+  it('is named by every 404 and 405', async () => {
+    for (const [method, path] of [
+      ['GET', '/nothing'],
+      ['PUT', '/models'],
+    ] as const) {
+      expect(await (await fetch(test.url + path, { method })).text()).toContain(
+        'It is at / (for programs: /openapi.json).',
+      );
+    }
+  });
+});
+
+describe("a model's name", () => {
+  it("is also its folder's own, of which DJLServing's rule has made another", async () => {
+    test.service.statuses = [model('all_MiniLM_L6_v2')];
+    const name = 'all-MiniLM-L6-v2';
+    expect((await postJson(`${test.url}/predictions/${name}`, { inputs: 'a' })).status).toBe(200);
+    expect((await postJson(`${test.url}/v1/completions`, { model: name, prompt: 'a' })).status).toBe(200);
+    expect((await fetch(`${test.url}/v1/models/${name}`)).status).toBe(200);
+    expect(test.service.submitted.map(({ request }) => request.model)).toEqual([
+      'all_MiniLM_L6_v2',
+      'all_MiniLM_L6_v2',
+    ]);
+  });
+
+  it('that nobody has is a 404 with the nearest there is', async () => {
+    test.service.statuses = [model('llama'), model('mistral')];
+    const djl = await postJson(`${test.url}/predictions/lama`, { inputs: 'a' });
+    expect([djl.status, djl.text]).toEqual([
+      404,
+      expect.stringContaining('not found: lama; did you mean llama?'),
+    ]);
+    const openAi = await postJson(`${test.url}/v1/completions`, { model: 'mistrall', prompt: 'a' });
+    expect([openAi.status, openAi.text]).toEqual([404, expect.stringContaining('did you mean mistral?')]);
+    expect((await postJson(`${test.url}/predictions/zzzzzz`, { inputs: 'a' })).text).not.toContain(
+      'did you mean',
+    );
+  });
+});
+
+describe('probes', () => {
+  it.each(['/ping', '/health', '/health/live', '/health/ready'])(
+    'HEAD %s is its GET without a body',
+    async (path) => {
+      const [head, get] = [await fetch(test.url + path, { method: 'HEAD' }), await fetch(test.url + path)];
+      expect([head.status, await head.text()]).toEqual([200, '']);
+      expect(get.status).toBe(200);
+    },
+  );
+});

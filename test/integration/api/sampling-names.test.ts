@@ -1,0 +1,175 @@
+/**
+ * Every name of a sampling parameter that DJLServing's LMI or vLLM's OpenAI server knows: served, or refused by a sentence that
+ * names it. None is dropped with a 200.
+ */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { GenerateRequest } from '../../../server/requests/generate-request.js';
+import { postJson, startServer, type TestServer } from '../../support/http-fixtures.js';
+
+let test: TestServer;
+beforeAll(async () => {
+  test = await startServer();
+});
+afterAll(() => test.server.close());
+
+/** What one request became; null where it was refused. */
+async function requestOf(path: string, body: object): Promise<Partial<GenerateRequest> | string> {
+  const before = test.service.submitted.length;
+  const { status, text } = await postJson(test.url + path, body);
+  if (status !== 200) return text;
+  return test.service.submitted[before]!.request;
+}
+
+const lmi = (parameters: object) => requestOf('/invocations', { inputs: 'once upon', parameters });
+
+/** LMI's names in common, then vLLM's, TRT-LLM's, and those of Hugging Face's accelerate. */
+const SERVED: readonly (readonly [object, object])[] = [
+  [{ do_sample: true }, { sampling: { doSample: true } }],
+  [{ seed: 4 }, { sampling: { seed: 4 } }],
+  [{ temperature: 0.5 }, { sampling: { temperature: 0.5 } }],
+  [{ repetition_penalty: 1.5 }, { sampling: { repetitionPenalty: 1.5 } }],
+  [{ top_k: 5 }, { sampling: { topK: 5 } }],
+  [{ top_p: 0.5 }, { sampling: { topP: 0.5 } }],
+  [{ max_new_tokens: 7 }, { maxNewTokens: 7 }],
+  [{ details: true }, { logprob: true }],
+  [{ stop_sequences: ['a'] }, { stopStrings: ['a'] }],
+  [{ min_p: 0.1 }, { sampling: { minP: 0.1 } }],
+  [{ presence_penalty: 1 }, { sampling: { presencePenalty: 1 } }],
+  [{ frequency_penalty: 1 }, { sampling: { frequencyPenalty: 1 } }],
+  [{ stop_token_ids: [5] }, { stopTokenIds: [5] }],
+  [{ include_stop_str_in_output: true }, { includeStopString: true }],
+  [{ ignore_eos_token: true }, { ignoreEndIds: true }],
+  [{ ignore_eos: true }, { ignoreEndIds: true }],
+  [{ skip_special_tokens: false }, { skipSpecialTokens: false }],
+  [{ logprobs: 1 }, { logprob: true }],
+  [{ top_n_tokens: 2 }, { topLogprobs: 2 }],
+  [{ stop: 'b' }, { stopStrings: ['b'] }],
+  [{ min_tokens: 3 }, { sampling: { minNewTokens: 3 } }],
+  [{ max_tokens: 9 }, { maxNewTokens: 9 }],
+  [{ logit_bias: { 5: 1 } }, { sampling: { logitBias: { 5: 1 } } }],
+  [{ min_length: 2 }, { sampling: { minNewTokens: 2 } }],
+  [{ min_new_tokens: 2 }, { sampling: { minNewTokens: 2 } }],
+  [{ typical_p: 0.5 }, { sampling: { typicalP: 0.5 } }],
+  [{ manual_seed: 8 }, { sampling: { seed: 8 } }],
+  // The mission's own example.
+  [
+    { do_sample: true, min_tokens: 200, max_new_tokens: 256 },
+    { maxNewTokens: 256, sampling: { doSample: true, minNewTokens: 200 } },
+  ],
+];
+
+const REFUSED: Readonly<Record<string, unknown>> = {
+  decoder_input_details: true,
+  n: 2,
+  best_of: 2,
+  num_beams: 2,
+  length_penalty: 2,
+  early_stopping: true,
+  prompt_logprobs: 1,
+  spaces_between_special_tokens: false,
+  truncate: 5,
+  truncate_prompt_tokens: 5,
+  allowed_token_ids: [1, 2],
+  bad_words: ['a'],
+  bad_sequences: ['a'],
+  logits_processors: ['a'],
+  logprob_token_ids: [1],
+  flat_logprobs: true,
+  detokenize: false,
+  add_special_tokens: false,
+  output_kind: 1,
+  extra_args: { a: 1 },
+  structured_outputs: { json: {} },
+  guided_decoding: { json: {} },
+  guided_json: {},
+  watermark: true,
+  grammar: { type: 'json' },
+  adapter_id: 'a',
+};
+
+describe("LMI's sampling names", () => {
+  it.each(SERVED)('%j is served', async (parameters, expected) => {
+    expect(await lmi(parameters)).toMatchObject(expected);
+  });
+
+  it.each(Object.entries(REFUSED))('%s is refused by a sentence', async (name, value) => {
+    expect(await lmi({ [name]: value })).toMatch(new RegExp(`\\b${name} is not supported by this server`));
+  });
+
+  it.each([
+    [{ max_new_tokens: 5, max_tokens: 6 }, /max_new_tokens and max_tokens mean the same, but are 5 and 6/],
+    [{ min_length: 1, min_tokens: 2 }, /min_length and min_tokens mean the same, but are 1 and 2/],
+    [{ ignore_eos: true, ignore_eos_token: false }, /ignore_eos_token and ignore_eos mean the same/],
+  ])('%j contradicts itself', async (parameters, sentence) => {
+    expect(await lmi(parameters)).toMatch(sentence);
+  });
+
+  it('one value under two names is one value', async () => {
+    expect(await lmi({ min_length: 2, min_tokens: 2 })).toMatchObject({ sampling: { minNewTokens: 2 } });
+  });
+});
+
+describe("OpenAI's and vLLM's names", () => {
+  const complete = (fields: object) => requestOf('/v1/completions', { model: 'mlp', prompt: 'a', ...fields });
+  const chat = (fields: object) =>
+    requestOf('/v1/chat/completions', {
+      ...{ model: 'mlp', messages: [{ role: 'user', content: 'a' }], ...fields },
+    });
+  const refused: Readonly<Record<string, unknown>> = {
+    early_stopping: true,
+    length_penalty: 2,
+    use_beam_search: true,
+    spaces_between_special_tokens: false,
+    return_tokens_as_token_ids: true,
+    return_token_ids: true,
+    logits_processors: ['a'],
+    thinking_token_budget: 5,
+    mm_processor_kwargs: { a: 1 },
+    kv_transfer_params: { a: 1 },
+    vllm_xargs: { a: 1 },
+  };
+
+  it.each(Object.entries(refused))('%s is refused by a sentence', async (name, value) => {
+    const sentence = new RegExp(`${name} is not supported by this server`);
+    expect(await complete({ [name]: value })).toMatch(sentence);
+    expect(await chat({ [name]: value })).toMatch(sentence);
+  });
+
+  it("reasoning_effort is the chat template's affair: a completion refuses it", async () => {
+    expect(await complete({ reasoning_effort: 'high' })).toMatch(/reasoning_effort is not supported/);
+    expect(await chat({ reasoning_effort: 'high' })).toMatchObject({
+      prompt: { templateOptions: { reasoning_effort: 'high' } },
+    });
+  });
+
+  it('special tokens are written by the tokenizer, and for a chat by its template: nothing else is served', async () => {
+    expect(await complete({ add_special_tokens: true })).toMatchObject({ kind: 'generate' });
+    expect(await complete({ add_special_tokens: false })).toMatch(/only true is accepted/);
+    expect(await chat({ add_special_tokens: false })).toMatchObject({ kind: 'generate' });
+    expect(await chat({ add_special_tokens: true })).toMatch(/only false is accepted/);
+  });
+
+  it('a completion without max_tokens asks for no number: 16 is usual, and gives way at the end of the context', async () => {
+    expect(await complete({})).toMatchObject({ maxNewTokens: null, usualNewTokens: 16 });
+    expect(await complete({ max_tokens: 3 })).toMatchObject({ maxNewTokens: 3 });
+  });
+
+  it('continuous_usage_stats: each chunk tells what its choice has used so far', async () => {
+    const body = { model: 'mlp', prompt: 'a b', stream: true, max_tokens: 2 };
+    const usagesOf = async (stream_options: object) => {
+      const { text } = await postJson(`${test.url}/v1/completions`, { ...body, stream_options });
+      return [...text.matchAll(/^data: (\{.*\})$/gm)].map(
+        ([, line]) => (JSON.parse(line!) as { usage?: object | null }).usage,
+      );
+    };
+    const usage = (completion_tokens: number) => ({
+      ...{ prompt_tokens: 2, completion_tokens, total_tokens: 2 + completion_tokens },
+    });
+    const last = { ...usage(2), prompt_tokens_details: { cached_tokens: 0 } };
+    expect(await usagesOf({ include_usage: true, continuous_usage_stats: true })).toEqual([
+      ...[usage(1), usage(2), usage(2), last],
+    ]);
+    expect(await usagesOf({ include_usage: true })).toEqual([null, null, null, last]);
+    expect(await usagesOf({ continuous_usage_stats: true })).toEqual(new Array(3).fill(undefined));
+  });
+});

@@ -1,7 +1,0 @@
-import { createInMemoryCollectives } from '../../shard-worker/collective/in-memory.js';
-import { describeCollective } from './collective-suite.js';
-
-describeCollective('in-memory', {
-  connect: async (worldSize, timeoutMs) => createInMemoryCollectives(worldSize, { timeoutMs }),
-  worldSizes: [1, 2, 3, 4, 8],
-});

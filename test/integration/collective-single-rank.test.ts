@@ -1,7 +1,0 @@
-import { SingleRankCollective } from '../../shard-worker/collective/single-rank.js';
-import { describeCollective } from './collective-suite.js';
-
-describeCollective('single-rank', {
-  connect: async () => [new SingleRankCollective()],
-  worldSizes: [1],
-});
