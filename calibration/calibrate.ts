@@ -88,7 +88,7 @@ async function meanSquares(
     const sequence = new Sequence(open);
     // A row of logits each, so that the head has inputs too.
     const spans = promptIds.map((_, index) => ({
-      ...{ sequence, offset: index, count: 1, position: index, wantsLogits: true },
+      ...{ sequence, offset: index, count: 1, position: index, outputRows: 1 },
     }));
     executor.begin(window + 1, spans);
     await executor.run();

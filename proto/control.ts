@@ -97,6 +97,8 @@ export interface Row {
   tokens: number;
   /** Of the token that the row chooses. Absent or null: any. */
   mask?: TokenMask | null;
+  /** Guesses of the tokens behind those, run with them. Absent: none. */
+  draftIds?: number[];
 }
 
 /** The ids that may be chosen: a list, or bits; where there are neither, none. */
@@ -121,6 +123,13 @@ export interface TopLogprob {
   logprob: number;
 }
 
+export interface ChosenToken {
+  tokenId: number;
+  /** Of the model: before penalties and temperature. NaN unless asked for. */
+  logprob: number;
+  topLogprobs: TopLogprob[];
+}
+
 export const Finish = { RUNNING: 0, END_ID: 1, LENGTH: 2, FAILED: 3 } as const;
 export type Finish = (typeof Finish)[keyof typeof Finish];
 
@@ -135,10 +144,9 @@ export interface RowResult {
   slot: number;
   sequence: number;
   skipped: boolean;
-  hasToken: boolean;
-  tokenId: number;
-  logprob: number;
-  topLogprobs: TopLogprob[];
+  /** None while a prompt is not through; else one, and one more behind each draft that was chosen. */
+  tokens: ChosenToken[];
+  /** Behind the last of them. */
   finish: Finish;
   /** Of an embedding model: the text's; then the sequence has ended. Else empty. */
   vector: number[];
@@ -176,6 +184,8 @@ export interface Ready {
   pid: number;
   loadMs: number;
   warmUpMs: number;
+  /** CONTROL_VERSION of the rank. */
+  version: number;
 }
 
 export interface Loading {

@@ -10,6 +10,9 @@ export const MAX_WORLD_SIZE = 64;
 /** Version of the shard layout on disk. Shards of another version are made again. */
 export const MANIFEST_FORMAT_VERSION = 7;
 
+/** Version of the messages between coordinator and shard workers (proto/control.proto). */
+export const CONTROL_VERSION = 2;
+
 /** Tokens in one step, over all its rows: the activation buffers are reserved for so many. */
 export const MAX_STEP_TOKENS = 4096;
 

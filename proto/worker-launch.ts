@@ -26,6 +26,8 @@ export interface WorkerLaunch {
   slotTokens: number;
   /** What keys and values are held as; halves only where the kernels are (kernel-library.ts). Absent: fp32. */
   kvType?: 'fp32' | 'fp16';
+  /** Drafts in one step over all rows, beside a row of output for each sequence; absent: 0. */
+  maxDrafts?: number;
   /** Tokens of one step over all rows; the activation buffers are reserved for so many. */
   maxStepTokens: number;
   /** A peer that does not answer for so long is lost. */

@@ -131,7 +131,7 @@ export class Executor {
         positions[tokens] = BigInt(span.position + index + positionOffset);
         tokens++;
       }
-      if (span.wantsLogits) rowIndex[rows++] = BigInt(tokens - 1);
+      for (let row = tokens - span.outputRows; row < tokens; row++) rowIndex[rows++] = BigInt(row);
     }
     assert(tokens > 0 && tokens <= this.#options.maxStepTokens, `${tokens} tokens in a step`);
     assert(rows <= this.#options.maxRows, `${rows} logit rows in a step`);
@@ -200,7 +200,7 @@ export class Executor {
     this.#stepMemory.afterLoad(manifest, shardFolder);
   }
 
-  /** Logits, or the vector, of one wanted row (in the order of the spans that want them): a view. */
+  /** Logits, or the vector, of one wanted row (span by span, in the order of their tokens): a view. */
   output(row: number): Float32Array {
     assert(row < this.#rows, `row ${row} of ${this.#rows}`);
     const { output } = this.#options.manifest.io;

@@ -12,6 +12,7 @@ import { inspect } from 'node:util';
 import { Pair } from 'zeromq';
 import { decodeToWorker, encodeFromWorker, type FromWorker, type ToWorker } from '../proto/control.js';
 import { ServingError } from '../proto/errors.js';
+import { CONTROL_VERSION } from '../proto/limits.js';
 import type { Manifest } from '../proto/manifest.js';
 import { controlAddress, type WorkerLaunch } from '../proto/worker-launch.js';
 import type { Collective } from './collective/collective.js';
@@ -82,7 +83,7 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
     collective,
     kvCache,
     maxStepTokens: launch.maxStepTokens,
-    maxRows: launch.maxSlots,
+    maxRows: launch.maxSlots + (launch.maxDrafts ?? 0),
   });
   await executor.load((done, total) => {
     void send({
@@ -101,7 +102,12 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
   executor.trim();
   await send({
     body: 'ready',
-    ready: { pid: process.pid, loadMs: loaded - started, warmUpMs: performance.now() - loaded },
+    ready: {
+      pid: process.pid,
+      loadMs: loaded - started,
+      warmUpMs: performance.now() - loaded,
+      version: CONTROL_VERSION,
+    },
   });
   return runner;
 }

@@ -11,14 +11,14 @@ import type { Span } from './span.js';
 
 export function pool(
   poolings: readonly Pooling[],
-  spans: readonly Pick<Span, 'offset' | 'count' | 'wantsLogits'>[],
+  spans: readonly Pick<Span, 'offset' | 'count' | 'outputRows'>[],
   hidden: Float32Array,
   pooled: Float32Array,
   columns: number,
 ): void {
   let at = 0;
-  for (const { count, offset, wantsLogits } of spans) {
-    if (!wantsLogits) continue;
+  for (const { count, offset, outputRows } of spans) {
+    if (outputRows === 0) continue;
     const tokens = hidden.subarray(offset * columns, (offset + count) * columns);
     for (const pooling of poolings) {
       poolTokens(pooling, tokens, pooled.subarray(at, at + columns));

@@ -4,7 +4,18 @@
 import type { Finish, Sampling, SequenceOpen, TokenMask } from '../proto/control.js';
 import { Finish as FinishCode } from '../proto/control.js';
 
-export class Sequence {
+/** What a choice needs of a sequence. */
+export interface ChooseSequence {
+  readonly promptIds: readonly number[];
+  readonly newIds: readonly number[];
+  readonly endIds: ReadonlySet<number>;
+  readonly sampling: Sampling;
+  readonly sequence?: number;
+  readonly mask?: TokenMask | null;
+  readonly forcedIds?: readonly number[];
+}
+
+export class Sequence implements ChooseSequence {
   readonly slot: number;
   /** Unique in the life of the group. */
   readonly sequence: number;
@@ -17,6 +28,8 @@ export class Sequence {
   readonly sampling: Sampling;
   /** Of the token that is chosen next; null: any. */
   mask: TokenMask | null = null;
+  /** Guesses of the tokens to come, while a step runs that tries them. */
+  draftIds: readonly number[] = [];
   /** Tokens whose keys and values are in the slot. */
   processed = 0;
   finish: Finish = FinishCode.RUNNING;
@@ -36,14 +49,22 @@ export class Sequence {
     return this.promptIds.length + this.newIds.length;
   }
 
-  /** Token at a position of prompt and new tokens together. */
+  /** Token at a position of prompt and new tokens, and the drafts behind them, together. */
   idAt(position: number): number {
     const id =
       position < this.promptIds.length
         ? this.promptIds[position]
-        : this.newIds[position - this.promptIds.length];
+        : (this.newIds[position - this.promptIds.length] ?? this.draftIds[position - this.length]);
     if (id === undefined) throw new Error(`sequence ${this.sequence} has no token at position ${position}`);
     return id;
+  }
+
+  /** What a choice sees behind the first `drafts` drafts, as if they had been chosen. */
+  behind(drafts: number): ChooseSequence {
+    if (drafts === 0) return this;
+    const { endIds, forcedIds, newIds, promptIds, sampling, sequence } = this;
+    const ids = [...newIds, ...this.draftIds.slice(0, drafts)];
+    return { endIds, forcedIds, newIds: ids, promptIds, sampling, sequence };
   }
 
   /** Append a chosen token; ends the sequence at an end id or its token budget. */

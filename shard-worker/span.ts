@@ -6,9 +6,10 @@ export interface Span {
   sequence: Sequence;
   /** Packed index of the first token. */
   offset: number;
+  /** Drafts included. */
   count: number;
   /** Position of the first token in its sequence. */
   position: number;
-  /** Logits of the last token, or the text's vector, are wanted. */
-  wantsLogits: boolean;
+  /** So many rows of output are wanted: the logits of its last tokens, or the text's vector. 0: none yet. */
+  outputRows: number;
 }

@@ -37,7 +37,7 @@ export class StepAttention {
   /** One sequence; where its rows are in the four buffers is all it needs. */
   attend(span: Span): void {
     const { attend, device, key, output, query, value } = this.#options;
-    assert(span.position === 0 && span.wantsLogits, 'a text attends in one piece');
+    assert(span.position === 0 && span.outputRows === 1, 'a text attends in one piece');
     this.#length[0] = BigInt(span.count);
     const views = [query, key, value, output].map(({ columns, memory }) =>
       device.tensor(memory, span.offset * columns * 4, 'float32', [1, span.count, columns]),

@@ -7,15 +7,20 @@
  * Out     StepResult: the same on every rank; rank 0 sends it. A sequence of an embedding model has one row, the whole text, and
  *         ends with its vector
  *         A row that cannot be chosen ends its sequence alone, on every rank alike: a failure in its RowResult
+ * Drafts  run behind the known tokens of their row, and a token is chosen behind each, as if all before it were right. Those that are
+ *         what was chosen count, in order; the rows of the others are forgotten. A choice depends on logits and sequence alone, so
+ *         the tokens are those of steps without drafts, greedy or sampled
  * Errors  assertions on a step that breaks the contract (a gap, a row of another sequence); CollectiveError; ONNX Runtime's
  */
 import assert from 'node:assert/strict';
 import {
+  type ChosenToken,
   Finish,
   GREEDY_SAMPLING,
   type Inspection,
   type Row,
   type RowCopy,
+  type RowFailure,
   type RowResult,
   type SequenceOpen,
   type Step,
@@ -26,7 +31,7 @@ import type { Collective } from './collective/collective.js';
 import type { Executor } from './executor.js';
 import type { KvCache } from './kv-cache.js';
 import type { Choice } from './sampler/choice.js';
-import type { Chooser } from './sampler/chooser.js';
+import type { ChooseRow, Chooser } from './sampler/chooser.js';
 import { Sequence } from './sequence.js';
 import type { Span } from './span.js';
 
@@ -43,9 +48,12 @@ export interface StepRunnerOptions {
 
 /** What a row's tokens lead to, once they are through. */
 interface Outcome {
-  choice?: Choice;
+  tokens: ChosenToken[];
   vector?: number[];
+  failure?: RowFailure;
 }
+
+const NOTHING: Outcome = { tokens: [] };
 
 export class StepRunner {
   readonly #options: StepRunnerOptions;
@@ -98,10 +106,10 @@ export class StepRunner {
     const times = { computeUs: 0, collectiveUs: 0, chooseUs: 0 };
     for (const count of executor.makesVectors ? [promptTokens] : [promptTokens, 1]) {
       if (sequence.processed + count > kvCache.slotTokens) break;
-      const span: Span = { sequence, offset: 0, count, position: sequence.processed, wantsLogits: true };
+      const span: Span = { sequence, offset: 0, count, position: sequence.processed, outputRows: 1 };
       const outcomes = await this.#forward(0, [span], times);
       // With no request's own settings: the model is damaged, and must not count as ready.
-      const failure = outcomes.get(slot)?.choice?.failure;
+      const failure = outcomes.get(slot)?.failure;
       if (failure) throw new ServingError('INTERNAL', failure.message);
     }
     kvCache.close(slot);
@@ -195,15 +203,23 @@ export class StepRunner {
         row.tokens > 0 && known <= sequence.length,
         `row of ${row.tokens} tokens at ${position}, but the sequence has ${sequence.length}`,
       );
-      const wantsLogits = known === sequence.length;
-      sequence.mask = row.mask ?? null;
-      spans.push({ sequence, offset, count: row.tokens, position, wantsLogits });
-      offset += row.tokens;
+      const chooses = known === sequence.length;
+      const { draftIds = [], mask = null } = row;
+      const left = sequence.maxNewTokens - sequence.newIds.length;
+      assert(
+        draftIds.length === 0 || (chooses && mask === null && draftIds.length < left),
+        `${draftIds.length} drafts in a row that cannot have them`,
+      );
+      sequence.mask = mask;
+      sequence.draftIds = draftIds;
+      const count = row.tokens + draftIds.length;
+      spans.push({ sequence, offset, count, position, outputRows: chooses ? 1 + draftIds.length : 0 });
+      offset += count;
     }
     return spans;
   }
 
-  /** Run the program, choose a token for every row whose tokens are through, and append it. */
+  /** Run the program, choose the tokens of every row whose tokens are through, and append them. */
   async #forward(
     step: number,
     spans: readonly Span[],
@@ -214,8 +230,8 @@ export class StepRunner {
     executor.begin(step, spans);
     const collectiveUs = await executor.run();
     const ran = performance.now();
+    for (const { count, position, sequence } of spans) sequence.processed = position + count;
     const outcomes = executor.makesVectors ? this.#takeVectors(spans) : await this.#choose(step, spans);
-    for (const span of spans) span.sequence.processed += span.count;
     times.collectiveUs += collectiveUs;
     times.computeUs += Math.round((ran - started) * 1000) - collectiveUs;
     times.chooseUs += Math.round((performance.now() - ran) * 1000);
@@ -224,46 +240,68 @@ export class StepRunner {
 
   async #choose(step: number, spans: readonly Span[]): Promise<Map<number, Outcome>> {
     const { executor, chooser } = this.#options;
-    const wanting = spans.filter((span) => span.wantsLogits);
-    const rows = wanting.map((span, row) => ({ sequence: span.sequence, logits: executor.output(row) }));
+    const rows: ChooseRow[] = [];
+    for (const { outputRows, sequence } of spans) {
+      for (let drafts = 0; drafts < outputRows; drafts++)
+        rows.push({ sequence: sequence.behind(drafts), logits: executor.output(rows.length) });
+    }
     const choices = rows.length > 0 ? await chooser.choose(step, executor.program.length, rows) : [];
     const bySlot = new Map<number, Outcome>();
-    choices.forEach((choice, index) => {
-      const sequence = wanting[index]?.sequence;
-      assert(sequence);
-      if (choice.failure) sequence.fail();
-      else sequence.append(choice.tokenId);
-      bySlot.set(sequence.slot, { choice });
-    });
+    let at = 0;
+    for (const { outputRows, sequence } of spans) {
+      if (outputRows > 0) bySlot.set(sequence.slot, this.#take(sequence, choices.slice(at, at + outputRows)));
+      at += outputRows;
+    }
     return bySlot;
+  }
+
+  /** The first choice, and each behind a draft that was chosen. */
+  #take(sequence: Sequence, choices: readonly Choice[]): Outcome {
+    const { draftIds } = sequence;
+    const outcome: Outcome = { tokens: [] };
+    sequence.draftIds = [];
+    for (const [index, { failure, ...token }] of choices.entries()) {
+      if (failure) {
+        sequence.fail();
+        outcome.failure = failure;
+        break;
+      }
+      sequence.append(token.tokenId);
+      outcome.tokens.push(token);
+      if (sequence.finish !== Finish.RUNNING || token.tokenId !== draftIds[index]) break;
+    }
+    // All but the last of the tokens were drafts whose rows are there; those of the drafts behind are of other tokens.
+    const wrong = draftIds.length - Math.max(0, outcome.tokens.length - 1);
+    if (wrong > 0) {
+      sequence.processed -= wrong;
+      this.#options.kvCache.truncate(sequence.slot, sequence.processed);
+    }
+    return outcome;
   }
 
   #takeVectors(spans: readonly Span[]): Map<number, Outcome> {
     return new Map(
-      spans.map(({ count, position, sequence, wantsLogits }, row) => {
+      spans.map(({ count, outputRows, position, sequence }, row) => {
         assert(
-          position === 0 && wantsLogits,
+          position === 0 && outputRows === 1,
           `a text of ${sequence.length} tokens runs whole, not ${count} of it`,
         );
         sequence.finish = Finish.LENGTH;
-        return [sequence.slot, { vector: Array.from(this.#options.executor.output(row)) }];
+        return [sequence.slot, { tokens: [], vector: Array.from(this.#options.executor.output(row)) }];
       }),
     );
   }
 
   #rowResult(row: Row, ran: ReadonlySet<number>, outcomes: ReadonlyMap<number, Outcome>): RowResult {
-    const { choice, vector = [] } = outcomes.get(row.slot) ?? {};
+    const { failure = null, tokens, vector = [] } = outcomes.get(row.slot) ?? NOTHING;
     return {
       slot: row.slot,
       sequence: row.sequence,
       skipped: !ran.has(row.slot),
-      hasToken: choice !== undefined && !choice.failure,
-      tokenId: choice && !choice.failure ? choice.tokenId : 0,
-      logprob: choice?.logprob ?? Number.NaN,
-      topLogprobs: choice?.topLogprobs ?? [],
+      tokens,
       finish: this.#sequences.get(row.slot)?.finish ?? Finish.RUNNING,
       vector,
-      failure: choice?.failure ?? null,
+      failure,
     };
   }
 }

@@ -101,10 +101,10 @@ export class LockstepGroup {
   async greedy(promptIds: readonly number[], newTokens: number): Promise<number[]> {
     const sequence = this.#open(0, promptIds);
     const { length } = promptIds;
-    await this.#run([{ sequence, offset: 0, count: length, position: 0, wantsLogits: true }]);
+    await this.#run([{ sequence, offset: 0, count: length, position: 0, outputRows: 1 }]);
     sequence.append(this.#best(0));
     while (sequence.newIds.length < newTokens) {
-      await this.#run([{ sequence, offset: 0, count: 1, position: sequence.length - 1, wantsLogits: true }]);
+      await this.#run([{ sequence, offset: 0, count: 1, position: sequence.length - 1, outputRows: 1 }]);
       sequence.append(this.#best(0));
     }
     this.#close(0);
@@ -166,6 +166,6 @@ function everyToken(sequence: Sequence, offset: number, position: number): Span[
     offset: offset + index,
     count: 1,
     position: position + index,
-    wantsLogits: true,
+    outputRows: 1,
   }));
 }

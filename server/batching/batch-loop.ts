@@ -1,5 +1,5 @@
 /**
- * The heart: choose a batch, step the group, apply the tokens.
+ * The heart: apply what came, drop what was cancelled, choose a batch, send it to the group.
  *
  * In      the model's job queue; a coordinator that steps one group
  * Out     events on the jobs' streams; `onSlotFreed` when a sequence has left
@@ -7,27 +7,23 @@
  * Errors  run() rejects when the group has failed: its started jobs go back to the queue and go on in another (resumption.ts), or end
  *         with that error; waiting jobs stay queued
  *
- * One step ahead (design D7): the next step is sent before the result of the last has come. It takes every sequence not
- * known to have ended to go on; the workers skip the rows of those that did end. So a slot is closed a step after its end,
- * and results of sequences that have left are dropped.
- * KV memory is taken as rows are written. Where it runs out the youngest sequence is preempted: it waits for a slot, before all jobs
- * that wait, and its prompt and the tokens it has told are computed again.
+ * One step ahead: the next step is sent before the result of the last has come. It takes every sequence not known to have ended to go
+ * on, but for those that do not run ahead (sequence.ts); the workers skip the rows of those that did end. So a slot is closed a step
+ * after its end, and results of sequences that have left are dropped.
  * When nothing can run the loop sleeps until a job is queued or cancelled, a result has come or a batch is due.
  */
 import assert from 'node:assert/strict';
-import type { SequenceOpen, StepResult } from '../../proto/control.js';
+import type { RowResult, StepResult } from '../../proto/control.js';
+import { Finish } from '../../proto/control.js';
 import { ServingError } from '../../proto/errors.js';
 import type { GenerationJob } from '../jobs/generation-job.js';
 import { WakeUp } from '../jobs/wake-up.js';
-import type { SlotFreed } from '../jobs/work-observer.js';
 import type { BatchLoopOptions, StepPlan } from './batch-loop-options.js';
-import type { Batch, BatcherState, WaitingJob } from './batcher.js';
-import { planGrowth } from './kv-growth.js';
-import type { Place } from './prefix-cache.js';
-import { goesOn } from './resumption.js';
+import type { Batch, BatcherState } from './batcher.js';
+import { asQueued, asWaiting, RunningSet } from './running-set.js';
 import { Sequence } from './sequence.js';
-import { KV_PAGE_TOKENS, kvTokensOf, kvTokensToStart, roundUpToPages, type SlotTable } from './slot-table.js';
-import { TextVector } from './text-vector.js';
+import type { SlotTable } from './slot-table.js';
+import type { TextVector } from './text-vector.js';
 
 /** One that runs and one that waits behind it: enough that the workers never wait for the server. */
 const MAX_STEPS_IN_FLIGHT = 2;
@@ -38,16 +34,14 @@ interface InFlight {
   outcome: { result: StepResult } | { error: unknown } | null;
 }
 
+/** What the next step is, or until when there is none. */
+type Chosen = { batch: Batch; prefillTokens: number } | { batch: null; wakeAtMs: number | null };
+
 export class BatchLoop {
   readonly #options: BatchLoopOptions;
   readonly #wakeUp: WakeUp;
-  /** Oldest first. */
-  #running: (Sequence | TextVector)[] = [];
-  /** Had a slot and will have one again, before any job that waits: oldest first, and younger than all that run. */
-  #preempted: Sequence[] = [];
-  readonly #bySequence = new Map<number, Sequence | TextVector>();
+  readonly #set: RunningSet;
   readonly #inFlight: InFlight[] = [];
-  #nextSequence = 1;
   #stopping = false;
   #groupError: { error: unknown } | null = null;
   #idle = true;
@@ -55,10 +49,11 @@ export class BatchLoop {
   constructor(options: BatchLoopOptions) {
     this.#options = options;
     this.#wakeUp = new WakeUp(options.clock);
+    this.#set = new RunningSet({ ...options, wake: () => this.#wakeUp.notify() });
   }
 
   get runningCount(): number {
-    return this.#running.length;
+    return this.#set.running.length;
   }
 
   /** For the metrics. */
@@ -74,7 +69,7 @@ export class BatchLoop {
   /** Jobs that it could start at once. */
   get room(): number {
     const { batcher, queue } = this.#options;
-    const room = batcher.room(this.#state(queue.waiting)) - this.#preempted.length;
+    const room = batcher.room(this.#state(queue.waiting)) - this.#set.preempted.length;
     return this.#stopping ? 0 : Math.max(0, room);
   }
 
@@ -86,46 +81,110 @@ export class BatchLoop {
 
   /** Until stop, or until the group fails. @throws the group's error */
   async run(): Promise<void> {
-    const stopListening = this.#options.queue.onPush(() => this.#wakeUp.notify());
-    void this.#options.group.failed.then((error) => {
+    const { group, jobRetries = 0, queue } = this.#options;
+    const stopListening = queue.onPush(() => this.#wakeUp.notify());
+    void group.failed.then((error) => {
       this.#groupError = { error };
       this.#wakeUp.notify();
     });
     try {
       for (;;) {
-        const next = await this.#nextBatch();
-        if (next === null) return;
-        this.#send(next.batch, next.prefillTokens);
+        this.#applyArrived();
+        this.#set.dropCancelled();
+        const chosen = this.#choose();
+        if (chosen.batch) this.#send(chosen.batch, chosen.prefillTokens);
+        else if (this.#stopping && this.#isIdle) return;
+        else await this.#wakeUp.wait(chosen.wakeAtMs);
       }
     } catch (error) {
-      this.#failAll(ServingError.from(error));
+      // What the group had begun goes before all that waits.
+      queue.putBack(this.#set.loseAll(ServingError.from(error), jobRetries));
       throw error;
     } finally {
       stopListening();
     }
   }
 
-  /** Sleeps until there is something to run. null: stopped, and all is done. */
-  async #nextBatch(): Promise<{ batch: Batch; prefillTokens: number } | null> {
-    const { batcher, clock, prefixCache, queue, slots } = this.#options;
-    for (;;) {
-      this.#applyArrived();
-      this.#dropCancelled();
-      const maySend = this.#inFlight.length < MAX_STEPS_IN_FLIGHT;
-      if (maySend) this.#growRows();
-      prefixCache?.releaseHeld();
-      this.#tellIdle();
-      queue.dropExpired();
-      const state = this.#state(this.#mayTake());
-      if (maySend) {
-        const batch = batcher.next(state, clock.nowMs());
-        const { prefillTokens } = state;
-        if (batch) return { batch, prefillTokens };
-        if (slots.hasClosed) return { batch: { starts: 0, rows: [] }, prefillTokens };
-      }
-      if (this.#stopping && this.#isIdle) return null;
-      await this.#wakeUp.wait(maySend ? batcher.wakeAtMs(state) : null);
+  #applyArrived(): void {
+    for (let flight = this.#inFlight[0]; flight?.outcome; flight = this.#inFlight[0]) {
+      if ('error' in flight.outcome) throw flight.outcome.error;
+      this.#apply(flight, flight.outcome.result);
+      this.#inFlight.shift();
     }
+    if (this.#groupError) throw this.#groupError.error;
+  }
+
+  #apply(flight: InFlight, result: StepResult): void {
+    const { chunkBudget, clock, observer } = this.#options;
+    assert.equal(result.rows.length, flight.plan.rows.length, 'a result has a row for each row of its step');
+    const stepMs = (result.computeUs + result.collectiveUs + result.chooseUs) / 1000;
+    const nowMs = clock.nowMs();
+    let ran = 0;
+    let ranTokens = 0;
+    result.rows.forEach((row, index) => {
+      const planned = flight.plan.rows[index];
+      assert(planned?.sequence === row.sequence, 'results come in the order of the rows');
+      if (!row.skipped) {
+        ran++;
+        ranTokens += planned.tokens + (planned.draftIds?.length ?? 0);
+      }
+      const sequence = this.#set.find(row.sequence);
+      if (sequence && !sequence.job.cancelled) this.#applyRow(sequence, row, nowMs);
+    });
+    chunkBudget.observe(ranTokens, stepMs);
+    if (ran > 0) observer?.stepDone(ran, result.computeUs, result.collectiveUs, result.chooseUs);
+  }
+
+  #applyRow(sequence: Sequence | TextVector, row: RowResult, nowMs: number): void {
+    try {
+      if (sequence instanceof Sequence) this.#appendTokens(sequence, row, nowMs);
+      else if (row.vector.length > 0) sequence.append(row);
+    } catch (error) {
+      // A bug in turning tokens into text is this job's alone.
+      sequence.job.cancel(ServingError.from(error));
+    }
+    if (sequence.finish !== null) this.#set.leave(sequence, 'finished');
+    else if (row.failure) {
+      sequence.job.cancel(ServingError.told(row.failure));
+      // Its rows may hold what made it fail: they are for nobody else.
+      this.#set.leave(sequence, 'failed');
+    }
+  }
+
+  /** Those behind a stop string are dropped. */
+  #appendTokens(sequence: Sequence, { finish, tokens }: RowResult, nowMs: number): void {
+    for (const [index, token] of tokens.entries()) {
+      this.#observeToken(sequence, nowMs);
+      sequence.append(token, index + 1 === tokens.length ? finish : Finish.RUNNING, nowMs);
+      if (sequence.finish !== null) return;
+    }
+  }
+
+  #observeToken({ cachedTokens, job }: Sequence, nowMs: number): void {
+    const { observer, prefixCache } = this.#options;
+    const gapMs = nowMs - job.lastTokenAtMs;
+    job.lastTokenAtMs = nowMs;
+    if (job.firstTokenAtMs === null) {
+      observer?.firstToken(nowMs - job.receivedAtMs);
+      if (prefixCache) observer?.prefixLookedUp?.(job.promptIds.length, cachedTokens);
+    } else observer?.nextToken(gapMs);
+  }
+
+  /** Who starts, and what each runs. A step may also only close slots. */
+  #choose(): Chosen {
+    const { batcher, clock, prefixCache, queue, slots } = this.#options;
+    const maySend = this.#inFlight.length < MAX_STEPS_IN_FLIGHT;
+    if (maySend) this.#set.growRows();
+    prefixCache?.releaseHeld();
+    this.#tellIdle();
+    queue.dropExpired();
+    if (!maySend) return { batch: null, wakeAtMs: null };
+    const state = this.#state(this.#mayTake());
+    const { prefillTokens } = state;
+    const batch = batcher.next(state, clock.nowMs());
+    if (batch) return { batch, prefillTokens };
+    if (slots.hasClosed) return { batch: { starts: 0, rows: [] }, prefillTokens };
+    return { batch: null, wakeAtMs: batcher.wakeAtMs(state) };
   }
 
   /** The part of the queue that this loop may choose from. */
@@ -137,54 +196,39 @@ export class BatchLoop {
     return count < queue.length ? queue.waiting.slice(0, count) : queue.waiting;
   }
 
-  get #isIdle(): boolean {
-    return this.#running.length === 0 && this.#inFlight.length === 0 && this.#preempted.length === 0;
-  }
-
-  #tellIdle(): void {
-    const idle = this.#isIdle;
-    if (idle === this.#idle) return;
-    this.#idle = idle;
-    this.#options.onIdle?.(idle);
-  }
-
   #state(waiting: readonly GenerationJob[]): BatcherState {
     const { chunkBudget, slots, wholePrompts = false } = this.#options;
-    const prompts = this.#running.filter(({ held, promptLeft }) => promptLeft > 0 && !held).length;
-    const decodes = this.#running.filter(
-      ({ decodesLeft, promptLeft }) => promptLeft === 0 && decodesLeft > 0,
-    );
+    const { preempted, running, soonGrown } = this.#set;
+    const prompts = running.filter(({ held, promptLeft }) => promptLeft > 0 && !held).length;
+    const decodes = running.filter(({ decodesLeft, promptLeft }) => promptLeft === 0 && decodesLeft > 0);
     const load = {
       decodes: decodes.length,
-      prompts: prompts + Math.min(this.#preempted.length + waiting.length, slots.freeSlots),
+      prompts: prompts + Math.min(preempted.length + waiting.length, slots.freeSlots),
     };
     return {
       wholePrompts,
-      waiting: [...this.#preempted.map(asWaiting), ...waiting.map(asQueued)],
-      running: this.#running,
+      waiting: [...preempted.map(asWaiting), ...waiting.map(asQueued)],
+      running,
       freeSlots: slots.freeSlots,
-      freeKvTokens: Math.max(0, slots.freeKvTokens - this.#soonGrown()),
+      freeKvTokens: Math.max(0, slots.freeKvTokens - soonGrown),
       prefillTokens: chunkBudget.tokens(load),
     };
   }
 
   #send(batch: Batch, prefillTokens: number): void {
     const { group, prefixCache, queue, slots } = this.#options;
-    const resumed = this.#preempted.splice(0, batch.starts);
-    const opens = [
-      ...resumed.map((sequence) => this.#resume(sequence)),
-      ...queue.take(batch.starts - resumed.length).map((job) => this.#begin(job)),
-    ];
+    const resumed = this.#set.resumeFirst(batch.starts);
+    const started = queue.take(batch.starts - resumed.length).map((job) => this.#set.begin(job));
     const copies = prefixCache?.takeCopies(prefillTokens);
     const rows = this.#rowsOf(batch, prefillTokens).map(({ index, tokens }) => {
-      const sequence = this.#running[index];
-      assert(sequence, `batch row ${index} of ${this.#running.length} sequences`);
-      const mask = sequence.plan(tokens);
-      return { slot: sequence.slot, sequence: sequence.sequence, tokens, ...(mask && { mask }) };
+      const sequence = this.#set.running[index];
+      assert(sequence, `batch row ${index} of ${this.#set.running.length} sequences`);
+      const more = sequence.plan(tokens);
+      return { slot: sequence.slot, sequence: sequence.sequence, tokens, ...more };
     });
     const plan: StepPlan = {
       closeSlots: slots.takeClosed(),
-      opens,
+      opens: [...resumed, ...started],
       ...(copies && { copies }),
       rows,
     };
@@ -209,187 +253,14 @@ export class BatchLoop {
     return batcher.next({ ...this.#state([]), prefillTokens }, clock.nowMs())?.rows ?? [];
   }
 
-  #begin(job: GenerationJob): SequenceOpen {
-    job.signal.addEventListener('abort', () => this.#wakeUp.notify(), { once: true });
-    const { lost } = job;
-    if (!(lost instanceof Sequence)) return this.#start(job);
-    job.lost = null;
-    lost.onMask = () => this.#wakeUp.notify();
-    this.#options.observer?.jobResumed?.();
-    return this.#resume(lost);
+  get #isIdle(): boolean {
+    return this.#set.isEmpty && this.#inFlight.length === 0;
   }
 
-  #start(job: GenerationJob): SequenceOpen {
-    const { clock, observer, onJobStarted, prefixCache, slots, texts } = this.#options;
-    const place: Place = prefixCache?.place(job) ?? { slot: slots.take(kvTokensToStart(job)), keptRows: 0 };
-    const number = this.#nextSequence++;
-    let sequence: Sequence | TextVector;
-    if (job.request.kind === 'embed') {
-      assert(!prefixCache, 'an embedding model keeps no rows');
-      sequence = new TextVector(job, place.slot, number);
-    } else {
-      sequence = new Sequence(job, place.slot, number, texts, () => this.#wakeUp.notify());
-      prefixCache?.begin(sequence, place);
-    }
-    const isFirst = job.startedAtMs === null;
-    job.startedAtMs = clock.nowMs();
-    this.#running.push(sequence);
-    this.#bySequence.set(sequence.sequence, sequence);
-    onJobStarted?.(job);
-    if (isFirst) observer?.jobStarted(job.startedAtMs - job.queuedAtMs, job.promptIds.length);
-    else observer?.jobResumed?.();
-    return { ...sequence.open(), keptRows: place.keptRows };
-  }
-
-  /** A page more for each that needs it; where there is none left the youngest give theirs up. */
-  #growRows(): void {
-    const { slots } = this.#options;
-    const holders = this.#running.map((sequence) => ({
-      kvTokens: slots.held(sequence.slot),
-      neededKvTokens:
-        sequence instanceof Sequence && sequence.promptLeft === 0 && sequence.decodesLeft > 0
-          ? roundUpToPages(sequence.plannedRows + 1)
-          : 0,
-    }));
-    const running = [...this.#running];
-    const { grow, preempt } = planGrowth(holders, slots.freeKvTokens);
-    for (const index of preempt) {
-      const sequence = running[index];
-      assert(sequence instanceof Sequence, 'a text to embed never grows');
-      this.#leave(sequence, 'preempted');
-      sequence.preempt();
-      this.#preempted.unshift(sequence);
-    }
-    for (const index of grow) slots.grow(running[index]!.slot);
-  }
-
-  /** KV tokens that those that run may each ask for next: a job that starts must not take them. */
-  #soonGrown(): number {
-    const { slots } = this.#options;
-    let tokens = 0;
-    for (const { job, slot } of this.#running)
-      tokens += Math.min(KV_PAGE_TOKENS, kvTokensOf(job) - slots.held(slot));
-    return tokens;
-  }
-
-  #resume(sequence: Sequence): SequenceOpen {
-    const { prefixCache, slots } = this.#options;
-    const waiting = asWaiting(sequence);
-    const place: Place = prefixCache?.place(sequence.job, waiting) ?? {
-      slot: slots.take(kvTokensToStart(waiting)),
-      keptRows: 0,
-    };
-    sequence.resume(place.slot, this.#nextSequence++);
-    prefixCache?.begin(sequence, place);
-    this.#running.push(sequence);
-    this.#bySequence.set(sequence.sequence, sequence);
-    return { ...sequence.open(), keptRows: place.keptRows };
-  }
-
-  #applyArrived(): void {
-    for (let flight = this.#inFlight[0]; flight?.outcome; flight = this.#inFlight[0]) {
-      if ('error' in flight.outcome) throw flight.outcome.error;
-      this.#apply(flight, flight.outcome.result);
-      this.#inFlight.shift();
-    }
-    if (this.#groupError) throw this.#groupError.error;
-  }
-
-  #apply(flight: InFlight, result: StepResult): void {
-    const { chunkBudget, clock, observer } = this.#options;
-    assert.equal(result.rows.length, flight.plan.rows.length, 'a result has a row for each row of its step');
-    const stepMs = (result.computeUs + result.collectiveUs + result.chooseUs) / 1000;
-    const nowMs = clock.nowMs();
-    let ran = 0;
-    let ranTokens = 0;
-    result.rows.forEach((row, index) => {
-      assert.equal(row.sequence, flight.plan.rows[index]?.sequence, 'results come in the order of the rows');
-      const sequence = this.#bySequence.get(row.sequence);
-      if (!row.skipped) {
-        ran++;
-        ranTokens += flight.plan.rows[index]?.tokens ?? 0;
-      }
-      if (!sequence || sequence.job.cancelled) return;
-      if (row.failure) {
-        sequence.job.cancel(ServingError.told(row.failure));
-        // Its rows may hold what made it fail: they are for nobody else.
-        this.#leave(sequence, 'failed');
-        return;
-      }
-      if (!(row.hasToken || row.vector.length > 0)) return;
-      if (sequence instanceof Sequence && row.hasToken) this.#observeToken(sequence, nowMs);
-      try {
-        sequence.append(row, nowMs);
-      } catch (error) {
-        // A bug in turning tokens into text is this job's alone.
-        sequence.job.cancel(ServingError.from(error));
-      }
-      if (sequence.finish !== null) this.#leave(sequence, 'finished');
-    });
-    chunkBudget.observe(ranTokens, stepMs);
-    if (ran > 0) observer?.stepDone(ran, result.computeUs, result.collectiveUs, result.chooseUs);
-  }
-
-  #observeToken({ cachedTokens, job }: Sequence, nowMs: number): void {
-    const { observer, prefixCache } = this.#options;
-    const gapMs = nowMs - job.lastTokenAtMs;
-    job.lastTokenAtMs = nowMs;
-    if (job.firstTokenAtMs === null) {
-      observer?.firstToken(nowMs - job.receivedAtMs);
-      if (prefixCache) observer?.prefixLookedUp?.(job.promptIds.length, cachedTokens);
-    } else observer?.nextToken(gapMs);
-  }
-
-  #dropCancelled(): void {
-    this.#preempted = this.#preempted.filter(({ job }) => !job.cancelled);
-    for (const sequence of this.#running.filter((one) => one.job.cancelled)) {
-      this.#leave(sequence, 'cancelled');
-    }
-  }
-
-  #leave(sequence: Sequence | TextVector, why: SlotFreed['why']): void {
-    this.#running = this.#running.filter((one) => one !== sequence);
-    this.#bySequence.delete(sequence.sequence);
-    const { prefixCache, slots } = this.#options;
-    if (prefixCache && sequence instanceof Sequence)
-      prefixCache.leave(sequence, why !== 'failed' && why !== 'lost');
-    else slots.release(sequence.slot);
-    const { id: jobId, request } = sequence.job;
-    this.#options.onSlotFreed?.({
-      jobId,
-      requestId: request.requestId,
-      slot: sequence.slot,
-      why,
-      newTokens: sequence.newTokens,
-    });
-  }
-
-  /** The group is lost. What it had begun goes before all that waits. */
-  #failAll(error: ServingError): void {
-    const { jobRetries = 0, queue } = this.#options;
-    const begun = [...this.#running, ...this.#preempted.splice(0)];
-    const back: GenerationJob[] = [];
-    for (const sequence of begun) {
-      const { job } = sequence;
-      const survives = goesOn(job, error, jobRetries);
-      if (this.#bySequence.has(sequence.sequence)) this.#leave(sequence, survives ? 'lost' : 'failed');
-      if (!survives) continue;
-      if (sequence instanceof Sequence) {
-        sequence.preempt();
-        job.lost = sequence;
-      }
-      back.push(job);
-    }
-    queue.putBack(back);
+  #tellIdle(): void {
+    const idle = this.#isIdle;
+    if (idle === this.#idle) return;
+    this.#idle = idle;
+    this.#options.onIdle?.(idle);
   }
 }
-
-const asWaiting = ({ decodesLeft, inputIds, job }: Sequence): WaitingJob => ({
-  promptIds: inputIds,
-  maxNewTokens: decodesLeft + 1,
-  queuedAtMs: job.queuedAtMs,
-});
-
-/** A job that has lost its group begins with the tokens that it has told. */
-const asQueued = (job: GenerationJob): WaitingJob =>
-  job.lost instanceof Sequence ? asWaiting(job.lost) : job;

@@ -21,8 +21,8 @@ export interface RunningSequence {
   readonly promptLeft: number;
   /** Its prompt is not to be run now: it waits for another's. Absent: it runs. */
   readonly held?: boolean;
-  /** What its next token may be is not known yet: it is in no step (a constrained answer). Absent: it is. */
-  readonly awaitsMask?: boolean;
+  /** What its next step needs is not known yet (the mask of a constrained answer): it is in none. Absent: it is. */
+  readonly awaits?: boolean;
   /** New tokens after the first that may still be asked for; 0 when all are planned or the end is known. */
   readonly decodesLeft: number;
 }

@@ -33,7 +33,7 @@ export function planRows(
   const decodes: BatchRow[] = [];
   const prompts: Prompt[] = [];
   sequences.forEach((sequence, index) => {
-    if (sequence.held || sequence.awaitsMask) return;
+    if (sequence.held || sequence.awaits) return;
     if (sequence.promptLeft > 0) prompts.push({ index, left: sequence.promptLeft, tokens: 0 });
     else if (sequence.decodesLeft > 0) decodes.push({ index, tokens: 1 });
   });

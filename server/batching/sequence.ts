@@ -1,17 +1,24 @@
 /**
  * A running sequence on the server: what is planned of it, and how its tokens become text and events.
  *
- * In      a job and its slot; RowResults in order
+ * In      a job and its slot; chosen tokens in order
  * Out     TokenEvents and the FinishEvent on the job's stream
  * Limits  the job's maxNewTokens
  * Errors  assertions
  *
  * The text of the token that ended the sequence (an end id) is left out unless includeStopString; the token is counted.
- * A constrained sequence does not run ahead: what its next token may be is known only after the last.
+ * A constrained sequence does not run ahead: what its next token may be is known only after the last. It is in a step only when what
+ * it waits for is there; all others go on before the result of their last step has come.
  * Tokens that ran after a stop string (the workers are a step ahead) never get here: the sequence has left the loop by then.
  */
 import assert from 'node:assert/strict';
-import { Finish, type RowResult, type SequenceOpen, type TokenMask } from '../../proto/control.js';
+import {
+  type ChosenToken,
+  Finish,
+  type Row,
+  type SequenceOpen,
+  type TokenMask,
+} from '../../proto/control.js';
 import { ServingError } from '../../proto/errors.js';
 import type { GenerationJob } from '../jobs/generation-job.js';
 import type { GenerateRequest } from '../requests/generate-request.js';
@@ -35,8 +42,13 @@ export interface TokenTexts {
 /** Prompt tokens that the detokeniser sees before the first new one. */
 const CONTEXT_TOKENS = 4;
 
+/** What a row says beside its tokens. */
+export type RowParts = Pick<Row, 'mask'>;
+
 export class Sequence implements RunningSequence {
   readonly job: GenerationJob;
+  /** It may be in a step before the token of the one before is known. */
+  readonly runsAhead: boolean;
   slot: number;
   /** Unique in the life of the group; another one after it was preempted. */
   sequence: number;
@@ -76,6 +88,7 @@ export class Sequence implements RunningSequence {
     this.decodesLeft = job.maxNewTokens - 1;
     this.#decodesAtStart = this.decodesLeft;
     this.#texts = texts;
+    this.runsAhead = job.constraint === null;
     this.#mask = job.constraint?.first ?? null;
     this.onMask = onMask;
     this.#detokenizer = texts.detokenizer({
@@ -85,8 +98,8 @@ export class Sequence implements RunningSequence {
     this.#stops = new StopStrings(this.#request.stopStrings, this.#request.includeStopString);
   }
 
-  get awaitsMask(): boolean {
-    return this.job.constraint !== null && (this.#isChoosing || this.#mask === null);
+  get awaits(): boolean {
+    return !this.runsAhead && (this.#isChoosing || this.#mask === null);
   }
 
   get newTokens(): number {
@@ -151,9 +164,9 @@ export class Sequence implements RunningSequence {
   /**
    * Book `tokens` of a step that is being sent.
    *
-   * @returns what the token that the row chooses may be; null: any, or it chooses none
+   * @returns what else its row says
    */
-  plan(tokens: number): TokenMask | null {
+  plan(tokens: number): RowParts {
     if (this.promptLeft > 0) {
       assert(tokens <= this.promptLeft, `${tokens} prompt tokens planned of ${this.promptLeft}`);
       this.promptLeft -= tokens;
@@ -161,40 +174,41 @@ export class Sequence implements RunningSequence {
       assert(tokens === 1 && this.decodesLeft > 0, 'a decode is one token, within the budget');
       this.decodesLeft--;
     }
-    if (this.job.constraint === null || this.promptLeft > 0) return null;
+    if (this.runsAhead || this.promptLeft > 0) return {};
     this.#isChoosing = true;
-    return this.#mask;
+    return this.#mask === null ? {} : { mask: this.#mask };
   }
 
-  /** Take the row's token: an event on the stream, and the end if it is one. */
-  append(row: RowResult, nowMs: number): void {
-    assert(this.finish === null && row.hasToken, 'only a running sequence gets a token');
+  /** Take a token: an event on the stream, and the end if it is one. @param finish what the workers say behind it */
+  append(token: ChosenToken, finish: Finish, nowMs: number): void {
+    assert(this.finish === null, 'only a running sequence gets a token');
+    const { tokenId } = token;
     const { toldPrompt } = this.job;
     if (toldPrompt && this.newTokens === 0) this.#tellPrompt(this.job.promptIds[0]!, null);
-    this.#newIds.push(row.tokenId);
+    this.#newIds.push(tokenId);
     this.job.firstTokenAtMs ??= nowMs;
     if (toldPrompt && this.newTokens <= toldPrompt.length) {
-      this.#tellPrompt(row.tokenId, row);
-      if (row.finish === Finish.LENGTH) this.#end('length', '');
+      this.#tellPrompt(tokenId, token);
+      if (finish === Finish.LENGTH) this.#end('length', '');
       return;
     }
     const { includeStopString, logprob } = this.#request;
-    const isEnd = row.finish === Finish.END_ID;
-    const piece = isEnd && !includeStopString ? '' : this.#detokenizer.push(row.tokenId);
+    const isEnd = finish === Finish.END_ID;
+    const piece = isEnd && !includeStopString ? '' : this.#detokenizer.push(tokenId);
     const { text, stopped } = this.#stops.push(piece);
     this.#generatedText += text;
     this.job.stream.push({
       kind: 'token',
-      tokenId: row.tokenId,
+      tokenId,
       text,
-      special: this.#texts.isSpecial(row.tokenId),
-      logprob: logprob ? row.logprob : Number.NaN,
-      topLogprobs: this.#alternatives(row, this.#request.topLogprobs),
-      ...(logprob && { own: this.#ownText(row.tokenId) }),
+      special: this.#texts.isSpecial(tokenId),
+      logprob: logprob ? token.logprob : Number.NaN,
+      topLogprobs: this.#alternatives(token, this.#request.topLogprobs),
+      ...(logprob && { own: this.#ownText(tokenId) }),
     });
     if (stopped) this.#end('stop-string', '');
     else if (isEnd) this.#endWithHeldBack('end-id');
-    else if (row.finish === Finish.LENGTH) this.#endWithHeldBack('length');
+    else if (finish === Finish.LENGTH) this.#endWithHeldBack('length');
     else if (this.job.constraint !== null) this.#awaitMask();
   }
 
@@ -237,13 +251,13 @@ export class Sequence implements RunningSequence {
     return this.job.toldPrompt?.length ?? 0;
   }
 
-  #tellPrompt(tokenId: number, row: RowResult | null): void {
+  #tellPrompt(tokenId: number, chosen: ChosenToken | null): void {
     this.job.stream.push({
       kind: 'prompt-token',
       tokenId,
       own: this.#ownText(tokenId),
-      logprob: row?.logprob ?? Number.NaN,
-      topLogprobs: row === null ? [] : this.#alternatives(row, this.#request.promptLogprobs ?? 0),
+      logprob: chosen?.logprob ?? Number.NaN,
+      topLogprobs: chosen === null ? [] : this.#alternatives(chosen, this.#request.promptLogprobs ?? 0),
     });
   }
 
@@ -252,8 +266,8 @@ export class Sequence implements RunningSequence {
     return { text, bytes: [...(this.#texts.tokenBytes?.(id) ?? Buffer.from(text))] };
   }
 
-  #alternatives(row: RowResult, count: number): TokenAlternative[] {
-    return row.topLogprobs
+  #alternatives({ topLogprobs }: ChosenToken, count: number): TokenAlternative[] {
+    return topLogprobs
       .slice(0, count)
       .map(({ tokenId, logprob }) => ({ tokenId, ...this.#ownText(tokenId), logprob }));
   }

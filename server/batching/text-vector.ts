@@ -10,6 +10,7 @@ import type { RowResult, SequenceOpen } from '../../proto/control.js';
 import type { GenerationJob, VectorShape } from '../jobs/generation-job.js';
 import { type FinishReason, finishWithoutText } from '../requests/job-events.js';
 import type { RunningSequence } from './batcher.js';
+import type { RowParts } from './sequence.js';
 
 export class TextVector implements RunningSequence {
   readonly job: GenerationJob;
@@ -36,17 +37,17 @@ export class TextVector implements RunningSequence {
     return { slot, sequence, promptIds: [...promptIds], maxNewTokens, endIds: [], sampling };
   }
 
-  plan(tokens: number): null {
+  plan(tokens: number): RowParts {
     assert.equal(tokens, this.promptLeft, 'a text runs whole, in one step');
     this.promptLeft = 0;
-    return null;
+    return {};
   }
 
-  append(row: RowResult, _nowMs: number): void {
+  append({ vector }: RowResult): void {
     const { promptIds, stream, vectorShape } = this.job;
     assert(this.finish === null && vectorShape !== null, 'a running text gets its vector once');
     this.finish = 'length';
-    stream.push({ kind: 'vector', vector: shortened(row.vector, vectorShape) });
+    stream.push({ kind: 'vector', vector: shortened(vector, vectorShape) });
     stream.push(finishWithoutText(promptIds.length));
     stream.end();
   }

@@ -14,6 +14,7 @@ import assert from 'node:assert/strict';
 import type { Logger } from 'pino';
 import type { FromWorker, Inspection, Ready, Step, StepResult } from '../../proto/control.js';
 import { isErrorCode, ServingError } from '../../proto/errors.js';
+import { CONTROL_VERSION } from '../../proto/limits.js';
 import type { WorkerLaunch } from '../../proto/worker-launch.js';
 import { makeSocketFolder, removeSocketFolder } from './socket-folder.js';
 import { Watchdog, type WatchdogOptions } from './watchdog.js';
@@ -200,6 +201,11 @@ export class Coordinator {
         this.#reportLoading();
         break;
       case 'ready':
+        if (message.ready.version !== CONTROL_VERSION) {
+          const versions = `version ${message.ready.version} of the control messages, this server ${CONTROL_VERSION}`;
+          this.#failRank(message.rank, `speaks ${versions}`);
+          return;
+        }
         this.#ready.set(message.rank, message.ready);
         this.#logReady(message.rank, message.ready);
         if (this.#ready.size === this.#options.launch.worldSize) this.#allReady.resolve();

@@ -1,14 +1,10 @@
 /**
  * What was chosen for a row of a step: the same on every rank.
  */
-import type { RowFailure, TopLogprob } from '../../proto/control.js';
+import type { ChosenToken, RowFailure } from '../../proto/control.js';
 
-export interface Choice {
-  /** −1: see `failure`. */
-  tokenId: number;
-  /** Of the model: before penalties and temperature. NaN unless asked for. */
-  logprob: number;
-  topLogprobs: TopLogprob[];
+/** Its id is −1 where there is a failure. */
+export interface Choice extends ChosenToken {
   /** No token can be chosen. Absent: one is. */
   failure?: RowFailure;
 }

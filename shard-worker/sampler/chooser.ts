@@ -15,7 +15,7 @@ import assert from 'node:assert/strict';
 import { ServingError } from '../../proto/errors.js';
 import { MAX_CANDIDATES } from '../../proto/limits.js';
 import type { Collective } from '../collective/collective.js';
-import type { Sequence } from '../sequence.js';
+import type { ChooseSequence } from '../sequence.js';
 import { type Choice, failedChoice } from './choice.js';
 import { RowDecider } from './row-decider.js';
 import { RowShare, ShareKind, shareKindOf, wantsLogprob } from './row-share.js';
@@ -23,7 +23,7 @@ import { SliceReader } from './slice-reader.js';
 import { WordReader, WordWriter } from './word-codec.js';
 
 export interface ChooseRow {
-  sequence: Sequence;
+  sequence: ChooseSequence;
   /** This rank's slice of the row, [vocabPerRank]; overwritten. */
   logits: Float32Array;
 }

@@ -8,10 +8,10 @@
  */
 import type { RowFailure, Sampling, TopLogprob } from '../../proto/control.js';
 import type { ErrorCode } from '../../proto/errors.js';
+import type { ChooseSequence } from '../sequence.js';
 import { type Choice, failedChoice } from './choice.js';
 import { Distribution, type Floor, massOf } from './distribution.js';
 import { GumbelNoise } from './noise.js';
-import type { ChooseSequence } from './processors.js';
 import { effectiveTopK, type RowShare, ShareKind, wantsLogprob } from './row-share.js';
 
 export class RowDecider {

@@ -7,9 +7,10 @@
  *         the blocks that hold candidates. top_p without top_k, and log-probabilities: a sum of exponentials each
  */
 import { MAX_CANDIDATES } from '../../proto/limits.js';
+import type { ChooseSequence } from '../sequence.js';
 import { type SliceScans, sliceScans } from './native-scan.js';
 import { GumbelNoise } from './noise.js';
-import { type ChooseSequence, Processors } from './processors.js';
+import { Processors } from './processors.js';
 import { effectiveTopK, type RowShare, ShareKind, shareKindOf, wantsLogprob } from './row-share.js';
 import { bestPosition, blockCount, type Perturbed, TopCandidates } from './slice-scan.js';
 

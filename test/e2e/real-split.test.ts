@@ -54,8 +54,8 @@ async function generate(
   }
   await group.step({ closeSlots: [0], opens: [], rows: [] });
   return {
-    ids: results.map((result) => result.rows[0]?.tokenId ?? -1),
-    logprobs: results.map((result) => result.rows[0]?.logprob ?? Number.NaN),
+    ids: results.map((result) => result.rows[0]?.tokens[0]?.tokenId ?? -1),
+    logprobs: results.map((result) => result.rows[0]?.tokens[0]?.logprob ?? Number.NaN),
   };
 }
 

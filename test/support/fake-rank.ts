@@ -7,6 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import {
+  type ChosenToken,
   Finish,
   type RowCopy,
   type RowResult,
@@ -144,10 +145,8 @@ export class FakeRank {
   #row(slot: number, id: number, count: number): RowResult {
     const sequence = this.#sequences.get(slot);
     assert(sequence && sequence.sequence === id, `slot ${slot} holds sequence ${id}`);
-    const row = { slot, sequence: id, tokenId: 0, logprob: 0, topLogprobs: [], vector: [] };
-    if (sequence.finish !== Finish.RUNNING) {
-      return { ...row, skipped: true, hasToken: false, finish: sequence.finish };
-    }
+    const row = { slot, sequence: id, tokens: [], vector: [] };
+    if (sequence.finish !== Finish.RUNNING) return { ...row, skipped: true, finish: sequence.finish };
     const length = sequence.promptIds.length + sequence.newTokens;
     sequence.processed += count;
     assert(count > 0 && sequence.processed <= length, `${count} tokens of sequence ${id} are known`);
@@ -155,27 +154,25 @@ export class FakeRank {
     if (isThrough && sequence.promptIds.at(-1) === UNCHOOSABLE_ID) {
       sequence.finish = Finish.FAILED;
       const failure = { code: 'BAD_REQUEST', message: 'no token can be chosen' };
-      return { ...row, skipped: false, hasToken: false, finish: sequence.finish, failure };
+      return { ...row, skipped: false, finish: sequence.finish, failure };
     }
-    const hasToken = isThrough;
-    const tokenId = hasToken ? fakeToken(sequence.promptIds, sequence.newTokens) : 0;
-    if (hasToken) {
-      sequence.newTokens++;
-      if (sequence.endIds.includes(tokenId)) sequence.finish = Finish.END_ID;
-      else if (sequence.newTokens >= sequence.maxNewTokens) sequence.finish = Finish.LENGTH;
-    }
+    const tokens = isThrough ? [this.#choose(sequence)] : [];
+    return { ...row, skipped: false, tokens, finish: sequence.finish };
+  }
+
+  #choose(sequence: FakeSequence): ChosenToken {
+    const tokenId = fakeToken(sequence.promptIds, sequence.newTokens);
+    sequence.newTokens++;
+    if (sequence.endIds.includes(tokenId)) sequence.finish = Finish.END_ID;
+    else if (sequence.newTokens >= sequence.maxNewTokens) sequence.finish = Finish.LENGTH;
     const { logprob, topLogprobs } = sequence.sampling;
     return {
-      ...row,
-      skipped: false,
-      hasToken,
       tokenId,
       logprob: logprob ? -tokenId / 100 : Number.NaN,
-      topLogprobs: Array.from({ length: hasToken ? topLogprobs : 0 }, (_, n) => ({
+      topLogprobs: Array.from({ length: topLogprobs }, (_, n) => ({
         tokenId: (tokenId + n) % FAKE_VOCAB,
         logprob: -n,
       })),
-      finish: sequence.finish,
     };
   }
 }

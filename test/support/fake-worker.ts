@@ -10,6 +10,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { Pair } from 'zeromq';
 import { decodeToWorker, encodeFromWorker, type FromWorker } from '../../proto/control.js';
+import { CONTROL_VERSION } from '../../proto/limits.js';
 import { controlAddress, type WorkerLaunch } from '../../proto/worker-launch.js';
 import { FakeRank } from './fake-rank.js';
 
@@ -28,6 +29,8 @@ export interface FakeWorkerPlan {
   onLoad?: 'exit' | 'failure' | 'hang';
   /** It fails while it loads as long as this file is there. */
   failsWhile?: string;
+  /** Of the control messages; absent: the right one. */
+  version?: number;
   /** Answers no inspection. */
   deaf?: boolean;
   /** Neither Shutdown nor SIGTERM ends it. */
@@ -62,7 +65,11 @@ async function main(launch: WorkerLaunch): Promise<void> {
     if (plan.onLoad === 'failure') await fail('SHARDS_INVALID', 'rank-0.weights differs from its manifest');
     if (plan.onLoad === 'hang') await new Promise(() => setInterval(() => {}, 1000));
   }
-  await send({ rank, body: 'ready', ready: { pid: process.pid, loadMs: 1, warmUpMs: 2 } });
+  await send({
+    rank,
+    body: 'ready',
+    ready: { pid: process.pid, loadMs: 1, warmUpMs: 2, version: plan.version ?? CONTROL_VERSION },
+  });
 
   const { maxSlots, maxStepTokens, slotTokens, warmSlots = 0 } = launch;
   const fake = new FakeRank({ maxSlots: maxSlots + warmSlots, slotTokens, maxStepTokens });

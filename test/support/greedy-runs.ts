@@ -49,8 +49,7 @@ export function greedyRuns(group: InProcessGroup) {
       done += tokens;
       for (const result of results) assert.deepEqual(result.rows, results[0]?.rows);
       if (done === promptIds.length) promptLogits = group.logits(0).slice();
-      const row = results[0]?.rows[0];
-      if (row?.hasToken) ids.push(row.tokenId);
+      for (const { tokenId } of results[0]?.rows[0]?.tokens ?? []) ids.push(tokenId);
     }
     await group.step({ step: ++step, closeSlots: [slot], opens: [], rows: [] });
     return { ids, promptLogits };

@@ -25,7 +25,7 @@ export interface InProcessGroup {
 
 export async function createInProcessGroup(
   shardFolder: string,
-  options: { maxSlots?: number; slotTokens?: number; device?: () => Device } = {},
+  options: { maxSlots?: number; maxDrafts?: number; slotTokens?: number; device?: () => Device } = {},
 ): Promise<InProcessGroup> {
   const manifest = readManifest(shardFolder);
   const { model, perRank, worldSize } = manifest;
@@ -48,7 +48,7 @@ export async function createInProcessGroup(
         collective,
         kvCache,
         maxStepTokens: 512,
-        maxRows: maxSlots,
+        maxRows: maxSlots + (options.maxDrafts ?? 0),
       });
       await executor.load();
       const chooser = new Chooser({ collective, vocabSize: model.vocabSize, vocabPerRank: perRank.vocab });

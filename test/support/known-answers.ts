@@ -89,9 +89,9 @@ async function answerOf(
       opens: isFirst ? [open] : [],
       rows: [{ slot: 0, sequence, tokens }],
     });
-    const row = result!.rows[0]!;
-    ids.push(row.tokenId);
-    const [best, second] = row.topLogprobs;
+    const [token] = result!.rows[0]!.tokens;
+    ids.push(token!.tokenId);
+    const [best, second] = token!.topLogprobs;
     if (best!.logprob - second!.logprob < LEAST_GAP) isClear = false;
   }
   return isClear ? ids : null;

@@ -176,7 +176,7 @@ it('allowed ids and bad words hold at both degrees', async () => {
       for (let round = 0; round < 12; round++) {
         const rows = [{ slot, sequence: open.sequence, tokens: round === 0 ? 3 : 1 }];
         const step = { step: ++steps, closeSlots: [], opens: round === 0 ? opens : [], rows };
-        ids.push((await group.step(step))[0]!.rows[0]!.tokenId);
+        ids.push((await group.step(step))[0]!.rows[0]!.tokens[0]!.tokenId);
       }
       await group.step({ step: ++steps, closeSlots: [slot], opens: [], rows: [] });
       return ids;

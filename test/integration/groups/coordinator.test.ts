@@ -16,6 +16,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { GREEDY_SAMPLING } from '../../../proto/control.js';
+import { CONTROL_VERSION } from '../../../proto/limits.js';
 import { Coordinator, type CoordinatorOptions } from '../../../server/coordinator/coordinator.js';
 import { workerEnvironment } from '../../../server/coordinator/worker-environment.js';
 import { LogRecorder } from '../../fixtures/log-recorder.js';
@@ -95,7 +96,9 @@ describe('a coordinator', () => {
     expect(loading).toEqual([100]);
     const results = await Promise.all([coordinator.step(prefill), coordinator.step(decode)]);
     expect(results.map((result) => result.step)).toEqual([1, 2]);
-    expect(results.map((result) => result.rows[0]?.tokenId)).toEqual([0, 1].map((n) => fakeToken([5, 6], n)));
+    expect(results.map((result) => result.rows[0]?.tokens[0]?.tokenId)).toEqual(
+      [0, 1].map((n) => fakeToken([5, 6], n)),
+    );
     const inspections = await coordinator.inspect();
     expect(inspections.map(({ openSlots, pid, steps }) => ({ openSlots, pid, steps }))).toEqual(
       coordinator.pids.map((pid) => ({ openSlots: [0], pid, steps: 2 })),
@@ -283,6 +286,14 @@ describe('a group that does not come up', () => {
     const error = await Coordinator.start(options).catch((reason: unknown) => reason);
     expect(error).toMatchObject({ code, message: expect.stringMatching(message) });
     expect(socketFolders().filter((name) => !before.includes(name))).toEqual([]);
+  });
+
+  it('because a rank speaks another version of the control messages', async () => {
+    const { options } = makeOptions({ rank: 1, version: 1 });
+    await expect(Coordinator.start(options)).rejects.toMatchObject({
+      code: 'WORKER_FAILED',
+      message: `rank 1 speaks version 1 of the control messages, this server ${CONTROL_VERSION}`,
+    });
   });
 
   it('because a rank is not ready in time: it is named', async () => {

@@ -76,7 +76,7 @@ async function play(
       const text = texts[index]!;
       done[index] = Math.min(prompts[index]!.length, done[index]! + tokens);
       if (!isLast) return;
-      text.ids.push(result?.rows[row]?.tokenId ?? -1);
+      text.ids.push(result?.rows[row]?.tokens[0]?.tokenId ?? -1);
       text.logits.push(group.logits(logits++).slice());
       if (text.ids.length === NEW_TOKENS) closeSlots.push(index % CROWD);
     });
@@ -105,7 +105,7 @@ async function hits(group: InProcessGroup, prompts: readonly number[][]): Promis
         copies: isFirst ? [{ fromSlot: 0, fromSequence: first, toSlot: 1, toSequence: second, rows }] : [],
         rows: [{ slot: 1, sequence: second, tokens: isFirst ? promptIds.length - rows : 1 }],
       });
-      text.ids.push(result?.rows[0]?.tokenId ?? -1);
+      text.ids.push(result?.rows[0]?.tokens[0]?.tokenId ?? -1);
       text.logits.push(group.logits(0).slice());
     }
     await group.step({ step: ++step, closeSlots: [0, 1], opens: [], rows: [] });

@@ -42,7 +42,7 @@ it.each(['llama', 'phi3-longrope'])(
       const rows = side.map(({ slot, sequence }) => ({ slot, sequence, tokens }));
       const [result] = await group.step({ step: ++step, closeSlots: [], opens: side, rows });
       await group.step({ step: ++step, closeSlots: side.map(({ slot }) => slot), opens: [], rows: [] });
-      return result?.rows.map((row) => row.tokenId) ?? [];
+      return result?.rows.map((row) => row.tokens[0]?.tokenId) ?? [];
     };
     const alone: (number | undefined)[] = [];
     for (const open of opens) alone.push(...(await run([open])));

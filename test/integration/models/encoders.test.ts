@@ -46,8 +46,8 @@ function vectorSteps(group: InProcessGroup) {
     const results: StepResult[] = await group.step({ step: ++step, closeSlots: opened, opens, rows });
     opened = opens.map(({ slot }) => slot);
     for (const result of results) expect(result.rows).toEqual(results[0]?.rows);
-    return (results[0]?.rows ?? []).map(({ hasToken, vector }) => {
-      expect(hasToken).toBe(false);
+    return (results[0]?.rows ?? []).map(({ tokens, vector }) => {
+      expect(tokens).toEqual([]);
       return vector;
     });
   };

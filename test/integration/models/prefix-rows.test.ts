@@ -84,7 +84,7 @@ describe.each(FAMILIES)('%s', (family) => {
           const deviation = relativeDeviation(group.logits(0), golden.logits(prompt, prompt.ids.length - 1));
           expect(deviation).toBeLessThanOrEqual(RELATIVE_TOLERANCE);
         }
-        ids.push(results[0]!.tokenId);
+        ids.push(results[0]!.tokens[0]!.tokenId);
       }
       return ids;
     };

@@ -112,7 +112,7 @@ describe.each(FAMILIES)('%s, two processes', (family, allReduces) => {
             rows: [{ slot, sequence, tokens }],
           });
           done += tokens;
-          if (rows[0]?.hasToken) ids.push(rows[0].tokenId);
+          ids.push(...(rows[0]?.tokens ?? []).map(({ tokenId }) => tokenId));
         }
         expect(ids).toEqual(prompt.greedyIds);
         await coordinator.step({ closeSlots: [slot], opens: [], rows: [] });

@@ -77,7 +77,7 @@ async function crowd(tp: number, options: FormatOptions): Promise<Texts> {
     }
     const [result] = await group.step({ step, closeSlots: [], opens, rows });
     rows.forEach(({ slot }, row) => {
-      ids[slot]?.push(result?.rows[row]?.tokenId ?? -1);
+      ids[slot]?.push(result?.rows[row]?.tokens[0]?.tokenId ?? -1);
       logits.push(group.logits(row).slice());
     });
   }

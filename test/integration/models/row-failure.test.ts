@@ -61,9 +61,9 @@ for (const tp of [1, 2]) {
   it(`ends alone at degree ${tp}, and the sequence beside it writes what it writes alone`, async () => {
     const alone = await run(tp, [good]);
     const together = await run(tp, [good, bad]);
-    expect(together.map((rows) => rows[0]?.tokenId)).toEqual(alone.map((rows) => rows[0]?.tokenId));
+    expect(together.map((rows) => rows[0]?.tokens)).toEqual(alone.map((rows) => rows[0]?.tokens));
     expect(together[0]?.[1]).toMatchObject({
-      hasToken: false,
+      tokens: [],
       finish: Finish.FAILED,
       failure: { code: 'BAD_REQUEST', message: expect.stringContaining('all of the vocabulary is masked') },
     });

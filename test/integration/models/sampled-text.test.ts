@@ -74,7 +74,7 @@ async function generate(tp: number, samples: readonly number[]): Promise<number[
       })),
     });
     result?.rows.forEach((row, slot) => {
-      ids[slot]?.push(row.tokenId);
+      ids[slot]?.push(row.tokens[0]!.tokenId);
     });
   }
   return ids;

@@ -79,7 +79,7 @@ describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
           const fetched = manifest.perRank.vocab * 4 + sums;
           expect(device.counters.downloadedBytes - before.downloadedBytes).toBe(tp * fetched);
         }
-        made.push(result.rows[0]!.tokenId);
+        made.push(result.rows[0]!.tokens[0]!.tokenId);
       }
       expect(made).toEqual(prompt.greedyIds.slice(0, NEW_TOKENS));
       await run({ closeSlots: [0] });
@@ -100,7 +100,7 @@ describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
         const result = await run({ opens: index === 0 ? opens : [], rows });
         result.rows.forEach((row, at) => {
           left[row.slot] = left[row.slot]! - rows[at]!.tokens;
-          if (row.hasToken) made[row.slot]!.push(row.tokenId);
+          made[row.slot]!.push(...row.tokens.map(({ tokenId }) => tokenId));
         });
       }
       expect(made).toEqual(prompts.map(({ greedyIds }) => greedyIds.slice(0, NEW_TOKENS)));
@@ -112,7 +112,7 @@ describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
       const copy = { fromSlot: 1, fromSequence: medium!.sequence, toSlot: 3, toSequence: again.sequence };
       const rows = [{ slot: 3, sequence: again.sequence, tokens: 2 }];
       const result = await run({ opens: [again], copies: [{ ...copy, rows: kept }], rows });
-      expect(result.rows[0]!.tokenId).toBe(promptOf('medium').greedyIds[0]);
+      expect(result.rows[0]!.tokens[0]!.tokenId).toBe(promptOf('medium').greedyIds[0]);
       await run({ closeSlots: [0, 1, 2, 3] });
     });
   });

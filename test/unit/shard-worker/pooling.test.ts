@@ -6,8 +6,8 @@ import { pool } from '../../../shard-worker/pooling.js';
 /** Packed: a text of one token, and one of three; two columns. */
 const HIDDEN = Float32Array.of(10, 20, 1, -2, 3, -4, 5, 9);
 const SPANS = [
-  { offset: 0, count: 1, wantsLogits: true },
-  { offset: 1, count: 3, wantsLogits: true },
+  { offset: 0, count: 1, outputRows: 1 },
+  { offset: 1, count: 3, outputRows: 1 },
 ];
 
 function pooled(poolings: readonly Pooling[], spans = SPANS): number[] {
@@ -38,7 +38,7 @@ describe('pooling', () => {
 
   it('leaves out a span that wants nothing', () => {
     const [first, second] = SPANS;
-    const spans = [{ ...first!, wantsLogits: false }, second!];
+    const spans = [{ ...first!, outputRows: 0 }, second!];
     expect(pooled(['mean'], spans).slice(0, 2)).toEqual([3, 1]);
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Finish, GREEDY_SAMPLING, type Step } from '../../../proto/control.js';
+import { Finish, GREEDY_SAMPLING, type Row, type RowResult, type Step } from '../../../proto/control.js';
 import type { ChooseRow } from '../../../shard-worker/sampler/chooser.js';
 import type { Span } from '../../../shard-worker/span.js';
 import { StepRunner } from '../../../shard-worker/step-runner.js';
@@ -10,7 +10,7 @@ const UNCHOOSABLE = 66;
 function createRunner(unchoosable = UNCHOOSABLE) {
   const seen: {
     step: number;
-    spans: { ids: number[]; position: number; offset: number; wantsLogits: boolean }[];
+    spans: { ids: number[]; position: number; offset: number; outputRows: number }[];
   }[] = [];
   const open = new Set<number>();
   const moved: (string | number)[][] = [];
@@ -25,7 +25,7 @@ function createRunner(unchoosable = UNCHOOSABLE) {
             ids: Array.from({ length: span.count }, (_, index) => span.sequence.idAt(span.position + index)),
             position: span.position,
             offset: span.offset,
-            wantsLogits: span.wantsLogits,
+            outputRows: span.outputRows,
           })),
         });
       },
@@ -46,15 +46,12 @@ function createRunner(unchoosable = UNCHOOSABLE) {
     },
     chooser: {
       choose: async (_step: number, _opBase: number, rows: readonly ChooseRow[]) =>
-        rows.map(({ sequence }) => ({
-          tokenId: sequence.idAt(sequence.length - 1) + 1,
-          logprob: Number.NaN,
-          topLogprobs: [],
-          ...(sequence.idAt(sequence.length - 1) === unchoosable && {
-            tokenId: -1,
-            failure: { code: 'BAD_REQUEST', message: 'none' },
-          }),
-        })),
+        rows.map(({ sequence: { newIds, promptIds } }) => {
+          const last = newIds.at(-1) ?? promptIds.at(-1)!;
+          const token = { tokenId: last + 1, logprob: Number.NaN, topLogprobs: [] };
+          const failure = { code: 'BAD_REQUEST', message: 'none' };
+          return last === unchoosable ? { ...token, tokenId: -1, failure } : token;
+        }),
     },
     collective: { counters: { allReduces: 0, gathers: 0, broadcasts: 0, bytesSent: 0 } },
     weightBytes: 7,
@@ -85,6 +82,8 @@ const step = (number: number, rest: Partial<Step>): Step => ({
   ...rest,
 });
 
+const idsOf = (row: RowResult | undefined): number[] => (row?.tokens ?? []).map(({ tokenId }) => tokenId);
+
 describe('StepRunner', () => {
   it('packs chunks and decodes side by side and wants logits only where all tokens are through', async () => {
     const { runner, seen } = createRunner();
@@ -107,17 +106,17 @@ describe('StepRunner', () => {
     );
     expect(seen.map(({ spans }) => spans)).toEqual([
       [
-        { ids: [10, 11], position: 0, offset: 0, wantsLogits: false },
-        { ids: [20, 21], position: 0, offset: 2, wantsLogits: true },
+        { ids: [10, 11], position: 0, offset: 0, outputRows: 0 },
+        { ids: [20, 21], position: 0, offset: 2, outputRows: 1 },
       ],
       [
-        { ids: [22], position: 2, offset: 0, wantsLogits: true },
-        { ids: [12], position: 2, offset: 1, wantsLogits: true },
+        { ids: [22], position: 2, offset: 0, outputRows: 1 },
+        { ids: [12], position: 2, offset: 1, outputRows: 1 },
       ],
     ]);
-    expect(result.rows.map((row) => [row.slot, row.hasToken, row.tokenId])).toEqual([
-      [3, true, 23],
-      [0, true, 13],
+    expect(result.rows.map((row) => [row.slot, idsOf(row)])).toEqual([
+      [3, [23]],
+      [0, [13]],
     ]);
   });
 
@@ -132,12 +131,12 @@ describe('StepRunner', () => {
     );
     expect(first.rows.map((row) => row.finish)).toEqual([Finish.END_ID, Finish.RUNNING]);
     const second = await runner.run(step(2, { rows }));
-    expect(second.rows.map((row) => [row.skipped, row.hasToken, row.finish])).toEqual([
-      [true, false, Finish.END_ID],
-      [false, true, Finish.LENGTH],
+    expect(second.rows.map((row) => [row.skipped, idsOf(row), row.finish])).toEqual([
+      [true, [], Finish.END_ID],
+      [false, [3], Finish.LENGTH],
     ]);
     const third = await runner.run(step(3, { rows }));
-    expect(third.rows.every((row) => row.skipped && !row.hasToken)).toBe(true);
+    expect(third.rows.every((row) => row.skipped && row.tokens.length === 0)).toBe(true);
     expect(seen).toHaveLength(2);
   });
 
@@ -150,16 +149,77 @@ describe('StepRunner', () => {
     const opens = [openSequence(0, 1, [UNCHOOSABLE]), openSequence(1, 2, [1])];
     const first = await runner.run(step(1, { opens, rows }));
     expect(first.rows).toMatchObject([
-      { hasToken: false, finish: Finish.FAILED, failure: { code: 'BAD_REQUEST', message: 'none' } },
-      { hasToken: true, tokenId: 2, finish: Finish.RUNNING, failure: null },
+      { tokens: [], finish: Finish.FAILED, failure: { code: 'BAD_REQUEST', message: 'none' } },
+      { tokens: [{ tokenId: 2 }], finish: Finish.RUNNING, failure: null },
     ]);
     const second = await runner.run(step(2, { rows }));
     expect(second.rows).toMatchObject([
-      { skipped: true, hasToken: false, finish: Finish.FAILED, failure: null },
-      { skipped: false, hasToken: true, tokenId: 3 },
+      { skipped: true, tokens: [], finish: Finish.FAILED, failure: null },
+      { skipped: false, tokens: [{ tokenId: 3 }] },
     ]);
     expect(seen[1]?.spans).toHaveLength(1);
     await runner.run(step(3, { closeSlots: [0], opens: [openSequence(0, 3, [5])] }));
+  });
+
+  it('counts drafts up to the first that is not what is chosen, and forgets the rows of the others', async () => {
+    const { moved, runner, seen } = createRunner();
+    const opens = [openSequence(0, 1, [10, 11])];
+    const first = await runner.run(
+      step(1, { opens, rows: [{ slot: 0, sequence: 1, tokens: 2, draftIds: [12, 13, 50, 51] }] }),
+    );
+    // 14 is chosen where 50 was guessed.
+    expect(first.rows.map(idsOf)).toEqual([[12, 13, 14]]);
+    expect(seen[0]?.spans).toEqual([
+      { ids: [10, 11, 12, 13, 50, 51], position: 0, offset: 0, outputRows: 5 },
+    ]);
+    expect(moved).toEqual([['keep', 0, 4]]);
+    const second = await runner.run(
+      step(2, { rows: [{ slot: 0, sequence: 1, tokens: 1, draftIds: [15, 16] }] }),
+    );
+    expect(second.rows.map(idsOf)).toEqual([[15, 16, 17]]);
+    expect(seen[1]?.spans).toEqual([{ ids: [14, 15, 16], position: 4, offset: 0, outputRows: 3 }]);
+    expect(moved).toHaveLength(1);
+    const third = await runner.run(step(3, { rows: [{ slot: 0, sequence: 1, tokens: 1, draftIds: [9] }] }));
+    expect(third.rows.map(idsOf)).toEqual([[18]]);
+    expect(moved.at(-1)).toEqual(['keep', 0, 8]);
+  });
+
+  it('ends among drafts at an end id, at the last token, and where none can be chosen', async () => {
+    const { runner } = createRunner();
+    const rows = (draftIds: number[]) =>
+      [0, 1, 2].map((slot) => ({ slot, sequence: slot, tokens: 1, draftIds }));
+    const opens = [
+      openSequence(0, 0, [20], { ends: [22] }),
+      openSequence(1, 1, [20], { max: 4 }),
+      openSequence(2, 2, [UNCHOOSABLE - 2]),
+    ];
+    const drafts = [
+      [21, 22, 23],
+      [21, 22, 23],
+      [65, 66, 67],
+    ];
+    const result = await runner.run(
+      step(1, { opens, rows: rows([]).map((row, slot) => ({ ...row, draftIds: drafts[slot]! })) }),
+    );
+    expect(result.rows.map((row) => [idsOf(row), row.finish])).toEqual([
+      [[21, 22], Finish.END_ID],
+      [[21, 22, 23, 24], Finish.LENGTH],
+      [[65, 66], Finish.FAILED],
+    ]);
+    expect(result.rows[2]?.failure).toMatchObject({ message: 'none' });
+  });
+
+  it('refuses drafts of a row that chooses nothing, is masked, or has no tokens left for them', async () => {
+    const run = (row: Partial<Row>, max = 10) => {
+      const opens = [openSequence(0, 1, [1, 2], { max })];
+      return createRunner().runner.run(
+        step(1, { opens, rows: [{ slot: 0, sequence: 1, tokens: 2, draftIds: [3, 4], ...row }] }),
+      );
+    };
+    await expect(run({ tokens: 1 })).rejects.toThrow('2 drafts in a row that cannot have them');
+    await expect(run({ mask: { ids: [3], bits: new Uint8Array() } })).rejects.toThrow('2 drafts');
+    await expect(run({}, 2)).rejects.toThrow('2 drafts');
+    expect((await run({}, 3)).rows.map(idsOf)).toEqual([[3, 4, 5]]);
   });
 
   it('does not count as warm when no token can be chosen', async () => {
@@ -191,8 +251,8 @@ describe('StepRunner', () => {
     const opens = [openSequence(2, 2, [7, 8, 9, 10], { kept: 3 })];
     const result = await runner.run(step(2, { opens, rows: [{ slot: 2, sequence: 2, tokens: 1 }] }));
     expect(moved).toEqual([['keep', 2, 3]]);
-    expect(seen[1]?.spans).toEqual([{ ids: [10], position: 3, offset: 0, wantsLogits: true }]);
-    expect(result.rows).toMatchObject([{ sequence: 2, hasToken: true, tokenId: 11 }]);
+    expect(seen[1]?.spans).toEqual([{ ids: [10], position: 3, offset: 0, outputRows: 1 }]);
+    expect(result.rows).toMatchObject([{ sequence: 2, tokens: [{ tokenId: 11 }] }]);
   });
 
   it('copies rows of a sequence that runs, also to one that is not through its prompt', async () => {

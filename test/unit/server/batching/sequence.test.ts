@@ -1,6 +1,6 @@
 /** A sequence: tokens to text, stop strings, ends, counts. */
 import { describe, expect, it } from 'vitest';
-import { Finish, type RowResult } from '../../../../proto/control.js';
+import { type ChosenToken, Finish } from '../../../../proto/control.js';
 import { Sequence, type TokenTexts } from '../../../../server/batching/sequence.js';
 import type { GenerationJobOptions } from '../../../../server/jobs/generation-job.js';
 import type { GenerateRequest } from '../../../../server/requests/generate-request.js';
@@ -23,28 +23,22 @@ function makeSequence(
   return new Sequence(job, 3, 1, texts);
 }
 
-const row = (
+/** Gives it a token. */
+function give(
+  sequence: Sequence,
   tokenId: number,
   finish: Finish = Finish.RUNNING,
-  fields: Partial<RowResult> = {},
-): RowResult => ({
-  slot: 3,
-  sequence: 1,
-  skipped: false,
-  hasToken: true,
-  vector: [],
-  tokenId,
-  logprob: -1.5,
-  topLogprobs: [],
-  finish,
-  ...fields,
-});
+  nowMs = 0,
+  topLogprobs: ChosenToken['topLogprobs'] = [],
+): void {
+  sequence.append({ tokenId, logprob: -1.5, topLogprobs }, finish, nowMs);
+}
 
 /** Feed letters until the sequence ends; what its reader gets. */
 async function run(sequence: Sequence, letters: string, last: Finish = Finish.LENGTH) {
   [...letters].forEach((letter, index) => {
     if (sequence.finish !== null) return;
-    sequence.append(row(letter.charCodeAt(0), index === letters.length - 1 ? last : Finish.RUNNING), index);
+    give(sequence, letter.charCodeAt(0), index === letters.length - 1 ? last : Finish.RUNNING, index);
   });
   return summary((await readAll(sequence.job.stream)).events);
 }
@@ -102,9 +96,9 @@ describe('a sequence', () => {
 
   it('holds back an incomplete character and gives it out at the end', async () => {
     const sequence = makeSequence({}, FAKE_TEXTS);
-    sequence.append(row(400), 0);
-    sequence.append(row(7), 0);
-    sequence.append(row(400, Finish.LENGTH), 0);
+    give(sequence, 400);
+    give(sequence, 7);
+    give(sequence, 400, Finish.LENGTH);
     const { finish, texts } = summary((await readAll(sequence.job.stream)).events);
     expect(texts).toEqual(['', '§<7>', '', '\uFFFD']);
     expect(finish.generatedText).toBe('§<7>\uFFFD');
@@ -112,21 +106,21 @@ describe('a sequence', () => {
 
   it('finds a stop string in the text that was held back', async () => {
     const sequence = makeSequence({ stopStrings: ['\uFFFD'] }, FAKE_TEXTS);
-    sequence.append(row(7), 0);
-    sequence.append(row(400, Finish.LENGTH), 0);
+    give(sequence, 7);
+    give(sequence, 400, Finish.LENGTH);
     const { finish } = summary((await readAll(sequence.job.stream)).events);
     expect(finish).toMatchObject({ reason: 'stop-string', generatedText: '<7>' });
   });
 
   it('reports log-probabilities and alternatives with their text only when asked for', async () => {
     const asked = makeSequence({ logprob: true, topLogprobs: 1 });
-    asked.append(row(97, Finish.LENGTH, { topLogprobs: [{ tokenId: 98, logprob: -2 }] }), 0);
+    give(asked, 97, Finish.LENGTH, 0, [{ tokenId: 98, logprob: -2 }]);
     expect((await readAll(asked.job.stream)).events[0]).toMatchObject({
       logprob: -1.5,
       topLogprobs: [{ tokenId: 98, text: 'b', logprob: -2 }],
     });
     const plain = makeSequence();
-    plain.append(row(97, Finish.LENGTH), 0);
+    give(plain, 97, Finish.LENGTH);
     expect((await readAll(plain.job.stream)).events[0]).toMatchObject({
       logprob: Number.NaN,
       topLogprobs: [],
@@ -158,8 +152,8 @@ describe('a sequence', () => {
 
   it('notes when its first token came', () => {
     const sequence = makeSequence();
-    sequence.append(row(97), 12);
-    sequence.append(row(98), 34);
+    give(sequence, 97, Finish.RUNNING, 12);
+    give(sequence, 98, Finish.RUNNING, 34);
     expect(sequence.job.firstTokenAtMs).toBe(12);
   });
 });

@@ -35,15 +35,14 @@ function jobOf(
 }
 
 const row = (vector: number[]): RowResult => ({
-  ...{ slot: 0, sequence: 1, skipped: false, hasToken: false, tokenId: 0, logprob: Number.NaN },
-  ...{ topLogprobs: [], finish: 2, vector },
+  ...{ slot: 0, sequence: 1, skipped: false, tokens: [], finish: 2, vector },
 });
 
 async function vectorOf(job: ReturnType<typeof jobOf>): Promise<readonly number[]> {
   const running = new TextVector(job, 0, 1);
   expect(running.open()).toMatchObject({ maxNewTokens: 0, endIds: [], sampling: GREEDY_SAMPLING });
   running.plan(job.promptIds.length);
-  running.append(row([3, 4, 12, 84]), 0);
+  running.append(row([3, 4, 12, 84]));
   for await (const event of job.stream) if (event.kind === 'vector') return event.vector;
   return expect.fail('no finish');
 }

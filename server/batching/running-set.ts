@@ -1,0 +1,207 @@
+/**
+ * Who of a group has a slot, and who waits for one again.
+ *
+ * In      jobs that start; what ended, was cancelled or has no memory left
+ * Out     SequenceOpen for each that gets a slot; `onSlotFreed` when one has left
+ * Limits  slots and KV tokens of the slot table
+ * Errors  assertions
+ *
+ * KV memory is taken as rows are written. Where it runs out the youngest sequence is preempted: it waits for a slot, before all jobs
+ * that wait, and its prompt and the tokens it has told are computed again.
+ */
+import assert from 'node:assert/strict';
+import type { SequenceOpen } from '../../proto/control.js';
+import type { ServingError } from '../../proto/errors.js';
+import type { GenerationJob } from '../jobs/generation-job.js';
+import type { SlotFreed } from '../jobs/work-observer.js';
+import type { BatchLoopOptions } from './batch-loop-options.js';
+import type { WaitingJob } from './batcher.js';
+import { planGrowth } from './kv-growth.js';
+import type { Place } from './prefix-cache.js';
+import { goesOn } from './resumption.js';
+import { Sequence } from './sequence.js';
+import { KV_PAGE_TOKENS, kvTokensOf, kvTokensToStart, roundUpToPages } from './slot-table.js';
+import { TextVector } from './text-vector.js';
+
+export type RunningSetOptions = Pick<
+  BatchLoopOptions,
+  'slots' | 'prefixCache' | 'texts' | 'clock' | 'onJobStarted' | 'onSlotFreed' | 'observer'
+> & {
+  /** A job was cancelled, or a mask has come. */
+  wake: () => void;
+};
+
+export class RunningSet {
+  readonly #options: RunningSetOptions;
+  /** Oldest first. */
+  #running: (Sequence | TextVector)[] = [];
+  /** Had a slot and will have one again, before any job that waits: oldest first, and younger than all that run. */
+  #preempted: Sequence[] = [];
+  readonly #byNumber = new Map<number, Sequence | TextVector>();
+  #nextNumber = 1;
+
+  constructor(options: RunningSetOptions) {
+    this.#options = options;
+  }
+
+  get running(): readonly (Sequence | TextVector)[] {
+    return this.#running;
+  }
+
+  get preempted(): readonly Sequence[] {
+    return this.#preempted;
+  }
+
+  get isEmpty(): boolean {
+    return this.#running.length === 0 && this.#preempted.length === 0;
+  }
+
+  /** undefined: it has left. */
+  find(number: number): Sequence | TextVector | undefined {
+    return this.#byNumber.get(number);
+  }
+
+  /** KV tokens that those that run may each ask for next: a job that starts must not take them. */
+  get soonGrown(): number {
+    const { slots } = this.#options;
+    let tokens = 0;
+    for (const { job, slot } of this.#running)
+      tokens += Math.min(KV_PAGE_TOKENS, kvTokensOf(job) - slots.held(slot));
+    return tokens;
+  }
+
+  /** Slots for the oldest of those that were preempted. */
+  resumeFirst(count: number): SequenceOpen[] {
+    return this.#preempted.splice(0, count).map((sequence) => this.#resume(sequence));
+  }
+
+  /** A slot for a job that starts, or goes on after another group has died. */
+  begin(job: GenerationJob): SequenceOpen {
+    const { observer, wake } = this.#options;
+    job.signal.addEventListener('abort', wake, { once: true });
+    const { lost } = job;
+    if (!(lost instanceof Sequence)) return this.#start(job);
+    job.lost = null;
+    lost.onMask = wake;
+    observer?.jobResumed?.();
+    return this.#resume(lost);
+  }
+
+  /** A page more for each that needs it; where there is none left the youngest give theirs up. */
+  growRows(): void {
+    const { slots } = this.#options;
+    const running = [...this.#running];
+    const holders = running.map((sequence) => ({
+      kvTokens: slots.held(sequence.slot),
+      neededKvTokens:
+        sequence instanceof Sequence && sequence.promptLeft === 0 && sequence.decodesLeft > 0
+          ? roundUpToPages(sequence.plannedRows + 1)
+          : 0,
+    }));
+    const { grow, preempt } = planGrowth(holders, slots.freeKvTokens);
+    for (const index of preempt) {
+      const sequence = running[index];
+      assert(sequence instanceof Sequence, 'a text to embed never grows');
+      this.leave(sequence, 'preempted');
+      sequence.preempt();
+      this.#preempted.unshift(sequence);
+    }
+    for (const index of grow) slots.grow(running[index]!.slot);
+  }
+
+  dropCancelled(): void {
+    this.#preempted = this.#preempted.filter(({ job }) => !job.cancelled);
+    for (const sequence of this.#running.filter((one) => one.job.cancelled)) {
+      this.leave(sequence, 'cancelled');
+    }
+  }
+
+  leave(sequence: Sequence | TextVector, why: SlotFreed['why']): void {
+    this.#running = this.#running.filter((one) => one !== sequence);
+    this.#byNumber.delete(sequence.sequence);
+    const { onSlotFreed, prefixCache, slots } = this.#options;
+    if (prefixCache && sequence instanceof Sequence)
+      prefixCache.leave(sequence, why !== 'failed' && why !== 'lost');
+    else slots.release(sequence.slot);
+    const { id: jobId, request } = sequence.job;
+    onSlotFreed?.({
+      jobId,
+      requestId: request.requestId,
+      slot: sequence.slot,
+      why,
+      newTokens: sequence.newTokens,
+    });
+  }
+
+  /**
+   * The group is lost.
+   *
+   * @param retries deaths that a job survives
+   * @returns jobs that go on in another one, oldest first; the others have ended with the error
+   */
+  loseAll(error: ServingError, retries: number): GenerationJob[] {
+    const back: GenerationJob[] = [];
+    for (const sequence of [...this.#running, ...this.#preempted.splice(0)]) {
+      const { job } = sequence;
+      const survives = goesOn(job, error, retries);
+      if (this.#byNumber.has(sequence.sequence)) this.leave(sequence, survives ? 'lost' : 'failed');
+      if (!survives) continue;
+      if (sequence instanceof Sequence) {
+        sequence.preempt();
+        job.lost = sequence;
+      }
+      back.push(job);
+    }
+    return back;
+  }
+
+  #start(job: GenerationJob): SequenceOpen {
+    const { clock, observer, onJobStarted, prefixCache, slots, texts, wake } = this.#options;
+    const place: Place = prefixCache?.place(job) ?? { slot: slots.take(kvTokensToStart(job)), keptRows: 0 };
+    const number = this.#nextNumber++;
+    let sequence: Sequence | TextVector;
+    if (job.request.kind === 'embed') {
+      assert(!prefixCache, 'an embedding model keeps no rows');
+      sequence = new TextVector(job, place.slot, number);
+    } else {
+      sequence = new Sequence(job, place.slot, number, texts, wake);
+      prefixCache?.begin(sequence, place);
+    }
+    const isFirst = job.startedAtMs === null;
+    job.startedAtMs = clock.nowMs();
+    this.#add(sequence);
+    onJobStarted?.(job);
+    if (isFirst) observer?.jobStarted(job.startedAtMs - job.queuedAtMs, job.promptIds.length);
+    else observer?.jobResumed?.();
+    return { ...sequence.open(), keptRows: place.keptRows };
+  }
+
+  #resume(sequence: Sequence): SequenceOpen {
+    const { prefixCache, slots } = this.#options;
+    const waiting = asWaiting(sequence);
+    const place: Place = prefixCache?.place(sequence.job, waiting) ?? {
+      slot: slots.take(kvTokensToStart(waiting)),
+      keptRows: 0,
+    };
+    sequence.resume(place.slot, this.#nextNumber++);
+    prefixCache?.begin(sequence, place);
+    this.#add(sequence);
+    return { ...sequence.open(), keptRows: place.keptRows };
+  }
+
+  #add(sequence: Sequence | TextVector): void {
+    this.#running.push(sequence);
+    this.#byNumber.set(sequence.sequence, sequence);
+  }
+}
+
+/** One that was preempted, as a job whose prompt is all it has told. */
+export const asWaiting = ({ decodesLeft, inputIds, job }: Sequence): WaitingJob => ({
+  promptIds: inputIds,
+  maxNewTokens: decodesLeft + 1,
+  queuedAtMs: job.queuedAtMs,
+});
+
+/** A job that has lost its group begins with the tokens that it has told. */
+export const asQueued = (job: GenerationJob): WaitingJob =>
+  job.lost instanceof Sequence ? asWaiting(job.lost) : job;
