@@ -15,6 +15,7 @@ import type { WorkerLaunch } from '../proto/worker-launch.js';
 import type { SteppedGroup } from '../server/batching/batch-loop-options.js';
 import { Coordinator } from '../server/coordinator/coordinator.js';
 import { usableCores } from '../server/machine/machine-limits.js';
+import { LocalLauncher } from '../server/machine/ranks/local-launcher.js';
 
 /** One that runs and one that waits behind it, as the batch loop does. */
 const STEPS_IN_FLIGHT = 2;
@@ -108,7 +109,7 @@ export class GroupUnderTest {
         verifyChecksums: false,
         logLevel: 'warn',
       },
-      workerProgram,
+      launcher: new LocalLauncher(workerProgram),
       loadingTimeoutMs: 600_000,
       stepTimeoutMs: 600_000,
       logger: pino({ level: 'info' }, { write: (line: string) => takeLogLine(line, rankLoadMs) }),

@@ -24,6 +24,7 @@ import { refuseOpenAddress } from './http/access-gate.js';
 import { createHttpServer, type HttpServer } from './http/http-server.js';
 import { createServerLog, type ServerLog } from './logging/server-log.js';
 import { gpuReport } from './machine/gpu-report.js';
+import { LocalLauncher } from './machine/ranks/local-launcher.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
 import { sweep } from './model-store/cache-folder.js';
 import { fetchModel, releaseModel } from './model-store/fetch-model.js';
@@ -76,7 +77,7 @@ export async function main(argv: string[]): Promise<void> {
     shardStore: config.server.shardStore,
     shardStoreMaxBytes: config.server.shardStoreMaxGb * 2 ** 30,
     partitionerProgram: PARTITIONER_PROGRAM,
-    workerProgram: WORKER_PROGRAM,
+    launcher: new LocalLauncher(WORKER_PROGRAM),
     logLevel: config.server.logLevel,
   });
   const engines = { llm, onnx: new OnnxEngine(), handler: new HandlerEngine() };

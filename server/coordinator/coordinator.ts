@@ -1,5 +1,5 @@
 /**
- * One group of shard workers: spawn, supervise, step, stop; all ranks or none.
+ * One group of shard workers: launch, supervise, step, stop; all ranks or none.
  *
  * In      where the shards are and how the ranks shall run; step plans, in order
  * Out     step results, in order; inspections; `failed`, when the group is lost
@@ -12,21 +12,24 @@
  */
 import assert from 'node:assert/strict';
 import type { Logger } from 'pino';
-import type { FromWorker, Inspection, Ready, Step, StepResult } from '../../proto/control.js';
+import type { FromWorker, Inspection, Ready, Step, StepResult, ToWorker } from '../../proto/control.js';
 import { isErrorCode, ServingError } from '../../proto/errors.js';
 import { CONTROL_VERSION } from '../../proto/limits.js';
-import type { WorkerLaunch } from '../../proto/worker-launch.js';
-import { makeSocketFolder, removeSocketFolder } from './socket-folder.js';
+import type {
+  GroupLaunch,
+  RankEvents,
+  RankGroup,
+  RankHandle,
+  RankLauncher,
+} from '../machine/ranks/rank-launcher.js';
 import { Watchdog, type WatchdogOptions } from './watchdog.js';
-import { WorkerProcess } from './worker-process.js';
 
 const STOP_GRACE_MS = 3000;
 
 export interface CoordinatorOptions {
-  /** What all ranks share; the coordinator adds rank, socketFolder and parentPid. */
-  launch: Omit<WorkerLaunch, 'rank' | 'socketFolder' | 'parentPid'>;
-  /** Path of the worker's compiled program. */
-  workerProgram: string;
+  /** What all ranks share. */
+  launch: GroupLaunch;
+  launcher: RankLauncher;
   loadingTimeoutMs: number;
   stepTimeoutMs: number;
   /** A worker that was asked to end gets so long, then SIGTERM, then so long again, then SIGKILL; default 3000. */
@@ -48,8 +51,8 @@ export class Coordinator {
   /** Resolves with the first error of the group; stays pending while it lives and after stop. */
   readonly failed: Promise<ServingError>;
   readonly #options: CoordinatorOptions;
-  readonly #socketFolder: string;
-  readonly #workers: WorkerProcess[] = [];
+  readonly #ranks: RankGroup;
+  readonly #workers: RankHandle[] = [];
   readonly #ready = new Map<number, Ready>();
   readonly #loading = new Map<number, { doneBytes: number; totalBytes: number }>();
   readonly #allReady = deferred<void>();
@@ -64,15 +67,15 @@ export class Coordinator {
   /** null: not every rank is ready. */
   #watchdog: Watchdog | null = null;
 
-  private constructor(options: CoordinatorOptions, socketFolder: string) {
+  private constructor(options: CoordinatorOptions, ranks: RankGroup) {
     this.#options = options;
-    this.#socketFolder = socketFolder;
+    this.#ranks = ranks;
     this.failed = this.#failed.promise;
   }
 
   /** Resolves when every rank is ready. @throws ServingError after everything started is gone again */
   static async start(options: CoordinatorOptions, signal?: AbortSignal): Promise<Coordinator> {
-    const coordinator = new Coordinator(options, await makeSocketFolder());
+    const coordinator = new Coordinator(options, await options.launcher.newGroup());
     try {
       await coordinator.#start(signal);
     } catch (error) {
@@ -84,17 +87,13 @@ export class Coordinator {
   }
 
   async #start(signal?: AbortSignal): Promise<void> {
-    const { launch, loadingTimeoutMs, logger, workerProgram } = this.#options;
+    const { launch, loadingTimeoutMs, logger } = this.#options;
     for (let rank = 0; rank < launch.worldSize; rank++) {
-      const worker = await WorkerProcess.start(
-        workerProgram,
-        { ...launch, rank, socketFolder: this.#socketFolder, parentPid: process.pid },
-        logger,
-        {
-          onMessage: (message) => this.#receive(message),
-          onBroken: (error) => this.#failRank(rank, 'broke its control channel', error),
-        },
-      );
+      const events: RankEvents = {
+        onMessage: (message) => this.#receive(message),
+        onBroken: (error) => this.#failRank(rank, 'broke its control channel', error),
+      };
+      const worker = await this.#ranks.start({ ...launch, rank }, events, logger);
       this.#workers.push(worker);
       void worker.exited.then((how) => this.#failRank(rank, how));
     }
@@ -185,12 +184,12 @@ export class Coordinator {
         await worker.exited;
       }),
     );
-    for (const worker of this.#workers) worker.closeSocket();
-    const left = await removeSocketFolder(this.#socketFolder);
+    for (const worker of this.#workers) worker.close();
+    const left = await this.#ranks.close();
     if (left) this.#options.logger.warn({ err: left }, 'the folder of a group that has ended is still there');
   }
 
-  #broadcast(message: Parameters<WorkerProcess['send']>[0]): void {
+  #broadcast(message: ToWorker): void {
     for (const worker of this.#workers) worker.send(message);
   }
 
@@ -306,7 +305,7 @@ export class Coordinator {
 
 const stopped = (): ServingError => new ServingError('SHUTTING_DOWN', 'The server is being stopped');
 
-async function exitsWithin(worker: WorkerProcess, ms: number): Promise<boolean> {
+async function exitsWithin(worker: RankHandle, ms: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<boolean>((resolve) => {
     timer = setTimeout(() => resolve(false), ms);

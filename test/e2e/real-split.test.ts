@@ -12,10 +12,11 @@ import { partition } from '../../partitioner/partition.js';
 import { GREEDY_SAMPLING, type StepResult } from '../../proto/control.js';
 import { allReducesPerStep, type Manifest } from '../../proto/manifest.js';
 import { Coordinator } from '../../server/coordinator/coordinator.js';
+import { LocalLauncher } from '../../server/machine/ranks/local-launcher.js';
 import { type Golden, readGolden } from '../support/golden.js';
 import { repositoryRoot } from '../support/repository-root.js';
 
-const workerProgram = fileURLToPath(new URL('../../shard-worker/main.js', import.meta.url));
+const launcher = new LocalLauncher(fileURLToPath(new URL('../../shard-worker/main.js', import.meta.url)));
 
 function startGroup(shardFolder: string, manifest: Manifest, verifyChecksums = true): Promise<Coordinator> {
   return Coordinator.start({
@@ -31,7 +32,7 @@ function startGroup(shardFolder: string, manifest: Manifest, verifyChecksums = t
       verifyChecksums,
       logLevel: 'warn',
     },
-    workerProgram,
+    launcher,
     loadingTimeoutMs: 60_000,
     stepTimeoutMs: 60_000,
     logger: pino({ level: 'silent' }),

@@ -6,6 +6,7 @@ import type { Engine } from '../../server/engines/engine.js';
 import { LlmModel } from '../../server/engines/llm/llm-engine.js';
 import type { LlmFiles } from '../../server/engines/llm/prepare-model.js';
 import type { SlotFreed } from '../../server/jobs/work-observer.js';
+import { LocalLauncher } from '../../server/machine/ranks/local-launcher.js';
 import type { GenerateRequest } from '../../server/requests/generate-request.js';
 import type { RegistrationParts } from '../../server/work-load-manager/model-origin.js';
 import {
@@ -122,7 +123,7 @@ export const fakeEngine = (
     new LlmModel(
       config,
       { shardFolder: JSON.stringify(plan), manifest, texts: FAKE_TEXTS, encoder },
-      { workerProgram: FAKE_WORKER, logLevel: 'info' },
+      { launcher: new LocalLauncher(FAKE_WORKER), logLevel: 'info' },
     ),
 });
 

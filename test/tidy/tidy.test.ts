@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { keyTableMarkdown } from '../../server/config/keys-markdown.js';
-import { forbiddenImports, importCircles, importsOf } from './import-rules.js';
+import { forbiddenImports, importCircles, importsOf, unusedRules } from './import-rules.js';
 import {
   ARCHITECTURES_END,
   ARCHITECTURES_FILE,
@@ -29,6 +29,10 @@ describe('import rules', () => {
     const files = productFiles();
     expect(files.length).toBeGreaterThan(10);
     expect(files.flatMap((file) => forbiddenImports(file, readText(file)))).toEqual([]);
+  });
+
+  it('the picture has no edge that no file uses', () => {
+    expect(unusedRules(new Map(productFiles().map((file) => [file, readText(file)])))).toEqual([]);
   });
 
   it('finds a forbidden edge in each way of importing', () => {

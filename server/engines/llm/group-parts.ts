@@ -17,6 +17,7 @@ import { systemClock } from '../../jobs/clock.js';
 import type { GenerationJob } from '../../jobs/generation-job.js';
 import type { JobQueue } from '../../jobs/job-queue.js';
 import { usableCores } from '../../machine/machine-limits.js';
+import type { RankLauncher } from '../../machine/ranks/rank-launcher.js';
 import type { ReplicaOptions } from '../engine.js';
 import type { GroupSizes } from './group-sizes.js';
 import { kvTypeOf } from './kv-type.js';
@@ -27,7 +28,7 @@ export interface GroupPartsOptions extends Omit<ReplicaOptions, 'queue' | 'onIdl
   model: LlmFiles;
   sizes: GroupSizes;
   queue: JobQueue<GenerationJob>;
-  workerProgram: string;
+  launcher: RankLauncher;
   logLevel: string;
 }
 
@@ -40,19 +41,8 @@ export interface GroupParts {
 }
 
 export function makeGroupParts(options: GroupPartsOptions): GroupParts {
-  const {
-    config,
-    hooks,
-    logLevel,
-    logger,
-    mayStart,
-    model,
-    queue,
-    sharesCores,
-    sizes,
-    threads,
-    workerProgram,
-  } = options;
+  const { config, hooks, logLevel, logger, mayStart, model, queue, sharesCores, sizes, threads, launcher } =
+    options;
   const { worldSize } = model.manifest;
   return {
     coordinator: {
@@ -74,7 +64,7 @@ export function makeGroupParts(options: GroupPartsOptions): GroupParts {
         verifyChecksums: config.verifyChecksums,
         logLevel,
       },
-      workerProgram,
+      launcher,
       loadingTimeoutMs: config.modelLoadingTimeoutSeconds * 1000,
       stepTimeoutMs: config.stepTimeoutSeconds * 1000,
       logger,

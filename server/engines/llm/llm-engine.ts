@@ -15,6 +15,7 @@ import type { GenerationJob, TokenConstraint } from '../../jobs/generation-job.j
 import { clientLeft } from '../../jobs/job.js';
 import type { JobQueue } from '../../jobs/job-queue.js';
 import type { MemoryNeed } from '../../machine/memory-need.js';
+import type { RankLauncher } from '../../machine/ranks/rank-launcher.js';
 import type { AnswerFormat } from '../../requests/answer-format.js';
 import type { EmbedRequest } from '../../requests/embed-request.js';
 import type { GenerateRequest } from '../../requests/generate-request.js';
@@ -39,12 +40,11 @@ import { modelTokens } from './model-tokens.js';
 import { type LlmFiles, prepareModel, type ShardTools } from './prepare-model.js';
 
 export interface LlmEngineOptions extends ShardTools {
-  /** Path of the shard worker's compiled program. */
-  workerProgram: string;
+  launcher: RankLauncher;
   logLevel: string;
 }
 
-type WorkerOptions = Pick<LlmEngineOptions, 'workerProgram' | 'logLevel'>;
+type WorkerOptions = Pick<LlmEngineOptions, 'launcher' | 'logLevel'>;
 
 export class LlmEngine implements Engine {
   readonly #options: LlmEngineOptions;

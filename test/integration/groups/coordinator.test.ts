@@ -18,7 +18,8 @@ import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { GREEDY_SAMPLING } from '../../../proto/control.js';
 import { CONTROL_VERSION } from '../../../proto/limits.js';
 import { Coordinator, type CoordinatorOptions } from '../../../server/coordinator/coordinator.js';
-import { workerEnvironment } from '../../../server/coordinator/worker-environment.js';
+import { LocalLauncher } from '../../../server/machine/ranks/local-launcher.js';
+import { workerEnvironment } from '../../../server/machine/ranks/worker-environment.js';
 import { LogRecorder } from '../../fixtures/log-recorder.js';
 import { fakeToken } from '../../support/fake-rank.js';
 import type { FakeWorkerPlan } from '../../support/fake-worker.js';
@@ -50,7 +51,7 @@ function makeOptions(plan: FakeWorkerPlan, fields: Partial<CoordinatorOptions> =
       verifyChecksums: false,
       logLevel: 'info',
     },
-    workerProgram: FAKE_WORKER,
+    launcher: new LocalLauncher(FAKE_WORKER),
     loadingTimeoutMs: 20_000,
     stepTimeoutMs: 20_000,
     logger: log.logger,
@@ -136,7 +137,7 @@ describe('a coordinator', () => {
   });
 
   it('removes the sockets that a killed server has left, and no others', async () => {
-    const module = new URL('../../../server/coordinator/socket-folder.js', import.meta.url).href;
+    const module = new URL('../../../server/machine/ranks/socket-folder.js', import.meta.url).href;
     const script = `import { makeSocketFolder } from '${module}'; process.stdout.write(await makeSocketFolder()); process.kill(process.pid, 'SIGKILL')`;
     const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
       encoding: 'utf8',

@@ -9,6 +9,7 @@ import type { ModelConfig } from '../../../server/config/config.js';
 import { loadConfig } from '../../../server/config/load-config.js';
 import { LlmModel } from '../../../server/engines/llm/llm-engine.js';
 import { type LlmFiles, prepareModel } from '../../../server/engines/llm/prepare-model.js';
+import { LocalLauncher } from '../../../server/machine/ranks/local-launcher.js';
 import { ensureShards, type ShardRequest } from '../../../server/model-store/ensure-shards.js';
 import { Tokenizer } from '../../../server/text/tokenizer.js';
 import { repositoryRoot } from '../../support/repository-root.js';
@@ -140,7 +141,7 @@ describe('a prepared model', () => {
 
   it('says what it was taken for, and what was assumed of a model that nobody knows', async () => {
     const [config] = loadConfig({ argv: [], env: {}, cwd: repositoryRoot }).models;
-    const worker = { workerProgram: '', logLevel: 'info' };
+    const worker = { launcher: new LocalLauncher(''), logLevel: 'info' };
     const known = new LlmModel(config!, await prepare(), worker);
     expect(known.takenFor).toBe('LlamaForCausalLM: a known family, computed as transformers does');
     expect(known.notes.filter((note) => note.includes('assumed'))).toEqual([]);

@@ -85,7 +85,11 @@ describe.each(FORMATS)('%s', (_, format) => {
     let run: Run;
     beforeAll(async () => {
       const { shardFolder } = await partition({ folder: modelFolder, outStore: store, tp, ...format });
-      run = { group: await createInProcessGroup(shardFolder, { maxDrafts: MAX_DRAFTS }), step: 0, sequence: 0 };
+      run = {
+        group: await createInProcessGroup(shardFolder, { maxDrafts: MAX_DRAFTS }),
+        step: 0,
+        sequence: 0,
+      };
     });
 
     it.each(SETTINGS)('%s', async (_, sampling) => {

@@ -12,6 +12,7 @@ import { partition } from '../../../partitioner/partition.js';
 import { GREEDY_SAMPLING } from '../../../proto/control.js';
 import { allReducesPerStep } from '../../../proto/manifest.js';
 import { Coordinator } from '../../../server/coordinator/coordinator.js';
+import { LocalLauncher } from '../../../server/machine/ranks/local-launcher.js';
 import { LogRecorder } from '../../fixtures/log-recorder.js';
 import { goldenFolder, readGolden } from '../../support/golden.js';
 import { repositoryRoot } from '../../support/repository-root.js';
@@ -48,7 +49,7 @@ it('a rank that fails says to clients what failed, and to the log where', async 
         logLevel: 'info',
       },
     },
-    workerProgram: WORKER,
+    launcher: new LocalLauncher(WORKER),
     ...{ loadingTimeoutMs: 60_000, stepTimeoutMs: 60_000, logger: log.logger },
   });
   try {
@@ -87,7 +88,7 @@ describe.each(FAMILIES)('%s, two processes', (family, allReduces) => {
         verifyChecksums: false,
         logLevel: 'info',
       },
-      workerProgram: WORKER,
+      launcher: new LocalLauncher(WORKER),
       loadingTimeoutMs: 60_000,
       stepTimeoutMs: 60_000,
       logger: new LogRecorder().logger,

@@ -3,6 +3,7 @@ import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
 import { type GroupPartsOptions, makeGroupParts } from '../../../../../server/engines/llm/group-parts.js';
 import { JobQueue } from '../../../../../server/jobs/job-queue.js';
+import { LocalLauncher } from '../../../../../server/machine/ranks/local-launcher.js';
 
 const options = (fields: Partial<GroupPartsOptions>): GroupPartsOptions => ({
   config: { stepTimeoutSeconds: 60, modelLoadingTimeoutSeconds: 60 } as GroupPartsOptions['config'],
@@ -10,7 +11,7 @@ const options = (fields: Partial<GroupPartsOptions>): GroupPartsOptions => ({
   sizes: { maxSlots: 4, slotTokens: 64, maxStepTokens: 68, warmSlots: 0 } as GroupPartsOptions['sizes'],
   queue: new JobQueue('toy', 1, 1000),
   mayStart: () => 1,
-  workerProgram: 'worker.js',
+  launcher: new LocalLauncher('worker.js'),
   logLevel: 'info',
   logger: pino({ level: 'silent' }),
   hooks: {},

@@ -7,8 +7,8 @@
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { MAX_WORLD_SIZE } from '../../proto/limits.js';
-import { IDENTITY_PATTERN, isGone, processIdentity } from '../machine/process-identity.js';
+import { MAX_WORLD_SIZE } from '../../../proto/limits.js';
+import { IDENTITY_PATTERN, isGone, processIdentity } from '../process-identity.js';
 
 const MAX_SOCKET_PATH = 107;
 const LONGEST_NAME = `mesh-${MAX_WORLD_SIZE}-${MAX_WORLD_SIZE}`;

@@ -11,9 +11,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import type { Logger } from 'pino';
 import { Pair } from 'zeromq';
-import { decodeFromWorker, encodeToWorker, type FromWorker, type ToWorker } from '../../proto/control.js';
-import { MAX_CONTROL_FRAME_BYTES } from '../../proto/limits.js';
-import { controlAddress, type WorkerLaunch } from '../../proto/worker-launch.js';
+import { decodeFromWorker, encodeToWorker, type ToWorker } from '../../../proto/control.js';
+import { MAX_CONTROL_FRAME_BYTES } from '../../../proto/limits.js';
+import { controlAddress, type WorkerLaunch } from '../../../proto/worker-launch.js';
+import type { RankEvents, RankHandle } from './rank-launcher.js';
 import { workerEnvironment } from './worker-environment.js';
 
 const MAX_LOG_LINE = 8192;
@@ -22,29 +23,17 @@ const NODE_OPTIONS = ['--max-semi-space-size=1'];
 /** A worker that fails says why and exits; the frame may be read after the exit is seen. */
 const LAST_WORDS_MS = 1000;
 
-export interface WorkerProcessEvents {
-  onMessage(message: FromWorker): void;
-  onBroken(error: unknown): void;
-}
-
-export class WorkerProcess {
+export class WorkerProcess implements RankHandle {
   readonly rank: number;
-  /** Resolves when the process has ended: how, in words ("was killed by SIGKILL"). Never rejects. */
   readonly exited: Promise<string>;
   readonly #child: ChildProcess;
   readonly #socket: Pair;
   readonly #outbox: Uint8Array[] = [];
   #sending = false;
   #closed = false;
-  readonly #events: WorkerProcessEvents;
+  readonly #events: RankEvents;
 
-  private constructor(
-    child: ChildProcess,
-    socket: Pair,
-    rank: number,
-    logger: Logger,
-    events: WorkerProcessEvents,
-  ) {
+  private constructor(child: ChildProcess, socket: Pair, rank: number, logger: Logger, events: RankEvents) {
     this.rank = rank;
     this.#child = child;
     this.#socket = socket;
@@ -67,7 +56,7 @@ export class WorkerProcess {
     program: string,
     launch: WorkerLaunch,
     logger: Logger,
-    events: WorkerProcessEvents,
+    events: RankEvents,
   ): Promise<WorkerProcess> {
     const socket = new Pair({ linger: 0, maxMessageSize: MAX_CONTROL_FRAME_BYTES });
     await socket.bind(controlAddress(launch.socketFolder, launch.rank));
@@ -82,7 +71,6 @@ export class WorkerProcess {
     return this.#child.pid;
   }
 
-  /** Queued; frames leave in the order of the calls. */
   send(message: ToWorker): void {
     if (this.#closed) return;
     this.#outbox.push(encodeToWorker(message));
@@ -93,8 +81,8 @@ export class WorkerProcess {
     this.#child.kill(signal);
   }
 
-  /** No frame comes or goes from now on. */
-  closeSocket(): void {
+  /** The socket is gone. */
+  close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#outbox.length = 0;
