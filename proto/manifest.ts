@@ -70,13 +70,10 @@ const runOp = Type.Object({
 });
 
 /**
- * Attention of one layer, run once a sequence. The worker first copies the step's new rows of `key` and `value` to the
- * sequence's slot, where every KV head has rows of its own, then runs a segment over views of them, `key-H` and `value-H`
- * [1, t, dim] for KV head H; `length` int64 [1] says how many of their rows count. Heads that share a KV head stand side by side.
- * A single token runs `tokenSegment`: `query-H` [1, heads of H, dim] → `output-H`, likewise. More run `segment`: `query`
- * [1, s, heads·dim] → `output`; causality is bottom-right. With a window only the last rows are passed. Where one causal
- * view cannot express the window (s > 1 and t > window) `maskedSegment` runs instead: the same plus `mask` float32 [s, t],
- * added to the scores. Where keys are in the step (`keysIn`), `segment` has `key` and `value` [1, t, kvHeads·dim].
+ * Attention of one layer, run once a sequence by the variant that fits (attend.variants). The worker first copies the step's new rows of
+ * `key` and `value` to the sequence's slot, where every KV head has rows of its own, then runs a segment over views of them, `key-H` and
+ * `value-H` [1, t, dim] for KV head H; `length` int64 [1] says how many of their rows count. Heads that share a KV head stand side by side.
+ * With a window only the last rows are passed.
  */
 const attendOp = Type.Object({
   op: Type.Literal('attend'),
@@ -87,6 +84,34 @@ const attendOp = Type.Object({
   output: name,
   /** Tokens a query sees, itself included; null: all. */
   window: Type.Union([positive, Type.Null()]),
+});
+
+/**
+ * A segment that attends, and when: `window`, of layers with this window alone (absent: of all); and of the queries,
+ * token         a single one: `query-H` [1, heads of H, dim] → `output-H`, likewise
+ * chunk         several: `query` [1, s, heads·dim] → `output`; causality is bottom-right. Where keys are in the step (`keysIn`) they and
+ *               the values are `key` and `value` [1, t, kvHeads·dim], and every token sees every other
+ * masked-chunk  several for which one causal view cannot express the window (s > 1 and t > window): the same plus `mask` float32 [s, t],
+ *               added to the scores
+ * and on a device with memory of its own, where `past-key` and `past-value` float32 [1, kvHeads, slotTokens, dim] are a slot's buffers of a
+ * layer and `present-key` and `present-value` the same memory (the new rows are written in place), `last` int32 [1] the sequence's rows less
+ * one, `total` int32 [1] the rows, on the host:
+ * alone         of a sequence that is alone in its step: `query`, `key`, `value` [1, s, …] → `output` [1, s, heads·dim]
+ * packed        of one among several: the three are of all the step's tokens, `index` int64 [s] and `place` [s, 1] say which are the
+ *               sequence's, and `output` [tokens, …] is `attended` with these rows written, in place
+ */
+const attendVariant = Type.Object({
+  segment: name,
+  when: Type.Object({
+    queries: Type.Union([
+      Type.Literal('token'),
+      Type.Literal('chunk'),
+      Type.Literal('masked-chunk'),
+      Type.Literal('alone'),
+      Type.Literal('packed'),
+    ]),
+    window: Type.Optional(Type.Union([positive, Type.Null()])),
+  }),
 });
 
 /** partial (this rank's summand) → sum (the same bits on every rank). float32 [tokens, columns]. */
@@ -245,10 +270,8 @@ const manifest = Type.Object({
   program: Type.Array(programOp),
   /** Segments outside the program's order. */
   attend: Type.Object({
-    segment: name,
-    maskedSegment: name,
-    /** null: keys are in the step. */
-    tokenSegment: Type.Union([name, Type.Null()]),
+    /** The first that fits runs. */
+    variants: Type.Array(attendVariant, { minItems: 1, maxItems: 64 }),
     /**
      * Where keys and values are: in the sequence's slot, written there first; or in the step alone, with the whole sequence,
      * of which every token sees every other and nothing is kept.
@@ -264,21 +287,10 @@ const manifest = Type.Object({
     /** Scores s become softCap · tanh(s / softCap). Absent: they stay. */
     softCap: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
     /**
-     * On a device with memory of its own (absent: cpu) these run instead of the three above. `past-key` and `past-value` float32
-     * [1, kvHeads, slotTokens, dim] are a slot's buffers of a layer, and `present-key` and `present-value` the same memory: the new rows are written
-     * in place. `last` int32 [1] is the sequence's rows less one, `total` int32 [1] the rows, on the host. `whole`: `query`, `key`, `value`
-     * [1, s, …] → `output` [1, s, heads·dim], of a sequence that is alone in its step. `part`: the three are of all the step's tokens, `index`
-     * int64 [s] and `place` [s, 1] say which are the sequence's, and `output` [tokens, …] is `attended` with these rows written, in place.
+     * Of a device with memory of its own (absent: cpu): `from` and `to` [rows, dim], `index` int64 [n], `place` [n, 1] → `copied`: `to`
+     * with these rows of `from`, in place.
      */
-    remote: Type.Optional(
-      Type.Object({
-        windows: Type.Array(
-          Type.Object({ window: Type.Union([positive, Type.Null()]), whole: name, part: name }),
-        ),
-        /** `from` and `to` [rows, dim], `index` int64 [n], `place` [n, 1] → `copied`: `to` with these rows of `from`, in place. */
-        copyRows: name,
-      }),
-    ),
+    copyRows: Type.Optional(name),
   }),
   /**
    * Adds the ranks' partial sums as a tree of neighbours: graph inputs `rank-0` … float32 [values], output `sum`. What a collective adds
@@ -312,6 +324,7 @@ export type Manifest = Static<typeof manifest>;
 export type ManifestBuffer = Static<typeof buffer>;
 export type ProgramOp = Static<typeof programOp>;
 export type RunOp = Static<typeof runOp>;
+export type AttendVariant = Static<typeof attendVariant>;
 export type AttendOp = Static<typeof attendOp>;
 export type AllReduceOp = Static<typeof allReduceOp>;
 export type PoolOp = Static<typeof poolOp>;
@@ -331,6 +344,17 @@ export const ELEMENT_BYTES: Readonly<Record<ElementType, number>> = {
   uint8: 1,
   int8: 1,
 };
+
+/** The segment of a layer with this window for such queries; undefined: the shards have none. */
+export function attendSegment(
+  { variants }: Pick<Manifest['attend'], 'variants'>,
+  queries: AttendVariant['when']['queries'],
+  window: number | null = null,
+): string | undefined {
+  const fits = ({ when }: AttendVariant): boolean =>
+    when.queries === queries && (when.window === undefined || when.window === window);
+  return variants.find(fits)?.segment;
+}
 
 /** All-reduces of one step: each rank's counter rises by so many. */
 export function allReducesPerStep(program: readonly ProgramOp[]): number {

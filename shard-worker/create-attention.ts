@@ -7,9 +7,9 @@
  * Errors  assertions: sizes and names come from the manifest
  */
 import assert from 'node:assert/strict';
-import type { AttendOp, Manifest } from '../proto/manifest.js';
+import { type AttendOp, type AttendVariant, attendSegment, type Manifest } from '../proto/manifest.js';
 import { Attention, attendInputs, tokenInputs, tokenOutputs } from './attention.js';
-import type { HostDevice, LoadSegment, RemoteDevice } from './device/device.js';
+import type { HostDevice, LoadSegment, RemoteDevice, Segment } from './device/device.js';
 import type { KvCache } from './kv-cache.js';
 import { loadKernels } from './native/kernels.js';
 import { NativeAttention } from './native-attention.js';
@@ -19,6 +19,8 @@ import type { RemoteStepBuffers } from './remote-step-buffers.js';
 import type { Span } from './span.js';
 import { StepAttention } from './step-attention.js';
 import type { HostStepBuffers } from './step-buffers.js';
+
+type Queries = AttendVariant['when']['queries'];
 
 /** Attention of one layer, of all sequences of a step. */
 export interface StepAttends {
@@ -53,7 +55,12 @@ export function attendOf(manifest: Manifest): AttendOp {
 
 export function createHostAttention(options: HostAttentionOptions): StepAttends {
   const { buffers, device, kvCache, loadSegment, manifest, maxStepTokens } = options;
-  const { keysIn, maskedSegment, segment, tokenSegment } = manifest.attend;
+  const { keysIn } = manifest.attend;
+  const load = (queries: Queries, inputs: readonly string[], outputs: readonly string[]): Segment => {
+    const segment = attendSegment(manifest.attend, queries);
+    assert(segment !== undefined, `the shards have no attention for ${queries}`);
+    return loadSegment(segment, inputs, outputs);
+  };
   const first = attendOf(manifest);
   const roles = {
     ...{ query: buffers.activations(first.query), output: buffers.activations(first.output) },
@@ -73,10 +80,9 @@ export function createHostAttention(options: HostAttentionOptions): StepAttends 
     };
   };
   if (keysIn === 'step') {
-    const attend = loadSegment(segment, ['query', 'key', 'value', 'length'], ['output']);
+    const attend = load('chunk', ['query', 'key', 'value', 'length'], ['output']);
     return oneByOne(new StepAttention({ device, attend, ...roles }));
   }
-  assert(tokenSegment !== null, 'over a slot a single token has a segment of its own');
   const { numKvHeads } = kvCache;
   const inputs = attendInputs(numKvHeads);
   return oneByOne(
@@ -85,9 +91,9 @@ export function createHostAttention(options: HostAttentionOptions): StepAttends 
       kvCache,
       sinkColumn: manifest.attend.sinkColumn ?? null,
       segments: {
-        chunk: loadSegment(segment, inputs, ['output']),
-        masked: loadSegment(maskedSegment, [...inputs, 'mask'], ['output']),
-        token: loadSegment(tokenSegment, tokenInputs(numKvHeads), tokenOutputs(numKvHeads)),
+        chunk: load('chunk', inputs, ['output']),
+        masked: load('masked-chunk', [...inputs, 'mask'], ['output']),
+        token: load('token', tokenInputs(numKvHeads), tokenOutputs(numKvHeads)),
       },
       query: roles.query,
       output: roles.output,

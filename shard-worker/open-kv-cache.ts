@@ -33,7 +33,7 @@ export function openKvCache(options: OpenKvCacheOptions): KvCache | RemoteKvCach
   return new RemoteKvCache({
     ...{ ...shape, ...sizes, device },
     loadCopy: () => {
-      const name = manifest.attend.remote?.copyRows ?? '';
+      const name = manifest.attend.copyRows ?? '';
       return device.loadSegment(readSegment(shardFolder, rank, name), shardFolder, COPY_INPUTS, ['copied']);
     },
   });

@@ -7,11 +7,11 @@
  * Limits  as many queries a run as the device computes right (remote-attention-check.ts): a longer chunk attends piece by piece
  * Errors  UNSUPPORTED_PLATFORM from the check; an Error from ONNX Runtime; assertions
  *
- * A buffer is bound whole, so a sequence's rows are picked by their index and put back likewise, in place (manifest: attend.remote). A
+ * A buffer is bound whole, so a sequence's rows are picked by their index and put back likewise, in place (manifest: attendVariant). A
  * sequence that is alone in its step needs neither.
  */
 import assert from 'node:assert/strict';
-import type { Manifest } from '../proto/manifest.js';
+import { attendSegment, type Manifest } from '../proto/manifest.js';
 import type {
   DeviceBuffer,
   LoadSegment,
@@ -33,7 +33,7 @@ export interface RemoteActivations {
 export interface RemoteAttentionOptions {
   device: RemoteDevice;
   kvCache: RemoteKvCache;
-  manifest: Pick<Manifest, 'attend' | 'perRank'>;
+  manifest: Pick<Manifest, 'attend' | 'perRank' | 'program'>;
   query: RemoteActivations;
   key: RemoteActivations;
   value: RemoteActivations;
@@ -72,7 +72,7 @@ interface Place {
 
 export class RemoteAttention {
   readonly #options: RemoteAttentionOptions;
-  readonly #byWindow = new Map<number | null, { whole: Bound; part: Bound }>();
+  readonly #byWindow = new Map<number | null, { alone: Bound; packed: Bound }>();
   readonly #places: Place[] = [];
   #queriesTogether = Number.POSITIVE_INFINITY;
   #pieces: Piece[] = [];
@@ -82,16 +82,22 @@ export class RemoteAttention {
   /** @throws ServingError UNSUPPORTED_PLATFORM */
   constructor(options: RemoteAttentionOptions) {
     this.#options = options;
-    const { remote } = options.manifest.attend;
-    assert(remote !== undefined, 'shards for a remote device say how it attends');
-    const load = (name: string, inputs: readonly string[]): Bound => {
+    const { attend, program } = options.manifest;
+    const load = (queries: 'alone' | 'packed', window: number | null, inputs: readonly string[]): Bound => {
+      const name = attendSegment(attend, queries, window);
+      assert(name !== undefined, `the shards have no attention for ${queries} with a window of ${window}`);
       const segment = options.loadSegment(name, inputs, OUTPUTS);
       return { segment, binding: segment.newBinding() };
     };
-    for (const { part, whole, window } of remote.windows) {
-      this.#byWindow.set(window, { whole: load(whole, WHOLE_INPUTS), part: load(part, PART_INPUTS) });
+    const windows = new Set(program.flatMap((op) => (op.op === 'attend' ? [op.window] : [])));
+    for (const window of windows) {
+      const bound = {
+        alone: load('alone', window, WHOLE_INPUTS),
+        packed: load('packed', window, PART_INPUTS),
+      };
+      this.#byWindow.set(window, bound);
     }
-    for (const { window } of remote.windows) this.#check(window);
+    for (const window of windows) this.#check(window);
   }
 
   /** Queries of a sequence that attend in one run. */
@@ -112,7 +118,7 @@ export class RemoteAttention {
   attendAll(_spans: readonly Span[], layer: number, window: number | null): void {
     const segments = this.#byWindow.get(window) ?? assert.fail(`a window of ${window}`);
     const isAlone = this.#pieces.length === 1;
-    const { binding, segment } = isAlone ? segments.whole : segments.part;
+    const { binding, segment } = isAlone ? segments.alone : segments.packed;
     const { kvCache } = this.#options;
     const tensors = this.#tensors;
     for (let input = 0; input < Input.PAST; input++) binding.setInput(input, tensors[input]!);

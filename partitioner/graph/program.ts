@@ -13,7 +13,7 @@
  * A single rank writes its sum at once: no all-reduce, no partial.
  * At the end there are logits, or, of an embedding model,  hidden → pool → vector.
  */
-import type { Manifest, ManifestBuffer, ProgramOp } from '../../proto/manifest.js';
+import type { AttendVariant, Manifest, ManifestBuffer, ProgramOp } from '../../proto/manifest.js';
 import { cachedHeadDim, type ModelShape, sinkColumn } from '../plan/model-shape.js';
 
 type Place = ManifestBuffer['place'];
@@ -94,13 +94,20 @@ const rotates = (shape: ModelShape, layer: number): boolean =>
   shape.alibiSlopes !== null || (shape.layerRopes[layer] ?? null) !== null;
 
 /** A sequence that is alone in its step and one among several, for each window that layers have. */
-function remoteAttend({ windows }: ModelShape): NonNullable<Manifest['attend']['remote']> {
-  const named = [...new Set(windows)].map((window) => {
+const remoteVariants = ({ windows }: ModelShape): AttendVariant[] =>
+  [...new Set(windows)].flatMap((window): AttendVariant[] => {
     const suffix = window === null ? '' : `-${window}`;
-    return { window, whole: `attend-whole${suffix}`, part: `attend-part${suffix}` };
+    return [
+      { segment: `attend-whole${suffix}`, when: { queries: 'alone', window } },
+      { segment: `attend-part${suffix}`, when: { queries: 'packed', window } },
+    ];
   });
-  return { windows: named, copyRows: 'copy-rows' };
-}
+
+const HOST_VARIANTS: readonly AttendVariant[] = [
+  { segment: 'attend', when: { queries: 'chunk' } },
+  { segment: 'attend-masked', when: { queries: 'masked-chunk' } },
+];
+const TOKEN_VARIANT: AttendVariant = { segment: 'attend-token', when: { queries: 'token' } };
 
 export function planProgram(
   shape: ModelShape,
@@ -173,16 +180,16 @@ export function planProgram(
   if (worldSize > 1 && total === 1) program.push({ op: 'all-reduce', partial: 'partial1', sum: 'sum1' });
   const keysIn = shape.attention === 'bidirectional' ? 'step' : 'slot';
   const column = sinkColumn(shape);
-  const tokenSegment = keysIn === 'slot' ? 'attend-token' : null;
-  const attend = { segment: 'attend', maskedSegment: 'attend-masked', tokenSegment, keysIn } as const;
+  const hostVariants = keysIn === 'slot' ? [...HOST_VARIANTS, TOKEN_VARIANT] : [...HOST_VARIANTS];
   return {
     program,
     attend: {
-      ...attend,
+      variants: deviceClass === 'cpu' ? hostVariants : remoteVariants(shape),
+      keysIn,
       ...(column === null ? {} : { sinkColumn: column }),
       ...(shape.alibiSlopes === null ? {} : { positionColumn: shape.headDim }),
       ...(shape.attentionSoftCap === null ? {} : { softCap: shape.attentionSoftCap }),
-      ...(deviceClass === 'cpu' ? {} : { remote: remoteAttend(shape) }),
+      ...(deviceClass === 'cpu' ? {} : { copyRows: 'copy-rows' }),
     },
     sumSegment: worldSize > 1 ? 'sum' : null,
   };

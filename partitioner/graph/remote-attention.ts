@@ -1,5 +1,5 @@
 /**
- * Attention on a device with memory of its own: over a slot's buffers of a layer, which are written in place (proto/manifest.ts, attend.remote).
+ * Attention on a device with memory of its own: over a slot's buffers of a layer, which are written in place (proto/manifest.ts, attendVariant).
  *
  * In      Plan
  * Out     nodes in the graph that is passed
@@ -19,18 +19,7 @@ export class RemoteAttentionSegments {
     this.#plan = plan;
   }
 
-  /** One window's segments, the copying of rows: everything that the plan names. */
-  addTo(add: (name: string, fill: (graph: OnnxWriter) => void) => void): void {
-    const { remote } = this.#plan.attend;
-    if (remote === undefined) return;
-    for (const { part, whole, window } of remote.windows) {
-      add(whole, (graph) => this.#whole(graph, window));
-      add(part, (graph) => this.#part(graph, window));
-    }
-    add(remote.copyRows, (graph) => this.#copyRows(graph));
-  }
-
-  #whole(graph: OnnxWriter, window: number | null): void {
+  alone(graph: OnnxWriter, window: number | null): void {
     const columns = this.#columns;
     const inputs = ROLES.map((role) => graph.input(role, 'float32', [1, 's', columns[role]]));
     this.#attend(graph, inputs, 'output', window);
@@ -38,7 +27,7 @@ export class RemoteAttentionSegments {
     this.#presents(graph);
   }
 
-  #part(graph: OnnxWriter, window: number | null): void {
+  packed(graph: OnnxWriter, window: number | null): void {
     const columns = this.#columns;
     const index = graph.input('index', 'int64', ['s']);
     const inputs = ROLES.map((role) => {
@@ -58,7 +47,7 @@ export class RemoteAttentionSegments {
     this.#presents(graph);
   }
 
-  #copyRows(graph: OnnxWriter): void {
+  copyRows(graph: OnnxWriter): void {
     const dims = ['rows', this.#headDim];
     const from = graph.input('from', 'float32', dims);
     const to = graph.input('to', 'float32', dims);

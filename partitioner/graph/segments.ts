@@ -50,14 +50,17 @@ export function buildSegments(plan: Plan, rank: number, toolVersion: string): Ma
     add('hidden', (graph) => lastHidden(builder, graph));
     add('vector', (graph) => vector(builder, graph));
   }
-  if (plan.attend.remote !== undefined) {
-    new RemoteAttentionSegments(plan).addTo(add);
-  } else {
-    add(plan.attend.segment, (graph) => attention.attend(graph, false));
-    add(plan.attend.maskedSegment, (graph) => attention.attend(graph, true));
-    if (plan.attend.tokenSegment !== null)
-      add(plan.attend.tokenSegment, (graph) => attention.attendToken(graph));
+  const remote = new RemoteAttentionSegments(plan);
+  for (const { segment, when } of plan.attend.variants) {
+    const { queries, window = null } = when;
+    add(segment, (graph) => {
+      if (queries === 'token') attention.attendToken(graph);
+      else if (queries === 'alone') remote.alone(graph, window);
+      else if (queries === 'packed') remote.packed(graph, window);
+      else attention.attend(graph, queries === 'masked-chunk');
+    });
   }
+  if (plan.attend.copyRows !== undefined) add(plan.attend.copyRows, (graph) => remote.copyRows(graph));
   if (plan.sumSegment !== null) add(plan.sumSegment, (graph) => sumOverRanks(graph, plan.worldSize));
   return segments;
 }

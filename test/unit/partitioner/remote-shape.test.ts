@@ -1,6 +1,7 @@
 /** What a plan for a device with memory of its own has and refuses. */
 import { expect, it } from 'vitest';
 import { planPartition } from '../../../partitioner/partition.js';
+import { attendSegment } from '../../../proto/manifest.js';
 import { goldenFolder } from '../../support/golden.js';
 
 const planOf = async (name: string) =>
@@ -10,10 +11,14 @@ it('has attention for each window of the layers, weights in blocks, and no panel
   const { attend, deviceClass, format } = await planOf('gemma3');
   expect(deviceClass).toBe('webgpu');
   expect(format.layout).toBe('blocks');
-  expect(attend.remote?.copyRows).toBe('copy-rows');
-  const windows = attend.remote?.windows.map(({ window }) => window) ?? [];
+  expect(attend.copyRows).toBe('copy-rows');
+  const windows = attend.variants.map(({ when }) => when.window);
   expect(windows).toContain(null);
-  expect(windows).toHaveLength(2);
+  expect(new Set(windows).size).toBe(2);
+  for (const { segment, when } of attend.variants) {
+    expect(attendSegment(attend, when.queries, when.window)).toBe(segment);
+  }
+  expect(attendSegment(attend, 'token')).toBeUndefined();
 });
 
 it.each([

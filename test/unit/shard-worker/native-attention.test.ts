@@ -76,7 +76,7 @@ class Bench {
       ...{ device, kvCache: this.cache, query, key, value, output, maxSpans: 4, variant },
       manifest: {
         attend: {
-          ...{ segment: 'a', maskedSegment: 'b', tokenSegment: null, keysIn },
+          ...{ variants: [], keysIn },
           ...(sinkColumn === undefined ? {} : { sinkColumn }),
           ...(positionColumn === undefined ? {} : { positionColumn }),
           ...(softCap === undefined ? {} : { softCap }),
