@@ -6,7 +6,8 @@
  *         request becomes a job of its own and how a replica runs jobs, and knows no other model
  * Errors  ServingError; an engine's own bugs are its replica's death
  *
- * A new engine is a folder beside llm/ and a line in engines.ts.
+ * A new engine is a folder beside llm/, its line in server/main.ts, and its name in config/engine-keys.ts. One that answers whole
+ * requests begins with WholeRequestModel and BatchedReplica; a toy of that kind is in test/integration/engines/toy-engine.test.ts.
  */
 import type { Logger } from 'pino';
 import type { ModelConfig } from '../config/config.js';

@@ -10,21 +10,13 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { ServingError } from '../../../proto/errors.js';
 import type { ModelConfig } from '../../config/config.js';
-import { systemClock } from '../../jobs/clock.js';
-import type { JobQueue } from '../../jobs/job-queue.js';
 import { usableCores } from '../../machine/machine-limits.js';
 import { type MemoryNeed, MIB } from '../../machine/memory-need.js';
 import type { JobRequest, Task } from '../../requests/service.js';
 import type { Signature } from '../../requests/signature.js';
-import type {
-  Arrival,
-  Engine,
-  FittedModel,
-  PreparedModel,
-  PrepareOptions,
-  Replica,
-  ReplicaOptions,
-} from '../engine.js';
+import type { BatchedReplicaOptions } from '../batched-replica.js';
+import type { Engine, PreparedModel, PrepareOptions, Replica } from '../engine.js';
+import { type JobBasis, WholeRequestModel } from '../whole-request-model.js';
 import { feedsOf } from './feeds.js';
 import { OnnxChild } from './onnx-child.js';
 import { OnnxJob } from './onnx-job.js';
@@ -58,67 +50,46 @@ export class OnnxEngine implements Engine {
   }
 }
 
-class OnnxModel implements PreparedModel, FittedModel {
+class OnnxModel extends WholeRequestModel<OnnxJob> {
   readonly task: Task = 'tensors';
-  readonly worldSize = 1;
-  readonly unservedKeys: readonly string[] = [];
-  readonly contextLength = 0;
-  readonly signature: Signature;
-  readonly need: MemoryNeed;
-  readonly #config: ModelConfig;
+  declare readonly signature: Signature;
   readonly #file: string;
   readonly #fileBytes: number;
 
   constructor(config: ModelConfig, file: string, fileBytes: number, signature: Signature, need: MemoryNeed) {
-    this.#config = config;
+    super(config, need, signature);
     this.#file = file;
     this.#fileBytes = fileBytes;
-    this.signature = signature;
-    this.need = need;
   }
 
-  /** It needs what it needs. */
-  fit(): FittedModel {
-    return this;
-  }
-
-  async close(): Promise<void> {}
-
-  async accept(
-    request: JobRequest,
-    { jobId, receivedAtMs }: Arrival,
-  ): Promise<{ job: OnnxJob; promptTokens: 0 }> {
+  protected jobOf(request: JobRequest, basis: JobBasis): OnnxJob {
     if (request.kind !== 'predict') {
       throw new ServingError(
         'BAD_REQUEST',
-        `Model ${this.#config.name} is an ONNX model: it takes tensors (inputs: ${this.signature.inputs
+        `Model ${this.config.name} is an ONNX model: it takes tensors (inputs: ${this.signature.inputs
           .map(({ name }) => name)
           .join(', ')}) and makes no text`,
       );
     }
     const inputs = feedsOf(request, this.signature);
-    const padInputs = this.#config.padInputs ?? {};
+    const padInputs = this.config.padInputs ?? {};
     const lengths = axisLengths(inputs, this.signature, padInputs);
     const rows = canBatch(this.signature) && lengths !== null ? rowsOf(inputs) : null;
-    const job = new OnnxJob({
-      ...{ id: jobId, request, inputs, receivedAtMs, queuedAtMs: systemClock.nowMs() },
+    return new OnnxJob({
+      ...{ ...basis, request, inputs },
       batchKey: rows === null ? null : batchKey(inputs, request.outputs, this.signature, padInputs),
       rows: rows ?? 1,
       lengths: lengths ?? new Map(),
     });
-    return { job, promptTokens: 0 };
   }
 
-  newReplica({ queue, ...options }: ReplicaOptions): Replica {
+  protected replicaOf(options: BatchedReplicaOptions<OnnxJob>): Replica {
     return new OnnxReplica({
       ...options,
-      config: this.#config,
       file: this.#file,
       fileBytes: this.#fileBytes,
       signature: this.signature,
-      session: sessionOptions(this.#config, options.threads),
-      // What accept() made is all there is in it.
-      queue: queue as JobQueue<OnnxJob>,
+      session: sessionOptions(this.config, options.threads),
     });
   }
 }

@@ -1,0 +1,97 @@
+/** An engine is one object: a toy one, given to the manager, is registered over HTTP, answers in batches, and is unregistered. */
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { ModelConfig } from '../../../server/config/config.js';
+import {
+  type BatchedChild,
+  type BatchedJob,
+  BatchedReplica,
+} from '../../../server/engines/batched-replica.js';
+import type { Engine } from '../../../server/engines/engine.js';
+import { type JobBasis, WholeRequestModel } from '../../../server/engines/whole-request-model.js';
+import { Job } from '../../../server/jobs/job.js';
+import type { PredictRequest } from '../../../server/requests/predict-request.js';
+import type { JobRequest, Task } from '../../../server/requests/service.js';
+import type { Signature } from '../../../server/requests/signature.js';
+import { WorkLoadManager } from '../../../server/work-load-manager/work-load-manager.js';
+import { LogRecorder } from '../../fixtures/log-recorder.js';
+import { FAKE_CONFIG, fakeStore } from '../../support/fake-model.js';
+import { startServer, type TestServer } from '../../support/http-fixtures.js';
+
+/** Gives each tensor back, reversed. */
+class ToyJob extends Job implements BatchedJob {
+  declare readonly request: PredictRequest;
+  readonly batchKey = 'any';
+  readonly rows = 1;
+}
+
+class ToyReplica extends BatchedReplica<ToyJob, BatchedChild> {
+  protected async launch(): Promise<BatchedChild> {
+    return { pid: undefined, failed: new Promise(() => {}), stop: async () => {} };
+  }
+
+  protected async runJobs(jobs: readonly ToyJob[]): Promise<void> {
+    batches.push(jobs.length);
+    for (const job of jobs) {
+      const outputs = job.request.inputs.map((tensor) => ({ ...tensor, bytes: tensor.bytes.toReversed() }));
+      job.stream.push({ kind: 'value', outputs });
+      this.finish(job);
+    }
+  }
+}
+
+class ToyModel extends WholeRequestModel<ToyJob> {
+  readonly task: Task = 'tensors';
+  protected jobOf = (request: JobRequest, basis: JobBasis) =>
+    new ToyJob({ ...basis, request, eventCapacity: 2 });
+  protected replicaOf = (options: ConstructorParameters<typeof ToyReplica>[0]) => new ToyReplica(options);
+}
+
+const SIGNATURE: Signature = { inputs: [{ name: 'x', type: 'UINT8', shape: [-1] }], outputs: [] };
+
+const toyEngine: Engine = {
+  prepare: async (config) =>
+    new ToyModel(config, { weightBytes: 0, kvBytes: 0, workspaceBytes: 1, totalBytes: 1 }, SIGNATURE),
+};
+
+const batches: number[] = [];
+let manager: WorkLoadManager;
+let http: TestServer;
+beforeAll(async () => {
+  const config: Partial<ModelConfig> = { ...FAKE_CONFIG, batchSize: 2, maxBatchDelayMs: 60_000 };
+  manager = new WorkLoadManager({
+    engineOf: () => toyEngine,
+    registration: { ...fakeStore(config), fetch: async () => ({ folder: '/none', owned: false }) },
+    logger: new LogRecorder().logger,
+  });
+  http = await startServer({}, null, { service: manager, management: manager });
+});
+afterAll(async () => {
+  await manager.close();
+  await http.server.close();
+});
+
+const call = async (path: string, method: string, body?: unknown) => {
+  const response = await fetch(`${http.url}${path}`, {
+    method,
+    headers: { 'content-type': 'application/json' },
+    ...(body !== undefined && { body: JSON.stringify(body) }),
+  });
+  return { status: response.status, body: (await response.json()) as { outputs?: { data: number[] }[] } };
+};
+
+it('is registered, answers two requests as one batch, and is unregistered', async () => {
+  const registered = await call('/models?url=file:///toy&model_name=toy&synchronous=true', 'POST');
+  expect(registered.status, JSON.stringify(registered.body)).toBe(200);
+  const ask = (data: number[]) =>
+    call('/predictions/toy', 'POST', {
+      inputs: [{ name: 'x', shape: [data.length], datatype: 'UINT8', data }],
+    });
+  const answers = await Promise.all([ask([1, 2, 3]), ask([7, 8])]);
+  expect(answers.map(({ body }) => body.outputs?.[0]?.data)).toEqual([
+    [3, 2, 1],
+    [8, 7],
+  ]);
+  expect(batches).toEqual([2]);
+  expect((await call('/models/toy', 'DELETE')).status).toBe(200);
+  expect((await ask([1])).status).toBe(404);
+});
