@@ -7,7 +7,8 @@
  * Errors  assertions: sizes and names come from the manifest
  */
 import assert from 'node:assert/strict';
-import { type AttendOp, type AttendVariant, attendSegment, type Manifest } from '../proto/manifest.js';
+import { type AttendVariant, attendSegment } from '../proto/attend.js';
+import type { AttendOp, Manifest } from '../proto/manifest.js';
 import { Attention, attendInputs, tokenInputs, tokenOutputs } from './attention.js';
 import type { HostDevice, LoadSegment, RemoteDevice, Segment } from './device/device.js';
 import type { KvCache } from './kv-cache.js';

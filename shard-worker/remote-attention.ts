@@ -7,11 +7,12 @@
  * Limits  as many queries a run as the device computes right (remote-attention-check.ts): a longer chunk attends piece by piece
  * Errors  UNSUPPORTED_PLATFORM from the check; an Error from ONNX Runtime; assertions
  *
- * A buffer is bound whole, so a sequence's rows are picked by their index and put back likewise, in place (manifest: attendVariant). A
+ * A buffer is bound whole, so a sequence's rows are picked by their index and put back likewise, in place (proto/attend.ts). A
  * sequence that is alone in its step needs neither.
  */
 import assert from 'node:assert/strict';
-import { attendSegment, type Manifest } from '../proto/manifest.js';
+import { attendSegment } from '../proto/attend.js';
+import type { Manifest } from '../proto/manifest.js';
 import type {
   DeviceBuffer,
   LoadSegment,

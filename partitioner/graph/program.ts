@@ -13,7 +13,8 @@
  * A single rank writes its sum at once: no all-reduce, no partial.
  * At the end there are logits, or, of an embedding model,  hidden → pool → vector.
  */
-import type { AttendVariant, Manifest, ManifestBuffer, ProgramOp } from '../../proto/manifest.js';
+import type { AttendVariant } from '../../proto/attend.js';
+import type { Manifest, ManifestBuffer, ProgramOp } from '../../proto/manifest.js';
 import { cachedHeadDim, type ModelShape, sinkColumn } from '../plan/model-shape.js';
 
 type Place = ManifestBuffer['place'];

@@ -1,5 +1,5 @@
 /**
- * Attention on a device with memory of its own: over a slot's buffers of a layer, which are written in place (proto/manifest.ts, attendVariant).
+ * Attention on a device with memory of its own: over a slot's buffers of a layer, which are written in place (proto/attend.ts).
  *
  * In      Plan
  * Out     nodes in the graph that is passed
