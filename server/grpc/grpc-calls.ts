@@ -11,8 +11,8 @@ import { Metadata, type ServerDuplexStream, type ServerUnaryCall, type StatusObj
 import { ServingError } from '../../proto/errors.js';
 import type { AccessControl } from '../access/access-control.js';
 import type { AccessKey, Scope } from '../access/access-key.js';
-import type { Target } from '../http/dialects/openai/openai-request.js';
 import { requestControl } from '../requests/request-control.js';
+import type { Target } from '../requests/target.js';
 
 type Call = ServerUnaryCall<unknown, unknown> | ServerDuplexStream<unknown, unknown>;
 

@@ -7,14 +7,11 @@
  * Source  Triton's vLLM backend; the request's parameters may hold the fields too (max_tokens, temperature, …), as Triton's generate does
  */
 import { ServingError } from '../../proto/errors.js';
-import {
-  checkCompletionBody,
-  completionRequests,
-  type Target,
-} from '../http/dialects/openai/openai-request.js';
+import { checkCompletionBody, completionRequests } from '../requests/completion-request.js';
 import type { GenerateRequest } from '../requests/generate-request.js';
 import type { NamedTensor } from '../requests/predict-request.js';
 import type { Signature } from '../requests/signature.js';
+import type { Target } from '../requests/target.js';
 import type { InferParameter, Parameters } from './oip-messages.js';
 import { boolInput, stringInput } from './oip-tensors.js';
 

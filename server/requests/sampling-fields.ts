@@ -3,7 +3,7 @@
  *
  * Limits  every range stands here once; a dialect names the field
  */
-import { Type } from '@sinclair/typebox';
+import { type Static, type TObject, type TProperties, Type } from '@sinclair/typebox';
 import { MAX_TOP_LOGPROBS } from '../../proto/limits.js';
 import type { RequestSampling } from './generate-request.js';
 import { InvalidInput } from './invalid-input.js';
@@ -18,6 +18,8 @@ const MAX_BAD_WORDS = 256;
 export const MAX_SALT_CHARACTERS = 256;
 /** Above any vocabulary; the model's own is checked when the request meets it. */
 const MAX_TOKEN_ID = 2 ** 24;
+
+type StaticObject<P extends TProperties> = Static<TObject<P>>;
 
 const unit = { exclusiveMinimum: 0, maximum: 1 };
 
@@ -68,6 +70,56 @@ export const fields = {
   ),
 };
 
+const optional = Type.Optional;
+
+/** What a request for text may say under one name in every dialect that has it. */
+export const textNames = {
+  temperature: optional(fields.temperature),
+  top_k: optional(fields.topK),
+  top_p: optional(fields.topP),
+  min_p: optional(fields.minP),
+  typical_p: optional(fields.typicalP),
+  repetition_penalty: optional(fields.repetitionPenalty),
+  presence_penalty: optional(fields.penalty),
+  frequency_penalty: optional(fields.penalty),
+  logit_bias: optional(fields.logitBias),
+  seed: optional(fields.seed),
+  min_tokens: optional(fields.minNewTokens),
+  stop: optional(fields.stop),
+  stop_token_ids: optional(fields.tokenIds),
+  ignore_eos: optional(Type.Boolean()),
+  include_stop_str_in_output: optional(Type.Boolean()),
+  skip_special_tokens: optional(Type.Boolean()),
+  cache_salt: optional(fields.cacheSalt),
+};
+export type TextNames = StaticObject<typeof textNames>;
+
+/** Sampling by these names. */
+export function samplingOf(given: TextNames): RequestSampling {
+  return {
+    ...present('temperature', given.temperature),
+    ...topKOf(given.top_k),
+    ...present('topP', given.top_p),
+    ...present('minP', given.min_p),
+    ...present('typicalP', given.typical_p),
+    ...present('repetitionPenalty', given.repetition_penalty),
+    ...present('presencePenalty', given.presence_penalty),
+    ...present('frequencyPenalty', given.frequency_penalty),
+    ...present('logitBias', given.logit_bias),
+    ...present('seed', given.seed),
+    ...present('minNewTokens', given.min_tokens),
+  };
+}
+
+/** Where the text ends and what of it is told, by these names. */
+export const textShapeOf = (given: TextNames) => ({
+  stopStrings: asList(given.stop),
+  includeStopString: given.include_stop_str_in_output ?? false,
+  stopTokenIds: given.stop_token_ids ?? [],
+  ignoreEndIds: given.ignore_eos ?? false,
+  skipSpecialTokens: given.skip_special_tokens ?? true,
+});
+
 /** A string, a list of them, or nothing, as a list. */
 export function asList(value: string | readonly string[] | undefined): string[] {
   if (value === undefined) return [];
@@ -93,7 +145,7 @@ export function saltOf(header: string | undefined, body: string | undefined): { 
 }
 
 /** −1 and 0 both mean off. */
-export function topKOf(value: number | undefined): { topK?: number } {
+function topKOf(value: number | undefined): { topK?: number } {
   return value === undefined ? {} : { topK: Math.max(0, value) };
 }
 

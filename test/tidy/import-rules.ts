@@ -82,8 +82,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   ],
   // Transports see requests and what serves them, never an engine.
   'server/http': ['server/access', 'server/config', 'server/requests', 'server/text', 'proto'],
-  // The checks of a completion's fields are OpenAI's, until they have a place of their own.
-  'server/grpc': ['server/access', 'server/config', 'server/http', 'server/requests', 'proto'],
+  'server/grpc': ['server/access', 'server/config', 'server/requests', 'proto'],
   // server/main and the command line put everything together.
   server: [
     'server/access',

@@ -9,8 +9,8 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { ContentPart, InvokeRequest } from '../../requests/invoke-request.js';
 import type { ChunkEvent, FinishEvent, HeadEvent } from '../../requests/job-events.js';
+import type { Target } from '../../requests/target.js';
 import { formPartsOf } from '../bodies/form-fields.js';
-import type { Target } from '../dialects/openai/openai-request.js';
 import type { HttpContext } from '../http-context.js';
 import type { Answer } from './answer.js';
 

@@ -9,9 +9,9 @@
 import { ServingError } from '../../../proto/errors.js';
 import type { NamedTensor, PredictRequest } from '../../requests/predict-request.js';
 import type { Accepted, EventsOf, ModelStatus } from '../../requests/service.js';
+import type { Target } from '../../requests/target.js';
 import { readNpy, readNpz, writeNpy, writeNpz } from '../bodies/numpy-format.js';
 import { tensorsAsJson, tensorsOfJson } from '../bodies/tensor-json.js';
-import type { Target } from '../dialects/openai/openai-request.js';
 import type { HttpContext } from '../http-context.js';
 import type { Answer, Content } from './answer.js';
 

@@ -10,6 +10,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import type { FastifyInstance } from 'fastify';
 import type { ErrorCode, ServingError } from '../../../../proto/errors.js';
 import { requestControl } from '../../../requests/request-control.js';
+import type { Target } from '../../../requests/target.js';
 import { compileValidator } from '../../../requests/validation.js';
 import type { Answer } from '../../answers/answer.js';
 import { answerNowOrLater } from '../../answers/async-replies.js';
@@ -20,8 +21,8 @@ import { addRetryAfter, type ErrorAnswer, toServingError } from '../../errors.js
 import type { HttpContext } from '../../http-context.js';
 import { openAiTarget } from '../../model-target.js';
 import { chatMessages } from '../openai/chat-messages.js';
+import { chatOptions, checkChatBody } from '../openai/chat-request.js';
 import { runChat } from '../openai/chat-run.js';
-import { chatOptions, checkChatBody, type Target } from '../openai/openai-request.js';
 import { messageEvents, messageHead, sentEvent, wholeMessage } from './messages-answer.js';
 import { chatOfMessages } from './messages-request.js';
 

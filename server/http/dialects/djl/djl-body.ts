@@ -10,19 +10,15 @@
  */
 import { isUtf8 } from 'node:buffer';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { type CompletionBody, checkCompletionBody } from '../../../requests/completion-request.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import type { Checked } from '../../../requests/validation.js';
 import { ContentBody, contentOfBody } from '../../answers/handler-answer.js';
 import { NumpyBody, TensorBody } from '../../answers/tensor-answer.js';
 import { formFieldsOf } from '../../bodies/form-fields.js';
 import { bodyTooDeep, jsonBodyParser } from '../../bodies/json-body.js';
+import { type ChatBody, checkChatBody } from '../openai/chat-request.js';
 import { checkEmbeddingBody, type EmbeddingBody } from '../openai/openai-embeddings.js';
-import {
-  type ChatBody,
-  type CompletionBody,
-  checkChatBody,
-  checkCompletionBody,
-} from '../openai/openai-request.js';
 import { checkLmiBody, type LmiBody } from './lmi-request.js';
 
 /** Fields of a form that say where it goes, not what it is. */

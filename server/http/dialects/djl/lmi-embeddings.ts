@@ -10,11 +10,11 @@
 import type { FastifyBaseLogger } from 'fastify';
 import type { EmbedRequest } from '../../../requests/embed-request.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
+import type { Target } from '../../../requests/target.js';
 import type { Answer } from '../../answers/answer.js';
 import { embedAll, shortDecimals } from '../../answers/embed-all.js';
 import type { HttpContext } from '../../http-context.js';
 import { withOwnIds } from '../openai/openai-handlers.js';
-import type { Target } from '../openai/openai-request.js';
 import type { LmiBody } from './lmi-request.js';
 
 /** @throws ServingError */

@@ -7,12 +7,12 @@
  */
 import type { FastifyBaseLogger } from 'fastify';
 import type { ModelStatus } from '../../../requests/service.js';
+import type { Target } from '../../../requests/target.js';
 import type { Answer } from '../../answers/answer.js';
 import { collectAll, submitAll } from '../../answers/generations.js';
 import { logStreamError, withErrorFrames } from '../../answers/stream-reply.js';
 import type { HttpContext } from '../../http-context.js';
 import { withOwnIds } from '../openai/openai-handlers.js';
-import type { Target } from '../openai/openai-request.js';
 import { type LmiBody, lmiFormat, lmiRequest, requireFewInputs, unknownParameters } from './lmi-request.js';
 import { linesAsSse, lmiAnswer, lmiErrorLine, lmiLines, sseFrame } from './lmi-response.js';
 

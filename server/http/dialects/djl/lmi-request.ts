@@ -17,7 +17,9 @@ import {
   present,
   refuseUnserved,
   saltOf,
-  topKOf,
+  samplingOf,
+  textNames,
+  textShapeOf,
 } from '../../../requests/sampling-fields.js';
 import { type Checked, compileValidator, quote } from '../../../requests/validation.js';
 
@@ -30,35 +32,19 @@ const SAMPLING_DEFAULTS: RequestSampling = { doSample: false, temperature: 1 };
 
 const optional = Type.Optional;
 const Parameters = Type.Object({
+  ...textNames,
   do_sample: optional(Type.Boolean()),
-  seed: optional(fields.seed),
   manual_seed: optional(fields.seed),
-  temperature: optional(fields.temperature),
-  repetition_penalty: optional(fields.repetitionPenalty),
-  top_k: optional(fields.topK),
-  top_p: optional(fields.topP),
-  min_p: optional(fields.minP),
-  typical_p: optional(fields.typicalP),
-  presence_penalty: optional(fields.penalty),
-  frequency_penalty: optional(fields.penalty),
   max_new_tokens: optional(fields.maxNewTokens),
   max_tokens: optional(fields.maxNewTokens),
   min_new_tokens: optional(fields.minNewTokens),
   min_length: optional(fields.minNewTokens),
-  min_tokens: optional(fields.minNewTokens),
-  logit_bias: optional(fields.logitBias),
   details: optional(Type.Boolean()),
   return_full_text: optional(Type.Boolean()),
   stop_sequences: optional(fields.stop),
-  stop: optional(fields.stop),
-  stop_token_ids: optional(fields.tokenIds),
-  include_stop_str_in_output: optional(Type.Boolean()),
   ignore_eos_token: optional(Type.Boolean()),
-  ignore_eos: optional(Type.Boolean()),
-  skip_special_tokens: optional(Type.Boolean()),
   logprobs: optional(Type.Union([Type.Boolean(), fields.topLogprobs], { expects: 'true, false or 0 … 20' })),
   top_n_tokens: optional(fields.topLogprobs),
-  cache_salt: optional(fields.cacheSalt),
 });
 
 const Inputs = Type.Union(
@@ -228,22 +214,12 @@ export function lmiRequest(
   streamed: boolean,
 ): GenerateRequest {
   const given = body.parameters ?? {};
-  const seed = given.seed ?? given.manual_seed;
-  const minNewTokens = given.min_new_tokens ?? given.min_length ?? given.min_tokens;
   const topLogprobs = given.top_n_tokens ?? 0;
   const sampling: RequestSampling = {
+    ...samplingOf(given),
     ...present('doSample', given.do_sample),
-    ...present('temperature', given.temperature),
-    ...topKOf(given.top_k),
-    ...present('topP', given.top_p),
-    ...present('minP', given.min_p),
-    ...present('typicalP', given.typical_p),
-    ...present('repetitionPenalty', given.repetition_penalty),
-    ...present('presencePenalty', given.presence_penalty),
-    ...present('frequencyPenalty', given.frequency_penalty),
-    ...present('minNewTokens', minNewTokens),
-    ...present('logitBias', given.logit_bias),
-    ...present('seed', seed),
+    ...present('seed', given.seed ?? given.manual_seed),
+    ...present('minNewTokens', given.min_new_tokens ?? given.min_length ?? given.min_tokens),
   };
   return {
     kind: 'generate',
@@ -254,11 +230,9 @@ export function lmiRequest(
     usualNewTokens: DEFAULT_MAX_NEW_TOKENS,
     sampling,
     samplingDefaults: SAMPLING_DEFAULTS,
+    ...textShapeOf(given),
     stopStrings: [...asList(given.stop_sequences), ...asList(given.stop)],
-    includeStopString: given.include_stop_str_in_output ?? false,
-    stopTokenIds: given.stop_token_ids ?? [],
     ignoreEndIds: given.ignore_eos_token ?? given.ignore_eos ?? false,
-    skipSpecialTokens: given.skip_special_tokens ?? true,
     logprob: streamed || (given.details ?? false) || topLogprobs > 0 || wantsLogprobs(given.logprobs),
     topLogprobs,
   };

@@ -6,6 +6,7 @@
  * Errors  none: the body was checked
  */
 import type { AnswerFormat } from '../../../requests/answer-format.js';
+import type { Target } from '../../../requests/target.js';
 import {
   needsSpecialTokens,
   newAnswerParser,
@@ -15,8 +16,8 @@ import {
 } from '../../../text/answer-parts/answer-parsers.js';
 import type { HttpContext } from '../../http-context.js';
 import type { PartsReader } from './chat-answer.js';
+import type { ChatBody, ChatPlan } from './chat-request.js';
 import { toolUse } from './chat-tools.js';
-import type { ChatBody, ChatPlan, Target } from './openai-request.js';
 
 export function planChat(
   body: ChatBody,

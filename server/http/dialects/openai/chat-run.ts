@@ -6,12 +6,13 @@
  * Errors  InvalidInput; those of the service
  */
 import type { FinishEvent } from '../../../requests/job-events.js';
+import type { Target } from '../../../requests/target.js';
 import type { AnswerPart } from '../../../text/answer-parts/answer-part.js';
 import { collectAll, submitAll } from '../../answers/generations.js';
 import type { HttpContext } from '../../http-context.js';
 import { type PartsReader, plainReader, type ReadAnswer, readAnswer } from './chat-answer.js';
 import { answerFormatOf, planChat } from './chat-plan.js';
-import { chatRequests, checkChatBody, type Target } from './openai-request.js';
+import { chatRequests, checkChatBody } from './chat-request.js';
 
 export interface ChatRun {
   promptTokens: number;

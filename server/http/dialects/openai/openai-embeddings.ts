@@ -10,15 +10,16 @@
  * Source  OpenAI API reference (embeddings); vLLM: truncate_prompt_tokens, -1: the model's limit
  */
 import { type Static, Type } from '@sinclair/typebox';
+import { promptsOf } from '../../../requests/completion-request.js';
 import type { EmbedRequest } from '../../../requests/embed-request.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import { fields } from '../../../requests/sampling-fields.js';
+import type { Target } from '../../../requests/target.js';
 import { type Checked, compileValidator } from '../../../requests/validation.js';
 import type { Answer } from '../../answers/answer.js';
 import { embedAll, shortDecimals } from '../../answers/embed-all.js';
 import type { HttpContext } from '../../http-context.js';
 import { withOwnIds } from './openai-handlers.js';
-import { promptsOf, type Target } from './openai-request.js';
 
 /** OpenAI's. */
 const MAX_INPUTS = 2048;

@@ -7,25 +7,24 @@
  */
 import type { FastifyBaseLogger } from 'fastify';
 import type { AddressedRequest } from '../../../requests/addressed-request.js';
+import {
+  type CompletionBody,
+  completionRequests,
+  promptsOf,
+  toldPrompt,
+} from '../../../requests/completion-request.js';
 import type { GenerateRequest } from '../../../requests/generate-request.js';
+import type { Target } from '../../../requests/target.js';
 import type { Answer } from '../../answers/answer.js';
 import { collectAll, submitAll } from '../../answers/generations.js';
 import { logStreamError, withErrorFrames } from '../../answers/stream-reply.js';
 import type { HttpContext } from '../../http-context.js';
 import { partsChatKind } from './chat-answer.js';
 import { answerFormatOf, planChat } from './chat-plan.js';
+import { type ChatBody, chatRequests } from './chat-request.js';
 import { runChat } from './chat-run.js';
 import { completionKind } from './completion-answer.js';
 import { openAiErrorObject } from './openai-errors.js';
-import {
-  type ChatBody,
-  type CompletionBody,
-  chatRequests,
-  completionRequests,
-  promptsOf,
-  type Target,
-  toldPrompt,
-} from './openai-request.js';
 import { type AnswerKind, answer, chatKind, chatPrompt, chunks } from './openai-response.js';
 import { responseEvents, responseHead, wholeResponse } from './responses-answer.js';
 import { chatOfResponses } from './responses-request.js';

@@ -11,9 +11,15 @@
  */
 import { type TSchema, Type } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import {
+  type CompletionBody,
+  CompletionBody as CompletionSchema,
+  checkCompletionBody,
+} from '../../../requests/completion-request.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import { requestControl, spreadCustomAttributes } from '../../../requests/request-control.js';
 import type { ModelStatus } from '../../../requests/service.js';
+import type { Target } from '../../../requests/target.js';
 import { compileValidator } from '../../../requests/validation.js';
 import { answerNowOrLater, pollAnswer } from '../../answers/async-replies.js';
 import { jsonBodyParser } from '../../bodies/json-body.js';
@@ -21,6 +27,7 @@ import type { Dialect } from '../../dialect.js';
 import { addRetryAfter, toServingError } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { ModelParams, openAiModelNotFound, openAiTarget, registeredName } from '../../model-target.js';
+import { type ChatBody, ChatBody as ChatSchema, checkChatBody } from './chat-request.js';
 import {
   answerEmbeddings,
   checkEmbeddingBody,
@@ -29,15 +36,6 @@ import {
 } from './openai-embeddings.js';
 import { openAiError } from './openai-errors.js';
 import { answerChat, answerCompletion, answerResponse, SSE_FRAMING } from './openai-handlers.js';
-import {
-  type ChatBody,
-  ChatBody as ChatSchema,
-  type CompletionBody,
-  CompletionBody as CompletionSchema,
-  checkChatBody,
-  checkCompletionBody,
-  type Target,
-} from './openai-request.js';
 
 import { vllmRoutes } from './vllm-routes.js';
 

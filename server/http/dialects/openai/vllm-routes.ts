@@ -17,8 +17,8 @@ import { clientSignal } from '../../answers/stream-reply.js';
 import type { HttpContext } from '../../http-context.js';
 import type { ModelTarget } from '../../model-target.js';
 import { chatMessages, Message } from './chat-messages.js';
+import { chatOptions } from './chat-request.js';
 import { ToolFields } from './chat-tools.js';
-import { chatOptions } from './openai-request.js';
 
 /** Of the API that is served, not of this program: clients compare it. */
 const VERSION = '0.1.0';

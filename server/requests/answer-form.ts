@@ -6,9 +6,9 @@
  * Errors  InvalidInput naming the field; more than one form
  * Source  OpenAI API reference (structured outputs); vLLM: structured_outputs, and guided_* as it was before
  */
-import type { ConstraintSpec } from '../../../requests/answer-constraint.js';
-import { InvalidInput } from '../../../requests/invalid-input.js';
-import { quote } from '../../../requests/validation.js';
+import type { ConstraintSpec } from './answer-constraint.js';
+import { InvalidInput } from './invalid-input.js';
+import { quote } from './validation.js';
 
 const MAX_FORM_CHARACTERS = 1024 * 1024;
 
