@@ -14,13 +14,14 @@ import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { ServingError } from '../proto/errors.js';
 import { AccessControl } from './access/access-control.js';
-import type { Config } from './config/config.js';
+import type { Config, ModelConfig, ModelRegistration } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
 import { HandlerEngine } from './engines/handlers/handler-engine.js';
 import { LlmEngine } from './engines/llm/llm-engine.js';
 import { OnnxEngine } from './engines/onnx/onnx-engine.js';
 import { createGrpcServer, type GrpcServer } from './grpc/grpc-server.js';
 import { refuseOpenAddress } from './http/access-gate.js';
+import type { HttpDeps } from './http/http-context.js';
 import { createHttpServer, type HttpServer } from './http/http-server.js';
 import { createServerLog, type ServerLog } from './logging/server-log.js';
 import { gpuReport } from './machine/gpu-report.js';
@@ -35,8 +36,11 @@ import type { ModelStatus } from './requests/service.js';
 import type { TensorSpec } from './requests/signature.js';
 import { StartupProgress } from './startup-progress.js';
 import { stopServer } from './stop-server.js';
+import { TorchServeServer } from './torchserve/torchserve-server.js';
 import type { RegistrationParts } from './work-load-manager/model-origin.js';
 import { WorkLoadManager } from './work-load-manager/work-load-manager.js';
+
+type StartupModels = readonly (ModelConfig | ModelRegistration)[];
 
 /** DJLServing's. */
 const FAILED_EXIT_CODE = 137;
@@ -54,7 +58,11 @@ const PARTITIONER_PROGRAM = fileURLToPath(new URL('../partitioner/main.js', impo
  * @throws ServingError when it cannot start
  */
 export async function main(argv: string[]): Promise<void> {
-  const config = loadConfig({ argv, env: process.env, cwd: process.cwd() });
+  await runServer(loadConfig({ argv, env: process.env, cwd: process.cwd() }));
+}
+
+/** The same, of a configuration that is read. @throws ServingError when it cannot start */
+export async function runServer(config: Config): Promise<void> {
   const log = createServerLog({ level: config.server.logLevel, folder: config.server.logFolder });
   const { files, logger, print } = log;
   for (const warning of config.warnings) logger.warn(warning);
@@ -81,9 +89,11 @@ export async function main(argv: string[]): Promise<void> {
     logLevel: config.server.logLevel,
   });
   const engines = { llm, onnx: new OnnxEngine(), handler: new HandlerEngine() };
+  const registration = registrationParts(config, logger);
   const manager = new WorkLoadManager({
     engineOf: ({ engine }) => engines[engine],
-    registration: registrationParts(config, logger),
+    registration,
+    versionRule: config.torchServe === null ? 'round-robin' : 'default',
     logger,
     drainTimeoutMs: config.server.drainTimeoutSeconds * 1000,
     saturatedModelsYield: config.server.saturatedModelsYield,
@@ -96,8 +106,10 @@ export async function main(argv: string[]): Promise<void> {
         sample,
       ),
   });
-  const access = new AccessControl(config.server, (sentence) => logger.error(sentence));
-  const http = await createHttpServer({
+  const torchServe = torchServeOf(config, manager, registration, logger);
+  const onProblem = (sentence: string): void => logger.error(sentence);
+  const access = new AccessControl(config.server, onProblem, undefined, torchServe?.keySources);
+  const deps: HttpDeps = {
     config: config.server,
     access,
     service: manager,
@@ -112,15 +124,25 @@ export async function main(argv: string[]): Promise<void> {
       const [only, another] = manager.models().filter((model) => model.loadedAtStartup);
       return only && !another ? only.name : null;
     },
-  });
+  };
+  const http = await createHttpServer(deps, torchServe?.dialects);
   const grpc = grpcServer(config, manager, access);
   const drainMs = config.server.drainTimeoutSeconds * 1000;
-  const stop = (): Promise<void> => stopServer({ http, grpc, manager, log }, drainMs);
+  const stop = (): Promise<void> => {
+    torchServe?.stopping();
+    return stopServer({ http, grpc, manager, log }, drainMs);
+  };
   const ending = endWithProcess(stop, logger, drainMs + STOP_GRACE_MS);
   try {
     if (grpc) logger.info({ address: await grpc.listen() }, 'the Open Inference Protocol is served by gRPC');
-    await startServing(config, manager, http, logger, (url) => {
+    const startup = [
+      ...config.models,
+      ...config.remoteModels,
+      ...((await torchServe?.startupModels()) ?? []),
+    ];
+    await startServing(config.server.waitModelLoading, startup, manager, http, logger, (url) => {
       metrics.started(performance.now());
+      torchServe?.started();
       announce(url, manager.models()[0], print);
     });
   } catch (error) {
@@ -147,6 +169,26 @@ function grpcServer({ server }: Config, manager: WorkLoadManager, access: Access
     ...{ address, access, service: manager, management: manager },
     ...{ version: VERSION, modelStore: server.modelStore, maxMessageBytes: server.maxRequestBytes },
     drainTimeoutMs: server.drainTimeoutSeconds * 1000,
+  });
+}
+
+/** null: another command started the server. @throws ServingError CONFIG_INVALID */
+function torchServeOf(
+  config: Config,
+  management: WorkLoadManager,
+  { fetch, release }: RegistrationParts,
+  logger: Logger,
+): TorchServeServer | null {
+  const { server, torchServe } = config;
+  if (torchServe === null) return null;
+  return new TorchServeServer({
+    ...{ config, torchServe, management, logger },
+    allowed: new RegistrationFolders([server.modelStore, ...server.registrationFolders]),
+    fetch: async (url) => {
+      const signal = new AbortController().signal;
+      const fetched = await fetch(url, { byRequest: true, signal, onProgress: () => undefined });
+      return { folder: fetched.folder, release: () => release(fetched) };
+    },
   });
 }
 
@@ -178,15 +220,16 @@ function registrationParts(config: Config, logger: Logger): RegistrationParts {
 }
 
 async function startServing(
-  config: Config,
+  waitModelLoading: boolean,
+  startup: StartupModels,
   manager: WorkLoadManager,
   http: Pick<HttpServer, 'listen' | 'tryAddresses'>,
   logger: Logger,
   onReady: (url: string) => void,
 ): Promise<void> {
   await http.tryAddresses();
-  const loading = loadModels(config, manager, logger);
-  if (config.server.waitModelLoading) {
+  const loading = loadModels(startup, manager, logger);
+  if (waitModelLoading) {
     await loading;
     onReady(await http.listen());
     return;
@@ -199,9 +242,9 @@ async function startServing(
 }
 
 /** One after the other: two models that load at once only take each other's memory and cores. */
-async function loadModels(config: Config, manager: WorkLoadManager, logger: Logger): Promise<void> {
+async function loadModels(startup: StartupModels, manager: WorkLoadManager, logger: Logger): Promise<void> {
   // All are registered before the first is loaded, so that a client is told of each what it is.
-  const models = [...config.models, ...config.remoteModels].map((model) => manager.enlist(model));
+  const models = startup.map((model) => manager.enlist(model));
   let first: unknown = null;
   for (const model of models) {
     const startMs = performance.now();

@@ -17,6 +17,7 @@ import { build, prepare, ROOT } from './bootstrap.mjs';
 /** Command → its compiled module: an exported `main(argv)`, which may resolve to an exit code, or a program that runs on import. */
 const PROGRAMS = {
   start: 'dist/server/main.js',
+  torchserve: 'dist/server/torchserve-command.js',
   key: 'dist/server/access/new-key.js',
   archive: 'dist/server/archive-main.js',
   cache: 'dist/server/cache-command.js',
@@ -37,6 +38,7 @@ const HELP = `Usage: shardserve <command> [arguments]
 
   start [-f config.properties] [-m models] [-s model-store]   start the server (what \`npm start\` does)
   serve                                                       the same with the defaults of a SageMaker container
+  torchserve --start|--stop --model-store DIR [--models M] …  the same as TorchServe's command; \`torchserve --help\` says more
   key [--name NAME] [--scopes infer,manage,metrics]           make a key and its entry for key_file
   archive --model-name NAME --serialized-file FILE …           pack a model as .mar, with torch-model-archiver's flags
   cache list|remove|prune                                     models that were fetched; \`cache\` says more

@@ -1,7 +1,7 @@
 /**
  * Who may do what: keys with scopes, and what needs no key.
  *
- * In      the keys of the configuration and of key_file; what a request shows
+ * In      the keys of the configuration and of key_file, and those of another source; what a request shows
  * Out     the key that a request has, or none; whether a scope is open to it
  * Limits  MAX_SECRET_CHARACTERS of a key
  * Errors  UNAUTHENTICATED (no key, or none of ours), FORBIDDEN (a key without the scope)
@@ -25,6 +25,11 @@ export interface AccessOptions {
   anonymousScopes: readonly string[] | null;
 }
 
+/** Keys that come and go while the server runs. */
+export interface KeySource {
+  keys(): readonly AccessKey[];
+}
+
 /** A way to show a key; a dialect may add its own. */
 export type CredentialReader = (headers: IncomingHttpHeaders) => string | null;
 
@@ -36,7 +41,7 @@ const apiKeyHeader: CredentialReader = ({ 'x-api-key': given }) =>
 
 export class AccessControl {
   readonly #fixed: readonly AccessKey[];
-  readonly #file: KeyFile | null;
+  readonly #sources: readonly KeySource[];
   readonly #anonymous: readonly string[] | null;
   readonly #readers: readonly CredentialReader[];
 
@@ -45,19 +50,20 @@ export class AccessControl {
     options: AccessOptions,
     onProblem: (sentence: string) => void,
     readers: readonly CredentialReader[] = [bearer, apiKeyHeader],
+    more: readonly KeySource[] = [],
   ) {
     const { anonymousScopes, apiKey, keyFile, managementKey } = options;
     const fixed = (name: string, secret: string | null, scopes: readonly Scope[]): AccessKey[] =>
       secret === null ? [] : [{ name, digest: digestOf(secret), scopes, priority: null }];
     this.#fixed = [...fixed('management_key', managementKey, SCOPES), ...fixed('api_key', apiKey, ['infer'])];
-    this.#file = keyFile === null ? null : new KeyFile(keyFile, onProblem);
+    this.#sources = [...(keyFile === null ? [] : [new KeyFile(keyFile, onProblem)]), ...more];
     this.#anonymous = anonymousScopes;
     this.#readers = readers;
   }
 
   /** Scopes that need no key. */
   get anonymousScopes(): readonly Scope[] {
-    const isOpen = this.#anonymous === null && this.#fixed.length === 0 && this.#file === null;
+    const isOpen = this.#anonymous === null && this.#fixed.length === 0 && this.#sources.length === 0;
     return SCOPES.filter((scope) => isOpen || this.#anonymous?.includes(scope));
   }
 
@@ -67,9 +73,9 @@ export class AccessControl {
    * @throws ServingError UNAUTHENTICATED: it shows one that is none of ours, where keys are asked for
    */
   keyOf(headers: IncomingHttpHeaders): AccessKey | null {
-    const keys = [...this.#fixed, ...(this.#file?.keys() ?? [])];
+    const keys = [...this.#fixed, ...this.#sources.flatMap((source) => source.keys())];
     // An open server is sent whatever a client's library wants to have as a key.
-    if (keys.length === 0 && this.#file === null) return null;
+    if (keys.length === 0 && this.#sources.length === 0) return null;
     const given = this.#readers.map((read) => read(headers)).find((secret) => secret !== null) ?? null;
     if (given === null) return null;
     const digest = digestOf(given.slice(0, MAX_SECRET_CHARACTERS + 1));

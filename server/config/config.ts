@@ -4,14 +4,10 @@
  * Made by config/load-config.ts from serving.properties, config.properties, environment and flags through ONE table of keys
  * (config/key-table.ts). Nothing else reads process.env or a properties file.
  */
+import type { ListenAddress } from './listen-address.js';
+import type { TorchServeConfig } from './torchserve/torchserve-config.js';
 
-export interface ListenAddress {
-  /** Host and port, or a Unix socket. */
-  kind: 'tcp' | 'unix';
-  host: string;
-  port: number;
-  path: string;
-}
+export type { ListenAddress };
 
 /** `count` errors within `windowMs` are borne. */
 export interface ErrorRate {
@@ -22,6 +18,8 @@ export interface ErrorRate {
 export interface ServerConfig {
   inferenceAddress: ListenAddress;
   managementAddress: ListenAddress;
+  /** null: that of management. */
+  metricsAddress: ListenAddress | null;
   /** Where the Open Inference Protocol is served by gRPC; null: nowhere. */
   grpcAddress: ListenAddress | null;
   /** Keys in clear; whoever makes the server keeps their digests. */
@@ -293,6 +291,8 @@ export interface Config {
    * @throws ServingError CONFIG_INVALID
    */
   configure(registration: ModelRegistration, folder: string | null): ConfiguredModel;
+  /** What TorchServe's command asks for besides; null: another command started the server. */
+  torchServe: TorchServeConfig | null;
   /** Keys that have no effect here, with the reason: logged once at start. */
   warnings: readonly string[];
 }

@@ -1,6 +1,7 @@
 /** The text of KEYS.md, made from the key table, so that what is written is what is done. `npm run docs` writes it. */
 import type { KeyRow } from './key-row.js';
 import { KEY_TABLE, type WorkingStatus } from './key-table.js';
+import { TORCHSERVE_DEFAULTS, TORCHSERVE_KEYS, type TorchServeRow } from './torchserve/torchserve-keys.js';
 
 const INTRO = `# Keys
 
@@ -21,7 +22,8 @@ function defaultCell({ defaultValue }: WorkingStatus): string {
   if (defaultValue === null || defaultValue === '') return '–';
   if (Array.isArray(defaultValue)) return defaultValue.length === 0 ? 'none' : code(defaultValue.join(','));
   if (typeof defaultValue !== 'object') return code(String(defaultValue));
-  const address = defaultValue as { host: string; port: number };
+  const address = defaultValue as { host?: string; port?: number };
+  if (address.host === undefined) return 'none';
   return code(`http://${address.host}:${address.port}`);
 }
 
@@ -71,6 +73,33 @@ function refusedTable(): string {
   return table(['Key', 'Environment', 'Accepted values', 'Why'], rows);
 }
 
+const TORCHSERVE_INTRO = `\`shardserve torchserve\` reads TorchServe's \`config.properties\` (\`--ts-config\`, \`TS_CONFIG_FILE\`, \`config.properties\` of the working
+directory, else the newest snapshot). The environment wins over flags, flags over the file: \`TS_\` and a key in capitals, with \`enable_envvars_config=true\`.
+Keys of the tables above may stand there too.`;
+
+/** What becomes of one of TorchServe's keys, in a few words. */
+function outcomeOf({ name, status, what }: TorchServeRow): readonly string[] {
+  switch (status.kind) {
+    case 'works':
+      return [what, status.type.expects, defaultCell(status)];
+    case 'mapped': {
+      const target = status.to === name ? 'the same key here' : `the same as ${code(status.to)}`;
+      return [target, '', TORCHSERVE_DEFAULTS[name] === undefined ? '' : code(TORCHSERVE_DEFAULTS[name])];
+    }
+    case 'noEffect':
+      return [`no effect: ${status.reason}`, '', ''];
+    case 'refused': {
+      const others = status.unless.filter((word) => word !== '').map(code);
+      return [`refused: ${status.because}`, others.join(', '), ''];
+    }
+  }
+}
+
+function torchServeTable(): string {
+  const rows = TORCHSERVE_KEYS.map((row) => [code(row.name), ...outcomeOf(row)]);
+  return table(['Key', 'What becomes of it', 'Values', 'Default'], rows);
+}
+
 /** The whole file, ending in a line break. */
 export function keyTableMarkdown(): string {
   return `${[
@@ -87,5 +116,8 @@ export function keyTableMarkdown(): string {
     '## Refused',
     'Any other value than the accepted ones ends the start.',
     refusedTable(),
+    "## TorchServe's keys",
+    TORCHSERVE_INTRO,
+    torchServeTable(),
   ].join('\n\n')}\n`;
 }

@@ -137,7 +137,7 @@ export function argumentLayer(
 }
 
 /** `unless` of a refused row: whole words whatever their case, or a prefix that ends in `*`. */
-function isAccepted(text: string, unless: readonly string[]): boolean {
+export function isAccepted(text: string, unless: readonly string[]): boolean {
   const word = text.toLowerCase();
   return unless.some((accepted) => {
     const lower = accepted.toLowerCase();

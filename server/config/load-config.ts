@@ -38,6 +38,8 @@ export interface ConfigSources {
   cwd: string;
   /** Root of the installation: default model store, shard store and serving.properties. Default: where this file lies. */
   installation?: string;
+  /** Of another server's configuration: weaker than flags and environment, stronger than files. */
+  layer?: Layer;
   /** Where SageMaker puts the model; an argument so that a test can pretend. */
   sageMakerModelFolder?: string;
 }
@@ -168,7 +170,7 @@ function configure(
  * @throws ServingError CONFIG_INVALID with every problem found
  */
 export function loadConfig(sources: ConfigSources): Config {
-  const { argv, env, cwd } = sources;
+  const { argv, cwd, env, layer = [] } = sources;
   const installation = sources.installation ?? findInstallation();
   const problems = new Problems();
   const flags = parseFlags(argv);
@@ -183,7 +185,11 @@ export function loadConfig(sources: ConfigSources): Config {
   const flagLayer = argumentLayer({ load_models: flags.models, model_store: flags.modelStore }, 'flag', cwd);
 
   const serveLayer = flags.serve ? sageMakerLayer(sources) : [];
-  const serverSettings = applyLayers([serveLayer, ...files, flagLayer, environment], 'server', problems);
+  const serverSettings = applyLayers(
+    [serveLayer, ...files, layer, flagLayer, environment],
+    'server',
+    problems,
+  );
   const server: ServerConfig = {
     ...(defaultsOf('server') as unknown as ServerConfig),
     ...defaultFolders(installation, env, cwd),
@@ -196,7 +202,7 @@ export function loadConfig(sources: ConfigSources): Config {
   server.hostNames = server.hostNames.map((name) => name.toLowerCase());
 
   // Also checks the server-wide keys of models when there is no model.
-  const shared = [...files, environment];
+  const shared = [...files, layer, environment];
   const sharedSettings = applyLayers(shared, 'model', problems);
   const startup = startupModels(
     server,
@@ -219,6 +225,7 @@ export function loadConfig(sources: ConfigSources): Config {
     store: Object.freeze(storeOf(server)),
     configure: (registration: ModelRegistration, folder: string | null) =>
       configure(registration, folder, shared, cwd, server.downloadFolder),
+    torchServe: null,
     warnings: Object.freeze(problems.warnings),
   });
 }

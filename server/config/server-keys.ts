@@ -52,6 +52,13 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     'where models are managed; equal to inference_address: one listener; default: inference_address (DJLServing: port 8080 of 127.0.0.1)',
   ),
   serverKey(
+    'metrics_address',
+    'metricsAddress',
+    listenAddress(),
+    null,
+    'where metrics are read; default: management_address',
+  ),
+  serverKey(
     'grpc_address',
     'grpcAddress',
     orWord(listenAddress(), { none: null }),

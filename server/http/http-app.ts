@@ -158,14 +158,17 @@ export async function createHttpApp(
     return reply.code(status).type('application/json').send(body);
   });
 
-  app.options('/', { config: { access: SCOPES } }, async (_request, reply) =>
-    reply.type('application/json').send(prettyJson({})),
-  );
   for (const dialect of dialects.filter((one) => one.roles.some((role) => roles.includes(role)))) {
     await app.register(async (scope) => {
       scope.addHook('onRoute', ({ url }) => known.add(url, dialect));
       await within(dialect.access, (inner: FastifyInstance) => dialect.routes(inner, context))(scope, {});
     });
+  }
+  // TorchServe's own answer to it is another.
+  if (!app.hasRoute({ method: 'OPTIONS', url: '/' })) {
+    app.options('/', { config: { access: SCOPES } }, async (_request, reply) =>
+      reply.type('application/json').send(prettyJson({})),
+    );
   }
   await app.ready();
   return {

@@ -1,5 +1,5 @@
 /**
- * The HTTP listeners: where the dialects meet a socket. One where inference_address and management_address are equal, else two.
+ * The HTTP listeners: where the dialects meet a socket. One an address of inference_address, management_address and metrics_address.
  *
  * In      HttpDeps
  * Out     listen, close, setDraining
@@ -29,6 +29,8 @@ export interface HttpServer {
   listen(): Promise<string>;
   /** The same of the management address; null until it listens. */
   readonly managementUrl: string | null;
+  /** And of the metrics' address. */
+  readonly metricsUrl: string | null;
   /** Every route of every listener. */
   readonly routes: readonly ListedRoute[];
   /** Refuses new requests, waits for running responses (bounded), then stops listening and closes every connection. */
@@ -61,8 +63,7 @@ export async function createHttpServer(
       ...(await createHttpApp(context, dialects, plan.roles, plan.address)),
     })),
   );
-  const isOne = plans.length === 1;
-  let managementUrl: string | null = null;
+  const urls = new Map<ListenerRole, string>();
   const setDraining = () => {
     context.draining = true;
   };
@@ -71,21 +72,26 @@ export async function createHttpServer(
       for (const { address, keys } of plans) await tryAddress(keys[0]!, address);
     },
     async listen() {
-      const urls: string[] = [];
       try {
-        // Management first: whoever sees the inference address answer finds the other one too.
-        for (const { app, keys, address } of listeners.toReversed())
-          urls.push(await listenOn(app, keys[0]!, address));
+        // Inference last: whoever sees its address answer finds the others too.
+        for (const { app, keys, address, roles } of listeners.toReversed()) {
+          const url = await listenOn(app, keys[0]!, address);
+          for (const role of roles) urls.set(role, url);
+          if (roles.includes('inference')) continue;
+          const told = Object.fromEntries(roles.map((role) => [`${role}Url`, url]));
+          options.logger.info(told, `the ${roles[0]} API has an address of its own`);
+        }
       } catch (error) {
         await Promise.all(listeners.map(({ app }) => app.close()));
         throw error;
       }
-      managementUrl = urls[0]!;
-      if (!isOne) options.logger.info({ managementUrl }, 'the management API has an address of its own');
-      return urls.at(-1)!;
+      return urls.get('inference')!;
     },
     get managementUrl() {
-      return managementUrl;
+      return urls.get('management') ?? null;
+    },
+    get metricsUrl() {
+      return urls.get('metrics') ?? null;
     },
     get routes() {
       return listeners.flatMap((listener) => listener.routes());
@@ -106,10 +112,11 @@ export async function createHttpServer(
 }
 
 /** One listener an address: keys that name the same address share it. @throws ServingError CONFIG_INVALID */
-function listenersOf({ inferenceAddress, managementAddress }: ServerConfig): ListenerPlan[] {
+function listenersOf({ inferenceAddress, managementAddress, metricsAddress }: ServerConfig): ListenerPlan[] {
   const asked: ListenerPlan[] = [
     { keys: ['inference_address'], address: inferenceAddress, roles: ['inference'] },
-    { keys: ['management_address'], address: managementAddress, roles: ['management', 'metrics'] },
+    { keys: ['management_address'], address: managementAddress, roles: ['management'] },
+    { keys: ['metrics_address'], address: metricsAddress ?? managementAddress, roles: ['metrics'] },
   ];
   const plans: ListenerPlan[] = [];
   for (const one of asked) {

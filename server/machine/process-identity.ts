@@ -12,7 +12,11 @@ import { hostname } from 'node:os';
 export const IDENTITY_PATTERN = '([0-9a-f]{8})-(\\d+)-(\\d+)';
 
 export function processIdentity(): string {
-  return `${machineId()}-${process.pid}-${startTimeOf(process.pid)}`;
+  return identityOf(process.pid);
+}
+
+export function identityOf(pid: number): string {
+  return `${machineId()}-${pid}-${startTimeOf(pid)}`;
 }
 
 /** @param machine as the parts of IDENTITY_PATTERN have them */

@@ -21,6 +21,11 @@ export interface RegisterRequest {
   maxIdleSeconds?: number;
   minGroups?: number;
   maxGroups?: number;
+  /** Code of a handler: a file of the folder, or `builtin:` and a name. */
+  entryPoint?: string;
+  /** Until a batch is answered. */
+  stepTimeoutSeconds?: number;
+  loadingTimeoutSeconds?: number;
 }
 
 export interface Registration {
@@ -91,6 +96,11 @@ export interface PoolDescription {
   groups: readonly GroupDescription[];
   /** Ranks of all groups use more cores than there are. */
   coresOversubscribed: boolean;
+  /** Requests without a version get it; absent: no version is preferred. */
+  isDefault?: boolean;
+  /** Until a batch is answered. */
+  stepTimeoutSeconds?: number;
+  loadingTimeoutSeconds?: number;
 }
 
 export interface ManagementService {
@@ -111,6 +121,10 @@ export interface ManagementService {
    * @throws ServingError MODEL_NOT_FOUND, and why one has failed again
    */
   retry(name: string, version: string | null): Promise<void>;
+  /** Resolves when as many groups run as shall, of all versions where `version` is null. @throws ServingError: a group does not start */
+  settled(name: string, version: string | null): Promise<void>;
+  /** Requests without a version get this one. @throws ServingError MODEL_NOT_FOUND */
+  setDefault(name: string, version: string | null): void;
   /** All versions where `version` is null, in the order of their registration. @throws ServingError MODEL_NOT_FOUND */
   describe(name: string, version: string | null): readonly PoolDescription[];
   /** Every pool, sorted by name and version. */

@@ -45,6 +45,8 @@ export function describeModel(model: DescribedModel): PoolDescription {
     maxGroups: pool?.groups.maxGroups ?? config.maxGroups,
     groups: (pool?.groups.all ?? []).flatMap((group) => describeGroup(group, degree, pool?.device ?? 'cpu')),
     coresOversubscribed: pool?.groups.coresOversubscribed ?? false,
+    stepTimeoutSeconds: config.stepTimeoutSeconds,
+    loadingTimeoutSeconds: config.modelLoadingTimeoutSeconds,
   };
 }
 

@@ -47,6 +47,8 @@ export interface PoolGroupsOptions {
   hooks?: ReplicaHooks;
   /** Too many have died. */
   onFailed: () => void;
+  /** A group has come, gone or changed, or one could not be started. */
+  onChange?: () => void;
 }
 
 interface Member {
@@ -110,6 +112,11 @@ export class PoolGroups {
   /** Until a pool that has failed is tried again; 0: now; null: not by itself. */
   get nextTryMs(): number | null {
     return this.#trial === null ? this.#coolDown.remainingMs : 0;
+  }
+
+  /** Why the group that is wanted was not started; null: it was. */
+  get refusal(): ServingError | null {
+    return this.#refusal?.error ?? null;
   }
 
   get running(): readonly WorkerGroup[] {
@@ -230,6 +237,7 @@ export class PoolGroups {
       if (refusal !== this.#refusal?.error) {
         this.#refusal = { error: refusal, untilMs: nowMs + REFUSED_START_MS };
         this.#options.logger.warn({ code: refusal.code, why }, refusal.message);
+        this.#options.onChange?.();
       }
       // Nobody would ever take what waits.
       if (!this.all.some(isLive)) this.#options.queue.failAll(refusal);
@@ -283,6 +291,7 @@ export class PoolGroups {
       if (!member) return;
       member.giveMemoryBack();
       this.#options.logger.info({ groupId: group.id }, 'worker group stopped');
+      this.#options.onChange?.();
     });
     this.#stopping.add(done);
   }
@@ -326,16 +335,16 @@ export class PoolGroups {
     // What was left to a group that is gone is now for the others.
     this.#options.queue.wakeTakers();
     this.scale();
+    this.#options.onChange?.();
   }
 
   #fail(error: ServingError, isLasting: boolean): void {
     if (this.#failure || this.#closed) return;
     this.#failure = error;
-    this.#options.logger.error(
-      { code: error.code },
-      `model ${this.#options.id} has failed: ${error.message}`,
-    );
-    this.#options.onFailed();
+    const { id, logger, onChange, onFailed } = this.#options;
+    logger.error({ code: error.code }, `model ${id} has failed: ${error.message}`);
+    onFailed();
+    onChange?.();
     for (const group of this.all) this.#release(group, group.retire());
     if (isLasting) this.#coolDown.stop();
     else this.#coolDown.failed();
@@ -377,16 +386,10 @@ export class PoolGroups {
   #tellOversubscribed(): void {
     if (this.#toldOversubscribed || !this.coresOversubscribed) return;
     this.#toldOversubscribed = true;
-    const groups = this.all.filter(isLive).length;
-    this.#options.logger.warn(
-      {
-        groups,
-        worldSize: this.#options.worldSize,
-        threadsPerRank: this.threadsPerRank,
-        otherModelsThreads: this.#otherThreads,
-        cores: usableCores(),
-      },
-      'worker groups use more threads than there are cores',
-    );
+    const { worldSize } = this.#options;
+    const { threadsPerRank } = this;
+    const groups = { groups: this.all.filter(isLive).length, worldSize, threadsPerRank };
+    const told = { ...groups, otherModelsThreads: this.#otherThreads, cores: usableCores() };
+    this.#options.logger.warn(told, 'worker groups use more threads than there are cores');
   }
 }

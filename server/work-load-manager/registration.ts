@@ -49,6 +49,9 @@ function argumentsOf(request: RegisterRequest): Record<string, string> {
     // With the device: stronger than whatever the model's own file says.
     'cpu.minWorkers': request.minGroups,
     'cpu.maxWorkers': request.maxGroups,
+    ...(request.entryPoint !== undefined && { engine: 'Handler', 'option.entryPoint': request.entryPoint }),
+    'option.step_timeout': request.stepTimeoutSeconds,
+    'option.model_loading_timeout': request.loadingTimeoutSeconds,
   };
   return Object.fromEntries(
     Object.entries(given).flatMap(([key, value]) => (value === undefined ? [] : [[key, String(value)]])),

@@ -28,7 +28,7 @@ import type { ModelTokens } from '../requests/model-tokens.js';
 import type { Accepted, EventsOf, InferenceService, JobRequest, ModelStatus } from '../requests/service.js';
 import { LoadingGate } from './loading-gate.js';
 import { ModelOrigin, type RegistrationParts } from './model-origin.js';
-import { ModelRegistry } from './model-registry.js';
+import { ModelRegistry, type VersionRule } from './model-registry.js';
 import { RegisteredModel } from './registered-model.js';
 import { registrationOf } from './registration.js';
 
@@ -43,6 +43,8 @@ export interface WorkLoadManagerOptions {
   ledger?: MemoryLedger;
   /** Where several models share the cores, one that is saturated yields them to those that keep up; default: it does not. */
   saturatedModelsYield?: boolean;
+  /** What a request without a version gets; default: round robin over the versions. */
+  versionRule?: VersionRule;
   /** A model that ran has failed for good. */
   onModelFailed?: (model: string) => void;
   onProgress?: (model: string, progress: LoadingProgress) => void;
@@ -63,9 +65,7 @@ export class WorkLoadManager implements InferenceService, ManagementService {
   readonly #options: WorkLoadManagerOptions;
   readonly #ledger: MemoryLedger;
   readonly #coreYield: CoreYield | null;
-  readonly #models = new ModelRegistry<RegisteredModel>(
-    (model) => model.state === 'READY' && (model.pool?.groups.mostGroups ?? 0) > 0,
-  );
+  readonly #models: ModelRegistry<RegisteredModel>;
   /** Models that nobody finds any more and that are not gone yet. */
   readonly #leaving = new Map<RegisteredModel, Promise<void>>();
   readonly #loads = new LoadingGate(LOADS_AT_ONCE);
@@ -73,6 +73,9 @@ export class WorkLoadManager implements InferenceService, ManagementService {
 
   constructor(options: WorkLoadManagerOptions) {
     this.#options = options;
+    const canServe = ({ pool, state }: RegisteredModel): boolean =>
+      state === 'READY' && (pool?.groups.mostGroups ?? 0) > 0;
+    this.#models = new ModelRegistry(canServe, options.versionRule);
     this.#ledger = options.ledger ?? new MemoryLedger();
     this.#coreYield = options.saturatedModelsYield
       ? new CoreYield({
@@ -174,12 +177,20 @@ export class WorkLoadManager implements InferenceService, ManagementService {
     await Promise.all(this.#models.find(name, version).map((model) => model.retry()));
   }
 
+  async settled(name: string, version: string | null): Promise<void> {
+    await Promise.all(this.#models.find(name, version).map((model) => model.pool?.settled()));
+  }
+
+  setDefault(name: string, version: string | null): void {
+    this.#models.setDefault(name, version);
+  }
+
   describe(name: string, version: string | null): readonly PoolDescription[] {
-    return this.#models.find(name, version).map((model) => model.describe());
+    return this.#models.find(name, version).map((model) => this.#describe(model));
   }
 
   list(): readonly PoolDescription[] {
-    return this.#sorted().map((model) => model.describe());
+    return this.#sorted().map((model) => this.#describe(model));
   }
 
   /** @throws ServingError: nothing reached a worker */
@@ -209,6 +220,10 @@ export class WorkLoadManager implements InferenceService, ManagementService {
     this.#draining = true;
     await Promise.all(this.#everyone().map((model) => model.close()));
     await Promise.all(this.#leaving.values());
+  }
+
+  #describe(model: RegisteredModel): PoolDescription {
+    return { ...model.describe(), isDefault: this.#models.isDefault(model) };
   }
 
   #everyone(): RegisteredModel[] {

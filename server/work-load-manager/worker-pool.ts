@@ -45,6 +45,8 @@ export class WorkerPool {
   readonly #queue: JobQueue;
   readonly #jobs = new Set<Job>();
   #closed = false;
+  /** Who waits for the groups to be as they shall. */
+  readonly #settling: (() => void)[] = [];
   /** Requests on their way to the queue. */
   #accepting = 0;
   #nextJob = 1;
@@ -65,6 +67,7 @@ export class WorkerPool {
         this.#queue.failAll(this.#notReady());
         options.onFailed?.();
       },
+      onChange: () => this.#wakeSettling(),
     });
   }
 
@@ -112,6 +115,25 @@ export class WorkerPool {
     return this.groups.start();
   }
 
+  /** Resolves when min … max groups run, and no other one comes or goes. @throws ServingError: they cannot */
+  async settled(): Promise<void> {
+    for (;;) {
+      const { all, failure, minGroups, mostGroups, refusal, running } = this.groups;
+      const count = running.length;
+      if (count >= minGroups && count <= mostGroups && all.length === count) return;
+      if (this.#closed) throw shuttingDown();
+      const broken = failure ?? refusal;
+      if (broken) throw broken;
+      await new Promise<void>((resolve) => {
+        this.#settling.push(resolve);
+      });
+    }
+  }
+
+  #wakeSettling(): void {
+    for (const wake of this.#settling.splice(0)) wake();
+  }
+
   /** @throws ServingError OUT_OF_MEMORY: nothing has changed */
   scale(minGroups: number, maxGroups: number): void {
     this.groups.setLimits(minGroups, maxGroups);
@@ -146,6 +168,7 @@ export class WorkerPool {
   /** Ends every job that is left, then the workers. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#wakeSettling();
     for (const job of this.#jobs) job.cancel(shuttingDown());
     await this.groups.stop();
     await this.#options.model.close();

@@ -85,6 +85,15 @@ export class FakeManagement implements ManagementService {
       this.pools[this.pools.indexOf(one)] = { ...one, state: 'READY', failure: null, nextTryAtMs: null };
   }
 
+  async settled(name: string, version: string | null): Promise<void> {
+    this.describe(name, version);
+  }
+
+  setDefault(name: string, version: string | null): void {
+    const wanted = this.describe(name, version)[0];
+    this.pools = this.pools.map((one) => (one.name === name ? { ...one, isDefault: one === wanted } : one));
+  }
+
   describe(name: string, version: string | null): readonly PoolDescription[] {
     const found = this.pools.filter(
       (one) => one.name === name && (version === null || one.version === version),

@@ -7,6 +7,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { repositoryRoot } from './repository-root.js';
 
@@ -28,11 +29,20 @@ export class ServerProcess {
   #ended = false;
   #stderr = '';
 
-  /** @param wrapper a command that runs the server as its child */
-  constructor(environment: Record<string, string> = {}, wrapper: readonly string[] = []) {
-    const [command, ...args] = [...wrapper, process.execPath, 'server/shardserve.mjs', 'start'];
+  /**
+   * @param wrapper a command that runs the server as its child
+   * @param started what of the command line starts it
+   */
+  constructor(
+    environment: Record<string, string> = {},
+    wrapper: readonly string[] = [],
+    started: readonly string[] = ['start'],
+    cwd = repositoryRoot,
+  ) {
+    const program = path.join(repositoryRoot, 'server/shardserve.mjs');
+    const [command, ...args] = [...wrapper, process.execPath, program, ...started];
     this.#child = spawn(command!, args, {
-      cwd: repositoryRoot,
+      cwd,
       stdio: ['ignore', 'pipe', 'pipe'],
       env: {
         ...process.env,

@@ -83,8 +83,20 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   // Transports see requests and what serves them, never an engine.
   'server/http': ['server/access', 'server/config', 'server/requests', 'server/text', 'proto'],
   'server/grpc': ['server/access', 'server/config', 'server/requests', 'proto'],
+  // A flavour of the server: parts for main.
+  'server/torchserve': [
+    'server/access',
+    'server/config',
+    'server/grpc',
+    'server/http',
+    'server/metrics',
+    'server/model-store',
+    'server/requests',
+    'proto',
+  ],
   // server/main and the command line put everything together.
   server: [
+    'server/torchserve',
     'server/access',
     'server/http',
     'server/grpc',

@@ -17,23 +17,17 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import { requestControl, spreadCustomAttributes } from '../../../requests/request-control.js';
-import type { ModelStatus } from '../../../requests/service.js';
-import type { Target } from '../../../requests/target.js';
 import { compileValidator } from '../../../requests/validation.js';
-import type { Answer } from '../../answers/answer.js';
 import { answerNowOrLater, pollAnswer } from '../../answers/async-replies.js';
-import { answerHandler, ContentBody, propertiesOf } from '../../answers/handler-answer.js';
-import { answerTensors, NumpyBody, TensorBody } from '../../answers/tensor-answer.js';
+import { ContentBody } from '../../answers/handler-answer.js';
+import { NumpyBody, TensorBody } from '../../answers/tensor-answer.js';
 import type { Dialect } from '../../dialect.js';
 import { addRetryAfter, prettyJson, toServingError } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { djlTarget, ModelParams, ModelQuery, type ModelTarget } from '../../model-target.js';
-import { answerEmbeddings } from '../openai/openai-embeddings.js';
-import { answerChat, answerCompletion, JSON_LINES_FRAMING } from '../openai/openai-handlers.js';
 import { addDjlBodyParsers, checkDjlBody, type DjlBody } from './djl-body.js';
 import { djlError, djlErrorWith, lmiInputError } from './djl-errors.js';
-import { answerLmiEmbeddings } from './lmi-embeddings.js';
-import { answerLmi } from './lmi-handler.js';
+import { predict, statusOf } from './djl-predict.js';
 import { LmiBody } from './lmi-request.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
@@ -171,35 +165,6 @@ function refuseUnservedHeaders({ headers, query }: FastifyRequest): void {
   }
 }
 
-/** Resolves once every job of the request is accepted. */
-function predict(
-  context: HttpContext,
-  { headers, log, query }: FastifyRequest,
-  prediction: DjlBody,
-  target: Target,
-  client: AbortController,
-): Promise<Answer> {
-  switch (prediction.kind) {
-    case 'chat':
-      return answerChat(context, log, prediction.body, target, JSON_LINES_FRAMING, client);
-    case 'completion':
-      return answerCompletion(context, log, prediction.body, target, JSON_LINES_FRAMING, client);
-    case 'embedding':
-      return answerEmbeddings(context, prediction.body, target, client);
-    case 'content':
-      return answerHandler(context, prediction.body, propertiesOf(headers, query), target, client);
-    case 'tensors': {
-      const status = statusOf(context, target);
-      if (!status) throw new ServingError('MODEL_NOT_FOUND', `Model not found: ${target.model}`);
-      return answerTensors(context, prediction.body, status, target, client);
-    }
-    case 'lmi':
-      return statusOf(context, target)?.task === 'text-embedding'
-        ? answerLmiEmbeddings(context, log, prediction.body, target, client)
-        : answerLmi(context, log, prediction.body, target, client);
-  }
-}
-
 /** Before the body is read: a form's own fields do not say where a handler's request goes. */
 function takesContent(context: HttpContext, { params, query, headers }: FastifyRequest): boolean {
   try {
@@ -211,9 +176,3 @@ function takesContent(context: HttpContext, { params, query, headers }: FastifyR
     return false;
   }
 }
-
-/** Of the version that is asked for; where none is, of the first. */
-const statusOf = ({ service }: HttpContext, { model, version }: ModelTarget): ModelStatus | undefined =>
-  service
-    .models()
-    .find((status) => status.name === model && (version === null || status.version === version));

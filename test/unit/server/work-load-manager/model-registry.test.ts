@@ -72,3 +72,20 @@ describe('the registry', () => {
     expect(new Set([picked(), picked()])).toEqual(new Set(['1', '2']));
   });
 });
+
+describe('versions by the default rule', () => {
+  it('give what asks for none the first, another that is chosen, and the next where that one goes', () => {
+    const registry = new ModelRegistry<Entry>(() => true, 'default');
+    const [first, second] = [entry('m', '1.0'), entry('m', '2.0')];
+    registry.add(first);
+    registry.add(second);
+    expect([registry.pick('m', null), registry.pick('m', null)]).toEqual([first, first]);
+    registry.setDefault('m', '2.0');
+    expect(registry.pick('m', null)).toBe(second);
+    expect([registry.isDefault(first), registry.isDefault(second)]).toEqual([false, true]);
+    expect(registry.pick('m', '1.0')).toBe(first);
+    registry.remove(second);
+    expect(registry.pick('m', null)).toBe(first);
+    expect(() => registry.setDefault('m', '3.0')).toThrow('Model or workflow not found: m/3.0');
+  });
+});

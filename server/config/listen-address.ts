@@ -1,0 +1,8 @@
+/** Where a listener listens. Plain data. */
+export interface ListenAddress {
+  /** Host and port, or a Unix socket. */
+  kind: 'tcp' | 'unix';
+  host: string;
+  port: number;
+  path: string;
+}

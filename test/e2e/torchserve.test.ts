@@ -1,0 +1,353 @@
+/**
+ * TorchServe's command and its documented curl calls, unchanged, against a handler in a .mar and the embedded language model.
+ *
+ * Asked by curl itself, as the documentation has it: `-T FILE`, `-F`, `-d`, `-X PUT`, `-H "Authorization: Bearer …"`.
+ */
+import { execFile } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { archiveModel } from '../../server/archive-main.js';
+import { repositoryRoot } from '../support/repository-root.js';
+import { ServerProcess } from '../support/server-process.js';
+
+const run = promisify(execFile);
+
+const HANDLER = `
+import { PredictionException, sendIntermediatePredictResponse } from 'shardserve/handler';
+let version = '';
+export async function handle(data, context) {
+  if (data === null) { version = context.modelVersion; return null; }
+  const [{ body, data: field }] = data;
+  const text = String(body ?? field);
+  if (text === 'refuse') throw new PredictionException('Some Prediction Error', 513);
+  if (text === 'throw') throw new Error('went off');
+  if (text === 'wrong') return 'no list';
+  if (text === 'die') process.exit(3);
+  if (text === 'stream') {
+    for (const piece of ['one ', 'two ']) sendIntermediatePredictResponse([piece], context.requestIds, 'ok', 200, context);
+    return ['three'];
+  }
+  context.setResponseHeader(0, 'x-explain', context.getRequestHeader(0, 'explain'));
+  return data.map((row) => ({ version, got: row.body ?? row.data, path: context.getRequestHeader(0, 'url_path') ?? null }));
+}`;
+
+const work = mkdtempSync(path.join(tmpdir(), 'shardserve-torchserve-'));
+const store = path.join(work, 'model-store');
+const inFolder = (name: string) => path.join(work, name);
+let server: ServerProcess;
+let management = '';
+let metrics = '';
+
+interface Answer {
+  status: number;
+  body: string;
+  // biome-ignore lint/suspicious/noExplicitAny: answers have many shapes, and tests look into each
+  json: any;
+  headers: string;
+}
+
+/** What curl prints, its status last. */
+async function curl(...args: string[]): Promise<Answer> {
+  const { stdout } = await run('curl', ['-sS', '-i', '-w', '\n%{http_code}', ...args], { cwd: work });
+  const [, rest, status] = /^(.*)\n(\d+)$/s.exec(stdout)!.slice() as [string, string, string];
+  // curl -T asks first whether it may send.
+  const parts = rest.replace(/^HTTP\/1\.1 100 Continue\r\n\r\n/, '').split('\r\n\r\n');
+  const body = parts.slice(1).join('\r\n\r\n');
+  let json: unknown = null;
+  try {
+    json = JSON.parse(body);
+  } catch {}
+  return { status: Number(status), body, json, headers: parts[0]!.toLowerCase() };
+}
+
+const keys = () =>
+  JSON.parse(readFileSync(inFolder('key_file.json'), 'utf8')) as Record<string, { key: string }>;
+const bearer = (kind: string) => ['-H', `Authorization: Bearer ${keys()[kind]!.key}`];
+
+async function archive(version: string): Promise<void> {
+  const source = inFolder('handler.ts');
+  writeFileSync(source, HANDLER);
+  const flags = ['--model-name', 'noop', '--version', version, '--handler', source, '--export-path', work];
+  const made = await archiveModel([...flags, '--force']);
+  const at = path.join(store, version === '1.0' ? 'noop.mar' : `noop-${version}.mar`);
+  writeFileSync(at, readFileSync(made));
+}
+
+beforeAll(async () => {
+  mkdirSync(store);
+  await archive('1.0');
+  await archive('2.0');
+  symlinkSync(path.join(repositoryRoot, 'models/embedded'), path.join(store, 'embedded'));
+  writeFileSync(
+    inFolder('config.properties'),
+    `inference_address=http://127.0.0.1:0
+management_address=http://127.0.0.2:0
+metrics_address=http://127.0.0.3:0
+grpc_inference_port=0
+grpc_management_port=0
+metrics_mode=prometheus
+default_response_timeout=20
+number_of_netty_threads=4
+`,
+  );
+  writeFileSync(inFolder('prompt.txt'), 'Once upon a time');
+  const addresses = { SERVING_INFERENCE_ADDRESS: '', SERVING_MANAGEMENT_ADDRESS: '' };
+  const flags = [
+    '--start',
+    '--foreground',
+    '--model-store',
+    store,
+    '--enable-model-api',
+    '--models',
+    'noop.mar',
+    'story=embedded',
+  ];
+  const environment = { ...addresses, TENSOR_PARALLEL_DEGREE: '1', TMPDIR: work };
+  server = new ServerProcess(environment, [], ['torchserve', ...flags], work);
+  await server.ready();
+  management = String((await server.line(({ managementUrl }) => managementUrl !== undefined)).managementUrl);
+  metrics = String((await server.line(({ metricsUrl }) => metricsUrl !== undefined)).metricsUrl);
+}, 180_000);
+
+afterAll(async () => {
+  await server?.stop();
+  rmSync(work, { recursive: true, force: true });
+});
+
+describe("TorchServe's tokens", () => {
+  it('are written for their owner alone, asked for, and renewed', async () => {
+    expect(statSync(inFolder('key_file.json')).mode & 0o777).toBe(0o600);
+    const denied = {
+      code: 400,
+      type: 'InvalidKeyException',
+      message: 'Token Authorization failed. Token either incorrect, expired, or not provided correctly',
+    };
+    expect((await curl(`${server.url}/ping`)).json).toEqual(denied);
+    const wrong = await curl(`${server.url}/predictions/noop`, '-T', 'prompt.txt', ...bearer('management'));
+    expect([wrong.status, wrong.json.type]).toEqual([400, 'InvalidKeyException']);
+    const ping = await curl(`${server.url}/ping`, ...bearer('inference'));
+    expect([ping.status, ping.json]).toEqual([200, { status: 'Healthy' }]);
+    expect((await curl('-X', 'OPTIONS', `${server.url}/`)).json.openapi).toBe('3.0.1');
+    expect((await curl(`${server.url}/api-description`)).status).toBe(200);
+    expect((await curl(`${metrics}/metrics`)).status).toBe(200);
+
+    const before = keys().inference!.key;
+    const bad = await curl(`${management}/token?type=inference`, ...bearer('inference'));
+    expect([bad.status, bad.json.message.slice(0, 28)]).toEqual([400, 'Token Authentication failed.']);
+    expect((await curl(`${management}/token?type=inference`, ...bearer('API'))).status).toBe(200);
+    expect(keys().inference!.key).not.toBe(before);
+    const old = await curl(`${server.url}/ping`, '-H', `Authorization: Bearer ${before}`);
+    expect(old.status).toBe(400);
+  });
+});
+
+describe("TorchServe's inference API", () => {
+  const predict = (model: string, ...args: string[]) =>
+    curl(`${server.url}/predictions/${model}`, ...bearer('inference'), ...args);
+
+  it('gives a handler a file, a form, JSON, and what is behind the version', async () => {
+    const file = await predict('noop', '-T', 'prompt.txt');
+    expect([file.status, file.headers.includes('x-explain: false')]).toEqual([200, true]);
+    expect(file.json.version).toBe('1.0');
+    expect((await predict('noop', '-F', 'data=@prompt.txt')).json.got).toBe('Once upon a time');
+    const json = await predict('noop/1.0', '-H', 'Content-Type: application/json', '-d', '{"x": [1, 2]}');
+    expect(json.json).toMatchObject({ version: '1.0', got: { x: [1, 2] } });
+    const below = await predict('noop/1.0/a/b', '-H', 'Content-Type: text/plain', '-d', 'hi');
+    expect(below.json).toMatchObject({ got: 'hi', path: 'a/b' });
+    const kserve = await curl(
+      ...[`${server.url}/v1/models/noop:predict`, ...bearer('inference')],
+      ...['-d', '{"instances": [{"data": "a"}, {"data": {"b": 1}}]}'],
+    );
+    expect(kserve.json.predictions.map((one: { got: unknown }) => one.got)).toEqual(['a', { b: 1 }]);
+  });
+
+  it("tells what went wrong in TorchServe's words", async () => {
+    const text = (body: string) => ['-H', 'Content-Type: text/plain', '-d', body];
+    const errors = {
+      refuse: [513, 'Some Prediction Error'],
+      throw: [503, 'Prediction failed'],
+      wrong: [503, 'Invalid model predict output'],
+      die: [500, 'Worker died.'],
+    };
+    for (const [body, [code, message]] of Object.entries(errors)) {
+      const { json, status } = await predict('noop', ...text(body));
+      expect([status, json]).toEqual([code, { code, type: 'InternalServerException', message }]);
+    }
+    const absent = await predict('none', '-T', 'prompt.txt');
+    expect([absent.status, absent.json]).toEqual([
+      404,
+      { code: 404, type: 'ModelNotFoundException', message: 'Model not found: none' },
+    ]);
+    expect((await predict('noop/9', '-T', 'prompt.txt')).json).toEqual({
+      ...{ code: 404, type: 'ModelVersionNotFoundException' },
+      message: 'Model version: 9 does not exist for model: noop',
+    });
+    const explained = await curl(
+      `${server.url}/explanations/noop`,
+      ...bearer('inference'),
+      '-T',
+      'prompt.txt',
+    );
+    expect([explained.status, explained.json.type]).toEqual([404, 'ResourceNotFoundException']);
+  });
+
+  it('streams what a handler streams', async () => {
+    const { body, headers } = await predict('noop', '-N', '-H', 'Content-Type: text/plain', '-d', 'stream');
+    expect(body).toBe('one two three');
+    expect(headers).toContain('transfer-encoding: chunked');
+    expect(headers).toContain('ts_stream_next: true');
+  });
+
+  it('gives a language model text for text, and an object for an object', async () => {
+    const asked = { parameters: { max_new_tokens: 12, do_sample: false }, inputs: 'Once upon a time' };
+    const whole = await predict('story', '-H', 'Content-Type: application/json', '-d', JSON.stringify(asked));
+    const text = await predict('story', '-T', 'prompt.txt');
+    expect([text.status, /content-type: text\/plain/.test(text.headers)]).toEqual([200, true]);
+    expect(text.body).toMatch(/\w{2}/);
+    const streamed = await predict('story', '-d', JSON.stringify({ ...asked, stream: true }));
+    const lines = streamed.body
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(lines.at(-1).generated_text).toBe(whole.json.generated_text);
+    const openAi = await predict(
+      'story/1.0/v1/completions',
+      '-d',
+      '{"prompt": "Once upon a time", "max_tokens": 12, "temperature": 0}',
+    );
+    expect(openAi.json.choices[0].text).toBe(whole.json.generated_text);
+    const instances = await curl(
+      ...[`${server.url}/v1/models/story:predict`, ...bearer('inference')],
+      ...['-d', JSON.stringify({ instances: [asked] })],
+    );
+    expect(instances.json).toEqual({ predictions: [whole.json.generated_text] });
+  });
+});
+
+describe("TorchServe's management API", () => {
+  const manage = (target: string, ...args: string[]) =>
+    curl(`${management}${target}`, ...bearer('management'), ...args);
+
+  it('registers, scales, describes, makes default and unregisters', async () => {
+    const registered = await manage('/models?url=noop-2.0.mar', '-X', 'POST');
+    expect([registered.status, registered.json.status]).toEqual([
+      200,
+      'Model "noop" Version: 2.0 registered with 0 initial workers. Use scale workers API to add workers for the model.',
+    ]);
+    const refused = await curl(
+      `${server.url}/predictions/noop/2.0`,
+      ...bearer('inference'),
+      '-T',
+      'prompt.txt',
+    );
+    expect([refused.status, refused.json.type]).toEqual([503, 'ServiceUnavailableException']);
+    expect(refused.json.message).toMatch(
+      /^Model "noop" Version 2\.0" has no worker to serve inference request\./,
+    );
+    const scaled = await manage('/models/noop/2.0?min_worker=2&synchronous=true', '-X', 'PUT');
+    expect([scaled.status, scaled.json]).toEqual([
+      200,
+      { status: 'Workers scaled to 2 for model: noop, version: 2.0' },
+    ]);
+    const [described] = (await manage('/models/noop/2.0')).json;
+    expect(described).toMatchObject({
+      ...{ modelName: 'noop', modelVersion: '2.0', modelUrl: 'noop-2.0.mar', runtime: 'node' },
+      ...{ minWorkers: 2, maxWorkers: 2, batchSize: 1, maxBatchDelay: 100, responseTimeout: 20 },
+      ...{ loadedAtStartup: false, jobQueueStatus: { remainingCapacity: 100, pendingRequests: 0 } },
+    });
+    expect(described.workers).toHaveLength(2);
+    expect(described.workers[0]).toMatchObject({ id: '9000', status: 'READY', gpu: false, gpuUsage: 'N/A' });
+    expect(described.workers[0].memoryUsage).toBeGreaterThan(1_000_000);
+    expect((await manage('/models/noop/all')).json).toHaveLength(2);
+
+    expect((await manage('/models/noop/2.0/set-default', '-X', 'PUT')).json).toEqual({
+      status: 'Default version successfully updated for model "noop" to "2.0"',
+    });
+    const unversioned = await curl(
+      `${server.url}/predictions/noop`,
+      ...bearer('inference'),
+      '-T',
+      'prompt.txt',
+    );
+    expect(unversioned.json.version).toBe('2.0');
+    const kept = await manage('/models/noop/2.0', '-X', 'DELETE');
+    expect([kept.status, kept.json.message]).toEqual([403, 'Cannot remove default version for model noop']);
+    expect((await manage('/models/noop/9.9/set-default', '-X', 'PUT')).json.message).toBe(
+      'Model version 9.9 does not exist for model noop',
+    );
+    await manage('/models/noop/1.0/set-default', '-X', 'PUT');
+    expect((await manage('/models/noop/2.0', '-X', 'DELETE')).json).toEqual({
+      status: 'Model "noop" unregistered',
+    });
+  }, 60_000);
+
+  it('lists by pages, scales without waiting, and refuses what cannot be', async () => {
+    expect((await manage('/models?limit=1')).json).toEqual({
+      nextPageToken: '1',
+      models: [{ modelName: 'noop', modelUrl: 'noop.mar' }],
+    });
+    expect((await manage('/models?limit=1&next_page_token=1')).json).toEqual({
+      models: [{ modelName: 'story', modelUrl: 'embedded' }],
+    });
+    const later = await manage('/models/noop?min_worker=1', '-X', 'PUT');
+    expect([later.status, later.json]).toEqual([202, { status: 'Processing worker updates...' }]);
+    const errors: [string, string, number, string][] = [
+      ['POST', '/models', 400, 'Parameter url is required.'],
+      ['POST', '/models?url=noop.mar', 409, 'Model version 1.0 is already registered for model noop'],
+      ['POST', '/models?url=../x.mar', 404, 'Relative path is not allowed in url: ../x.mar'],
+      ['POST', '/models?url=ftp://x/y.mar', 404, 'Given URL ftp://x/y.mar does not match any allowed URL(s)'],
+      ['POST', '/models?url=absent.mar', 404, 'Model not found at: absent.mar'],
+      ['POST', '/models?url=noop.mar&runtime=java', 400, 'Invalid RuntimeType value: java'],
+      ['PUT', '/models/noop?min_worker=3&max_worker=1', 400, 'max_worker cannot be less than min_worker.'],
+      ['PUT', '/models/none?min_worker=1', 404, 'Model not found: none'],
+      ['DELETE', '/models/none', 404, 'Model not found: none'],
+      ['PATCH', '/models/noop', 405, 'Requested method is not allowed, please refer to API document.'],
+      ['GET', '/nowhere/at/all', 404, 'Requested resource is not found, please refer to API document.'],
+    ];
+    for (const [method, target, status, message] of errors) {
+      const told = await manage(target, '-X', method);
+      expect([method, target, told.status, told.json.message]).toEqual([method, target, status, message]);
+    }
+    const asynchronous = await manage(
+      '/models?url=noop-2.0.mar&initial_workers=1&synchronous=false',
+      '-X',
+      'POST',
+    );
+    expect([asynchronous.status, asynchronous.json]).toEqual([
+      202,
+      { status: 'Processing worker updates...' },
+    ]);
+    expect((await manage('/v1/models/story')).json).toEqual({ name: 'story', ready: true });
+    expect((await curl(`${server.url}/models`, ...bearer('management'))).status).toBe(404);
+  });
+});
+
+describe("TorchServe's command", () => {
+  it('says that a server runs already, and ends it', async () => {
+    const shardserve = (...args: string[]) =>
+      run(process.execPath, [path.join(repositoryRoot, 'server/shardserve.mjs'), 'torchserve', ...args], {
+        ...{ cwd: work, env: { ...process.env, TMPDIR: work } },
+      });
+    await expect(shardserve('--start', '--model-store', store)).rejects.toMatchObject({
+      stdout: 'TorchServe is already running, please use torchserve --stop to stop TorchServe.\n',
+    });
+    expect((await shardserve('--stop', '--foreground')).stdout).toBe('TorchServe has stopped.\n');
+    expect(await server.exited).toBe(0);
+    expect(existsSync(inFolder('key_file.json'))).toBe(false);
+    await expect(shardserve('--stop')).rejects.toMatchObject({
+      stdout: 'TorchServe is not currently running.\n',
+    });
+  });
+});
