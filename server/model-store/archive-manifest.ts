@@ -2,7 +2,7 @@
  * What a model archive of TorchServe says of itself, before it is unpacked: MAR-INF/MANIFEST.json and model-config.yaml.
  *
  * In      a folder, or an archive (zip, tar, tar.gz)
- * Out     name, version, handler, least workers; all null where the files do not say, or are not there
+ * Out     name, version, runtime, least workers; all null where the files do not say, or are not there
  * Limits  MAX_CONFIG_FILE_BYTES a file; MAX_ENTRIES are looked at
  * Errors  CHECKPOINT_INVALID: a manifest that is no JSON, an archive that cannot be read
  */
@@ -25,7 +25,6 @@ const MAX_ALIASES = 100;
 export interface ArchiveManifest {
   modelName: string | null;
   modelVersion: string | null;
-  handler: string | null;
   runtime: string | null;
   /** Of model-config.yaml. */
   minWorkers: number | null;
@@ -49,7 +48,6 @@ export async function archiveManifest(place: string): Promise<ArchiveManifest> {
   return {
     modelName: textOf(model.modelName),
     modelVersion: textOf(model.modelVersion),
-    handler: textOf(model.handler),
     runtime: textOf(manifest.runtime),
     minWorkers: typeof minWorkers === 'number' && Number.isInteger(minWorkers) ? minWorkers : null,
   };
