@@ -8,6 +8,7 @@
 import type { FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
 import type { ModelStatus } from '../../../requests/service.js';
+import type { Target } from '../../../requests/target.js';
 import type { Answer } from '../../answers/answer.js';
 import { answerHandler, propertiesOf } from '../../answers/handler-answer.js';
 import { answerTensors } from '../../answers/tensor-answer.js';
@@ -15,7 +16,6 @@ import type { HttpContext } from '../../http-context.js';
 import type { ModelTarget } from '../../model-target.js';
 import { answerEmbeddings } from '../openai/openai-embeddings.js';
 import { answerChat, answerCompletion, JSON_LINES_FRAMING } from '../openai/openai-handlers.js';
-import type { Target } from '../openai/openai-request.js';
 import type { DjlBody } from './djl-body.js';
 import { answerLmiEmbeddings } from './lmi-embeddings.js';
 import { answerLmi } from './lmi-handler.js';

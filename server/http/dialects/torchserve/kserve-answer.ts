@@ -10,11 +10,11 @@
 import type { FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
+import type { Target } from '../../../requests/target.js';
 import { type Answer, allOf } from '../../answers/answer.js';
 import { ContentBody } from '../../answers/handler-answer.js';
 import type { HttpContext } from '../../http-context.js';
 import { statusOf } from '../djl/djl-predict.js';
-import type { Target } from '../openai/openai-request.js';
 import { answerPrediction } from './torchserve-answer.js';
 
 const MAX_INSTANCES = 1024;

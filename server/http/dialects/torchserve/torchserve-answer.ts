@@ -7,6 +7,7 @@
  */
 import type { FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
+import type { Target } from '../../../requests/target.js';
 import { type Answer, allOf } from '../../answers/answer.js';
 import { ContentBody } from '../../answers/handler-answer.js';
 import { NumpyBody, TensorBody } from '../../answers/tensor-answer.js';
@@ -14,7 +15,6 @@ import { prettyJson } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { checkDjlBody, type DjlBody } from '../djl/djl-body.js';
 import { predict, statusOf } from '../djl/djl-predict.js';
-import type { Target } from '../openai/openai-request.js';
 import { TextBody } from './prediction-body.js';
 import { TorchServeRefusal } from './torchserve-errors.js';
 
