@@ -107,7 +107,12 @@ function workerBody({ id, startedAtMs, state, ranks }: GroupDescription) {
     // DJLServing knows these two.
     status: state === 'running' ? 'READY' : 'UNLOADING',
     state,
-    ranks: ranks.map(({ rank, pid, device }) => ({ rank, ...(pid !== null && { pid }), device })),
+    ranks: ranks.map(({ rank, pid, device, slowerThanPeers }) => ({
+      rank,
+      ...(pid !== null && { pid }),
+      device,
+      ...(slowerThanPeers !== undefined && { slowerThanPeers: Number(slowerThanPeers.toFixed(1)) }),
+    })),
   };
 }
 
