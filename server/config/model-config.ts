@@ -4,12 +4,13 @@
  * In      layers, the strongest last: server-wide files, environment, the model's serving.properties, registration arguments
  * Out     a frozen ModelConfig
  * Errors  Problems: what applyLayers finds, batch_size above 1 together with rolling batch, two different quantisations,
- *         a folder without config.json, a folder with a Python handler (model.py), a fetched model's handler that nobody trusts
+ *         a folder without config.json and GGUF, a folder with a Python handler (model.py), a fetched model's handler that nobody trusts
  */
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { HANDLER_FILES } from '../../proto/model-files.js';
+import { withoutGgufEnding } from '../../proto/gguf-folder.js';
+import { HANDLER_FILES, hasCheckpoint } from '../../proto/model-files.js';
 import type { ModelConfig } from './config.js';
 import { foreignModel } from './foreign-model.js';
 import type { ModelFields } from './key-row.js';
@@ -37,7 +38,7 @@ export interface ModelEntry {
 
 /** DJLServing's rule: what is no letter, digit or underscore becomes an underscore. */
 export function modelNameOf(folder: string): string {
-  return path.basename(folder).replace(/\W/g, '_');
+  return withoutGgufEnding(path.basename(folder)).replace(/\W/g, '_');
 }
 
 const shown = ({ where, given, text }: Setting): string => `${given}=${text} (${where})`;
@@ -88,8 +89,10 @@ function checkpointOf(
   if (engine === 'handler') return own;
   const modelId = settings.get('modelId');
   if (typeof modelId?.value !== 'string') {
-    if (entry.folder !== null && engine === 'llm' && !existsSync(path.join(entry.folder, 'config.json'))) {
-      problems.error(`${entry.where}: there is no config.json in ${entry.folder}, and no .onnx file`);
+    if (entry.folder !== null && engine === 'llm' && !hasCheckpoint(entry.folder)) {
+      problems.error(
+        `${entry.where}: there is no config.json in ${entry.folder}, and no .gguf and no .onnx file`,
+      );
     }
     return own;
   }
@@ -105,8 +108,7 @@ function checkpointOf(
     const url = modelId.value;
     return { folder: '', checkpointUrl: url.startsWith('hf:') ? (hubUrl(url, revision) ?? url) : url };
   }
-  if (existsSync(path.join(place.folder, 'config.json')))
-    return { folder: place.folder, checkpointUrl: null };
+  if (hasCheckpoint(place.folder)) return { folder: place.folder, checkpointUrl: null };
   const fromHub = existsSync(place.folder) ? null : hubUrl(modelId.value, revision);
   if (fromHub !== null) return { folder: '', checkpointUrl: fromHub };
   problems.error(
@@ -119,7 +121,7 @@ function checkpointOf(
 function engineOf(folder: string | null): ModelConfig['engine'] {
   if (folder === null || !existsSync(folder)) return 'llm';
   if (HANDLER_FILES.some((name) => existsSync(path.join(folder, name)))) return 'handler';
-  if (existsSync(path.join(folder, 'config.json'))) return 'llm';
+  if (hasCheckpoint(folder)) return 'llm';
   return readdirSync(folder).some((name) => name.endsWith('.onnx')) ? 'onnx' : 'llm';
 }
 

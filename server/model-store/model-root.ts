@@ -8,6 +8,7 @@
  */
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { hasGguf } from '../../proto/gguf-folder.js';
 import { MODEL_FILES } from '../../proto/model-files.js';
 import { isArchiveName } from './model-source.js';
 
@@ -16,7 +17,7 @@ const MAX_WRAPPING_FOLDERS = 2;
 /** What operating systems leave in archives. */
 const LITTER = /^(?:\..*|__MACOSX)$/;
 
-/** True for a folder with one of MODEL_FILES. */
+/** True for a folder with one of MODEL_FILES, or with GGUF. */
 export async function isModelFolder(folder: string): Promise<boolean> {
   const found = await Promise.all(
     MODEL_FILES.map(async (name) => {
@@ -27,7 +28,7 @@ export async function isModelFolder(folder: string): Promise<boolean> {
       }
     }),
   );
-  return found.includes(true);
+  return found.includes(true) || hasGguf(folder);
 }
 
 /** The model's folder at or below one that holds nothing else; null: there is none. */

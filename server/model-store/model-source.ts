@@ -10,6 +10,7 @@
  */
 import { fileURLToPath } from 'node:url';
 import { ServingError } from '../../proto/errors.js';
+import { withoutGgufEnding } from '../../proto/gguf-folder.js';
 
 export const MAX_URL_LENGTH = 4096;
 
@@ -75,7 +76,7 @@ export function parseModelUrl(given: string): ParsedModelUrl {
 /** The name DJLServing would infer: `\W` → `_`. */
 export function modelNameOf(place: string): string {
   const segment = place.replace(/\/+$/, '').split('/').at(-1) ?? '';
-  return segment.replace(ARCHIVE_EXTENSION, '').replace(/\W/g, '_') || 'model';
+  return withoutGgufEnding(segment.replace(ARCHIVE_EXTENSION, '')).replace(/\W/g, '_') || 'model';
 }
 
 function fromPath(path: string, display: string): ParsedModelUrl {
