@@ -4,6 +4,7 @@
  * Made by config/load-config.ts from serving.properties, config.properties, environment and flags through ONE table of keys
  * (config/key-table.ts). Nothing else reads process.env or a properties file.
  */
+import type { CallParserName, ReasoningParserName } from '../requests/answer-format.js';
 import type { ListenAddress } from './listen-address.js';
 import type { TorchServeConfig } from './torchserve/torchserve-config.js';
 
@@ -254,26 +255,8 @@ export interface ModelConfig {
   /** Jinja text that overrides the checkpoint's; null: the checkpoint's. */
   chatTemplate: string | null;
   /** How calls, and what a model thinks, stand in the text of an answer (text/answer-parts). */
-  toolCallParser:
-    | 'auto'
-    | 'none'
-    | 'hermes'
-    | 'qwen'
-    | 'llama3_json'
-    | 'llama4_json'
-    | 'mistral'
-    | 'pythonic'
-    | 'llama4_pythonic'
-    | 'openai';
-  reasoningParser:
-    | 'auto'
-    | 'none'
-    | 'deepseek_r1'
-    | 'qwen3'
-    | 'mistral'
-    | 'granite'
-    | 'seed_oss'
-    | 'openai_gptoss';
+  toolCallParser: 'auto' | 'none' | CallParserName;
+  reasoningParser: 'auto' | 'none' | ReasoningParserName;
 }
 
 export interface Config {

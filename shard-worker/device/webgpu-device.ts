@@ -12,11 +12,11 @@ import assert from 'node:assert/strict';
 import koffi from 'koffi';
 import { ServingError } from '../../proto/errors.js';
 import { NativeArena, type PointerArray } from '../native/native-memory.js';
+import { OrtTensors, openSession } from '../ort/open-session.js';
 import { loadOrtApi, type OrtApi } from '../ort/ort-api.js';
 import {
   type DeviceBuffer,
   type HostArray,
-  ORT_TENSOR_TYPE,
   type RemoteDevice,
   type Segment,
   type SegmentBinding,
@@ -36,11 +36,8 @@ const ORT_ARENA_ALLOCATOR = 1;
 const ORT_MEMORY_DEFAULT = 0;
 const LOG_WARNING = 2;
 const LOG_ERROR = 3;
-/** ORT_ENABLE_BASIC: the graphs are written fused. */
-const OPTIMISE_BASIC = 1;
 /** Bytes of a buffer are whole words. */
 const BUFFER_UNIT = 16;
-const MAX_RANK = 4;
 /** V8 keeps typed arrays up to so many bytes in its own heap, where they move, unless they are made of an ArrayBuffer. */
 const HEAP_BYTES = 64;
 
@@ -127,7 +124,7 @@ export class WebgpuDevice implements RemoteDevice {
   readonly #hostInfo: number;
   readonly #bufferInfo: number;
   readonly #allocator: number;
-  readonly #shape = new BigInt64Array(MAX_RANK);
+  readonly #tensors: OrtTensors;
   readonly #from: PointerArray;
   readonly #to: PointerArray;
   readonly #stillArrays: Readonly<Record<TensorType, HostArray>>;
@@ -138,6 +135,7 @@ export class WebgpuDevice implements RemoteDevice {
   constructor(options: { threads: number; logId: string }) {
     const api = loadOrtApi();
     this.#api = api;
+    this.#tensors = new OrtTensors(api);
     const still = new ArrayBuffer(HEAP_BYTES);
     this.#stillArrays = {
       float32: new Float32Array(still),
@@ -171,14 +169,12 @@ export class WebgpuDevice implements RemoteDevice {
 
   tensor(buffer: DeviceBuffer, shape: readonly number[]): TensorHandle {
     assert(buffer instanceof WebgpuBuffer);
-    const elements = this.#setShape(shape);
-    assert(elements <= buffer.elements, `tensor of ${elements} elements in a buffer of ${buffer.elements}`);
-    return this.#createTensor(this.#bufferInfo, buffer.address, buffer.type, shape.length, elements);
+    return this.#tensors.create(this.#bufferInfo, buffer.address, buffer.type, shape, buffer.elements);
   }
 
   hostTensor(data: HostArray, length: number, shape: readonly number[]): TensorHandle {
-    assert(this.#setShape(shape) === length && length <= data.length, 'tensor outside its array');
-    const tensor = this.#hostTensor(data, shape.length, length);
+    assert(length <= data.length, 'tensor outside its array');
+    const tensor = this.#hostTensor(data, shape, length);
     this.#hostTensors.set(tensor, length * data.BYTES_PER_ELEMENT);
     return tensor;
   }
@@ -221,33 +217,20 @@ export class WebgpuDevice implements RemoteDevice {
 
   #openSession(model: Uint8Array, weightsFolder: string): number {
     const api = this.#api;
-    const options = api.create('CreateSessionOptions');
-    try {
-      api.call.DisablePerSessionThreads(options);
-      api.call.DisableMemPattern(options);
+    return openSession(api, this.#env, model, weightsFolder, (options) => {
       // A warning a session tells that sizes are computed on the CPU.
       api.call.SetSessionLogSeverityLevel(options, LOG_ERROR);
-      api.call.SetSessionGraphOptimizationLevel(options, OPTIMISE_BASIC);
-      api.call.AddSessionConfigEntry(
-        options,
-        'session.model_external_initializers_file_folder_path',
-        weightsFolder,
-      );
       appendProvider(api, options);
-      return api.create('CreateSessionFromArray', this.#env, model, model.byteLength, options);
-    } finally {
-      api.releaseSessionOptions(options);
-    }
+    });
   }
 
   #copy(buffer: DeviceBuffer, data: HostArray, length: number, way: 'upload' | 'download'): number {
     assert.equal(tensorTypeOf(data), buffer.type, `${way} of another type`);
     assert(length <= data.length && length <= buffer.elements, `${way} of ${length} elements`);
     const remote = this.tensor(buffer, [length]);
-    this.#setShape([length]);
     const isSmall = data.byteLength <= HEAP_BYTES;
     const still = isSmall ? this.#still(data, length) : data;
-    const host = this.#hostTensor(still, 1, length);
+    const host = this.#hostTensor(still, [length], length);
     try {
       this.#from.set(0, way === 'upload' ? host : remote);
       this.#to.set(0, way === 'upload' ? remote : host);
@@ -274,34 +257,9 @@ export class WebgpuDevice implements RemoteDevice {
     this.counters.uploadedBytes += bytes;
   }
 
-  #hostTensor(data: HostArray, rank: number, length: number): TensorHandle {
+  #hostTensor(data: HostArray, shape: readonly number[], length: number): TensorHandle {
     const address = Number(koffi.address(data));
-    return this.#createTensor(this.#hostInfo, address, tensorTypeOf(data), rank, length);
-  }
-
-  #createTensor(
-    info: number,
-    address: number,
-    type: TensorType,
-    rank: number,
-    elements: number,
-  ): TensorHandle {
-    const bytes = elements * TENSOR_BYTES[type];
-    const { create } = this.#api;
-    return create(
-      'CreateTensorWithDataAsOrtValue',
-      ...[info, address, bytes, this.#shape, rank, ORT_TENSOR_TYPE[type]],
-    );
-  }
-
-  #setShape(shape: readonly number[]): number {
-    assert(shape.length <= MAX_RANK);
-    let elements = 1;
-    shape.forEach((size, axis) => {
-      this.#shape[axis] = BigInt(size);
-      elements *= size;
-    });
-    return elements;
+    return this.#tensors.create(this.#hostInfo, address, tensorTypeOf(data), shape, length);
   }
 }
 
