@@ -10,7 +10,7 @@ export const HANDLER_FILES = ['model.ts', 'model.mts', 'model.mjs', 'model.js'] 
 
 /** Any of them: the folder is a model. */
 export const MODEL_FILES = [
-  ...['config.json', 'serving.properties', 'model.onnx', ...HANDLER_FILES],
+  ...['config.json', 'serving.properties', 'model.onnx', ...HANDLER_FILES, 'model.py'],
   // Triton's, TorchServe's, and a pipeline pack.
   ...['config.pbtxt', 'MAR-INF/MANIFEST.json', 'model.spec.json'],
 ] as const;

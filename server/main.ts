@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { ServingError } from '../proto/errors.js';
 import { AccessControl } from './access/access-control.js';
+import { openBoundModel } from './bound-model.js';
 import type { Config, ModelConfig, ModelRegistration } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
 import { HandlerEngine } from './engines/handlers/handler-engine.js';
@@ -88,9 +89,13 @@ export async function runServer(config: Config): Promise<void> {
     launcher: new LocalLauncher(WORKER_PROGRAM),
     logLevel: config.server.logLevel,
   });
-  const engines = { llm, onnx: new OnnxEngine(), handler: new HandlerEngine() };
   const registration = registrationParts(config, logger);
-  const manager = new WorkLoadManager({
+  const engines = {
+    llm,
+    onnx: new OnnxEngine(),
+    handler: new HandlerEngine(openBoundModel(() => manager)),
+  };
+  const manager: WorkLoadManager = new WorkLoadManager({
     engineOf: ({ engine }) => engines[engine],
     registration,
     versionRule: config.torchServe === null ? 'round-robin' : 'default',

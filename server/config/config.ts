@@ -5,6 +5,7 @@
  * (config/key-table.ts). Nothing else reads process.env or a properties file.
  */
 import type { CallParserName, ReasoningParserName } from '../requests/answer-format.js';
+import type { Predictor } from './foreign-layout.js';
 import type { ListenAddress } from './listen-address.js';
 import type { TorchServeConfig } from './torchserve/torchserve-config.js';
 
@@ -210,6 +211,10 @@ export interface ModelConfig {
   threadsPerRank: number | null;
   /** File below the folder, where the layout says it (Triton's versions, TorchServe's manifest); null: found by the engine. */
   modelFile: string | null;
+  /** How requests are asked of a language model, where its model.py says it; null: as they say. */
+  predictor: Predictor | null;
+  /** Handlers: the language model that their code asks; null: none. */
+  boundModel: ModelConfig | null;
   /** Handlers: file below the folder, perhaps with `:name`; null: by the folder's files. */
   entryPoint: string | null;
   /** Memory of a handler's process at most. */

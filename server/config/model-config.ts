@@ -4,7 +4,7 @@
  * In      layers, the strongest last: server-wide files, environment, the model's serving.properties, registration arguments
  * Out     a frozen ModelConfig
  * Errors  Problems: what applyLayers finds, batch_size above 1 together with rolling batch, two different quantisations,
- *         a folder without config.json and GGUF, a folder with a Python handler (model.py), a fetched model's handler that nobody trusts
+ *         a folder without config.json and GGUF, a model.py that says more than is read, a fetched model's handler that nobody trusts
  */
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
@@ -18,6 +18,7 @@ import { defaultsOf } from './key-table.js';
 import { applyLayers, argumentLayer, fileLayer, type Layer, type Setting } from './layers.js';
 import { type ModelTrust, trustedLayer } from './model-trust.js';
 import type { Problems } from './problems.js';
+import { PYTHON_FILE } from './python/python-model.js';
 
 /** What is known of a model before its keys are read. */
 export interface ModelEntry {
@@ -70,6 +71,10 @@ export function placeOf(
   };
 }
 
+/** One whose model.py is not read is told of that. */
+const isLanguageModel = (folder: string): boolean =>
+  hasCheckpoint(folder) || existsSync(path.join(folder, PYTHON_FILE));
+
 /** The hub id that a text means when there is no such path, at a revision; null: it can be none. */
 export function hubUrl(text: string, revision: string | null): string | null {
   const id = text.replace(/^hf:\/\//, '');
@@ -89,7 +94,7 @@ function checkpointOf(
   if (engine === 'handler') return own;
   const modelId = settings.get('modelId');
   if (typeof modelId?.value !== 'string') {
-    if (entry.folder !== null && engine === 'llm' && !hasCheckpoint(entry.folder)) {
+    if (entry.folder !== null && engine === 'llm' && !isLanguageModel(entry.folder)) {
       problems.error(
         `${entry.where}: there is no config.json in ${entry.folder}, and no .gguf and no .onnx file`,
       );
@@ -224,11 +229,8 @@ export function resolveModel(
   const batching = chooseBatching(fields, settings, problems);
   const dtype = chooseDtype(fields, settings, problems);
   const { checkpointUrl, folder } = checkpointOf(entry, settings, engine, problems);
-  const handler = [entry.folder, folder]
-    .filter((at): at is string => at !== null && at !== '')
-    .map((at) => path.join(at, 'model.py'))
-    .find((file) => existsSync(file));
-  if (handler && engine !== 'handler') {
+  const handler = path.join(folder, 'model.py');
+  if (engine === 'llm' && folder !== '' && folder !== entry.folder && existsSync(handler)) {
     problems.error(`${entry.where}: ${handler} is a custom Python handler, which cannot run here`);
   }
   if (engine === 'handler') refuseRemoteCode(entry, fields, problems);
@@ -244,7 +246,7 @@ export function resolveModel(
     cpuMaxWorkers,
     ...rest
   } = fields;
-  return Object.freeze({
+  const config: ModelConfig = {
     ...rest,
     ...groupLimits(cpuMinWorkers ?? minWorkers, cpuMaxWorkers ?? maxWorkers),
     name: entry.name ?? modelNameOf(entry.folder ?? entry.url ?? 'model'),
@@ -256,5 +258,31 @@ export function resolveModel(
     dtype,
     batching,
     modelFile: foreign?.modelFile ?? null,
-  });
+    predictor: (engine === 'llm' ? foreign?.predictor : undefined) ?? null,
+    boundModel: null,
+  };
+  return Object.freeze({ ...config, boundModel: boundModelOf(config, entry, settings, problems) });
 }
+
+/** What a handler's code asks: the checkpoint that option.model_id names, or that lies beside it. */
+function boundModelOf(
+  config: ModelConfig,
+  entry: ModelEntry,
+  settings: Map<string, Setting>,
+  problems: Problems,
+): ModelConfig | null {
+  const isNamed = typeof settings.get('modelId')?.value === 'string';
+  if (config.engine !== 'handler' || entry.folder === null) return null;
+  if (!isNamed && !holdsCheckpoint(entry.folder)) return null;
+  return Object.freeze({
+    ...config,
+    ...checkpointOf(entry, settings, 'llm', problems),
+    ...{ name: `${config.name}.model`, engine: 'llm', entryPoint: null, modelFile: null },
+    // Its requests are its handler's, which are batched there.
+    ...{ batching: 'rolling', batchSize: 1, minGroups: 1, maxGroups: 1 },
+  } as const);
+}
+
+const holdsCheckpoint = (folder: string): boolean =>
+  existsSync(path.join(folder, 'config.json')) &&
+  readdirSync(folder).some((name) => name.endsWith('.safetensors'));

@@ -101,7 +101,7 @@ describe('applyLayers', () => {
     ['engine', 'PyTorch', /it must be one of Rubikon, DeepSpeed, MPI, Python, OnnxRuntime/],
     ['load_on_devices', '0;1', /only the CPU is served/],
     ['option.entryPoint', '../model.ts', /custom Python handlers cannot run here; write it in TypeScript/],
-    ['option.entryPoint', 'model.py', /custom Python handlers cannot run/],
+    ['option.entryPoint', 'other.py', /custom Python handlers cannot run/],
     ['option.pipeline_parallel_degree', '2', /split by tensors only/],
     ['option.quantize', 'squeezellm', /must be int8, int4 or none/],
     ['option.output_formatter', 'sse_chat', /follows in a later version/],
