@@ -8,6 +8,14 @@ import { hasGguf } from './gguf-folder.js';
 /** A handler's source, the one that is taken first. */
 export const HANDLER_FILES = ['model.ts', 'model.mts', 'model.mjs', 'model.js'] as const;
 
+/** Any of them: the folder is a workflow. TorchServe's (.war), and DJLServing's. */
+export const WORKFLOW_FILES = [
+  'WAR-INF/MANIFEST.json',
+  'workflow.json',
+  'workflow.yml',
+  'workflow.yaml',
+] as const;
+
 /** Any of them: the folder is a model. */
 export const MODEL_FILES = [
   ...['config.json', 'serving.properties', 'model.onnx', ...HANDLER_FILES, 'model.py'],

@@ -40,6 +40,8 @@ import { stopServer } from './stop-server.js';
 import { TorchServeServer } from './torchserve/torchserve-server.js';
 import type { RegistrationParts } from './work-load-manager/model-origin.js';
 import { WorkLoadManager } from './work-load-manager/work-load-manager.js';
+import { workflowParts } from './workflow-parts.js';
+import { WorkflowRegistry } from './workflows/workflow-registry.js';
 
 type StartupModels = readonly (ModelConfig | ModelRegistration)[];
 
@@ -119,6 +121,7 @@ export async function runServer(config: Config): Promise<void> {
     access,
     service: manager,
     management: manager,
+    workflows: new WorkflowRegistry(workflowParts(registration, manager)),
     logger,
     metrics,
     onResponse: (response) => {

@@ -35,7 +35,7 @@ export interface ParsedModelUrl {
   suggestedName: string;
 }
 
-const ARCHIVE_EXTENSION = /\.(?:tar\.gz|tgz|tar|zip|mar)$/i;
+const ARCHIVE_EXTENSION = /\.(?:tar\.gz|tgz|tar|zip|mar|war)$/i;
 const HUB_MODEL =
   /^([A-Za-z0-9][\w.-]{0,95}(?:\/[A-Za-z0-9][\w.-]{0,95})?)(?:@([A-Za-z0-9][\w./-]{0,127}))?$/;
 const S3_BUCKET = /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/;

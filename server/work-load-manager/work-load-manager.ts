@@ -148,8 +148,15 @@ export class WorkLoadManager implements InferenceService, ManagementService {
    *
    * @throws ServingError ALREADY_REGISTERED, and why it was not loaded: nothing is left of it
    */
-  async attach(config: ModelConfig, signal: AbortSignal): Promise<AttachedModel> {
-    const model = this.#add(ModelOrigin.ofConfig(config, this.#options.registration ?? null), false);
+  async attach(
+    given: ModelConfig | { registration: ModelRegistration & { name: string }; byRequest: boolean },
+    signal: AbortSignal,
+  ): Promise<AttachedModel> {
+    const origin =
+      'registration' in given
+        ? ModelOrigin.ofRegistration(given.registration, this.#registrationParts().parts, given.byRequest)
+        : ModelOrigin.ofConfig(given, this.#options.registration ?? null);
+    const model = this.#add(origin, false);
     const close = async (): Promise<void> => {
       this.#models.remove(model);
       await this.#leave(model, 0);

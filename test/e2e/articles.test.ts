@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { tarBytes } from '../integration/model-store-bytes.js';
 import { letterCheckpoint } from '../support/letter-checkpoint.js';
+import { tarBytes } from '../support/model-store-bytes.js';
 import { repositoryRoot } from '../support/repository-root.js';
 import { ServerProcess } from '../support/server-process.js';
 

@@ -81,6 +81,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'server/requests',
     'proto',
   ],
+  // Models of the work load manager, joined; it asks them by who asks it.
+  'server/workflows': ['server/config', 'server/requests', 'proto'],
   // Transports see requests and what serves them, never an engine.
   'server/http': ['server/access', 'server/config', 'server/requests', 'server/text', 'proto'],
   'server/grpc': ['server/access', 'server/config', 'server/requests', 'proto'],
@@ -100,6 +102,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'server/http',
     'server/grpc',
     'server/work-load-manager',
+    'server/workflows',
     'server/engines/llm',
     'server/engines/onnx',
     'server/engines/handlers',
