@@ -40,7 +40,7 @@ Split a Hugging Face checkpoint (config.json, *.safetensors) into shards, one a 
                      a billion parameters, else int4)
   --layout HOW       of the weights: panels, which our own kernels read as they are, or blocks for ONNX Runtime's operators (default
                      auto: panels where the machine has the kernels; SHARDSERVE_KERNELS=off: it has none)
-  --device KIND      what the shards are for: cpu (default), or webgpu, whose weights are laid out in blocks
+  --device KIND      what the shards are for: cpu (default), webgpu or cuda, whose weights are laid out in blocks
   --block-size N     weights that share a scale with int8 and int4: ${BLOCK_SIZES.join(', ')} (default ${DEFAULT_BLOCK_SIZE})
   --asymmetric       a zero point for each block of int8 and int4; --symmetric: none (default: int4 has them in panels)
   --eight-bit LIST   linears that int4 leaves at 8 bits: ${EIGHT_BIT_GROUPS.join(', ')} (the head; all of the first or last layer; the

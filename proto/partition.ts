@@ -13,7 +13,7 @@ import { MAX_WORLD_SIZE } from './limits.js';
 
 export const DTYPES = ['auto', 'fp32', 'fp16', 'bf16', 'int8', 'int4'] as const;
 export const LAYOUTS = ['panels', 'blocks'] as const;
-export const SHARD_DEVICES = ['cpu', 'webgpu'] as const;
+export const SHARD_DEVICES = ['cpu', 'webgpu', 'cuda'] as const;
 export const SCALES = ['search', 'nearest'] as const;
 /** Linears that int4 may leave at 8 bits: the head; all of the first or last layer; the MLPs' down projections. */
 export const EIGHT_BIT_GROUPS = ['head', 'first', 'last', 'down'] as const;

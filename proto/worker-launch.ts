@@ -16,6 +16,10 @@ export interface WorkerLaunch {
   socketFolder: string;
   /** What all ranks compute on; absent: cpu. */
   device?: Manifest['deviceClass'];
+  /** Number of each rank's GPU, by rank, as CUDA counts those that are visible; absent: 0. */
+  gpus?: readonly number[];
+  /** Folder of CUDA's libraries (cuda-libraries.ts). */
+  cudaFolder?: string;
   /** Intra-op threads of this rank. */
   threads: number;
   /** Sequences at once. */

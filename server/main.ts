@@ -14,7 +14,6 @@ import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { ServingError } from '../proto/errors.js';
 import { AccessControl } from './access/access-control.js';
-import { openBoundModel } from './bound-model.js';
 import type { Config, ModelConfig, ModelRegistration } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
 import { HandlerEngine } from './engines/handlers/handler-engine.js';
@@ -26,6 +25,7 @@ import type { HttpDeps } from './http/http-context.js';
 import { createHttpServer, type HttpServer } from './http/http-server.js';
 import { createServerLog, type ServerLog } from './logging/server-log.js';
 import { gpuReport } from './machine/gpu-report.js';
+import { MachineGpus } from './machine/machine-gpus.js';
 import { LocalLauncher } from './machine/ranks/local-launcher.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
 import { sweep } from './model-store/cache-folder.js';
@@ -40,8 +40,6 @@ import { stopServer } from './stop-server.js';
 import { TorchServeServer } from './torchserve/torchserve-server.js';
 import type { RegistrationParts } from './work-load-manager/model-origin.js';
 import { WorkLoadManager } from './work-load-manager/work-load-manager.js';
-import { workflowParts } from './workflow-parts.js';
-import { WorkflowRegistry } from './workflows/workflow-registry.js';
 
 type StartupModels = readonly (ModelConfig | ModelRegistration)[];
 
@@ -69,7 +67,7 @@ export async function runServer(config: Config): Promise<void> {
   const log = createServerLog({ level: config.server.logLevel, folder: config.server.logFolder });
   const { files, logger, print } = log;
   for (const warning of config.warnings) logger.warn(warning);
-  const { gpus, sentence } = gpuReport(process.env);
+  const { gpus, readAgain, sentence } = gpuReport(process.env);
   logger.info({ gpus }, sentence);
   // What servers left that were killed while they fetched; a disk that cannot be tidied is told of when it is written.
   void sweep(config.store.downloadFolder).catch((error: unknown) =>
@@ -81,6 +79,7 @@ export async function runServer(config: Config): Promise<void> {
     version: VERSION,
     host: hostname(),
     processMetrics: true,
+    gpus: readAgain,
     droppedLogLines: () => log.droppedLines,
     lines: files && { server: files.serverMetric, model: files.modelMetric },
   });
@@ -90,14 +89,11 @@ export async function runServer(config: Config): Promise<void> {
     partitionerProgram: PARTITIONER_PROGRAM,
     launcher: new LocalLauncher(WORKER_PROGRAM),
     logLevel: config.server.logLevel,
+    gpus: new MachineGpus({ gpus, readAgain, cudaFolder: config.server.cudaFolder }),
   });
+  const engines = { llm, onnx: new OnnxEngine(), handler: new HandlerEngine() };
   const registration = registrationParts(config, logger);
-  const engines = {
-    llm,
-    onnx: new OnnxEngine(),
-    handler: new HandlerEngine(openBoundModel(() => manager)),
-  };
-  const manager: WorkLoadManager = new WorkLoadManager({
+  const manager = new WorkLoadManager({
     engineOf: ({ engine }) => engines[engine],
     registration,
     versionRule: config.torchServe === null ? 'round-robin' : 'default',
@@ -121,7 +117,6 @@ export async function runServer(config: Config): Promise<void> {
     access,
     service: manager,
     management: manager,
-    workflows: new WorkflowRegistry(workflowParts(registration, manager)),
     logger,
     metrics,
     onResponse: (response) => {

@@ -21,6 +21,7 @@ const PROGRAMS = {
   key: 'dist/server/access/new-key.js',
   archive: 'dist/server/archive-main.js',
   cache: 'dist/server/cache-command.js',
+  gpu: 'dist/server/gpu/gpu-command.js',
   partition: 'dist/partitioner/main.js',
   bench: 'dist/bench/main.js',
   'bench:peers': 'dist/bench/peers/main.js',
@@ -42,6 +43,7 @@ const HELP = `Usage: shardserve <command> [arguments]
   key [--name NAME] [--scopes infer,manage,metrics]           make a key and its entry for key_file
   archive --model-name NAME --serialized-file FILE …           pack a model as .mar, with torch-model-archiver's flags
   cache list|remove|prune                                     models that were fetched; \`cache\` says more
+  gpu list|install                                            the GPUs there are; CUDA's libraries for option.device=cuda
   partition DIR --tp N --dtype auto|fp32|int8|int4            split a checkpoint into shards; \`partition --help\` says more
   bench --model NAME --tp N …                                 measure speed; \`bench --help\` says more
   bench:peers                                                 the same beside llama.cpp; \`bench:peers --help\` says more

@@ -1,7 +1,7 @@
 /**
  * The cache of a rank, of its device's kind.
  *
- * Errors  UNSUPPORTED_PLATFORM: halves on a device that keeps floats
+ * Errors  UNSUPPORTED_PLATFORM: another type than the shards' graphs have, on a device with memory of its own
  */
 import { ServingError } from '../proto/errors.js';
 import type { Manifest } from '../proto/manifest.js';
@@ -17,21 +17,23 @@ export interface OpenKvCacheOptions {
   rank: number;
   maxSlots: number;
   slotTokens: number;
-  /** Absent: fp32. */
+  /** Absent: fp32 on the CPU, else what the shards' graphs have. */
   type?: KvType;
 }
 
 /** @throws ServingError */
 export function openKvCache(options: OpenKvCacheOptions): KvCache | RemoteKvCache {
-  const { device, manifest, rank, shardFolder, type = 'fp32', ...sizes } = options;
+  const { device, manifest, rank, shardFolder, type, ...sizes } = options;
   const shape = kvCacheShape(manifest);
-  if (!device.isRemote) return new KvCache({ ...shape, ...sizes, device, type });
-  if (type !== 'fp32') {
-    const message = `option.kv_cache_dtype=${type} is for the CPU; ${device.deviceClass} keeps keys and values as fp32`;
+  if (!device.isRemote) return new KvCache({ ...shape, ...sizes, device, type: type ?? 'fp32' });
+  const cacheType = manifest.attend.cacheType ?? 'float32';
+  const own = cacheType === 'float16' ? 'fp16' : 'fp32';
+  if (type !== undefined && type !== own) {
+    const message = `option.kv_cache_dtype=${type} is for the CPU; ${device.deviceClass} keeps keys and values as ${own}`;
     throw new ServingError('UNSUPPORTED_PLATFORM', message);
   }
   return new RemoteKvCache({
-    ...{ ...shape, ...sizes, device },
+    ...{ ...shape, ...sizes, device, type: cacheType },
     loadCopy: () => {
       const name = manifest.attend.copyRows ?? '';
       return device.loadSegment(readSegment(shardFolder, rank, name), shardFolder, COPY_INPUTS, ['copied']);

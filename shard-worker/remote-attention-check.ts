@@ -13,8 +13,8 @@ import { ServingError } from '../proto/errors.js';
 /** From here on the provider computes otherwise. */
 const OTHER_SHADER_QUERIES = 32;
 const CHECKED_QUERIES = 40;
-/** Of outputs whose size is about 0.1; float32 in any order is within 1e-6. */
-const TOLERANCE = 1e-4;
+/** Of outputs whose size is about 0.1; float32 in any order is within 1e-6, halves within 1e-3 of the scores' size. */
+const TOLERANCE = { float32: 1e-4, float16: 5e-3 };
 /** Scores of several units: a soft cap or a window that is left out is seen. */
 const QUERY_SIZE = 4;
 
@@ -24,6 +24,8 @@ export interface AttentionShape {
   headDim: number;
   softCap: number | null;
   window: number | null;
+  /** What it computes in; absent: float32. */
+  type?: 'float32' | 'float16';
 }
 
 export interface AttentionSample {
@@ -43,11 +45,12 @@ export function queriesTogether(
   most: number,
   attend: (sample: AttentionSample) => Float32Array,
 ): number {
+  const tolerance = TOLERANCE[shape.type ?? 'float32'];
   const isRight = (tokens: number): boolean => {
     const sample = makeSample(shape, tokens);
     const expected = referenceAttention(shape, sample);
     const seen = attend(sample);
-    return expected.every((value, index) => Math.abs(value - (seen[index] ?? Number.NaN)) <= TOLERANCE);
+    return expected.every((value, index) => Math.abs(value - (seen[index] ?? Number.NaN)) <= tolerance);
   };
   if (most >= CHECKED_QUERIES && isRight(CHECKED_QUERIES)) return Number.POSITIVE_INFINITY;
   const few = Math.min(most, OTHER_SHADER_QUERIES - 1);

@@ -203,7 +203,8 @@ export class RemoteAttention {
   #check(window: number | null): void {
     const { device, key, kvCache, manifest, maxStepTokens, output, query, value } = this.#options;
     const { headDim, numHeads, numKvHeads } = manifest.perRank;
-    const shape = { headDim, numHeads, numKvHeads, window, softCap: manifest.attend.softCap ?? null };
+    const { cacheType: type = 'float32', softCap = null } = manifest.attend;
+    const shape = { headDim, numHeads, numKvHeads, window, softCap, type };
     const slot = 0;
     const attend = (sample: AttentionSample): Float32Array => {
       const { tokens } = sample;

@@ -1,7 +1,7 @@
 /**
  * This rank's keys and values in the memory of a remote device, by slot.
  *
- * A slot has a buffer of keys and one of values for each layer, float32 [KV heads, slotTokens, headDim], since a device's buffers are bound
+ * A slot has a buffer of keys and one of values for each layer, [KV heads, slotTokens, headDim] of `type`, since a device's buffers are bound
  * whole. They are made when the slot is first opened and kept: a device's memory is not given back by pages. Attention writes the rows
  * (remote-attention.ts); what lies behind a slot's rows is never read, so a row that is cut off is forgotten, not cleared.
  *
@@ -9,14 +9,21 @@
  * Errors  assertions, like kv-cache.ts; an Error where the device has no memory left
  */
 import assert from 'node:assert/strict';
-import type { DeviceBuffer, RemoteDevice, Segment, SegmentBinding, TensorHandle } from './device/device.js';
+import {
+  type DeviceBuffer,
+  type RemoteDevice,
+  type Segment,
+  type SegmentBinding,
+  TENSOR_BYTES,
+  type TensorHandle,
+} from './device/device.js';
 import type { KvCacheShape } from './kv-cache.js';
-import { type SlotState, Slots } from './slots.js';
 
 export interface RemoteKvCacheOptions extends KvCacheShape {
   device: RemoteDevice;
   maxSlots: number;
   slotTokens: number;
+  type: 'float32' | 'float16';
   /** Loads the manifest's segment that copies rows; asked once, when rows are first copied. */
   loadCopy: () => Segment;
 }
@@ -27,44 +34,86 @@ export interface RemotePlanes {
   values: TensorHandle;
 }
 
-interface Slot extends SlotState {
+interface Slot {
   buffers: DeviceBuffer[];
   /** By layer: [1, KV heads, slotTokens, headDim]. */
   planes: RemotePlanes[];
+  rows: number;
+  open: boolean;
 }
-
-const FLOAT_BYTES = 4;
 
 /** Graph inputs of the manifest's segment that copies rows, in the order of a binding. */
 export const COPY_INPUTS = ['from', 'to', 'index', 'place'];
 
-export class RemoteKvCache extends Slots<Slot> {
+export class RemoteKvCache {
+  readonly slotTokens: number;
+  readonly maxSlots: number;
   readonly #options: RemoteKvCacheOptions;
+  readonly #slots: (Slot | null)[];
   #copier: { segment: Segment; binding: SegmentBinding; index: DeviceBuffer } | null = null;
 
   constructor(options: RemoteKvCacheOptions) {
-    super(options.maxSlots, options.slotTokens);
     assert(options.headDim % 8 === 0, `heads of ${options.headDim}`);
     this.#options = options;
+    this.slotTokens = options.slotTokens;
+    this.maxSlots = options.maxSlots;
+    this.#slots = new Array<Slot | null>(options.maxSlots).fill(null);
+  }
+
+  /** Bytes of the device that the slots opened so far have. */
+  get reservedBytes(): number {
+    return this.#slots.filter((slot) => slot !== null).length * this.slotTokens * this.#tokenBytes;
+  }
+
+  /** Bytes of rows that open slots hold. */
+  get touchedBytes(): number {
+    return this.#slots.reduce((sum, slot) => sum + (slot?.open ? slot.rows : 0), 0) * this.#tokenBytes;
+  }
+
+  openSlots(): number[] {
+    return this.#slots.flatMap((slot, index) => (slot?.open ? [index] : []));
+  }
+
+  open(index: number): void {
+    assert(index >= 0 && index < this.#slots.length, `slot ${index} of ${this.#slots.length}`);
+    const slot = this.#slots[index] ?? this.#reserve();
+    assert(!slot.open, `slot ${index} is open already`);
+    slot.open = true;
+    slot.rows = 0;
+    this.#slots[index] = slot;
+  }
+
+  close(index: number): void {
+    this.#open(index).open = false;
   }
 
   /** Keep the first `count` rows. */
   truncate(index: number, count: number): void {
-    this.toTruncate(index, count).rows = count;
+    const slot = this.#open(index);
+    assert(count <= slot.rows, `${count} rows kept of ${slot.rows} in slot ${index}`);
+    slot.rows = count;
   }
 
   /** Whoever asks writes `count` rows from `row` on to every layer. */
   rowsToWrite(index: number, row: number, count: number): void {
-    this.toWrite(index, row, count);
+    const slot = this.#open(index);
+    assert(row <= slot.rows && row + count <= this.slotTokens, `row ${row + count} of ${this.slotTokens}`);
+    slot.rows = Math.max(slot.rows, row + count);
   }
 
   planes(index: number, layer: number): RemotePlanes {
-    return this.opened(index).planes[layer] ?? assert.fail(`layer ${layer}`);
+    return this.#open(index).planes[layer] ?? assert.fail(`layer ${layer}`);
   }
 
   /** Copy the rows `row` … `end` − 1 of every layer from one slot to another, which has those before. */
   copyRows(from: number, to: number, row: number, end: number): void {
-    const { source, target } = this.toCopy(from, to, row, end);
+    const source = this.#open(from);
+    const target = this.#open(to);
+    assert(
+      from !== to && row <= target.rows && end <= source.rows,
+      `rows ${row} … ${end} of slot ${from} to ${to}`,
+    );
+    target.rows = Math.max(target.rows, end);
     const count = this.#writeIndex(row, end);
     if (count === 0) return;
     const { device, headDim, numKvHeads } = this.#options;
@@ -106,20 +155,23 @@ export class RemoteKvCache extends Slots<Slot> {
     return places.length;
   }
 
-  protected get bytesOfSlot(): number {
-    return this.slotTokens * this.bytesOfRow;
+  /** Keys and values of a token, all layers. */
+  get #tokenBytes(): number {
+    const { headDim, numKvHeads, numLayers, type } = this.#options;
+    return 2 * numLayers * numKvHeads * headDim * TENSOR_BYTES[type];
   }
 
-  protected get bytesOfRow(): number {
-    const { headDim, numKvHeads, numLayers } = this.#options;
-    return 2 * numLayers * numKvHeads * headDim * FLOAT_BYTES;
+  #open(index: number): Slot {
+    const slot = this.#slots[index];
+    assert(slot?.open, `slot ${index} is not open`);
+    return slot;
   }
 
-  protected reserve(): Slot {
-    const { device, headDim, numKvHeads, numLayers } = this.#options;
+  #reserve(): Slot {
+    const { device, headDim, numKvHeads, numLayers, type } = this.#options;
     const dims = [1, numKvHeads, this.slotTokens, headDim];
     const length = numKvHeads * this.slotTokens * headDim;
-    const buffers = Array.from({ length: 2 * numLayers }, () => device.allocate('float32', length));
+    const buffers = Array.from({ length: 2 * numLayers }, () => device.allocate(type, length));
     const tensors = buffers.map((buffer) => device.tensor(buffer, dims));
     const planes = Array.from({ length: numLayers }, (_, layer) => ({
       keys: tensors[2 * layer] ?? assert.fail(),

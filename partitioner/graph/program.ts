@@ -191,6 +191,8 @@ export function planProgram(
       ...(shape.alibiSlopes === null ? {} : { positionColumn: shape.headDim }),
       ...(shape.attentionSoftCap === null ? {} : { softCap: shape.attentionSoftCap }),
       ...(deviceClass === 'cpu' ? {} : { copyRows: 'copy-rows' }),
+      // CUDA's operator takes halves alone.
+      ...(deviceClass === 'cuda' ? { cacheType: 'float16' as const } : {}),
     },
     sumSegment: worldSize > 1 ? 'sum' : null,
   };

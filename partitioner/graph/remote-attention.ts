@@ -4,11 +4,15 @@
  * In      Plan
  * Out     nodes in the graph that is passed
  * Source  ONNX Runtime's GroupQueryAttention: keys and values [1, kvHeads, rows, dim], past and present in one buffer; positions are applied
- *         before, and the scale is in the query's weights
+ *         before, and the scale is in the query's weights. CUDA's has no float32: there it computes in halves, and the cache is of halves
  */
 import { cachedHeadDim } from '../plan/model-shape.js';
 import type { Plan } from '../plan/plan.js';
 import type { OnnxWriter } from './onnx-writer.js';
+
+/** TensorProto.DataType. */
+const FLOAT32 = 1;
+const FLOAT16 = 10;
 
 const ROLES = ['query', 'key', 'value'] as const;
 
@@ -49,23 +53,29 @@ export class RemoteAttentionSegments {
 
   copyRows(graph: OnnxWriter): void {
     const dims = ['rows', this.#headDim];
-    const from = graph.input('from', 'float32', dims);
-    const to = graph.input('to', 'float32', dims);
+    const type = this.#cacheType;
+    const from = graph.input('from', type, dims);
+    const to = graph.input('to', type, dims);
     const rows = graph.node('Gather', [from, graph.input('index', 'int64', ['n'])], ['copies'], { axis: 0 });
     graph.node('ScatterND', [to, graph.input('place', 'int64', ['n', 1]), rows], ['copied']);
-    graph.output('copied', 'float32', dims);
+    graph.output('copied', type, dims);
   }
 
   #attend(graph: OnnxWriter, inputs: readonly string[], output: string, window: number | null): void {
     const { perRank, shape } = this.#plan;
     const softCap = shape.attentionSoftCap;
-    const past = ['past-key', 'past-value'].map((name) => graph.input(name, 'float32', this.#cacheDims));
+    const type = this.#cacheType;
+    const isHalf = type === 'float16';
+    const own = isHalf
+      ? inputs.map((name) => graph.node('Cast', [name], [`half-${name}`], { to: FLOAT16 }))
+      : inputs;
+    const past = ['past-key', 'past-value'].map((name) => graph.input(name, type, this.#cacheDims));
     const last = graph.input('last', 'int32', [1]);
     const total = graph.input('total', 'int32', [1]);
     graph.node(
       'GroupQueryAttention',
-      [...inputs, ...past, last, total],
-      [output, 'present-key', 'present-value'],
+      [...own, ...past, last, total],
+      [isHalf ? `half-${output}` : output, 'present-key', 'present-value'],
       {
         num_heads: perRank.numHeads,
         kv_num_heads: perRank.numKvHeads,
@@ -75,10 +85,15 @@ export class RemoteAttentionSegments {
       },
       'com.microsoft',
     );
+    if (isHalf) graph.node('Cast', [`half-${output}`], [output], { to: FLOAT32 });
   }
 
   #presents(graph: OnnxWriter): void {
-    for (const name of ['present-key', 'present-value']) graph.output(name, 'float32', this.#cacheDims);
+    for (const name of ['present-key', 'present-value']) graph.output(name, this.#cacheType, this.#cacheDims);
+  }
+
+  get #cacheType(): 'float32' | 'float16' {
+    return this.#plan.attend.cacheType ?? 'float32';
   }
 
   get #headDim(): number {

@@ -4,8 +4,6 @@
  * Made by config/load-config.ts from serving.properties, config.properties, environment and flags through ONE table of keys
  * (config/key-table.ts). Nothing else reads process.env or a properties file.
  */
-import type { CallParserName, ReasoningParserName } from '../requests/answer-format.js';
-import type { Predictor } from './foreign-layout.js';
 import type { ListenAddress } from './listen-address.js';
 import type { TorchServeConfig } from './torchserve/torchserve-config.js';
 
@@ -58,6 +56,8 @@ export interface ServerConfig {
   requestIdHeaderKey: string;
   /** Absolute folder where shards of models are kept. */
   shardStore: string;
+  /** Of CUDA's libraries: `shardserve gpu install` writes it. */
+  cudaFolder: string;
   /** Bytes of all shards in GiB, beyond which the least recently used go; 0: no limit. */
   shardStoreMaxGb: number;
   /** Absolute folder of fetched models. */
@@ -157,8 +157,14 @@ export interface ModelConfig {
   /** What serves it: split over shard workers, ONNX Runtime as it is, or its own code. */
   engine: 'llm' | 'onnx' | 'handler';
   tensorParallelDegree: number | 'max';
+  /** Worker groups as many as there are GPUs for (DJLServing), since nobody has said how many. */
+  fillDevices: boolean;
+  /** GPUs that it may have (load_on_devices); null: any. */
+  gpus: readonly number[] | null;
+  /** Of a GPU's free memory, what weights, KV cache and workspace may take. */
+  gpuMemoryShare: number;
   /** What its ranks compute on; auto: the CPU. */
-  device: 'auto' | 'cpu' | 'webgpu';
+  device: 'auto' | 'cpu' | 'webgpu' | 'cuda';
   dtype: 'auto' | 'fp32' | 'fp16' | 'bf16' | 'int8' | 'int4';
   /** Weights that share a scale (int4, int8); null: 128. */
   blockSize: number | null;
@@ -211,10 +217,6 @@ export interface ModelConfig {
   threadsPerRank: number | null;
   /** File below the folder, where the layout says it (Triton's versions, TorchServe's manifest); null: found by the engine. */
   modelFile: string | null;
-  /** How requests are asked of a language model, where its model.py says it; null: as they say. */
-  predictor: Predictor | null;
-  /** Handlers: the language model that their code asks; null: none. */
-  boundModel: ModelConfig | null;
   /** Handlers: file below the folder, perhaps with `:name`; null: by the folder's files. */
   entryPoint: string | null;
   /** Memory of a handler's process at most. */
@@ -260,8 +262,26 @@ export interface ModelConfig {
   /** Jinja text that overrides the checkpoint's; null: the checkpoint's. */
   chatTemplate: string | null;
   /** How calls, and what a model thinks, stand in the text of an answer (text/answer-parts). */
-  toolCallParser: 'auto' | 'none' | CallParserName;
-  reasoningParser: 'auto' | 'none' | ReasoningParserName;
+  toolCallParser:
+    | 'auto'
+    | 'none'
+    | 'hermes'
+    | 'qwen'
+    | 'llama3_json'
+    | 'llama4_json'
+    | 'mistral'
+    | 'pythonic'
+    | 'llama4_pythonic'
+    | 'openai';
+  reasoningParser:
+    | 'auto'
+    | 'none'
+    | 'deepseek_r1'
+    | 'qwen3'
+    | 'mistral'
+    | 'granite'
+    | 'seed_oss'
+    | 'openai_gptoss';
 }
 
 export interface Config {

@@ -18,7 +18,9 @@ const NO_HANDLER = 'custom Python handlers cannot run here; the checkpoint is se
 const NO_ADAPTER = 'LoRA adapters are not served in this version';
 const NO_SPECULATION = 'no tokens are guessed ahead in this version; answers are the same';
 const NO_SESSION = 'sessions are not kept in this version';
-const CPU_ONLY = 'only the CPU is served in this version';
+const NO_GRAPHS = 'steps are not captured as CUDA graphs in this version';
+const OWN_COLLECTIVE = 'ranks add by option.collective, on GPUs by way of the host';
+const GPU_SHARE = "a GPU's memory is bounded by option.gpu_memory_utilization";
 const ONE_ENGINE = 'ONNX Runtime is always the engine';
 const CHUNK_BY_TIME =
   'a piece of a prompt is bounded by time: option.max_token_gap_ms, option.prefill_chunk_ms';
@@ -28,13 +30,8 @@ const OTHER_PREFIX_CACHE = 'the prefix cache is option.enable_prefix_caching, in
 
 export const FOREIGN_KEYS: readonly KeyRow[] = [
   // DJLServing, without "option."
-  refused('model', 'load_on_devices', CPU_ONLY, ['*', '-1', 'cpu']),
-  ...withoutEffect(
-    'model',
-    CPU_ONLY,
-    ['gpu', 'nc'].flatMap((device) => [`${device}.minWorkers`, `${device}.maxWorkers`]),
-  ),
-  ...withoutEffect('model', CPU_ONLY, ['gpu.required_memory_mb', 'gpu.reserved_memory_mb']),
+  ...withoutEffect('model', 'there is no Neuron device in this version', ['nc.minWorkers', 'nc.maxWorkers']),
+  ...withoutEffect('model', GPU_SHARE, ['gpu.required_memory_mb', 'gpu.reserved_memory_mb']),
   refused('model', 'translatorFactory', NO_JAVA),
   refused('model', 'translator', NO_JAVA),
   refused('model', 'blockFactory', NO_JAVA),
@@ -76,10 +73,13 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
   }),
   ...optionsWithoutEffect(CHUNK_BY_TIME, ['max_num_batched_tokens', 'enable_chunked_prefill']),
   ...optionsWithoutEffect(NOT_PAGED, ['block_size', 'swap_space']),
-  ...optionsWithoutEffect(CPU_ONLY, ['device_map', 'low_cpu_mem_usage', 'cpu_offload_gb_per_gpu']),
-  ...withoutEffect('model', CPU_ONLY, ['option.gpu_memory_utilization'], { env: ['CUDA_MEMORY_FRACTION'] }),
-  ...withoutEffect('model', CPU_ONLY, ['option.enforce_eager'], { env: ['ENABLE_CUDA_GRAPHS'] }),
-  ...optionsWithoutEffect(CPU_ONLY, ['distributed_executor_backend', 'disable_custom_all_reduce']),
+  ...optionsWithoutEffect('a model is on the CPU or on GPUs as a whole (option.device, load_on_devices)', [
+    'device_map',
+    'low_cpu_mem_usage',
+    'cpu_offload_gb_per_gpu',
+  ]),
+  ...withoutEffect('model', NO_GRAPHS, ['option.enforce_eager'], { env: ['ENABLE_CUDA_GRAPHS'] }),
+  ...optionsWithoutEffect(OWN_COLLECTIVE, ['distributed_executor_backend', 'disable_custom_all_reduce']),
   ...optionsWithoutEffect(OTHER_PREFIX_CACHE, ['lmcache_auto_config', 'lmcache_config_file']),
   ...optionsWithoutEffect(NO_SPECULATION, [
     'speculative_draft_model',

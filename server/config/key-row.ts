@@ -18,12 +18,12 @@ export interface ModelFields
     | 'checkpointUrl'
     | 'engine'
     | 'modelFile'
-    | 'predictor'
-    | 'boundModel'
     | 'batching'
     | 'dtype'
     | 'minGroups'
     | 'maxGroups'
+    | 'fillDevices'
+    | 'gpus'
   > {
   /** null: by the folder's files. */
   engineName: ModelConfig['engine'] | null;
@@ -33,6 +33,10 @@ export interface ModelFields
   /** Win over those without a device. */
   cpuMinWorkers: number | null;
   cpuMaxWorkers: number | null;
+  gpuMinWorkers: number | null;
+  gpuMaxWorkers: number | null;
+  /** null: any GPU; []: the CPU. */
+  loadOnDevices: readonly number[] | null;
   /** null: not given. */
   rollingBatch: 'rolling' | 'disabled' | null;
   dtype: ModelConfig['dtype'];

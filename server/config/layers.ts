@@ -177,10 +177,10 @@ function applyEntry(entry: Entry, problems: Problems): { field: string; setting:
   return { field, setting: { value: outcome.value, where, given, text } };
 }
 
-/** Keys without a device, and what a weaker layer may have said for the CPU: within one layer the device wins, not across layers. */
-const OVERRULES: Readonly<Record<string, string>> = {
-  minWorkers: 'cpuMinWorkers',
-  maxWorkers: 'cpuMaxWorkers',
+/** Keys without a device, and what a weaker layer may have said for a device: within one layer the device wins, not across layers. */
+const OVERRULES: Readonly<Record<string, readonly string[]>> = {
+  minWorkers: ['cpuMinWorkers', 'gpuMinWorkers'],
+  maxWorkers: ['cpuMaxWorkers', 'gpuMaxWorkers'],
 };
 
 /**
@@ -199,7 +199,7 @@ export function applyLayers(
     const mapped = ours.filter(({ row }) => row.status.kind === 'mapped');
     const direct = ours.filter(({ row }) => row.status.kind !== 'mapped');
     const applied = [...mapped, ...direct].flatMap((entry) => applyEntry(entry, problems) ?? []);
-    for (const { field } of applied) settings.delete(OVERRULES[field] ?? '');
+    for (const { field } of applied) for (const weaker of OVERRULES[field] ?? []) settings.delete(weaker);
     for (const { field, setting } of applied) settings.set(field, setting);
   }
   return settings;

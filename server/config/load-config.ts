@@ -63,7 +63,7 @@ function defaultFolders(
   installation: string,
   env: ConfigSources['env'],
   cwd: string,
-): Pick<ServerConfig, 'modelStore' | 'shardStore' | 'downloadFolder'> {
+): Pick<ServerConfig, 'modelStore' | 'shardStore' | 'downloadFolder' | 'cudaFolder'> {
   const isCheckout = existsSync(path.join(installation, 'tsconfig.json'));
   const ownModels = path.join(cwd, 'models');
   const asked = env.XDG_CACHE_HOME;
@@ -72,6 +72,7 @@ function defaultFolders(
   return {
     modelStore: !isCheckout && existsSync(ownModels) ? ownModels : path.join(installation, 'models'),
     shardStore: isCheckout ? path.join(installation, '.shards') : path.join(cache, 'shards'),
+    cudaFolder: isCheckout ? path.join(installation, '.cuda') : path.join(cache, 'cuda'),
     downloadFolder: isCheckout ? path.join(installation, '.downloads') : path.join(cache, 'downloads'),
   };
 }

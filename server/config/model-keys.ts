@@ -10,6 +10,7 @@ import { MAX_SLOTS, MAX_WORLD_SIZE } from '../../proto/limits.js';
 import { ANSWER_KEYS } from './answer-keys.js';
 import { CACHE_KEYS } from './cache-keys.js';
 import { DEFAULT_COLLECTIVE, type ModelConfig } from './config.js';
+import { DEVICE_KEYS } from './device-keys.js';
 import { EMBEDDING_KEYS } from './embedding-keys.js';
 import { ENGINE_KEYS } from './engine-keys.js';
 import { alias, type KeyRow, modelKey } from './key-row.js';
@@ -140,22 +141,7 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'shard workers that a model is split over; max: as many as there are devices',
     { env: ['TENSOR_PARALLEL_DEGREE', 'SM_NUM_GPUS'] },
   ),
-  modelKey(
-    'option.device',
-    'device',
-    choice<ModelConfig['device']>({
-      auto: { value: 'auto' },
-      cpu: { value: 'cpu' },
-      webgpu: { value: 'webgpu' },
-      gpu: { value: 'webgpu' },
-      cuda: {
-        refused:
-          'there is no CUDA device in this version; webgpu computes on NVIDIA, AMD and Intel GPUs by Vulkan',
-      },
-    }),
-    'auto',
-    'what a model is computed on (ours): cpu, or webgpu (gpu): the GPU that Vulkan finds first, in float32; not yet run on hardware; auto: the CPU',
-  ),
+  ...DEVICE_KEYS,
   modelKey(
     'option.rolling_batch',
     'rollingBatch',

@@ -22,6 +22,10 @@ const RESOURCE_KEYS = [
   'maxWorkers',
   'cpu.minWorkers',
   'cpu.maxWorkers',
+  'gpu.minWorkers',
+  'gpu.maxWorkers',
+  'load_on_devices',
+  'option.gpu_memory_utilization',
   'job_queue_size',
   'retry_threshold',
   'retry_cool_down',
@@ -34,7 +38,7 @@ const RESOURCE_KEYS = [
   'option.handler_memory_mb',
   'option.report_cached_tokens',
 ];
-const WORKER_KEY = /^(?:cpu\.)?(?:min|max)Workers$/;
+const WORKER_KEY = /^(?:[cg]pu\.)?(?:min|max)Workers$/;
 const CHAT_TEMPLATE = 'option.chat_template';
 const MODEL_ID = 'option.model_id';
 const TRUST_CODE = 'option.trust_remote_code';

@@ -6,6 +6,7 @@
  */
 import { ACCESS_KEYS } from './access-keys.js';
 import type { ListenAddress } from './config.js';
+import { DEVICE_FOLDERS } from './device-keys.js';
 import { converted, type KeyRow, refused, serverKey, withoutEffect } from './key-row.js';
 import {
   boolean,
@@ -156,6 +157,7 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     0,
     'shards of all models together, beyond which the least recently used that no server of this machine uses are deleted (ours); 0: no limit',
   ),
+  ...DEVICE_FOLDERS,
   serverKey(
     'download_dir',
     'downloadFolder',

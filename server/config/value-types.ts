@@ -35,6 +35,17 @@ export function integer(min: number, max: number, unit = ''): ValueType<number> 
   };
 }
 
+/** Above 0 and at most 1. */
+export function share(): ValueType<number> {
+  return {
+    expects: 'a number above 0 and at most 1',
+    parse(text) {
+      const value = Number(text);
+      return /^\d*\.?\d+$/.test(text) && value > 0 && value <= 1 ? { value } : WRONG;
+    },
+  };
+}
+
 /** Another type's value, or one of some words with their own value. */
 export function orWord<T, W>(type: ValueType<T>, words: Readonly<Record<string, W>>): ValueType<T | W> {
   return {
@@ -91,6 +102,20 @@ export function folders(): ValueType<readonly string[]> {
 /** A file; relative as a folder is. Whether it can be read, its reader says. */
 export function file(): ValueType<string> {
   return { ...folder(), expects: 'a path of a file' };
+}
+
+/** DJLServing's load_on_devices: null: any GPU; []: the CPU. */
+export function gpuNumbers(): ValueType<readonly number[] | null> {
+  return {
+    expects: '*, cpu, -1, or GPUs like 0;1 or gpu0;gpu1',
+    parse(text) {
+      const entries = text.split(';').map((entry) => entry.trim());
+      if (entries.length === 1 && entries[0] === '*') return { value: null };
+      if (entries.every((entry) => entry === 'cpu' || entry === '-1')) return { value: [] };
+      const numbers = entries.map((entry) => /^(?:gpu)?(\d{1,3})$/.exec(entry)?.[1]);
+      return numbers.includes(undefined) ? WRONG : { value: numbers.map(Number) };
+    },
+  };
 }
 
 /** What one word of a `choice` means. */

@@ -70,6 +70,10 @@ export interface FittedModel {
   readonly need: MemoryNeed;
   /** Absent: it knows no tokens. */
   readonly tokens?: ModelTokens;
+  /** Replicas that there are devices for; absent: memory alone is the bound. */
+  readonly mostReplicas?: number;
+  /** Devices of one more replica, which keeps them over all its lives. Absent: the CPU is shared. @throws ServingError OUT_OF_MEMORY: all are taken */
+  claimDevices?(): DeviceClaim;
   /**
    * @returns the job, which is to be queued for this model's replicas, and what it counts
    * @throws ServingError: nothing reached a replica. BAD_REQUEST also: a kind of request that the model does not answer
@@ -79,11 +83,19 @@ export interface FittedModel {
   newReplica(options: ReplicaOptions): Replica;
 }
 
+export interface DeviceClaim {
+  /** Number of each process's device, by rank. */
+  readonly devices: readonly number[];
+  giveBack(): void;
+}
+
 export interface ReplicaOptions {
   /** Jobs that this model has accepted; shared by its replicas. */
   queue: JobQueue;
   /** Of each of its processes. */
   threads: number;
+  /** What was claimed for it; absent: nothing was. */
+  devices?: readonly number[];
   /** Others run on this machine's cores. */
   sharesCores: boolean;
   /** Jobs of the queue that it may take now. */
@@ -126,10 +138,6 @@ export interface Replica {
   stop(): Promise<void>;
   /** None of its processes looks as if it hangs; absent: nobody looks. */
   readonly isResponsive?: boolean;
-  /** It has done a step or a batch: what it died of is no fault of its start. Absent: nobody knows. */
-  readonly hasWorked?: boolean;
-  /** × its peers, where a process holds them up; null: it does not. Absent: nobody looks. */
-  slowerThanPeers?(rank: number): number | null;
   /** What it runs and has room for. */
   readonly load: Taker;
   /** Of its processes, by rank. */

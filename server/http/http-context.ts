@@ -10,7 +10,6 @@ import { AccessControl } from '../access/access-control.js';
 import type { ServerConfig } from '../config/config.js';
 import type { ManagementService } from '../requests/management.js';
 import type { InferenceService } from '../requests/service.js';
-import type { WorkflowService } from '../requests/workflows.js';
 import { AsyncResults } from './answers/async-results.js';
 import { ErrorRates } from './error-rates.js';
 
@@ -39,8 +38,6 @@ export interface HttpDeps {
   config: ServerConfig;
   service: InferenceService;
   management: ManagementService;
-  /** Absent: there are none. */
-  workflows?: WorkflowService;
   logger: Logger;
   /** The model that a request without a name means; null when there is not exactly one startup model. */
   singleStartupModel(): string | null;

@@ -4,21 +4,29 @@
  * In      NVML; CUDA_VISIBLE_DEVICES, NVIDIA_VISIBLE_DEVICES
  * Out     the GPUs, and a sentence
  *
- * DJLServing takes a GPU where there is one. Here that is asked for, until a GPU has run it (README).
+ * DJLServing takes a GPU where there is one. Here that is asked for (option.device), until a GPU has run it (README).
  */
 import { openNvml } from './nvml.js';
 import { type Gpu, visibleGpus } from './visible-gpus.js';
 
 const GIB = 1024 ** 3;
 
+export interface GpuReport {
+  gpus: Gpu[];
+  sentence: string;
+  /** The same GPUs, with the memory that is free then. */
+  readAgain(): Gpu[];
+}
+
 /** NVIDIA's GPUs that this server may use, and what is said of them. */
-export function gpuReport(environment: NodeJS.ProcessEnv): { gpus: Gpu[]; sentence: string } {
+export function gpuReport(environment: NodeJS.ProcessEnv): GpuReport {
   const { nvml, why } = openNvml();
   const all = nvml?.gpus() ?? [];
+  const readAgain = (): Gpu[] => visibleGpus(nvml?.gpus() ?? [], environment);
   const gpus = visibleGpus(all, environment);
   const hidden = `${all.length} are hidden by CUDA_VISIBLE_DEVICES or NVIDIA_VISIBLE_DEVICES`;
   const none = nvml === null ? why : all.length === 0 ? "NVIDIA's driver has none" : hidden;
-  return { gpus, sentence: gpuSentence(gpus, none) };
+  return { gpus, sentence: gpuSentence(gpus, none), readAgain };
 }
 
 export function gpuSentence(gpus: readonly Gpu[], why: string): string {
@@ -31,7 +39,7 @@ export function gpuSentence(gpus: readonly Gpu[], why: string): string {
     return count === 1 ? name : `${count} × ${name}`;
   });
   return (
-    `${counted.join('; ')}: models are computed on the CPU unless option.device=webgpu says otherwise, ` +
-    'since that was not yet run on hardware (npm run check:device proves it)'
+    `${counted.join('; ')}: models are computed on the CPU unless option.device says cuda or webgpu, ` +
+    'since neither was yet run on hardware (npm run check:device proves it)'
   );
 }

@@ -64,13 +64,13 @@ export function availableMemory(read: ReadText = readOrNull): number {
 }
 
 /**
- * Folders of a process's group and of all groups around it, outermost first.
+ * Folders of this process's group and of all groups around it.
  *
  * @param controller of version 1; '': version 2
  */
-export function groupFolders(read: ReadText, controller: string, pid: number | 'self' = 'self'): string[] {
+function groupFolders(read: ReadText, controller: string): string[] {
   const root = controller === '' ? CGROUP : `${CGROUP}/${controller}`;
-  const own = (read(`/proc/${pid}/cgroup`) ?? '')
+  const own = (read('/proc/self/cgroup') ?? '')
     .split('\n')
     .map((line) => /^\d+:([^:]*):(\/.*)$/.exec(line))
     .find((match) => (match?.[1] ?? 'none').split(',').includes(controller))?.[2];

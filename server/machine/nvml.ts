@@ -2,10 +2,10 @@
  * NVIDIA's GPUs by NVML, the library that comes with the driver.
  *
  * In      libnvidia-ml.so.1
- * Out     name, UUID and memory of each GPU
+ * Out     name, UUID, memory and use of each GPU
  * Errors  none: without the library, or where it refuses, there are no NVIDIA GPUs to be seen, and `why` says so
  * Source  NVML API reference: nvmlInit_v2, nvmlDeviceGetCount_v2, nvmlDeviceGetHandleByIndex_v2, nvmlDeviceGetName, nvmlDeviceGetUUID,
- *         nvmlDeviceGetMemoryInfo { total, free, used: 64 bits each }
+ *         nvmlDeviceGetMemoryInfo { total, free, used: 64 bits each }, nvmlDeviceGetUtilizationRates { gpu, memory: percent, 32 bits each }
  *
  * Not yet run on hardware.
  */
@@ -27,6 +27,7 @@ export interface NvmlFunctions {
   name(device: bigint, text: Uint8Array, bytes: number): number;
   uuid(device: bigint, text: Uint8Array, bytes: number): number;
   memory(device: bigint, out: BigUint64Array): number;
+  utilisation(device: bigint, out: Uint32Array): number;
 }
 
 export interface Nvml {
@@ -67,6 +68,7 @@ class LoadedNvml implements Nvml {
         uuid: text((out) => this.#functions.uuid(device, out, out.length)),
         totalBytes: memory?.total ?? null,
         freeBytes: memory?.free ?? null,
+        busyShare: this.#busyShare(device),
       });
     }
     return found;
@@ -75,6 +77,11 @@ class LoadedNvml implements Nvml {
   #device(index: number): bigint | null {
     const out = new BigUint64Array(1);
     return this.#functions.handle(index, out) === SUCCESS ? (out[0] ?? null) : null;
+  }
+
+  #busyShare(device: bigint): number | null {
+    const out = new Uint32Array(2);
+    return this.#functions.utilisation(device, out) === SUCCESS ? (out[0] ?? 0) / 100 : null;
   }
 
   #memory(device: bigint): { total: number; free: number } | null {
@@ -108,5 +115,6 @@ function loadFunctions(): NvmlFunctions {
     name: bind('nvmlDeviceGetName', 'uintptr_t', 'void *', 'unsigned int'),
     uuid: bind('nvmlDeviceGetUUID', 'uintptr_t', 'void *', 'unsigned int'),
     memory: bind('nvmlDeviceGetMemoryInfo', 'uintptr_t', 'void *'),
+    utilisation: bind('nvmlDeviceGetUtilizationRates', 'uintptr_t', 'void *'),
   };
 }

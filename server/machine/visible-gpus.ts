@@ -15,6 +15,8 @@ export interface Gpu {
   uuid: string | null;
   totalBytes: number | null;
   freeBytes: number | null;
+  /** Share of the last moments in which something ran on it. */
+  busyShare: number | null;
 }
 
 /** In a container there are none, whatever the host has. */

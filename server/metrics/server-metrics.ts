@@ -10,6 +10,7 @@ import { collectDefaultMetrics, Registry } from 'prom-client';
 import { type ErrorCode, WLM_ERROR_CODES } from '../../proto/errors.js';
 import { djlRows } from './djl-rows.js';
 import { NEVER_MS, registerEventLoopLag } from './event-loop-lag.js';
+import { GPU_ROWS, type GpuReading } from './gpu-rows.js';
 import { LLM_ROWS } from './llm-rows.js';
 import { metricLine } from './metric-line.js';
 import { registerRows } from './metric-rows.js';
@@ -36,6 +37,8 @@ export interface ServerMetricsOptions {
   /** Lines that the log has lost so far, by output. */
   droppedLogLines?: () => ReadonlyMap<string, number>;
   clock?: ReadingClock;
+  /** Those of this machine, read anew; absent: none. */
+  gpus?: () => readonly GpuReading[];
 }
 
 export interface ObservedModel {
@@ -57,12 +60,14 @@ export class ServerMetrics {
     startupUs: 0,
     droppedLogLines: new Map(),
   };
+  #gpus: readonly GpuReading[] = [];
   #snapshot: Snapshot = { models: [], server: this.#server };
 
   constructor(options: ServerMetricsOptions) {
     this.#options = options;
     registerRows(this.#registry, LLM_ROWS, () => this.#snapshot);
     registerRows(this.#registry, VLLM_ROWS, () => this.#snapshot);
+    registerRows(this.#registry, GPU_ROWS, () => this.#gpus);
     if (options.prometheus)
       registerRows(this.#registry, djlRows(options.version, options.host), () => this.#snapshot);
     if (options.processMetrics) {
@@ -125,6 +130,7 @@ export class ServerMetrics {
         return { metrics, pool, groups };
       }),
     );
+    this.#gpus = this.#options.gpus?.() ?? [];
     this.#server.droppedLogLines = this.#options.droppedLogLines?.() ?? new Map();
     this.#snapshot = {
       models: models.filter(({ metrics }) => this.#models.has(metrics)),

@@ -12,8 +12,7 @@
 import path from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { ServingError } from '../../proto/errors.js';
-import { isObject, readTextFile } from './checkpoint-text-file.js';
-import { readTokenizerConfig, textFolder } from './tokenizer-config.js';
+import { isObject, readJsonObject, readTextFile } from './checkpoint-text-file.js';
 
 const SPECIAL_TOKENS = [
   'bos_token',
@@ -62,14 +61,11 @@ export interface RenderOptions {
  * @throws ServingError CHECKPOINT_INVALID
  */
 export function readChatTemplate(modelFolder: string, override: string | null): ChatTemplateSource | null {
-  const config = readTokenizerConfig(modelFolder);
+  const config = readJsonObject(path.join(modelFolder, 'tokenizer_config.json')) ?? {};
   const named =
     override !== null
       ? new Map([['default', override]])
-      : namedTemplates(
-          config.chat_template,
-          readTextFile(path.join(textFolder(modelFolder), 'chat_template.jinja')),
-        );
+      : namedTemplates(config.chat_template, readTextFile(path.join(modelFolder, 'chat_template.jinja')));
   const text = named.get('default');
   if (text === undefined) return null;
   return { text, toolText: named.get('tool_use') ?? null, specialTokens: specialTokensOf(config) };

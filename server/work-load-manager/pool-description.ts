@@ -55,10 +55,11 @@ function describeGroup(group: WorkerGroup, worldSize: number, device: string): G
   if (state === 'stopped') return [];
   // Those of a group that has died are nobody's.
   const pids = state === 'restarting' ? [] : group.pids;
-  const ranks = Array.from({ length: worldSize }, (_, rank) => {
-    const slowerThanPeers = group.slowerThanPeers(rank);
-    return { rank, pid: pids[rank] ?? null, device, ...(slowerThanPeers !== null && { slowerThanPeers }) };
-  });
+  const ranks = Array.from({ length: worldSize }, (_, rank) => ({
+    rank,
+    pid: pids[rank] ?? null,
+    device: group.devices === null ? device : `gpu${group.devices[rank]}`,
+  }));
   return [{ id, startedAtMs, state, ranks }];
 }
 

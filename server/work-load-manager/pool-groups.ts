@@ -4,7 +4,7 @@
  * In      what a group is made of; limits; the pool's queue
  * Out     groups that come and go with the load (scaling.ts), within the memory there is
  * Limits  min … max groups; retry_threshold deaths in DEATH_WINDOW_MS
- * Errors  OUT_OF_MEMORY from start and setLimits. A group of the backlog that finds no memory is logged and not started
+ * Errors  OUT_OF_MEMORY from start and setLimits, CONFIG_INVALID: more groups than there are devices for. A group of the backlog that finds no memory is logged and not started
  *
  * After too many deaths, or one that no start can mend, `failure` is set: what runs ends in peace, and nothing starts until a cool-down
  * is over (cool-down.ts) or somebody asks: then ONE group is tried, and if it runs the pool serves again.
@@ -12,20 +12,18 @@
 import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
 import type { ModelConfig } from '../config/config.js';
-import type { FittedModel, ReplicaHooks } from '../engines/engine.js';
+import type { DeviceClaim, FittedModel, ReplicaHooks } from '../engines/engine.js';
 import { systemClock } from '../jobs/clock.js';
-import { fairShare } from '../jobs/fair-share.js';
 import type { JobQueue } from '../jobs/job-queue.js';
 import type { CoreUser } from '../machine/core-yield.js';
 import { usableCores } from '../machine/machine-limits.js';
 import type { MemoryLedger } from '../machine/memory-ledger.js';
 import { checkMemory } from '../machine/memory-need.js';
 import { CoolDown } from './cool-down.js';
+import { DeviceBound } from './device-bound.js';
+import { mayStart } from './may-start.js';
 import { isLive, nextScaling, type ScalingState, scalingDueAtMs } from './scaling.js';
 import { DEATH_WINDOW_MS, WorkerGroup } from './worker-group.js';
-
-/** A job this old is anybody's: the group whose turn it is may hang. */
-const MAX_RESERVED_MS = 250;
 
 /** A group that found no memory is not tried again before. */
 const REFUSED_START_MS = 10_000;
@@ -53,7 +51,7 @@ export interface PoolGroupsOptions {
 
 interface Member {
   group: WorkerGroup;
-  giveMemoryBack: () => void;
+  giveBack: () => void;
 }
 
 export class PoolGroups {
@@ -75,14 +73,18 @@ export class PoolGroups {
   #refusal: { error: ServingError; untilMs: number } | null = null;
   #runningGroups = 0;
   readonly #coolDown: CoolDown;
+  readonly #devices: DeviceBound;
   /** A start of one group of a pool that has failed. */
   #trial: Promise<void> | null = null;
 
+  /** @throws ServingError CONFIG_INVALID */
   constructor(options: PoolGroupsOptions) {
     const { config, worldSize } = options;
     this.#options = options;
+    this.#devices = new DeviceBound(options.id, worldSize, options.model.mostReplicas);
+    this.#devices.check(config.minGroups);
     this.#minGroups = config.minGroups;
-    this.#maxGroups = config.maxGroups;
+    this.#maxGroups = this.#devices.within(config.fillDevices ? Number.POSITIVE_INFINITY : config.maxGroups);
     this.#coolDown = new CoolDown(config.retryCoolDownSeconds * 1000, systemClock, () => void this.#try());
     this.threadsPerRank = config.threadsPerRank ?? Math.max(1, Math.floor(usableCores() / worldSize));
   }
@@ -162,13 +164,14 @@ export class PoolGroups {
     this.scale();
   }
 
-  /** @throws ServingError OUT_OF_MEMORY: nothing has changed */
+  /** @throws ServingError OUT_OF_MEMORY, CONFIG_INVALID: nothing has changed */
   setLimits(minGroups: number, maxGroups: number): void {
+    this.#devices.check(minGroups);
     const more = minGroups - this.all.filter(isLive).length;
     if (more > 0) this.#checkMemory(more);
     this.#minGroups = minGroups;
-    this.#maxGroups = maxGroups;
-    this.#options.logger.info({ minGroups, maxGroups }, 'worker pool scaled');
+    this.#maxGroups = this.#devices.within(maxGroups);
+    this.#options.logger.info({ minGroups, maxGroups: this.#maxGroups }, 'worker pool scaled');
     this.scale();
   }
 
@@ -248,7 +251,8 @@ export class PoolGroups {
   /** @throws ServingError OUT_OF_MEMORY */
   #addGroup(why: string): WorkerGroup {
     this.#checkMemory();
-    const { hooks = {}, ledger, model, queue } = this.#options;
+    const { config, hooks = {}, ledger, model, queue } = this.#options;
+    const claim: DeviceClaim | null = model.claimDevices?.() ?? null;
     const id = this.#nextGroup++;
     const logger = this.#options.logger.child({ groupId: id });
     const group: WorkerGroup = new WorkerGroup({
@@ -257,9 +261,11 @@ export class PoolGroups {
         model.newReplica({
           ...{ queue, logger, hooks, onIdle },
           threads: this.threadsPerRank,
+          ...(claim && { devices: claim.devices }),
           sharesCores: this.mostGroups > 1 || (this.#options.hasNeighbours?.() ?? false),
-          mayStart: () => this.#mayStart(group),
+          mayStart: () => mayStart(group, this.running, queue, config.batching),
         }),
+      ...(claim && { devices: claim.devices }),
       logger,
       nowMs: systemClock.nowMs,
       onDeath: (error, isLasting) => this.#countDeath(error, isLasting),
@@ -267,8 +273,15 @@ export class PoolGroups {
       onRestart: () => hooks.observer?.groupRestarted(),
     });
     const giveMemoryBack = ledger.reserve(model.need.totalBytes, () => group.pids);
-    this.#members.push({ group, giveMemoryBack });
-    logger.info({ why, groups: this.all.filter(isLive).length }, 'worker group starts');
+    const giveBack = (): void => {
+      giveMemoryBack();
+      claim?.giveBack();
+    };
+    this.#members.push({ group, giveBack });
+    logger.info(
+      { why, ...(claim && { gpus: claim.devices }), groups: this.all.filter(isLive).length },
+      'worker group starts',
+    );
     this.#tellOversubscribed();
     return group;
   }
@@ -289,23 +302,11 @@ export class PoolGroups {
       const index = this.#members.findIndex((member) => member.group === group);
       const [member] = index < 0 ? [] : this.#members.splice(index, 1);
       if (!member) return;
-      member.giveMemoryBack();
+      member.giveBack();
       this.#options.logger.info({ groupId: group.id }, 'worker group stopped');
       this.#options.onChange?.();
     });
     this.#stopping.add(done);
-  }
-
-  /** How many jobs of the queue a group may take, so that the groups carry the same load. */
-  #mayStart(group: WorkerGroup): number {
-    const running = this.running;
-    const first = this.#options.queue.waiting[0];
-    const isOld = first !== undefined && systemClock.nowMs() - first.queuedAtMs > MAX_RESERVED_MS;
-    // A dynamic batch is taken as a whole.
-    if (running.length < 2 || isOld || this.#options.config.batching === 'dynamic')
-      return Number.POSITIVE_INFINITY;
-    const takers = running.map((one) => one.load ?? { running: 0, room: 0 });
-    return fairShare(takers, running.indexOf(group), this.#options.queue.length);
   }
 
   /** @returns whether the group shall be started again */

@@ -277,7 +277,6 @@ export class RegisteredModel {
       task: this.#pool?.task ?? null,
       signature: this.#pool?.signature ?? null,
       answerFormat: this.#pool?.answerFormat ?? null,
-      predictor: this.#config.predictor,
       outputFormatter: this.#config.outputFormatter,
     };
   }

@@ -6,18 +6,31 @@
  */
 import type { ElementType } from '../../proto/manifest.js';
 
-export type TensorType = Extract<ElementType, 'float32' | 'int32' | 'int64'>;
+export type TensorType = Extract<ElementType, 'float32' | 'float16' | 'int32' | 'int64'>;
+
+/** Types that cross between host and device; halves stay there. */
+export type HostType = Exclude<TensorType, 'float16'>;
 
 /** Bytes of one element. */
-export const TENSOR_BYTES: Readonly<Record<TensorType, number>> = { float32: 4, int32: 4, int64: 8 };
+export const TENSOR_BYTES: Readonly<Record<TensorType, number>> = {
+  float32: 4,
+  float16: 2,
+  int32: 4,
+  int64: 8,
+};
 
 /** ONNXTensorElementDataType. */
-export const ORT_TENSOR_TYPE: Readonly<Record<TensorType, number>> = { float32: 1, int32: 6, int64: 7 };
+export const ORT_TENSOR_TYPE: Readonly<Record<TensorType, number>> = {
+  float32: 1,
+  float16: 10,
+  int32: 6,
+  int64: 7,
+};
 
 /** What this process keeps of a tensor. */
 export type HostArray = Float32Array | Int32Array | BigInt64Array;
 
-export function tensorTypeOf(data: HostArray): TensorType {
+export function tensorTypeOf(data: HostArray): HostType {
   if (data instanceof Float32Array) return 'float32';
   return data instanceof Int32Array ? 'int32' : 'int64';
 }

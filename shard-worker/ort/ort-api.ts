@@ -4,7 +4,7 @@
  * Why not the package's own API: it copies every fetched output, has no shared thread pool and no way to bind memory of ours
  * (design D3). The function table is append-only but versioned, so the library's version is pinned and checked here.
  *
- * In      nothing; the library is found through the package
+ * In      nothing: the library is found through the package; or the path of another build of the same version (cuda-device.ts)
  * Out     `loadOrtApi()`: the functions we use, each throwing an Error with ONNX Runtime's message when it fails
  * Errors  UNSUPPORTED_PLATFORM when the library is missing or of another version
  * Source  onnxruntime_c_api.h of 1.30.0; slot numbers checked against its static assertions
@@ -53,6 +53,9 @@ const SLOT = {
   SetGlobalInterOpNumThreads: 148,
   SetGlobalSpinControl: 149,
   AddRunConfigEntry: 165,
+  SessionOptionsAppendExecutionProvider_CUDA_V2: 204,
+  CreateCUDAProviderOptions: 205,
+  UpdateCUDAProviderOptions: 206,
   SessionOptionsAppendExecutionProvider: 216,
   CopyTensors: 386,
 } as const;
@@ -107,6 +110,9 @@ const PARAMETERS: Readonly<Record<StatusFunction, readonly string[]>> = {
   RunWithBinding: ['uintptr_t', 'uintptr_t', 'uintptr_t'],
   SessionOptionsAppendExecutionProvider: ['uintptr_t', 'const char *', 'uintptr_t', 'uintptr_t', 'size_t'],
   CopyTensors: ['uintptr_t', 'uintptr_t', 'uintptr_t', 'uintptr_t', 'size_t'],
+  SessionOptionsAppendExecutionProvider_CUDA_V2: ['uintptr_t', 'uintptr_t'],
+  CreateCUDAProviderOptions: ['void *'],
+  UpdateCUDAProviderOptions: ['uintptr_t', 'const char **', 'const char **', 'size_t'],
   SetSessionLogSeverityLevel: ['uintptr_t', 'int'],
   CreateEnvWithGlobalThreadPools: ['int', 'const char *', 'uintptr_t', 'void *'],
   DisablePerSessionThreads: ['uintptr_t'],
@@ -120,12 +126,18 @@ const PARAMETERS: Readonly<Record<StatusFunction, readonly string[]>> = {
 
 /** A collected library handle unloads the library under its own function pointers, so it stays reachable for good. */
 const keepAlive: unknown[] = [];
-let loaded: OrtApi | null = null;
+const loaded = new Map<string, OrtApi>();
 
-/** The API; loaded once a process. */
-export function loadOrtApi(): OrtApi {
-  loaded ??= openLibrary();
-  return loaded;
+/**
+ * The API; a library is loaded once a process.
+ *
+ * @param libraryPath absent: the library of onnxruntime-node
+ * @throws ServingError UNSUPPORTED_PLATFORM
+ */
+export function loadOrtApi(libraryPath: string = findLibrary()): OrtApi {
+  const api = loaded.get(libraryPath) ?? openLibrary(libraryPath);
+  loaded.set(libraryPath, api);
+  return api;
 }
 
 function findLibrary(): string {
@@ -141,8 +153,7 @@ function findLibrary(): string {
   return file;
 }
 
-function openLibrary(): OrtApi {
-  const libraryPath = findLibrary();
+function openLibrary(libraryPath: string): OrtApi {
   // Since 1.30 the library reports its use over the internet and keeps files in the temporary folder and in ~/.cache for that,
   // unless it finds this variable when it starts.
   process.env.ORT_DISABLE_TELEMETRY = '1';

@@ -1,15 +1,19 @@
 /**
- * `npm run check:device`: the one command that proves the WebGPU device on a machine that has a GPU.
+ * `npm run check:device`: the one command that proves a GPU's device on a machine that has one.
  *
- * In      --software: on the GPU in software that the tests use
+ * In      nothing: WebGPU; --cuda: CUDA, with the libraries that `shardserve gpu install` has fetched; --software: WebGPU on the GPU in software that
+ *         the tests use
  * Out     a table; the last line is one sentence; exit code 0 only where every case is right
  * Limits  five minutes
- * Errors  no GPU, no Vulkan: one sentence that names what is missing, exit code 1
+ * Errors  no GPU, no Vulkan, no driver, no libraries: one sentence that names what is missing, exit code 1
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { ServingError } from '../../proto/errors.js';
+import { loadConfig } from '../../server/config/load-config.js';
+import { CudaDevice } from '../../shard-worker/device/cuda-device.js';
+import type { RemoteDevice } from '../../shard-worker/device/device.js';
 import { WebgpuDevice } from '../../shard-worker/device/webgpu-device.js';
 import { CASES, type CheckedRow, checkDevice, checkTable, isRight } from './device-check.js';
 
@@ -26,9 +30,9 @@ async function main(): Promise<number> {
     if (WHY_NO_SOFTWARE_VULKAN !== null) return refuse(WHY_NO_SOFTWARE_VULKAN);
     useSoftwareVulkan();
   }
-  let device: WebgpuDevice;
+  let device: RemoteDevice;
   try {
-    device = new WebgpuDevice({ threads: 1, logId: 'check' });
+    device = process.argv.includes('--cuda') ? openCuda() : new WebgpuDevice({ logId: 'check' });
   } catch (error) {
     return refuse(ServingError.from(error).message);
   }
@@ -46,6 +50,12 @@ async function main(): Promise<number> {
   } finally {
     rmSync(store, { recursive: true, force: true });
   }
+}
+
+/** @throws ServingError */
+function openCuda(): RemoteDevice {
+  const { cudaFolder } = loadConfig({ argv: ['-m', 'NONE'], env: process.env, cwd: process.cwd() }).server;
+  return new CudaDevice({ folder: cudaFolder, gpu: 0, logId: 'check' });
 }
 
 function refuse(why: string): number {

@@ -22,7 +22,7 @@ describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
   let device: WebgpuDevice;
   beforeAll(() => {
     useSoftwareVulkan();
-    device = new WebgpuDevice({ threads: 1, logId: 'long' });
+    device = new WebgpuDevice({ logId: 'long' });
   });
 
   const MORE = ['qwen3', 'gptj', 'gpt-neox', 'mixtral'];

@@ -67,8 +67,6 @@ export const FAKE_CONFIG: ModelConfig = {
   threadsPerRank: 1,
   modelFile: null,
   entryPoint: null,
-  predictor: null,
-  boundModel: null,
   handlerMemoryMb: 1024,
   trustRemoteCode: false,
   padInputs: null,
@@ -94,6 +92,9 @@ export const FAKE_CONFIG: ModelConfig = {
   normalize: true,
   chatTemplate: null,
   toolCallParser: 'auto',
+  fillDevices: false,
+  gpus: null,
+  gpuMemoryShare: 0.9,
   reasoningParser: 'auto',
 };
 

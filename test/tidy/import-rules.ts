@@ -17,12 +17,13 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   calibration: ['partitioner', 'shard-worker', 'proto'],
   // Asks servers by their sockets, and knows none from within.
   tuner: ['proto'],
-  // What models' answers are called: the same names in a key and in a request.
-  'server/config': ['server/requests', 'proto'],
+  'server/config': ['proto'],
   'server/access': ['proto'],
   'server/logging': ['proto'],
   'server/machine': ['proto'],
   'server/metrics': ['proto'],
+  // A command of its own.
+  'server/gpu': ['server/config', 'server/machine', 'proto'],
   // Whose work lies there: a process's identity.
   'server/model-store': ['server/machine', 'proto'],
   // Whose key a request came with bounds its priority.
@@ -81,8 +82,6 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'server/requests',
     'proto',
   ],
-  // Models of the work load manager, joined; it asks them by who asks it.
-  'server/workflows': ['server/config', 'server/requests', 'proto'],
   // Transports see requests and what serves them, never an engine.
   'server/http': ['server/access', 'server/config', 'server/requests', 'server/text', 'proto'],
   'server/grpc': ['server/access', 'server/config', 'server/requests', 'proto'],
@@ -102,7 +101,6 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'server/http',
     'server/grpc',
     'server/work-load-manager',
-    'server/workflows',
     'server/engines/llm',
     'server/engines/onnx',
     'server/engines/handlers',

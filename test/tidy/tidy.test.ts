@@ -22,6 +22,7 @@ const PRINTERS = [
   'server/bootstrap.mjs',
   'partitioner/main.ts',
   'server/cache-command.ts',
+  'server/gpu/gpu-command.ts',
 ];
 
 describe('import rules', () => {

@@ -19,7 +19,6 @@ const BAD_REQUEST = 400;
 export function builtInHandler({ systemProperties }: Context): LoadedHandler {
   let pipeline: Pipeline | null = null;
   return {
-    takesContext: false,
     initialise: async () => {
       pipeline = await load(systemProperties.model_dir);
     },

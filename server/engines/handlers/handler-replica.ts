@@ -8,7 +8,6 @@
  */
 import { ServingError } from '../../../proto/errors.js';
 import { BatchedReplica, type BatchedReplicaOptions } from '../batched-replica.js';
-import type { BoundModel } from './bound-model.js';
 import { HandlerChild } from './handler-child.js';
 import { type HandlerJob, MAX_PIECES } from './handler-job.js';
 import type { FromHandler, HandlerAnswer, HandlerSetup } from './handler-messages.js';
@@ -17,8 +16,6 @@ const MAX_STREAM_BYTES = 256 * 1024 * 1024;
 
 export interface HandlerReplicaOptions extends BatchedReplicaOptions<HandlerJob> {
   setup: HandlerSetup;
-  /** What its code may ask; null: nothing. */
-  bound: BoundModel | null;
 }
 
 export class HandlerReplica extends BatchedReplica<HandlerJob, HandlerChild> {
@@ -30,8 +27,8 @@ export class HandlerReplica extends BatchedReplica<HandlerJob, HandlerChild> {
   }
 
   protected launch(signal: AbortSignal): Promise<HandlerChild> {
-    const { bound, config, logger, setup } = this.#options;
-    return HandlerChild.start(setup, bound, config.modelLoadingTimeoutSeconds * 1000, logger, signal);
+    const { config, logger, setup } = this.#options;
+    return HandlerChild.start(setup, config.modelLoadingTimeoutSeconds * 1000, logger, signal);
   }
 
   protected async runJobs(jobs: readonly HandlerJob[], child: HandlerChild): Promise<void> {

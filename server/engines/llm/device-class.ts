@@ -6,5 +6,5 @@
  */
 import type { ModelConfig } from '../../config/config.js';
 
-export const deviceClassOf = ({ device }: Pick<ModelConfig, 'device'>): 'cpu' | 'webgpu' =>
+export const deviceClassOf = ({ device }: Pick<ModelConfig, 'device'>): 'cpu' | 'webgpu' | 'cuda' =>
   device === 'auto' ? 'cpu' : device;

@@ -16,6 +16,7 @@ import type { CoordinatorOptions } from '../../coordinator/coordinator.js';
 import { systemClock } from '../../jobs/clock.js';
 import type { GenerationJob } from '../../jobs/generation-job.js';
 import type { JobQueue } from '../../jobs/job-queue.js';
+import type { MachineGpus } from '../../machine/machine-gpus.js';
 import { usableCores } from '../../machine/machine-limits.js';
 import type { RankLauncher } from '../../machine/ranks/rank-launcher.js';
 import type { ReplicaOptions } from '../engine.js';
@@ -27,6 +28,7 @@ export interface GroupPartsOptions extends Omit<ReplicaOptions, 'queue' | 'onIdl
   config: ModelConfig;
   model: LlmFiles;
   sizes: GroupSizes;
+  gpus?: Pick<MachineGpus, 'cudaFolder'>;
   queue: JobQueue<GenerationJob>;
   launcher: RankLauncher;
   logLevel: string;
@@ -50,6 +52,7 @@ export function makeGroupParts(options: GroupPartsOptions): GroupParts {
         shardFolder: model.shardFolder,
         worldSize,
         device: model.manifest.deviceClass,
+        ...(options.devices && { gpus: options.devices, cudaFolder: options.gpus?.cudaFolder ?? '' }),
         threads,
         maxSlots: sizes.maxSlots,
         warmSlots: sizes.warmSlots,

@@ -14,6 +14,7 @@ import { systemClock } from '../../jobs/clock.js';
 import type { GenerationJob, TokenConstraint } from '../../jobs/generation-job.js';
 import { clientLeft } from '../../jobs/job.js';
 import type { JobQueue } from '../../jobs/job-queue.js';
+import type { MachineGpus } from '../../machine/machine-gpus.js';
 import type { MemoryNeed } from '../../machine/memory-need.js';
 import type { RankLauncher } from '../../machine/ranks/rank-launcher.js';
 import type { AnswerFormat } from '../../requests/answer-format.js';
@@ -23,6 +24,7 @@ import type { ModelTokens } from '../../requests/model-tokens.js';
 import type { JobRequest, Task } from '../../requests/service.js';
 import type {
   Arrival,
+  DeviceClaim,
   Engine,
   FittedModel,
   PreparedModel,
@@ -31,20 +33,23 @@ import type {
   ReplicaOptions,
 } from '../engine.js';
 import { makeGroupParts } from './group-parts.js';
-import { type GroupSizes, groupSizes } from './group-sizes.js';
+import type { GroupSizes } from './group-sizes.js';
 import { kvTypeOf, withKvType } from './kv-type.js';
 import { LlmReplica } from './llm-replica.js';
 import { makeJob } from './make-job.js';
 import { sizesOfManifest } from './model-sizes.js';
 import { modelTokens } from './model-tokens.js';
 import { type LlmFiles, prepareModel, type ShardTools } from './prepare-model.js';
+import { sizesOnDevice } from './sizes-on-gpus.js';
 
 export interface LlmEngineOptions extends ShardTools {
+  /** Absent: there are none, and a model for them is refused. */
+  gpus?: MachineGpus;
   launcher: RankLauncher;
   logLevel: string;
 }
 
-type WorkerOptions = Pick<LlmEngineOptions, 'launcher' | 'logLevel'>;
+type WorkerOptions = Pick<LlmEngineOptions, 'launcher' | 'logLevel' | 'gpus'>;
 
 export class LlmEngine implements Engine {
   readonly #options: LlmEngineOptions;
@@ -58,7 +63,8 @@ export class LlmEngine implements Engine {
     const files = await prepareModel(config, {
       ...others,
       ...this.#options,
-      onPlan: (sizes) => onNeed((freeBytes) => groupSizes(config, sizes, freeBytes).need),
+      onPlan: (sizes) =>
+        onNeed((freeBytes) => sizesOnDevice(config, sizes, freeBytes, this.#options.gpus ?? null).need),
     });
     return new LlmModel(config, files, this.#options);
   }
@@ -103,7 +109,7 @@ export class LlmModel implements PreparedModel {
 
   fit(freeBytes: number): FittedModel {
     const ofModel = withKvType(sizesOfManifest(this.#files.manifest), kvTypeOf(this.#config));
-    const sizes = groupSizes(this.#config, ofModel, freeBytes);
+    const sizes = sizesOnDevice(this.#config, ofModel, freeBytes, this.#worker.gpus ?? null);
     return new FittedLlm(this.#config, this.#files, this.#worker, this.task, sizes);
   }
 
@@ -117,6 +123,8 @@ class FittedLlm implements FittedModel {
   readonly contextLength: number;
   readonly tokens: ModelTokens;
   readonly need: MemoryNeed;
+  readonly mostReplicas?: number;
+  readonly claimDevices?: () => DeviceClaim;
   readonly #config: ModelConfig;
   readonly #files: LlmFiles;
   readonly #worker: WorkerOptions;
@@ -132,6 +140,11 @@ class FittedLlm implements FittedModel {
     this.contextLength = sizes.slotTokens;
     this.tokens = modelTokens(files, sizes.slotTokens);
     this.need = sizes.need;
+    const { gpus } = worker;
+    if (gpus === undefined || files.manifest.deviceClass !== 'cuda') return;
+    const degree = files.manifest.worldSize;
+    this.mostReplicas = gpus.groups(degree, config.gpus);
+    this.claimDevices = () => gpus.claim(degree, config.gpus);
   }
 
   async accept(

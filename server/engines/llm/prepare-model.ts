@@ -5,7 +5,7 @@
  * Out     LlmFiles
  * Errors  what the partitioner and the tokenizer report: CHECKPOINT_INVALID, TENSOR_PARALLEL_INVALID, …
  *
- * Degree `max`: on the CPU a rank wants a core of its own, so the largest degree up to the usable cores that splits
+ * Degree `max`: a rank wants a GPU, or a core on the CPU, of its own, so the largest degree up to their number that splits
  * the heads evenly; where only 1 does, the largest that the model allows.
  */
 import { ServingError } from '../../../proto/errors.js';
@@ -14,6 +14,7 @@ import type { Manifest } from '../../../proto/manifest.js';
 import type { PartitionPlan } from '../../../proto/partition.js';
 import type { TokenTexts } from '../../batching/sequence.js';
 import type { ModelConfig } from '../../config/config.js';
+import type { MachineGpus } from '../../machine/machine-gpus.js';
 import { usableCores } from '../../machine/machine-limits.js';
 import { ensureShards, planShards, type ShardRequest } from '../../model-store/ensure-shards.js';
 import { leaseShards, type ShardLease } from '../../model-store/shard-quota.js';
@@ -49,6 +50,7 @@ export interface LlmFiles {
 
 /** Where shards are kept, and who makes them. */
 export interface ShardTools {
+  gpus?: Pick<MachineGpus, 'count' | 'groups'>;
   shardStore: string;
   /** Of all shards; absent or 0: no limit. */
   shardStoreMaxBytes?: number;
@@ -166,6 +168,20 @@ const shardRequest = (
   };
 };
 
+/** Before anything is written for them. @throws ServingError UNSUPPORTED_PLATFORM, CONFIG_INVALID */
+function checkGpus(
+  { gpus: allowed, name, tensorParallelDegree }: ModelConfig,
+  gpus: ShardTools['gpus'],
+): void {
+  if (gpus === undefined || gpus.count(null) === 0) {
+    throw new ServingError(
+      'UNSUPPORTED_PLATFORM',
+      `option.device of ${name} is cuda, but NVIDIA's driver shows no GPU (the log's first lines say why)`,
+    );
+  }
+  gpus.groups(tensorParallelDegree === 'max' ? 1 : tensorParallelDegree, allowed);
+}
+
 async function planOf(
   config: ModelConfig,
   options: LlmPrepareOptions,
@@ -174,9 +190,11 @@ async function planOf(
     degree,
     plan: await planShards(shardRequest(config, degree, options)),
   });
+  if (deviceClassOf(config) === 'cuda') checkGpus(config, options.gpus);
   if (config.tensorParallelDegree !== 'max') return atDegree(config.tensorParallelDegree);
+  const most = deviceClassOf(config) === 'cuda' ? (options.gpus?.count(config.gpus) ?? 0) : usableCores();
   let uneven: Awaited<ReturnType<typeof atDegree>> | null = null;
-  for (let degree = Math.min(usableCores(), MAX_WORLD_SIZE); degree > 1; degree--) {
+  for (let degree = Math.min(most, MAX_WORLD_SIZE); degree > 1; degree--) {
     try {
       const found = await atDegree(degree);
       if (found.plan.isEven) return found;

@@ -222,7 +222,7 @@ describe('models to load', () => {
     ['a:b:c:d:e=m', 'at most name:version:engine:devices'],
     ['a/b=m', 'may hold letters, digits'],
     ['x::PyTorch=m', 'engine is PyTorch'],
-    ['x:::gpu0=m', 'only the CPU is served'],
+    ['x:::gpu0=m', 'set option.device=cuda'],
     ['empty', 'there is no config.json in'],
     ['m,m', 'there is already a model named m'],
   ])('the entry %s is refused: %s', (entry, message) => {
@@ -276,7 +276,7 @@ describe('models to load', () => {
     expect(config.configure(registration, null).config).toMatchObject({ maxIdleSeconds: 5, maxGroups: 2 });
     const bad = { ...registration, arguments: { load_on_devices: 'gpu0' } };
     expect(() => config.configure(bad, null)).toThrow(
-      'registration: load_on_devices=gpu0: only the CPU is served',
+      'registration: load_on_devices names GPU 0, but the model is computed on the CPU: set option.device=cuda',
     );
   });
 
@@ -293,39 +293,26 @@ describe('models to load', () => {
     expect(only(load())).toMatchObject({ minGroups, maxGroups });
   });
 
+  it.each([
+    ['', { minGroups: 1, maxGroups: 1, fillDevices: true, gpus: null, device: 'cuda' }],
+    ['load_on_devices=0;gpu3', { fillDevices: true, gpus: [0, 3], device: 'cuda' }],
+    ['gpu.maxWorkers=2\nmaxWorkers=5', { minGroups: 1, maxGroups: 2, fillDevices: false }],
+    ['load_on_devices=cpu\nmaxWorkers=3', { device: 'cpu', maxGroups: 3, gpus: null, fillDevices: false }],
+  ])('on GPUs %j is %o', (properties, expected) => {
+    makeModel('m', `option.device=cuda\n${properties}`);
+    expect(only(load())).toMatchObject(expected);
+  });
+
   it("option.model_id in a model's file names the folder of its checkpoint", () => {
     const checkpoint = path.dirname(write('checkpoints/tiny/config.json', '{}'));
     write('models/m/serving.properties', 'option.model_id=../../checkpoints/tiny\n');
     expect(only(load())).toMatchObject({ name: 'm', folder: checkpoint });
   });
 
-  it('a folder with a Python handler of its own is refused by its line, one that only asks a pipeline is not', () => {
+  it('a folder with a handler of its own is refused', () => {
     makeModel('m');
-    write('models/m/model.py', 'import os\nos.remove("x")\n');
-    expect(errorOf()).toMatch(/model\.py:2: os\.remove\(…\) is not read\. No Python runs here/);
-    write(
-      'models/m/model.py',
-      `from transformers import AutoModelForCausalLM, pipeline
-from djl_python import Output
-def handle(inputs):
-    model = AutoModelForCausalLM.from_pretrained("org/name", revision="v2", torch_dtype="float16")
-    return Output().add(pipeline("text-generation", model)(inputs.get_as_string(), do_sample=True))
-`,
-    );
-    expect(only(load())).toMatchObject({
-      ...{ checkpointUrl: 'hf://org/name@v2', dtype: 'fp16' },
-      predictor: { parameters: { do_sample: true }, answer: 'list' },
-    });
-  });
-
-  it('a handler with option.model_id has the checkpoint as a model of its own', () => {
-    const checkpoint = path.dirname(write('checkpoints/tiny/config.json', '{}'));
-    write('models/m/model.ts', '');
-    write('models/m/serving.properties', 'option.model_id=../../checkpoints/tiny\nbatch_size=4\n');
-    expect(only(load())).toMatchObject({
-      ...{ engine: 'handler', batchSize: 4 },
-      boundModel: { name: 'm.model', engine: 'llm', folder: checkpoint, batchSize: 1, batching: 'rolling' },
-    });
+    write('models/m/model.py', '');
+    expect(errorOf()).toMatch(/model\.py is a custom Python handler, which cannot run here/);
   });
 });
 

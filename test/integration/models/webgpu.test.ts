@@ -26,7 +26,7 @@ describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
   beforeAll(() => {
     useSoftwareVulkan();
     store = mkdtempSync(path.join(tmpdir(), 'webgpu-'));
-    device = new WebgpuDevice({ threads: 1, logId: 'test' });
+    device = new WebgpuDevice({ logId: 'test' });
   });
   afterAll(() => rmSync(store, { recursive: true }));
 

@@ -19,6 +19,6 @@ it('tells a library without the provider from a machine without a GPU', () => {
 });
 
 it('refuses a device that there is not', () => {
-  const launch = { device: 'cuda', rank: 0, threads: 1 } as const;
-  expect(() => openDevice(launch)).toThrow('device cuda is not one of cpu, webgpu');
+  const launch = { device: 'tpu' as 'cpu', rank: 0, threads: 1 };
+  expect(() => openDevice(launch)).toThrow('device tpu is not one of cpu, webgpu, cuda');
 });

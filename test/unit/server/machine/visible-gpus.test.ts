@@ -28,6 +28,10 @@ function fakeDriver(count: number, failing: Partial<NvmlFunctions> = {}): NvmlFu
       out.set([BigInt(1000 * MIB), BigInt(900 * MIB), BigInt(100 * MIB)]);
       return 0;
     },
+    utilisation: (_, out) => {
+      out.set([40, 7]);
+      return 0;
+    },
     ...failing,
   };
 }
@@ -35,11 +39,11 @@ function fakeDriver(count: number, failing: Partial<NvmlFunctions> = {}): NvmlFu
 const gpus = openNvml(() => fakeDriver(4)).nvml!.gpus();
 
 describe('NVML', () => {
-  it('tells name, UUID and memory of each GPU', () => {
+  it('tells name, UUID, memory and use of each GPU', () => {
     expect(gpus).toHaveLength(4);
     expect(gpus[3]).toEqual({
       ...{ index: 3, name: 'NVIDIA H200', uuid: 'GPU-103-abc' },
-      ...{ totalBytes: 1000 * MIB, freeBytes: 900 * MIB },
+      ...{ totalBytes: 1000 * MIB, freeBytes: 900 * MIB, busyShare: 0.4 },
     });
   });
 

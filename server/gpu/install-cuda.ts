@@ -1,0 +1,149 @@
+/**
+ * CUDA's libraries into one folder: wheels from a Python package index, or from a folder where they lie already.
+ *
+ * In      the index's address (its simple API: JSON or HTML), or a folder; the packages, pinned by version and SHA-256
+ * Out     the libraries, each under its name once it is whole
+ * Limits  a wheel has as many bytes as the table says; only the libraries that are named are taken from it
+ * Errors  MODEL_NOT_FOUND: the index does not answer, or has no such file; CHECKPOINT_INVALID: other bytes than the table's
+ * Source  PEP 503, PEP 691 (simple repository API)
+ */
+import { createHash } from 'node:crypto';
+import { createReadStream, createWriteStream, existsSync } from 'node:fs';
+import { mkdir, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { Readable, Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { openPromise } from 'yauzl';
+import { missingCudaFiles } from '../../proto/cuda-libraries.js';
+import { ServingError } from '../../proto/errors.js';
+import { CUDA_PACKAGES, type CudaPackage } from './cuda-packages.js';
+
+const JSON_TYPE = 'application/vnd.pypi.simple.v1+json';
+
+export interface InstallOptions {
+  /** Where the libraries go. */
+  folder: string;
+  /** Of the index; null: wheels are in `from`. */
+  index: string | null;
+  from: string | null;
+  packages?: readonly CudaPackage[];
+  print: (line: string) => void;
+}
+
+/** @throws ServingError */
+export async function installCuda(options: InstallOptions): Promise<void> {
+  const { folder, from, index, packages = CUDA_PACKAGES, print } = options;
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  for (const wanted of packages) {
+    const { bytes, file, libraries, name, version } = wanted;
+    if (libraries.every((library) => existsSync(path.join(folder, library)))) {
+      print(`${name} ${version} is there`);
+      continue;
+    }
+    print(`${name} ${version}: ${Math.ceil(bytes / 1_000_000)} MB`);
+    if (from !== null) {
+      await unpack(await checked(path.join(from, file), wanted), wanted, folder);
+      continue;
+    }
+    const wheel = path.join(folder, `${file}.part`);
+    try {
+      await fetchWheel(index ?? '', wanted, wheel);
+      await unpack(wheel, wanted, folder);
+    } finally {
+      await rm(wheel, { force: true });
+    }
+  }
+  if (packages !== CUDA_PACKAGES) return;
+  const missing = missingCudaFiles(folder);
+  if (missing.length > 0) throw damaged(`${missing.join(', ')} is in none of the packages`);
+}
+
+async function fetchWheel(index: string, wanted: CudaPackage, target: string): Promise<void> {
+  const page = new URL(`${wanted.name}/`, index.endsWith('/') ? index : `${index}/`);
+  const address = await addressOf(page, wanted);
+  const answer = await get(address, '*/*');
+  if (answer.body === null) throw notFound(`${address.host} sent no body for ${wanted.file}`);
+  const hash = createHash('sha256');
+  let bytes = 0;
+  const counted = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length;
+      hash.update(chunk);
+      done(
+        bytes > wanted.bytes ? damaged(`${wanted.file} has more than ${wanted.bytes} bytes`) : null,
+        chunk,
+      );
+    },
+  });
+  await pipeline(Readable.fromWeb(answer.body), counted, createWriteStream(target, { mode: 0o600 }));
+  checkDigest(wanted, hash.digest('hex'));
+}
+
+/** Of the wheel, by the index's page of the package. */
+async function addressOf(page: URL, { file, name }: CudaPackage): Promise<URL> {
+  const answer = await get(page, `${JSON_TYPE}, text/html;q=0.5`);
+  const text = await answer.text();
+  const isJson = answer.headers.get('content-type')?.includes('json') === true;
+  const links = isJson
+    ? jsonLinks(text)
+    : [...text.matchAll(/href="([^"]+)"/g)].map(([, href]) => href ?? '');
+  const found = links.find((link) =>
+    decodeURIComponent(new URL(link, answer.url).pathname).endsWith(`/${file}`),
+  );
+  if (found === undefined) throw notFound(`the index has no ${file} among ${links.length} files of ${name}`);
+  return new URL(found, answer.url);
+}
+
+function jsonLinks(text: string): string[] {
+  const { files = [] } = JSON.parse(text) as { files?: readonly { url?: string }[] };
+  return files.flatMap(({ url }) => url ?? []);
+}
+
+async function get(address: URL, accept: string): Promise<Response> {
+  let answer: Response;
+  try {
+    answer = await fetch(address, { headers: { accept } });
+  } catch (cause) {
+    throw notFound(`${address.host} does not answer: ${cause instanceof Error ? cause.message : cause}`);
+  }
+  if (!answer.ok) throw notFound(`${address.host} answers ${answer.status} for ${address.pathname}`);
+  return answer;
+}
+
+/** @returns the file */
+async function checked(file: string, wanted: CudaPackage): Promise<string> {
+  if (!existsSync(file)) throw notFound(`there is no ${file}`);
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(file), hash);
+  checkDigest(wanted, hash.digest('hex'));
+  return file;
+}
+
+function checkDigest({ file, sha256 }: CudaPackage, found: string): void {
+  if (found !== sha256) throw damaged(`${file} has the SHA-256 ${found}, not ${sha256}`);
+}
+
+async function unpack(wheel: string, { file, libraries }: CudaPackage, folder: string): Promise<void> {
+  const zip = await openPromise(wheel, { autoClose: false });
+  const left = new Set(libraries);
+  try {
+    for await (const entry of zip.eachEntry()) {
+      const name = path.posix.basename(entry.fileName);
+      if (!left.delete(name)) continue;
+      const target = path.join(folder, name);
+      await pipeline(
+        await zip.openReadStreamPromise(entry),
+        createWriteStream(`${target}.part`, { mode: 0o600 }),
+      );
+      await rename(`${target}.part`, target);
+    }
+  } finally {
+    zip.close();
+  }
+  if (left.size > 0) throw damaged(`${file} has no ${[...left].join(', ')}`);
+}
+
+const notFound = (why: string): ServingError =>
+  new ServingError('MODEL_NOT_FOUND', `CUDA's libraries: ${why}`);
+const damaged = (why: string): ServingError =>
+  new ServingError('CHECKPOINT_INVALID', `CUDA's libraries: ${why}`);

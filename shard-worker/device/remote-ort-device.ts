@@ -1,0 +1,320 @@
+/**
+ * A device with memory of its own by a provider of ONNX Runtime: sessions, bindings and tensors over the provider's buffers.
+ *
+ * In      a provider: how sessions are put on it, how its memory is had, and how bytes cross
+ * Out     RemoteDevice; what crosses is counted
+ * Errors  those of the provider's start; an Error with ONNX Runtime's message; assertions
+ */
+import assert from 'node:assert/strict';
+import koffi from 'koffi';
+import type { OrtApi } from '../ort/ort-api.js';
+import {
+  type DeviceBuffer,
+  type HostArray,
+  ORT_TENSOR_TYPE,
+  type RemoteDevice,
+  type Segment,
+  type SegmentBinding,
+  TENSOR_BYTES,
+  type TensorHandle,
+  type TensorType,
+  type TransferCounters,
+  tensorTypeOf,
+} from './device.js';
+
+const ORT_ARENA_ALLOCATOR = 1;
+const ORT_MEMORY_DEFAULT = 0;
+const LOG_WARNING = 2;
+const LOG_ERROR = 3;
+/** ORT_ENABLE_BASIC: the graphs are written fused. */
+const OPTIMISE_BASIC = 1;
+/** Bytes of a buffer are whole words. */
+const BUFFER_UNIT = 16;
+const MAX_RANK = 4;
+
+/** What the provider is given to open itself with. */
+export interface ProviderHost {
+  api: OrtApi;
+  /** OrtEnv. */
+  env: number;
+  /** Puts a session on the provider. */
+  openSession(model: Uint8Array, weightsFolder: string): number;
+  tensors: TensorMaker;
+}
+
+/** Handles over memory of the host and of the device. */
+export interface TensorMaker {
+  host(data: HostArray, length: number): TensorHandle;
+  remote(address: number, type: TensorType, length: number): TensorHandle;
+}
+
+/** An open provider's memory. */
+export interface ProviderMemory {
+  /** OrtMemoryInfo of its buffers. */
+  readonly info: number;
+  /** OrtRunOptions of every run; 0: none. */
+  readonly runOptions: number;
+  /** @throws Error where the device has no such memory left */
+  allocate(bytes: number): number;
+  free(address: number): void;
+  /** Comes after the runs before it; the array may change when this returns. */
+  upload(address: number, data: HostArray, length: number): void;
+  /** Waits for the runs before it. */
+  download(address: number, data: HostArray, length: number): void;
+  close(): void;
+}
+
+export interface OrtProvider {
+  readonly deviceClass: RemoteDevice['deviceClass'];
+  readonly api: OrtApi;
+  /** To session options. @throws ServingError UNSUPPORTED_PLATFORM */
+  append(options: number): void;
+  /** Once, with the first session that it needs. @throws ServingError UNSUPPORTED_PLATFORM */
+  open(host: ProviderHost): ProviderMemory;
+}
+
+class RemoteBuffer implements DeviceBuffer {
+  readonly type: TensorType;
+  readonly elements: number;
+  readonly address: number;
+  readonly #release: () => void;
+
+  constructor(type: TensorType, elements: number, address: number, release: () => void) {
+    this.type = type;
+    this.elements = elements;
+    this.address = address;
+    this.#release = release;
+  }
+
+  free(): void {
+    this.#release();
+  }
+}
+
+class RemoteBinding implements SegmentBinding {
+  readonly handle: number;
+  readonly #api: OrtApi;
+  readonly #segment: Segment;
+  readonly #onBind: (tensor: TensorHandle) => void;
+
+  constructor(api: OrtApi, segment: RemoteSegment, onBind: (tensor: TensorHandle) => void) {
+    this.#api = api;
+    this.#segment = segment;
+    this.#onBind = onBind;
+    this.handle = api.create('CreateIoBinding', segment.session);
+  }
+
+  setInput(index: number, tensor: TensorHandle): void {
+    this.#onBind(tensor);
+    this.#api.call.BindInput(this.handle, this.#segment.inputs[index], tensor);
+  }
+
+  setOutput(index: number, tensor: TensorHandle): void {
+    this.#api.call.BindOutput(this.handle, this.#segment.outputs[index], tensor);
+  }
+}
+
+class RemoteSegment implements Segment {
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly session: number;
+  readonly #api: OrtApi;
+  readonly #runOptions: number;
+  readonly #onBind: (tensor: TensorHandle) => void;
+
+  constructor(
+    api: OrtApi,
+    session: number,
+    runOptions: number,
+    names: { inputs: readonly string[]; outputs: readonly string[] },
+    onBind: (tensor: TensorHandle) => void,
+  ) {
+    this.#api = api;
+    this.session = session;
+    this.#runOptions = runOptions;
+    this.inputs = names.inputs;
+    this.outputs = names.outputs;
+    this.#onBind = onBind;
+  }
+
+  newBinding(): RemoteBinding {
+    return new RemoteBinding(this.#api, this, this.#onBind);
+  }
+
+  run(binding: SegmentBinding): void {
+    this.#api.call.RunWithBinding(this.session, this.#runOptions, (binding as RemoteBinding).handle);
+  }
+
+  release(): void {
+    this.#api.releaseSession(this.session);
+  }
+}
+
+export class RemoteOrtDevice implements RemoteDevice {
+  readonly deviceClass: RemoteDevice['deviceClass'];
+  readonly isRemote = true;
+  readonly counters: TransferCounters = { uploads: 0, uploadedBytes: 0, downloads: 0, downloadedBytes: 0 };
+  readonly #api: OrtApi;
+  readonly #provider: OrtProvider;
+  readonly #env: number;
+  readonly #hostInfo: number;
+  readonly #memory: ProviderMemory;
+  readonly #shape = new BigInt64Array(MAX_RANK);
+  /** Bytes of host tensors: they cross when they are bound. */
+  readonly #hostTensors = new Map<TensorHandle, number>();
+
+  /** @throws ServingError UNSUPPORTED_PLATFORM */
+  constructor(provider: OrtProvider, options: { logId: string }) {
+    const { api } = provider;
+    this.#api = api;
+    this.#provider = provider;
+    this.deviceClass = provider.deviceClass;
+    const threading = api.create('CreateThreadingOptions');
+    // What the graphs leave to the CPU are sizes.
+    api.call.SetGlobalIntraOpNumThreads(threading, 1);
+    api.call.SetGlobalInterOpNumThreads(threading, 1);
+    api.call.SetGlobalSpinControl(threading, 0);
+    this.#env = api.create('CreateEnvWithGlobalThreadPools', LOG_WARNING, options.logId, threading);
+    this.#hostInfo = api.create('CreateCpuMemoryInfo', ORT_ARENA_ALLOCATOR, ORT_MEMORY_DEFAULT);
+    this.#memory = provider.open({
+      ...{ api, env: this.#env },
+      openSession: (model, weightsFolder) => this.#openSession(model, weightsFolder),
+      tensors: {
+        host: (data, length) => {
+          this.#setShape([length]);
+          return this.#hostTensor(data, 1, length);
+        },
+        remote: (address, type, length) => {
+          this.#setShape([length]);
+          return this.#createTensor(this.#memory.info, address, type, 1, length);
+        },
+      },
+    });
+  }
+
+  allocate(type: TensorType, elements: number): DeviceBuffer {
+    const bytes = Math.max(1, Math.ceil((elements * TENSOR_BYTES[type]) / BUFFER_UNIT)) * BUFFER_UNIT;
+    const address = this.#memory.allocate(bytes);
+    return new RemoteBuffer(type, elements, address, () => this.#memory.free(address));
+  }
+
+  tensor(buffer: DeviceBuffer, shape: readonly number[]): TensorHandle {
+    assert(buffer instanceof RemoteBuffer);
+    const elements = this.#setShape(shape);
+    assert(elements <= buffer.elements, `tensor of ${elements} elements in a buffer of ${buffer.elements}`);
+    return this.#createTensor(this.#memory.info, buffer.address, buffer.type, shape.length, elements);
+  }
+
+  hostTensor(data: HostArray, length: number, shape: readonly number[]): TensorHandle {
+    assert(this.#setShape(shape) === length && length <= data.length, 'tensor outside its array');
+    const tensor = this.#hostTensor(data, shape.length, length);
+    this.#hostTensors.set(tensor, length * data.BYTES_PER_ELEMENT);
+    return tensor;
+  }
+
+  releaseTensor(tensor: TensorHandle): void {
+    this.#hostTensors.delete(tensor);
+    this.#api.releaseValue(tensor);
+  }
+
+  upload(buffer: DeviceBuffer, data: HostArray, length: number): void {
+    if (length === 0) return;
+    this.#memory.upload(crossing(buffer, data, length, 'upload'), data, length);
+    this.counters.uploads++;
+    this.counters.uploadedBytes += length * data.BYTES_PER_ELEMENT;
+  }
+
+  download(buffer: DeviceBuffer, data: HostArray, length: number): void {
+    if (length === 0) return;
+    this.#memory.download(crossing(buffer, data, length, 'download'), data, length);
+    this.counters.downloads++;
+    this.counters.downloadedBytes += length * data.BYTES_PER_ELEMENT;
+  }
+
+  /** The provider keeps what its buffers took, to use it again. */
+  shrinkAfterNextRun(): void {}
+
+  loadSegment(
+    model: Uint8Array,
+    weightsFolder: string,
+    inputs: readonly string[],
+    outputs: readonly string[],
+  ): Segment {
+    const session = this.#openSession(model, weightsFolder);
+    const { runOptions } = this.#memory;
+    return new RemoteSegment(this.#api, session, runOptions, { inputs, outputs }, (tensor) =>
+      this.#countBound(tensor),
+    );
+  }
+
+  close(): void {
+    this.#memory.close();
+    this.#api.releaseEnv(this.#env);
+  }
+
+  #openSession(model: Uint8Array, weightsFolder: string): number {
+    const api = this.#api;
+    const options = api.create('CreateSessionOptions');
+    try {
+      api.call.DisablePerSessionThreads(options);
+      api.call.DisableMemPattern(options);
+      // A warning a session tells that sizes are computed on the CPU.
+      api.call.SetSessionLogSeverityLevel(options, LOG_ERROR);
+      api.call.SetSessionGraphOptimizationLevel(options, OPTIMISE_BASIC);
+      api.call.AddSessionConfigEntry(
+        options,
+        'session.model_external_initializers_file_folder_path',
+        weightsFolder,
+      );
+      this.#provider.append(options);
+      return api.create('CreateSessionFromArray', this.#env, model, model.byteLength, options);
+    } finally {
+      api.releaseSessionOptions(options);
+    }
+  }
+
+  #countBound(tensor: TensorHandle): void {
+    const bytes = this.#hostTensors.get(tensor);
+    if (bytes === undefined) return;
+    this.counters.uploads++;
+    this.counters.uploadedBytes += bytes;
+  }
+
+  #hostTensor(data: HostArray, rank: number, length: number): TensorHandle {
+    const address = Number(koffi.address(data));
+    return this.#createTensor(this.#hostInfo, address, tensorTypeOf(data), rank, length);
+  }
+
+  #createTensor(
+    info: number,
+    address: number,
+    type: TensorType,
+    rank: number,
+    elements: number,
+  ): TensorHandle {
+    const bytes = elements * TENSOR_BYTES[type];
+    const { create } = this.#api;
+    return create(
+      'CreateTensorWithDataAsOrtValue',
+      ...[info, address, bytes, this.#shape, rank, ORT_TENSOR_TYPE[type]],
+    );
+  }
+
+  #setShape(shape: readonly number[]): number {
+    assert(shape.length <= MAX_RANK);
+    let elements = 1;
+    shape.forEach((size, axis) => {
+      this.#shape[axis] = BigInt(size);
+      elements *= size;
+    });
+    return elements;
+  }
+}
+
+/** @returns where the buffer is */
+function crossing(buffer: DeviceBuffer, data: HostArray, length: number, way: string): number {
+  assert(buffer instanceof RemoteBuffer);
+  assert.equal(tensorTypeOf(data), buffer.type, `${way} of another type`);
+  assert(length <= data.length && length <= buffer.elements, `${way} of ${length} elements`);
+  return buffer.address;
+}

@@ -1,0 +1,104 @@
+/** `shardserve gpu install` from an index on this machine. */
+import { createHash } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ZipFile } from 'yazl';
+import type { CudaPackage } from '../../../server/gpu/cuda-packages.js';
+import { installCuda } from '../../../server/gpu/install-cuda.js';
+
+let root: string;
+let server: Server;
+let index: string;
+let wheel: Buffer;
+let asJson = true;
+let wanted: CudaPackage;
+
+beforeAll(async () => {
+  root = mkdtempSync(path.join(tmpdir(), 'install-cuda-'));
+  const zip = new ZipFile();
+  zip.addBuffer(Buffer.from('first'), 'deep/in/it/libfirst.so.1');
+  zip.addBuffer(Buffer.from('other'), 'other/file.txt');
+  zip.addBuffer(Buffer.from('second'), 'libsecond.so');
+  zip.end();
+  wheel = await buffer(zip.outputStream as NodeJS.ReadableStream as never);
+  wanted = {
+    ...{ name: 'toy-libraries', version: '1.0', file: 'toy_libraries-1.0-py3-none-any.whl' },
+    ...{ sha256: createHash('sha256').update(wheel).digest('hex'), bytes: wheel.length },
+    libraries: ['libfirst.so.1', 'libsecond.so'],
+  };
+  server = createServer((request, response) => {
+    const file = `/files/${wanted.file}`;
+    if (request.url === file) response.end(wheel);
+    else if (request.url !== '/simple/toy-libraries/') response.writeHead(404).end();
+    else if (asJson) {
+      response.setHeader('content-type', 'application/vnd.pypi.simple.v1+json');
+      response.end(JSON.stringify({ files: [{ url: '../../files/else.whl' }, { url: `../..${file}` }] }));
+    } else {
+      response.setHeader('content-type', 'text/html');
+      response.end(`<a href="../..${file}#sha256=${wanted.sha256}">it</a>`);
+    }
+  });
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  index = `http://127.0.0.1:${(server.address() as AddressInfo).port}/simple`;
+});
+
+afterAll(() => {
+  server.close();
+  rmSync(root, { recursive: true });
+});
+
+let nextFolder = 0;
+const install = async (options: { index?: string | null; from?: string; packages?: CudaPackage[] } = {}) => {
+  const folder = path.join(root, `out-${nextFolder++}`);
+  const lines: string[] = [];
+  const { from = null, packages = [wanted] } = options;
+  const chosen = options.index === undefined ? index : options.index;
+  const done = installCuda({ folder, from, packages, index: chosen, print: (line) => lines.push(line) });
+  return { done, folder, lines };
+};
+
+describe('installing', () => {
+  it.each([true, false])(
+    'takes the libraries out of the wheel that the index names (as JSON: %s)',
+    async (json) => {
+      asJson = json;
+      const { done, folder } = await install();
+      await done;
+      expect(readdirSync(folder).sort()).toEqual(['libfirst.so.1', 'libsecond.so']);
+      expect(readFileSync(path.join(folder, 'libfirst.so.1'), 'utf8')).toBe('first');
+    },
+  );
+
+  it('takes wheels from a folder', async () => {
+    const from = path.join(root, 'wheels');
+    mkdirSync(from);
+    writeFileSync(path.join(from, wanted.file), wheel);
+    const { done, folder } = await install({ index: null, from });
+    await done;
+    expect(readFileSync(path.join(folder, 'libsecond.so'), 'utf8')).toBe('second');
+  });
+
+  it('leaves nothing of a wheel with other bytes', async () => {
+    const { done, folder } = await install({ packages: [{ ...wanted, sha256: 'ab'.repeat(32) }] });
+    await expect(done).rejects.toThrow(`has the SHA-256 ${wanted.sha256}, not abab`);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it.each([
+    [{ file: 'toy_libraries-9.whl' }, 'the index has no toy_libraries-9.whl among 2 files of toy-libraries'],
+    [{ name: 'nobody' }, 'answers 404 for /simple/nobody/'],
+    [{ libraries: ['libthird.so'] }, 'has no libthird.so'],
+    [{ bytes: 10 }, 'has more than 10 bytes'],
+  ] as [Partial<CudaPackage>, string][])('says what is wrong: %o', async (fields, message) => {
+    asJson = true;
+    const { done } = await install({ packages: [{ ...wanted, ...fields }] });
+    await expect(done).rejects.toThrow(message);
+  });
+});
