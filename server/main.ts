@@ -37,6 +37,7 @@ import type { ModelStatus } from './requests/service.js';
 import type { TensorSpec } from './requests/signature.js';
 import { StartupProgress } from './startup-progress.js';
 import { stopServer } from './stop-server.js';
+import { torchServeMetrics } from './torchserve/metrics-of.js';
 import { TorchServeServer } from './torchserve/torchserve-server.js';
 import type { RegistrationParts } from './work-load-manager/model-origin.js';
 import { WorkLoadManager } from './work-load-manager/work-load-manager.js';
@@ -64,7 +65,8 @@ export async function main(argv: string[]): Promise<void> {
 
 /** The same, of a configuration that is read. @throws ServingError when it cannot start */
 export async function runServer(config: Config): Promise<void> {
-  const log = createServerLog({ level: config.server.logLevel, folder: config.server.logFolder });
+  const { logFolder: folder, logLevel: level } = config.server;
+  const log = createServerLog({ level, folder, torchServe: config.torchServe });
   const { files, logger, print } = log;
   for (const warning of config.warnings) logger.warn(warning);
   const { gpus, readAgain, sentence } = gpuReport(process.env);
@@ -74,6 +76,9 @@ export async function runServer(config: Config): Promise<void> {
     logger.warn({ err: error }, 'the download folder was not tidied'),
   );
   const progress = new StartupProgress(logger, process.stderr.isTTY === true);
+  const isDefault = (name: string, version: string): boolean =>
+    manager.list().some((pool) => pool.isDefault === true && pool.name === name && pool.version === version);
+  const theirs = config.torchServe && torchServeMetrics(config.torchServe, files, isDefault);
   const metrics = new ServerMetrics({
     prometheus: config.server.prometheus,
     version: VERSION,
@@ -81,7 +86,12 @@ export async function runServer(config: Config): Promise<void> {
     processMetrics: true,
     gpus: readAgain,
     droppedLogLines: () => log.droppedLines,
-    lines: files && { server: files.serverMetric, model: files.modelMetric },
+    lines: theirs === null && files ? { server: files.serverMetric, model: files.modelMetric } : null,
+    onDropped: (sentence) => logger.warn(sentence),
+    ...(theirs && {
+      more: { rows: theirs.metrics.rows, listener: theirs.metrics },
+      declared: theirs.declared,
+    }),
   });
   const llm = new LlmEngine({
     shardStore: config.server.shardStore,
@@ -121,6 +131,7 @@ export async function runServer(config: Config): Promise<void> {
     metrics,
     onResponse: (response) => {
       metrics.responseSent(response.status);
+      theirs?.metrics.responseSent(response.status);
       files?.access(response);
     },
     singleStartupModel: () => {
@@ -133,6 +144,7 @@ export async function runServer(config: Config): Promise<void> {
   const drainMs = config.server.drainTimeoutSeconds * 1000;
   const stop = (): Promise<void> => {
     torchServe?.stopping();
+    theirs?.metrics.stop();
     return stopServer({ http, grpc, manager, log }, drainMs);
   };
   const ending = endWithProcess(stop, logger, drainMs + STOP_GRACE_MS);
@@ -146,6 +158,7 @@ export async function runServer(config: Config): Promise<void> {
     await startServing(config.server.waitModelLoading, startup, manager, http, logger, (url) => {
       metrics.started(performance.now());
       torchServe?.started();
+      theirs?.metrics.start();
       announce(url, manager.models()[0], print);
     });
   } catch (error) {

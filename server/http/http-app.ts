@@ -125,7 +125,8 @@ export async function createHttpApp(
       const ms = Math.round(durationMs);
       context.accessLog.info({ reqId: request.id, ip, method, uri, status, ms, complete }, 'access');
       const { httpVersion } = request.raw;
-      context.onResponse?.({ ip, method, uri, httpVersion, status, durationMs });
+      const { remotePort: port } = request.socket;
+      context.onResponse?.({ ip, method, uri, httpVersion, status, durationMs, ...(port && { port }) });
     });
     checkAccess(request, reply, context.access, config, address);
     const refusesItself = request.routeOptions.config.refusesWhileDraining === true;

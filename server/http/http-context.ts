@@ -17,6 +17,8 @@ const BYTES_PER_MIB = 1_048_576;
 
 export interface ResponseFacts {
   ip: string;
+  /** The client's. */
+  port?: number;
   method: string;
   /** Path and query, as the client sent them. */
   uri: string;

@@ -45,6 +45,8 @@ export interface WorkObserver {
   refused(code: ErrorCode): void;
   /** A group that had died is being started again. */
   groupRestarted(): void;
+  /** A handler's own metric, as a line of TorchServe's form. */
+  metricTold?(line: string): void;
   /** The first group runs. */
   loaded(durationMs: number): void;
   loadingFailed(): void;

@@ -9,6 +9,8 @@ const MAX_URI_CHARACTERS = 2048;
 
 export interface ResponseFacts {
   ip: string;
+  /** The client's. */
+  port?: number;
   method: string;
   /** Path and query, as the client sent them. */
   uri: string;
@@ -21,9 +23,14 @@ export interface ResponseFacts {
 
 /** @param at in local time, as DJLServing's log has it */
 export function accessLine(response: ResponseFacts, at: Date): string {
-  const { durationMs, httpVersion, ip, method, status } = response;
+  return `${localTime(at)} ${response.ip} ${accessRequest(response)}`;
+}
+
+/** What was asked and answered: `"POST /predictions/m HTTP/1.1" 200 35`. */
+export function accessRequest(response: ResponseFacts): string {
+  const { durationMs, httpVersion, method, status } = response;
   const uri = response.uri.slice(0, MAX_URI_CHARACTERS).replace(/["\\]|[^\x21-\x7e]/g, escapeCharacter);
-  return `${localTime(at)} ${ip} "${method} ${uri} HTTP/${httpVersion}" ${status} ${Math.round(durationMs)}`;
+  return `"${method} ${uri} HTTP/${httpVersion}" ${status} ${Math.round(durationMs)}`;
 }
 
 /** `yyyy-MM-dd HH:mm:ss` */

@@ -2,17 +2,18 @@
  * The server's log: JSON lines on standard output (readable text on a terminal) and, with a folder, DJLServing's four files.
  *
  * In      log events; responses; lines of metrics
+ *         (of a server that TorchServe's command started: its five files instead, torchserve-files.ts)
  * Out     standard output; `serving.log` (the same JSON), `access.log`, `server_metric.log`, `model_metric.log`
  * Errors  CONFIG_INVALID when the folder cannot be made or written; later trouble is logged, and lines are dropped and counted (log-file.ts,
  *         lossy-output.ts)
  */
-import { accessSync, constants, mkdirSync } from 'node:fs';
 import { type DestinationStream, type Logger, multistream, pino, type StreamEntry } from 'pino';
-import { ServingError } from '../../proto/errors.js';
 import { accessLine, localTime, type ResponseFacts } from './access-line.js';
 import { LogFile } from './log-file.js';
 import { LossyOutput } from './lossy-output.js';
+import { makeFolder } from './make-folder.js';
 import { terminalLine } from './terminal-line.js';
+import { openTorchServeFiles } from './torchserve-files.js';
 
 const MAX_LINE = 64 * 1024;
 
@@ -34,28 +35,36 @@ export interface ServerLog {
 }
 
 /** @throws ServingError CONFIG_INVALID */
-export function createServerLog(options: { level: string; folder: string | null }): ServerLog {
-  const { folder, level } = options;
+export function createServerLog(options: {
+  level: string;
+  folder: string | null;
+  torchServe?: { logFolder: string; metricsFolder: string } | null;
+}): ServerLog {
+  const { folder, level, torchServe = null } = options;
   const tell = (text: string): void => logger.error(text);
   const output = openOutput(tell);
-  if (folder !== null) makeFolder(folder);
+  if (folder !== null) makeFolder(folder, 'log_folder');
+  const theirs = torchServe && openTorchServeFiles(torchServe, tell);
   const files = folder === null ? null : openFiles(folder, tell);
   // `level` of the logger decides; a stream of its own would only show info and above.
   const streams: StreamEntry[] = [{ level: 'trace', stream: output.stream }];
   if (files) {
     streams.push({ level: 'trace', stream: { write: (text) => files.serving.write(text.trimEnd()) } });
   }
+  if (theirs) streams.push({ level: 'trace', stream: { write: theirs.event } });
   const logger: Logger = pino({ level, hooks: { streamWrite: boundedLine } }, multistream(streams));
-  const all: (LossyOutput | LogFile)[] = Object.values(files ?? {});
+  const all: (LossyOutput | LogFile)[] = [...Object.values(files ?? {}), ...(theirs?.all ?? [])];
   if (output.lossy) all.push(output.lossy);
   return {
     logger,
     print: output.print,
-    files: files && {
-      access: (response) => files.access.write(accessLine(response, new Date())),
-      serverMetric: (line) => files.serverMetric.write(`${localTime(new Date())} ${line}`),
-      modelMetric: (line) => files.modelMetric.write(`${localTime(new Date())} ${line}`),
-    },
+    files:
+      theirs ??
+      (files && {
+        access: (response) => files.access.write(accessLine(response, new Date())),
+        serverMetric: (line) => files.serverMetric.write(`${localTime(new Date())} ${line}`),
+        modelMetric: (line) => files.modelMetric.write(`${localTime(new Date())} ${line}`),
+      }),
     get droppedLines() {
       return new Map(all.map(({ dropped, name }) => [name, dropped]));
     },
@@ -104,16 +113,4 @@ function openOutput(tell: (text: string) => void): {
   // Not process.stdout: the log is written a little later than it is made, and lines must keep their order.
   const lossy = new LossyOutput(1, tell);
   return { stream: lossy, print: (line) => lossy.write(`${line}\n`), lossy };
-}
-
-function makeFolder(folder: string): void {
-  try {
-    mkdirSync(folder, { recursive: true });
-    accessSync(folder, constants.W_OK);
-  } catch (error) {
-    const reason = (error as NodeJS.ErrnoException).code ?? String(error);
-    throw new ServingError('CONFIG_INVALID', `log_folder: cannot write to ${folder}: ${reason}`, {
-      cause: error,
-    });
-  }
 }

@@ -42,7 +42,19 @@ export interface ModelMetricsOptions {
   line: ((name: string, unit: string, value: number) => void) | null;
   onError: (code: ErrorCode) => void;
   onLoadingFailed: () => void;
+  /** A line of a handler. */
+  onMetric?: (line: string) => void;
   onClosed: () => void;
+  /** Who is told of each job too; absent: nobody. */
+  listener?: JobListener;
+}
+
+/** What a server of another flavour tells by its own names. */
+export interface JobListener {
+  jobStarted(name: string, version: string, waitMs: number): void;
+  jobEnded(name: string, version: string, durationMs: number): void;
+  loaded(name: string, version: string, durationMs: number): void;
+  custom(line: string): void;
 }
 
 // Bounds in seconds. A token of a small model takes a millisecond, a long prompt minutes.
@@ -111,6 +123,7 @@ export class ModelMetrics {
     this.queueSeconds.observe(waitMs / 1000);
     this.queueUs.observe(waitMs * 1000);
     this.promptTokens += promptTokens;
+    this.#options.listener?.jobStarted(this.name, this.version, waitMs);
     this.#options.line?.('QueueTime', 'Microseconds', Math.round(waitMs * 1000));
   }
 
@@ -150,6 +163,7 @@ export class ModelMetrics {
     if (isErrorCode(reason)) this.#options.onError(reason);
     this.requestSeconds.observe(durationMs / 1000);
     this.requestUs.observe(durationMs * 1000);
+    this.#options.listener?.jobEnded(this.name, this.version, durationMs);
     if (outcome === 'finished') this.#options.requestLog?.requestDone(newTokens, durationMs * 1000);
   }
 
@@ -164,7 +178,13 @@ export class ModelMetrics {
 
   loaded(durationMs: number): void {
     this.loadUs = Math.round(durationMs * 1000);
+    this.#options.listener?.loaded(this.name, this.version, durationMs);
     this.#options.line?.('LoadModel', 'Microseconds', this.loadUs);
+  }
+
+  metricTold(line: string): void {
+    this.#options.listener?.custom(line);
+    this.#options.onMetric?.(line);
   }
 
   loadingFailed(): void {

@@ -8,14 +8,15 @@
  */
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { type ErrorCode, WLM_ERROR_CODES } from '../../proto/errors.js';
+import { CustomMetrics, type DeclaredMetric } from './custom-metrics.js';
 import { djlRows } from './djl-rows.js';
 import { NEVER_MS, registerEventLoopLag } from './event-loop-lag.js';
 import { GPU_ROWS, type GpuReading } from './gpu-rows.js';
 import { LLM_ROWS } from './llm-rows.js';
 import { metricLine } from './metric-line.js';
-import { registerRows } from './metric-rows.js';
+import { type MetricRow, registerRows } from './metric-rows.js';
 import { modelIdOf } from './model-id.js';
-import { ModelMetrics, type PoolReading } from './model-metrics.js';
+import { type JobListener, ModelMetrics, type PoolReading } from './model-metrics.js';
 import { type GroupRanks, RankReadings, type ReadingClock } from './rank-readings.js';
 import { RequestLog } from './request-log.js';
 import type { ServerCounts, Snapshot } from './snapshot.js';
@@ -34,6 +35,12 @@ export interface ServerMetricsOptions {
   /** Where lines of server_metric.log and model_metric.log go; null: nowhere. */
   lines: { server(line: string): void; model(line: string): void } | null;
   host: string;
+  /** Of another flavour of the server: its names, and who is told of jobs for lines of its own. */
+  more?: { rows: readonly MetricRow<Snapshot>[]; listener: JobListener };
+  /** Metrics of handlers that are exported; null or absent: all. */
+  declared?: ReadonlyMap<string, DeclaredMetric> | null;
+  /** Metrics of handlers that are not. */
+  onDropped?: (sentence: string) => void;
   /** Lines that the log has lost so far, by output. */
   droppedLogLines?: () => ReadonlyMap<string, number>;
   clock?: ReadingClock;
@@ -51,6 +58,7 @@ export interface ObservedModel {
 export class ServerMetrics {
   readonly #options: ServerMetricsOptions;
   readonly #registry = new Registry();
+  readonly #custom: CustomMetrics;
   readonly #models = new Map<ModelMetrics, RankReadings>();
   readonly #server: ServerCounts = {
     responses: new Map(['2', '4', '5'].map((digit) => [digit, 0])),
@@ -70,6 +78,9 @@ export class ServerMetrics {
     registerRows(this.#registry, GPU_ROWS, () => this.#gpus);
     if (options.prometheus)
       registerRows(this.#registry, djlRows(options.version, options.host), () => this.#snapshot);
+    registerRows(this.#registry, options.more?.rows ?? [], () => this.#snapshot);
+    const { declared = null, onDropped = () => undefined } = options;
+    this.#custom = new CustomMetrics(this.#registry, declared, onDropped);
     if (options.processMetrics) {
       collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: NEVER_MS });
       registerEventLoopLag(this.#registry);
@@ -88,7 +99,7 @@ export class ServerMetrics {
 
   /** What a pool tells from now on, until `closed`. */
   observe(model: ObservedModel, sample: () => PoolReading): ModelMetrics {
-    const { lines } = this.#options;
+    const { lines, more } = this.#options;
     const id = modelIdOf(model);
     const window = model.requestMetricWindow ?? null;
     const metrics: ModelMetrics = new ModelMetrics({
@@ -99,7 +110,12 @@ export class ServerMetrics {
       line: lines && ((name, unit, value) => lines.model(metricLine(name, unit, value, 'Model', id))),
       onError: (code) => this.#countError(code),
       onLoadingFailed: () => this.#loadingFailed(id),
-      onClosed: () => this.#models.delete(metrics),
+      onMetric: (line) => this.#custom.told(id, line),
+      ...(more && { listener: more.listener }),
+      onClosed: () => {
+        this.#models.delete(metrics);
+        this.#custom.forget(id);
+      },
     });
     this.#models.set(metrics, new RankReadings(this.#options.clock));
     return metrics;

@@ -8,6 +8,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -31,6 +32,8 @@ export async function handle(data, context) {
   if (data === null) { version = context.modelVersion; return null; }
   const [{ body, data: field }] = data;
   const text = String(body ?? field);
+  context.metrics.addCounter('Asked', 1, [['Kind', 'any']]);
+  context.metrics.addCounter('Unnamed', 1);
   if (text === 'refuse') throw new PredictionException('Some Prediction Error', 513);
   if (text === 'throw') throw new Error('went off');
   if (text === 'wrong') return 'no list';
@@ -42,6 +45,27 @@ export async function handle(data, context) {
   context.setResponseHeader(0, 'x-explain', context.getRequestHeader(0, 'explain'));
   return data.map((row) => ({ version, got: row.body ?? row.data, path: context.getRequestHeader(0, 'url_path') ?? null }));
 }`;
+
+/** Addresses are the configuration's. */
+const ENVIRONMENT = {
+  ...{ SERVING_INFERENCE_ADDRESS: '', SERVING_MANAGEMENT_ADDRESS: '', TENSOR_PARALLEL_DEGREE: '1' },
+};
+
+const METRICS = `
+dimensions:
+  - &level "Level"
+ts_metrics:
+  counter:
+    - {name: Requests2XX, unit: Count, dimensions: [*level]}
+    - {name: ts_inference_requests_total, unit: Count, dimensions: [model_name]}
+  gauge:
+    - {name: MemoryUtilization, unit: Percent, dimensions: [*level]}
+model_metrics:
+  counter:
+    - {name: Asked, unit: Count, dimensions: [Kind]}
+  gauge:
+    - {name: HandlerTime, unit: ms, dimensions: [*level]}
+`;
 
 const work = mkdtempSync(path.join(tmpdir(), 'shardserve-torchserve-'));
 const store = path.join(work, 'model-store');
@@ -98,12 +122,13 @@ metrics_address=http://127.0.0.3:0
 grpc_inference_port=0
 grpc_management_port=0
 metrics_mode=prometheus
+metrics_config=metrics.yaml
 default_response_timeout=20
 number_of_netty_threads=4
 `,
   );
   writeFileSync(inFolder('prompt.txt'), 'Once upon a time');
-  const addresses = { SERVING_INFERENCE_ADDRESS: '', SERVING_MANAGEMENT_ADDRESS: '' };
+  writeFileSync(inFolder('metrics.yaml'), METRICS);
   const flags = [
     '--start',
     '--foreground',
@@ -114,7 +139,7 @@ number_of_netty_threads=4
     'noop.mar',
     'story=embedded',
   ];
-  const environment = { ...addresses, TENSOR_PARALLEL_DEGREE: '1', TMPDIR: work };
+  const environment = { ...ENVIRONMENT, TMPDIR: work };
   server = new ServerProcess(environment, [], ['torchserve', ...flags], work);
   await server.ready();
   management = String((await server.line(({ managementUrl }) => managementUrl !== undefined)).managementUrl);
@@ -334,6 +359,31 @@ describe("TorchServe's management API", () => {
   });
 });
 
+describe("TorchServe's metrics and logs", () => {
+  it("have TorchServe's names, those that metrics.yaml has", async () => {
+    const { body } = await curl(`${metrics}/metrics`);
+    expect(body).toMatch(
+      /^ts_inference_requests_total\{model_name="noop",model_version="default",hostname="[^"]+"\} \d/m,
+    );
+    expect(body).toMatch(/^Requests2XX\{Level="Host",Hostname="[^"]+"\} \d/m);
+    expect(body).toMatch(/^MemoryUtilization\{Level="Host",Hostname="[^"]+"\} [\d.]+$/m);
+    expect(body).toMatch(/^Asked\{Kind="any",ModelName="noop",Level="Model"\} \d/m);
+    expect(body).toMatch(/^HandlerTime\{ModelName="noop",Level="Model"\} [\d.]+$/m);
+    expect(body).not.toMatch(/^(?:Unnamed|CPUUtilization|ts_queue_latency_microseconds)\b/m);
+    const one = await curl(`${metrics}/metrics?name[]=Requests2XX`, '-g');
+    expect(one.body).not.toContain('Asked');
+  });
+
+  it("are written as TorchServe's layouts have them", async () => {
+    const log = (name: string) => readFileSync(path.join(work, 'logs', name), 'utf8');
+    const time = String.raw`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{3}`;
+    const asked = String.raw` - /127\.0\.0\.1:\d+ "PUT /predictions/noop HTTP/1\.1" 200 \d+$`;
+    expect(log('access_log.log')).toMatch(new RegExp(time + asked, 'm'));
+    const ready = String.raw` \[INFO \] main org\.pytorch\.serve\.ModelServer - model noop:1\.0 is ready`;
+    expect(log('ts_log.log')).toMatch(new RegExp(time + ready, 'm'));
+  });
+});
+
 describe("TorchServe's command", () => {
   it('says that a server runs already, and ends it', async () => {
     const shardserve = (...args: string[]) =>
@@ -350,4 +400,19 @@ describe("TorchServe's command", () => {
       stdout: 'TorchServe is not currently running.\n',
     });
   });
+
+  it('goes on with what was served, by the newest snapshot', async () => {
+    const snapshots = readdirSync(path.join(work, 'logs/config')).sort();
+    expect(snapshots[0]).toMatch(/^\d{17}-startup\.cfg$/);
+    expect(snapshots.at(-1)).toMatch(/^\d{17}-shutdown\.cfg$/);
+    rmSync(inFolder('config.properties'));
+    const flags = ['torchserve', '--start', '--foreground'];
+    server = new ServerProcess({ ...ENVIRONMENT, TMPDIR: work }, [], flags, work);
+    await server.ready();
+    const line = await server.line(({ managementUrl }) => managementUrl !== undefined);
+    const { json } = await curl(`${String(line.managementUrl)}/models/noop/all`, ...bearer('management'));
+    expect(json.map((one: { modelVersion: string }) => one.modelVersion)).toEqual(['1.0', '2.0']);
+    const asked = await curl(`${server.url}/predictions/story`, ...bearer('inference'), '-T', 'prompt.txt');
+    expect(asked.status).toBe(200);
+  }, 60_000);
 });

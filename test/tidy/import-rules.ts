@@ -90,6 +90,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'server/access',
     'server/config',
     'server/http',
+    'server/metrics',
     'server/model-store',
     'server/requests',
     'proto',

@@ -32,6 +32,9 @@ import {
 const ARCHIVE = /\.(?:mar|model|zip|tar|tgz|tar\.gz)$/i;
 const SNAPSHOT = /^\d{17}-(?:startup|snapshot|shutdown)\.cfg$/;
 
+/** Keys whose value is a path. */
+const PATHS = ['model_store', 'metrics_config', 'shard_store', 'download_dir', 'log_folder', 'key_file'];
+
 /** A key as somebody has given it. */
 interface Given {
   key: string;
@@ -75,7 +78,11 @@ export function loadTorchServe(sources: ConfigSources): Config {
     metricsFolder: path.resolve(cwd, env.METRICS_LOCATION || 'logs'),
     startupModels,
     given: Object.fromEntries(
-      given.flatMap(({ key, text }) => (isSecret(key) || key === 'model_snapshot' ? [] : [[key, text]])),
+      given.flatMap(({ baseFolder, key, text }) => {
+        if (isSecret(key) || key === 'model_snapshot') return [];
+        // A snapshot lies in another folder.
+        return [[key, PATHS.includes(key) ? path.resolve(baseFolder, text) : text]];
+      }),
     ),
   });
   return Object.freeze({ ...config, torchServe, warnings: [...config.warnings, ...problems.warnings] });

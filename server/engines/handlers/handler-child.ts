@@ -28,6 +28,8 @@ type Piece = Extract<FromHandler, { kind: 'head' | 'chunk' }>;
 export class HandlerChild {
   /** Resolves with why, when the process is gone without having been stopped. */
   readonly failed: Promise<ServingError>;
+  /** Who is told of a handler's metrics, besides the log. */
+  onMetric: (line: string) => void = () => undefined;
   readonly #link: ChildLink<ToHandler, FromHandler>;
   readonly #logger: Logger;
   #nextId = 1;
@@ -110,8 +112,10 @@ export class HandlerChild {
 
   /** true: it was no answer. */
   #heard(notice: FromHandler): boolean {
-    if (notice.kind === 'metric') this.#logger.info({ metric: notice.line }, 'a metric of a handler');
-    else if (notice.kind === 'stack') this.#logger.error({ stack: notice.text }, 'a handler threw');
+    if (notice.kind === 'metric') {
+      this.#logger.info({ metric: notice.line }, 'a metric of a handler');
+      this.onMetric(notice.line);
+    } else if (notice.kind === 'stack') this.#logger.error({ stack: notice.text }, 'a handler threw');
     else return false;
     return true;
   }

@@ -26,9 +26,11 @@ export class HandlerReplica extends BatchedReplica<HandlerJob, HandlerChild> {
     this.#options = options;
   }
 
-  protected launch(signal: AbortSignal): Promise<HandlerChild> {
-    const { config, logger, setup } = this.#options;
-    return HandlerChild.start(setup, config.modelLoadingTimeoutSeconds * 1000, logger, signal);
+  protected async launch(signal: AbortSignal): Promise<HandlerChild> {
+    const { config, hooks, logger, setup } = this.#options;
+    const child = await HandlerChild.start(setup, config.modelLoadingTimeoutSeconds * 1000, logger, signal);
+    child.onMetric = (line) => hooks.observer?.metricTold?.(line);
+    return child;
   }
 
   protected async runJobs(jobs: readonly HandlerJob[], child: HandlerChild): Promise<void> {
@@ -49,6 +51,11 @@ export class HandlerReplica extends BatchedReplica<HandlerJob, HandlerChild> {
         this.#piece(jobs[piece.index]!, piece),
       );
       hooks.observer?.stepDone(jobs.length, us, 0, 0);
+      // TorchServe's own of every batch.
+      for (const name of ['HandlerTime', 'PredictionTime']) {
+        const of = `ModelName:${config.name},Level:Model`;
+        hooks.observer?.metricTold?.(`${name}.Milliseconds:${us / 1000}|#${of}|type:gauge`);
+      }
       for (const [index, job] of jobs.entries()) this.#answer(job, answers[index]!);
     } catch (error) {
       const failure = ServingError.from(error);
