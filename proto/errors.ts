@@ -96,6 +96,12 @@ export const ERROR_TABLE = {
   METHOD_NOT_ALLOWED: row(405, GrpcStatus.UNIMPLEMENTED, false, 'the path exists, the method does not'),
   BODY_TOO_LARGE: row(413, GrpcStatus.RESOURCE_EXHAUSTED, false, 'the body is longer than max_request_size'),
   QUEUE_FULL: row(503, GrpcStatus.RESOURCE_EXHAUSTED, true, 'job_queue_size jobs already wait'),
+  RATE_LIMITED: row(
+    429,
+    GrpcStatus.RESOURCE_EXHAUSTED,
+    true,
+    'the key has sent as many requests, or used as many tokens, as it may',
+  ),
   MODEL_NOT_READY: row(
     503,
     GrpcStatus.UNAVAILABLE,

@@ -14,14 +14,15 @@ import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { ServingError } from '../proto/errors.js';
 import { AccessControl } from './access/access-control.js';
+import { TlsFiles } from './access/tls-files.js';
 import type { Config, ModelConfig, ModelRegistration } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
 import { HandlerEngine } from './engines/handlers/handler-engine.js';
 import { LlmEngine } from './engines/llm/llm-engine.js';
 import { OnnxEngine } from './engines/onnx/onnx-engine.js';
-import { createGrpcServer, type GrpcServer } from './grpc/grpc-server.js';
+import { createGrpcServer, type GrpcServer, type GrpcServerOptions } from './grpc/grpc-server.js';
 import { refuseOpenAddress } from './http/access-gate.js';
-import type { HttpDeps } from './http/http-context.js';
+import { accessLogOf, type HttpDeps } from './http/http-context.js';
 import { createHttpServer, type HttpServer } from './http/http-server.js';
 import { createServerLog, type ServerLog } from './logging/server-log.js';
 import { gpuReport } from './machine/gpu-report.js';
@@ -33,6 +34,7 @@ import { fetchModel, releaseModel } from './model-store/fetch-model.js';
 import { parseModelUrl } from './model-store/model-source.js';
 import { RegistrationFolders } from './model-store/registration-folders.js';
 import { endWithProcess } from './process-end.js';
+import { meteredService } from './requests/metered-service.js';
 import type { ModelStatus } from './requests/service.js';
 import type { TensorSpec } from './requests/signature.js';
 import { StartupProgress } from './startup-progress.js';
@@ -122,10 +124,13 @@ export async function runServer(config: Config): Promise<void> {
   const torchServe = torchServeOf(config, manager, registration, logger);
   const onProblem = (sentence: string): void => logger.error(sentence);
   const access = new AccessControl(config.server, onProblem, undefined, torchServe?.keySources);
+  const tls = tlsFiles(config.server, onProblem);
+  const service = meteredService(manager, access.limits);
   const deps: HttpDeps = {
     config: config.server,
     access,
-    service: manager,
+    tls,
+    service,
     management: manager,
     logger,
     metrics,
@@ -140,7 +145,11 @@ export async function runServer(config: Config): Promise<void> {
     },
   };
   const http = await createHttpServer(deps, torchServe?.dialects);
-  const grpc = grpcServer(config, manager, access);
+  const auditLog = accessLogOf(logger);
+  const grpc = grpcServer(config, {
+    ...{ access, tls, service, management: manager },
+    audit: (call) => auditLog.info(call, 'audit'),
+  });
   const drainMs = config.server.drainTimeoutSeconds * 1000;
   const stop = (): Promise<void> => {
     torchServe?.stopping();
@@ -177,14 +186,19 @@ function failFast(model: string, { logger, close }: Pick<ServerLog, 'logger' | '
 }
 
 /** null: grpc_address says none. @throws ServingError CONFIG_INVALID */
-function grpcServer({ server }: Config, manager: WorkLoadManager, access: AccessControl): GrpcServer | null {
+function grpcServer(
+  { server }: Config,
+  parts: Pick<GrpcServerOptions, 'access' | 'tls' | 'service' | 'management' | 'audit'>,
+): GrpcServer | null {
   const address = server.grpcAddress;
   if (address === null) return null;
-  refuseOpenAddress('grpc_address', address, ['infer', 'manage'], access, server);
+  refuseOpenAddress('grpc_address', address, ['infer', 'manage'], parts.access, server);
   return createGrpcServer({
-    ...{ address, access, service: manager, management: manager },
+    ...parts,
+    address,
     ...{ version: VERSION, modelStore: server.modelStore, maxMessageBytes: server.maxRequestBytes },
     drainTimeoutMs: server.drainTimeoutSeconds * 1000,
+    stallLimitMs: server.chunkedReadTimeoutSeconds * 1000,
   });
 }
 
@@ -206,6 +220,13 @@ function torchServeOf(
       return { folder: fetched.folder, release: () => release(fetched) };
     },
   });
+}
+
+/** null: no address is https://. @throws ServingError CONFIG_INVALID */
+function tlsFiles(server: Config['server'], onProblem: (sentence: string) => void): TlsFiles | null {
+  const { grpcAddress, inferenceAddress, managementAddress, metricsAddress } = server;
+  const addresses = [inferenceAddress, managementAddress, metricsAddress, grpcAddress];
+  return addresses.some((address) => address?.tls === true) ? new TlsFiles(server, onProblem) : null;
 }
 
 /** The model store under the operator's policy. */

@@ -19,6 +19,7 @@ const PROGRAMS = {
   start: 'dist/server/main.js',
   torchserve: 'dist/server/torchserve-command.js',
   key: 'dist/server/access/new-key.js',
+  doctor: 'dist/server/doctor.js',
   archive: 'dist/server/archive-main.js',
   cache: 'dist/server/cache-command.js',
   gpu: 'dist/server/gpu/gpu-command.js',
@@ -41,6 +42,7 @@ const HELP = `Usage: shardserve <command> [arguments]
   serve                                                       the same with the defaults of a SageMaker container
   torchserve --start|--stop --model-store DIR [--models M] …  the same as TorchServe's command; \`torchserve --help\` says more
   key [--name NAME] [--scopes infer,manage,metrics]           make a key and its entry for key_file
+  doctor --security [flags of start]                          every listener, its scopes, secrets' files, folders written to; 1 when one is bad
   archive --model-name NAME --serialized-file FILE …           pack a model as .mar, with torch-model-archiver's flags
   cache list|remove|prune                                     models that were fetched; \`cache\` says more
   gpu list|install                                            the GPUs there are; CUDA's libraries for option.device=cuda

@@ -12,8 +12,9 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { ServingError } from '../../proto/errors.js';
-import { type AccessKey, digestOf, SCOPES, type Scope } from './access-key.js';
+import { type AccessKey, digestOf, NO_LIMITS, SCOPES, type Scope } from './access-key.js';
 import { KeyFile } from './key-file.js';
+import { RequestLimits } from './request-limits.js';
 
 const MAX_SECRET_CHARACTERS = 512;
 
@@ -23,6 +24,10 @@ export interface AccessOptions {
   keyFile: string | null;
   /** null: all while there is no key, none otherwise. */
   anonymousScopes: readonly string[] | null;
+  /** Of every key that has none of its own, and of all requests without one; absent or 0: none. */
+  keyRequestsPerMinute?: number;
+  keyTokensPerMinute?: number;
+  keyConcurrentRequests?: number;
 }
 
 /** Keys that come and go while the server runs. */
@@ -40,6 +45,8 @@ const apiKeyHeader: CredentialReader = ({ 'x-api-key': given }) =>
   typeof given === 'string' && given !== '' ? given : null;
 
 export class AccessControl {
+  /** How much each may ask. */
+  readonly limits: RequestLimits;
   readonly #fixed: readonly AccessKey[];
   readonly #sources: readonly KeySource[];
   readonly #anonymous: readonly string[] | null;
@@ -59,6 +66,17 @@ export class AccessControl {
     this.#sources = [...(keyFile === null ? [] : [new KeyFile(keyFile, onProblem)]), ...more];
     this.#anonymous = anonymousScopes;
     this.#readers = readers;
+    const {
+      keyConcurrentRequests: concurrentRequests,
+      keyRequestsPerMinute: requestsPerMinute,
+      keyTokensPerMinute: tokensPerMinute,
+    } = options;
+    this.limits = new RequestLimits({
+      ...NO_LIMITS,
+      ...(requestsPerMinute && { requestsPerMinute }),
+      ...(tokensPerMinute && { tokensPerMinute }),
+      ...(concurrentRequests && { concurrentRequests }),
+    });
   }
 
   /** Scopes that need no key. */

@@ -9,6 +9,21 @@ export const SCOPES = ['infer', 'manage', 'metrics'] as const;
 /** infer: ask models; manage: register, scale, remove and describe them; metrics: read them. */
 export type Scope = (typeof SCOPES)[number];
 
+/** null: no limit. */
+export interface KeyLimits {
+  readonly requestsPerMinute: number | null;
+  /** Of prompts and answers. */
+  readonly tokensPerMinute: number | null;
+  /** Requests at once. */
+  readonly concurrentRequests: number | null;
+}
+
+export const NO_LIMITS: KeyLimits = {
+  requestsPerMinute: null,
+  tokensPerMinute: null,
+  concurrentRequests: null,
+};
+
 export interface AccessKey {
   /** For logs; never secret. */
   readonly name: string;
@@ -16,6 +31,10 @@ export interface AccessKey {
   readonly scopes: readonly Scope[];
   /** Values of x-priority that its requests may have; null: any. */
   readonly priority: { readonly min: number; readonly max: number } | null;
+  /** Instead of the server's for every key; absent: those. */
+  readonly limits?: Partial<KeyLimits>;
+  /** Of starts, beside other keys whose requests wait too; absent: 1. */
+  readonly weight?: number;
 }
 
 export function digestOf(secret: string): Buffer {

@@ -1,5 +1,5 @@
 /**
- * The file of keys: {"keys": [{"name", "sha256", "scopes", "priority"?}]}.
+ * The file of keys: {"keys": [{"name", "sha256", "scopes", "priority"?, "limits"?, "weight"?}]}.
  *
  * In      a path; nobody but its owner may read or write it (0600), who is this process's user or root
  * Out     its keys, read again when the file has changed
@@ -11,11 +11,14 @@ import { closeSync, fstatSync, openSync, readFileSync, statSync } from 'node:fs'
 import { type Static, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 import { ServingError } from '../../proto/errors.js';
-import { type AccessKey, SCOPES } from './access-key.js';
+import { type AccessKey, type KeyLimits, SCOPES } from './access-key.js';
 
 const MAX_FILE_BYTES = 1024 * 1024;
 const MAX_KEYS = 1000;
 const OTHERS_BITS = 0o077;
+const MAX_LIMIT = 1_000_000_000;
+
+const limit = Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_LIMIT }));
 
 const KeyFileSchema = Type.Object(
   {
@@ -26,6 +29,13 @@ const KeyFileSchema = Type.Object(
           sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
           scopes: Type.Array(Type.Union(SCOPES.map((scope) => Type.Literal(scope))), { minItems: 1 }),
           priority: Type.Optional(Type.Tuple([Type.Integer(), Type.Integer()])),
+          limits: Type.Optional(
+            Type.Object(
+              { requests_per_minute: limit, tokens_per_minute: limit, concurrent_requests: limit },
+              { additionalProperties: false },
+            ),
+          ),
+          weight: Type.Optional(Type.Number({ minimum: 0.01, maximum: 100 })),
         },
         { additionalProperties: false },
       ),
@@ -104,19 +114,38 @@ function read(path: string): AccessKey[] {
   const first = Value.Errors(KeyFileSchema, given).First();
   if (first !== undefined)
     refuse(
-      `is no file of keys, at ${first.path || '/'}: {"keys": [{"name", "sha256", "scopes", "priority"?}]}`,
+      `is no file of keys, at ${first.path || '/'}: {"keys": [{"name", "sha256", "scopes", "priority"?, "limits"?, "weight"?}]}`,
     );
   const names = new Set<string>();
-  return (given as Static<typeof KeyFileSchema>).keys.map(({ name, priority, scopes, sha256 }) => {
-    if (names.has(name)) refuse(`names two keys ${name}`);
-    names.add(name);
-    if (priority !== undefined && priority[0] > priority[1])
-      refuse(`gives ${name} a priority from ${priority[0]} to ${priority[1]}`);
-    return {
-      name,
-      digest: Buffer.from(sha256, 'hex'),
-      scopes,
-      priority: priority === undefined ? null : { min: priority[0], max: priority[1] },
-    };
-  });
+  return (given as Static<typeof KeyFileSchema>).keys.map(
+    ({ limits, name, priority, scopes, sha256, weight }) => {
+      if (names.has(name)) refuse(`names two keys ${name}`);
+      names.add(name);
+      if (priority !== undefined && priority[0] > priority[1])
+        refuse(`gives ${name} a priority from ${priority[0]} to ${priority[1]}`);
+      return {
+        name,
+        digest: Buffer.from(sha256, 'hex'),
+        scopes,
+        priority: priority === undefined ? null : { min: priority[0], max: priority[1] },
+        ...(limits !== undefined && { limits: limitsOf(limits) }),
+        ...(weight !== undefined && { weight }),
+      };
+    },
+  );
+}
+
+type GivenLimits = NonNullable<Static<typeof KeyFileSchema>['keys'][number]['limits']>;
+
+/** What is not named stays the server's. */
+function limitsOf({
+  concurrent_requests: concurrentRequests,
+  requests_per_minute: requestsPerMinute,
+  tokens_per_minute: tokensPerMinute,
+}: GivenLimits): Partial<KeyLimits> {
+  return {
+    ...(requestsPerMinute !== undefined && { requestsPerMinute }),
+    ...(tokensPerMinute !== undefined && { tokensPerMinute }),
+    ...(concurrentRequests !== undefined && { concurrentRequests }),
+  };
 }

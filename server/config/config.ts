@@ -22,11 +22,23 @@ export interface ServerConfig {
   metricsAddress: ListenAddress | null;
   /** Where the Open Inference Protocol is served by gRPC; null: nowhere. */
   grpcAddress: ListenAddress | null;
+  /** Absolute paths, for https:// addresses: PEM, or PKCS#12 with its password. */
+  certificateFile: string | null;
+  privateKeyFile: string | null;
+  keystore: string | null;
+  keystorePass: string;
+  keystoreType: 'PKCS12';
+  /** Of the certificates that clients must show; null: they need none. */
+  clientCaFile: string | null;
   /** Keys in clear; whoever makes the server keeps their digests. */
   apiKey: string | null;
   managementKey: string | null;
   /** Absolute path of hashed keys. */
   keyFile: string | null;
+  /** For every key, and all requests without one; 0: no limit. */
+  keyRequestsPerMinute: number;
+  keyTokensPerMinute: number;
+  keyConcurrentRequests: number;
   /** What needs no key; null: all while there are no keys, nothing otherwise. */
   anonymousScopes: readonly string[] | null;
   /** What needs no key may be had from other machines. */

@@ -5,4 +5,6 @@ export interface ListenAddress {
   host: string;
   port: number;
   path: string;
+  /** https://; absent: http://. */
+  tls?: true;
 }

@@ -28,7 +28,6 @@ export const DEFAULT_ADDRESS: ListenAddress = { kind: 'tcp', host: '127.0.0.1', 
 const httpErrorCode = integer(400, 599);
 const headerValue = text('the value of a response header');
 
-const NO_TLS = 'TLS is not served in this version; let a proxy end it';
 const GRPC_BY_ADDRESS = 'gRPC is set by grpc_address alone, http://HOST:PORT';
 const MEMORY_CACHE = 'asynchronous answers are kept in the memory of this server, bounded by async_result_*';
 const NO_JVM = 'there is no Java virtual machine here';
@@ -335,11 +334,6 @@ export const SERVER_KEYS: readonly KeyRow[] = [
   converted('SAGEMAKER_MAX_PAYLOAD_IN_MB', 'max_request_size', byteSize(1, 1024, 'MiB', 1_048_576)),
 
   refused('server', 'model_url_pattern', 'models are not registered by a request in this version'),
-  refused('server', 'keystore', NO_TLS),
-  refused('server', 'certificate_file', NO_TLS),
-  refused('server', 'private_key_file', NO_TLS),
-  ...withoutEffect('server', NO_TLS, ['keystore_pass'], { secret: true }),
-  ...withoutEffect('server', NO_TLS, ['keystore_type']),
   ...withoutEffect('server', 'all ranks of a model run on this host', ['cluster_address']),
   ...withoutEffect('server', ONE_LOOP, ['number_of_netty_threads', 'use_native_io', 'io_ratio']),
   ...withoutEffect('server', 'Java plugins cannot run here', ['plugin_folder']),

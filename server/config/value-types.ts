@@ -161,20 +161,16 @@ const MAX_PORT = 65_535;
 /** `http://host[:port]` or `unix:/path`, as DJLServing writes its addresses; port 0 lets the system choose. */
 export function listenAddress(): ValueType<ListenAddress> {
   return {
-    expects: `http://HOST:PORT with a port from 0 to ${MAX_PORT}, or unix:/PATH`,
+    expects: `http://HOST:PORT or https://HOST:PORT with a port from 0 to ${MAX_PORT}, or unix:/PATH`,
     parse(given) {
-      if (given.startsWith('https://')) {
-        return {
-          problem: true,
-          sentence: 'TLS is not served in this version; let a proxy end it and give an http:// address',
-        };
-      }
       const unix = /^unix:(\/.+)$/.exec(given);
       if (unix) return { value: { kind: 'unix', host: '', port: 0, path: unix[1]! } };
-      const tcp = /^http:\/\/(\[[0-9a-fA-F:.]+\]|[^:/[\]]+)(?::(\d{1,5}))?\/?$/.exec(given);
-      const port = tcp ? Number(tcp[2] ?? 80) : Number.NaN;
+      const tcp = /^http(s?):\/\/(\[[0-9a-fA-F:.]+\]|[^:/[\]]+)(?::(\d{1,5}))?\/?$/.exec(given);
+      const isTls = tcp?.[1] === 's';
+      const port = tcp ? Number(tcp[3] ?? (isTls ? 443 : 80)) : Number.NaN;
       if (!tcp || !(port <= MAX_PORT)) return WRONG;
-      return { value: { kind: 'tcp', host: tcp[1]!.replace(/^\[|\]$/g, ''), port, path: '' } };
+      const host = tcp[2]!.replace(/^\[|\]$/g, '');
+      return { value: { kind: 'tcp', host, port, path: '', ...(isTls && { tls: true }) } };
     },
   };
 }

@@ -25,6 +25,15 @@ export function checkCall(call: Call, access: AccessControl, scope: Scope): Acce
   return found;
 }
 
+/** For the log; null: without a key, or with one that is none of ours. */
+export function keyNameOf(call: Call, access: AccessControl): string | null {
+  try {
+    return access.keyOf(headersOf(call))?.name ?? null;
+  } catch {
+    return null;
+  }
+}
+
 /** A call's metadata as HTTP's headers: what is text of it. */
 const headersOf = ({ metadata }: Call): IncomingHttpHeaders =>
   Object.fromEntries(
@@ -34,11 +43,11 @@ const headersOf = ({ metadata }: Call): IncomingHttpHeaders =>
   );
 
 /** Aborted when the client cancels or its deadline passes; a signal that is aborted too late does nothing. */
-export function callSignal(call: Call): AbortSignal {
+export function callController(call: Call): AbortController {
   const client = new AbortController();
   call.once('cancelled', () => client.abort());
   if (call.cancelled) client.abort();
-  return client.signal;
+  return client;
 }
 
 /**

@@ -3,22 +3,19 @@
  *
  * In      the server's parts; grpc_address
  * Out     listen, close
- * Limits  max_request_size a message; keep-alive pings no oftener than MIN_PING_MS; close() waits so long as it is told for running calls
+ * Limits  max_request_size a message; MAX_STREAMS calls of a connection; keep-alive pings no oftener than MIN_PING_MS; close() waits so long as it is told for running calls
  * Errors  CONFIG_INVALID: the address cannot be listened on, or it is open to others without keys
  * Source  grpc/grpc doc/health-checking.md, doc/server-reflection.md: both by the packages of grpc-node
  */
-import {
-  loadPackageDefinition,
-  Server,
-  ServerCredentials,
-  type ServiceClientConstructor,
-} from '@grpc/grpc-js';
+import { loadPackageDefinition, Server, type ServiceClientConstructor } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation } from 'grpc-health-check';
 import { ServingError } from '../../proto/errors.js';
 import { protoFile } from '../../proto/proto-file.js';
+import type { TlsFiles } from '../access/tls-files.js';
 import type { ListenAddress } from '../config/config.js';
+import { grpcCredentials } from './grpc-credentials.js';
 import { type GrpcParts, inferenceHandlers } from './inference-service.js';
 import { PROTO_OPTIONS } from './oip-messages.js';
 
@@ -26,11 +23,15 @@ const SERVICE = 'inference.GRPCInferenceService';
 /** A client that pings oftener is cut off: the protocol's own defence. */
 const MIN_PING_MS = 10_000;
 const KEEP_ALIVE_MS = 60_000;
+/** Calls of one connection at once. */
+const MAX_STREAMS = 1000;
 
 export interface GrpcServerOptions extends Omit<GrpcParts, 'isDraining'> {
   address: ListenAddress;
   maxMessageBytes: number;
   drainTimeoutMs: number;
+  /** Of an https:// address; absent or null: none is needed. */
+  tls?: TlsFiles | null;
 }
 
 export interface GrpcServer {
@@ -42,7 +43,8 @@ export interface GrpcServer {
 }
 
 export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
-  const { address, drainTimeoutMs, maxMessageBytes } = options;
+  const { address, drainTimeoutMs, maxMessageBytes, tls = null } = options;
+  const { credentials, stop } = grpcCredentials(address.tls === true ? tls : null);
   const definition = loadSync(protoFile('open_inference.proto'), PROTO_OPTIONS);
   const loaded = loadPackageDefinition(definition) as unknown as {
     inference: { GRPCInferenceService: ServiceClientConstructor };
@@ -50,6 +52,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   const server = new Server({
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': -1,
+    'grpc.max_concurrent_streams': MAX_STREAMS,
     'grpc.keepalive_time_ms': KEEP_ALIVE_MS,
     'grpc.http2.min_ping_interval_without_data_ms': MIN_PING_MS,
   });
@@ -68,7 +71,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       const place =
         address.kind === 'unix' ? `unix:${address.path}` : `${hostOf(address.host)}:${address.port}`;
       const port = await new Promise<number>((resolve, reject) => {
-        server.bindAsync(place, ServerCredentials.createInsecure(), (error, bound) => {
+        server.bindAsync(place, credentials, (error, bound) => {
           if (error) {
             reject(
               new ServingError(
@@ -84,6 +87,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     setDraining,
     async close(limitMs = drainTimeoutMs) {
       setDraining();
+      stop();
       await new Promise<void>((resolve) => {
         const timer = setTimeout(() => server.forceShutdown(), limitMs);
         server.tryShutdown(() => {

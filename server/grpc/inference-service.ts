@@ -3,13 +3,14 @@
  *
  * In      messages of proto/open_inference.proto
  * Out     answers of the work load manager; a stream's responses as they come, told apart by their request's id
- * Limits  MAX_STREAM_REQUESTS of one stream at once; a reader that stops holds its own requests alone: no event is read for it meanwhile
+ * Limits  MAX_STREAM_REQUESTS of one stream at once; a reader that stops holds its own requests alone: no event is read for it meanwhile, and
+ *         after chunked_read_timeout its requests end
  * Errors  a unary call: the table's gRPC status; in a stream: error_message of a response, and the stream goes on, as Triton does
  * Source  Open Inference Protocol v2; Triton's ModelStreamInfer: with triton_enable_empty_final_response a last, empty response says that
  *         a request is done; triton_final_response says so in every response
  */
 import path from 'node:path';
-import type { ServerDuplexStream, ServerUnaryCall } from '@grpc/grpc-js';
+import type { ServerDuplexStream, ServerUnaryCall, StatusObject } from '@grpc/grpc-js';
 import { ServingError } from '../../proto/errors.js';
 import type { AccessControl } from '../access/access-control.js';
 import type { Scope } from '../access/access-key.js';
@@ -17,7 +18,7 @@ import type { ManagementService } from '../requests/management.js';
 import type { NamedTensor } from '../requests/predict-request.js';
 import type { InferenceService, ModelStatus } from '../requests/service.js';
 import type { Target } from '../requests/target.js';
-import { callSignal, checkCall, statusOf, targetOf } from './grpc-calls.js';
+import { callController, checkCall, keyNameOf, statusOf, targetOf } from './grpc-calls.js';
 import type { InferRequestMessage, InferResponseMessage } from './oip-messages.js';
 import { outputsOf, stringOutput, tensorsOfMessage } from './oip-tensors.js';
 import { TEXT_SIGNATURE, textInference } from './text-inference.js';
@@ -28,8 +29,12 @@ export interface GrpcParts {
   access: AccessControl;
   version: string;
   modelStore: string;
+  /** Hears of each call that changes the server, done or refused. */
+  audit?(call: { key: string | null; ip: string; method: string; model: string; code: string }): void;
   /** No new requests. */
   isDraining: () => boolean;
+  /** A reader of a stream that takes nothing for so long is given up. */
+  stallLimitMs: number;
 }
 
 type Unary<Q, A> = (call: ServerUnaryCall<Q, A>, answer: (error: unknown, value?: A) => void) => void;
@@ -60,6 +65,23 @@ export function inferenceHandlers(parts: GrpcParts) {
         (error: unknown) => answer(statusOf(error)),
       );
     };
+
+  /** A call that changes the server. */
+  const audited = (method: string, act: (request: { model_name: string }) => Promise<object>) => {
+    const run = unary<{ model_name: string }, object>('manage', act);
+    return ((call, answer) => {
+      const tell = (error: unknown): void => {
+        const code =
+          error == null ? 'OK' : String((error as Partial<StatusObject>).metadata?.get('error-code')[0]);
+        const facts = { method, model: call.request.model_name, ip: call.getPeer(), code };
+        parts.audit?.({ key: keyNameOf(call, access), ...facts });
+      };
+      run(call, (error, value) => {
+        tell(error);
+        answer(error, value);
+      });
+    }) satisfies typeof run;
+  };
 
   const find = (name: string, wanted: string): ModelStatus => {
     const found = service
@@ -151,11 +173,18 @@ export function inferenceHandlers(parts: GrpcParts) {
       return { name, versions, platform, inputs: told(inputs), outputs: told(outputs) };
     }),
     ModelInfer: unary<InferRequestMessage, InferResponseMessage>('infer', async (message, call) => {
-      const target = targetOf(call, checkCall(call, access, 'infer'), message);
-      for await (const response of infer(message, target, callSignal(call), false)) return response;
+      const key = checkCall(call, access, 'infer');
+      const target = targetOf(call, key, message);
+      const end = access.limits.begin(key);
+      try {
+        for await (const response of infer(message, target, callController(call).signal, false))
+          return response;
+      } finally {
+        end();
+      }
       throw new Error('a request ended without a response');
     }),
-    ModelStreamInfer: (stream: Stream) => streamInfer(stream, access, infer),
+    ModelStreamInfer: (stream: Stream) => streamInfer(stream, access, parts.stallLimitMs, infer),
     RepositoryIndex: unary<{ ready: boolean }, object>('manage', ({ ready }) => ({
       models: management
         .list()
@@ -167,7 +196,7 @@ export function inferenceHandlers(parts: GrpcParts) {
           reason: failure?.message ?? '',
         })),
     })),
-    RepositoryModelLoad: unary<{ model_name: string }, object>('manage', async ({ model_name: name }) => {
+    RepositoryModelLoad: audited('RepositoryModelLoad', async ({ model_name: name }) => {
       if (!/^[A-Za-z0-9][\w.-]{0,254}$/.test(name)) {
         throw new ServingError('BAD_REQUEST', 'model_name must be the name of a folder of the model store');
       }
@@ -179,12 +208,15 @@ export function inferenceHandlers(parts: GrpcParts) {
       await registration.ready;
       return {};
     }),
-    RepositoryModelUnload: unary<{ model_name: string }, object>('manage', async ({ model_name: name }) => {
+    RepositoryModelUnload: audited('RepositoryModelUnload', async ({ model_name: name }) => {
       await management.unregister(name, null);
       return {};
     }),
   };
 }
+
+const readerStopped = (limitMs: number): ServingError =>
+  new ServingError('REQUEST_TIMEOUT', `The reader of the stream took nothing for ${limitMs / 1000} s`);
 
 type Infer = (
   message: InferRequestMessage,
@@ -194,7 +226,7 @@ type Infer = (
 ) => AsyncIterable<InferResponseMessage>;
 
 /** Requests of one stream run side by side; the stream ends when its client has ended it and all are answered. */
-function streamInfer(stream: Stream, access: AccessControl, infer: Infer): void {
+function streamInfer(stream: Stream, access: AccessControl, stallLimitMs: number, infer: Infer): void {
   let key: ReturnType<typeof checkCall>;
   try {
     key = checkCall(stream, access, 'infer');
@@ -202,16 +234,25 @@ function streamInfer(stream: Stream, access: AccessControl, infer: Infer): void 
     stream.emit('error', statusOf(error));
     return;
   }
-  const client = callSignal(stream);
+  const client = callController(stream);
   let running = 0;
   let hasEnded = false;
   const endIfDone = (): void => {
     if (hasEnded && running === 0 && !stream.cancelled) stream.end();
   };
   const answer = async (message: InferRequestMessage): Promise<void> => {
-    for await (const response of infer(message, targetOf(stream, key, message), client, true)) {
-      if (stream.write({ error_message: '', infer_response: response })) continue;
-      await drained(stream, client);
+    const end = access.limits.begin(key);
+    try {
+      const target = targetOf(stream, key, message);
+      for await (const response of infer(message, target, client.signal, true)) {
+        if (stream.write({ error_message: '', infer_response: response })) continue;
+        if (await drained(stream, client.signal, stallLimitMs)) continue;
+        client.abort();
+        stream.emit('error', statusOf(readerStopped(stallLimitMs)));
+        return;
+      }
+    } finally {
+      end();
     }
   };
   stream.on('data', (message: InferRequestMessage) => {
@@ -219,7 +260,7 @@ function streamInfer(stream: Stream, access: AccessControl, infer: Infer): void 
     if (running >= MAX_STREAM_REQUESTS) stream.pause();
     answer(message)
       .catch((error: unknown) => {
-        if (client.aborted) return;
+        if (client.signal.aborted) return;
         const { details } = statusOf(error);
         const { id, model_name, model_version } = message;
         const empty = { id, model_name, model_version, outputs: [], raw_output_contents: [] };
@@ -239,16 +280,19 @@ function streamInfer(stream: Stream, access: AccessControl, infer: Infer): void 
   stream.on('error', () => {});
 }
 
-/** The reader takes again, or has left. */
-async function drained(stream: Stream, client: AbortSignal): Promise<void> {
-  if (client.aborted) return;
-  await new Promise<void>((resolve) => {
-    const end = (): void => {
-      stream.off('drain', end);
-      client.removeEventListener('abort', end);
-      resolve();
+/** The reader takes again, or has left. @returns false: it has taken nothing for so long */
+async function drained(stream: Stream, client: AbortSignal, limitMs: number): Promise<boolean> {
+  if (client.aborted) return true;
+  return new Promise((resolve) => {
+    const end = (hasTaken: boolean): void => {
+      clearTimeout(timer);
+      stream.off('drain', onDrain);
+      client.removeEventListener('abort', onDrain);
+      resolve(hasTaken);
     };
-    stream.once('drain', end);
-    client.addEventListener('abort', end, { once: true });
+    const onDrain = (): void => end(true);
+    const timer = setTimeout(() => end(false), limitMs);
+    stream.once('drain', onDrain);
+    client.addEventListener('abort', onDrain, { once: true });
   });
 }

@@ -4,7 +4,8 @@
  *
  * In      a request's route, headers; the server's keys
  * Out     `request.accessKey`: the key it came with, or null
- * Errors  UNAUTHENTICATED (401), FORBIDDEN (403): also for a page of another origin, and for a host name that is not this server's
+ * Errors  UNAUTHENTICATED (401), FORBIDDEN (403): also for a page of another origin, and for a host name that is not this server's;
+ *         RATE_LIMITED (429)
  *
  * Without a key a browser is the danger: any page it shows may send requests here, and a name may be made to mean this address
  * (DNS rebinding). So a request without a key must come from no other origin than cors_allowed_origin, and, on a loopback address,
@@ -15,6 +16,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
 import type { AccessControl } from '../access/access-control.js';
 import type { AccessKey, Scope } from '../access/access-key.js';
+import type { Allowance, RequestLimits } from '../access/request-limits.js';
 import type { ListenAddress, ServerConfig } from '../config/config.js';
 
 declare module 'fastify' {
@@ -68,6 +70,41 @@ export function checkAccess(
   }
 }
 
+/**
+ * Counts a request that asks a model, before a byte of its body is read, until its response has ended.
+ *
+ * @throws ServingError RATE_LIMITED
+ */
+export function beginRequest(request: FastifyRequest, reply: FastifyReply, limits: RequestLimits): void {
+  const asked = request.is404 ? 'open' : (request.routeOptions.config.access ?? []);
+  if (asked === 'open' || !asked.includes('infer') || request.method === 'OPTIONS') return;
+  try {
+    reply.raw.once('close', limits.begin(request.accessKey));
+  } finally {
+    tellAllowance(reply, limits.allowance(request.accessKey));
+  }
+}
+
+/** A request that changes the server, also one that was refused: they are told apart in the log. */
+export function isManagement({ is404, method, routeOptions, url }: FastifyRequest): boolean {
+  const { access = [] } = routeOptions.config;
+  if (is404 || access === 'open' || !access.includes('manage') || access.includes('infer')) return false;
+  // DJLServing sets the level of the log by GET.
+  return method !== 'GET' || url.startsWith('/server/logging');
+}
+
+/** In OpenAI's words, which clients of other dialects know too. */
+function tellAllowance(reply: FastifyReply, { requests, tokens }: Allowance): void {
+  for (const [kind, bucket] of [
+    ['requests', requests],
+    ['tokens', tokens],
+  ] as const) {
+    if (bucket === null) continue;
+    reply.header(`x-ratelimit-limit-${kind}`, bucket.limit);
+    reply.header(`x-ratelimit-remaining-${kind}`, bucket.left);
+  }
+}
+
 export function isLoopback(address: ListenAddress): boolean {
   if (address.kind === 'unix') return true;
   const { host } = address;
@@ -115,6 +152,8 @@ export function refuseOpenAddress(
   config: ServerConfig,
 ): void {
   if (config.insecure || isLoopback(address)) return;
+  // Only who has a certificate gets as far as a request.
+  if (address.tls === true && config.clientCaFile !== null) return;
   const open = scopes.filter((scope) => access.anonymousScopes.includes(scope));
   if (open.length === 0) return;
   throw new ServingError(

@@ -9,6 +9,7 @@
  * Source  reference serving-apis §1.1, §1.2
  */
 import { randomUUID } from 'node:crypto';
+import type { Server as TlsServer } from 'node:tls';
 import Fastify, {
   type FastifyBaseLogger,
   type FastifyError,
@@ -20,8 +21,9 @@ import Fastify, {
 } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
 import { SCOPES, type Scope } from '../access/access-key.js';
+import type { TlsFiles } from '../access/tls-files.js';
 import type { ListenAddress } from '../config/config.js';
-import { checkAccess, within } from './access-gate.js';
+import { beginRequest, checkAccess, isManagement, within } from './access-gate.js';
 import { BodyBudget } from './bodies/body-budget.js';
 import { type Dialect, KnownPaths, type ListenerRole, wordsFor } from './dialect.js';
 import { LIVE_PATH } from './dialects/health/health-routes.js';
@@ -29,6 +31,7 @@ import { methodNotAllowed, prettyJson, routeNotFound, toServingError } from './e
 import type { HttpContext } from './http-context.js';
 import { maskedUri } from './masked-uri.js';
 import { MAX_MODEL_NAME_CHARACTERS } from './model-target.js';
+import { followFiles, secureOptions } from './secure-listener.js';
 
 const MAX_REQUEST_ID_CHARACTERS = 256;
 const JSON_WITH_CHARSET = /^(application\/json(?:lines)?); charset=utf-8$/;
@@ -58,6 +61,7 @@ export async function createHttpApp(
   dialects: readonly Dialect[],
   roles: readonly ListenerRole[],
   address: ListenAddress,
+  tls: TlsFiles | null = null,
 ): Promise<HttpApp> {
   const { config, logger } = context;
   const requestIdHeader = config.requestIdHeaderKey.toLowerCase();
@@ -72,7 +76,9 @@ export async function createHttpApp(
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: config.maxRequestBytes,
     requestTimeout: REQUEST_TIMEOUT_MS,
-    http: { headersTimeout: HEADERS_TIMEOUT_MS },
+    ...(address.tls === true && tls !== null
+      ? { https: { ...secureOptions(tls), headersTimeout: HEADERS_TIMEOUT_MS } }
+      : { http: { headersTimeout: HEADERS_TIMEOUT_MS } }),
     forceCloseConnections: true,
     exposeHeadRoutes: false,
     requestIdHeader: false,
@@ -91,6 +97,7 @@ export async function createHttpApp(
   }) as unknown as FastifyInstance;
 
   app.server.maxConnections = config.maxConnections;
+  if (address.tls === true && tls !== null) followFiles(app.server as unknown as TlsServer, tls);
   // DJLServing's inference paths do not look at the method, so a GET may carry a body.
   app.addHttpMethod('GET', { hasBody: true, overrideExisting: true });
   const corsHeaders = Object.fromEntries(
@@ -124,6 +131,10 @@ export async function createHttpApp(
       const complete = reply.raw.writableFinished;
       const ms = Math.round(durationMs);
       context.accessLog.info({ reqId: request.id, ip, method, uri, status, ms, complete }, 'access');
+      if (isManagement(request)) {
+        const key = request.accessKey?.name ?? null;
+        context.accessLog.info({ reqId: request.id, ip, key, method, uri, status }, 'audit');
+      }
       const { httpVersion } = request.raw;
       const { remotePort: port } = request.socket;
       context.onResponse?.({ ip, method, uri, httpVersion, status, durationMs, ...(port && { port }) });
@@ -133,6 +144,7 @@ export async function createHttpApp(
     if (context.draining && request.url !== LIVE_PATH && !refusesItself) {
       throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
     }
+    beginRequest(request, reply, context.access.limits);
   });
   const bodies = new BodyBudget(config.maxRequestBytes);
   app.addHook('preParsing', async (request, reply, payload) =>

@@ -7,6 +7,7 @@
 import type { Logger } from 'pino';
 import type { ServingError } from '../../proto/errors.js';
 import { AccessControl } from '../access/access-control.js';
+import type { TlsFiles } from '../access/tls-files.js';
 import type { ServerConfig } from '../config/config.js';
 import type { ManagementService } from '../requests/management.js';
 import type { InferenceService } from '../requests/service.js';
@@ -45,6 +46,8 @@ export interface HttpDeps {
   singleStartupModel(): string | null;
   /** Who may do what; absent: made from the configuration. */
   access?: AccessControl;
+  /** Of https:// addresses; absent: made from the configuration where there is one. */
+  tls?: TlsFiles | null;
   /** Absent: no /metrics. */
   metrics?: MetricsText;
   /** Called when a response has ended, or was cut off. */
@@ -62,8 +65,12 @@ export interface HttpContext extends HttpDeps {
   countError(error: ServingError, status: number): void;
 }
 
-/** A child that is given its parent's level goes on sharing it: only one that had another has its own. */
-function accessLogOf(logger: Logger): Logger {
+/**
+ * A log whose level no request moves.
+ *
+ * A child that is given its parent's level goes on sharing it: only one that had another has its own.
+ */
+export function accessLogOf(logger: Logger): Logger {
   const child = logger.child({}, { level: logger.level === 'silent' ? 'fatal' : 'silent' });
   child.level = logger.level;
   return child;

@@ -10,17 +10,16 @@
 import { once } from 'node:events';
 import { lstatSync, unlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { isDeepStrictEqual } from 'node:util';
 import type { FastifyInstance } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
-import type { ListenAddress, ServerConfig } from '../config/config.js';
+import { TlsFiles } from '../access/tls-files.js';
+import type { ListenAddress } from '../config/config.js';
 import { refuseOpenAddress } from './access-gate.js';
 import { type Dialect, type ListenerRole, SCOPE_OF_ROLE } from './dialect.js';
 import { ALL_DIALECTS } from './dialects/all-dialects.js';
 import { createHttpApp, type ListedRoute } from './http-app.js';
 import { createHttpContext, type HttpDeps } from './http-context.js';
-
-const ALL_HOSTS = ['0.0.0.0', '::'];
+import { listenersOf } from './listener-plans.js';
 
 export interface HttpServer {
   /** Tells, before anything is loaded, of an address that is taken. @throws ServingError CONFIG_INVALID */
@@ -39,13 +38,6 @@ export interface HttpServer {
   setDraining(): void;
 }
 
-interface ListenerPlan {
-  /** Keys of the addresses that it stands for; the first names it. */
-  keys: readonly string[];
-  address: ListenAddress;
-  roles: readonly ListenerRole[];
-}
-
 export async function createHttpServer(
   options: HttpDeps,
   dialects: readonly Dialect[] = ALL_DIALECTS,
@@ -57,10 +49,13 @@ export async function createHttpServer(
     const scopes = roles.map((role) => SCOPE_OF_ROLE[role]);
     refuseOpenAddress(keys[0]!, address, scopes, access, config);
   }
+  const tls = plans.some(({ address }) => address.tls === true)
+    ? (options.tls ?? new TlsFiles(config, (sentence) => context.logger.error(sentence)))
+    : null;
   const listeners = await Promise.all(
     plans.map(async (plan) => ({
       ...plan,
-      ...(await createHttpApp(context, dialects, plan.roles, plan.address)),
+      ...(await createHttpApp(context, dialects, plan.roles, plan.address, tls)),
     })),
   );
   const urls = new Map<ListenerRole, string>();
@@ -109,38 +104,6 @@ export async function createHttpServer(
     },
     setDraining,
   };
-}
-
-/** One listener an address: keys that name the same address share it. @throws ServingError CONFIG_INVALID */
-function listenersOf({ inferenceAddress, managementAddress, metricsAddress }: ServerConfig): ListenerPlan[] {
-  const asked: ListenerPlan[] = [
-    { keys: ['inference_address'], address: inferenceAddress, roles: ['inference'] },
-    { keys: ['management_address'], address: managementAddress, roles: ['management'] },
-    { keys: ['metrics_address'], address: metricsAddress ?? managementAddress, roles: ['metrics'] },
-  ];
-  const plans: ListenerPlan[] = [];
-  for (const one of asked) {
-    const same = plans.findIndex(({ address }) => isDeepStrictEqual(address, one.address));
-    if (same < 0) {
-      for (const other of plans) refuseOverlap(other, one);
-      plans.push(one);
-      continue;
-    }
-    const { keys, address, roles } = plans[same]!;
-    plans[same] = { keys: [...keys, ...one.keys], address, roles: [...roles, ...one.roles] };
-  }
-  return plans;
-}
-
-/** Different hosts and one port, where one of the hosts is all of them. @throws ServingError CONFIG_INVALID */
-function refuseOverlap(first: ListenerPlan, second: ListenerPlan): void {
-  const [a, b] = [first.address, second.address];
-  if (a.kind !== 'tcp' || b.kind !== 'tcp' || a.port !== b.port || a.port === 0) return;
-  if (![a.host, b.host].some((host) => ALL_HOSTS.includes(host))) return;
-  throw new ServingError(
-    'CONFIG_INVALID',
-    `${second.keys[0]}: ${b.host}:${b.port} is taken by ${first.keys[0]} ${a.host}:${a.port}; give both the same address, or another port`,
-  );
 }
 
 /** Listens for a moment. A port that another process takes meanwhile is told by `listen`. @throws ServingError CONFIG_INVALID */

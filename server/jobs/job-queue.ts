@@ -11,10 +11,13 @@
  *
  * A priority is worth so many seconds of waiting: a quarter of `maxWaitMs` at most, either way. So whatever comes later, nothing that
  * came more than half of `maxWaitMs` after a job goes before it, and a flood of low numbers starves nobody.
+ *
+ * All that holds among the jobs of one key, and of those without; between keys turns are fair (fair-order.ts).
  */
 import assert from 'node:assert/strict';
 import { ServingError } from '../../proto/errors.js';
 import { DrainRate } from './drain-rate.js';
+import { FairOrder } from './fair-order.js';
 import type { Job } from './job.js';
 
 /** A job of this priority has half of the lead, or of the handicap, that there is. */
@@ -29,6 +32,7 @@ export class JobQueue<J extends Job = Job> {
   readonly #forget = new Map<J, () => void>();
   readonly #listeners = new Set<() => void>();
   readonly #drainRate = new DrainRate();
+  readonly #fair = new FairOrder<J>();
 
   /** @param nowMs the clock of the jobs' queuedAtMs and deadlineMs */
   constructor(
@@ -59,10 +63,9 @@ export class JobQueue<J extends Job = Job> {
   push(job: J, limit = this.capacity): void {
     this.checkRoom(limit);
     if (job.cancelled) return;
-    let index = this.#jobs.length;
-    while (index > 0 && this.#dueMs(this.#jobs[index - 1]!) > this.#dueMs(job)) index--;
-    this.#checkWait(job, index);
-    this.#insert(job, index);
+    const order = this.#orderWith(job);
+    this.#checkWait(job, order.indexOf(job));
+    this.#insert(job, order);
     this.wakeTakers();
   }
 
@@ -71,13 +74,32 @@ export class JobQueue<J extends Job = Job> {
     for (const job of jobs) {
       if (job.cancelled) continue;
       job.putBackAtMs = this.#nowMs();
-      const index = this.#jobs.findIndex((other) => this.#dueMs(other) > this.#dueMs(job));
-      this.#insert(job, index < 0 ? this.#jobs.length : index);
+      this.#insert(job, this.#orderWith(job));
     }
     if (jobs.length > 0) this.wakeTakers();
   }
 
-  #insert(job: J, index: number): void {
+  /** What waits and one job more: each key's own by age and priority, the keys in turn. */
+  #orderWith(job: J): J[] {
+    const jobs = [...this.#jobs];
+    let index = jobs.length;
+    const isBefore = (other: J): boolean =>
+      other.request.tenant?.id === job.request.tenant?.id && this.#dueMs(other) > this.#dueMs(job);
+    const first = jobs.findIndex(isBefore);
+    if (first >= 0) index = first;
+    jobs.splice(index, 0, job);
+    return this.#fair.arranged(jobs);
+  }
+
+  /** The same array: takers hold it. */
+  #put(order: readonly J[]): void {
+    this.#jobs.length = order.length;
+    order.forEach((job, index) => {
+      this.#jobs[index] = job;
+    });
+  }
+
+  #insert(job: J, order: readonly J[]): void {
     const onAbort = (): void => this.#remove(job);
     job.signal.addEventListener('abort', onAbort, { once: true });
     const waitMs = Math.max(0, this.#lastMs(job) - this.#nowMs());
@@ -86,7 +108,7 @@ export class JobQueue<J extends Job = Job> {
       clearTimeout(timer);
       job.signal.removeEventListener('abort', onAbort);
     });
-    this.#jobs.splice(index, 0, job);
+    this.#put(order);
   }
 
   /** @throws ServingError QUEUE_FULL when `limit` jobs wait */
@@ -115,7 +137,9 @@ export class JobQueue<J extends Job = Job> {
     assert(count <= this.#jobs.length, `${count} jobs taken from a queue of ${this.#jobs.length}`);
     if (count === 0) return [];
     this.#drainRate.taken(count, this.#nowMs());
-    return this.#removeFirst(count);
+    const jobs = this.#removeFirst(count);
+    for (const job of jobs) this.#fair.taken(job);
+    return jobs;
   }
 
   /** Ends what has waited too long. To be called before a choice is made: a timer may come late. */
@@ -174,6 +198,7 @@ export class JobQueue<J extends Job = Job> {
     const index = this.#jobs.indexOf(job);
     assert(index >= 0, 'a job that listens is in the queue');
     this.#jobs.splice(index, 1);
+    this.#put(this.#fair.arranged(this.#jobs));
     this.#release(job);
   }
 

@@ -54,7 +54,7 @@ export function spreadCustomAttributes(headers: IncomingHttpHeaders): void {
 export function requestControl(
   headers: IncomingHttpHeaders,
   key: AccessKey | null = null,
-): Pick<GenerateRequest, 'priority' | 'timeoutMs' | 'cacheSalt'> {
+): Pick<GenerateRequest, 'priority' | 'timeoutMs' | 'cacheSalt' | 'tenant'> {
   const asked = integerHeader(
     headers,
     'x-priority',
@@ -72,6 +72,7 @@ export function requestControl(
     ...(priority !== null && { priority }),
     ...(timeoutMs !== null && { timeoutMs }),
     ...(cacheSalt !== null && { cacheSalt }),
+    ...(key !== null && { tenant: { id: idOf(key), weight: key.weight ?? 1 } }),
   };
 }
 

@@ -23,6 +23,7 @@ const PRINTERS = [
   'partitioner/main.ts',
   'server/cache-command.ts',
   'server/gpu/gpu-command.ts',
+  'server/doctor.ts',
 ];
 
 describe('import rules', () => {

@@ -1,5 +1,6 @@
 /** The Open Inference Protocol over gRPC, asked by grpc-js's own client: text and tensors, streams, errors, keys, health, reflection. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:http2';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -28,7 +29,7 @@ import { WorkLoadManager } from '../../../server/work-load-manager/work-load-man
 import { LogRecorder } from '../../fixtures/log-recorder.js';
 import { FAKE_CONFIG } from '../../support/fake-model.js';
 import { managementOf } from '../../support/http-fake-management.js';
-import { FakeService, model } from '../../support/http-fixtures.js';
+import { aborted, FakeService, model } from '../../support/http-fixtures.js';
 
 type Answer = Record<string, unknown>;
 type Stub = Client & Record<string, (...args: unknown[]) => unknown>;
@@ -72,6 +73,7 @@ async function start(fields: Partial<GrpcServerOptions> = {}) {
     modelStore: '/models',
     maxMessageBytes: 64 * 1024,
     drainTimeoutMs: 1000,
+    stallLimitMs: 60_000,
     ...fields,
   });
   servers.push(server);
@@ -243,23 +245,65 @@ describe('a text model over gRPC', () => {
 });
 
 describe('keys over gRPC', () => {
-  const METHODS: [string, object, string | null][] = [
-    ['ServerLive', {}, null],
-    ['ServerReady', {}, null],
-    ['ModelReady', { name: 'mlp' }, 'infer'],
-    ['ServerMetadata', {}, 'infer'],
-    ['ModelMetadata', { name: 'mlp' }, 'infer'],
-    ['ModelInfer', textRequest('x'), 'infer'],
-    ['RepositoryIndex', {}, 'manage'],
-    ['RepositoryModelLoad', { model_name: '..' }, 'manage'],
-    ['RepositoryModelUnload', { model_name: 'mlp' }, 'manage'],
-  ];
-  it.each(METHODS)('%s', async (method, message, scope) => {
+  /** null: open. Every method of the service; a new one without a line fails. */
+  const METHODS: Readonly<Record<string, [message: object, scope: string | null]>> = {
+    ServerLive: [{}, null],
+    ServerReady: [{}, null],
+    ModelReady: [{ name: 'mlp' }, 'infer'],
+    ServerMetadata: [{}, 'infer'],
+    ModelMetadata: [{ name: 'mlp' }, 'infer'],
+    ModelInfer: [textRequest('x'), 'infer'],
+    ModelStreamInfer: [textRequest('x'), 'infer'],
+    RepositoryIndex: [{}, 'manage'],
+    RepositoryModelLoad: [{ model_name: '..' }, 'manage'],
+    RepositoryModelUnload: [{ model_name: 'mlp' }, 'manage'],
+  };
+  const definitions = loadSync(protoFile('open_inference.proto'), PROTO_OPTIONS);
+  const service = definitions['inference.GRPCInferenceService'] as unknown as Record<
+    string,
+    { requestStream: boolean }
+  >;
+
+  it('are asked for by every method that the server lists, but for the probes', async () => {
+    const { address } = await start();
+    const reflection = stubOf(address, REFLECTION_PROTO, 'grpc.reflection.v1.ServerReflection');
+    const stream = reflection.ServerReflectionInfo!() as never as AsyncIterable<Answer> & {
+      write(message: object): void;
+      end(): void;
+    };
+    stream.write({ list_services: '' });
+    stream.end();
+    const listed: string[] = [];
+    for await (const answer of stream) {
+      const { service: found } = answer.list_services_response as { service: { name: string }[] };
+      listed.push(...found.map(({ name }) => name));
+    }
+    // Those of reflection and health tell what the server is made of, and that it lives.
+    expect(listed).toEqual(['inference.GRPCInferenceService']);
+    expect(Object.keys(METHODS).sort()).toEqual(Object.keys(service).sort());
+  });
+
+  it.each(Object.entries(METHODS))('%s', async (method, [message, scope]) => {
     const access = new AccessControl({ ...NO_KEYS, apiKey: 'infer-key', managementKey: 'all-key' }, () => {});
-    const { stub } = await start({ access });
+    const told: object[] = [];
+    const { stub } = await start({ access, audit: (facts) => told.push(facts) });
     const codeWith = async (key: string | null): Promise<number> => {
       const metadata = new Metadata();
       if (key !== null) metadata.set('authorization', `Bearer ${key}`);
+      if (service[method]!.requestStream) {
+        const stream = stub[method]!(metadata) as AsyncIterable<Answer> & {
+          write(message: object): void;
+          end(): void;
+        };
+        stream.write(message);
+        stream.end();
+        try {
+          for await (const _ of stream);
+          return status.OK;
+        } catch (error) {
+          return (error as ServiceError).code;
+        }
+      }
       return call(stub, method, message, metadata).then(
         () => status.OK,
         (error: ServiceError) => error.code,
@@ -270,6 +314,76 @@ describe('keys over gRPC', () => {
     expect(refused.includes(await codeWith('wrong')), 'with an unknown key').toBe(scope !== null);
     expect(refused.includes(await codeWith('infer-key')), 'with a key to infer').toBe(scope === 'manage');
     expect(refused.includes(await codeWith('all-key')), 'with a key for all').toBe(false);
+    if (!/ModelLoad|ModelUnload/.test(method)) {
+      expect(told).toEqual([]);
+      return;
+    }
+    expect(told.map((facts) => (facts as { key: string | null }).key)).toEqual([
+      ...[null, null, 'api_key', 'management_key'],
+    ]);
+    expect(told.slice(0, 3)).toMatchObject([
+      { method, code: 'UNAUTHENTICATED' },
+      { code: 'UNAUTHENTICATED' },
+      { code: 'FORBIDDEN' },
+    ]);
+  });
+
+  it('have their limits: of calls, and of each request of a stream', async () => {
+    const access = new AccessControl({ ...NO_KEYS, keyRequestsPerMinute: 2 }, () => {});
+    const { stub } = await start({ access });
+    await call(stub, 'ModelInfer', textRequest('x'));
+    const stream = stub.ModelStreamInfer!() as never as AsyncIterable<{ error_message: string }> & {
+      write(message: object): void;
+      end(): void;
+    };
+    stream.write(textRequest('x'));
+    stream.write(textRequest('x'));
+    stream.end();
+    const errors: string[] = [];
+    for await (const { error_message: error } of stream) errors.push(error);
+    expect(errors.filter(Boolean)).toEqual([
+      expect.stringMatching(/^Requests without a key may send 2 requests a minute; try again in \d+ s$/),
+    ]);
+    await expect(call(stub, 'ModelInfer', textRequest('x'))).rejects.toMatchObject({
+      code: status.RESOURCE_EXHAUSTED,
+      metadata: expect.objectContaining({}),
+    });
+  });
+});
+
+describe('a reader of a stream that takes nothing', () => {
+  it('is given up after the limit, and its requests end', async () => {
+    const { address, service } = await start({ stallLimitMs: 100 });
+    service.words = null;
+    const definitions = loadSync(protoFile('open_inference.proto'), PROTO_OPTIONS);
+    const { ModelStreamInfer: method } = definitions['inference.GRPCInferenceService'] as unknown as Record<
+      string,
+      { path: string; requestSerialize(message: object): Buffer }
+    >;
+    // grpc-js's client reads on whatever its reader does: this one has a window, and closes it.
+    const session = connect(`http://${address}`);
+    const stream = session.request({
+      ...{ ':method': 'POST', ':path': method!.path, te: 'trailers' },
+      'content-type': 'application/grpc',
+    });
+    stream.on('error', () => {});
+    const message = method!.requestSerialize(
+      textRequest('Once', {
+        inputs: [
+          { name: 'text_input', datatype: 'BYTES', shape: [1] },
+          { name: 'stream', datatype: 'BOOL', shape: [1] },
+        ],
+        raw_input_contents: [text('Once'), Buffer.from([1])],
+      }),
+    );
+    const head = Buffer.alloc(5);
+    head.writeUInt32BE(message.length, 1);
+    stream.write(Buffer.concat([head, message]));
+    const job = await service.request(0);
+    const left = aborted(job.signal);
+    for (let at = 0; at < 400; at++) job.token('x'.repeat(20_000));
+    await left;
+    session.destroy();
   });
 });
 

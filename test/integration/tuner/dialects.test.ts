@@ -46,6 +46,7 @@ async function grpcAddress(service: FakeService): Promise<string> {
     modelStore: '/models',
     maxMessageBytes: 64 * 1024,
     drainTimeoutMs: 1000,
+    stallLimitMs: 60_000,
   });
   grpcServers.push(server);
   return server.listen();

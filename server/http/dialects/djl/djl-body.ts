@@ -105,13 +105,14 @@ async function parseForm(request: FastifyRequest, bytes: Buffer, contentType: st
 }
 
 function parsedOrText(payload: string): unknown {
+  // Before it is parsed: what it would take is what is bounded.
+  const error = bodyTooDeep(payload);
   let value: unknown;
   try {
-    value = JSON.parse(payload) as unknown;
+    if (error === null) value = JSON.parse(payload) as unknown;
   } catch {
     return { inputs: payload };
   }
-  const error = bodyTooDeep(payload);
   if (error !== null) throw error;
   return value;
 }

@@ -44,6 +44,7 @@ const DJL_TABLE: Record<ErrorCode, DjlRow> = {
   METHOD_NOT_ALLOWED: djl('MethodNotAllowedException', 405),
   BODY_TOO_LARGE: djl('TooLongFrameException', 413),
   QUEUE_FULL: djl('WlmCapacityException', 'throttleErrorHttpCode'),
+  RATE_LIMITED: djl('WlmCapacityException', 429),
   MODEL_NOT_READY: djl('WlmException', 'wlmErrorHttpCode'),
   SHUTTING_DOWN: djl('WlmShutdownException', 'wlmErrorHttpCode'),
   REQUEST_TIMEOUT: djl('TranslateException', 'badRequestHttpCode'),

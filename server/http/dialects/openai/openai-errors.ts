@@ -34,6 +34,7 @@ const OPENAI_TABLE: Record<ErrorCode, OpenAiRow> = {
   METHOD_NOT_ALLOWED: openAi(405, 'invalid_request_error', 'method_not_supported'),
   BODY_TOO_LARGE: openAi(413, 'invalid_request_error', 'request_too_large'),
   QUEUE_FULL: openAi(429, 'rate_limit_error', 'queue_full'),
+  RATE_LIMITED: openAi(429, 'rate_limit_error', 'rate_limit_exceeded'),
   MODEL_NOT_READY: openAi(503, 'server_error', 'model_not_ready'),
   SHUTTING_DOWN: openAi(503, 'server_error', 'shutting_down'),
   REQUEST_TIMEOUT: openAi(408, 'server_error', 'timeout'),

@@ -46,6 +46,7 @@ const TORCHSERVE_TABLE: Record<ErrorCode, TorchServeRow> = {
   ),
   BODY_TOO_LARGE: row('TooLongFrameException', 413),
   QUEUE_FULL: row('ServiceUnavailableException', 503),
+  RATE_LIMITED: row('ServiceUnavailableException', 429),
   MODEL_NOT_READY: row('ServiceUnavailableException', 503),
   SHUTTING_DOWN: row('ServiceUnavailableException', 503),
   REQUEST_TIMEOUT: row('RequestTimeoutException', 408),

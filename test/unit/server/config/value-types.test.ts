@@ -89,8 +89,10 @@ describe('value types', () => {
     expect(parsed(listenAddress(), text)).toBe('refused');
   });
 
-  it('listenAddress refuses https with a sentence', () => {
-    expect(parsed(listenAddress(), 'https://h:1')).toMatch(/TLS is not served/);
+  it('listenAddress takes https, whose port is 443 unless it is named', () => {
+    expect(parsed(listenAddress(), 'https://h')).toEqual({
+      ...{ kind: 'tcp', host: 'h', port: 443, path: '', tls: true },
+    });
   });
 
   it('modelList takes ALL and NONE whatever their case, and divides by commas and white space', () => {
