@@ -1,7 +1,7 @@
 /**
  * Opens what is to be split: config.json as a ModelShape, and a source of weights that fits it.
  *
- * In      a model folder; or one with config.json alone, and a seed for random weights
+ * In      a model folder, or its GGUF file; or a folder with config.json alone, and a seed for random weights
  * Out     config, shape, source with the model's roles as tensors (role-tensors.ts); the caller closes the source
  * Errors  ServingError CHECKPOINT_INVALID: a file that is wrong; a tensor that is missing, of a type that can't be read, of
  *         another shape, or unknown (a weight that nobody uses means that the model computes something nobody here computes)
@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { ServingError } from '../proto/errors.js';
 import { codedSource } from './checkpoint/coded-source.js';
 import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file.js';
+import { openGguf } from './checkpoint/gguf-source.js';
 import { joinedSource, prefixedSource } from './checkpoint/joined-source.js';
 import { printableName } from './checkpoint/json-file.js';
 import { mxfp4Source } from './checkpoint/mxfp4-source.js';
@@ -24,7 +25,7 @@ import { denseTensors, embeddingName, expectedTensors, roleTensors } from './pla
 import { type PolicyReport, type RecognisedModel, recogniseModel } from './policies/recognise-model.js';
 
 export interface ModelOptions {
-  /** Folder with config.json. */
+  /** Folder with config.json, or a GGUF file. */
   folder: string;
   /** Noise instead of a checkpoint's weights. */
   randomWeights?: boolean | undefined;
@@ -65,9 +66,12 @@ export async function openModel(options: ModelOptions): Promise<OpenModel> {
  */
 export function recogniseFolder(config: CheckpointConfig, hasCheckpoint: boolean): Promise<RecognisedModel> {
   return recogniseModel(config, () =>
-    hasCheckpoint && hasWeights(config.folder) ? openCheckpoint(config.folder) : null,
+    hasCheckpoint && (config.gguf !== null || hasWeights(config.folder)) ? openFiles(config) : null,
   );
 }
+
+const openFiles = ({ folder, gguf }: CheckpointConfig): TensorSource =>
+  gguf === null ? openCheckpoint(folder) : openGguf(gguf);
 
 const hasWeights = (folder: string): boolean =>
   readdirSync(folder).some((name) => /\.(?:safetensors|bin|pt|pth)$/.test(name));
@@ -90,7 +94,7 @@ function openSource(options: ModelOptions, config: CheckpointConfig, shape: Mode
 /** The checkpoint, and the dense layers that sentence-transformers keeps in folders of their own. */
 function openWeights(config: CheckpointConfig, { embedding, names }: ModelShape): TensorSource {
   const { folder } = config;
-  const opened = [renamedSource(unpacked(openCheckpoint(folder), config), names.renames)];
+  const opened = [renamedSource(unpacked(openFiles(config), config), names.renames)];
   try {
     for (const step of embedding?.steps ?? []) {
       if (step.kind !== 'dense') continue;

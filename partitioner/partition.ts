@@ -78,7 +78,7 @@ export async function partition(options: PartitionOptions): Promise<PartitionRes
     const { randomWeights = false, seed = 0 } = options;
     const name = contentName({
       modelType: shape.modelType,
-      folder: options.folder,
+      folder: config.folder,
       configs: [config.raw, config.generation, shape.embedding, report.policy],
       sources: source.files,
       worldSize: plan.worldSize,
@@ -120,7 +120,7 @@ export async function importanceKey(folder: string): Promise<string> {
   try {
     const format = { ...FP32_FORMAT };
     return contentName({
-      ...{ modelType: shape.modelType, folder, sources: source.files, worldSize: 1, format },
+      ...{ modelType: shape.modelType, folder: config.folder, sources: source.files, worldSize: 1, format },
       configs: [config.raw, report.policy],
       ...{ deviceClass: 'cpu', toolVersion: TOOL_VERSION, randomSeed: null, tellsSquares: true },
     });

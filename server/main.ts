@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { ServingError } from '../proto/errors.js';
 import { AccessControl } from './access/access-control.js';
+import { openBoundModel } from './bound-model.js';
 import { TlsFiles } from './access/tls-files.js';
 import type { Config, ModelConfig, ModelRegistration } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
@@ -43,6 +44,8 @@ import { torchServeMetrics } from './torchserve/metrics-of.js';
 import { TorchServeServer } from './torchserve/torchserve-server.js';
 import type { RegistrationParts } from './work-load-manager/model-origin.js';
 import { WorkLoadManager } from './work-load-manager/work-load-manager.js';
+import { workflowParts } from './workflow-parts.js';
+import { WorkflowRegistry } from './workflows/workflow-registry.js';
 
 type StartupModels = readonly (ModelConfig | ModelRegistration)[];
 
@@ -103,9 +106,13 @@ export async function runServer(config: Config): Promise<void> {
     logLevel: config.server.logLevel,
     gpus: new MachineGpus({ gpus, readAgain, cudaFolder: config.server.cudaFolder }),
   });
-  const engines = { llm, onnx: new OnnxEngine(), handler: new HandlerEngine() };
   const registration = registrationParts(config, logger);
-  const manager = new WorkLoadManager({
+  const engines = {
+    llm,
+    onnx: new OnnxEngine(),
+    handler: new HandlerEngine(openBoundModel(() => manager)),
+  };
+  const manager: WorkLoadManager = new WorkLoadManager({
     engineOf: ({ engine }) => engines[engine],
     registration,
     versionRule: config.torchServe === null ? 'round-robin' : 'default',
@@ -132,6 +139,7 @@ export async function runServer(config: Config): Promise<void> {
     tls,
     service,
     management: manager,
+    workflows: new WorkflowRegistry(workflowParts(registration, manager)),
     logger,
     metrics,
     onResponse: (response) => {

@@ -14,6 +14,7 @@ import assert from 'node:assert/strict';
 import type { Manifest } from '../proto/manifest.js';
 import type { HostDevice, HostMemory } from './device/device.js';
 import { wholePages } from './native/libc.js';
+import { type SlotState, Slots } from './slots.js';
 
 /** What the cache holds: floats, or halves. */
 export type KvType = 'fp32' | 'fp16';
@@ -53,21 +54,16 @@ export function kvCacheShape({ attend, model, perRank }: Manifest): KvCacheShape
   };
 }
 
-interface Slot {
+interface Slot extends SlotState {
   memory: HostMemory;
   /** A view of each plane, by its numbers. */
   planes: (Float32Array | Uint16Array)[];
-  /** Rows written since it was opened. */
-  rows: number;
-  open: boolean;
 }
 
-export class KvCache {
+export class KvCache extends Slots<Slot> {
   readonly numLayers: number;
   readonly numKvHeads: number;
   readonly headDim: number;
-  readonly slotTokens: number;
-  readonly maxSlots: number;
   readonly type: KvType;
   /** Whole pages, so that a plane's rows are given back without its neighbour's. */
   readonly planeBytes: number;
@@ -75,50 +71,23 @@ export class KvCache {
   readonly #leadingRows: number;
   /** Bytes of a row of a plane. */
   readonly #rowBytes: number;
-  readonly #slots: (Slot | null)[];
 
   constructor(options: KvCacheOptions) {
+    super(options.maxSlots, options.slotTokens);
     this.#device = options.device;
     this.numLayers = options.numLayers;
     this.numKvHeads = options.numKvHeads;
     this.headDim = options.headDim;
-    this.slotTokens = options.slotTokens;
-    this.maxSlots = options.maxSlots;
     this.#leadingRows = options.leadingRows ?? 0;
     this.type = options.type ?? 'fp32';
     this.#rowBytes = options.headDim * TYPE_BYTES[this.type];
     this.planeBytes = wholePages((this.#leadingRows + options.slotTokens) * this.#rowBytes);
-    this.#slots = new Array<Slot | null>(options.maxSlots).fill(null);
   }
 
-  /** Bytes of address space that the slots opened so far reserve. */
-  get reservedBytes(): number {
-    return this.#slots.filter((slot) => slot !== null).length * this.planeBytes * this.#numPlanes;
-  }
-
-  /** Bytes of rows that open slots hold. */
-  get touchedBytes(): number {
-    const rows = this.#slots.reduce((sum, slot) => sum + (slot?.open ? slot.rows : 0), 0);
-    return rows * this.#rowBytes * this.#numPlanes;
-  }
-
-  openSlots(): number[] {
-    return this.#slots.flatMap((slot, index) => (slot?.open ? [index] : []));
-  }
-
-  open(index: number): void {
-    assert(index >= 0 && index < this.#slots.length, `slot ${index} of ${this.#slots.length}`);
-    const slot = this.#slots[index] ?? this.#reserve();
-    assert(!slot.open, `slot ${index} is open already`);
-    slot.open = true;
-    slot.rows = 0;
-    this.#slots[index] = slot;
-  }
-
-  close(index: number): void {
-    const slot = this.#open(index);
-    slot.memory.discard(0, slot.memory.bytes);
-    slot.open = false;
+  override close(index: number): void {
+    const { memory } = this.opened(index);
+    memory.discard(0, memory.bytes);
+    super.close(index);
   }
 
   /**
@@ -135,7 +104,7 @@ export class KvCache {
     sourceRow: number,
     count: number,
   ): void {
-    const slot = this.#open(index);
+    const slot = this.opened(index);
     assert(row + count <= this.slotTokens, `row ${row + count} of ${this.slotTokens}`);
     const { headDim, numKvHeads } = this;
     const columns = numKvHeads * headDim;
@@ -159,17 +128,14 @@ export class KvCache {
    * @returns address of row 0 of the slot's first plane, for our own kernels
    */
   rowsToWrite(index: number, row: number, count: number): number {
-    const slot = this.#open(index);
-    assert(row <= slot.rows && row + count <= this.slotTokens, `row ${row + count} of ${this.slotTokens}`);
-    slot.rows = Math.max(slot.rows, row + count);
-    assert(slot.memory.address !== undefined, 'memory of this process');
-    return slot.memory.address + this.#leadingRows * this.#rowBytes;
+    const { memory } = this.toWrite(index, row, count);
+    assert(memory.address !== undefined, 'memory of this process');
+    return memory.address + this.#leadingRows * this.#rowBytes;
   }
 
   /** Keep the first `count` rows; the others are zeros again, and their memory is given back. */
   truncate(index: number, count: number): void {
-    const slot = this.#open(index);
-    assert(count <= slot.rows, `${count} rows kept of ${slot.rows} in slot ${index}`);
+    const slot = this.toTruncate(index, count);
     const first = (this.#leadingRows + count) * this.#rowBytes;
     const end = (this.#leadingRows + slot.rows) * this.#rowBytes;
     // Only whole pages are given back, and a view may reach past the rows that there are.
@@ -185,23 +151,17 @@ export class KvCache {
 
   /** Copy the rows `row` … `end` − 1 of every layer from one slot to another, which has those before. */
   copyRows(from: number, to: number, row: number, end: number): void {
-    const source = this.#open(from);
-    const target = this.#open(to);
-    assert(
-      from !== to && row <= target.rows && end <= source.rows,
-      `rows ${row} … ${end} of slot ${from} to ${to}`,
-    );
+    const { source, target } = this.toCopy(from, to, row, end);
     const first = (this.#leadingRows + row) * this.headDim;
     const last = (this.#leadingRows + end) * this.headDim;
     source.planes.forEach((rows, plane) => {
       target.planes[plane]?.set(rows.subarray(first, last), first);
     });
-    target.rows = Math.max(target.rows, end);
   }
 
   /** One row of a plane, −1 included, to read or overwrite: float32 [headDim]. */
   row(index: number, layer: number, plane: Plane, head: number, row: number): Float32Array {
-    const values = this.#open(index).planes[this.#plane(layer, plane, head)];
+    const values = this.opened(index).planes[this.#plane(layer, plane, head)];
     assert(values instanceof Float32Array, 'halves are read by the kernels');
     assert(row >= -this.#leadingRows && row < this.slotTokens, `row ${row} of ${this.slotTokens}`);
     const at = (this.#leadingRows + row) * this.headDim;
@@ -217,10 +177,18 @@ export class KvCache {
     row: number,
   ): { memory: HostMemory; byteOffset: number } {
     return {
-      memory: this.#open(index).memory,
+      memory: this.opened(index).memory,
       byteOffset:
         this.#plane(layer, plane, head) * this.planeBytes + (this.#leadingRows + row) * this.#rowBytes,
     };
+  }
+
+  protected get bytesOfSlot(): number {
+    return this.planeBytes * this.#numPlanes;
+  }
+
+  protected get bytesOfRow(): number {
+    return this.#rowBytes * this.#numPlanes;
   }
 
   get #numPlanes(): number {
@@ -231,17 +199,11 @@ export class KvCache {
     return (layer * 2 + plane) * this.numKvHeads + head;
   }
 
-  #open(index: number): Slot {
-    const slot = this.#slots[index];
-    assert(slot?.open, `slot ${index} is not open`);
-    return slot;
-  }
-
-  #reserve(): Slot {
+  protected reserve(): Slot {
     const numbers = (this.#leadingRows + this.slotTokens) * this.headDim;
     const bytes = TYPE_BYTES[this.type];
     // Of a model that keeps none a slot is its number alone; but no memory has no bytes.
-    const memory = this.#device.reserve(Math.max(1, this.planeBytes * this.#numPlanes));
+    const memory = this.#device.reserve(Math.max(1, this.bytesOfSlot));
     const planes = Array.from({ length: this.#numPlanes }, (_, plane) => {
       const floats = memory.float32(plane * this.planeBytes, Math.ceil((numbers * bytes) / 4));
       return bytes === 4 ? floats : new Uint16Array(floats.buffer, floats.byteOffset, numbers);

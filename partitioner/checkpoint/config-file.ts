@@ -1,16 +1,18 @@
 /**
  * A checkpoint's config.json and generation_config.json: values by key, each checked when it is asked for.
  *
- * In      a model folder
- * Out     CheckpointConfig; a family asks it for what it needs and ignores the rest
+ * In      a model folder, or a GGUF file
+ * Out     CheckpointConfig; of GGUF made of its metadata (gguf-config.ts); a family asks it for what it needs and ignores the rest
  * Limits  MAX_CONFIG_FILE_BYTES a file; MAX_END_IDS ends of text
  * Errors  ServingError CHECKPOINT_INVALID naming file, key, value and what was expected
  * Source  transformers' PretrainedConfig and GenerationConfig, RoPE in both its layouts (rope-parameters.ts)
  */
 import { statSync } from 'node:fs';
-import { join } from 'node:path';
+import path, { join } from 'node:path';
+import { ggufOf, isGgufFile } from '../../proto/gguf-folder.js';
 import { MAX_CONFIG_FILE_BYTES } from '../../proto/limits.js';
 import { ConfigSection } from './config-section.js';
+import { readGgufConfig } from './gguf-config.js';
 import { type JsonObject, readJsonFile } from './json-file.js';
 import { type RopeParameters, readRopeParameters } from './rope-parameters.js';
 
@@ -47,16 +49,28 @@ const GENERATION_DEFAULTS: Readonly<Record<string, DefaultRange>> = {
 };
 
 /**
- * @param folder with config.json, and generation_config.json if the checkpoint has one
+ * @param folder with config.json, and generation_config.json if the checkpoint has one; or with a GGUF file, or that file
  * @throws ServingError CHECKPOINT_INVALID
  */
 export function readModelConfig(folder: string): CheckpointConfig {
+  const gguf = ggufOf(folder);
+  if (gguf === null) return checked(readFiles(folder));
+  const { generation, raw } = readGgufConfig(gguf);
+  return checked(
+    new CheckpointConfig(raw, generation, isGgufFile(folder) ? path.dirname(folder) : folder, gguf),
+  );
+}
+
+function readFiles(folder: string): CheckpointConfig {
   const { object: raw } = readJsonFile(join(folder, 'config.json'), MAX_CONFIG_FILE_BYTES);
   const generationFile = join(folder, 'generation_config.json');
   const generation = statSync(generationFile, { throwIfNoEntry: false })
     ? readJsonFile(generationFile, MAX_CONFIG_FILE_BYTES).object
     : null;
-  const config = new CheckpointConfig(raw, generation, folder);
+  return new CheckpointConfig(raw, generation, folder);
+}
+
+function checked(config: CheckpointConfig): CheckpointConfig {
   // They are needed when everything is written; wrong ones are told before.
   config.endIds();
   config.beginId();
@@ -72,10 +86,12 @@ export class CheckpointConfig extends ConfigSection {
     /** generation_config.json, or null when there is none. */
     readonly generation: JsonObject | null,
     readonly folder: string,
+    /** The GGUF file that says all of it, and has the weights; null: files of the folder. */
+    readonly gguf: string | null = null,
   ) {
-    super(raw, join(folder, 'config.json'));
+    super(raw, gguf ?? join(folder, 'config.json'));
     this.generationSection = generation
-      ? new ConfigSection(generation, join(folder, 'generation_config.json'))
+      ? new ConfigSection(generation, gguf ?? join(folder, 'generation_config.json'))
       : null;
   }
 

@@ -9,6 +9,7 @@
 import assert from 'node:assert/strict';
 
 let float16Table: Uint32Array | undefined;
+let float16Floats: Float32Array | undefined;
 
 /** float32 bits of one float16. @param half its 16 bits */
 function float16ToFloat32Bits(half: number): number {
@@ -27,6 +28,12 @@ function float16ToFloat32Bits(half: number): number {
 function table(): Uint32Array {
   float16Table ??= Uint32Array.from({ length: 65_536 }, (_, half) => float16ToFloat32Bits(half));
   return float16Table;
+}
+
+/** The value of each of the 65536 float16s. */
+export function float16Values(): Float32Array {
+  float16Floats ??= new Float32Array(table().buffer);
+  return float16Floats;
 }
 
 /**

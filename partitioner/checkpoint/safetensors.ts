@@ -94,10 +94,6 @@ function insteadOfSafetensors(folder: string, names: readonly string[]): string 
       'get the model in the Hugging Face layout'
     );
   }
-  const gguf = names.find((name) => name.endsWith('.gguf'));
-  if (gguf !== undefined) {
-    return `only ${JSON.stringify(gguf)}: GGUF is not read; the checkpoint that it was made of is`;
-  }
   return `no ${SINGLE_FILE} and no ${INDEX_FILE}`;
 }
 

@@ -4,6 +4,8 @@
  * Made by config/load-config.ts from serving.properties, config.properties, environment and flags through ONE table of keys
  * (config/key-table.ts). Nothing else reads process.env or a properties file.
  */
+import type { CallParserName, ReasoningParserName } from '../requests/answer-format.js';
+import type { Predictor } from './foreign-layout.js';
 import type { ListenAddress } from './listen-address.js';
 import type { TorchServeConfig } from './torchserve/torchserve-config.js';
 
@@ -229,6 +231,10 @@ export interface ModelConfig {
   threadsPerRank: number | null;
   /** File below the folder, where the layout says it (Triton's versions, TorchServe's manifest); null: found by the engine. */
   modelFile: string | null;
+  /** How requests are asked of a language model, where its model.py says it; null: as they say. */
+  predictor: Predictor | null;
+  /** Handlers: the language model that their code asks; null: none. */
+  boundModel: ModelConfig | null;
   /** Handlers: file below the folder, perhaps with `:name`; null: by the folder's files. */
   entryPoint: string | null;
   /** Memory of a handler's process at most. */
@@ -274,26 +280,8 @@ export interface ModelConfig {
   /** Jinja text that overrides the checkpoint's; null: the checkpoint's. */
   chatTemplate: string | null;
   /** How calls, and what a model thinks, stand in the text of an answer (text/answer-parts). */
-  toolCallParser:
-    | 'auto'
-    | 'none'
-    | 'hermes'
-    | 'qwen'
-    | 'llama3_json'
-    | 'llama4_json'
-    | 'mistral'
-    | 'pythonic'
-    | 'llama4_pythonic'
-    | 'openai';
-  reasoningParser:
-    | 'auto'
-    | 'none'
-    | 'deepseek_r1'
-    | 'qwen3'
-    | 'mistral'
-    | 'granite'
-    | 'seed_oss'
-    | 'openai_gptoss';
+  toolCallParser: 'auto' | 'none' | CallParserName;
+  reasoningParser: 'auto' | 'none' | ReasoningParserName;
 }
 
 export interface Config {

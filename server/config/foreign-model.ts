@@ -1,14 +1,16 @@
 /**
  * A model's folder as other servers lay it out, as keys of the key table: the weakest of the model's own.
  *
- * In      a folder with config.pbtxt (Triton), MAR-INF/MANIFEST.json (TorchServe) or model.spec.json (a pipeline pack)
+ * In      a folder with config.pbtxt (Triton), MAR-INF/MANIFEST.json (TorchServe), model.spec.json (a pipeline pack) or model.py (DJLServing)
  * Out     keys and values, and the model's file where the layout says it; null: the folder is neither
  * Errors  Problems
  */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
+import { HANDLER_FILES } from '../../proto/model-files.js';
 import type { ForeignModel } from './foreign-layout.js';
 import type { Problems } from './problems.js';
+import { PYTHON_FILE, pythonModel } from './python/python-model.js';
 import { torchServeModel } from './torchserve-model.js';
 import { tritonModel } from './triton-model.js';
 
@@ -18,5 +20,7 @@ export function foreignModel(folder: string, where: string, problems: Problems):
     return torchServeModel(folder, where, problems);
   if (existsSync(path.join(folder, 'model.spec.json')))
     return { values: { engine: 'Handler', 'option.entryPoint': 'builtin:pipeline' }, modelFile: null };
+  const isHandler = HANDLER_FILES.some((name) => existsSync(path.join(folder, name)));
+  if (!isHandler && existsSync(path.join(folder, PYTHON_FILE))) return pythonModel(folder, where, problems);
   return null;
 }

@@ -15,7 +15,8 @@ function entryPoint(): ValueType<string | null> {
     expects:
       "a .ts, .mts, .mjs or .js file of the model's folder, perhaps with :NAME of what it exports, or djl_python.*",
     parse(given) {
-      if (given === '' || given.startsWith('djl_python.')) return { value: null };
+      // DJLServing's own name for what is read where it lies.
+      if (['', 'model.py'].includes(given) || given.startsWith('djl_python.')) return { value: null };
       return /^builtin:[\w-]+$|^[\w-][\w./-]*\.(?:ts|mts|mjs|js)(?::[\w$]+)?$/.test(given)
         ? { value: given }
         : { problem: true, sentence: PYTHON };

@@ -18,6 +18,8 @@ export interface ModelFields
     | 'checkpointUrl'
     | 'engine'
     | 'modelFile'
+    | 'predictor'
+    | 'boundModel'
     | 'batching'
     | 'dtype'
     | 'minGroups'

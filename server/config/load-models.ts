@@ -8,7 +8,8 @@
  */
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { MODEL_FILES } from '../../proto/model-files.js';
+import { isGgufFile } from '../../proto/gguf-folder.js';
+import { isModelFolder } from '../../proto/model-files.js';
 import type { ModelRegistration, ServerConfig } from './config.js';
 import { argumentLayer, type Setting } from './layers.js';
 import { hubUrl, type ModelEntry, modelNameOf, placeOf } from './model-config.js';
@@ -30,8 +31,6 @@ export interface StartupModels {
   readonly remote: ModelRegistration[];
 }
 
-const isModel = (folder: string): boolean => MODEL_FILES.some((name) => existsSync(path.join(folder, name)));
-
 /** What a folder holds, but for what operating systems leave in it. */
 const contentOf = (folder: string): string[] =>
   readdirSync(folder)
@@ -41,16 +40,16 @@ const contentOf = (folder: string): string[] =>
 
 /** The model of a folder: itself, the only folder in it, or (to be unpacked) the only archive in it; null: none of these. */
 function modelIn(folder: string): { folder: string } | { archiveIn: string } | null {
-  if (isModel(folder)) return { folder };
+  if (isModelFolder(folder)) return { folder };
   const content = contentOf(folder);
   const only = content.length === 1 ? content[0]! : null;
   if (only === null) return null;
-  if (isFolder(only)) return isModel(only) ? { folder: only } : null;
+  if (isFolder(only)) return isModelFolder(only) ? { folder: only } : null;
   return ARCHIVE.test(only) ? { archiveIn: folder } : null;
 }
 
 /**
- * Every folder with a model in the store, and every archive, by name; or the store itself if it is a model.
+ * Every folder with a model in the store, every GGUF file and every archive, by name; or the store itself if it is a model.
  *
  * @param serverFiles properties of the server: a store they lie in is no model for that
  */
@@ -59,7 +58,7 @@ function addModelsOfStore(store: string, serverFiles: readonly string[], models:
   const isItself =
     existsSync(path.join(store, 'config.json')) || (existsSync(own) && !serverFiles.includes(own));
   for (const at of isItself ? [store] : contentOf(store)) {
-    const found = isFolder(at) ? modelIn(at) : ARCHIVE.test(at) ? { archiveIn: at } : null;
+    const found = isFolder(at) || isGgufFile(at) ? modelIn(at) : ARCHIVE.test(at) ? { archiveIn: at } : null;
     if (found === null) continue;
     if ('folder' in found) models.local.push(entryOfFolder(found.folder, 'model_store'));
     else {
@@ -111,7 +110,7 @@ function addEntry(text: string, store: string, cwd: string, models: StartupModel
     return;
   }
   const candidates = [...new Set([place.folder, path.resolve(store, url)])];
-  const folder = candidates.find(isFolder);
+  const folder = candidates.find((at) => isFolder(at) || isGgufFile(at));
   const archive = candidates.find((at) => ARCHIVE.test(at) && existsSync(at));
   const found = folder === undefined ? null : modelIn(folder);
   if (found !== null && 'archiveIn' in found) remote(found.archiveIn);
@@ -143,7 +142,8 @@ function addModelId(
   };
   if ('refused' in place) problems.error(`${where} is ${modelId.text}: ${place.refused}`);
   else if ('fetched' in place) remote(text);
-  else if (isFolder(place.folder)) models.local.push(entryOfFolder(place.folder, where));
+  else if (isFolder(place.folder) || isGgufFile(place.folder))
+    models.local.push(entryOfFolder(place.folder, where));
   else {
     const fromHub = hubUrl(text, (revision?.value as string | undefined) ?? null);
     if (existsSync(place.folder) && ARCHIVE.test(place.folder)) remote(place.folder);

@@ -4,12 +4,13 @@
  * In      layers, the strongest last: server-wide files, environment, the model's serving.properties, registration arguments
  * Out     a frozen ModelConfig
  * Errors  Problems: what applyLayers finds, batch_size above 1 together with rolling batch, two different quantisations,
- *         a folder without config.json, a folder with a Python handler (model.py), a fetched model's handler that nobody trusts
+ *         a folder without config.json and GGUF, a model.py that says more than is read, a fetched model's handler that nobody trusts
  */
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { HANDLER_FILES } from '../../proto/model-files.js';
+import { withoutGgufEnding } from '../../proto/gguf-folder.js';
+import { HANDLER_FILES, hasCheckpoint } from '../../proto/model-files.js';
 import type { ModelConfig } from './config.js';
 import { foreignModel } from './foreign-model.js';
 import type { ModelFields } from './key-row.js';
@@ -17,6 +18,7 @@ import { defaultsOf } from './key-table.js';
 import { applyLayers, argumentLayer, fileLayer, type Layer, type Setting } from './layers.js';
 import { type ModelTrust, trustedLayer } from './model-trust.js';
 import type { Problems } from './problems.js';
+import { PYTHON_FILE } from './python/python-model.js';
 
 /** What is known of a model before its keys are read. */
 export interface ModelEntry {
@@ -37,7 +39,7 @@ export interface ModelEntry {
 
 /** DJLServing's rule: what is no letter, digit or underscore becomes an underscore. */
 export function modelNameOf(folder: string): string {
-  return path.basename(folder).replace(/\W/g, '_');
+  return withoutGgufEnding(path.basename(folder)).replace(/\W/g, '_');
 }
 
 const shown = ({ where, given, text }: Setting): string => `${given}=${text} (${where})`;
@@ -69,6 +71,10 @@ export function placeOf(
   };
 }
 
+/** One whose model.py is not read is told of that. */
+const isLanguageModel = (folder: string): boolean =>
+  hasCheckpoint(folder) || existsSync(path.join(folder, PYTHON_FILE));
+
 /** The hub id that a text means when there is no such path, at a revision; null: it can be none. */
 export function hubUrl(text: string, revision: string | null): string | null {
   const id = text.replace(/^hf:\/\//, '');
@@ -88,8 +94,10 @@ function checkpointOf(
   if (engine === 'handler') return own;
   const modelId = settings.get('modelId');
   if (typeof modelId?.value !== 'string') {
-    if (entry.folder !== null && engine === 'llm' && !existsSync(path.join(entry.folder, 'config.json'))) {
-      problems.error(`${entry.where}: there is no config.json in ${entry.folder}, and no .onnx file`);
+    if (entry.folder !== null && engine === 'llm' && !isLanguageModel(entry.folder)) {
+      problems.error(
+        `${entry.where}: there is no config.json in ${entry.folder}, and no .gguf and no .onnx file`,
+      );
     }
     return own;
   }
@@ -105,8 +113,7 @@ function checkpointOf(
     const url = modelId.value;
     return { folder: '', checkpointUrl: url.startsWith('hf:') ? (hubUrl(url, revision) ?? url) : url };
   }
-  if (existsSync(path.join(place.folder, 'config.json')))
-    return { folder: place.folder, checkpointUrl: null };
+  if (hasCheckpoint(place.folder)) return { folder: place.folder, checkpointUrl: null };
   const fromHub = existsSync(place.folder) ? null : hubUrl(modelId.value, revision);
   if (fromHub !== null) return { folder: '', checkpointUrl: fromHub };
   problems.error(
@@ -119,7 +126,7 @@ function checkpointOf(
 function engineOf(folder: string | null): ModelConfig['engine'] {
   if (folder === null || !existsSync(folder)) return 'llm';
   if (HANDLER_FILES.some((name) => existsSync(path.join(folder, name)))) return 'handler';
-  if (existsSync(path.join(folder, 'config.json'))) return 'llm';
+  if (hasCheckpoint(folder)) return 'llm';
   return readdirSync(folder).some((name) => name.endsWith('.onnx')) ? 'onnx' : 'llm';
 }
 
@@ -237,11 +244,8 @@ export function resolveModel(
   const batching = chooseBatching(fields, settings, problems);
   const dtype = chooseDtype(fields, settings, problems);
   const { checkpointUrl, folder } = checkpointOf(entry, settings, engine, problems);
-  const handler = [entry.folder, folder]
-    .filter((at): at is string => at !== null && at !== '')
-    .map((at) => path.join(at, 'model.py'))
-    .find((file) => existsSync(file));
-  if (handler && engine !== 'handler') {
+  const handler = path.join(folder, 'model.py');
+  if (engine === 'llm' && folder !== '' && folder !== entry.folder && existsSync(handler)) {
     problems.error(`${entry.where}: ${handler} is a custom Python handler, which cannot run here`);
   }
   if (engine === 'handler') refuseRemoteCode(entry, fields, problems);
@@ -265,7 +269,7 @@ export function resolveModel(
   const [least, most] = onGpus
     ? [gpuMinWorkers ?? minWorkers, gpuMaxWorkers ?? maxWorkers]
     : [cpuMinWorkers ?? minWorkers, cpuMaxWorkers ?? maxWorkers];
-  return Object.freeze({
+  const config: ModelConfig = {
     ...rest,
     ...groupLimits(least, most),
     device,
@@ -280,5 +284,31 @@ export function resolveModel(
     dtype,
     batching,
     modelFile: foreign?.modelFile ?? null,
-  });
+    predictor: (engine === 'llm' ? foreign?.predictor : undefined) ?? null,
+    boundModel: null,
+  };
+  return Object.freeze({ ...config, boundModel: boundModelOf(config, entry, settings, problems) });
 }
+
+/** What a handler's code asks: the checkpoint that option.model_id names, or that lies beside it. */
+function boundModelOf(
+  config: ModelConfig,
+  entry: ModelEntry,
+  settings: Map<string, Setting>,
+  problems: Problems,
+): ModelConfig | null {
+  const isNamed = typeof settings.get('modelId')?.value === 'string';
+  if (config.engine !== 'handler' || entry.folder === null) return null;
+  if (!isNamed && !holdsCheckpoint(entry.folder)) return null;
+  return Object.freeze({
+    ...config,
+    ...checkpointOf(entry, settings, 'llm', problems),
+    ...{ name: `${config.name}.model`, engine: 'llm', entryPoint: null, modelFile: null },
+    // Its requests are its handler's, which are batched there.
+    ...{ batching: 'rolling', batchSize: 1, minGroups: 1, maxGroups: 1 },
+  } as const);
+}
+
+const holdsCheckpoint = (folder: string): boolean =>
+  existsSync(path.join(folder, 'config.json')) &&
+  readdirSync(folder).some((name) => name.endsWith('.safetensors'));

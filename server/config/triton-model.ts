@@ -21,7 +21,7 @@ const EXPORTS: Readonly<Record<string, string>> = {
   tensorrt: 'give the model.onnx that its plan was built from',
   tensorflow: 'export it with python -m tf2onnx.convert --saved-model model.savedmodel --output model.onnx',
   python: 'write it as a handler (model.ts)',
-  ensemble: 'ensembles are not served in this version; call their models one after the other',
+  ensemble: 'it is a workflow: register its folder by POST /workflows',
 };
 /** They change when a request runs, not what it answers. */
 const WITHOUT_EFFECT = [
@@ -31,12 +31,13 @@ const WITHOUT_EFFECT = [
   'metric_tags',
   'parameters',
 ];
-const REFUSED = ['sequence_batching', 'batch_input', 'batch_output', 'ensemble_scheduling'];
+const REFUSED = ['sequence_batching', 'batch_input', 'batch_output'];
 
 export function tritonModel(folder: string, where: string, problems: Problems): ForeignModel {
   const fields = read(path.join(folder, 'config.pbtxt'), where, problems);
   if (fields === null) return { values: {}, modelFile: null };
-  const platform = textOf(fields.get('backend')) ?? textOf(fields.get('platform')) ?? 'onnxruntime';
+  const given = textOf(fields.get('backend')) ?? textOf(fields.get('platform')) ?? 'onnxruntime';
+  const platform = fields.has('ensemble_scheduling') ? 'ensemble' : given;
   if (!ONNX.includes(platform)) {
     const advice = Object.entries(EXPORTS).find(([name]) => platform.includes(name))?.[1];
     problems.error(`${where}: ${platform} does not run here${advice === undefined ? '' : `: ${advice}`}`);

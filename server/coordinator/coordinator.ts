@@ -15,6 +15,7 @@ import type { Logger } from 'pino';
 import type { FromWorker, Inspection, Ready, Step, StepResult, ToWorker } from '../../proto/control.js';
 import { isErrorCode, ServingError } from '../../proto/errors.js';
 import { CONTROL_VERSION } from '../../proto/limits.js';
+import { MemoryKills } from '../machine/memory-kills.js';
 import type {
   GroupLaunch,
   RankEvents,
@@ -22,6 +23,7 @@ import type {
   RankHandle,
   RankLauncher,
 } from '../machine/ranks/rank-launcher.js';
+import { SlowRanks } from './slow-ranks.js';
 import { Watchdog, type WatchdogOptions } from './watchdog.js';
 
 const STOP_GRACE_MS = 3000;
@@ -36,7 +38,7 @@ export interface CoordinatorOptions {
   stopGraceMs?: number;
   logger: Logger;
   /** Limits of its own, for tests. */
-  watchdog?: Pick<WatchdogOptions, 'deafMs' | 'stoppedMs'>;
+  watchdog?: Pick<WatchdogOptions, 'deafMs' | 'stoppedMs' | 'stateOf'>;
   /** Bytes of weights loaded, over all ranks. */
   onLoading?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -63,9 +65,12 @@ export class Coordinator {
   #stopping = false;
   #stopped: Promise<void> | null = null;
   #lastStep = 0;
+  #stepsDone = 0;
   #lastInspection = 0;
   /** null: not every rank is ready. */
   #watchdog: Watchdog | null = null;
+  readonly #slowRanks = new SlowRanks();
+  readonly #memoryKills = new MemoryKills();
 
   private constructor(options: CoordinatorOptions, ranks: RankGroup) {
     this.#options = options;
@@ -95,7 +100,8 @@ export class Coordinator {
       };
       const worker = await this.#ranks.start({ ...launch, rank }, events, logger);
       this.#workers.push(worker);
-      void worker.exited.then((how) => this.#failRank(rank, how));
+      if (worker.pid !== undefined) this.#memoryKills.look(worker.pid);
+      void worker.exited.then((how) => this.#failRank(rank, this.#causeOf(how, worker.pid)));
     }
     const timer = setTimeout(() => {
       const missing = this.#workers.filter((worker) => !this.#ready.has(worker.rank)).map(({ rank }) => rank);
@@ -126,6 +132,20 @@ export class Coordinator {
   /** No rank looks as if it hangs. */
   get isResponsive(): boolean {
     return this.#error === null && this.#watchdog?.isSuspicious !== true;
+  }
+
+  /** By rank, how many times as long as its peers it was busy lately. */
+  get slowness(): readonly number[] {
+    return this.#slowRanks.slowness;
+  }
+
+  /** × its peers, where a rank holds them up; null: it does not. */
+  slowerThanPeers(rank: number): number | null {
+    return this.#slowRanks.slowerThanPeers(rank);
+  }
+
+  get stepsDone(): number {
+    return this.#stepsDone;
   }
 
   /** Load and warm-up times, by rank. */
@@ -194,6 +214,8 @@ export class Coordinator {
   }
 
   #receive(message: FromWorker): void {
+    // What was on its way when the group was lost is for nobody.
+    if (this.#error) return;
     switch (message.body) {
       case 'loading':
         this.#loading.set(message.rank, message.loading);
@@ -236,6 +258,7 @@ export class Coordinator {
     assert.equal(result.rows.length, expected.rows, 'a result has as many rows as its step');
     // Only now: a result that is refused fails the group, and this step with it.
     this.#steps.shift();
+    this.#stepsDone++;
     const [next] = this.#steps;
     if (next) this.#watchdog?.stepStarted(next.step, next.tokens);
     else this.#watchdog?.stepEnded();
@@ -268,9 +291,26 @@ export class Coordinator {
     const { logger, stepTimeoutMs, watchdog } = this.#options;
     return new Watchdog({
       ...{ stepTimeoutMs, logger, ...watchdog },
-      group: { pids: this.pids, ask: () => this.inspect(), deafRanks: () => this.#deafRanks() },
+      group: { pids: this.pids, ask: () => this.#lookAtRanks(), deafRanks: () => this.#deafRanks() },
       onHung: (error) => this.#fail(error),
     });
+  }
+
+  async #lookAtRanks(): Promise<void> {
+    const { logger } = this.#options;
+    for (const pid of this.pids) if (pid !== undefined) this.#memoryKills.look(pid);
+    const { recovered, slower } = this.#slowRanks.look(await this.inspect());
+    for (const rank of slower) {
+      const times = Number(this.slowness[rank]?.toFixed(1));
+      const fields = { rank, workerPid: this.#workers[rank]?.pid, times };
+      logger.warn(fields, `rank ${rank} is busy ${times} times as long as its peers, who wait for it`);
+    }
+    for (const rank of recovered) logger.info({ rank }, `rank ${rank} keeps up again`);
+  }
+
+  #causeOf(how: string, pid: number | undefined): string {
+    const verdict = how.endsWith('SIGKILL') && pid !== undefined ? this.#memoryKills.verdict(pid) : null;
+    return verdict === null ? how : `${how}, ${verdict}`;
   }
 
   /** Ranks that owe the oldest inspection an answer. */

@@ -18,8 +18,11 @@ const TICK_MS = 1000;
 const STEP_TOKENS = 512;
 /** A tick that comes so many ticks late was not the timer's fault. */
 const STARVED_TICKS = 3;
-/** An idle rank is asked so often, in ticks. */
-const ASK_EVERY_TICKS = 2;
+/** Ranks are asked so often, in ticks; busy ones for what they say of themselves. */
+const ASK_EVERY_TICKS = { idle: 2, busy: 5 } as const;
+/** A step looks as if it hung when it has taken so many times as long as any before it, and no less than this. */
+const SUSPICIOUS_TIMES = 5;
+const SUSPICIOUS_MS = 5000;
 const DEAF_MS = 10_000;
 const STOPPED_MS = 5000;
 
@@ -52,10 +55,11 @@ export class Watchdog {
   #lastTickMs: number;
   /** Time in which this process ran, as far as ticks tell. */
   #awakeMs = 0;
-  #step: { number: number; sinceMs: number; limitMs: number } | null = null;
+  #step: { number: number; sinceMs: number; limitMs: number; suspiciousMs: number } | null = null;
+  #slowestStepMs = 0;
   /** Since when ranks owe an answer. */
   #askedMs: number | null = null;
-  #quietTicks = 0;
+  #ticksSinceAsked = 0;
   /** By rank, since when the kernel has it stopped. */
   readonly #stoppedMs = new Map<number, number>();
 
@@ -76,17 +80,25 @@ export class Watchdog {
   get isSuspicious(): boolean {
     const { deafMs = DEAF_MS } = this.#options;
     const isDeaf = this.#askedMs !== null && this.#awakeMs - this.#askedMs >= deafMs / 3;
-    return this.#stoppedMs.size > 0 || isDeaf;
+    const isStuck = this.#step !== null && this.#awakeMs - this.#step.sinceMs >= this.#step.suspiciousMs;
+    return this.#stoppedMs.size > 0 || isDeaf || isStuck;
   }
 
   /** @param tokens that it runs */
   stepStarted(number: number, tokens: number): void {
-    const limitMs = this.#options.stepTimeoutMs * Math.max(1, tokens / STEP_TOKENS);
-    this.#step = { number, sinceMs: this.#awakeMs, limitMs };
-    this.#quietTicks = 0;
+    const length = Math.max(1, tokens / STEP_TOKENS);
+    const limitMs = this.#options.stepTimeoutMs * length;
+    const suspiciousMs = Math.max(SUSPICIOUS_MS, SUSPICIOUS_TIMES * this.#slowestStepMs) * length;
+    this.#endStep();
+    this.#step = { number, sinceMs: this.#awakeMs, limitMs, suspiciousMs };
   }
 
   stepEnded(): void {
+    this.#endStep();
+  }
+
+  #endStep(): void {
+    if (this.#step) this.#slowestStepMs = Math.max(this.#slowestStepMs, this.#awakeMs - this.#step.sinceMs);
     this.#step = null;
   }
 
@@ -134,12 +146,13 @@ export class Watchdog {
     return true;
   }
 
-  /** Only an idle rank is asked: one in a step answers after it, and the step has a deadline of its own. */
+  /** A rank in a step answers after it, and the step has a deadline of its own: only an idle one can be deaf. */
   #lookAtAnswers(): boolean {
     const { deafMs = DEAF_MS, group, onHung } = this.#options;
     if (this.#askedMs === null) {
-      if (this.#step !== null || ++this.#quietTicks < ASK_EVERY_TICKS) return false;
-      this.#quietTicks = 0;
+      const due = this.#step === null ? ASK_EVERY_TICKS.idle : ASK_EVERY_TICKS.busy;
+      if (++this.#ticksSinceAsked < due) return false;
+      this.#ticksSinceAsked = 0;
       this.#askedMs = this.#awakeMs;
       const answered = (): void => {
         this.#askedMs = null;

@@ -44,6 +44,7 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
   #running: readonly J[] = [];
   #draining = false;
   #death: ServingError | null = null;
+  #hasWorked = false;
 
   constructor(options: BatchedReplicaOptions<J>) {
     this.#options = options;
@@ -86,6 +87,7 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
           throw error;
         }
         this.#running = [];
+        this.#hasWorked = true;
         onIdle(true);
       }
     } finally {
@@ -101,6 +103,10 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
   async stop(): Promise<void> {
     this.drain();
     await this.#child?.stop();
+  }
+
+  get hasWorked(): boolean {
+    return this.#hasWorked;
   }
 
   get load(): Taker {

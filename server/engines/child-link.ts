@@ -26,6 +26,9 @@ export interface ChildProgram {
   onLine?: (line: string) => void;
 }
 
+/** Gets each message first, whether there is a question or not. true: it was no answer, but a sign of life. */
+type OnMessage<From> = (message: From) => boolean;
+
 interface Waiting<From> {
   resolve(message: From): void;
   reject(error: ServingError): void;
@@ -39,6 +42,8 @@ export class ChildLink<To extends object, From extends object> {
   readonly #child: ChildProcess;
   readonly #what: string;
   readonly #exited: Promise<void>;
+  /** Default: all messages are answers or notices. */
+  onMessage: OnMessage<From> = () => false;
   #waiting: Waiting<From> | null = null;
   #error: ServingError | null = null;
   #isStopping = false;
@@ -83,9 +88,14 @@ export class ChildLink<To extends object, From extends object> {
     });
     this.#child.on('message', (message: From) => {
       const waiting = this.#waiting;
-      if (waiting?.onNotice?.(message)) waiting.timer.refresh();
+      if (this.onMessage(message) || waiting?.onNotice?.(message)) waiting?.timer.refresh();
       else waiting?.resolve(message);
     });
+  }
+
+  /** Resolves when the process is gone, however. */
+  get ended(): Promise<void> {
+    return this.#exited;
   }
 
   get pid(): number | undefined {
@@ -122,6 +132,11 @@ export class ChildLink<To extends object, From extends object> {
   /** What needs no answer. A channel that is broken is told by the exit. */
   tell(message: To): void {
     this.#child.send(message, () => {});
+  }
+
+  /** What it waits for goes on: its deadline begins anew. */
+  refresh(): void {
+    this.#waiting?.timer.refresh();
   }
 
   kill(error: ServingError): void {

@@ -138,6 +138,10 @@ export interface Replica {
   stop(): Promise<void>;
   /** None of its processes looks as if it hangs; absent: nobody looks. */
   readonly isResponsive?: boolean;
+  /** It has done a step or a batch: what it died of is no fault of its start. Absent: nobody knows. */
+  readonly hasWorked?: boolean;
+  /** × its peers, where a process holds them up; null: it does not. Absent: nobody looks. */
+  slowerThanPeers?(rank: number): number | null;
   /** What it runs and has room for. */
   readonly load: Taker;
   /** Of its processes, by rank. */

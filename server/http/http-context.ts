@@ -11,6 +11,7 @@ import type { TlsFiles } from '../access/tls-files.js';
 import type { ServerConfig } from '../config/config.js';
 import type { ManagementService } from '../requests/management.js';
 import type { InferenceService } from '../requests/service.js';
+import type { WorkflowService } from '../requests/workflows.js';
 import { AsyncResults } from './answers/async-results.js';
 import { ErrorRates } from './error-rates.js';
 
@@ -41,6 +42,8 @@ export interface HttpDeps {
   config: ServerConfig;
   service: InferenceService;
   management: ManagementService;
+  /** Absent: there are none. */
+  workflows?: WorkflowService;
   logger: Logger;
   /** The model that a request without a name means; null when there is not exactly one startup model. */
   singleStartupModel(): string | null;

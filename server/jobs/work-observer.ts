@@ -54,6 +54,12 @@ export interface WorkObserver {
   closed(): void;
 }
 
+/** What a rank says of itself, and how it stands beside the others. */
+export interface RankReading extends Inspection {
+  /** How many times as long as its peers it was busy lately; absent: nobody looks. */
+  slowness?: number;
+}
+
 /** One worker group at this moment. Zeros where it does not run. */
 export interface GroupSample {
   /** The same object for the group's whole life. */
@@ -66,7 +72,7 @@ export interface GroupSample {
   /** Rows that the prefix cache keeps of sequences that ended; absent: none. */
   kvTokensWarm?: number;
   /** What its ranks say of themselves; null while it does not run. */
-  inspect: (() => Promise<readonly Inspection[]>) | null;
+  inspect: (() => Promise<readonly RankReading[]>) | null;
 }
 
 export interface PoolSample {

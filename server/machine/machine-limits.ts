@@ -64,13 +64,13 @@ export function availableMemory(read: ReadText = readOrNull): number {
 }
 
 /**
- * Folders of this process's group and of all groups around it.
+ * Folders of a process's group and of all groups around it, outermost first.
  *
  * @param controller of version 1; '': version 2
  */
-function groupFolders(read: ReadText, controller: string): string[] {
+export function groupFolders(read: ReadText, controller: string, pid: number | 'self' = 'self'): string[] {
   const root = controller === '' ? CGROUP : `${CGROUP}/${controller}`;
-  const own = (read('/proc/self/cgroup') ?? '')
+  const own = (read(`/proc/${pid}/cgroup`) ?? '')
     .split('\n')
     .map((line) => /^\d+:([^:]*):(\/.*)$/.exec(line))
     .find((match) => (match?.[1] ?? 'none').split(',').includes(controller))?.[2];

@@ -3,10 +3,9 @@
  *
  * Units stand in the names. Labels: `model` and `version` of registered models, and closed sets; never text of a request.
  */
-import type { Inspection } from '../../proto/control.js';
 import type { HistogramCells } from './histogram-cells.js';
 import type { HistogramRow, MetricRow, MetricSample, NumberRow } from './metric-rows.js';
-import type { GroupReading, ModelMetrics, PoolReading } from './model-metrics.js';
+import type { GroupReading, ModelMetrics, PoolReading, RankReading } from './model-metrics.js';
 import type { ModelSnapshot, Snapshot } from './snapshot.js';
 
 const PREFIX = 'shardserve_';
@@ -64,7 +63,12 @@ function perModel(
 }
 
 /** A number a rank of each running group. */
-function perRank(kind: 'counter' | 'gauge', name: string, help: string, value: (rank: Inspection) => number) {
+function perRank(
+  kind: 'counter' | 'gauge',
+  name: string,
+  help: string,
+  value: (rank: RankReading) => number,
+) {
   return perModel(kind, name, help, ['group', 'rank'], ({ groups }) =>
     groups.flatMap(({ group, ranks }) =>
       ranks.map((inspection, rank) => ({ labels: { group, rank }, value: value(inspection) })),
@@ -186,6 +190,12 @@ export const LLM_ROWS: readonly MetricRow<Snapshot>[] = [
     'rank_collective_sent_bytes_total',
     'Bytes a rank published to the others',
     (rank) => rank.collectiveBytesSent,
+  ),
+  perRank(
+    'gauge',
+    'rank_slowness',
+    'How many times as long as its peers a rank was busy lately: from 3 on it holds them up',
+    (rank) => rank.slowness ?? 1,
   ),
   perRank('gauge', 'rank_weights_bytes', 'Weights a rank holds', (rank) => rank.weightBytes),
   perRank(

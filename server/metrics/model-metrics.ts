@@ -14,6 +14,12 @@ import type { RequestLog } from './request-log.js';
 /** What became of a request. */
 export type Outcome = 'finished' | 'cancelled' | 'timeout' | 'refused' | 'failed';
 
+/** What a rank says of itself, and how it stands beside the others. */
+export interface RankReading extends Inspection {
+  /** How many times as long as its peers it was busy lately; absent: nobody looks. */
+  slowness?: number;
+}
+
 /** One worker group at this moment; `key` is the same object for its whole life. */
 export interface GroupReading {
   key: object;
@@ -23,7 +29,7 @@ export interface GroupReading {
   kvTokensUsed: number;
   kvTokensCapacity: number;
   kvTokensWarm?: number;
-  inspect: (() => Promise<readonly Inspection[]>) | null;
+  inspect: (() => Promise<readonly RankReading[]>) | null;
 }
 
 export interface PoolReading {

@@ -6,8 +6,7 @@
  * Limits  one question at a time a group; an answer serves FRESH_MS; a scrape waits WAIT_MS and then takes the last answer
  * Errors  none: a group that dies while it is asked has its last answer until it leaves the list
  */
-import type { Inspection } from '../../proto/control.js';
-import type { GroupReading } from './model-metrics.js';
+import type { GroupReading, RankReading } from './model-metrics.js';
 
 const FRESH_MS = 1000;
 /** A rank in a long prefill is deaf for a step. */
@@ -28,14 +27,14 @@ const systemReadingClock: ReadingClock = {
 interface Entry {
   /** Lowest that was free: labels stay few however often groups come and go. */
   number: number;
-  ranks: readonly Inspection[];
+  ranks: readonly RankReading[];
   askedAtMs: number;
   pending: Promise<void> | null;
 }
 
 export interface GroupRanks {
   group: number;
-  ranks: readonly Inspection[];
+  ranks: readonly RankReading[];
 }
 
 export class RankReadings {

@@ -1,7 +1,7 @@
 /**
  * A model on this machine: a folder, an archive, or a folder with nothing but one of these.
  *
- * In      a path; a relative one starts from the model store, then from the working folder
+ * In      a path of a folder, an archive or a GGUF file; a relative one starts from the model store, then from the working folder
  * Out     the folder as it is, or a plan to unpack an archive; null when there is nothing of that path
  * Limits  what a request names lies below the folders of `within`; elsewhere there is nothing
  * Errors  those of RegistrationFolders; BAD_REQUEST a file that is no archive; MODEL_NOT_FOUND a folder without a model, no permission
@@ -9,6 +9,7 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { ServingError } from '../../proto/errors.js';
+import { isGgufFile } from '../../proto/gguf-folder.js';
 import type { FetchPlan } from './fetch-plan.js';
 import { findModelRoot, findOnlyArchive } from './model-root.js';
 import { isArchiveName, modelNameOf, type ParsedModelUrl } from './model-source.js';
@@ -37,6 +38,7 @@ export async function findLocal(
         await within?.checkLinks(root);
         return { folder: root, suggestedName: name };
       }
+      if (isGgufFile(place)) return { folder: place, suggestedName: name };
       // A pipe or device under an archive's name would only hang its reader.
       const archive = isFolder ? await findOnlyArchive(place) : found.isFile() ? place : null;
       if (archive !== null && isArchiveName(archive))
@@ -50,7 +52,7 @@ export async function findLocal(
     if (!isFolder) throw new ServingError('BAD_REQUEST', `${display} is neither a folder nor an archive`);
     throw new ServingError(
       'MODEL_NOT_FOUND',
-      `There is no model in ${display}: neither config.json, serving.properties, an .onnx file or a handler, nor a single archive`,
+      `There is no model in ${display}: neither config.json, serving.properties, a .gguf or .onnx file or a handler, nor a single archive`,
     );
   }
   return null;

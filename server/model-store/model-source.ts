@@ -10,6 +10,7 @@
  */
 import { fileURLToPath } from 'node:url';
 import { ServingError } from '../../proto/errors.js';
+import { withoutGgufEnding } from '../../proto/gguf-folder.js';
 
 export const MAX_URL_LENGTH = 4096;
 
@@ -34,7 +35,7 @@ export interface ParsedModelUrl {
   suggestedName: string;
 }
 
-const ARCHIVE_EXTENSION = /\.(?:tar\.gz|tgz|tar|zip|mar)$/i;
+const ARCHIVE_EXTENSION = /\.(?:tar\.gz|tgz|tar|zip|mar|war)$/i;
 const HUB_MODEL =
   /^([A-Za-z0-9][\w.-]{0,95}(?:\/[A-Za-z0-9][\w.-]{0,95})?)(?:@([A-Za-z0-9][\w./-]{0,127}))?$/;
 const S3_BUCKET = /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/;
@@ -75,7 +76,7 @@ export function parseModelUrl(given: string): ParsedModelUrl {
 /** The name DJLServing would infer: `\W` → `_`. */
 export function modelNameOf(place: string): string {
   const segment = place.replace(/\/+$/, '').split('/').at(-1) ?? '';
-  return segment.replace(ARCHIVE_EXTENSION, '').replace(/\W/g, '_') || 'model';
+  return withoutGgufEnding(segment.replace(ARCHIVE_EXTENSION, '')).replace(/\W/g, '_') || 'model';
 }
 
 function fromPath(path: string, display: string): ParsedModelUrl {

@@ -54,6 +54,8 @@ export interface RankDescription {
   pid: number | null;
   /** `cpu` or `gpu<n>`. */
   device: string;
+  /** It holds its peers up: so many times as long as they is it busy. Absent: it keeps up. */
+  slowerThanPeers?: number;
 }
 
 export interface GroupDescription {

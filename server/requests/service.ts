@@ -83,6 +83,13 @@ export interface ModelStatus {
   signature: Signature | null;
   /** How its answers say what it thinks and calls; null or absent: they are text. */
   answerFormat?: AnswerFormat | null;
+  /** How DJLServing's requests are asked, where the model's own model.py says it; null or absent: as they say. */
+  predictor?: {
+    /** Where a request has none of that meaning. */
+    readonly parameters: Readonly<Record<string, string | number | boolean>>;
+    /** To a plain text. */
+    readonly answer: 'list' | 'object' | 'text';
+  } | null;
   /** DJLServing's output formatter of the model; null: by `stream`. */
   outputFormatter: 'json' | 'jsonlines' | 'sse' | null;
 }

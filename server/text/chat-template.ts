@@ -12,7 +12,8 @@
 import path from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { ServingError } from '../../proto/errors.js';
-import { isObject, readJsonObject, readTextFile } from './checkpoint-text-file.js';
+import { isObject, readTextFile } from './checkpoint-text-file.js';
+import { readTokenizerConfig, textFolder } from './tokenizer-config.js';
 
 const SPECIAL_TOKENS = [
   'bos_token',
@@ -61,11 +62,14 @@ export interface RenderOptions {
  * @throws ServingError CHECKPOINT_INVALID
  */
 export function readChatTemplate(modelFolder: string, override: string | null): ChatTemplateSource | null {
-  const config = readJsonObject(path.join(modelFolder, 'tokenizer_config.json')) ?? {};
+  const config = readTokenizerConfig(modelFolder);
   const named =
     override !== null
       ? new Map([['default', override]])
-      : namedTemplates(config.chat_template, readTextFile(path.join(modelFolder, 'chat_template.jinja')));
+      : namedTemplates(
+          config.chat_template,
+          readTextFile(path.join(textFolder(modelFolder), 'chat_template.jinja')),
+        );
   const text = named.get('default');
   if (text === undefined) return null;
   return { text, toolText: named.get('tool_use') ?? null, specialTokens: specialTokensOf(config) };

@@ -1,7 +1,7 @@
 /**
  * Text to token ids and back, from a checkpoint's tokenizer.json or its SentencePiece model.
  *
- * In      a Hugging Face folder: tokenizer.json, else tokenizer.model and tokenizer_config.json
+ * In      a Hugging Face folder: tokenizer.json, else tokenizer.model and tokenizer_config.json; else the metadata of a GGUF file
  * Out     ids as Hugging Face's tokenizers gives them; text as detokenizer.ts makes it
  * Limits  MAX_TOKENIZER_FILE_BYTES, MAX_VOCABULARY ids, MAX_TOKEN_UNITS a token. A checkpoint's expressions may run without end: the server
  *         runs this in a process of its own (engines/llm/tokenizer-process.ts)
@@ -10,10 +10,14 @@
  */
 import path from 'node:path';
 import { ServingError } from '../../proto/errors.js';
+import { ggufOf } from '../../proto/gguf-folder.js';
+import { type GgufHeader, readGgufHeader } from '../../proto/gguf-header.js';
 import { readBytes, readJsonObject } from './checkpoint-text-file.js';
 import { Detokenizer, type TokenTable } from './detokenizer.js';
+import { ggufTokenizer } from './gguf-tokenizer.js';
 import { readSentencePieceFile } from './sentencepiece-file.js';
 import { sentencePieceParts } from './sentencepiece-tokenizer.js';
+import { readTokenizerConfig, textFolder } from './tokenizer-config.js';
 import { readTokenizerJson, type TokenizerParts } from './tokenizer-json.js';
 
 const LONE_SURROGATE = /\p{Surrogate}/gu;
@@ -48,17 +52,17 @@ export class Tokenizer extends Detokenizer {
   /**
    * Reads and checks a checkpoint's tokenizer.
    *
-   * @param modelFolder absolute path of the checkpoint
+   * @param modelFolder absolute path of the checkpoint: its folder, or its GGUF file
    * @throws ServingError CHECKPOINT_INVALID
    */
   static read(modelFolder: string): Tokenizer {
-    const json = readJsonObject(path.join(modelFolder, 'tokenizer.json'));
+    const folder = textFolder(modelFolder);
+    const json = readJsonObject(path.join(folder, 'tokenizer.json'));
     if (json !== null) return Tokenizer.fromJson(json);
-    const model = readBytes(path.join(modelFolder, 'tokenizer.model'));
-    if (model !== null) {
-      const config = readJsonObject(path.join(modelFolder, 'tokenizer_config.json')) ?? {};
-      return Tokenizer.fromSentencePiece(model, config);
-    }
+    const model = readBytes(path.join(folder, 'tokenizer.model'));
+    if (model !== null) return Tokenizer.fromSentencePiece(model, readTokenizerConfig(modelFolder));
+    const gguf = ggufOf(modelFolder);
+    if (gguf !== null) return Tokenizer.fromGguf(readGgufHeader(gguf));
     throw new ServingError(
       'CHECKPOINT_INVALID',
       `No tokenizer.json and no tokenizer.model in ${modelFolder}. A checkpoint that has only vocab files can be converted by ` +
@@ -88,6 +92,14 @@ export class Tokenizer extends Detokenizer {
    */
   static fromSentencePiece(model: Uint8Array, config: Record<string, unknown> | null): Tokenizer {
     return new Tokenizer(sentencePieceParts(readSentencePieceFile(model), config));
+  }
+
+  /** The tokenizer of a GGUF file. @throws ServingError CHECKPOINT_INVALID */
+  static fromGguf(header: GgufHeader): Tokenizer {
+    const found = ggufTokenizer(header);
+    return 'json' in found
+      ? Tokenizer.fromJson(found.json)
+      : new Tokenizer(sentencePieceParts(found.model, found.config));
   }
 
   /**

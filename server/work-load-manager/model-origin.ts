@@ -77,8 +77,20 @@ export class ModelOrigin {
       if (this.#byRequest && config.checkpointUrl === null && !isInside(folder, config.folder))
         config = { ...config, folder: await this.#fetch(config.folder, options) };
     }
-    const { checkpointUrl } = config;
+    const { boundModel, checkpointUrl } = config;
+    if (boundModel !== null) {
+      config = { ...config, boundModel: await this.#checkpoint(boundModel, config.folder, options) };
+    }
     return checkpointUrl === null ? config : { ...config, folder: await this.#fetch(checkpointUrl, options) };
+  }
+
+  /** What a handler asks, as if it had been named itself. */
+  async #checkpoint(bound: ModelConfig, own: string, options: LocateOptions): Promise<ModelConfig> {
+    const { checkpointUrl, folder } = bound;
+    if (checkpointUrl !== null)
+      return { ...bound, checkpointUrl: null, folder: await this.#fetch(checkpointUrl, options) };
+    if (!this.#byRequest || isInside(own, folder)) return bound;
+    return { ...bound, folder: await this.#fetch(folder, options) };
   }
 
   async release(): Promise<void> {

@@ -55,11 +55,11 @@ function describeGroup(group: WorkerGroup, worldSize: number, device: string): G
   if (state === 'stopped') return [];
   // Those of a group that has died are nobody's.
   const pids = state === 'restarting' ? [] : group.pids;
-  const ranks = Array.from({ length: worldSize }, (_, rank) => ({
-    rank,
-    pid: pids[rank] ?? null,
-    device: group.devices === null ? device : `gpu${group.devices[rank]}`,
-  }));
+  const ranks = Array.from({ length: worldSize }, (_, rank) => {
+    const slowerThanPeers = group.slowerThanPeers(rank);
+    const own = group.devices === null ? device : `gpu${group.devices[rank]}`;
+    return { rank, pid: pids[rank] ?? null, device: own, ...(slowerThanPeers !== null && { slowerThanPeers }) };
+  });
   return [{ id, startedAtMs, state, ranks }];
 }
 

@@ -277,6 +277,7 @@ export class RegisteredModel {
       task: this.#pool?.task ?? null,
       signature: this.#pool?.signature ?? null,
       answerFormat: this.#pool?.answerFormat ?? null,
+      predictor: this.#config.predictor,
       outputFormatter: this.#config.outputFormatter,
     };
   }

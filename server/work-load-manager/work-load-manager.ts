@@ -15,6 +15,8 @@ import type { ObservePool, SlotFreed } from '../jobs/work-observer.js';
 import { CoreYield } from '../machine/core-yield.js';
 import { MemoryLedger } from '../machine/memory-ledger.js';
 import { canRaisePriority, setProcessPriority } from '../machine/process-priority.js';
+import type { GenerateRequest } from '../requests/generate-request.js';
+import type { GenerationEvent } from '../requests/job-events.js';
 import type {
   LoadingProgress,
   ManagementService,
@@ -51,6 +53,13 @@ export interface WorkLoadManagerOptions {
   onSlotFreed?: (model: string, event: SlotFreed) => void;
   /** Who watches each pool: the metrics. */
   observe?: ObservePool;
+}
+
+/** A model that is there for another. */
+export interface AttachedModel {
+  /** @throws ServingError */
+  submit(request: GenerateRequest, signal: AbortSignal): Promise<Accepted<GenerationEvent>>;
+  close(): Promise<void>;
 }
 
 const DEFAULT_DRAIN_MS = 30_000;
@@ -131,6 +140,41 @@ export class WorkLoadManager implements InferenceService, ManagementService {
     // Nobody need wait for it.
     ready.catch(() => {});
     return { name: model.name, version: model.version, ready };
+  }
+
+  /**
+   * Loads a model for another one that asks it, under a name of its own, until it is closed: it is described, scaled and measured as any
+   * other, and answers also while the server is being stopped.
+   *
+   * @throws ServingError ALREADY_REGISTERED, and why it was not loaded: nothing is left of it
+   */
+  async attach(
+    given: ModelConfig | { registration: ModelRegistration & { name: string }; byRequest: boolean },
+    signal: AbortSignal,
+  ): Promise<AttachedModel> {
+    const origin =
+      'registration' in given
+        ? ModelOrigin.ofRegistration(given.registration, this.#registrationParts().parts, given.byRequest)
+        : ModelOrigin.ofConfig(given, this.#options.registration ?? null);
+    const model = this.#add(origin, false);
+    const close = async (): Promise<void> => {
+      this.#models.remove(model);
+      await this.#leave(model, 0);
+    };
+    const onAbort = (): void => void model.close();
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      await model.start();
+    } catch (error) {
+      await close();
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+    return {
+      submit: async (request, client) => (await model.submit(request, client)) as Accepted<GenerationEvent>,
+      close,
+    };
   }
 
   async unregister(name: string, version: string | null): Promise<void> {

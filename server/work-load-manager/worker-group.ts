@@ -3,7 +3,8 @@
  *
  * In      what to launch; the pool's queue
  * Out     jobs run; `onChange` after every change of `state`
- * Limits  the pool decides how many deaths are too many (onDeath); a pause before each new start (backOffMs)
+ * Limits  the pool decides how many deaths are too many (onDeath); a pause before each new start (backOffMs), longer with each death in
+ *         a row before anything was done: what has worked is started again at once
  * Errors  start() rejects when the first start fails: nothing is tried again, since nothing has changed
  *
  * A failed replica has ended its started jobs; those that wait stay in the queue and are served by the next
@@ -43,8 +44,9 @@ const MAX_BACK_OFF_MS = 30_000;
 /** Errors that another start cannot mend, of a group that never ran: where it has, its files were good and may be read again. */
 const LASTING: readonly ErrorCode[] = ['SHARDS_INVALID', 'CHECKPOINT_INVALID', 'TENSOR_PARALLEL_INVALID'];
 
-/** Pause before the start that follows the n-th death in the window, n = 1, 2, … */
-export const backOffMs = (deaths: number): number => BACK_OFF_MS[deaths - 1] ?? MAX_BACK_OFF_MS;
+/** Pause before the start that follows the n-th death of those that came before anything was done; 0: there was none. */
+export const backOffMs = (deaths: number): number =>
+  deaths === 0 ? 0 : (BACK_OFF_MS[deaths - 1] ?? MAX_BACK_OFF_MS);
 
 /** Resolves with the error that a replica died of, or null after it was drained. */
 type LifeEnd = { error: Promise<ServingError | null> };
@@ -63,6 +65,8 @@ export class WorkerGroup {
   #stopped: Promise<void> | null = null;
   #idleSinceMs: number | null = null;
   #deathsMs: number[] = [];
+  /** Deaths since a life that did anything. */
+  #deathsInVain = 0;
 
   constructor(options: WorkerGroupOptions) {
     this.#options = options;
@@ -86,6 +90,11 @@ export class WorkerGroup {
   /** It runs, and no process of it looks as if it hangs. */
   get isResponsive(): boolean {
     return this.#state === 'running' && this.#replica?.isResponsive !== false;
+  }
+
+  /** × its peers, where a rank holds them up; null: it does not. */
+  slowerThanPeers(rank: number): number | null {
+    return (this.#state === 'running' && this.#replica?.slowerThanPeers?.(rank)) || null;
   }
 
   /** For the metrics. */
@@ -178,7 +187,7 @@ export class WorkerGroup {
         await this.#bury(error);
       }
       if (this.#state === 'failed' || this.#retiring) return;
-      if (!isFirst) await pause(backOffMs(this.#deathsMs.length), this.#stop.signal);
+      if (!isFirst) await pause(backOffMs(this.#deathsInVain), this.#stop.signal);
       if (this.#stop.signal.aborted) return;
       if (!isFirst) this.#options.onRestart?.();
       isFirst = false;
@@ -191,6 +200,7 @@ export class WorkerGroup {
 
   async #bury(error: ServingError): Promise<void> {
     // Before anything is awaited: nobody shall leave a job to a dead group.
+    if (this.#replica?.hasWorked) this.#deathsInVain = -1;
     this.#countDeath(error);
     await this.#replica?.stop();
     this.#replica = null;
@@ -201,6 +211,7 @@ export class WorkerGroup {
     if (this.#stop.signal.aborted || this.#retiring) return;
     const now = nowMs();
     this.#deathsMs = [...this.#deathsMs.filter((at) => now - at < DEATH_WINDOW_MS), now];
+    this.#deathsInVain++;
     const goesOn = onDeath(error, !this.#hasRun && LASTING.includes(error.code));
     logger.error(
       { err: error, code: error.code, groupId: this.id, deaths: this.#deathsMs.length },

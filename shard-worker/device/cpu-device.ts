@@ -11,12 +11,12 @@ import assert from 'node:assert/strict';
 import koffi from 'koffi';
 import { type Kernels, loadKernels } from '../native/kernels.js';
 import { NativeArena, NativeMemory, type PointerArray } from '../native/native-memory.js';
+import { OrtTensors, openSession } from '../ort/open-session.js';
 import { loadOrtApi, type OrtApi } from '../ort/ort-api.js';
 import {
   type HostArray,
   type HostDevice,
   type HostMemory,
-  ORT_TENSOR_TYPE,
   type Segment,
   type SegmentBinding,
   TENSOR_BYTES,
@@ -28,8 +28,6 @@ import {
 const ORT_ARENA_ALLOCATOR = 1;
 const ORT_MEMORY_DEFAULT = 0;
 const LOG_WARNING = 2;
-/** ORT_ENABLE_BASIC: the graphs are written fused; more would only cost load time. */
-const OPTIMISE_BASIC = 1;
 
 class CpuBinding implements SegmentBinding {
   readonly inputs: PointerArray;
@@ -129,12 +127,12 @@ export class CpuDevice implements HostDevice {
   readonly #shrinkingRun: number;
   /** null: this machine has none. */
   readonly #kernels: Kernels | null = loadKernels();
-  /** Scratch for shapes: the C call copies it. */
-  readonly #shape = new BigInt64Array(4);
+  readonly #tensors: OrtTensors;
 
   constructor(options: { threads: number; threadsSpin?: boolean; logId: string }) {
     const api = loadOrtApi();
     this.#api = api;
+    this.#tensors = new OrtTensors(api);
     this.#kernels?.setThreads(options.threads);
     const threading = api.create('CreateThreadingOptions');
     api.call.SetGlobalIntraOpNumThreads(threading, options.threads);
@@ -158,38 +156,14 @@ export class CpuDevice implements HostDevice {
 
   tensor(memory: HostMemory, byteOffset: number, type: TensorType, shape: readonly number[]): TensorHandle {
     assert(memory instanceof NativeMemory);
-    const bytes = this.#setShape(shape) * TENSOR_BYTES[type];
-    assert(byteOffset + bytes <= memory.bytes, 'tensor outside its memory');
-    return this.#createTensor(memory.address + byteOffset, bytes, shape.length, type);
+    const room = Math.floor((memory.bytes - byteOffset) / TENSOR_BYTES[type]);
+    return this.#tensors.create(this.#memoryInfo, memory.address + byteOffset, type, shape, room);
   }
 
   hostTensor(data: HostArray, length: number, shape: readonly number[]): TensorHandle {
-    assert(this.#setShape(shape) === length && length <= data.length, 'tensor outside its array');
-    const bytes = length * data.BYTES_PER_ELEMENT;
-    return this.#createTensor(Number(koffi.address(data)), bytes, shape.length, tensorTypeOf(data));
-  }
-
-  #setShape(shape: readonly number[]): number {
-    assert(shape.length <= this.#shape.length);
-    let elements = 1;
-    for (let axis = 0; axis < shape.length; axis++) {
-      const size = shape[axis] ?? 0;
-      this.#shape[axis] = BigInt(size);
-      elements *= size;
-    }
-    return elements;
-  }
-
-  #createTensor(address: number, bytes: number, rank: number, type: TensorType): TensorHandle {
-    return this.#api.create(
-      'CreateTensorWithDataAsOrtValue',
-      this.#memoryInfo,
-      address,
-      bytes,
-      this.#shape,
-      rank,
-      ORT_TENSOR_TYPE[type],
-    );
+    assert(length <= data.length, 'tensor outside its array');
+    const address = Number(koffi.address(data));
+    return this.#tensors.create(this.#memoryInfo, address, tensorTypeOf(data), shape, length);
   }
 
   releaseTensor(tensor: TensorHandle): void {
@@ -207,24 +181,11 @@ export class CpuDevice implements HostDevice {
     outputs: readonly string[],
   ): Segment {
     const api = this.#api;
-    const options = api.create('CreateSessionOptions');
-    try {
-      api.call.DisablePerSessionThreads(options);
-      // The pattern cache is keyed by shape and never evicted; the number of tokens changes every step.
-      api.call.DisableMemPattern(options);
-      api.call.SetSessionGraphOptimizationLevel(options, OPTIMISE_BASIC);
+    const session = openSession(api, this.#env, model, weightsFolder, (options) => {
       api.call.AddSessionConfigEntry(options, 'session.use_env_allocators', '1');
-      api.call.AddSessionConfigEntry(
-        options,
-        'session.model_external_initializers_file_folder_path',
-        weightsFolder,
-      );
       if (this.#kernels) api.check('RegisterCustomOps', this.#kernels.register(options, api.base));
-      const session = api.create('CreateSessionFromArray', this.#env, model, model.byteLength, options);
-      return new CpuSegment(api, this.#arena, session, this.#next, inputs, outputs);
-    } finally {
-      api.releaseSessionOptions(options);
-    }
+    });
+    return new CpuSegment(api, this.#arena, session, this.#next, inputs, outputs);
   }
 
   close(): void {

@@ -3,7 +3,15 @@
  *
  * http(s), S3 and the hub are local servers that speak their protocols.
  */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -136,6 +144,23 @@ it.each([
   },
   LIMIT_MS,
 );
+
+it('a GGUF file is registered by its path, named after it, and chats by its own template and tokens', async () => {
+  const file = path.join(scratch, 'tiny-qwen.gguf');
+  copyFileSync(path.join(repositoryRoot, 'test', 'golden', 'gguf', 'qwen2.gguf'), file);
+  const registered = await fetch(`${server.url}/models?url=${encodeURIComponent(file)}`, { method: 'POST' });
+  expect([registered.status, await registered.text()]).toEqual([200, expect.stringContaining('tiny_qwen')]);
+  const chat = await server.post('/v1/chat/completions', {
+    model: 'tiny_qwen',
+    messages: [{ role: 'user', content: 'hi' }],
+    max_tokens: 4,
+    temperature: 0,
+  });
+  // A token a byte of what the template makes, after the begin-of-text.
+  const prompt_tokens = 1 + 'user: hi\nassistant:'.length;
+  expect(await chat.json()).toMatchObject({ usage: { prompt_tokens, completion_tokens: 4 } });
+  expect((await fetch(`${server.url}/models/tiny_qwen`, { method: 'DELETE' })).status).toBe(200);
+});
 
 it(
   'tells while it loads how far it is, and what does not load leaves the version that serves alone',

@@ -12,7 +12,7 @@ import { ChatTemplate, readChatTemplate } from '../../server/text/chat-template.
 import { Tokenizer } from '../../server/text/tokenizer.js';
 import { greedyRuns } from '../support/greedy-runs.js';
 import { createInProcessGroup } from '../support/in-process-group.js';
-import { type Expected, REAL_MODEL, readExpected, WHY_NO_REAL_MODEL } from './real-model.js';
+import { type Expected, REAL_GGUF, REAL_MODEL, readExpected, WHY_NO_REAL_MODEL } from './real-model.js';
 
 /** Of a log-probability, seen 2.2e-5. */
 const TOLERANCE = 1e-4;
@@ -29,8 +29,8 @@ describe.skipIf(WHY_NO_REAL_MODEL !== null)('a real model', () => {
   });
   afterAll(() => rmSync(store, { recursive: true, force: true }));
 
-  const run = async (tp: number, format: FormatOptions) => {
-    const { shardFolder } = await partition({ folder: REAL_MODEL, outStore: store, tp, ...format });
+  const run = async (tp: number, format: FormatOptions, folder = REAL_MODEL) => {
+    const { shardFolder } = await partition({ folder, outStore: store, tp, ...format });
     return greedyRuns(await createInProcessGroup(shardFolder, { slotTokens: 512 }));
   };
 
@@ -62,6 +62,23 @@ describe.skipIf(WHY_NO_REAL_MODEL !== null)('a real model', () => {
         const logprob = logProbability(seen.promptLogits, ids[0]!);
         expect(Math.abs(logprob - logprobs[0]!), `tp ${tp}`).toBeLessThan(TOLERANCE);
       }
+    }
+  });
+
+  it('serves the GGUF file itself: its tokenizer, chat template and greedy texts are those of transformers, in float32', async () => {
+    const tokenizer = await Tokenizer.load(REAL_GGUF);
+    const source = readChatTemplate(REAL_GGUF, null);
+    const template = new ChatTemplate(source!);
+    for (const { messages, text } of expected.chats) {
+      expect(template.render(messages, { addGenerationPrompt: true })).toBe(text);
+    }
+    const generate = await run(1, { dtype: 'fp32' }, REAL_GGUF);
+    for (const { ids, logprobs, prompt, promptIds, text } of expected.texts) {
+      expect(tokenizer.encode(prompt)).toEqual(promptIds);
+      expect(tokenizer.decode(ids, { skipSpecialTokens: false })).toBe(text);
+      const seen = await generate(promptIds, ids.length);
+      expect(seen.ids).toEqual(ids);
+      expect(Math.abs(logProbability(seen.promptLogits, ids[0]!) - logprobs[0]!)).toBeLessThan(TOLERANCE);
     }
   });
 

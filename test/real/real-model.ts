@@ -32,6 +32,8 @@ export const REAL_CACHE = path.join(
 
 /** The weights as published. */
 export const REAL_MODEL = path.join(REAL_CACHE, 'smollm2');
+/** The package's own file, of which that was made. */
+export const REAL_GGUF = path.join(REAL_CACHE, 'gguf', 'model.gguf');
 /** The same function off the grid that the weights were rounded to: for what formats cost. */
 export const SHUFFLED_MODEL = path.join(REAL_CACHE, 'smollm2-shuffled');
 

@@ -67,6 +67,8 @@ export const FAKE_CONFIG: ModelConfig = {
   threadsPerRank: 1,
   modelFile: null,
   entryPoint: null,
+  predictor: null,
+  boundModel: null,
   handlerMemoryMb: 1024,
   trustRemoteCode: false,
   padInputs: null,

@@ -68,7 +68,12 @@ async function main(launch: WorkerLaunch): Promise<void> {
   await send({
     rank,
     body: 'ready',
-    ready: { pid: process.pid, loadMs: 1, warmUpMs: 2, version: plan.version ?? CONTROL_VERSION },
+    ready: {
+      pid: process.pid,
+      loadMs: 1,
+      warmUpMs: 2,
+      version: (misbehaves ? plan.version : null) ?? CONTROL_VERSION,
+    },
   });
 
   const { maxSlots, maxStepTokens, slotTokens, warmSlots = 0 } = launch;

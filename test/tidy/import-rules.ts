@@ -17,7 +17,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   calibration: ['partitioner', 'shard-worker', 'proto'],
   // Asks servers by their sockets, and knows none from within.
   tuner: ['proto'],
-  'server/config': ['proto'],
+  // What models' answers are called: the same names in a key and in a request.
+  'server/config': ['server/requests', 'proto'],
   'server/access': ['proto'],
   'server/logging': ['proto'],
   'server/machine': ['proto'],
@@ -82,6 +83,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'server/requests',
     'proto',
   ],
+  // Models of the work load manager, joined; it asks them by who asks it.
+  'server/workflows': ['server/config', 'server/requests', 'proto'],
   // Transports see requests and what serves them, never an engine.
   'server/http': ['server/access', 'server/config', 'server/requests', 'server/text', 'proto'],
   'server/grpc': ['server/access', 'server/config', 'server/requests', 'proto'],
@@ -102,6 +105,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'server/http',
     'server/grpc',
     'server/work-load-manager',
+    'server/workflows',
     'server/engines/llm',
     'server/engines/onnx',
     'server/engines/handlers',

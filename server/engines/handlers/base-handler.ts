@@ -5,10 +5,9 @@
  * Out     a list of answers, one a request
  * Errors  whatever a step throws fails its batch
  */
-import { readdirSync } from 'node:fs';
-import path from 'node:path';
 import type { InferenceSession } from 'onnxruntime-node';
 import type { Context } from './context.js';
+import { LanguageModel } from './language-model.js';
 
 /** What one request sent: `body` (or `data`) of a plain body, the fields of a form by name. */
 export type RequestData = Readonly<Record<string, unknown>>;
@@ -32,21 +31,8 @@ export class BaseHandler {
 
   async initialize(context: Context): Promise<void> {
     this.context = context;
-    const { model_dir: folder, threads } = context.systemProperties;
-    const serialised = (context.manifest as { model?: { serializedFile?: unknown } } | null)?.model
-      ?.serializedFile;
-    const file =
-      typeof serialised === 'string' && serialised.endsWith('.onnx')
-        ? serialised
-        : readdirSync(folder).find((name) => name.endsWith('.onnx'));
-    if (file !== undefined) {
-      const runtime = await import('onnxruntime-node');
-      this.session = await runtime.InferenceSession.create(path.join(folder, file), {
-        executionProviders: ['cpu'],
-        intraOpNumThreads: threads,
-        logSeverityLevel: 3,
-      });
-    }
+    const { model } = context;
+    if (model !== null && !(model instanceof LanguageModel)) this.session = model;
     this.initialized = true;
   }
 

@@ -19,6 +19,7 @@ const BAD_REQUEST = 400;
 export function builtInHandler({ systemProperties }: Context): LoadedHandler {
   let pipeline: Pipeline | null = null;
   return {
+    takesContext: false,
     initialise: async () => {
       pipeline = await load(systemProperties.model_dir);
     },

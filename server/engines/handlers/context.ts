@@ -3,7 +3,9 @@
  *
  * Source  TorchServe's Context, in this language's spelling
  */
+import type { InferenceSession } from 'onnxruntime-node';
 import type { HandlerMetrics } from './handler-metrics.js';
+import type { LanguageModel } from './language-model.js';
 
 export interface SystemProperties {
   model_dir: string;
@@ -42,6 +44,8 @@ export class Context {
   readonly modelYamlConfig: Readonly<Record<string, unknown>>;
   readonly metrics: HandlerMetrics;
   readonly properties: Readonly<Record<string, string>>;
+  /** What answers: a language model (option.model_id, or the folder's checkpoint), or a session of the folder's .onnx file; null: neither. */
+  model: LanguageModel | InferenceSession | null = null;
   /** Of the batch that is being handled. */
   requestIds: readonly string[] = [];
   requestHeaders: readonly Readonly<Record<string, string>>[] = [];

@@ -7,4 +7,12 @@ export { BaseHandler, PredictionException, type RequestData } from './base-handl
 export { Context, sendIntermediatePredictResponse } from './context.js';
 export { type HandlerMetric, HandlerMetrics } from './handler-metrics.js';
 export { Input } from './input.js';
+export {
+  type Generated,
+  type GenerationParameters,
+  LanguageModel,
+  ModelError,
+  type Predictor,
+  pipeline,
+} from './language-model.js';
 export { Output, type OutputValue } from './output.js';

@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { ServingError } from '../../../proto/errors.js';
 import { type ChildLink, startedChild } from '../child-link.js';
+import { BoundAsks, type BoundModel } from './bound-model.js';
 import type {
   FromHandler,
   HandlerAnswer,
@@ -43,6 +44,7 @@ export class HandlerChild {
   /** @throws ServingError: no process is left */
   static start(
     setup: HandlerSetup,
+    bound: BoundModel | null,
     limitMs: number,
     logger: Logger,
     signal: AbortSignal,
@@ -55,6 +57,13 @@ export class HandlerChild {
     };
     return startedChild<ToHandler, FromHandler, HandlerChild>(program, signal, async (link) => {
       const child = new HandlerChild(link, logger);
+      const asks = new BoundAsks(bound, (message) => {
+        // A handler that waits for its model does not hang.
+        link.refresh();
+        link.tell(message);
+      });
+      link.onMessage = (message) => asks.heard(message);
+      void link.ended.then(() => asks.abort());
       const missed = 'did not load its handler';
       const answer = await link.ask({ kind: 'load', setup }, limitMs, missed, (notice) =>
         child.#heard(notice),

@@ -2,7 +2,7 @@
  * Handlers: a model that is user code in TypeScript or JavaScript, in a process a replica; requests reach it as they came.
  *
  * In      a folder with model.ts, model.mts, model.mjs or model.js, or the file that option.entryPoint names (`file.ts:name`)
- * Out     Engine
+ * Out     Engine; a handler with a checkpoint has a language model to ask, a model of the server's own beside it
  * Limits  option.handler_memory_mb a process; batch_size requests at once, max_batch_delay; option.step_timeout until an answer or its next piece
  * Errors  CHECKPOINT_INVALID: no such file, or it cannot be loaded; HANDLER_FAILED: it threw, or answered wrongly
  */
@@ -22,6 +22,7 @@ import type {
   Replica,
   ReplicaOptions,
 } from '../engine.js';
+import type { BoundModel, OpenBoundModel } from './bound-model.js';
 import { handlerEntryOf } from './handler-entry.js';
 import { HandlerJob } from './handler-job.js';
 import type { HandlerEntry } from './handler-messages.js';
@@ -31,11 +32,20 @@ import { HandlerReplica } from './handler-replica.js';
 const PROCESS_BYTES = 96 * MIB;
 
 export class HandlerEngine implements Engine {
-  async prepare(config: ModelConfig, { onNeed }: PrepareOptions): Promise<PreparedModel> {
+  readonly #open: OpenBoundModel | null;
+
+  /** @param open a language model for a handler; null: handlers ask none */
+  constructor(open: OpenBoundModel | null = null) {
+    this.#open = open;
+  }
+
+  async prepare(config: ModelConfig, { onNeed, signal }: PrepareOptions): Promise<PreparedModel> {
     const entry = handlerEntryOf(config.folder, config.entryPoint);
     const need = needOf(config.requiredMemoryMb);
     onNeed(() => need);
-    return new HandlerModel(config, entry, need);
+    const { boundModel } = config;
+    const bound = boundModel === null || this.#open === null ? null : await this.#open(boundModel, signal);
+    return new HandlerModel(config, entry, need, bound);
   }
 }
 
@@ -48,10 +58,12 @@ class HandlerModel implements PreparedModel, FittedModel {
   readonly need: MemoryNeed;
   readonly #config: ModelConfig;
   readonly #entry: HandlerEntry;
+  readonly #bound: BoundModel | null;
 
-  constructor(config: ModelConfig, entry: HandlerEntry, need: MemoryNeed) {
+  constructor(config: ModelConfig, entry: HandlerEntry, need: MemoryNeed, bound: BoundModel | null) {
     this.#config = config;
     this.#entry = entry;
+    this.#bound = bound;
     this.need = need;
   }
 
@@ -59,7 +71,9 @@ class HandlerModel implements PreparedModel, FittedModel {
     return this;
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    await this.#bound?.close();
+  }
 
   async accept(
     request: JobRequest,
@@ -82,6 +96,7 @@ class HandlerModel implements PreparedModel, FittedModel {
       config: this.#config,
       // What accept() made is all there is in it.
       queue: queue as JobQueue<HandlerJob>,
+      bound: this.#bound,
       setup: {
         entry: this.#entry,
         modelName: name,
@@ -89,6 +104,7 @@ class HandlerModel implements PreparedModel, FittedModel {
         batchSize,
         threads: Math.max(1, Math.min(options.threads, usableCores())),
         memoryMb: handlerMemoryMb,
+        hasModel: this.#bound !== null,
         properties: {},
       },
     });

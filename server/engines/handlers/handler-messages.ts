@@ -5,6 +5,7 @@
  * streamed answers come in between.
  */
 import type { ContentHead, ContentPart } from '../../requests/invoke-request.js';
+import type { FinishReason } from '../../requests/job-events.js';
 
 export const BUILT_IN = [
   'pipeline',
@@ -33,6 +34,8 @@ export interface HandlerSetup {
   threads: number;
   /** Of the process, besides Node itself. */
   memoryMb: number;
+  /** It has a language model to ask. */
+  hasModel: boolean;
   /** What `initialize` and `handle` read of the model's configuration. */
   properties: Readonly<Record<string, string>>;
 }
@@ -47,7 +50,15 @@ export type ToHandler =
   | { kind: 'load'; setup: HandlerSetup }
   | { kind: 'run'; id: number; requests: readonly HandlerRequest[] }
   /** The client of one request of the batch is gone. */
-  | { kind: 'left'; id: number; index: number };
+  | { kind: 'left'; id: number; index: number }
+  /** Of what the handler asked its language model: a piece of the text, its end, or why there is none. */
+  | {
+      kind: 'told';
+      ask: number;
+      piece?: string;
+      end?: { text: string; promptTokens: number; newTokens: number; reason: FinishReason };
+      failure?: { code: string; message: string };
+    };
 
 export type HandlerAnswer =
   | { kind: 'whole'; head: ContentHead; bytes: Uint8Array }
@@ -61,6 +72,9 @@ export type FromHandler =
   | { kind: 'head'; id: number; index: number; head: ContentHead }
   | { kind: 'chunk'; id: number; index: number; bytes: Uint8Array }
   | { kind: 'metric'; line: string }
+  /** Of the handler's language model. */
+  | { kind: 'ask'; ask: number; text: string; parameters: Readonly<Record<string, unknown>> }
+  | { kind: 'unask'; ask: number }
   /** Of a throw; for the log only. */
   | { kind: 'stack'; text: string }
   | { kind: 'answered'; id: number; answers: readonly HandlerAnswer[]; us: number }

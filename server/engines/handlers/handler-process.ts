@@ -16,7 +16,9 @@ import { loadHandlerModule } from './handler-bundle.js';
 import type { BuiltIn, FromHandler, HandlerSetup, ToHandler } from './handler-messages.js';
 import { HandlerMetrics } from './handler-metrics.js';
 import { handlerOf, type LoadedHandler } from './handler-shape.js';
+import { bindModel, boundModel, LanguageModel } from './language-model.js';
 import { modelYamlOf } from './model-yaml.js';
+import { onnxSession } from './onnx-session.js';
 
 const MAX_MESSAGE_CHARACTERS = 500;
 const MAX_STACK_CHARACTERS = 8000;
@@ -40,7 +42,7 @@ const wordsOf = (error: unknown): string =>
 const stackOf = (error: unknown): string =>
   (error instanceof Error ? (error.stack ?? error.message) : String(error)).slice(0, MAX_STACK_CHARACTERS);
 
-async function load({ entry, memoryMb, ...setup }: HandlerSetup): Promise<void> {
+async function load({ entry, hasModel, memoryMb, ...setup }: HandlerSetup): Promise<void> {
   const manifest = path.join(entry.folder, 'MAR-INF', 'MANIFEST.json');
   const context = new Context({
     modelName: setup.modelName,
@@ -57,6 +59,7 @@ async function load({ entry, memoryMb, ...setup }: HandlerSetup): Promise<void> 
     metrics: new HandlerMetrics(setup.modelName, (line) => send({ kind: 'metric', line })),
     properties: setup.properties,
   });
+  if (hasModel) bindModel(new LanguageModel(send));
   const limit = (): void => limitData(memoryMb * 1024 * 1024);
   if (entry.builtIn === null) {
     handler = handlerOf(await loadHandlerModule(entry, limit), entry.exported, context);
@@ -64,6 +67,7 @@ async function load({ entry, memoryMb, ...setup }: HandlerSetup): Promise<void> 
     limit();
     handler = await builtIn(entry.builtIn, context);
   }
+  if (handler.takesContext) context.model = boundModel() ?? (await onnxSession(context));
   await handler.initialise();
 }
 
@@ -88,6 +92,10 @@ async function run({ id, requests }: Extract<ToHandler, { kind: 'run' }>): Promi
 let line: Promise<void> = Promise.resolve();
 process.setSourceMapsEnabled(true);
 process.on('message', (message: ToHandler) => {
+  if (message.kind === 'told') {
+    boundModel()?.told(message);
+    return;
+  }
   if (message.kind === 'left') {
     if (message.id === clients.id) clients.aborts[message.index]?.abort();
     return;

@@ -8,6 +8,7 @@
  */
 import { ServingError } from '../../../proto/errors.js';
 import { BatchedReplica, type BatchedReplicaOptions } from '../batched-replica.js';
+import type { BoundModel } from './bound-model.js';
 import { HandlerChild } from './handler-child.js';
 import { type HandlerJob, MAX_PIECES } from './handler-job.js';
 import type { FromHandler, HandlerAnswer, HandlerSetup } from './handler-messages.js';
@@ -16,6 +17,8 @@ const MAX_STREAM_BYTES = 256 * 1024 * 1024;
 
 export interface HandlerReplicaOptions extends BatchedReplicaOptions<HandlerJob> {
   setup: HandlerSetup;
+  /** What its code may ask; null: nothing. */
+  bound: BoundModel | null;
 }
 
 export class HandlerReplica extends BatchedReplica<HandlerJob, HandlerChild> {
@@ -27,8 +30,8 @@ export class HandlerReplica extends BatchedReplica<HandlerJob, HandlerChild> {
   }
 
   protected async launch(signal: AbortSignal): Promise<HandlerChild> {
-    const { config, hooks, logger, setup } = this.#options;
-    const child = await HandlerChild.start(setup, config.modelLoadingTimeoutSeconds * 1000, logger, signal);
+    const { bound, config, hooks, logger, setup } = this.#options;
+    const child = await HandlerChild.start(setup, bound, config.modelLoadingTimeoutSeconds * 1000, logger, signal);
     child.onMetric = (line) => hooks.observer?.metricTold?.(line);
     return child;
   }

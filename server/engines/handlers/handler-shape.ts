@@ -25,6 +25,8 @@ export interface PieceSink {
 }
 
 export interface LoadedHandler {
+  /** It reads `context.model`: TorchServe's shape. */
+  readonly takesContext: boolean;
   initialise(): Promise<void>;
   run(requests: readonly HandlerRequest[], sink: PieceSink): Promise<HandlerAnswer[]>;
 }
@@ -77,6 +79,7 @@ const isHandlerClass = (value: unknown): boolean =>
 
 function djlHandler(handle: DjlHandle): LoadedHandler {
   return {
+    takesContext: false,
     initialise: async () => {
       await handle(new Input([]));
     },
@@ -142,6 +145,7 @@ function headOf(
 
 export function torchHandler(instance: TorchInstance, context: Context): LoadedHandler {
   return {
+    takesContext: true,
     initialise: async () => {
       await instance.initialize?.(context);
     },

@@ -10,6 +10,7 @@
 import path from 'node:path';
 import { isObject, readJsonObject } from '../../text/checkpoint-text-file.js';
 import type { Detokenizer } from '../../text/detokenizer.js';
+import { readTokenizerConfig, textFolder } from '../../text/tokenizer-config.js';
 
 /** Key → values that change nothing; null and absent never do. `max_length` and `min_length` count the prompt, and stand in old files by habit. */
 const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
@@ -38,7 +39,7 @@ const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
 
 /** Keys that would change a text elsewhere, as they stand in the file. */
 export function unservedGenerationKeys(modelFolder: string): string[] {
-  const given = readJsonObject(path.join(modelFolder, 'generation_config.json')) ?? {};
+  const given = readJsonObject(path.join(textFolder(modelFolder), 'generation_config.json')) ?? {};
   return Object.entries(UNSERVED).flatMap(([key, neutral]) => {
     const value = Object.hasOwn(given, key) ? (given[key] ?? null) : null;
     const isEmpty = Array.isArray(value) && value.length === 0;
@@ -48,7 +49,7 @@ export function unservedGenerationKeys(modelFolder: string): string[] {
 
 /** The id of tokenizer_config.json's `eos_token`; null: it names none, or none that the tokenizer has. */
 export function tokenizerEndId(modelFolder: string, tokenizer: Pick<Detokenizer, 'idOf'>): number | null {
-  const entry = readJsonObject(path.join(modelFolder, 'tokenizer_config.json'))?.eos_token;
+  const entry = readTokenizerConfig(modelFolder).eos_token;
   const token = isObject(entry) ? entry.content : entry;
   return typeof token === 'string' && token !== '' ? tokenizer.idOf(token) : null;
 }

@@ -53,6 +53,14 @@ export class LlmReplica implements Replica {
     return this.#coordinator?.isResponsive ?? true;
   }
 
+  get hasWorked(): boolean {
+    return (this.#coordinator?.stepsDone ?? 0) > 0;
+  }
+
+  slowerThanPeers(rank: number): number | null {
+    return this.#coordinator?.slowerThanPeers(rank) ?? null;
+  }
+
   get load(): Taker {
     const loop = this.#loop;
     return loop ? { running: loop.runningCount, room: loop.room } : NO_ROOM;
@@ -72,7 +80,13 @@ export class LlmReplica implements Replica {
       kvTokensUsed: kvTokens - freeKvTokens,
       kvTokensCapacity: kvTokens,
       kvTokensWarm: loop.warmTokens,
-      inspect: () => coordinator.inspect(),
+      inspect: async () => {
+        const ranks = await coordinator.inspect();
+        return ranks.map((inspection, rank) => ({
+          ...inspection,
+          slowness: coordinator.slowness[rank] ?? 1,
+        }));
+      },
     };
   }
 }

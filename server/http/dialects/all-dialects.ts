@@ -7,11 +7,13 @@ import { managementDialect } from './management/management-routes.js';
 import { metricsDialect } from './metrics/metrics-routes.js';
 import { openAiDialect } from './openai/openai-routes.js';
 import { referenceDialect } from './reference/reference-routes.js';
+import { workflowDialect } from './workflows/workflow-routes.js';
 
 const SPOKEN: readonly Dialect[] = [
   healthDialect,
   pingDialect,
   djlDialect,
+  workflowDialect,
   openAiDialect,
   anthropicDialect,
   managementDialect,

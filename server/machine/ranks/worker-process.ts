@@ -39,7 +39,7 @@ export class WorkerProcess implements RankHandle {
     this.#socket = socket;
     this.#events = events;
     this.exited = new Promise((resolve) => {
-      child.once('error', (error) => resolve(`could not be started: ${error.message}`));
+      child.on('error', (error) => resolve(`could not be started: ${error.message}`));
       child.once('exit', (code, signal) => {
         if (signal) resolve(`was killed by ${signal}`);
         else if (code === 0) resolve('exited with code 0');

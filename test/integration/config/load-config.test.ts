@@ -309,10 +309,33 @@ describe('models to load', () => {
     expect(only(load())).toMatchObject({ name: 'm', folder: checkpoint });
   });
 
-  it('a folder with a handler of its own is refused', () => {
+  it('a folder with a Python handler of its own is refused by its line, one that only asks a pipeline is not', () => {
     makeModel('m');
-    write('models/m/model.py', '');
-    expect(errorOf()).toMatch(/model\.py is a custom Python handler, which cannot run here/);
+    write('models/m/model.py', 'import os\nos.remove("x")\n');
+    expect(errorOf()).toMatch(/model\.py:2: os\.remove\(…\) is not read\. No Python runs here/);
+    write(
+      'models/m/model.py',
+      `from transformers import AutoModelForCausalLM, pipeline
+from djl_python import Output
+def handle(inputs):
+    model = AutoModelForCausalLM.from_pretrained("org/name", revision="v2", torch_dtype="float16")
+    return Output().add(pipeline("text-generation", model)(inputs.get_as_string(), do_sample=True))
+`,
+    );
+    expect(only(load())).toMatchObject({
+      ...{ checkpointUrl: 'hf://org/name@v2', dtype: 'fp16' },
+      predictor: { parameters: { do_sample: true }, answer: 'list' },
+    });
+  });
+
+  it('a handler with option.model_id has the checkpoint as a model of its own', () => {
+    const checkpoint = path.dirname(write('checkpoints/tiny/config.json', '{}'));
+    write('models/m/model.ts', '');
+    write('models/m/serving.properties', 'option.model_id=../../checkpoints/tiny\nbatch_size=4\n');
+    expect(only(load())).toMatchObject({
+      ...{ engine: 'handler', batchSize: 4 },
+      boundModel: { name: 'm.model', engine: 'llm', folder: checkpoint, batchSize: 1, batching: 'rolling' },
+    });
   });
 });
 

@@ -166,7 +166,7 @@ describe('a store with the models of other servers', () => {
     [
       'an ensemble',
       { 'config.pbtxt': 'platform: "ensemble" ensemble_scheduling { }' },
-      /ensemble_scheduling is not served/,
+      /ensemble does not run here: it is a workflow: register its folder by POST \/workflows/,
     ],
     [
       'TorchServe’s Python',

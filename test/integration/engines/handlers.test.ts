@@ -32,7 +32,7 @@ export async function handle(inputs: Input): Promise<Output | null> {
 }`;
 const WORDS = 'export const shout = (text: string): string => text.toUpperCase();';
 
-/** TorchServe's shape: one method of BaseHandler, over the folder's ONNX model. */
+/** TorchServe's shape: methods of BaseHandler, over the folder's ONNX model. */
 const TORCH = `
 import { BaseHandler } from 'shardserve/handler';
 import { Tensor } from 'onnxruntime-node';
@@ -40,6 +40,10 @@ export default class Classifier extends BaseHandler {
   async preprocess(data) {
     const rows = data.map((one) => (one.body ?? one.data).x).flat();
     return { x: new Tensor('float32', Float32Array.from(rows), [rows.length / 8, 8]) };
+  }
+  async inference(feeds) {
+    // The folder's model, opened.
+    return this.context.model.run(feeds);
   }
   async postprocess({ y }) {
     this.context.metrics.addCounter('Rows', y.dims[0]);
@@ -156,7 +160,7 @@ describe('handlers', () => {
     expect(await (await ask('faults', 'pieces', plain)).text()).toBe('abc');
   });
 
-  it('override one step of TorchServe’s BaseHandler over an ONNX model', async () => {
+  it('override steps of TorchServe’s BaseHandler, with a session of the ONNX model as context.model', async () => {
     const json = { 'content-type': 'application/json' };
     const x = [0.1, -0.2, 0.3, 0.5, -1, 2, 0, 1];
     const responses = await Promise.all([

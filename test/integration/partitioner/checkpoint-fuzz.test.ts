@@ -69,7 +69,7 @@ it.each([
     'consolidated.00.pth',
     'of pickled files "consolidated.00.pth", which is not Hugging Face\'s pytorch_model.bin',
   ],
-  ['model.Q4_0.gguf', 'only "model.Q4_0.gguf": GGUF is not read; the checkpoint that it was made of is'],
+  ['model.Q4_0.gguf', 'model.Q4_0.gguf: does not begin with "GGUF"'],
   ['adapter_config.json', 'an adapter (adapter_config.json) and no model: merge it'],
   ['vocab.txt', 'no model.safetensors and no model.safetensors.index.json'],
 ])('a folder with %s and no weights of ours: %s', async (name, message) => {

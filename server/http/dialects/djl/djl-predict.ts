@@ -20,10 +20,13 @@ import type { DjlBody } from './djl-body.js';
 import { answerLmiEmbeddings } from './lmi-embeddings.js';
 import { answerLmi } from './lmi-handler.js';
 
+/** Of a request; `isWholeText`: its body was a plain text. */
+type Asked = Pick<FastifyRequest, 'headers' | 'log' | 'query'> & { isWholeText?: boolean };
+
 /** Resolves once every job of the request is accepted. */
 export function predict(
   context: HttpContext,
-  { headers, log, query }: Pick<FastifyRequest, 'headers' | 'log' | 'query'>,
+  { headers, isWholeText = false, log, query }: Asked,
   prediction: DjlBody,
   target: Target,
   client: AbortController,
@@ -45,7 +48,7 @@ export function predict(
     case 'lmi':
       return statusOf(context, target)?.task === 'text-embedding'
         ? answerLmiEmbeddings(context, log, prediction.body, target, client)
-        : answerLmi(context, log, prediction.body, target, client);
+        : answerLmi(context, log, prediction.body, target, client, isWholeText);
   }
 }
 

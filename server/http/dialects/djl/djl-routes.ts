@@ -18,13 +18,15 @@ import { ServingError } from '../../../../proto/errors.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import { requestControl, spreadCustomAttributes } from '../../../requests/request-control.js';
 import { compileValidator } from '../../../requests/validation.js';
+import type { WorkflowDescription } from '../../../requests/workflows.js';
 import { answerNowOrLater, pollAnswer } from '../../answers/async-replies.js';
-import { ContentBody } from '../../answers/handler-answer.js';
+import { ContentBody, propertiesOf } from '../../answers/handler-answer.js';
 import { NumpyBody, TensorBody } from '../../answers/tensor-answer.js';
 import type { Dialect } from '../../dialect.js';
 import { addRetryAfter, prettyJson, toServingError } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { djlTarget, ModelParams, ModelQuery, type ModelTarget } from '../../model-target.js';
+import { answerWorkflow } from '../workflows/workflow-answer.js';
 import { addDjlBodyParsers, checkDjlBody, type DjlBody } from './djl-body.js';
 import { djlError, djlErrorWith, lmiInputError } from './djl-errors.js';
 import { predict, statusOf } from './djl-predict.js';
@@ -109,6 +111,10 @@ async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
       config: { refusesWhileDraining: true },
       // An unknown model is told before anything about the body.
       preValidation: async (request) => {
+        if (workflowOf(context, request) !== null) {
+          if (!(request.body instanceof ContentBody)) request.body = new ContentBody([]);
+          return;
+        }
         const task = statusOf(context, target(request))?.task;
         if (task === 'handler') {
           // A request without a body never reached the parser.
@@ -125,6 +131,15 @@ async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
         request.body = new TensorBody(request.body);
       },
       handler: (request, reply) => {
+        const workflow = workflowOf(context, request);
+        if (workflow !== null) {
+          const { headers, id: requestId, log, query } = request;
+          const { body } = request.body as Extract<DjlBody, { kind: 'content' }>;
+          const asked = { workflow, body, requestId, properties: propertiesOf(headers, query) };
+          return answerNowOrLater(context, request, reply, (client) =>
+            answerWorkflow(context, context.workflows!, log, asked, client),
+          );
+        }
         const to = {
           requestId: request.id,
           ...target(request),
@@ -165,8 +180,16 @@ function refuseUnservedHeaders({ headers, query }: FastifyRequest): void {
   }
 }
 
+/** The workflow that a path names; null: it names none. */
+function workflowOf({ workflows }: HttpContext, { params }: FastifyRequest): WorkflowDescription | null {
+  const { model } = (params ?? {}) as { model?: string };
+  return model === undefined ? null : (workflows?.find(model) ?? null);
+}
+
 /** Before the body is read: a form's own fields do not say where a handler's request goes. */
-function takesContent(context: HttpContext, { params, query, headers }: FastifyRequest): boolean {
+function takesContent(context: HttpContext, request: FastifyRequest): boolean {
+  const { params, query, headers } = request;
+  if (workflowOf(context, request) !== null) return true;
   try {
     const places = { params: params ?? {}, query: query ?? {}, headers, form: new Map<string, string>() };
     const to = djlTarget(places, context.service, context.singleStartupModel());

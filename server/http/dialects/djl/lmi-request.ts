@@ -187,6 +187,20 @@ export function unknownParameters(body: LmiBody): string[] {
   );
 }
 
+/** Parameters of the model's own where the request has none of that meaning. */
+export function withDefaults(
+  body: LmiBody,
+  defaults: Readonly<Record<string, string | number | boolean>>,
+): LmiBody {
+  const given = body.parameters ?? {};
+  const isGiven = (name: string): boolean => {
+    const same = SYNONYMS.find((names) => (names as readonly string[]).includes(name)) ?? [name];
+    return same.some((one) => (given as Record<string, unknown>)[one] !== undefined);
+  };
+  const added = Object.entries(defaults).filter(([name]) => !isGiven(name));
+  return { ...body, parameters: { ...Object.fromEntries(added), ...given } };
+}
+
 /** What of the request shapes the answer. */
 export interface LmiFormat {
   details: boolean;

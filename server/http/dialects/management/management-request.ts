@@ -64,6 +64,27 @@ export const ScaleParameters = Type.Object({
   retry: optional(Type.Boolean()),
 });
 
+export const WorkflowParameters = Type.Object({
+  url: text(MAX_URL_CHARACTERS),
+  workflow_name: name,
+  synchronous: optional(Type.Boolean()),
+});
+
+/** @throws ServingError BAD_REQUEST */
+export function workflowRequest({
+  synchronous = true,
+  url,
+  workflow_name,
+}: Static<typeof WorkflowParameters>): {
+  url: string;
+  name: string | undefined;
+  synchronous: boolean;
+} {
+  if (url === undefined)
+    throw new ServingError('BAD_REQUEST', 'Either parameter url or template is required.');
+  return { url, name: workflow_name, synchronous };
+}
+
 export const PageParameters = Type.Object({
   limit: optional(Type.Integer()),
   next_page_token: integer(MAX_PAGE_TOKEN, -MAX_PAGE_TOKEN),

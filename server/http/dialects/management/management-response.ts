@@ -13,6 +13,7 @@ import type {
   PoolDescription,
   ScaledPool,
 } from '../../../requests/management.js';
+import type { WorkflowDescription } from '../../../requests/workflows.js';
 
 export function describeBody(pools: readonly PoolDescription[]) {
   return pools.map((pool) => ({
@@ -54,11 +55,34 @@ export function modelsBody(items: readonly PoolDescription[], next: number, tota
 }
 
 /** DJLServing always gives the token here. */
-export function workflowsBody(items: readonly PoolDescription[], next: number, total: number) {
+export function workflowsBody(
+  items: readonly { name: string; version: string | null }[],
+  next: number,
+  total: number,
+) {
   return {
     nextPageToken: String(Math.min(next, total)),
     workflows: items.map((pool) => ({ workflowName: pool.name, ...versionOf(pool) })),
   };
+}
+
+/** DJLServing's shape, with what each node is beside its models. */
+export function workflowBody(
+  { name, nodes, url, version }: WorkflowDescription,
+  pools: readonly PoolDescription[],
+) {
+  const names = [...new Set(nodes.map(({ model }) => model))];
+  return [
+    {
+      workflowName: name,
+      ...versionOf({ version }),
+      workflowUrl: url,
+      models: names.flatMap(
+        (model) => describeBody(pools.filter((pool) => pool.name === model))[0]?.models ?? [],
+      ),
+      nodes: nodes.map(({ timeoutMs, ...node }) => ({ ...node, timeoutMillis: timeoutMs })),
+    },
+  ];
 }
 
 export function scaledStatus(pools: readonly ScaledPool[]): string {
@@ -107,7 +131,12 @@ function workerBody({ id, startedAtMs, state, ranks }: GroupDescription) {
     // DJLServing knows these two.
     status: state === 'running' ? 'READY' : 'UNLOADING',
     state,
-    ranks: ranks.map(({ rank, pid, device }) => ({ rank, ...(pid !== null && { pid }), device })),
+    ranks: ranks.map(({ rank, pid, device, slowerThanPeers }) => ({
+      rank,
+      ...(pid !== null && { pid }),
+      device,
+      ...(slowerThanPeers !== undefined && { slowerThanPeers: Number(slowerThanPeers.toFixed(1)) }),
+    })),
   };
 }
 

@@ -1,5 +1,5 @@
 /**
- * DJLServing's management API: /models, /workflows (each model is the workflow of its name), /server/logging.
+ * DJLServing's management API: /models, /workflows (each model is the workflow of its name, and there are others), /server/logging.
  *
  * In      query parameters; a JSON body for POST /models (SageMaker's multi-model contract)
  * Out     {"status": …} or the shapes of management-response.ts, pretty-printed
@@ -27,8 +27,16 @@ import {
   registerRequest,
   ScaleParameters,
   scaleRequest,
+  WorkflowParameters,
+  workflowRequest,
 } from './management-request.js';
-import { describeBody, modelsBody, scaledStatus, workflowsBody } from './management-response.js';
+import {
+  describeBody,
+  modelsBody,
+  scaledStatus,
+  workflowBody,
+  workflowsBody,
+} from './management-response.js';
 
 export const FIXED_CODES: Record<StatusKey, number> = {
   badRequestHttpCode: 400,
@@ -60,6 +68,18 @@ export const managementDialect: Dialect = {
     },
     { method: 'DELETE', path: '/models/:model', summary: 'Unregisters a model.' },
     {
+      method: 'POST',
+      path: '/workflows',
+      summary: 'Registers a workflow by its URL: a .war, a folder with workflow.json, or an ensemble.',
+      query: WorkflowParameters,
+    },
+    {
+      method: 'GET',
+      path: '/workflows/:model',
+      summary: 'Describes a workflow: its nodes and their models.',
+    },
+    { method: 'DELETE', path: '/workflows/:model', summary: 'Unregisters a workflow and its models.' },
+    {
       method: 'GET',
       path: '/server/logging',
       summary: 'Sets the level of the log.',
@@ -70,7 +90,7 @@ export const managementDialect: Dialect = {
 };
 
 async function managementRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
-  const { config, logger, management } = context;
+  const { config, logger, management, workflows } = context;
   addParsers(app);
   app.setValidatorCompiler(({ schema }) => parameterValidator(schema as TObject));
   app.setErrorHandler((thrown, request, reply) => {
@@ -144,22 +164,44 @@ async function managementRoutes(app: FastifyInstance, context: HttpContext): Pro
     const { items, next } = pageOf(all, request.query as Static<typeof PageParameters>);
     return sendJson(reply, 200, modelsBody(items, next, all.length));
   });
-  app.post('/workflows', async () => {
-    throw new ServingError(
-      'BAD_REQUEST',
-      'Workflows are not supported: register a model by POST /models, it is the workflow of its name',
-    );
-  });
+  app.post(
+    '/workflows',
+    { schema: { querystring: WorkflowParameters, body: WorkflowParameters } },
+    async (request, reply) => {
+      const { name, synchronous, url } = workflowRequest({
+        ...(request.query as Static<typeof WorkflowParameters>),
+        ...(request.body as Static<typeof WorkflowParameters>),
+      });
+      if (workflows === undefined) throw new ServingError('BAD_REQUEST', 'Workflows are not served here');
+      const registered = await workflows.register({ url, ...(name !== undefined && { name }) });
+      const shown = `Workflow "${registered.name}"`;
+      if (!synchronous) return sendStatus(reply, 202, `${shown} registration scheduled.`);
+      await registered.ready;
+      return sendStatus(reply, 200, `${shown} registered.`);
+    },
+  );
   app.get('/workflows', { schema: { querystring: PageParameters } }, async (request, reply) => {
-    const all = management.list();
+    const all = [...management.list(), ...(workflows?.list() ?? [])].sort((a, b) =>
+      a.name < b.name ? -1 : 1,
+    );
     const { items, next } = pageOf(all, request.query as Static<typeof PageParameters>);
     return sendJson(reply, 200, workflowsBody(items, next, all.length));
   });
   for (const root of ['/models', '/workflows']) {
     for (const url of [`${root}/:model`, `${root}/:model/:version`]) {
-      app.get(url, { schema: { params: ModelParams } }, describe);
+      app.get(url, { schema: { params: ModelParams } }, (request, reply) => {
+        const workflow = root === '/workflows' ? workflows?.find(addressed(request).model) : null;
+        return workflow
+          ? sendJson(reply, 200, workflowBody(workflow, management.list()))
+          : describe(request, reply);
+      });
       app.put(url, { schema: { params: ModelParams, querystring: ScaleParameters } }, scale);
-      app.delete(url, { schema: { params: ModelParams } }, unregister);
+      app.delete(url, { schema: { params: ModelParams } }, async (request, reply) => {
+        const { model } = addressed(request);
+        if (root !== '/workflows' || !workflows?.find(model)) return unregister(request, reply);
+        await workflows.unregister(model);
+        return sendStatus(reply, 200, `Model or workflow "${model}" unregistered`);
+      });
     }
   }
   for (const url of ['/models/:model/adapters', '/models/:model/adapters/*', '/adapters', '/adapters/*']) {

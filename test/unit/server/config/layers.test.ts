@@ -103,7 +103,7 @@ describe('applyLayers', () => {
     ['load_on_devices', 'nc0', /it must be \*, cpu, -1, or GPUs like 0;1 or gpu0;gpu1/],
     ['option.gpu_memory_utilization', '1.1', /above 0 and at most 1/],
     ['option.entryPoint', '../model.ts', /custom Python handlers cannot run here; write it in TypeScript/],
-    ['option.entryPoint', 'model.py', /custom Python handlers cannot run/],
+    ['option.entryPoint', 'other.py', /custom Python handlers cannot run/],
     ['option.pipeline_parallel_degree', '2', /split by tensors only/],
     ['option.quantize', 'squeezellm', /must be int8, int4 or none/],
     ['option.output_formatter', 'sse_chat', /follows in a later version/],

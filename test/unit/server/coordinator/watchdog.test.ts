@@ -11,13 +11,13 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-function watched(stepTimeoutMs = 60_000) {
+function watched(stepTimeoutMs = 60_000, ask: () => Promise<unknown> = async () => []) {
   const hung: ServingError[] = [];
   const states = new Map<number, string>();
   const log = new LogRecorder();
   let nowMs = 0;
   const watchdog = new Watchdog({
-    group: { pids: [10, 11], ask: async () => [], deafRanks: () => [] },
+    group: { pids: [10, 11], ask, deafRanks: () => [] },
     ...{ stepTimeoutMs, logger: log.logger, nowMs: () => nowMs },
     stateOf: (pid) => states.get(pid) ?? 'S',
     onHung: (error) => hung.push(error),
@@ -79,4 +79,35 @@ it('a process that the kernel has stopped is suspicious at once, and hangs after
   expect(hung).toMatchObject([
     { message: expect.stringMatching(/^rank 1 hangs: its process 11 is stopped/) },
   ]);
+});
+
+it('a step that takes five times as long as any before it looks wrong, long before its deadline', () => {
+  const { hung, run, watchdog } = watched();
+  watchdog.stepStarted(1, 1);
+  run(4000);
+  expect(watchdog.isSuspicious).toBe(false);
+  run(2000);
+  expect(watchdog.isSuspicious).toBe(true);
+  watchdog.stepEnded();
+  expect(watchdog.isSuspicious).toBe(false);
+  // Now known to take six seconds.
+  watchdog.stepStarted(2, 1);
+  run(29_000);
+  expect(watchdog.isSuspicious).toBe(false);
+  run(2000);
+  expect([watchdog.isSuspicious, hung]).toEqual([true, []]);
+});
+
+it('ranks are asked while they run, so that a slow one is seen, and cannot be deaf meanwhile', async () => {
+  let asked = 0;
+  const { hung, run, watchdog } = watched(60_000, () => {
+    asked++;
+    return new Promise(() => {});
+  });
+  watchdog.stepStarted(1, 1);
+  run(30_000);
+  expect([asked, hung]).toEqual([1, []]);
+  watchdog.stepEnded();
+  run(11_000);
+  expect(hung).toMatchObject([{ message: expect.stringContaining('hangs: idle, and no answer') }]);
 });

@@ -8,7 +8,9 @@ import { LogRecorder } from '../../../fixtures/log-recorder.js';
 afterEach(() => vi.useRealTimers());
 
 /** A replica that does not start, or that runs until `die`. */
-function replica(startError: ServingError | null): Replica & { die(error: ServingError): void } {
+function replica(
+  startError: ServingError | null,
+): Replica & { hasWorked: boolean; die(error: ServingError): void } {
   let end: { resolve(): void; reject(error: unknown): void };
   const ended = new Promise<void>((resolve, reject) => {
     end = { resolve, reject };
@@ -20,6 +22,7 @@ function replica(startError: ServingError | null): Replica & { die(error: Servin
     run: () => ended,
     drain: () => end.resolve(),
     stop: async () => end.resolve(),
+    hasWorked: false,
     load: { running: 0, room: 1 },
     pids: [],
     sample: () => NO_SAMPLE,
@@ -61,6 +64,27 @@ describe('a worker group', () => {
     expect(group.state).toBe('restarting');
     await vi.advanceTimersByTimeAsync(1000);
     expect(group.state).toBe('running');
+    await group.stop();
+  });
+
+  it('that has done something is started again at once, however often it has died; one that has not waits longer each time', async () => {
+    vi.useFakeTimers();
+    const { group, lives } = makeGroup(new Array(12).fill(null));
+    await group.start();
+    const killed = () => new ServingError('WORKER_FAILED', 'rank 0 was killed by SIGKILL');
+    for (const life of lives.slice(0, 8)) {
+      life.hasWorked = true;
+      life.die(killed());
+      await vi.advanceTimersByTimeAsync(0);
+      expect(group.state).toBe('running');
+    }
+    for (const [index, pauseMs] of [0, 1000, 2000].entries()) {
+      lives[8 + index]!.die(killed());
+      await vi.advanceTimersByTimeAsync(Math.max(0, pauseMs - 1));
+      expect(group.state).toBe(pauseMs === 0 ? 'running' : 'restarting');
+      await vi.advanceTimersByTimeAsync(1);
+      expect(group.state).toBe('running');
+    }
     await group.stop();
   });
 

@@ -1,9 +1,7 @@
-/** Statistics beside SciPy 1.17.1's numbers, and how often the bootstrap holds the truth. */
+/** Statistics beside SciPy 1.17.1's numbers. */
 import { expect, it } from 'vitest';
-import { Random } from '../../../../tuner/load/random.js';
-import { bootstrapInterval } from '../../../../tuner/statistics/bootstrap.js';
 import { mannWhitney } from '../../../../tuner/statistics/mann-whitney.js';
-import { mean, percentile } from '../../../../tuner/statistics/percentile.js';
+import { percentile } from '../../../../tuner/statistics/percentile.js';
 import { studentInterval, studentQuantile } from '../../../../tuner/statistics/student.js';
 
 it.each([
@@ -46,20 +44,4 @@ it('a percentile is one of the values, the least that a share does not exceed', 
   expect(percentile(values, 0.5)).toBe(50);
   expect(percentile([7], 0.99)).toBe(7);
   expect(percentile([], 0.5)).toBeNaN();
-});
-
-it('the bootstrap of a handful holds the truth too seldom, of two hundred often enough', () => {
-  const held = (size: number, seeds: number): number => {
-    let count = 0;
-    for (let seed = 0; seed < seeds; seed++) {
-      const random = new Random(seed, 'sample');
-      const values = Array.from({ length: size }, () => random.normal());
-      const { high, low } = bootstrapInterval(values, (sample) => mean([...sample]), 0.95, seed);
-      if (low <= 0 && 0 <= high) count++;
-    }
-    return count / seeds;
-  };
-  // Why repeats are judged by Student's t.
-  expect(held(3, 200)).toBeLessThan(0.85);
-  expect(held(200, 30)).toBeGreaterThan(0.85);
 });

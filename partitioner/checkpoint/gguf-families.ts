@@ -1,0 +1,179 @@
+/**
+ * Families that GGUF files come in: what llama.cpp's converter calls their tensors, what it does to them, and what their metadata mean.
+ *
+ * In      a header
+ * Out     each tensor's place in a Hugging Face checkpoint; config.json's keys
+ * Rules   A key of the family's metadata that nobody here knows is refused: it may change what the model computes.
+ * Errors  ServingError CHECKPOINT_INVALID naming the file, and the architecture or key
+ * Source  llama.cpp convert_hf_to_gguf.py (permute, norm_shift), gguf-py's tensor_mapping.py; llama.cpp's graphs for what no key says
+ */
+import type { GgufHeader } from '../../proto/gguf-header.js';
+import { GgufKeys } from './gguf-keys.js';
+import { checkpointError, type JsonObject, printableName } from './json-file.js';
+
+/** Where a tensor stands in a Hugging Face checkpoint. */
+export interface GgufPlace {
+  name: string;
+  /** Heads whose rows the converter turned from halves into neighbours; null: left alone. */
+  heads: number | null;
+  /** Added to each element, to take back what the converter added. */
+  addend: number;
+}
+
+export interface GgufFamily {
+  architecture: string;
+  modelType: string;
+  /** Llama's rotation is of neighbours in llama.cpp and of halves here. */
+  turnsHeads?: boolean;
+  /** Norms of 1 + weight are stored with the 1. */
+  normsPlusOne?: boolean;
+  /** Of a layer, beside LAYER_NAMES. */
+  layer?: Readonly<Record<string, string>>;
+  config(keys: GgufKeys, header: GgufHeader): JsonObject;
+}
+
+/** `blk.N.X` → `model.layers.N.Y` */
+const LAYER_NAMES: Readonly<Record<string, string>> = {
+  attn_norm: 'input_layernorm',
+  attn_q: 'self_attn.q_proj',
+  attn_k: 'self_attn.k_proj',
+  attn_v: 'self_attn.v_proj',
+  attn_output: 'self_attn.o_proj',
+  attn_q_norm: 'self_attn.q_norm',
+  attn_k_norm: 'self_attn.k_norm',
+  ffn_norm: 'post_attention_layernorm',
+  ffn_gate: 'mlp.gate_proj',
+  ffn_up: 'mlp.up_proj',
+  ffn_down: 'mlp.down_proj',
+};
+
+const FOUR_NORMS = {
+  post_attention_norm: 'post_attention_layernorm',
+  ffn_norm: 'pre_feedforward_layernorm',
+  post_ffw_norm: 'post_feedforward_layernorm',
+};
+
+const WHOLE_NAMES: Readonly<Record<string, string>> = {
+  'token_embd.weight': 'model.embed_tokens.weight',
+  'output_norm.weight': 'model.norm.weight',
+  'output.weight': 'lm_head.weight',
+};
+
+/** Factors of the rotation: read with the configuration. */
+export const ROPE_TENSORS = {
+  factors: 'rope_freqs.weight',
+  long: 'rope_factors_long.weight',
+  short: 'rope_factors_short.weight',
+} as const;
+
+const hasTensor = ({ tensors }: GgufHeader, name: string): boolean => tensors.has(name);
+
+/** Gemma 2 and 3: what the scores are divided by is in no key but in the size of the model, as llama.cpp has it. */
+function gemmaScale(keys: GgufKeys, largeLayers: number): number {
+  const { headDim, hiddenSize, numHeads, numLayers } = keys;
+  return numLayers === largeLayers ? hiddenSize / numHeads : headDim;
+}
+
+/** By `general.architecture`. */
+const FAMILIES: Readonly<Record<string, GgufFamily>> = {
+  llama: {
+    architecture: 'LlamaForCausalLM',
+    modelType: 'llama',
+    turnsHeads: true,
+    config: (_, header) => ({ attention_bias: hasTensor(header, 'blk.0.attn_q.bias') }),
+  },
+  qwen2: { architecture: 'Qwen2ForCausalLM', modelType: 'qwen2', config: () => ({}) },
+  qwen3: {
+    architecture: 'Qwen3ForCausalLM',
+    modelType: 'qwen3',
+    config: (_, header) => ({ attention_bias: hasTensor(header, 'blk.0.attn_q.bias') }),
+  },
+  gemma: {
+    architecture: 'GemmaForCausalLM',
+    modelType: 'gemma',
+    normsPlusOne: true,
+    config: () => ({ hidden_act: 'gelu_pytorch_tanh' }),
+  },
+  gemma2: {
+    architecture: 'Gemma2ForCausalLM',
+    modelType: 'gemma2',
+    normsPlusOne: true,
+    layer: FOUR_NORMS,
+    config: (keys) => ({
+      hidden_act: undefined,
+      hidden_activation: 'gelu_pytorch_tanh',
+      query_pre_attn_scalar: gemmaScale(keys, 46),
+      attn_logit_softcapping: keys.number('attn_logit_softcapping', 50),
+      final_logit_softcapping: keys.number('final_logit_softcapping', 30),
+      sliding_window: keys.number('attention.sliding_window', 4096),
+    }),
+  },
+  gemma3: {
+    architecture: 'Gemma3ForCausalLM',
+    modelType: 'gemma3_text',
+    normsPlusOne: true,
+    layer: FOUR_NORMS,
+    config: (keys) => ({
+      hidden_act: undefined,
+      hidden_activation: 'gelu_pytorch_tanh',
+      query_pre_attn_scalar: gemmaScale(keys, 62),
+      final_logit_softcapping: keys.nullableNumber('final_logit_softcapping'),
+      rope_theta: keys.number('rope.freq_base', 1_000_000),
+      rope_local_base_freq: keys.number('rope.freq_base_swa', 10_000),
+      sliding_window: keys.number('attention.sliding_window', 1024),
+      sliding_window_pattern: keys.number('attention.sliding_window_pattern', 6),
+    }),
+  },
+  phi3: {
+    architecture: 'Phi3ForCausalLM',
+    modelType: 'phi3',
+    layer: { attn_qkv: 'self_attn.qkv_proj', ffn_up: 'mlp.gate_up_proj' },
+    config: (keys) => ({
+      sliding_window: keys.nullableNumber('attention.sliding_window') || null,
+      partial_rotary_factor: keys.number('rope.dimension_count', keys.headDim) / keys.headDim,
+    }),
+  },
+};
+
+/** @throws ServingError CHECKPOINT_INVALID */
+export function familyOf(header: GgufHeader): { family: GgufFamily; keys: GgufKeys } {
+  const name = header.metadata.get('general.architecture');
+  const known = typeof name === 'string' && Object.hasOwn(FAMILIES, name) ? FAMILIES[name] : undefined;
+  if (typeof name !== 'string' || known === undefined) {
+    const shown = typeof name === 'string' ? printableName(name) : 'absent';
+    const names = Object.keys(FAMILIES).join(', ');
+    throw checkpointError(
+      header.path,
+      `general.architecture is ${shown}, which is not read from GGUF (${names} are); take the original checkpoint`,
+    );
+  }
+  return { family: known, keys: new GgufKeys(header, name) };
+}
+
+/** By their names in the file; null: read with the configuration. What is not in it has no place. */
+export function placesOf(header: GgufHeader): Map<string, GgufPlace | null> {
+  const { family, keys } = familyOf(header);
+  const layerNames: Readonly<Record<string, string>> = { ...LAYER_NAMES, ...family.layer };
+  const places = new Map<string, GgufPlace | null>();
+  const ropeTensors: readonly string[] = Object.values(ROPE_TENSORS);
+  for (const name of header.tensors.keys()) {
+    if (ropeTensors.includes(name)) {
+      places.set(name, null);
+      continue;
+    }
+    const [, layer, part = '', kind] = /^blk\.(\d{1,4})\.(\w+)\.(weight|bias)$/.exec(name) ?? [];
+    const inLayer = Object.hasOwn(layerNames, part) ? layerNames[part] : undefined;
+    const found =
+      inLayer === undefined
+        ? Object.hasOwn(WHOLE_NAMES, name) && WHOLE_NAMES[name]
+        : `model.layers.${layer}.${inLayer}.${kind}`;
+    if (!found) continue;
+    const turned = family.turnsHeads && (part === 'attn_q' || part === 'attn_k');
+    places.set(name, {
+      name: found,
+      heads: turned ? (part === 'attn_q' ? keys.numHeads : keys.numKvHeads) : null,
+      addend: family.normsPlusOne && /norm\.weight$/.test(name) ? -1 : 0,
+    });
+  }
+  return places;
+}

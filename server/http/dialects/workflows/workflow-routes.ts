@@ -1,0 +1,69 @@
+/**
+ * Requests to workflows: /wfpredict/{name}, TorchServe's path. (DJLServing's /predictions/{name} leads here as well.)
+ *
+ * In      any body, as it came; the method is not looked at
+ * Out     the workflow's answer
+ * Errors  in DJLServing's words
+ * Source  reference serving-apis §5.2, §4.4
+ */
+import { Type } from '@sinclair/typebox';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { ServingError } from '../../../../proto/errors.js';
+import { answerNowOrLater } from '../../answers/async-replies.js';
+import { ContentBody, contentOfBody, propertiesOf } from '../../answers/handler-answer.js';
+import type { Dialect } from '../../dialect.js';
+import { addRetryAfter, toServingError } from '../../errors.js';
+import type { HttpContext } from '../../http-context.js';
+import { djlError } from '../djl/djl-errors.js';
+import { answerWorkflow } from './workflow-answer.js';
+
+const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
+
+export const workflowDialect: Dialect = {
+  name: 'workflows',
+  roles: ['inference'],
+  access: ['infer'],
+  refusesMethods: false,
+  reference: [
+    {
+      ...{ method: 'POST', path: '/wfpredict/:workflow', body: Type.Unknown() },
+      summary: 'Asks a workflow: the body goes to its first nodes, what its last ones give comes back.',
+    },
+  ],
+  routes: workflowRoutes,
+};
+
+async function workflowRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+  const { config, workflows } = context;
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (request, payload, done) => {
+    contentOfBody(payload as Buffer, request.headers['content-type'] ?? '').then(
+      (body) => done(null, body),
+      done,
+    );
+  });
+  app.setErrorHandler((thrown, request, reply) => {
+    const error = toServingError(thrown, config.maxRequestBytes);
+    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
+    const { body, status } = djlError(error, config);
+    context.countError(error, status);
+    addRetryAfter(reply, error, null);
+    return reply.code(status).type('application/json').send(body);
+  });
+  app.route({
+    method: METHODS,
+    url: '/wfpredict/:workflow',
+    handler: (request: FastifyRequest, reply) => {
+      const { workflow: name } = request.params as { workflow: string };
+      const workflow = workflows?.find(name) ?? null;
+      if (workflow === null || workflows === undefined)
+        throw new ServingError('MODEL_NOT_FOUND', `Model or workflow not found: ${name}`);
+      const { headers, id: requestId, log, query } = request;
+      const body = request.body instanceof ContentBody ? request.body : new ContentBody([]);
+      const properties = propertiesOf(headers, query);
+      return answerNowOrLater(context, request, reply, (client) =>
+        answerWorkflow(context, workflows, log, { body, properties, requestId, workflow }, client),
+      );
+    },
+  });
+}

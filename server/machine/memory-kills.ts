@@ -1,0 +1,111 @@
+/**
+ * Whether the kernel has ended a process for want of memory: SIGKILL alone does not say who sent it.
+ *
+ * In      processes, looked at while they live: their control group is not to be had afterwards
+ * Out     a sentence with the figures and the keys to change; null: nothing says that it was so
+ * Limits  a kill is known by a counter that has risen: of the process's own control group; else of the whole machine, which may have
+ *         been another's, and is told as such
+ * Errors  none
+ * Source  kernel documentation, admin-guide/cgroup-v2 (memory.events) and cgroup-v1/memory (memory.oom_control); proc(5), vmstat
+ */
+import { groupFolders, type ReadText, readOrNull } from './machine-limits.js';
+
+const MIB = 1024 * 1024;
+/** A limit that is none: version 1 says it by the largest number of pages. */
+const NO_LIMIT = 2 ** 60;
+const GROUP_FILES = [
+  { controller: '', killsFile: 'memory.events', limitFile: 'memory.max' },
+  { controller: 'memory', killsFile: 'memory.oom_control', limitFile: 'memory.limit_in_bytes' },
+] as const;
+const REMEDY =
+  'lower option.kv_cache_memory_mb or option.max_rolling_batch_size, take a smaller option.dtype, or give the server more memory';
+
+interface Seen {
+  /** Of the group that counts, the file; null: none does. */
+  file: string | null;
+  kills: number;
+  /** Folders of the groups around it, outermost first, with the file of their limit. */
+  limits: readonly string[];
+  machineKills: number;
+  heldBytes: number;
+}
+
+export class MemoryKills {
+  readonly #read: ReadText;
+  readonly #seen = new Map<number, Seen>();
+
+  constructor(read: ReadText = readOrNull) {
+    this.#read = read;
+  }
+
+  /** To be called again now and then: what it holds and where it belongs may change. */
+  look(pid: number): void {
+    const before = this.#seen.get(pid);
+    const heldBytes = this.#heldBytes(pid) ?? before?.heldBytes ?? 0;
+    // What has been counted since the first look is asked for at the end.
+    const machineKills = before?.machineKills ?? countIn(this.#read('/proc/vmstat')) ?? 0;
+    const found = this.#group(pid);
+    if (found === null && before !== undefined) {
+      this.#seen.set(pid, { ...before, heldBytes });
+    } else if (before !== undefined && found?.file === before.file) {
+      this.#seen.set(pid, { ...before, limits: found.limits, heldBytes });
+    } else {
+      const { file, kills, limits } = found ?? { file: null, kills: 0, limits: [] };
+      this.#seen.set(pid, { file, kills, limits, machineKills, heldBytes });
+    }
+  }
+
+  /** Of a process that has ended by SIGKILL: it is forgotten. */
+  verdict(pid: number): string | null {
+    const seen = this.#seen.get(pid);
+    this.#seen.delete(pid);
+    if (seen === undefined) return null;
+    const held = `it held ${Math.round(seen.heldBytes / MIB)} MiB when last seen`;
+    const kills = seen.file === null ? null : countIn(this.#read(seen.file));
+    if (kills !== null && kills > seen.kills) {
+      const limit = this.#tightest(seen.limits);
+      const group = limit === null ? 'no limit' : `a limit of ${Math.round(limit / MIB)} MiB`;
+      return `for want of memory (${seen.file} counts ${kills}, ${seen.kills} before; its control group has ${group}, ${held}): ${REMEDY}`;
+    }
+    const machineKills = countIn(this.#read('/proc/vmstat'));
+    if (machineKills !== null && machineKills > seen.machineKills) {
+      return `probably for want of memory (the kernel has meanwhile ended ${machineKills - seen.machineKills} process(es) of this machine for it, ${held}): ${REMEDY}`;
+    }
+    return null;
+  }
+
+  forget(pid: number): void {
+    this.#seen.delete(pid);
+  }
+
+  /** The innermost control group of the process that counts; null: the process is gone, or none does. */
+  #group(pid: number): Pick<Seen, 'file' | 'kills' | 'limits'> | null {
+    for (const { controller, killsFile, limitFile } of GROUP_FILES) {
+      const folders = groupFolders(this.#read, controller, pid);
+      for (const folder of folders.toReversed()) {
+        const file = `${folder}/${killsFile}`;
+        const kills = countIn(this.#read(file));
+        if (kills !== null) return { file, kills, limits: folders.map((one) => `${one}/${limitFile}`) };
+      }
+    }
+    return null;
+  }
+
+  #tightest(limits: readonly string[]): number | null {
+    const bytes = limits
+      .map((file) => Number(this.#read(file) ?? Number.NaN))
+      .filter((limit) => Number.isFinite(limit) && limit < NO_LIMIT);
+    return bytes.length === 0 ? null : Math.min(...bytes);
+  }
+
+  #heldBytes(pid: number): number | null {
+    const status = this.#read(`/proc/${pid}/status`);
+    const kib = /^VmRSS:\s+(\d+) kB$/m.exec(status ?? '')?.[1];
+    return kib === undefined ? null : Number(kib) * 1024;
+  }
+}
+
+function countIn(text: string | null): number | null {
+  const count = /^oom_kill (\d+)$/m.exec(text ?? '')?.[1];
+  return count === undefined ? null : Number(count);
+}

@@ -1,0 +1,130 @@
+/**
+ * Many requests while ranks are killed by the clock: none may be lost or wrong.
+ *
+ * In      how many requests and clients; milliseconds between two kills, null: none
+ * Out     how many were lost, wrong or told an error; requests a second; how many ranks were killed
+ * How     each client sends one request after the other, of a few prompts whose undisturbed answers are known; every kill takes a rank
+ *         of the group, whatever it does just then, also while it loads
+ */
+import { readFileSync } from 'node:fs';
+import { isRunning, type ServerProcess } from '../support/server-process.js';
+import { type Asked, ask, WAYS } from './ask.js';
+import { medianOf } from './fault-table.js';
+
+export interface KillRunOptions {
+  requests: number;
+  clients: number;
+  killEveryMs: number | null;
+  onProgress?: (done: number) => void;
+}
+
+export interface KillRunResult {
+  asked: number;
+  lost: number;
+  wrong: number;
+  kills: number;
+  requestsPerSecond: number;
+  medianMs: number;
+  worstMs: number;
+  problems: string[];
+}
+
+const PROMPTS = [
+  'Once upon a time',
+  'One day a little boy named Tim',
+  'There was a big red ball',
+  'The dog and the cat',
+  'In a small house near the forest lived',
+];
+const NEW_TOKENS = 24;
+const SEEDS = 4;
+
+export const KILL_RUN_ENVIRONMENT = {
+  TENSOR_PARALLEL_DEGREE: '2',
+  OPTION_THREADS_PER_RANK: '1',
+  SERVING_RETRY_THRESHOLD: '1000',
+};
+
+/** The n-th request: a prompt, greedy or with a seed, each way in turn. */
+function nth(index: number): Asked {
+  const seed = Math.floor(index / PROMPTS.length) % SEEDS;
+  const sampled = seed === 0 ? { do_sample: false } : { do_sample: true, temperature: 1, seed };
+  return {
+    id: `request-${index}`,
+    way: WAYS[index % WAYS.length]!,
+    prompt: PROMPTS[index % PROMPTS.length]!,
+    parameters: { max_new_tokens: NEW_TOKENS, ignore_eos_token: true, ...sampled },
+  };
+}
+
+/** All there are of different requests. */
+const DIFFERENT = PROMPTS.length * SEEDS * WAYS.length;
+
+export async function killRun(server: ServerProcess, options: KillRunOptions): Promise<KillRunResult> {
+  const { clients, killEveryMs, onProgress, requests } = options;
+  const expected: string[] = [];
+  for (let index = 0; index < DIFFERENT; index++) {
+    const { content, problem } = await ask(server.url, nth(index));
+    if (problem !== null) throw new Error(`an undisturbed request has failed: ${problem}`);
+    expected.push(content);
+  }
+  const result = { lost: 0, wrong: 0, kills: 0, problems: [] as string[] };
+  const durations: number[] = [];
+  let next = 0;
+  let done = 0;
+  const client = async (): Promise<void> => {
+    for (let index = next++; index < requests; index = next++) {
+      const startMs = performance.now();
+      const { content, problem } = await ask(server.url, nth(index));
+      durations.push(performance.now() - startMs);
+      if (problem !== null) {
+        result.lost++;
+        result.problems.push(`request ${index}: ${problem}`);
+      } else if (content !== expected[index % DIFFERENT]) {
+        result.wrong++;
+        result.problems.push(`request ${index}: ${content.slice(-300)}`);
+      }
+      onProgress?.(++done);
+    }
+  };
+  let victim = 0;
+  const timer =
+    killEveryMs === null
+      ? null
+      : setInterval(() => {
+          const pids = ranksOf(server);
+          const pid = pids[victim++ % Math.max(1, pids.length)];
+          if (pid === undefined) return;
+          result.kills++;
+          process.kill(pid, 'SIGKILL');
+        }, killEveryMs);
+  const startMs = performance.now();
+  await Promise.all(Array.from({ length: clients }, client));
+  const seconds = (performance.now() - startMs) / 1000;
+  if (timer !== null) clearInterval(timer);
+  durations.sort((a, b) => a - b);
+  return {
+    ...result,
+    asked: requests,
+    requestsPerSecond: requests / seconds,
+    medianMs: medianOf(durations),
+    worstMs: durations.at(-1)!,
+  };
+}
+
+/** Shard workers among the server's children. */
+function ranksOf(server: ServerProcess): number[] {
+  return server.childPids().filter((pid) => isRunning(pid) && isRank(pid));
+}
+
+function isRank(pid: number): boolean {
+  return commandOf(pid).includes('/shard-worker/main.js');
+}
+
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    return '';
+  }
+}

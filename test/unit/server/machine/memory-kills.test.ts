@@ -1,0 +1,76 @@
+/** Processes that the kernel has ended for want of memory, told from others that were killed, over made-up files of the kernel. */
+import { expect, it } from 'vitest';
+import { MemoryKills } from '../../../../server/machine/memory-kills.js';
+
+function machine(files: Record<string, string>) {
+  const all: Record<string, string> = {
+    '/proc/vmstat': 'nr_free_pages 1\noom_kill 4\n',
+    '/proc/7/status': 'Name:\tnode\nVmRSS:\t  307200 kB\n',
+    ...files,
+  };
+  const kills = new MemoryKills((file) => all[file] ?? null);
+  kills.look(7);
+  // It is gone.
+  delete all['/proc/7/status'];
+  delete all['/proc/7/cgroup'];
+  return { all, kills };
+}
+
+const V2 = {
+  '/proc/7/cgroup': '0::/server/ranks\n',
+  '/sys/fs/cgroup/server/memory.max': '2147483648\n',
+  '/sys/fs/cgroup/server/ranks/memory.max': 'max\n',
+  '/sys/fs/cgroup/server/ranks/memory.events': 'low 0\nmax 3\noom 1\noom_kill 1\noom_group_kill 0\n',
+};
+
+it('a kill that the group of the process has counted is named with its limit, what it held, and what to change', () => {
+  const { all, kills } = machine(V2);
+  all['/sys/fs/cgroup/server/ranks/memory.events'] = 'oom 2\noom_kill 2\n';
+  expect(kills.verdict(7)).toBe(
+    'for want of memory (/sys/fs/cgroup/server/ranks/memory.events counts 2, 1 before; its control group has a limit of ' +
+      '2048 MiB, it held 300 MiB when last seen): lower option.kv_cache_memory_mb or option.max_rolling_batch_size, ' +
+      'take a smaller option.dtype, or give the server more memory',
+  );
+});
+
+it('a kill by somebody else is no want of memory', () => {
+  const { kills } = machine(V2);
+  expect(kills.verdict(7)).toBeNull();
+  // Forgotten.
+  expect(kills.verdict(7)).toBeNull();
+  expect(kills.verdict(8)).toBeNull();
+});
+
+it('control groups of version 1 count by another file, and have a limit that is none', () => {
+  const { all, kills } = machine({
+    '/proc/7/cgroup': '4:memory:/box\n0::/\n',
+    '/sys/fs/cgroup/memory/memory.limit_in_bytes': '9223372036854771712\n',
+    '/sys/fs/cgroup/memory/box/memory.limit_in_bytes': '67108864\n',
+    '/sys/fs/cgroup/memory/box/memory.oom_control': 'oom_kill_disable 0\nunder_oom 0\noom_kill 0\n',
+  });
+  all['/sys/fs/cgroup/memory/box/memory.oom_control'] = 'oom_kill_disable 0\nunder_oom 0\noom_kill 1\n';
+  expect(kills.verdict(7)).toMatch(/box\/memory.oom_control counts 1, 0 before.*a limit of 64 MiB/);
+});
+
+it('without a group that counts, one that the machine has counted is told as probable', () => {
+  expect(machine({}).kills.verdict(7)).toBeNull();
+  const again = machine({});
+  again.all['/proc/vmstat'] = 'oom_kill 6\n';
+  expect(again.kills.verdict(7)).toMatch(/^probably for want of memory .*ended 2 process/);
+});
+
+it('a process that has moved counts by its new group', () => {
+  const files: Record<string, string> = {
+    ...V2,
+    '/proc/7/status': 'VmRSS: 1024 kB\n',
+    '/sys/fs/cgroup/other/memory.events': 'oom_kill 9\n',
+  };
+  const kills = new MemoryKills((file) => files[file] ?? null);
+  kills.look(7);
+  files['/proc/7/cgroup'] = '0::/other\n';
+  kills.look(7);
+  expect(kills.verdict(7)).toBeNull();
+  kills.look(7);
+  files['/sys/fs/cgroup/other/memory.events'] = 'oom_kill 10\n';
+  expect(kills.verdict(7)).toMatch(/other\/memory.events counts 10, 9 before/);
+});
