@@ -6,6 +6,7 @@ import type { JobQueue } from '../jobs/job-queue.js';
 import type { SlotFreed, WorkObserver } from '../jobs/work-observer.js';
 import type { Batcher } from './batcher.js';
 import type { ChunkBudget } from './chunk-budget.js';
+import type { DraftOptions } from './drafts.js';
 import type { PrefixCache } from './prefix-cache.js';
 import type { TokenTexts } from './sequence.js';
 import type { SlotTable } from './slot-table.js';
@@ -30,6 +31,8 @@ export interface BatchLoopOptions {
   prefixCache?: PrefixCache;
   chunkBudget: ChunkBudget;
   texts: TokenTexts;
+  /** Tokens are guessed ahead; absent: none, and sequences run ahead instead. */
+  drafts?: DraftOptions;
   /** An embedding model: a prompt runs in one step. */
   wholePrompts?: boolean;
   clock: Clock;
@@ -43,6 +46,6 @@ export interface BatchLoopOptions {
   onSlotFreed?: (event: SlotFreed) => void;
   observer?: Pick<
     WorkObserver,
-    'jobStarted' | 'firstToken' | 'prefixLookedUp' | 'nextToken' | 'stepDone' | 'jobResumed'
+    'jobStarted' | 'firstToken' | 'prefixLookedUp' | 'nextToken' | 'stepDone' | 'jobResumed' | 'draftsTried'
   >;
 }

@@ -129,6 +129,8 @@ export class BatchLoop {
         ranTokens += planned.tokens + (planned.draftIds?.length ?? 0);
       }
       const sequence = this.#set.find(row.sequence);
+      const drafts = planned.draftIds?.length ?? 0;
+      if (drafts > 0 && !row.skipped) observer?.draftsTried?.(drafts, Math.max(0, row.tokens.length - 1));
       if (sequence && !sequence.job.cancelled) this.#applyRow(sequence, row, nowMs);
     });
     chunkBudget.observe(ranTokens, stepMs);
@@ -158,6 +160,7 @@ export class BatchLoop {
       sequence.append(token, index + 1 === tokens.length ? finish : Finish.RUNNING, nowMs);
       if (sequence.finish !== null) return;
     }
+    if (tokens.length > 0) sequence.rowApplied();
   }
 
   #observeToken({ cachedTokens, job }: Sequence, nowMs: number): void {
@@ -216,14 +219,16 @@ export class BatchLoop {
   }
 
   #send(batch: Batch, prefillTokens: number): void {
-    const { group, prefixCache, queue, slots } = this.#options;
+    const { drafts, group, prefixCache, queue, slots } = this.#options;
     const resumed = this.#set.resumeFirst(batch.starts);
     const started = queue.take(batch.starts - resumed.length).map((job) => this.#set.begin(job));
     const copies = prefixCache?.takeCopies(prefillTokens);
+    let draftRoom = drafts?.perStep ?? 0;
     const rows = this.#rowsOf(batch, prefillTokens).map(({ index, tokens }) => {
       const sequence = this.#set.running[index];
       assert(sequence, `batch row ${index} of ${this.#set.running.length} sequences`);
-      const more = sequence.plan(tokens);
+      const more = sequence.plan(tokens, draftRoom);
+      draftRoom -= more.draftIds?.length ?? 0;
       return { slot: sequence.slot, sequence: sequence.sequence, tokens, ...more };
     });
     const plan: StepPlan = {

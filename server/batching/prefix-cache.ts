@@ -193,7 +193,7 @@ export class PrefixCache {
       return;
     }
     this.#slots.keep(slot);
-    const kvTokens = roundUpToPages(sequence.plannedRows);
+    const kvTokens = roundUpToPages(sequence.plannedRows + sequence.mostDrafts);
     this.#warm.set(slot, { sequence: sequence.sequence, domain, ids, kvTokens });
     this.#index(domain).add(slot, ids);
   }
@@ -356,6 +356,6 @@ export class PrefixCache {
 
 /** KV tokens that a running sequence can hold after the coming step, in whole pages. */
 function mostTokens(sequence: Sequence, prefillTokens: number): number {
-  const growth = sequence.promptLeft > 0 ? prefillTokens : 1;
+  const growth = (sequence.promptLeft > 0 ? prefillTokens : 1) + sequence.mostDrafts;
   return Math.min(kvTokensOf(sequence.job), roundUpToPages(sequence.plannedRows + growth));
 }

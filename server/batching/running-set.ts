@@ -25,7 +25,7 @@ import { TextVector } from './text-vector.js';
 
 export type RunningSetOptions = Pick<
   BatchLoopOptions,
-  'slots' | 'prefixCache' | 'texts' | 'clock' | 'onJobStarted' | 'onSlotFreed' | 'observer'
+  'slots' | 'prefixCache' | 'texts' | 'clock' | 'drafts' | 'onJobStarted' | 'onSlotFreed' | 'observer'
 > & {
   /** A job was cancelled, or a mask has come. */
   wake: () => void;
@@ -95,7 +95,7 @@ export class RunningSet {
       kvTokens: slots.held(sequence.slot),
       neededKvTokens:
         sequence instanceof Sequence && sequence.promptLeft === 0 && sequence.decodesLeft > 0
-          ? roundUpToPages(sequence.plannedRows + 1)
+          ? Math.min(roundUpToPages(sequence.plannedRows + 1 + sequence.mostDrafts), kvTokensOf(sequence.job))
           : 0,
     }));
     const { grow, preempt } = planGrowth(holders, slots.freeKvTokens);
@@ -156,7 +156,7 @@ export class RunningSet {
   }
 
   #start(job: GenerationJob): SequenceOpen {
-    const { clock, observer, onJobStarted, prefixCache, slots, texts, wake } = this.#options;
+    const { clock, drafts = null, observer, onJobStarted, prefixCache, slots, texts, wake } = this.#options;
     const place: Place = prefixCache?.place(job) ?? { slot: slots.take(kvTokensToStart(job)), keptRows: 0 };
     const number = this.#nextNumber++;
     let sequence: Sequence | TextVector;
@@ -164,7 +164,7 @@ export class RunningSet {
       assert(!prefixCache, 'an embedding model keeps no rows');
       sequence = new TextVector(job, place.slot, number);
     } else {
-      sequence = new Sequence(job, place.slot, number, texts, wake);
+      sequence = new Sequence(job, place.slot, number, texts, wake, drafts);
       prefixCache?.begin(sequence, place);
     }
     const isFirst = job.startedAtMs === null;

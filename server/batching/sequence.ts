@@ -7,8 +7,9 @@
  * Errors  assertions
  *
  * The text of the token that ended the sequence (an end id) is left out unless includeStopString; the token is counted.
- * A constrained sequence does not run ahead: what its next token may be is known only after the last. It is in a step only when what
- * it waits for is there; all others go on before the result of their last step has come.
+ * A constrained sequence does not run ahead: what its next token may be is known only after the last; nor does one whose tokens are guessed
+ * (drafts.ts): what follows depends on the last. They are in a step only when what they wait for is there; all others go on before the
+ * result of their last step has come.
  * Tokens that ran after a stop string (the workers are a step ahead) never get here: the sequence has left the loop by then.
  */
 import assert from 'node:assert/strict';
@@ -25,6 +26,7 @@ import type { GenerateRequest } from '../requests/generate-request.js';
 import type { FinishReason, TokenAlternative, TokenText } from '../requests/job-events.js';
 import { StopStrings } from '../text/stop-strings.js';
 import type { RunningSequence } from './batcher.js';
+import type { DraftOptions } from './drafts.js';
 
 /** What a sequence needs of a tokenizer. */
 export interface TokenTexts {
@@ -43,7 +45,7 @@ export interface TokenTexts {
 const CONTEXT_TOKENS = 4;
 
 /** What a row says beside its tokens. */
-export type RowParts = Pick<Row, 'mask'>;
+export type RowParts = Pick<Row, 'mask' | 'draftIds'>;
 
 export class Sequence implements RunningSequence {
   readonly job: GenerationJob;
@@ -70,6 +72,8 @@ export class Sequence implements RunningSequence {
   readonly #newIds: number[] = [];
   /** Of the next token, where it is constrained; null: not known yet. */
   #mask: TokenMask | null;
+  /** null: nothing is guessed of it. */
+  readonly #drafts: DraftOptions | null;
   /** A row that chooses is in flight. */
   #isChoosing = false;
   /** A token that was waited for may be chosen now: told to the loop that runs it. */
@@ -77,7 +81,14 @@ export class Sequence implements RunningSequence {
   /** decodesLeft when its input began. */
   #decodesAtStart: number;
 
-  constructor(job: GenerationJob, slot: number, sequence: number, texts: TokenTexts, onMask = () => {}) {
+  constructor(
+    job: GenerationJob,
+    slot: number,
+    sequence: number,
+    texts: TokenTexts,
+    onMask = () => {},
+    drafts: DraftOptions | null = null,
+  ) {
     assert(job.request.kind === 'generate', 'a text to embed is no sequence of tokens (text-vector.ts)');
     this.job = job;
     this.#request = job.request;
@@ -88,7 +99,9 @@ export class Sequence implements RunningSequence {
     this.decodesLeft = job.maxNewTokens - 1;
     this.#decodesAtStart = this.decodesLeft;
     this.#texts = texts;
-    this.runsAhead = job.constraint === null;
+    // Of a constrained answer, and of a prompt that is told, the next token is not free to be guessed.
+    this.#drafts = job.constraint === null && job.toldPrompt === null ? drafts : null;
+    this.runsAhead = job.constraint === null && this.#drafts === null;
     this.#mask = job.constraint?.first ?? null;
     this.onMask = onMask;
     this.#detokenizer = texts.detokenizer({
@@ -99,7 +112,12 @@ export class Sequence implements RunningSequence {
   }
 
   get awaits(): boolean {
-    return !this.runsAhead && (this.#isChoosing || this.#mask === null);
+    return !this.runsAhead && (this.#isChoosing || (this.job.constraint !== null && this.#mask === null));
+  }
+
+  /** Drafts that may stand behind its tokens in a step. */
+  get mostDrafts(): number {
+    return this.#drafts?.perSequence ?? 0;
   }
 
   get newTokens(): number {
@@ -164,9 +182,10 @@ export class Sequence implements RunningSequence {
   /**
    * Book `tokens` of a step that is being sent.
    *
+   * @param draftRoom drafts that the step has room for
    * @returns what else its row says
    */
-  plan(tokens: number): RowParts {
+  plan(tokens: number, draftRoom = 0): RowParts {
     if (this.promptLeft > 0) {
       assert(tokens <= this.promptLeft, `${tokens} prompt tokens planned of ${this.promptLeft}`);
       this.promptLeft -= tokens;
@@ -176,7 +195,25 @@ export class Sequence implements RunningSequence {
     }
     if (this.runsAhead || this.promptLeft > 0) return {};
     this.#isChoosing = true;
-    return this.#mask === null ? {} : { mask: this.#mask };
+    const draftIds = this.#guess(draftRoom);
+    return {
+      ...(this.#mask !== null && { mask: this.#mask }),
+      ...(draftIds.length > 0 && { draftIds }),
+    };
+  }
+
+  #guess(room: number): number[] {
+    if (this.#drafts === null) return [];
+    // The row's own token is one of those that are left.
+    const most = Math.min(this.#drafts.perSequence, room, this.job.maxNewTokens - this.newTokens - 1);
+    return most <= 0 ? [] : this.#drafts.guess([...this.job.promptIds, ...this.#newIds], most);
+  }
+
+  /** All tokens of a row have been appended: of a drafted one there may have been several. */
+  rowApplied(): void {
+    if (this.#drafts === null || this.finish !== null) return;
+    this.#isChoosing = false;
+    this.decodesLeft = this.job.maxNewTokens - this.newTokens;
   }
 
   /** Take a token: an event on the stream, and the end if it is one. @param finish what the workers say behind it */

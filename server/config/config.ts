@@ -11,6 +11,15 @@ import type { TorchServeConfig } from './torchserve/torchserve-config.js';
 
 export type { ListenAddress };
 
+/** Guesses by looking the last tokens up among those before them. */
+export interface SpeculationConfig {
+  /** Guessed in a step at most. */
+  tokens: number;
+  /** Tokens that must be equal, and that are compared at most. */
+  shortest: number;
+  longest: number;
+}
+
 /** `count` errors within `windowMs` are borne. */
 export interface ErrorRate {
   count: number;
@@ -271,6 +280,8 @@ export interface ModelConfig {
   collectiveCompression: 'none' | 'int8';
   /** What the model must be for; null: what it is. */
   task: 'text-generation' | 'text-embedding' | null;
+  /** How tokens are guessed ahead; null: they are not. */
+  speculation: SpeculationConfig | null;
   /** A text to embed that is too long is cut, or refused; null: as its dialect does. */
   truncateTexts: boolean | null;
   /** Vectors of texts are brought to length 1; null: as the checkpoint says. */

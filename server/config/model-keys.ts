@@ -14,6 +14,7 @@ import { DEVICE_KEYS } from './device-keys.js';
 import { EMBEDDING_KEYS } from './embedding-keys.js';
 import { ENGINE_KEYS } from './engine-keys.js';
 import { alias, type KeyRow, modelKey } from './key-row.js';
+import { SPECULATION_KEYS } from './speculation-keys.js';
 import { boolean, type Choice, choice, integer, orWord, text } from './value-types.js';
 import { WEIGHT_KEYS } from './weight-keys.js';
 
@@ -351,6 +352,7 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     { env: ['HF_TASK'] },
   ),
   ...EMBEDDING_KEYS,
+  ...SPECULATION_KEYS,
   modelKey(
     'option.collective_compression',
     'collectiveCompression',

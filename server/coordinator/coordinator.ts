@@ -159,7 +159,7 @@ export class Coordinator {
     if (this.#stopping) return Promise.reject(stopped());
     const step = ++this.#lastStep;
     const done = deferred<StepResult>();
-    const tokens = plan.rows.reduce((sum, row) => sum + row.tokens, 0);
+    const tokens = plan.rows.reduce((sum, row) => sum + row.tokens + (row.draftIds?.length ?? 0), 0);
     this.#steps.push({ step, rows: plan.rows.length, tokens, done });
     this.#broadcast({ body: 'step', step: { ...plan, step } });
     if (this.#steps.length === 1) this.#watchdog?.stepStarted(step, tokens);

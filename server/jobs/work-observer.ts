@@ -38,6 +38,8 @@ export interface WorkObserver {
   prefixLookedUp?(promptTokens: number, cachedTokens: number): void;
   /** Since the token before it, of the same job. */
   nextToken(sinceLastMs: number): void;
+  /** Tokens of one sequence were guessed in a step. @param accepted of them, which count */
+  draftsTried?(drafts: number, accepted: number): void;
   /** Times are rank 0's. `rows`: sequences that ran in the step. */
   stepDone(rows: number, computeUs: number, collectiveUs: number, chooseUs: number): void;
   jobEnded(ending: JobEnding): void;

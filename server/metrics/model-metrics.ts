@@ -98,6 +98,9 @@ export class ModelMetrics {
   promptTokens = 0;
   prefixQueriedTokens = 0;
   prefixHitTokens = 0;
+  draftsTriedCount = 0;
+  draftTokens = 0;
+  acceptedDraftTokens = 0;
   generatedTokens = 0;
   restarts = 0;
   resumed = 0;
@@ -145,6 +148,12 @@ export class ModelMetrics {
   prefixLookedUp(promptTokens: number, cachedTokens: number): void {
     this.prefixQueriedTokens += promptTokens;
     this.prefixHitTokens += cachedTokens;
+  }
+
+  draftsTried(drafts: number, accepted: number): void {
+    this.draftsTriedCount++;
+    this.draftTokens += drafts;
+    this.acceptedDraftTokens += accepted;
   }
 
   nextToken(sinceLastMs: number): void {

@@ -80,6 +80,24 @@ export const VLLM_ROWS: readonly MetricRow<Snapshot>[] = [
     'Prompt tokens that were found there',
     (_, metrics) => metrics.prefixHitTokens,
   ),
+  number(
+    'counter',
+    'spec_decode_num_drafts_total',
+    'Steps of a sequence in which tokens were guessed',
+    (_, metrics) => metrics.draftsTriedCount,
+  ),
+  number(
+    'counter',
+    'spec_decode_num_draft_tokens_total',
+    'Tokens that were guessed',
+    (_, metrics) => metrics.draftTokens,
+  ),
+  number(
+    'counter',
+    'spec_decode_num_accepted_tokens_total',
+    'Guessed tokens that were right',
+    (_, metrics) => metrics.acceptedDraftTokens,
+  ),
   {
     kind: 'counter',
     name: 'vllm:request_success_total',

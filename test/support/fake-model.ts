@@ -91,6 +91,7 @@ export const FAKE_CONFIG: ModelConfig = {
   outputFormatter: null,
   task: null,
   truncateTexts: null,
+  speculation: null,
   normalize: true,
   chatTemplate: null,
   toolCallParser: 'auto',

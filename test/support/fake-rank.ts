@@ -9,6 +9,7 @@ import assert from 'node:assert/strict';
 import {
   type ChosenToken,
   Finish,
+  type Row,
   type RowCopy,
   type RowResult,
   type SequenceOpen,
@@ -50,6 +51,8 @@ export interface FakeRankOptions {
   maxStepTokens: number;
   /** Absent: no limit. */
   kvTokens?: number;
+  /** Absent: 0. */
+  maxDrafts?: number;
 }
 
 const PAGE_TOKENS = 64;
@@ -58,6 +61,7 @@ export class FakeRank {
   readonly maxSlots: number;
   readonly slotTokens: number;
   readonly maxStepTokens: number;
+  readonly maxDrafts: number;
   /** Rows of all open slots together, in pages. */
   readonly kvTokens: number;
   /** Rows that were not computed. */
@@ -70,6 +74,7 @@ export class FakeRank {
     this.maxSlots = options.maxSlots;
     this.slotTokens = options.slotTokens;
     this.maxStepTokens = options.maxStepTokens;
+    this.maxDrafts = options.maxDrafts ?? 0;
     this.kvTokens = options.kvTokens ?? Number.POSITIVE_INFINITY;
   }
 
@@ -84,10 +89,22 @@ export class FakeRank {
     for (const open of step.opens) this.#open(open);
     for (const copy of step.copies ?? []) this.#copy(copy);
     assert.equal(new Set(step.rows.map((row) => row.slot)).size, step.rows.length, 'a slot runs once a step');
-    const tokens = step.rows.reduce((sum, row) => sum + row.tokens, 0);
+    const draftsOf = (row: Row): number => row.draftIds?.length ?? 0;
+    const tokens = step.rows.reduce((sum, row) => sum + row.tokens + draftsOf(row), 0);
+    const drafts = step.rows.reduce((sum, row) => sum + draftsOf(row), 0);
+    assert(drafts <= this.maxDrafts, `${drafts} drafts in a step of at most ${this.maxDrafts}`);
     assert(tokens <= this.maxStepTokens, `${tokens} tokens in a step of at most ${this.maxStepTokens}`);
-    const rows = step.rows.map(({ slot, sequence, tokens: count }) => this.#row(slot, sequence, count));
-    const pages = [...this.#sequences.values()].map(({ processed }) => Math.ceil(processed / PAGE_TOKENS));
+    // While a step runs, drafts have rows, right or wrong.
+    const most = new Map(step.rows.map((row) => [row.slot, draftsOf(row)]));
+    const before = new Map([...this.#sequences].map(([slot, { processed }]) => [slot, processed]));
+    const rows = step.rows.map((row) => this.#row(row));
+    const counts = new Map(step.rows.map((row) => [row.slot, row.tokens]));
+    const pages = [...this.#sequences].map(([slot, { processed }]) =>
+      Math.ceil(
+        Math.max(processed, before.get(slot)! + (counts.get(slot) ?? 0) + (most.get(slot) ?? 0)) /
+          PAGE_TOKENS,
+      ),
+    );
     const kvTokens = pages.reduce((sum, count) => sum + count, 0) * PAGE_TOKENS;
     assert(kvTokens <= this.kvTokens, `${kvTokens} KV tokens of ${this.kvTokens}`);
     return { step: step.step, rows, computeUs: 1000 * tokens, collectiveUs: 0, chooseUs: 0 };
@@ -142,7 +159,7 @@ export class FakeRank {
     to.processed = rows;
   }
 
-  #row(slot: number, id: number, count: number): RowResult {
+  #row({ draftIds = [], mask, sequence: id, slot, tokens: count }: Row): RowResult {
     const sequence = this.#sequences.get(slot);
     assert(sequence && sequence.sequence === id, `slot ${slot} holds sequence ${id}`);
     const row = { slot, sequence: id, tokens: [], vector: [] };
@@ -156,7 +173,15 @@ export class FakeRank {
       const failure = { code: 'BAD_REQUEST', message: 'no token can be chosen' };
       return { ...row, skipped: false, finish: sequence.finish, failure };
     }
+    const left = sequence.maxNewTokens - sequence.newTokens;
+    const mayDraft = isThrough && !mask && draftIds.length < left;
+    assert(draftIds.length === 0 || mayDraft, `${draftIds.length} drafts with ${left} tokens left`);
     const tokens = isThrough ? [this.#choose(sequence)] : [];
+    for (const draft of draftIds) {
+      if (sequence.finish !== Finish.RUNNING || draft !== tokens.at(-1)!.tokenId) break;
+      sequence.processed++;
+      tokens.push(this.#choose(sequence));
+    }
     return { ...row, skipped: false, tokens, finish: sequence.finish };
   }
 

@@ -8,6 +8,7 @@ import type { Manifest } from '../../../proto/manifest.js';
 import type { BatchLoopOptions } from '../../batching/batch-loop-options.js';
 import { ChunkBudget } from '../../batching/chunk-budget.js';
 import { ContinuousBatcher } from '../../batching/continuous-batcher.js';
+import { promptLookup } from '../../batching/drafts.js';
 import { DynamicBatcher } from '../../batching/dynamic-batcher.js';
 import { PrefixCache } from '../../batching/prefix-cache.js';
 import { SlotTable } from '../../batching/slot-table.js';
@@ -59,6 +60,7 @@ export function makeGroupParts(options: GroupPartsOptions): GroupParts {
         slotTokens: sizes.slotTokens,
         kvType: kvTypeOf(config),
         maxStepTokens: sizes.maxStepTokens,
+        maxDrafts: sizes.maxDrafts,
         collectiveTimeoutMs: config.stepTimeoutSeconds * 1000,
         collective: config.collective,
         collectiveCompression: config.collectiveCompression,
@@ -84,8 +86,9 @@ export function makeGroupParts(options: GroupPartsOptions): GroupParts {
         gapMs: config.maxTokenGapMs,
         scheduling: config.scheduling,
         chunkMs: config.prefillChunkMs,
-        maxTokens: sizes.maxStepTokens - sizes.maxSlots,
+        maxTokens: sizes.maxStepTokens - sizes.maxSlots - sizes.maxDrafts,
       }),
+      ...draftParts(config, sizes),
       texts: model.texts,
       wholePrompts: model.manifest.model.embedding !== undefined,
       clock: systemClock,
@@ -103,6 +106,16 @@ export function makeGroupParts(options: GroupPartsOptions): GroupParts {
       ...(hooks.observer && { observer: hooks.observer }),
     },
   };
+}
+
+/** Guesses need memory on the ranks: an embedding model has none. */
+function draftParts(
+  { speculation }: ModelConfig,
+  { maxDrafts }: GroupSizes,
+): Pick<BatchLoopOptions, 'drafts'> {
+  if (!speculation || maxDrafts === 0) return {};
+  const { longest, shortest, tokens } = speculation;
+  return { drafts: { perSequence: tokens, perStep: maxDrafts, guess: promptLookup(shortest, longest) } };
 }
 
 function slotParts(

@@ -26,6 +26,9 @@ const USUAL_SLOTS = 32;
 const MOST_USUAL_SLOTS = 128;
 const USUAL_TOKENS = 512;
 
+/** Guessed tokens of one step: with more rows than some dozen a step is no longer bound by reading weights, and a wrong guess costs time. */
+const MAX_DRAFTS = 32;
+
 /** A server that runs one sequence at a time still talks to several people. */
 const MIN_WARM_SLOTS = 8;
 
@@ -34,6 +37,8 @@ export interface GroupSizes extends AdmissionLimits {
   /** Slots for rows of sequences that ended; 0: no prefix cache. */
   warmSlots: number;
   maxStepTokens: number;
+  /** Of those, guessed ones. */
+  maxDrafts: number;
   need: MemoryNeed;
 }
 
@@ -62,14 +67,20 @@ export function groupSizes(config: ModelConfig, sizes: ModelSizes, freeBytes: nu
   const isShared = textTokens === null && !isRemote;
   const usualSlots = isShared ? Math.floor(kv / Math.min(slotTokens, USUAL_TOKENS)) : USUAL_SLOTS;
   const maxSlots = askedSlots ?? Math.min(Math.max(usualSlots, USUAL_SLOTS), MOST_USUAL_SLOTS);
-  const maxStepTokens = Math.min(MAX_STEP_TOKENS, Math.max(maxSlots + MAX_PREFILL_TOKENS, wholeText));
+  const guesses = textTokens === null ? (config.speculation?.tokens ?? 0) : 0;
+  const maxDrafts = Math.min(maxSlots * guesses, MAX_DRAFTS);
+  const maxStepTokens = Math.min(
+    MAX_STEP_TOKENS,
+    Math.max(maxSlots + maxDrafts + MAX_PREFILL_TOKENS, wholeText),
+  );
   const need = memoryNeed(sizes, { kvTokens: kv, maxStepTokens }, config.requiredMemoryMb);
   const warm = warmBeside(maxSlots);
-  if (!isRemote) return { maxSlots, warmSlots: warm, slotTokens, maxStepTokens, kvTokens: kv, need };
+  const shared = { slotTokens, maxStepTokens, maxDrafts, kvTokens: kv, need };
+  if (!isRemote) return { maxSlots, warmSlots: warm, ...shared };
   const slots = wholeSlots(kv, slotTokens, deviceClassOf(config));
   const running = Math.min(maxSlots, slots);
   const warmSlots = Math.min(warm, slots - running);
-  return { maxSlots: running, warmSlots, slotTokens, maxStepTokens, kvTokens: kv, need };
+  return { maxSlots: running, warmSlots, ...shared };
 }
 
 /** Slots of full length that the KV memory has. @throws ServingError OUT_OF_MEMORY: none */

@@ -71,6 +71,7 @@ async function simulate(
   cancelShare: number,
   warmSlots = 0,
   sizes?: { maxSlots: number; kvTokens: number; newTokens: number },
+  maxDrafts = 0,
 ): Promise<Simulation> {
   const maxSlots = sizes?.maxSlots ?? random.integer(1, 8);
   const slotTokens = 120 + (sizes?.newTokens ?? 60);
@@ -81,9 +82,19 @@ async function simulate(
   const group = new FakeGroup({
     maxSlots: maxSlots + warmSlots,
     slotTokens,
-    maxStepTokens: MAX_PREFILL + maxSlots,
+    maxStepTokens: MAX_PREFILL + maxSlots + maxDrafts,
+    maxDrafts,
     kvTokens: slots.kvTokens,
   });
+  const jobs: GenerationJob[] = [];
+  /** What follows, now and then with one that does not. */
+  const guess = (ids: readonly number[], most: number): number[] => {
+    const job = jobs.find(({ promptIds }) => promptIds.every((id, index) => ids[index] === id));
+    const made = ids.length - (job?.promptIds.length ?? 0);
+    const right = job ? fakeTokens(job.promptIds, made + most).slice(made) : [];
+    const wrong = random.integer(0, 2 * most);
+    return right.map((id, index) => (index === wrong ? id + 1 : id)).slice(0, random.integer(0, most));
+  };
   const started: number[] = [];
   let preempted = 0;
   const loop = new BatchLoop({
@@ -92,6 +103,7 @@ async function simulate(
     batcher,
     slots,
     ...(prefixCache && { prefixCache }),
+    ...(maxDrafts > 0 && { drafts: { perSequence: random.integer(1, 6), perStep: maxDrafts, guess } }),
     chunkBudget: new ChunkBudget({
       gapMs: random.integer(8, 600),
       scheduling: random.pick(['throughput', 'balanced', 'latency'] as const) ?? 'balanced',
@@ -105,7 +117,6 @@ async function simulate(
     },
   });
   const running = loop.run();
-  const jobs: GenerationJob[] = [];
   const reading: Promise<Ran>[] = [];
   for (let round = 0; jobs.length < JOBS || jobs.some((job) => !job.stream.ended); round++) {
     expect(round, 'rounds').toBeLessThan(MAX_ROUNDS);
@@ -189,6 +200,24 @@ describe(`simulation (seed ${testSeed})`, () => {
         preempted += simulation.preempted;
       }
       expect(preempted).toBeGreaterThan(20);
+    },
+    120_000,
+  );
+
+  it.each([0, 4])(
+    'tokens that are guessed, right or wrong, %i warm slots: every job ends with the tokens it has alone, in fewer steps',
+    async (warmSlots) => {
+      for (let run = 0; run < 6; run++) {
+        const sizes = run % 3 === 2 ? { maxSlots: 8, kvTokens: 512, newTokens: 300 } : undefined;
+        const simulation = await simulate(
+          ...([seededRandom(testSeed + 4000 + run), new ContinuousBatcher()] as const),
+          ...([run % 2 === 0 ? 0 : 0.03, warmSlots, sizes, 12] as const),
+        );
+        check(simulation);
+        const rows = simulation.group.plans.flatMap((plan) => plan.rows);
+        const drafts = rows.reduce((sum, { draftIds }) => sum + (draftIds?.length ?? 0), 0);
+        expect(drafts).toBeGreaterThan(100);
+      }
     },
     120_000,
   );
