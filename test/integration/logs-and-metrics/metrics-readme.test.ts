@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
 import { djlRows } from '../../../server/metrics/djl-rows.js';
+import { GPU_ROWS } from '../../../server/metrics/gpu-rows.js';
 import { LLM_ROWS } from '../../../server/metrics/llm-rows.js';
 import { VLLM_ROWS } from '../../../server/metrics/vllm-rows.js';
 import { repositoryRoot } from '../../support/repository-root.js';
@@ -15,11 +16,11 @@ const documented = (text: string | undefined): string[] =>
   [...(text ?? '').matchAll(/^\| `([^`]+)` \| (\w+) \| ([^|]+) \|/gm)]
     .map(([, name, type, labels]) => `${name} ${type} ${labels}`)
     .sort();
-const exported = (rows: typeof LLM_ROWS): string[] =>
+const exported = (rows: readonly { name: string; kind: string; labels: readonly string[] }[]): string[] =>
   rows.map(({ kind, labels, name }) => `${name} ${kind} ${labels.join(', ')}`).sort();
 
 it('every metric of ours is documented with its type and labels, and none besides', () => {
-  expect(documented(beforeDjl)).toEqual(exported(LLM_ROWS));
+  expect(documented(beforeDjl)).toEqual(exported([...LLM_ROWS, ...GPU_ROWS]));
 });
 
 it("every metric under vLLM's names is documented with its type and labels, and none besides", () => {
