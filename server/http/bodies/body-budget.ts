@@ -10,6 +10,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Transform } from 'node:stream';
 import { ServingError } from '../../../proto/errors.js';
+import { PieceBlocks } from './piece-blocks.js';
 
 const FREE_BYTES = 65_536;
 const RETRY_AFTER_SECONDS = 1;
@@ -28,7 +29,8 @@ export class BodyBudget {
     if (encoding === undefined && (declared === undefined || Number(declared) <= FREE_BYTES)) return body;
     let seen = 0;
     let held = 0;
-    const meter = new Transform({
+    const blocks = new PieceBlocks((block) => meter.push(block));
+    const meter: Transform = new Transform({
       transform: (piece: Buffer, _encoding, done) => {
         seen += piece.length;
         const more = Math.max(0, seen - FREE_BYTES) - held;
@@ -38,7 +40,12 @@ export class BodyBudget {
         }
         this.#inFlight += more;
         held += more;
-        done(null, piece);
+        blocks.add(piece);
+        done();
+      },
+      flush: (done) => {
+        blocks.end();
+        done();
       },
     });
     response.once('close', () => {
