@@ -39,12 +39,12 @@ export interface RankMemory {
   pssBytes: number;
 }
 
-/** Of a rank, from its own start to the end of its load. */
+/** A rank's load, from its own start to its end. */
 export interface RankLoad {
   rank: number;
   /** From the check of the files to the last segment. */
   ms: number;
-  /** Of the weights files that it read. */
+  /** Bytes of the weights files that it read, a second. */
   bytesPerSecond: number;
   /** Resident, files that were only read included: at most so much at once, and when it was ready. */
   peakBytes: number;
@@ -55,7 +55,7 @@ export interface RankLoad {
 export interface StepSplit {
   computeUs: number;
   collectiveUs: number;
-  /** Of collectiveUs: waiting for a rank that came later (shared memory; 0 over ZeroMQ). */
+  /** The part of collectiveUs in which it waited for a rank that came later (shared memory; 0 over ZeroMQ). */
   skewUs: number;
   chooseUs: number;
 }
@@ -107,7 +107,6 @@ export class GroupUnderTest {
         threadsSpin: sizes.threads > 1,
         collectiveSpinUs: usableCores() < manifest.worldSize ? 0 : 50,
         verifyChecksums: false,
-        logLevel: 'warn',
       },
       launcher: new LocalLauncher(workerProgram),
       loadingTimeoutMs: 600_000,
@@ -185,7 +184,7 @@ export class GroupUnderTest {
     return { ms, split };
   }
 
-  /** Of rank 0, since its start. */
+  /** Rank 0's, since its start. */
   async #skewUs(): Promise<number> {
     return (await this.#coordinator.inspect())[0]?.collectiveSkewUs ?? 0;
   }

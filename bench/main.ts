@@ -89,7 +89,7 @@ export interface BenchReport {
   blockSize: number | null;
   context: number;
   machine: string;
-  /** Of this process, which drives the groups as a server would; not in theirs (PSS). */
+  /** Memory of this process, which drives the groups as a server would; not in theirs (PSS). */
   driverBytes: number;
   groups: GroupReport[];
 }
@@ -194,13 +194,13 @@ interface MeasuredGroup {
   manifest: Manifest;
 }
 
-/** Of all ranks: what a step reads. */
+/** What a step reads, over all ranks. */
 function weightBytes({ tensors, worldSize }: Manifest): number {
   const read = tensors.filter(({ file }) => file === 'rank');
   return worldSize * read.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
-/** Of one round of a group. */
+/** One round of a group. */
 interface Sample {
   isClean: boolean;
   bandwidth: number;

@@ -2,7 +2,7 @@
  * What the metrics cost on the hot path: nanoseconds a token and a step, and bytes of heap a token; and how long a scrape takes.
  *
  * Run     node --expose-gc dist/bench/metrics-cost.js
- * Out     one line each; against prom-client's own counter and histogram, filled by label, which the design avoids
+ * Out     one line each; against prom-client's own counter and histogram, filled by label, which the server avoids
  */
 import { Counter, Histogram, Registry } from 'prom-client';
 import { ServerMetrics } from '../server/metrics/server-metrics.js';

@@ -1,6 +1,6 @@
 /**
  * What a long prompt does to the streams that run already: the largest pause between two of their tokens while it is
- * prefilled in chunks beside them (design D8). Through the server's batch loop, continuous batcher and chunk budget.
+ * prefilled in chunks beside them. Through the server's batch loop, continuous batcher and chunk budget.
  *
  * In      a running group
  * Out     milliseconds: the gap that is allowed, the streams' usual gap, the largest gap during the prompt, the prompt's time to its

@@ -26,7 +26,7 @@ import { readManifest } from '../shard-worker/shard-files.js';
 const WINDOWS = 8;
 const WINDOW_TOKENS = 128;
 const SEED = 0x5eed;
-/** Of the average: an input that no token at random woke may be needed all the same. */
+/** A share of the average: an input that no token at random woke may be needed all the same. */
 const LEAST_SHARE = 1e-3;
 /** 4 GB of floats. */
 const FLOAT_PARAMETERS = 1e9;

@@ -29,7 +29,7 @@ export interface ModelOptions {
   folder: string;
   /** Noise instead of a checkpoint's weights. */
   randomWeights?: boolean | undefined;
-  /** Of the noise. */
+  /** The noise's. */
   seed?: number | undefined;
 }
 

@@ -22,7 +22,7 @@ export interface Golden {
   output: Value;
 }
 
-/** Of chrome://tracing: a complete event. */
+/** A complete event of chrome://tracing. */
 export interface ProfileEvent {
   name: string;
   ph: 'X';

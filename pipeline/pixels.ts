@@ -11,7 +11,7 @@ import sharp, { type Sharp } from 'sharp';
 import { ServingError } from '../proto/errors.js';
 
 export const MAX_PIXELS = 64 * 1024 * 1024;
-/** Of ImageNet. */
+/** ImageNet's. */
 export const MEAN: readonly number[] = [0.485, 0.456, 0.406];
 export const DEVIATION: readonly number[] = [0.229, 0.224, 0.225];
 

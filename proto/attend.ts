@@ -57,7 +57,7 @@ export const attend = Type.Object({
   /** Scores s become softCap · tanh(s / softCap). Absent: they stay. */
   softCap: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
   /**
-   * Of a device with memory of its own (absent: cpu): `from` and `to` [rows, dim], `index` int64 [n], `place` [n, 1] → `copied`: `to`
+   * Where a device has memory of its own (absent: cpu): `from` and `to` [rows, dim], `index` int64 [n], `place` [n, 1] → `copied`: `to`
    * with these rows of `from`, in place.
    */
   copyRows: Type.Optional(name),

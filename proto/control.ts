@@ -95,7 +95,7 @@ export interface Row {
   sequence: number;
   /** Prompt tokens to run in this step; 1 for a decode. */
   tokens: number;
-  /** Of the token that the row chooses. Absent or null: any. */
+  /** Bounds the token that the row chooses. Absent or null: any. */
   mask?: TokenMask | null;
   /** Guesses of the tokens behind those, run with them. Absent: none. */
   draftIds?: number[];
@@ -125,7 +125,7 @@ export interface TopLogprob {
 
 export interface ChosenToken {
   tokenId: number;
-  /** Of the model: before penalties and temperature. NaN unless asked for. */
+  /** The model's: before penalties and temperature. NaN unless asked for. */
   logprob: number;
   topLogprobs: TopLogprob[];
 }
@@ -135,7 +135,7 @@ export type Finish = (typeof Finish)[keyof typeof Finish];
 
 /** Why a row has no token: its sequence alone has failed. */
 export interface RowFailure {
-  /** Of proto/errors.ts. */
+  /** One of proto/errors.ts. */
   code: string;
   message: string;
 }
@@ -148,7 +148,7 @@ export interface RowResult {
   tokens: ChosenToken[];
   /** Behind the last of them. */
   finish: Finish;
-  /** Of an embedding model: the text's; then the sequence has ended. Else empty. */
+  /** An embedding model's: the text's; then the sequence has ended. Else empty. */
   vector: number[];
   /** Then the sequence has ended (FAILED). Absent or null: none. */
   failure?: RowFailure | null;
@@ -176,7 +176,7 @@ export interface Inspection {
   computeUs: number;
   collectiveUs: number;
   chooseUs: number;
-  /** Of collectiveUs, waiting for ranks that came later; 0 where the transport can't tell (ZeroMQ). */
+  /** The part of collectiveUs in which it waited for ranks that came later; 0 where the transport can't tell (ZeroMQ). */
   collectiveSkewUs: number;
 }
 
@@ -194,11 +194,9 @@ export interface Loading {
 }
 
 export interface Failure {
-  /** Of proto/errors.ts. */
+  /** One of proto/errors.ts. */
   code: string;
   message: string;
-  /** 0: not in a step. */
-  step: number;
 }
 
 export type ToWorker =

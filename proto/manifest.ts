@@ -141,11 +141,11 @@ const tensorEntry = Type.Object({
   ]),
   /** Checkpoint tensors it was made of, in order. */
   sources: Type.Array(Type.String()),
-  /** Of quantised weights, [rows, blocks, blockSize · bits / 8]. */
+  /** Quantised weights: [rows, blocks, blockSize · bits / 8]. */
   packing: Type.Optional(
     Type.Object({ bits: Type.Union([Type.Literal(4), Type.Literal(8)]), blockSize: positive }),
   ),
-  /** Of weights in the layout of our own kernels: bytes [panels · panel's bytes] (partitioner/quantise/panels.ts). */
+  /** Weights in the layout of our own kernels: bytes [panels · panel's bytes] (partitioner/quantise/panels.ts). */
   panels: Type.Optional(
     Type.Object({
       bits: Type.Union([Type.Literal(4), Type.Literal(8), Type.Literal(16), Type.Literal(32)]),
@@ -161,7 +161,7 @@ const tensorEntry = Type.Object({
       pieces: positive,
     }),
   ),
-  /** Of a row-parallel weight that is cut further: which of the rank's pieces, that lie side by side. */
+  /** A row-parallel weight that is cut further: which of the rank's pieces, that lie side by side. */
   piece: Type.Optional(Type.Object({ index: count, of: positive })),
 });
 

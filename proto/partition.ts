@@ -56,7 +56,7 @@ const plan = Type.Object({
   event: Type.Literal('plan'),
   architecture: Type.String(),
   worldSize: count,
-  /** Of one rank, without the shared file, which all ranks map. */
+  /** One rank's, without the shared file, which all ranks map. */
   bytesPerRank: bytes,
   sharedBytes: bytes,
   kvBytesPerTokenPerRank: Type.Number({ minimum: 0 }),

@@ -46,7 +46,6 @@ export interface WorkerLaunch {
   threadsSpin?: boolean;
   /** Compare each file's SHA-256 with the manifest before use. */
   verifyChecksums: boolean;
-  logLevel: string;
   /** Process that started it: the worker dies with it. */
   parentPid: number;
 }

@@ -18,13 +18,15 @@ import { fileURLToPath } from 'node:url';
 export const ROOT = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 
 const MIN_NODE_MAJOR = 20;
-const SOURCE_FOLDERS = [
+/** The folders that tsconfig.json compiles. */
+export const SOURCE_FOLDERS = [
   'proto',
   'pipeline',
   'partitioner',
   'shard-worker',
   'calibration',
   'server',
+  'tuner',
   'bench',
   'test',
 ];

@@ -29,6 +29,7 @@ import { createServerLog, type ServerLog } from './logging/server-log.js';
 import { gpuReport } from './machine/gpu-report.js';
 import { MachineGpus } from './machine/machine-gpus.js';
 import { LocalLauncher } from './machine/ranks/local-launcher.js';
+import { ensureTemporaryFolder } from './machine/temporary-folder.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
 import { sweep } from './model-store/cache-folder.js';
 import { fetchModel, releaseModel } from './model-store/fetch-model.js';
@@ -70,6 +71,7 @@ export async function main(argv: string[]): Promise<void> {
 
 /** The same, of a configuration that is read. @throws ServingError when it cannot start */
 export async function runServer(config: Config): Promise<void> {
+  ensureTemporaryFolder();
   const { logFolder: folder, logLevel: level } = config.server;
   const log = createServerLog({ level, folder, torchServe: config.torchServe });
   const { files, logger, print } = log;
@@ -103,7 +105,6 @@ export async function runServer(config: Config): Promise<void> {
     shardStoreMaxBytes: config.server.shardStoreMaxGb * 2 ** 30,
     partitionerProgram: PARTITIONER_PROGRAM,
     launcher: new LocalLauncher(WORKER_PROGRAM),
-    logLevel: config.server.logLevel,
     gpus: new MachineGpus({ gpus, readAgain, cudaFolder: config.server.cudaFolder }),
   });
   const registration = registrationParts(config, logger);

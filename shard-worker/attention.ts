@@ -1,6 +1,6 @@
 /**
  * Attention of one sequence over its slot: writes the step's new keys and values into the cache, then runs a segment over
- * views of the rows there are (design D2), a KV head each (manifest: attendOp).
+ * views of the rows there are, not over a whole masked slot, a KV head each (manifest: attendOp).
  *
  * A single token's views are kept, and reach to a multiple of VIEW_ROWS: a handle costs as much as reading hundreds of rows,
  * the rows behind the last are zeros and don't count. A sliding window is passed as the last rows. A chunk of several queries
@@ -30,7 +30,7 @@ export interface AttendSegments {
   token: Segment;
 }
 
-/** Of a single packed row: each KV head's queries and outputs. */
+/** A single packed row's: each KV head's queries and outputs. */
 interface RowViews {
   queries: TensorHandle[];
   outputs: TensorHandle[];

@@ -32,7 +32,7 @@ export interface ExecutorOptions {
   rank: number;
   device: Device;
   collective: Collective;
-  /** Of the device's kind. */
+  /** The device's kind. */
   kvCache: KvCache | RemoteKvCache;
   maxStepTokens: number;
   maxRows: number;

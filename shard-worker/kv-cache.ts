@@ -4,7 +4,7 @@
  * A slot holds one sequence: for each layer and KV head a plane of keys and one of values, `slotTokens` rows each, row-major
  * [slotTokens, headDim] of floats, or of halves, which only our own kernels read and write. A head's rows lie side by side because attention of one token is bound by reading them
  * (README). Where a model has sinks there is room for one row more before a plane's first, row −1 (attention.ts). A slot is
- * address space for its full length, and memory only for the rows that were written (design D4); closing it gives the pages
+ * address space for its full length, and memory only for the rows that were written; closing it gives the pages
  * back. A slot stays open as long as its rows are of use, also when its sequence has ended. Rows that were not written are zeros.
  *
  * Limits  maxSlots slots; slotTokens rows each
@@ -25,7 +25,7 @@ const TYPE_BYTES: Readonly<Record<KvType, number>> = { fp32: 4, fp16: 2 };
 /** Sizes of a slot's rows. */
 export interface KvCacheShape {
   numLayers: number;
-  /** Of this rank. */
+  /** This rank's. */
   numKvHeads: number;
   headDim: number;
   /** Rows of a plane before its first, 0 or 1. */
@@ -202,7 +202,7 @@ export class KvCache extends Slots<Slot> {
   protected reserve(): Slot {
     const numbers = (this.#leadingRows + this.slotTokens) * this.headDim;
     const bytes = TYPE_BYTES[this.type];
-    // Of a model that keeps none a slot is its number alone; but no memory has no bytes.
+    // Where a model keeps none a slot is its number alone; but no memory has no bytes.
     const memory = this.#device.reserve(Math.max(1, this.bytesOfSlot));
     const planes = Array.from({ length: this.#numPlanes }, (_, plane) => {
       const floats = memory.float32(plane * this.planeBytes, Math.ceil((numbers * bytes) / 4));

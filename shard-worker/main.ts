@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { Pair } from 'zeromq';
 import { decodeToWorker, encodeFromWorker, type FromWorker, type ToWorker } from '../proto/control.js';
+import { dieWithParent } from '../proto/die-with-parent.js';
 import { ServingError } from '../proto/errors.js';
 import { CONTROL_VERSION } from '../proto/limits.js';
 import type { Manifest } from '../proto/manifest.js';
@@ -24,7 +25,6 @@ import { connectZeromqCollective } from './collective/zeromq.js';
 import type { Device } from './device/device.js';
 import { openDevice } from './device/open-device.js';
 import { Executor } from './executor.js';
-import { dieWithParent } from './native/libc.js';
 import { openKvCache } from './open-kv-cache.js';
 import { Chooser } from './sampler/chooser.js';
 import { readManifest, readSegment, verifyFiles } from './shard-files.js';
@@ -160,10 +160,10 @@ async function serve(control: Pair, runner: StepRunner, rank: number, send: Send
   }
 }
 
-function describeFailure(error: unknown): { code: string; message: string; step: number } {
-  if (error instanceof ServingError) return { code: error.code, message: error.message, step: 0 };
+function describeFailure(error: unknown): { code: string; message: string } {
+  if (error instanceof ServingError) return { code: error.code, message: error.message };
   const message = error instanceof Error ? error.message : String(error);
-  return { code: 'WORKER_FAILED', message, step: 0 };
+  return { code: 'WORKER_FAILED', message };
 }
 
 // Ctrl-C reaches the whole process group; the server decides when its workers end.

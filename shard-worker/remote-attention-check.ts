@@ -13,7 +13,7 @@ import { ServingError } from '../proto/errors.js';
 /** From here on the provider computes otherwise. */
 const OTHER_SHADER_QUERIES = 32;
 const CHECKED_QUERIES = 40;
-/** Of outputs whose size is about 0.1; float32 in any order is within 1e-6, halves within 1e-3 of the scores' size. */
+/** For outputs whose size is about 0.1; float32 in any order is within 1e-6, halves within 1e-3 of the scores' size. */
 const TOLERANCE = { float32: 1e-4, float16: 5e-3 };
 /** Scores of several units: a soft cap or a window that is left out is seen. */
 const QUERY_SIZE = 4;

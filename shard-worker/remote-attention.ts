@@ -45,7 +45,7 @@ export interface RemoteAttentionOptions {
 
 /** Graph inputs of a sequence that is alone, in the order of a binding. */
 const WHOLE_INPUTS = ['query', 'key', 'value', 'past-key', 'past-value', 'last', 'total'];
-/** Of one among several. */
+/** Those of one part among several. */
 const PART_INPUTS = [...WHOLE_INPUTS, 'index', 'place', 'attended'];
 const OUTPUTS = ['output', 'present-key', 'present-value'];
 /** Where inputs begin. */

@@ -26,7 +26,7 @@ export class Sequence implements ChooseSequence {
   readonly maxNewTokens: number;
   readonly endIds: ReadonlySet<number>;
   readonly sampling: Sampling;
-  /** Of the token that is chosen next; null: any. */
+  /** Bounds the token that is chosen next; null: any. */
   mask: TokenMask | null = null;
   /** Guesses of the tokens to come, while a step runs that tries them. */
   draftIds: readonly number[] = [];

@@ -21,7 +21,7 @@ import { noMoreHugePages, trimHeap } from './native/libc.js';
 const KEPT_TOKENS = 64;
 /** Prompts in pieces and the steps between them should not take turns in zeroing pages. */
 const SMALL_STEPS = 8;
-/** Of which the pages that were read to be packed go back together: finding them takes 2 ms. */
+/** So many give back together the pages that were read to be packed: finding them takes 2 ms. */
 const SEGMENTS_TOGETHER = 8;
 /** Tables of which a step reads some rows, where they are large. */
 const LOOKED_UP = ['embedding', 'position-table'];

@@ -6,6 +6,7 @@
  * Limits  plain JavaScript: test/run.mjs reads it before anything is built
  */
 import { existsSync } from 'node:fs';
+import { imageObstacle } from '../docker/image-folder.mjs';
 
 const HAS_KERNELS = process.arch === 'x64' && process.env.SHARDSERVE_KERNELS !== 'off';
 const HAS_HUGE_PAGES = existsSync('/sys/kernel/mm/transparent_hugepage');
@@ -19,6 +20,8 @@ const EXPECTED = new Map([
   ['integration/kernels/scan.test.js', !HAS_KERNELS],
   ['e2e/kernels-off.test.js', !HAS_KERNELS],
   ['integration/kernels/native-memory.test.js', !HAS_HUGE_PAGES],
+  // Mounts and chroot, which need root.
+  ['e2e/container-image.test.js', imageObstacle() !== null],
   // Compilers and emulators that only some machines have.
   ['long/kernels-sanitised.test.js', true],
   // The pinned compiler of the kernels, named by ZIG.

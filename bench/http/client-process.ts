@@ -22,7 +22,7 @@ export type ClientCall = { call: 'open'; streams: StreamCall } | { call: 'close'
 export interface ClientAnswer {
   /** Of `open`: monotonicMs when it was called. */
   openedMs: number;
-  /** Of each stream, monotonicMs of its tokens, in order. */
+  /** Each stream's tokens, as monotonicMs, in order. */
   tokens: number[][];
   error: string | null;
 }

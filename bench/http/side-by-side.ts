@@ -20,7 +20,7 @@ import type { StreamClients } from './stream-clients.js';
 
 const PAUSE_MS = 50;
 const TRIES = 2;
-/** Of a made-up prompt: beyond the special tokens. */
+/** The first id of a made-up prompt: beyond the special tokens. */
 const FIRST_TOKEN = 300;
 /** Steps of the server beside those that count: some are cut by the ends of a slice, and it may run faster than was thought. */
 const SPARE_STEPS = 4;
@@ -49,7 +49,7 @@ export interface StreamsReport {
   /** Socket to engine, of each slice. */
   ratio: Spread;
   gapMs: Spread;
-  /** Of the stream that waited longest, all having been opened at once. */
+  /** The first token of the stream that waited longest, all having been opened at once. */
   firstTokenMs: number;
   /** Shares of a core. */
   clientCpu: number;

@@ -11,7 +11,7 @@ export interface Span {
   toMs: number;
 }
 
-/** Of a slice: the token in whose step the server was held, and the next, whose step began then. */
+/** A slice's: the token in whose step the server was held, and the next, whose step began then. */
 export const UNCOUNTED_TOKENS = 2;
 /** Two gaps at least, or one late token would be the slice. */
 const MIN_TOKENS = UNCOUNTED_TOKENS + 2;

@@ -11,7 +11,7 @@ import { NOISE_LIMIT, watchCpu } from '../../tuner/target/cpu-use.js';
 import type { GroupUnderTest } from '../group-under-test.js';
 import type { LlamaPeer } from './llama-peer.js';
 
-/** Of one core. A side that spun would use 1. */
+/** A share of one core. A side that spun would use 1. */
 const IDLE_LIMIT = 0.05;
 /** Measurements of llama.cpp with and without flash attention before one is chosen. */
 const TRIALS = 3;
@@ -40,7 +40,7 @@ export const WORKS: readonly Work[] = [
   { name: 'prefill', kind: 'prefill', sequences: 1, tokens: 512, steps: 1, pairs: 1, isRewound: false },
 ];
 
-/** Of a sequence at most: warm-up, choosing of flash attention, and twice the repetitions. */
+/** At most so many in a sequence: warm-up, choosing of flash attention, and twice the repetitions. */
 export const positionsOf = ({ kind, pairs, steps, tokens }: Work, repeat: number): number =>
   tokens + 8 + (kind === 'decode' ? steps * (2 * repeat * pairs + TRIALS) : 0);
 

@@ -19,7 +19,7 @@ const FLOAT32 = { id: 0, blockElements: 1, blockBytes: 4 } as const;
 const SCALE_BYTES = [0x19, 0x18] as const;
 /** Value types of the metadata. */
 const Kind = { UINT32: 4, INT32: 5, FLOAT32: 6, STRING: 8, ARRAY: 9 } as const;
-/** Of llama.cpp's token types. */
+/** llama.cpp's token types. */
 const TokenType = { NORMAL: 1, UNKNOWN: 2, CONTROL: 3, BYTE: 6 } as const;
 /** `general.file_type` of a file that is mostly Q4_0. */
 const FILE_TYPE_Q4_0 = 2;

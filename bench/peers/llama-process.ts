@@ -18,7 +18,7 @@ import {
 
 /** Tokens that llama.cpp takes in one llama_decode. */
 const BATCH_TOKENS = 512;
-/** Of a made-up prompt; beyond the special tokens. */
+/** The first id of a made-up prompt; beyond the special tokens. */
 const FIRST_TOKEN = 300;
 
 export type LlamaCall =

@@ -40,7 +40,7 @@ const NEW_TOKENS = 100;
 export interface FormatQuality {
   format: string;
   tp: number;
-  /** Of the weights of all ranks and the shared file. */
+  /** Weights of all ranks, and the shared file. */
   bytes: number;
   nats: number;
   perplexity: number;

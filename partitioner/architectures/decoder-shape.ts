@@ -161,7 +161,7 @@ const NAMES: TensorNames = {
 /** @throws ServingError CHECKPOINT_INVALID */
 export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits): ModelShape {
   refuseUnknownMathematics(config, traits.honours ?? []);
-  // Of other families it is not known how they would pack their experts.
+  // How other families would pack their experts is not known.
   if (readQuantisation(config)?.method === 'mxfp4' && !(traits.packsExperts ?? false)) {
     throw config.wrong('quantization_config', 'none, gptq or awq: mxfp4 is read of GPT-OSS only');
   }

@@ -7,7 +7,7 @@
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
 import type { ExpertNames, ExpertsShape, RoutingShape } from '../plan/model-shape.js';
 
-/** Of published models; more would be a damaged config.json. */
+/** Published models have fewer; more would be a damaged config.json. */
 const MAX_EXPERTS = 1024;
 
 export interface ExpertKeys {

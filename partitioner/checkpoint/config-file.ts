@@ -79,7 +79,7 @@ function checked(config: CheckpointConfig): CheckpointConfig {
 }
 
 export class CheckpointConfig extends ConfigSection {
-  private readonly generationSection: ConfigSection | null;
+  readonly #generationSection: ConfigSection | null;
 
   constructor(
     raw: JsonObject,
@@ -90,27 +90,27 @@ export class CheckpointConfig extends ConfigSection {
     readonly gguf: string | null = null,
   ) {
     super(raw, gguf ?? join(folder, 'config.json'));
-    this.generationSection = generation
+    this.#generationSection = generation
       ? new ConfigSection(generation, gguf ?? join(folder, 'generation_config.json'))
       : null;
   }
 
   /** Ids that end a text: generation_config.json's, else config.json's; may be empty. */
   endIds(): readonly number[] {
-    const own = this.generationSection?.ids('eos_token_id') ?? this.ids('eos_token_id');
+    const own = this.#generationSection?.ids('eos_token_id') ?? this.ids('eos_token_id');
     return own ?? this.section('text_config')?.ids('eos_token_id') ?? [];
   }
 
   /** Id that begins a text, or null. */
   beginId(): number | null {
-    const own = this.ids('bos_token_id')?.[0] ?? this.generationSection?.ids('bos_token_id')?.[0];
+    const own = this.ids('bos_token_id')?.[0] ?? this.#generationSection?.ids('bos_token_id')?.[0];
     return own ?? this.section('text_config')?.ids('bos_token_id')?.[0] ?? null;
   }
 
   /** generation_config.json's sampling defaults as written there; keys that say nothing about choosing are dropped. */
   generationDefaults(): Record<string, number | boolean> {
     const defaults: Record<string, number | boolean> = {};
-    const section = this.generationSection;
+    const section = this.#generationSection;
     if (!section) return defaults;
     if (section.has('do_sample')) defaults.do_sample = section.boolean('do_sample');
     for (const [key, { accepts, expects }] of Object.entries(GENERATION_DEFAULTS)) {

@@ -23,17 +23,17 @@ export class ConfigSection {
   ) {}
 
   /** Absent and null are the same: transformers writes null for "not set". */
-  private value(key: string): unknown {
+  #value(key: string): unknown {
     return Object.hasOwn(this.raw, key) ? (this.raw[key] ?? null) : null;
   }
 
-  private read<T>(
+  #read<T>(
     key: string,
     expected: string,
     accept: (value: unknown) => value is T,
     fallback: T | undefined,
   ): T {
-    const value = this.value(key);
+    const value = this.#value(key);
     if (value === null) {
       if (fallback !== undefined) return fallback;
       throw checkpointError(this.where, `${key} is missing, expected ${expected}`);
@@ -44,15 +44,15 @@ export class ConfigSection {
 
   /** The error for a value that a getter accepts and a family does not. @param expected for example "silu or gelu" */
   wrong(key: string, expected: string): Error {
-    return checkpointError(this.where, `${key} is ${shorten(this.value(key))}, expected ${expected}`);
+    return checkpointError(this.where, `${key} is ${shorten(this.#value(key))}, expected ${expected}`);
   }
 
   has(key: string): boolean {
-    return this.value(key) !== null;
+    return this.#value(key) !== null;
   }
 
   positiveInteger(key: string, fallback?: number): number {
-    return this.read(key, 'a positive integer', isPositiveInteger, fallback);
+    return this.#read(key, 'a positive integer', isPositiveInteger, fallback);
   }
 
   nullablePositiveInteger(key: string): number | null {
@@ -60,7 +60,7 @@ export class ConfigSection {
   }
 
   number(key: string, fallback?: number): number {
-    return this.read(key, 'a finite number', isFiniteNumber, fallback);
+    return this.#read(key, 'a finite number', isFiniteNumber, fallback);
   }
 
   nullableNumber(key: string): number | null {
@@ -74,7 +74,7 @@ export class ConfigSection {
   }
 
   boolean(key: string, fallback?: boolean): boolean {
-    return this.read(key, 'true or false', isBoolean, fallback);
+    return this.#read(key, 'true or false', isBoolean, fallback);
   }
 
   nullableBoolean(key: string): boolean | null {
@@ -82,7 +82,7 @@ export class ConfigSection {
   }
 
   string(key: string, fallback?: string): string {
-    return this.read(key, 'a string', isString, fallback);
+    return this.#read(key, 'a string', isString, fallback);
   }
 
   nullableString(key: string): string | null {
@@ -91,21 +91,21 @@ export class ConfigSection {
 
   /** @throws also when an element is not a string */
   strings(key: string, fallback?: readonly string[]): readonly string[] {
-    return this.read(key, 'a list of strings', isStrings, fallback);
+    return this.#read(key, 'a list of strings', isStrings, fallback);
   }
 
   /** An object below this one, or null when it is absent. */
   section(key: string): ConfigSection | null {
     if (!this.has(key)) return null;
     return new ConfigSection(
-      this.read<JsonObject>(key, 'an object', isJsonObject, undefined),
+      this.#read<JsonObject>(key, 'an object', isJsonObject, undefined),
       `${this.where}: ${key}`,
     );
   }
 
   /** One id or a list of them, or null when it is absent. */
   ids(key: string): readonly number[] | null {
-    const value = this.value(key);
+    const value = this.#value(key);
     if (value === null) return null;
     const list: unknown[] = Array.isArray(value) ? value : [value];
     const expected = `a token id or a list of at most ${MAX_END_IDS}`;

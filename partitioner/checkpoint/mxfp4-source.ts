@@ -37,9 +37,12 @@ class Mxfp4Source implements TensorSource {
   readonly tensors: Map<string, TensorInfo>;
   readonly unsupported: Map<string, string>;
   readonly files: readonly SourceFile[];
-  private readonly stacks = new Set<string>();
+  readonly #stacks = new Set<string>();
 
-  constructor(private readonly source: TensorSource) {
+  readonly #source: TensorSource;
+
+  constructor(source: TensorSource) {
+    this.#source = source;
     this.tensors = new Map(source.tensors);
     this.unsupported = new Map(source.unsupported);
     this.files = source.files;
@@ -56,7 +59,7 @@ class Mxfp4Source implements TensorSource {
           `Tensor ${blocksName} of type ${type} [${shape.join(', ')}] is no MXFP4: expected U8 [n, rows, blocks, 16], and U8 [n, rows, blocks] as ${name}_scales`,
         );
       }
-      this.stacks.add(name);
+      this.#stacks.add(name);
       this.tensors.set(name, { name, type: 'float32', shape: [experts, rows, blocks * BLOCK] });
       this.unsupported.delete(blocksName);
       this.unsupported.delete(`${name}_scales`);
@@ -64,11 +67,11 @@ class Mxfp4Source implements TensorSource {
   }
 
   readFloat32(name: string, rowStart: number, rowEnd: number, into?: Float32Array): Float32Array {
-    if (!this.stacks.has(name)) return this.source.readFloat32(name, rowStart, rowEnd, into);
+    if (!this.#stacks.has(name)) return this.#source.readFloat32(name, rowStart, rowEnd, into);
     const elements = checkRowRange(requireTensor(this, name), rowStart, rowEnd, into);
     const values = into === undefined ? new Float32Array(elements) : into.subarray(0, elements);
-    const codes = readIntegers(this.source, `${name}_blocks`, rowStart, rowEnd);
-    const scales = readIntegers(this.source, `${name}_scales`, rowStart, rowEnd);
+    const codes = readIntegers(this.#source, `${name}_blocks`, rowStart, rowEnd);
+    const scales = readIntegers(this.#source, `${name}_scales`, rowStart, rowEnd);
     for (let block = 0, out = 0; block < scales.length; block++) {
       const exponent = scales[block]!;
       if (exponent === NOT_A_NUMBER) {
@@ -84,11 +87,11 @@ class Mxfp4Source implements TensorSource {
   }
 
   readBytes(name: string, rowStart: number, rowEnd: number): Uint8Array {
-    assert(!this.stacks.has(name), `${name} has no bytes of its own`);
-    return this.source.readBytes(name, rowStart, rowEnd);
+    assert(!this.#stacks.has(name), `${name} has no bytes of its own`);
+    return this.#source.readBytes(name, rowStart, rowEnd);
   }
 
   close(): void {
-    this.source.close();
+    this.#source.close();
   }
 }

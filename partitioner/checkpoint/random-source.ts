@@ -41,23 +41,26 @@ export function randomSource(tensors: readonly TensorInfo[], seed: number): Tens
 
 class RandomSource implements TensorSource {
   readonly files = [];
-  private readonly block: Float32Array;
+  readonly #block: Float32Array;
+
+  readonly #seed: number;
 
   constructor(
     readonly tensors: ReadonlyMap<string, TensorInfo>,
-    private readonly seed: number,
+    seed: number,
   ) {
-    this.block = randomBlock(seed);
+    this.#seed = seed;
+    this.#block = randomBlock(seed);
   }
 
   readFloat32(name: string, rowStart: number, rowEnd: number, into?: Float32Array): Float32Array {
     const info = requireTensor(this, name);
     const elements = checkRowRange(info, rowStart, rowEnd, into);
     const values = into === undefined ? new Float32Array(elements) : into.subarray(0, elements);
-    const origin = hash(name, this.seed);
+    const origin = hash(name, this.#seed);
     if (info.shape.length <= 1) {
       // One run for the whole vector: its rows have one element each.
-      this.copyRun(values, origin + rowStart);
+      this.#copyRun(values, origin + rowStart);
       if (name.includes('norm')) nearOne(values);
       return values;
     }
@@ -66,7 +69,7 @@ class RandomSource implements TensorSource {
     for (let row = rowStart; row < rowEnd; row++) {
       const at = (row - rowStart) * rowElements;
       // Row numbers are far below 2^31 and the stride below 2^22: the product is exact.
-      this.copyRun(values.subarray(at, at + rowElements), origin + row * ROW_STRIDE);
+      this.#copyRun(values.subarray(at, at + rowElements), origin + row * ROW_STRIDE);
     }
     return values;
   }
@@ -79,11 +82,11 @@ class RandomSource implements TensorSource {
   close(): void {}
 
   /** Fills `into` from place `start` of the block, which goes round. */
-  private copyRun(into: Float32Array, start: number): void {
+  #copyRun(into: Float32Array, start: number): void {
     let from = start % BLOCK_ELEMENTS;
     for (let done = 0; done < into.length; ) {
       const count = Math.min(into.length - done, BLOCK_ELEMENTS - from);
-      into.set(this.block.subarray(from, from + count), done);
+      into.set(this.#block.subarray(from, from + count), done);
       done += count;
       from = 0;
     }

@@ -18,14 +18,20 @@ const LENGTH_BYTES = 8;
 const MAX_READ_BYTES = 1 << 30;
 
 export class SafetensorsFile {
+  readonly #fd: number;
+  readonly #dataStart: number;
+
   private constructor(
     readonly path: string,
-    private readonly fd: number,
+    fd: number,
     readonly bytes: number,
     readonly modifiedMs: number,
-    private readonly dataStart: number,
+    dataStart: number,
     readonly entries: ReadonlyMap<string, HeaderEntry>,
-  ) {}
+  ) {
+    this.#fd = fd;
+    this.#dataStart = dataStart;
+  }
 
   /** @throws ServingError CHECKPOINT_INVALID, the file closed again */
   static open(path: string): SafetensorsFile {
@@ -61,16 +67,16 @@ export class SafetensorsFile {
   }
 
   get headerBytes(): number {
-    return this.dataStart - LENGTH_BYTES;
+    return this.#dataStart - LENGTH_BYTES;
   }
 
   /** Fills `into` from byte `offset` of the entry's data; the range was checked by the caller. */
   read(entry: HeaderEntry, offset: number, into: Uint8Array): void {
-    readFully(this.fd, into, this.dataStart + entry.start + offset, tensorLabel(this.path, entry.name));
+    readFully(this.#fd, into, this.#dataStart + entry.start + offset, tensorLabel(this.path, entry.name));
   }
 
   close(): void {
-    closeSync(this.fd);
+    closeSync(this.#fd);
   }
 }
 

@@ -184,14 +184,14 @@ class SafetensorsSource implements TensorSource {
   readonly unsupported = new Map<string, string>();
   readonly integers = new Map<string, IntegerInfo>();
   readonly files: readonly SourceFile[];
-  private readonly places = new Map<string, { file: SafetensorsFile; entry: HeaderEntry }>();
-  private readonly chunk = new Uint8Array(CHUNK_BYTES);
-  private open = true;
+  readonly #places = new Map<string, { file: SafetensorsFile; entry: HeaderEntry }>();
+  readonly #chunk = new Uint8Array(CHUNK_BYTES);
+  #open = true;
 
-  constructor(
-    private readonly opened: ReadonlyMap<string, SafetensorsFile>,
-    otherFiles: readonly SourceFile[],
-  ) {
+  readonly #opened: ReadonlyMap<string, SafetensorsFile>;
+
+  constructor(opened: ReadonlyMap<string, SafetensorsFile>, otherFiles: readonly SourceFile[]) {
+    this.#opened = opened;
     const files = [...otherFiles];
     for (const [path, file] of opened) {
       files.push({ path, bytes: file.bytes, modifiedMs: file.modifiedMs });
@@ -202,7 +202,7 @@ class SafetensorsSource implements TensorSource {
           this.integers.set(name, { type: entry.dtype, shape: entry.shape });
         }
         if (type !== undefined) this.tensors.set(name, { name, type, shape: entry.shape });
-        this.places.set(name, { file, entry });
+        this.#places.set(name, { file, entry });
       }
     }
     this.files = files;
@@ -214,15 +214,15 @@ class SafetensorsSource implements TensorSource {
     const values = into === undefined ? new Float32Array(elements) : into.subarray(0, elements);
     const start = rowStart * rowShape(info.shape).rowElements;
     if (info.type === 'float32') {
-      this.read(name, start * 4, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+      this.#read(name, start * 4, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
       return values;
     }
     const widen = info.type === 'float16' ? widenFloat16 : widenBfloat16;
     const bits = new Uint32Array(values.buffer, values.byteOffset, elements);
     for (let done = 0; done < elements; done += CHUNK_BYTES / 2) {
       const count = Math.min(elements - done, CHUNK_BYTES / 2);
-      this.read(name, (start + done) * 2, this.chunk.subarray(0, count * 2));
-      widen(new Uint16Array(this.chunk.buffer, 0, count), bits.subarray(done, done + count));
+      this.#read(name, (start + done) * 2, this.#chunk.subarray(0, count * 2));
+      widen(new Uint16Array(this.#chunk.buffer, 0, count), bits.subarray(done, done + count));
     }
     return values;
   }
@@ -231,7 +231,7 @@ class SafetensorsSource implements TensorSource {
     const info = requireTensor(this, name);
     const elementBytes = STORED_TYPE_BYTES[info.type];
     const bytes = new Uint8Array(checkRowRange(info, rowStart, rowEnd, undefined) * elementBytes);
-    this.read(name, rowStart * rowShape(info.shape).rowElements * elementBytes, bytes);
+    this.#read(name, rowStart * rowShape(info.shape).rowElements * elementBytes, bytes);
     return bytes;
   }
 
@@ -242,19 +242,19 @@ class SafetensorsSource implements TensorSource {
     assert(0 <= rowStart && rowStart <= rowEnd && rowEnd <= rows, `rows ${rowStart} to ${rowEnd} of ${name}`);
     const rowBytes = rowElements * (INTEGER_BYTES.get(info.type) ?? 1);
     const bytes = new Uint8Array((rowEnd - rowStart) * rowBytes);
-    this.read(name, rowStart * rowBytes, bytes);
+    this.#read(name, rowStart * rowBytes, bytes);
     return bytes;
   }
 
   close(): void {
-    if (this.open) for (const file of this.opened.values()) file.close();
-    this.open = false;
+    if (this.#open) for (const file of this.#opened.values()) file.close();
+    this.#open = false;
   }
 
-  private read(name: string, offset: number, into: Uint8Array): void {
+  #read(name: string, offset: number, into: Uint8Array): void {
     // A closed descriptor's number may belong to another file by now.
-    assert(this.open, 'read from a closed checkpoint');
-    const place = this.places.get(name);
+    assert(this.#open, 'read from a closed checkpoint');
+    const place = this.#places.get(name);
     assert(place, name);
     place.file.read(place.entry, offset, into);
   }

@@ -24,7 +24,7 @@ export interface TensorView {
   shape: readonly number[];
   /** One tensor; or one a row, below each other. */
   sources: readonly { name: string; shape: readonly number[] }[];
-  /** Of a stack: the matrix (or row of biases) that is meant by the tensor; null: the tensor itself. */
+  /** The matrix (or row of biases) of a stack that is meant by the tensor; null: the tensor itself. */
   matrix?: number | null;
   /** Rows of the tensor: `units` units of `unitRows` rows, from the `firstUnit`-th on, of every `groupUnits`; null: all. */
   rows: { unitRows: number; groupUnits: number; firstUnit: number; units: number } | null;
@@ -75,14 +75,14 @@ class ViewSource implements TensorSource {
   readonly unsupported: ReadonlyMap<string, string>;
   readonly files: readonly SourceFile[];
   readonly coded: Map<string, CodedInfo>;
-  private readonly views = new Map<string, TensorView>();
+  readonly #views = new Map<string, TensorView>();
   /** The last matrix that was transposed or of a stack, as [rows, columns]: its rows are asked for in many ranges. */
-  private kept: { key: string; values: Float32Array } | null = null;
+  #kept: { key: string; values: Float32Array } | null = null;
 
-  constructor(
-    private readonly source: TensorSource,
-    views: readonly TensorView[],
-  ) {
+  readonly #source: TensorSource;
+
+  constructor(source: TensorSource, views: readonly TensorView[]) {
+    this.#source = source;
     this.tensors = new Map(source.tensors);
     this.unsupported = source.unsupported ?? new Map();
     this.files = source.files;
@@ -92,7 +92,7 @@ class ViewSource implements TensorSource {
       const [first] = view.sources;
       assert(first, `${view.name} is made of nothing`);
       const { type } = requireTensor(source, first.name);
-      this.views.set(view.name, view);
+      this.#views.set(view.name, view);
       const coded = source.coded?.get(first.name);
       if (coded) this.coded.set(view.name, coded);
       this.tensors.set(view.name, { name: view.name, type, shape: view.shape });
@@ -100,14 +100,14 @@ class ViewSource implements TensorSource {
   }
 
   readFloat32(name: string, rowStart: number, rowEnd: number, into?: Float32Array): Float32Array {
-    const view = this.views.get(name);
-    if (!view) return this.source.readFloat32(name, rowStart, rowEnd, into);
+    const view = this.#views.get(name);
+    if (!view) return this.#source.readFloat32(name, rowStart, rowEnd, into);
     const elements = checkRowRange(requireTensor(this, name), rowStart, rowEnd, into);
     const values = into === undefined ? new Float32Array(elements) : into.subarray(0, elements);
-    if (view.transposed || isStacked(view)) this.readKept(view, rowStart, rowEnd, values);
+    if (view.transposed || isStacked(view)) this.#readKept(view, rowStart, rowEnd, values);
     else if (view.sources[0]?.shape.length !== view.shape.length)
-      this.readJoined(view, rowStart, rowEnd, values);
-    else this.readPicked(view, rowStart, rowEnd, values);
+      this.#readJoined(view, rowStart, rowEnd, values);
+    else this.#readPicked(view, rowStart, rowEnd, values);
     const { factor, addend } = view;
     if (factor !== 1 || addend !== 0) {
       for (let index = 0; index < values.length; index++) values[index] = values[index]! * factor + addend;
@@ -116,11 +116,11 @@ class ViewSource implements TensorSource {
   }
 
   readCodes(name: string, rowStart: number, rowEnd: number): CodedRows {
-    const view = this.views.get(name);
-    if (!view) return readCodes(this.source, name, rowStart, rowEnd);
+    const view = this.#views.get(name);
+    if (!view) return readCodes(this.#source, name, rowStart, rowEnd);
     assert(!view.transposed && !isStacked(view) && view.addend === 0, `${name} is not in codes`);
     const pieces = runsOf(view, rowStart, rowEnd).map(({ first, count }) =>
-      readCodes(this.source, view.sources[0]!.name, first, first + count),
+      readCodes(this.#source, view.sources[0]!.name, first, first + count),
     );
     const scales = Float32Array.from(pieces.flatMap((piece) => [...piece.scales]));
     return {
@@ -131,39 +131,39 @@ class ViewSource implements TensorSource {
   }
 
   readBytes(name: string, rowStart: number, rowEnd: number): Uint8Array {
-    assert(!this.views.has(name), `${name} is no tensor of the checkpoint, it has no bytes of its own`);
-    return this.source.readBytes(name, rowStart, rowEnd);
+    assert(!this.#views.has(name), `${name} is no tensor of the checkpoint, it has no bytes of its own`);
+    return this.#source.readBytes(name, rowStart, rowEnd);
   }
 
   close(): void {
-    this.kept = null;
-    this.source.close();
+    this.#kept = null;
+    this.#source.close();
   }
 
   /** Runs of neighbouring rows: one group's units each. */
-  private readPicked(view: TensorView, rowStart: number, rowEnd: number, values: Float32Array): void {
+  #readPicked(view: TensorView, rowStart: number, rowEnd: number, values: Float32Array): void {
     const { name } = view.sources[0]!;
     const { rowElements } = rowShape(view.shape);
     let done = 0;
     for (const { first, count } of runsOf(view, rowStart, rowEnd)) {
       const into = values.subarray(done * rowElements, (done + count) * rowElements);
-      this.source.readFloat32(name, first, first + count, into);
+      this.#source.readFloat32(name, first, first + count, into);
       done += count;
     }
   }
 
-  private readJoined(view: TensorView, rowStart: number, rowEnd: number, values: Float32Array): void {
+  #readJoined(view: TensorView, rowStart: number, rowEnd: number, values: Float32Array): void {
     const { rowElements } = rowShape(view.shape);
     for (let row = rowStart; row < rowEnd; row++) {
       const { name, shape } = view.sources[row]!;
       const at = (row - rowStart) * rowElements;
-      this.source.readFloat32(name, 0, rowShape(shape).rows, values.subarray(at, at + rowElements));
+      this.#source.readFloat32(name, 0, rowShape(shape).rows, values.subarray(at, at + rowElements));
     }
   }
 
-  private readKept(view: TensorView, rowStart: number, rowEnd: number, values: Float32Array): void {
+  #readKept(view: TensorView, rowStart: number, rowEnd: number, values: Float32Array): void {
     const { rowElements } = rowShape(view.shape);
-    const matrix = this.keep(view);
+    const matrix = this.#keep(view);
     const height = matrix.length / rowElements;
     const { unitRows, groupUnits, firstUnit, units } = view.rows ?? {
       unitRows: height,
@@ -180,19 +180,19 @@ class ViewSource implements TensorSource {
   }
 
   /** The whole matrix that the view is of, with its outputs as rows. */
-  private keep(view: TensorView): Float32Array {
+  #keep(view: TensorView): Float32Array {
     const [source] = view.sources;
     assert(source);
     const key = `${source.name}/${view.matrix ?? ''}`;
-    if (this.kept?.key === key) return this.kept.values;
-    this.kept = null; // its memory is free before the next one's is taken
+    if (this.#kept?.key === key) return this.#kept.values;
+    this.#kept = null; // its memory is free before the next one's is taken
     const size = isStacked(view) ? source.shape.slice(1) : source.shape;
     const [columns = 1, height = 1] = size;
     const stored = isStacked(view)
-      ? this.source.readFloat32(source.name, view.matrix ?? 0, (view.matrix ?? 0) + 1)
-      : this.source.readFloat32(source.name, 0, columns);
+      ? this.#source.readFloat32(source.name, view.matrix ?? 0, (view.matrix ?? 0) + 1)
+      : this.#source.readFloat32(source.name, 0, columns);
     const values = view.transposed ? turned(stored, columns, height) : stored;
-    this.kept = { key, values };
+    this.#kept = { key, values };
     return values;
   }
 }

@@ -5,7 +5,7 @@
  * Out     segment name → bytes of its `.onnx`; weights are external data in `shared.weights` and `rank-R.weights`
  * Limits  activations are float32 and packed, [tokens, columns]; only what rotary embedding touches is [1, tokens, columns]
  * Errors  none: the plan is sound
- * Source  operators: ONNX 24 and ONNX Runtime's contrib operators (reference/onnxruntime.md §2.3–2.5)
+ * Source  operators: ONNX 24 and ONNX Runtime's contrib operators (ContribOperators.md of 1.30)
  */
 import type { Plan } from '../plan/plan.js';
 import { addAsTree } from './add-as-tree.js';

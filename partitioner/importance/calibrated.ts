@@ -9,6 +9,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { BOUND, boundEnvironment } from '../../proto/bound-child.js';
 import { isErrorCode, ServingError } from '../../proto/errors.js';
 import { type PartitionOptions, planPartition } from '../partition.js';
 import { usesImportance } from '../quantise/weight-format.js';
@@ -25,8 +26,9 @@ export async function calibrated(
   const { plan } = await planPartition(options);
   const isCoded = plan.items.some((item) => item.kind === 'linear' && item.isCoded);
   if (!usesImportance(plan.format) || isCoded || plan.shape.attention === 'bidirectional') return undefined;
-  const child = spawn(process.execPath, [PROGRAM, options.folder, options.outStore], {
+  const child = spawn(process.execPath, [...BOUND, PROGRAM, options.folder, options.outStore], {
     stdio: ['ignore', 'pipe', 'pipe'],
+    env: boundEnvironment(process.env),
     ...(signal === undefined ? {} : { signal, killSignal: 'SIGTERM' }),
   });
   // Without a free descriptor it has no streams; `error` says so.

@@ -143,7 +143,7 @@ export interface RoutingShape {
   scoring: 'softmax' | 'sigmoid';
   /** Experts are in groups of equal size; only those of the best groups, by the sum of their two best scores, are chosen from. */
   groups: { count: number; chosen: number } | null;
-  /** Of all chosen ones' weights. */
+  /** Multiplies all chosen ones' weights. */
   scale: number;
 }
 
@@ -155,7 +155,7 @@ export interface ExpertsShape {
   routing: RoutingShape;
   /** The chosen ones' probabilities are made to sum up to 1. */
   normalised: boolean;
-  /** Of the router and of every expert's linears. */
+  /** The router has them, and every expert's linears. */
   biases: boolean;
   sharedFfnSize: number | null;
   /** Which layers have experts; the others have the plain MLP. One entry a layer. */

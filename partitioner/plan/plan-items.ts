@@ -42,7 +42,7 @@ export interface LinearItem {
   kind: 'linear';
   name: string;
   split: 'column' | 'row' | 'vocab';
-  /** Of a row-parallel linear that is cut further (sum-pieces.ts); pieces of one follow each other. null: it is whole. */
+  /** A row-parallel linear may be cut further (sum-pieces.ts); pieces of one follow each other. null: it is whole. */
   piece: { index: number; of: number } | null;
   parts: readonly LinearPart[];
   /** Columns of the sources, with the padding, that rank r holds: all of them unless split is `row`. */
@@ -102,7 +102,7 @@ interface LinearOptions {
   parts: LinearPart[];
   columnSlices: Slice[];
   inputs: number;
-  /** Of the quantised linear. */
+  /** The quantised linear's. */
   blockSize: number | null;
   pieces: number;
   padding: Padding | null;

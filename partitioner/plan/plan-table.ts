@@ -23,11 +23,11 @@ export interface PlanRow {
   /** On one rank. */
   shape: number[];
   file: TensorEntry['file'];
-  /** Of all layers, in one file. */
+  /** All layers, in one file. */
   bytes: number;
 }
 
-/** Of the plan as a whole: what the server reads, and more for people; the `plan` event of `--json`. */
+/** The plan as a whole: what the server reads, and more for people; the `plan` event of `--json`. */
 export interface PlanSummary extends PartitionPlan {
   parameters: number;
   dtype: string;

@@ -16,7 +16,7 @@
  *         ones are cut further, into pieces that are the same at several degrees, so that these give the same bits (sum-pieces.ts).
  *         The scale of scores is folded into the query: into its weight and bias, or into its norm's weight where it has one.
  *         Where a norm is taken over the queries or keys of all heads, every rank computes all of them and keeps its own.
- * Source  design.md D6; Megatron-LM (Shoeybi et al. 2019) for which side is cut
+ * Source  Megatron-LM (Shoeybi et al. 2019) for which side is cut
  */
 import type { ElementType, Manifest, TensorEntry } from '../../proto/manifest.js';
 import { type LongContext, longContext } from '../architectures/rope-table.js';

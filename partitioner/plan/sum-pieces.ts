@@ -25,7 +25,7 @@ import type { ModelShape } from './model-shape.js';
 const SMALLEST_BLOCK = 16;
 /** Likewise of our own kernels. */
 const SMALLEST_PANEL_BLOCK = 32;
-/** Of a block, beside its weights: a scale, and the sum that the kernel keeps with it. */
+/** What a block has beside its weights: a scale, and the sum that the kernel keeps with it. */
 const BLOCK_EXTRA_BYTES = 8;
 
 /** Pieces of every row-parallel linear, over all ranks: the largest possible degree up to the one asked for. */

@@ -79,22 +79,25 @@ export function automaticPolicy(
 class Recogniser {
   readonly #recognised: string[] = [];
 
-  constructor(
-    private readonly config: CheckpointConfig,
-    private readonly tensors: LayerTensors,
-  ) {}
+  readonly #config: CheckpointConfig;
+  readonly #tensors: LayerTensors;
+
+  constructor(config: CheckpointConfig, tensors: LayerTensors) {
+    this.#config = config;
+    this.#tensors = tensors;
+  }
 
   policy(): AutomaticPolicy {
-    const { prefix, numLayers } = this.tensors;
+    const { prefix, numLayers } = this.#tensors;
     this.#recognised.push(`layers: ${prefix}, ${numLayers} of them`);
     const keys = this.#configKeys();
-    if (this.config.positiveInteger(keys.num_hidden_layers) !== numLayers) {
-      throw this.config.wrong(keys.num_hidden_layers, `${numLayers}, as many as the checkpoint has`);
+    if (this.#config.positiveInteger(keys.num_hidden_layers) !== numLayers) {
+      throw this.#config.wrong(keys.num_hidden_layers, `${numLayers}, as many as the checkpoint has`);
     }
     const linears = this.#linears();
     const norms = this.#norms();
     this.#checkWindows();
-    const layer = this.tensors.layer;
+    const layer = this.#tensors.layer;
     const norm = this.#normKind(norms.attention, keys.norm_eps);
     const outside = {
       embedding: this.#outside('embedding', OUTSIDE.embedding),
@@ -131,7 +134,7 @@ class Recogniser {
           query_key_value: hasBias(linears.query, linears.key, linears.value),
           attention_out: hasBias(linears.attentionOut),
           mlp: hasBias(linears.gate, linears.up, linears.down),
-          head: this.tensors.outside.has(`${outside.head}.bias`),
+          head: this.#tensors.outside.has(`${outside.head}.bias`),
         },
       },
       config_keys: keys,
@@ -145,7 +148,7 @@ class Recogniser {
   #configKeys(): Record<keyof typeof CONFIG_KEYS, string> {
     const keys = {} as Record<keyof typeof CONFIG_KEYS, string>;
     for (const [meaning, spellings] of Object.entries(CONFIG_KEYS)) {
-      const there = spellings.filter((key) => this.config.has(key));
+      const there = spellings.filter((key) => this.#config.has(key));
       const [key] = there;
       if (key === undefined || there.length > 1) {
         throw this.#no(
@@ -204,7 +207,7 @@ class Recogniser {
   }
 
   #normKind(attentionNorm: string, epsilonKey: string): 'rms' | 'layer' {
-    const hasBias = this.tensors.layer.has(`${attentionNorm}.bias`);
+    const hasBias = this.#tensors.layer.has(`${attentionNorm}.bias`);
     if ((epsilonKey === 'rms_norm_eps') === hasBias) {
       throw this.#no(
         `${epsilonKey} and norms ${hasBias ? 'with' : 'without'} biases: neither RMS norms nor layer norms`,
@@ -216,7 +219,7 @@ class Recogniser {
 
   /** A checkpoint without a head of its own must say that it is tied. */
   #head(): string {
-    const isTied = this.config.boolean('tie_word_embeddings', false);
+    const isTied = this.#config.boolean('tie_word_embeddings', false);
     const name = this.#oneOutside(OUTSIDE.head);
     if (name === undefined && !isTied) throw this.#no('no head, and tie_word_embeddings is not true');
     this.#recognised.push(`head: ${isTied ? 'tied to the embedding' : name}`);
@@ -231,7 +234,7 @@ class Recogniser {
   }
 
   #oneOutside(spellings: readonly string[]): string | undefined {
-    return this.#only(matching(this.tensors.outside, spellings));
+    return this.#only(matching(this.#tensors.outside, spellings));
   }
 
   #oneOf(
@@ -239,7 +242,7 @@ class Recogniser {
     spellings: readonly string[],
     among: (name: string) => boolean = () => true,
   ): string | undefined {
-    return this.#only(matching(this.tensors.layer, spellings).filter(among), role);
+    return this.#only(matching(this.#tensors.layer, spellings).filter(among), role);
   }
 
   #only(names: readonly string[], role = 'role'): string | undefined {
@@ -259,7 +262,7 @@ class Recogniser {
 
   /** A window that only some layers have is a window of all under the same keys (CWM, Mistral). */
   #checkWindows(): void {
-    const { config } = this;
+    const config = this.#config;
     if (!config.has('sliding_window') || config.raw.sliding_window === 0 || config.has('layer_types')) return;
     if (config.has('use_sliding_window')) return;
     throw this.#no(
@@ -268,7 +271,7 @@ class Recogniser {
   }
 
   #checkActivation(key: string, isGated: boolean): void {
-    const name = this.config.string(key);
+    const name = this.#config.string(key);
     if (isGated && !GATED_ACTIVATIONS.includes(name)) {
       throw this.#no(
         `a gate with ${key} "${name}": of the gated families only those with silu are alike in all else`,
@@ -278,7 +281,7 @@ class Recogniser {
   }
 
   #no(what: string): Error {
-    return notRecognised(this.config, what, this.#recognised);
+    return notRecognised(this.#config, what, this.#recognised);
   }
 }
 

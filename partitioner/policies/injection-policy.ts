@@ -25,7 +25,7 @@ const oneOf = <const T extends readonly string[]>(...words: T) =>
 const orNull = <S extends TSchema>(schema: S) =>
   Type.Union([schema, Type.Null()], { expects: expected(schema) });
 
-/** Of a tensor, without `.weight` and `.bias`. */
+/** A tensor's, without `.weight` and `.bias`. */
 const Name = Type.String({
   pattern: '^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$',
   expects: 'the name of a tensor without .weight',

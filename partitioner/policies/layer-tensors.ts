@@ -12,7 +12,7 @@ export interface LayerTensors {
   /** `model.layers.{layer}` */
   prefix: string;
   numLayers: number;
-  /** Of layer 0, by name after the prefix, `.weight` included. */
+  /** Layer 0's, by name after the prefix, `.weight` included. */
   layer: ReadonlyMap<string, readonly number[]>;
   outside: ReadonlyMap<string, readonly number[]>;
 }

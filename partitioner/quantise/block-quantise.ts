@@ -210,7 +210,7 @@ function packNibbles(
   let out = into;
   let index = start;
   for (; index + 1 < end; index += 2) {
-    // Of a column that doesn't count any number, beyond 32 bits too.
+    // In a column that doesn't count it may be any number, beyond 32 bits too.
     const even = weights[index]! * inverse + half;
     const odd = weights[index + 1]! * inverse + half;
     packed[out++] =

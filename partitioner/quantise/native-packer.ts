@@ -14,7 +14,7 @@ import { kernelLibrary } from '../../proto/kernel-library.js';
 import { type PanelPacker, referencePacker } from './panel-packer.js';
 import { PANEL_OUTPUTS, panelBytes } from './panels.js';
 
-/** Of kernels.h. */
+/** As in kernels.h. */
 const ABI_VERSION = 1;
 const FLOAT32 = 0;
 const ZERO = 1;

@@ -52,7 +52,7 @@ export function requireHeld(
   placeOf: RowPlace,
 ): void {
   if (bits === 32) return;
-  // Of a quantised block a scale is at least an eighth (a 128th) of the largest number.
+  // A quantised block's scale is at least an eighth (a 128th) of the largest number.
   const limit = bfloat ? Number.MAX_VALUE : HALF_LIMIT * (blockSize === 0 ? 1 : 2 ** (bits - 1));
   const at = rows.findIndex((value) => !(Math.abs(value) < limit));
   if (at === -1) return;

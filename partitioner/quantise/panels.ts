@@ -72,7 +72,7 @@ export function packPanel(rows: QuantisedRows, format: PanelFormat, inputs: numb
   return panel;
 }
 
-/** Of one block of one output. */
+/** One block of one output. */
 function quantisedBytes({ bits, blockSize }: PanelFormat): number {
   assert(bits === 4 || bits === 8, 'floats have no blocks');
   return blockBytes(bits, blockSize);

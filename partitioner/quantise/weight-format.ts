@@ -46,7 +46,7 @@ export const FP32_FORMAT: WeightFormat = {
 /** What a user may say of it; what is left out is the default. */
 export interface FormatOptions {
   dtype?: Dtype | undefined;
-  /** Of ONNX Runtime's operators unless our own kernels are asked for. */
+  /** ONNX Runtime's operators' unless our own kernels are asked for. */
   layout?: Layout | undefined;
   /** Weights that share a scale (int8, int4). */
   blockSize?: number | undefined;

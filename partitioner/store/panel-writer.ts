@@ -131,7 +131,7 @@ class FloatPanels {
   readonly #file: PanelFile;
   readonly #packer: PanelPacker;
   #rows: Float32Array;
-  /** Of panels that are packed. */
+  /** Buffers of panels that are packed. */
   readonly #used: Float32Array[] = [];
   readonly #importance: Float32Array | null = null;
   readonly #places: (Place | null)[] = new Array<Place | null>(PANEL_OUTPUTS).fill(null);

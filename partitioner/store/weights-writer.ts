@@ -40,7 +40,7 @@ export interface WriteOptions {
   /** Called after every chunk with the bytes written so far, over all files. */
   onProgress?: ((doneBytes: number) => void) | undefined;
   signal?: AbortSignal | undefined;
-  /** Of every linear's inputs; null: all count alike. */
+  /** How much every linear's inputs count; null: all alike. */
   importance?: Importance | null | undefined;
 }
 

@@ -42,7 +42,7 @@ interface StoredKinds {
   /** Beside the weight, not in it. */
   hasScales: boolean;
   hasZeroPoints: (sources: readonly string[]) => boolean;
-  /** Of a row-parallel one. */
+  /** A row-parallel one's. */
   pieces: number;
 }
 

@@ -27,7 +27,7 @@ export interface BatchLoopOptions {
   queue: JobQueue<GenerationJob>;
   batcher: Batcher;
   slots: SlotTable;
-  /** Of these slots; absent: every prompt is computed whole. */
+  /** Keeps these slots warm; absent: every prompt is computed whole. */
   prefixCache?: PrefixCache;
   chunkBudget: ChunkBudget;
   texts: TokenTexts;

@@ -35,7 +35,7 @@ export interface BatcherState {
   readonly freeSlots: number;
   /** Less what those that run will soon grow by. */
   readonly freeKvTokens: number;
-  /** Prompt tokens the step may run: as many as fit the time of a prefill chunk (design D8). */
+  /** Prompt tokens the step may run: as many as fit the time of a prefill chunk, so that the streams beside it do not wait for a whole prompt. */
   readonly prefillTokens: number;
   /** A prompt runs in one step or not at all (texts to embed); absent: in pieces. */
   readonly wholePrompts?: boolean;

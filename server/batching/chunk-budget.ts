@@ -42,9 +42,9 @@ const MIN_TOKENS = 8;
 const MIN_TOKENS_ALONE = 128;
 /** Gaps that a step may take while no sequence decodes: only a cancel and a request that comes meanwhile wait for it. */
 const ALONE_FACTOR = 4;
-/** Of the gap: what steps of one size take differs. */
+/** A share of the gap: what steps of one size take differs. */
 const AIM = 0.85;
-/** Of the decodes' time, for prompts, where the decodes leave nothing of the gap. */
+/** A share of the decodes' time, for prompts, where the decodes leave nothing of the gap. */
 const LEAST_SHARE = 0.25;
 
 export class ChunkBudget {

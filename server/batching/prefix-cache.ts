@@ -1,5 +1,5 @@
 /**
- * The prefix cache of one group (design D4): a prompt that begins like another is not computed again as far as both go.
+ * The prefix cache of one group: a prompt that begins like another is not computed again as far as both go.
  *
  * In      jobs that start, sequences that leave; a SlotTable with warm slots
  * Out     slots for them, rows that need not be computed, and the copies of a step
@@ -55,7 +55,7 @@ interface PlannedCopy {
 /** A prompt that waits for another's. */
 interface Hold {
   donor: Sequence;
-  /** Of the donor's rows. */
+  /** So many of the donor's. */
   wantedRows: number;
   /** The donor was left out of a step. */
   stalled: boolean;

@@ -70,7 +70,7 @@ export class Sequence implements RunningSequence {
   readonly #stops: StopStrings;
   #generatedText = '';
   readonly #newIds: number[] = [];
-  /** Of the next token, where it is constrained; null: not known yet. */
+  /** Bounds the next token, where it is constrained; null: not known yet. */
   #mask: TokenMask | null;
   /** null: nothing is guessed of it. */
   readonly #drafts: DraftOptions | null;
@@ -124,7 +124,7 @@ export class Sequence implements RunningSequence {
     return this.#newIds.length;
   }
 
-  /** Of the input, keys and values that are there once all planned steps have run. */
+  /** Rows of the input whose keys and values are there once all planned steps have run. */
   get promptRows(): number {
     return this.inputIds.length - this.promptLeft;
   }

@@ -1,5 +1,5 @@
 /**
- * The slots of one group and the KV memory they share (design D4).
+ * The slots of one group and the KV memory they share.
  *
  * In      take when a sequence starts, release when it has ended; or keep it warm for the prefix cache, then retake or drop
  * Out     slot numbers; `takeClosed`: slots whose memory the workers shall give back, for the next step

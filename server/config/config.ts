@@ -65,7 +65,7 @@ export interface ServerConfig {
   waitModelLoading: boolean;
   allowMultiStatus: boolean;
   maxRequestBytes: number;
-  /** Of one listener. */
+  /** One listener's. */
   maxConnections: number;
   /** A reader that takes nothing for so long is dropped. */
   chunkedReadTimeoutSeconds: number;
@@ -153,7 +153,7 @@ export interface StoreConfig {
   allowedHosts: readonly string[];
   /** Nothing is connected to for models. */
   offline: boolean;
-  /** Of all models that were fetched. */
+  /** All models that were fetched, together. */
   maxCacheBytes: number;
   maxDownloadBytes: number;
   maxUnpackedBytes: number;

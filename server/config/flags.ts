@@ -14,7 +14,7 @@ export interface Flags {
   /** `load_models`, as given; several arguments after -m are one list. */
   models: string | null;
   modelStore: string | null;
-  /** Of inference_address, as given. */
+  /** The host of inference_address, as given. */
   host: string | null;
   port: string | null;
   /** `serve`: SageMaker's container contract gives the defaults. */
@@ -25,7 +25,8 @@ export interface Flags {
 export const START_HELP = `Usage: npm start -- [flags]      or  npx shardserve start [flags]
 
   -f, --config-file FILE    read server-wide keys from FILE too (after serving.properties of the working directory)
-  -m, --models MODEL…       models to load: ALL, NONE, or [name[:version[:engine[:devices]]]=]path, several divided by blanks or commas
+  -m, --models MODEL…       models to load: ALL, NONE, or [name[:version[:engine[:devices]]]=]WHERE, several divided by blanks or
+                            commas; WHERE is a folder or archive (of the model store, or any path), a URL (http, s3, hf), or ORG/NAME of the hub
   -s, --model-store FOLDER  folder of models
   --port N, --host HOST     where to listen; the strongest of all places (the environment's PORT is the weakest)
   serve                     first argument: the defaults are those of a SageMaker container (all interfaces, port 8080, /opt/ml/model)

@@ -123,7 +123,17 @@ function addEntry(text: string, store: string, cwd: string, models: StartupModel
       registration: argumentLayer(given, where, cwd),
     });
   } else if (archive !== undefined) remote(archive);
-  else problems.error(`${where}: there is no folder or archive ${candidates.join(' or ')}`);
+  else {
+    const fromHub = hubUrl(url, null);
+    const isThere = (owner: string): boolean => [cwd, store].some((at) => isFolder(path.resolve(at, owner)));
+    const [owner, surely] = url.split('/');
+    // Whoever names a folder that is there means a path.
+    if (fromHub !== null && surely !== undefined && !isThere(owner!)) remote(fromHub);
+    else {
+      const hub = fromHub === null ? '' : `; a model of the hub is given as ${fromHub}`;
+      problems.error(`${where}: there is no folder or archive ${candidates.join(' or ')}${hub}`);
+    }
+  }
 }
 
 /** Adds the model that a server-wide option.model_id names. */

@@ -12,7 +12,7 @@
 export interface Property {
   readonly key: string;
   readonly value: string;
-  /** Of the line that the key stands on; the first is 1. */
+  /** The line that the key stands on; the first is 1. */
   readonly line: number;
 }
 

@@ -24,7 +24,7 @@ const EXPORT =
   'export it with torch.onnx.export(model, example, "model.onnx", dynamic_axes=…) and archive that';
 const SOURCE = /^[\w-][\w./-]*\.(?:ts|mts|mjs|js)(?::[\w$]+)?$/;
 
-/** Of model-config.yaml. */
+/** model-config.yaml's. */
 const YAML_KEYS: Readonly<Record<string, string>> = {
   minWorkers: 'minWorkers',
   maxWorkers: 'maxWorkers',

@@ -81,7 +81,7 @@ function read(file: string, where: string, problems: Problems): PbtxtFields | nu
   }
 }
 
-/** Of the latest version that is there and allowed. */
+/** The latest version that is there and allowed. */
 function versionFile(folder: string, fields: PbtxtFields, where: string, problems: Problems): string | null {
   const name = textOf(fields.get('default_model_filename')) ?? 'model.onnx';
   if (!/^[\w-][\w.-]*$/.test(name)) {

@@ -42,7 +42,7 @@ export interface WatchdogOptions {
   onHung: (error: ServingError) => void;
   deafMs?: number;
   stoppedMs?: number;
-  /** Of a process, as proc(5) has it; null: it is gone. */
+  /** A process's, as proc(5) has it; null: it is gone. */
   stateOf?: (pid: number) => string | null;
   nowMs?: () => number;
 }

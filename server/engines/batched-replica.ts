@@ -21,7 +21,7 @@ import { NO_SAMPLE, type Replica, type ReplicaOptions, type ReplicaSample } from
 export interface BatchedJob extends Job {
   /** Goes with jobs of the same key; null: alone. */
   readonly batchKey: string | null;
-  /** Of batchSize. */
+  /** How many of batchSize it takes. */
   readonly rows: number;
 }
 

@@ -8,6 +8,7 @@
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
+import { BOUND } from '../../proto/bound-child.js';
 import { ServingError } from '../../proto/errors.js';
 import { bareEnvironment } from '../model-store/bare-environment.js';
 import { spawnedChild } from '../model-store/spawned-child.js';
@@ -56,7 +57,7 @@ export class ChildLink<To extends object, From extends object> {
     const output = onLine === undefined ? ('ignore' as const) : ('pipe' as const);
     const child = fork(program, [], {
       env: bareEnvironment(),
-      execArgv: [...execArgv],
+      execArgv: [...BOUND, ...execArgv],
       serialization: 'advanced',
       stdio: ['ignore', output, output, 'ipc'],
     });

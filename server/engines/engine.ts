@@ -66,7 +66,7 @@ export interface Arrival {
 export interface FittedModel {
   /** Tokens of a request and its answer together; 0: it counts none. */
   readonly contextLength: number;
-  /** Of one replica. */
+  /** One replica's. */
   readonly need: MemoryNeed;
   /** Absent: it knows no tokens. */
   readonly tokens?: ModelTokens;
@@ -92,7 +92,7 @@ export interface DeviceClaim {
 export interface ReplicaOptions {
   /** Jobs that this model has accepted; shared by its replicas. */
   queue: JobQueue;
-  /** Of each of its processes. */
+  /** Each of its processes has so many. */
   threads: number;
   /** What was claimed for it; absent: nothing was. */
   devices?: readonly number[];
@@ -144,7 +144,7 @@ export interface Replica {
   slowerThanPeers?(rank: number): number | null;
   /** What it runs and has room for. */
   readonly load: Taker;
-  /** Of its processes, by rank. */
+  /** Its processes', by rank. */
   readonly pids: readonly (number | undefined)[];
   sample(): ReplicaSample;
 }

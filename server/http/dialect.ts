@@ -64,19 +64,19 @@ export interface Dialect {
 
 /** Paths of a dialect as Fastify has them, to be matched against what was asked. */
 export class KnownPaths {
-  private readonly patterns: { path: RegExp; dialect: Dialect }[] = [];
+  readonly #patterns: { path: RegExp; dialect: Dialect }[] = [];
 
   add(url: string, dialect: Dialect): void {
     const parts = url.split('/').map((part) => {
       if (part === '*') return '.*';
       return part.startsWith(':') ? '[^/?]*' : part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
     });
-    this.patterns.push({ path: new RegExp(`^${parts.join('/')}/?(?:\\?.*)?$`), dialect });
+    this.#patterns.push({ path: new RegExp(`^${parts.join('/')}/?(?:\\?.*)?$`), dialect });
   }
 
   /** The dialect that has a path, whatever the method, and tells so; null: nobody. */
   find(url: string): Dialect | null {
-    const found = this.patterns.find(({ path, dialect }) => dialect.refusesMethods && path.test(url));
+    const found = this.#patterns.find(({ path, dialect }) => dialect.refusesMethods && path.test(url));
     return found?.dialect ?? null;
   }
 }

@@ -5,7 +5,7 @@
  * Out     `tripped`: an error came when the bucket of its kind was empty. It stays so for the life of the process
  * Limits  a token bucket of `count` a kind, refilled evenly over its window
  * Pure    the clock is an argument
- * Source  reference serving-apis §1.5. Unlike DJLServing a client's mistake counts for nothing, whatever its status (its 424 of a handler
+ * Source  DJLServing 0.36: error_rate_*. Unlike there a client's mistake counts for nothing, whatever its status (its 424 of a handler
  *         would count): six malformed bodies are no reason to take a server out of service
  */
 import { type ErrorCode, ServingError, WLM_ERROR_CODES } from '../../proto/errors.js';

@@ -6,7 +6,7 @@
  * Limits  max_request_size a body, and all of a listener at a time (body-budget.ts); MAX_REQUEST_ID_CHARACTERS, MAX_MODEL_NAME_CHARACTERS a path parameter, REQUEST_TIMEOUT_MS to send a
  *         whole request
  * Errors  each dialect's own; unknown paths: of the dialect with the longest prefix that fits
- * Source  reference serving-apis §1.1, §1.2
+ * Source  DJLServing 0.36: its order of handlers, its headers of every response
  */
 import { randomUUID } from 'node:crypto';
 import type { Server as TlsServer } from 'node:tls';

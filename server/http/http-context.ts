@@ -61,7 +61,7 @@ export interface HttpContext extends HttpDeps {
   readonly errorRates: ErrorRates;
   readonly asyncResults: AsyncResults;
   readonly access: AccessControl;
-  /** Of responses and of what is done to the server: no request moves its level. */
+  /** For responses and for what is done to the server: no request moves its level. */
   readonly accessLog: Logger;
   draining: boolean;
   /** For every error of an inference path, also one that ends a stream: /ping's limits count them. */

@@ -5,7 +5,7 @@
  * Out     listen, close, setDraining
  * Limits  close() waits so long as it is told for running responses, then cuts them
  * Errors  CONFIG_INVALID when an address can't be listened on
- * Source  reference serving-apis §1.1
+ * Source  DJLServing 0.36: one listener where both addresses are equal
  */
 import { once } from 'node:events';
 import { lstatSync, unlinkSync } from 'node:fs';

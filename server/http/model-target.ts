@@ -4,7 +4,7 @@
  * In      path, query, headers, form fields, body field `model`; the registered models
  * Out     name and version
  * Errors  BAD_REQUEST "Parameter model_name is required.", MODEL_NOT_FOUND
- * Source  reference serving-apis §1.4 (order of DJLServing's places); OpenAI API reference (`model`)
+ * Source  DJLServing 0.36 (the order of its places); OpenAI API reference (`model`)
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import { Type } from '@sinclair/typebox';

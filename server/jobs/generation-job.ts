@@ -17,7 +17,7 @@ export interface GenerationJobOptions extends Omit<JobOptions, 'eventCapacity'> 
   sampling: Sampling;
   /** The seed as told to the client, 0 … 2^53 − 1. */
   seed: number;
-  /** Of a job that yields a vector. */
+  /** Set in a job that yields a vector. */
   vectorShape?: VectorShape;
   /** The prompt behind promptIds, told token by token with its log-probabilities: counted in maxNewTokens. Absent: nothing is told of it. */
   toldPrompt?: readonly number[];
@@ -30,7 +30,7 @@ export interface GenerationJobOptions extends Omit<JobOptions, 'eventCapacity'> 
 /** What the tokens of one answer may be. */
 export interface TokenConstraint {
   readonly first: TokenMask;
-  /** Of the token behind these new ones. @throws ServingError: the answer cannot go on */
+  /** Bounds the token behind these new ones. @throws ServingError: the answer cannot go on */
   maskAfter(newIds: readonly number[]): Promise<TokenMask>;
   /** The answer has ended. */
   release(): void;
@@ -58,7 +58,7 @@ export class GenerationJob extends Job {
   readonly tellsCached: boolean;
   /** Groups that died while they ran it. */
   deaths = 0;
-  /** Of a job that lost its group: the sequence that it was there (batching/sequence.ts), to go on from. */
+  /** The sequence (batching/sequence.ts) that a job was in the group it lost, to go on from. */
   lost: object | null = null;
   firstTokenAtMs: number | null = null;
   /** NaN before the first; never null, so that a write allocates nothing. */

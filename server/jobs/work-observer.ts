@@ -49,8 +49,8 @@ export interface WorkObserver {
   groupRestarted(): void;
   /** A handler's own metric, as a line of TorchServe's form. */
   metricTold?(line: string): void;
-  /** The first group runs. */
-  loaded(durationMs: number): void;
+  /** The first group runs. @param fetchMs before that, to find the model's folder: a download, or nearly nothing */
+  loaded(durationMs: number, fetchMs?: number): void;
   loadingFailed(): void;
   /** The pool is gone: nothing comes after this. */
   closed(): void;

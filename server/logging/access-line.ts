@@ -2,7 +2,7 @@
  * One response as DJLServing's access.log has it: `2024-05-01 12:00:00 127.0.0.1 "POST /predictions/m HTTP/1.1" 200 35`.
  *
  * Out     one line; what a client chose of it (the path) cannot break the line or its quotes
- * Source  reference serving-apis §4.2
+ * Source  DJLServing's access.log
  */
 
 const MAX_URI_CHARACTERS = 2048;
@@ -40,7 +40,7 @@ export function localTime(at: Date): string {
   return `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
 }
 
-/** Of the character's bytes in UTF-8; half of a pair has none of its own. */
+/** By the character's bytes in UTF-8; half of a pair has none of its own. */
 function escapeCharacter(character: string): string {
   const bytes = new TextEncoder().encode(character);
   return Array.from(bytes, (byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`).join('');

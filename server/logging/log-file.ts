@@ -5,7 +5,7 @@
  * Limits  MAX_WAITING_BYTES not yet written; lines beyond that are dropped and counted, since a slow disk must not stop the server
  * Errors  of the disk: told to `onTrouble` once, lines are dropped and counted, and the file is opened anew after a pause that doubles up
  *         to MAX_RETRY_MS. The server goes on
- * Source  reference serving-apis §4.2. Unlike DJLServing it does not turn over at each start: a server that crashes and starts five
+ * Source  DJLServing's log files. Unlike them it does not turn over at each start: a server that crashes and starts five
  *         times would push out the log of the first crash
  */
 import path from 'node:path';

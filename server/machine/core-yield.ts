@@ -23,14 +23,14 @@ export interface CoreUser {
   readonly backlog: number;
   /** Sequences that run. */
   readonly running: number;
-  /** Of its workers. */
+  /** Its workers'. */
   readonly pids: readonly number[];
 }
 
 export interface CoreYieldOptions {
   /** Those that there are now. */
   users: () => readonly CoreUser[];
-  /** Of a worker that does not yield. */
+  /** The priority of a worker that does not yield. */
   ownPriority: number;
   /** Whether a lowered priority can be raised again; without that none is lowered. */
   canRaise: boolean;

@@ -16,7 +16,7 @@ const LIBRARY = 'libnvidia-ml.so.1';
 const SUCCESS = 0;
 /** NVML_DEVICE_UUID_V2_BUFFER_SIZE and NVML_DEVICE_NAME_V2_BUFFER_SIZE. */
 const TEXT_BYTES = 96;
-/** Of one machine. */
+/** One machine's. */
 const MAX_GPUS = 64;
 
 /** The functions used; each returns 0 or what failed. */

@@ -2,7 +2,7 @@
  * DJLServing's metrics under its own names, units and labels, for its dashboards.
  *
  * Type    unit Count: a counter, exposed with `_total`; QueueTime and RequestLatency: histograms; else a gauge
- * Source  reference serving-apis §4.1. README.md of this folder says which of its names never occur here, and why
+ * Source  DJLServing 0.36. README.md of this folder says which of its names never occur here, and why
  */
 import type { MetricRow, MetricSample } from './metric-rows.js';
 import { modelIdOf } from './model-id.js';
@@ -32,6 +32,18 @@ function perModel<T>(read: (model: ModelSnapshot) => T | null) {
       return value === null ? [] : [{ labels: { Model: modelIdOf(model.metrics) }, value }];
     });
 }
+
+/** Microseconds, once the model is loaded. */
+const modelGauge = (
+  name: string,
+  valueUs: (metrics: ModelSnapshot['metrics']) => number,
+): MetricRow<Snapshot> => ({
+  kind: 'gauge',
+  name,
+  help: help('gauge', 'Microseconds'),
+  labels: ['Model'],
+  read: perModel(({ metrics }) => (metrics.loadUs > 0 ? valueUs(metrics) : null)),
+});
 
 const responses = (digit: string) => (server: ServerCounts) => server.responses.get(digit) ?? 0;
 
@@ -64,13 +76,10 @@ export const djlRows = (version: string, host: string): readonly MetricRow<Snaps
     read: ({ server }) =>
       [...server.loadingErrors].map(([model, value]) => ({ labels: { Model: model }, value })),
   },
-  {
-    kind: 'gauge',
-    name: 'LoadModel',
-    help: help('gauge', 'Microseconds'),
-    labels: ['Model'],
-    read: perModel(({ metrics }) => (metrics.loadUs > 0 ? metrics.loadUs : null)),
-  },
+  // There a workflow's registration, until it serves; and its download, which of a folder that is there is next to nothing.
+  modelGauge('RegisterWorkflow', ({ fetchUs, loadUs }) => fetchUs + loadUs),
+  modelGauge('DownloadModel', ({ fetchUs }) => fetchUs),
+  modelGauge('LoadModel', ({ loadUs }) => loadUs),
   {
     kind: 'histogram',
     name: 'QueueTime',

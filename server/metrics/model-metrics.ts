@@ -106,6 +106,8 @@ export class ModelMetrics {
   resumed = 0;
   /** 0: not loaded yet. */
   loadUs = 0;
+  /** To find its folder: a download, or nearly nothing. */
+  fetchUs = 0;
   readonly #ends = new Map<string, { outcome: Outcome; reason: string; count: number }>();
   readonly #options: ModelMetricsOptions;
 
@@ -191,10 +193,13 @@ export class ModelMetrics {
     this.restarts++;
   }
 
-  loaded(durationMs: number): void {
+  loaded(durationMs: number, fetchMs = 0): void {
     this.loadUs = Math.round(durationMs * 1000);
+    this.fetchUs = Math.round(fetchMs * 1000);
     this.#options.listener?.loaded(this.name, this.version, durationMs);
+    this.#options.line?.('DownloadModel', 'Microseconds', this.fetchUs);
     this.#options.line?.('LoadModel', 'Microseconds', this.loadUs);
+    this.#options.line?.('RegisterWorkflow', 'Microseconds', this.fetchUs + this.loadUs);
   }
 
   metricTold(line: string): void {

@@ -5,7 +5,7 @@
  * Out     lines `<Name>_p50.<Unit>:<value>|#Model:<name>` to the model metric log
  * Limits  `metrics_aggregation` values of each name are held, then they are written and forgotten
  * Errors  none
- * Source  reference serving-apis §4.1: names, units and what is counted; TokenLatency is a request's time over its tokens
+ * Source  LMI's request metrics: names, units and what is counted; TokenLatency is a request's time over its tokens
  */
 import { metricLine } from './metric-line.js';
 

@@ -28,9 +28,9 @@ const MAX_LOADING_ERRORS = 100;
 export interface ServerMetricsOptions {
   /** DJLServing's names too (SERVING_PROMETHEUS). */
   prometheus: boolean;
-  /** Of this server. */
+  /** This server's. */
   version: string;
-  /** Of the process: CPU, memory, event loop, garbage collection. Once a process. */
+  /** CPU, memory, event loop and garbage collection of the process. Once a process. */
   processMetrics: boolean;
   /** Where lines of server_metric.log and model_metric.log go; null: nowhere. */
   lines: { server(line: string): void; model(line: string): void } | null;

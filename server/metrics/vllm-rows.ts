@@ -40,7 +40,7 @@ function histogram(
 const total = (pool: PoolReading, value: (group: PoolReading['groups'][number]) => number): number =>
   pool.groups.reduce((sum, group) => sum + value(group), 0);
 
-/** Of KV memory, 0 … 1. */
+/** The share of KV memory that is used, 0 … 1. */
 function kvUsage(pool: PoolReading): number {
   const capacity = total(pool, (group) => group.kvTokensCapacity);
   return capacity === 0 ? 0 : total(pool, (group) => group.kvTokensUsed) / capacity;

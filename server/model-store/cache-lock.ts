@@ -42,7 +42,7 @@ async function take(file: string): Promise<boolean> {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
   if (!(await isStale(file))) return false;
-  // Of several that see it, one renames it; the next turn takes the place.
+  // Where several see it, one renames it; the next turn takes the place.
   const stale = `${file}.${randomUUID()}`;
   await rename(file, stale).catch(() => {});
   await rm(stale, { force: true });

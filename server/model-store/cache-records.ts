@@ -86,7 +86,7 @@ export async function usedModels(root: string): Promise<Set<string>> {
   for (const name of await readdir(root)) {
     const [, model, owner] = USE.exec(name) ?? [];
     if (model === undefined) continue;
-    // Of another machine nothing is known: it counts as running.
+    // Nothing is known of another machine: it counts as running.
     if (isAlive(owner!) === false) await rm(path.join(root, name), { force: true });
     else used.add(model);
   }

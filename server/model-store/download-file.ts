@@ -20,7 +20,7 @@ export interface RemoteBody {
   stream: Readable;
   /** Position in the file of the stream's first byte: the offset asked for, or 0 when the server cannot resume. */
   start: number;
-  /** Of the whole file; null: the server does not say. */
+  /** The whole file's; null: the server does not say. */
   totalBytes: number | null;
 }
 

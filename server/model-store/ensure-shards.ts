@@ -14,6 +14,7 @@ import { spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { BOUND } from '../../proto/bound-child.js';
 import { isErrorCode, ServingError } from '../../proto/errors.js';
 import { type Manifest, parseManifest } from '../../proto/manifest.js';
 import {
@@ -83,7 +84,7 @@ async function runPartitioner(
 ): Promise<Ended> {
   const { partition, program, signal } = request;
   const asked: PartitionRequest = { ...partition, planOnly };
-  const args = [`--max-old-space-size=${MAX_HEAP_MB}`, program, '--request', JSON.stringify(asked)];
+  const args = [...BOUND, `--max-old-space-size=${MAX_HEAP_MB}`, program, '--request', JSON.stringify(asked)];
   const spawning = spawn(process.execPath, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     // It reads strangers' files: no token or key of the server's is in its reach.

@@ -60,26 +60,29 @@ export function safeSegments(name: string): string[] | string {
 
 /** The rules applied to one archive, entry by entry. */
 export class EntryPolicy {
-  private entries = 0;
-  private declaredBytes = 0;
-  private unpackedBytes = 0;
+  #entries = 0;
+  #declaredBytes = 0;
+  #unpackedBytes = 0;
   /** Path in the one spelling that every file system agrees on → exact path and kind. */
-  private readonly paths = new Map<string, { exact: string; kind: 'file' | 'directory' }>();
+  readonly #paths = new Map<string, { exact: string; kind: 'file' | 'directory' }>();
 
   /** @param archiveBytes size of the archive file */
-  constructor(
-    private readonly limits: UnpackLimits,
-    private readonly archiveBytes: number,
-  ) {}
+  readonly #limits: UnpackLimits;
+  readonly #archiveBytes: number;
+
+  constructor(limits: UnpackLimits, archiveBytes: number) {
+    this.#limits = limits;
+    this.#archiveBytes = archiveBytes;
+  }
 
   /**
    * @returns the path to write to, relative, with `/`; null for the target folder itself
    * @throws ServingError
    */
   admit(entry: ArchiveEntry): string | null {
-    this.entries += 1;
-    if (this.entries > this.limits.maxEntries) {
-      throw limit(`The archive has more than ${this.limits.maxEntries} entries`);
+    this.#entries += 1;
+    if (this.#entries > this.#limits.maxEntries) {
+      throw limit(`The archive has more than ${this.#limits.maxEntries} entries`);
     }
     const segments = safeSegments(entry.name);
     if (typeof segments === 'string') throw refused(entry.name, segments);
@@ -90,9 +93,9 @@ export class EntryPolicy {
     if (!Number.isSafeInteger(entry.declaredBytes) || entry.declaredBytes < 0) {
       throw refused(entry.name, `says that it has ${entry.declaredBytes} bytes`);
     }
-    this.declaredBytes += entry.declaredBytes;
-    this.checkTotal(this.declaredBytes);
-    this.claimPath(entry, segments);
+    this.#declaredBytes += entry.declaredBytes;
+    this.#checkTotal(this.#declaredBytes);
+    this.#claimPath(entry, segments);
     return segments.join('/');
   }
 
@@ -102,9 +105,9 @@ export class EntryPolicy {
    * @throws ServingError
    */
   count(bytes: number): void {
-    this.unpackedBytes += bytes;
-    this.checkTotal(this.unpackedBytes);
-    this.checkRatio(this.unpackedBytes);
+    this.#unpackedBytes += bytes;
+    this.#checkTotal(this.#unpackedBytes);
+    this.checkRatio(this.#unpackedBytes);
   }
 
   /**
@@ -112,36 +115,36 @@ export class EntryPolicy {
    * @throws ServingError
    */
   checkRatio(bytes: number): void {
-    const { maxCompressionRatio } = this.limits;
-    if (bytes > RATIO_FLOOR_BYTES && bytes > this.archiveBytes * maxCompressionRatio) {
+    const { maxCompressionRatio } = this.#limits;
+    if (bytes > RATIO_FLOOR_BYTES && bytes > this.#archiveBytes * maxCompressionRatio) {
       throw limit(
-        `The archive of ${this.archiveBytes} bytes unpacks to more than ${maxCompressionRatio} times its size`,
+        `The archive of ${this.#archiveBytes} bytes unpacks to more than ${maxCompressionRatio} times its size`,
       );
     }
   }
 
   get totals(): { entries: number; unpackedBytes: number } {
-    return { entries: this.entries, unpackedBytes: this.unpackedBytes };
+    return { entries: this.#entries, unpackedBytes: this.#unpackedBytes };
   }
 
-  private checkTotal(bytes: number): void {
-    if (bytes > this.limits.maxUnpackedBytes) {
+  #checkTotal(bytes: number): void {
+    if (bytes > this.#limits.maxUnpackedBytes) {
       throw limit(
-        `The archive unpacks to at least ${bytes} bytes, at most ${this.limits.maxUnpackedBytes} are allowed`,
+        `The archive unpacks to at least ${bytes} bytes, at most ${this.#limits.maxUnpackedBytes} are allowed`,
       );
     }
   }
 
   /** Every folder on the way counts as claimed too, so that `A/x` and `a/y` collide. */
-  private claimPath(entry: ArchiveEntry, segments: readonly string[]): void {
+  #claimPath(entry: ArchiveEntry, segments: readonly string[]): void {
     segments.forEach((_, index) => {
       const exact = segments.slice(0, index + 1).join('/');
       const isLast = index === segments.length - 1;
       const kind = isLast ? entry.kind : 'directory';
       const key = exact.normalize('NFC').toLowerCase();
-      const before = this.paths.get(key);
+      const before = this.#paths.get(key);
       if (before === undefined) {
-        this.paths.set(key, { exact, kind });
+        this.#paths.set(key, { exact, kind });
       } else if (before.exact !== exact) {
         throw refused(entry.name, `collides with ${quoted(before.exact)} where letter case does not count`);
       } else if (before.kind !== kind) {

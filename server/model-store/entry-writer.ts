@@ -17,26 +17,29 @@ const FOLDER_MODE = 0o755;
 const CREATE = constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_NOFOLLOW;
 
 export class EntryWriter {
-  private readonly made = new Set<string>();
+  readonly #made = new Set<string>();
 
-  constructor(
-    private readonly target: string,
-    private readonly policy: EntryPolicy,
-  ) {}
+  readonly #target: string;
+  readonly #policy: EntryPolicy;
+
+  constructor(target: string, policy: EntryPolicy) {
+    this.#target = target;
+    this.#policy = policy;
+  }
 
   /** @param relative null: the target itself, which is there */
   async makeFolder(relative: string | null): Promise<void> {
-    if (relative === null || relative === '.' || this.made.has(relative)) return;
-    await mkdir(path.join(this.target, relative), { recursive: true, mode: FOLDER_MODE });
-    this.made.add(relative);
+    if (relative === null || relative === '.' || this.#made.has(relative)) return;
+    await mkdir(path.join(this.#target, relative), { recursive: true, mode: FOLDER_MODE });
+    this.#made.add(relative);
   }
 
   async writeFile(relative: string, content: AsyncIterable<Buffer>): Promise<void> {
     await this.makeFolder(path.posix.dirname(relative));
-    const handle = await open(path.join(this.target, relative), CREATE, FILE_MODE);
+    const handle = await open(path.join(this.#target, relative), CREATE, FILE_MODE);
     try {
       for await (const chunk of content) {
-        this.policy.count(chunk.length);
+        this.#policy.count(chunk.length);
         await handle.writeFile(chunk);
       }
       await handle.sync();

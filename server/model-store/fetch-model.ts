@@ -262,7 +262,7 @@ async function makeModel(plan: FetchPlan, work: string, context: FillContext): P
 async function unpack(archive: string, target: string, context: FillContext): Promise<void> {
   const { maxCompressionRatio, maxEntries, maxUnpackedBytes } = context.policy;
   const limits = { maxCompressionRatio, maxEntries, maxUnpackedBytes };
-  // Of a server that was killed here.
+  // A server that was killed here has left it.
   await rm(target, { recursive: true, force: true });
   await runStoreTask(
     { task: 'unpack', archive, target, limits },

@@ -12,9 +12,9 @@ export interface FetchPolicy {
    * address; `*.name` and `*` allow hosts with public addresses only.
    */
   allowedHosts: readonly string[];
-  /** Of one model, over all its files. */
+  /** One model's, over all its files. */
   maxDownloadBytes: number;
-  /** Of one model, over all entries of its archive. */
+  /** One model's, over all entries of its archive. */
   maxUnpackedBytes: number;
   /** Entries of an archive; files of a hub repository or an S3 prefix. */
   maxEntries: number;
@@ -28,7 +28,7 @@ export interface FetchPolicy {
   s3Endpoint: string | null;
   /** Nothing is connected to: a model is in the cache, or is not to be had. */
   offline: boolean;
-  /** Of all models that were fetched; the least recently used go first, those in use never. */
+  /** All models that were fetched, together; the least recently used go first, those in use never. */
   maxCacheBytes: number;
   /** Absolute folder that relative paths start from. */
   modelStore: string;
@@ -57,7 +57,7 @@ export interface FetchOptions {
 export interface FetchedModel {
   /** Absolute; holds config.json or serving.properties. */
   folder: string;
-  /** Of the cache: give it back with releaseModel when the model goes, so that room can be made of it. */
+  /** The cache's: give it back with releaseModel when the model goes, so that room can be made of it. */
   owned: boolean;
   /** Last path segment without an archive's extension (of a hub model the whole id), `\W` → `_`. */
   suggestedName: string;

@@ -24,7 +24,7 @@ import type { FileDigest } from './verify-files.js';
 
 /** Weights, configurations, tokenizers, templates; never code, pickles or other frameworks' weights. */
 const WANTED_FILES = /^[\w-][\w.-]{0,200}\.(?:json|safetensors|jinja|txt)$|^tokenizer\.model$/;
-/** Of sentence-transformers: `1_Pooling/config.json`, `2_Dense/model.safetensors`. */
+/** sentence-transformers': `1_Pooling/config.json`, `2_Dense/model.safetensors`. */
 const MODULE_FILES = /^\d{1,2}_[A-Za-z]{1,32}\/(?:config\.json|model\.safetensors)$/;
 const SINGLE_WEIGHTS = 'model.safetensors';
 const INDEX_FILE = 'model.safetensors.index.json';

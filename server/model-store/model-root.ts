@@ -4,7 +4,7 @@
  * In      a folder
  * Out     the folder that holds one of MODEL_FILES, or the only archive, or nothing
  * Limits  MAX_WRAPPING_FOLDERS around a model
- * Source  reference/serving-apis.md §1.8: a single archive in a folder is unpacked
+ * Source  DJLServing 0.36: a single archive in a folder is unpacked
  */
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';

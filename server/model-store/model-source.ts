@@ -6,7 +6,7 @@
  * Limits  MAX_URL_LENGTH; schemes file, http, https, s3, hf, or none (a path, or a hub id when there is no such path)
  * Errors  BAD_REQUEST
  * Pure    nothing is looked up: whether a path exists is the caller's question
- * Source  reference/serving-apis.md §1.8; DJLServing's inferModelNameFromUrl for the name
+ * Source  DJLServing 0.36: its URLs of models; inferModelNameFromUrl for the name
  */
 import { fileURLToPath } from 'node:url';
 import { ServingError } from '../../proto/errors.js';

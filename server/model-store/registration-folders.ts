@@ -63,7 +63,7 @@ export class RegistrationFolders {
   }
 }
 
-/** Of what is not there: its nearest folder's, and the rest as named. */
+/** For what is not there: its nearest folder's, and the rest as named. */
 async function realOf(place: string): Promise<string> {
   try {
     return await realpath(place);

@@ -1,5 +1,5 @@
 /**
- * Runs one task in the archive process (unpack-main.ts) and waits for it (design D9).
+ * Runs one task in the archive process (unpack-main.ts) and waits for it: a hostile archive harms no process but that one.
  *
  * In      a task
  * Out     nothing; progress on the way
@@ -7,12 +7,12 @@
  * Errors  the ServingError that the process reports; CHECKPOINT_INVALID when it hangs or dies; CANCELLED by the signal;
  *         WORKER_FAILED when it cannot be started
  *
- * The process gets no environment, so no token or key is in its reach. It ends with the server, whose end of its standard
- * input closes then.
+ * The process gets no environment, so no token or key is in its reach. It ends with the server (proto/bound-child.ts).
  */
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { BOUND } from '../../proto/bound-child.js';
 import { isErrorCode, ServingError } from '../../proto/errors.js';
 import { bareEnvironment } from './bare-environment.js';
 import { spawnedChild } from './spawned-child.js';
@@ -36,7 +36,7 @@ export async function runStoreTask(task: StoreTask, options: StoreTaskOptions = 
   const { onProgress, signal, stallMs = STALL_MS } = options;
   const spawning = spawn(
     process.execPath,
-    [`--max-old-space-size=${MAX_HEAP_MB}`, PROGRAM, JSON.stringify(task)],
+    [...BOUND, `--max-old-space-size=${MAX_HEAP_MB}`, PROGRAM, JSON.stringify(task)],
     { stdio: ['pipe', 'pipe', 'pipe'], env: bareEnvironment() },
   );
   const child = await spawnedChild(spawning, `The ${task.task} process`);

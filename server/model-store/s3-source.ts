@@ -155,7 +155,7 @@ async function openObject(
       { abortSignal: signal },
     );
     const [, md5] = /^"?([0-9a-f]{32})"?$/.exec(etag) ?? [];
-    // Of an object encrypted with a managed or customer key the ETag is no sum.
+    // The ETag of an object encrypted with a managed or customer key is no sum.
     const isSum = !answer.ServerSideEncryption?.startsWith('aws:') && !answer.SSECustomerAlgorithm;
     if (md5 !== undefined && isSum && !digests.some((known) => known.file === file)) {
       digests.push({ file, algorithm: 'md5', digest: md5 });

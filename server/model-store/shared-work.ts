@@ -20,7 +20,7 @@ interface Entry<T, P> {
 }
 
 export class SharedWork<T, P> {
-  private readonly entries = new Map<string, Entry<T, P>>();
+  readonly #entries = new Map<string, Entry<T, P>>();
 
   /** @throws ServingError CANCELLED, and whatever the work throws */
   async join(
@@ -30,33 +30,29 @@ export class SharedWork<T, P> {
     work: Work<T, P>,
   ): Promise<T> {
     if (signal?.aborted) throw cancelled(signal.reason);
-    let entry = this.entries.get(key);
+    let entry = this.#entries.get(key);
     while (entry?.controller.signal.aborted) {
       await entry.result.catch(() => undefined);
-      entry = this.entries.get(key);
+      entry = this.#entries.get(key);
     }
-    entry ??= this.start(key, work);
-    return await this.wait(entry, signal, (progress) => onProgress(progress));
+    entry ??= this.#start(key, work);
+    return await this.#wait(entry, signal, (progress) => onProgress(progress));
   }
 
-  private start(key: string, work: Work<T, P>): Entry<T, P> {
+  #start(key: string, work: Work<T, P>): Entry<T, P> {
     const controller = new AbortController();
     const callers = new Set<(progress: P) => void>();
     const result = work(controller.signal, (progress) => {
       for (const tell of callers) tell(progress);
-    }).finally(() => this.entries.delete(key));
+    }).finally(() => this.#entries.delete(key));
     // A caller that has given up does not hear of it.
     result.catch(() => undefined);
     const entry = { result, controller, callers };
-    this.entries.set(key, entry);
+    this.#entries.set(key, entry);
     return entry;
   }
 
-  private async wait(
-    entry: Entry<T, P>,
-    signal: AbortSignal | undefined,
-    tell: (progress: P) => void,
-  ): Promise<T> {
+  async #wait(entry: Entry<T, P>, signal: AbortSignal | undefined, tell: (progress: P) => void): Promise<T> {
     const { callers, controller, result } = entry;
     callers.add(tell);
     let onAbort = (): void => undefined;

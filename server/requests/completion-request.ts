@@ -109,7 +109,7 @@ export const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   documents: [],
 };
 
-/** Of a completion: they belong to a chat. */
+/** Refused in a completion: they belong to a chat. */
 const CHAT_ALONE: typeof UNSERVED = { tools: [], tool_choice: ['none', 'auto'], reasoning_effort: ['none'] };
 
 const completionValidator = compileValidator(CompletionBody);

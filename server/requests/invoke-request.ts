@@ -5,7 +5,7 @@ import type { AddressedRequest } from './addressed-request.js';
 
 /** One part of a body. */
 export interface ContentPart {
-  /** Of a form's field; '': the whole body. */
+  /** The name of a form's field; '': the whole body. */
   key: string;
   bytes: Uint8Array;
   /** As the client said, in lower case and without parameters; null: it did not. */

@@ -39,7 +39,7 @@ export interface PromptTokenEvent {
   kind: 'prompt-token';
   tokenId: number;
   own: TokenText;
-  /** Of this token behind those before it; NaN of the first. */
+  /** This token's behind those before it; NaN of the first. */
   logprob: number;
   topLogprobs: readonly TokenAlternative[];
 }
@@ -77,7 +77,7 @@ export interface FinishEvent {
   text: string;
   generatedText: string;
   promptTokens: number;
-  /** Of those, not computed again (prefix cache); absent: none. */
+  /** So many of those were not computed again (prefix cache); absent: none. */
   cachedTokens?: number;
   /** Tokens made and counted: those after a stop string are not. */
   newTokens: number;

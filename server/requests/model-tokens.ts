@@ -8,6 +8,6 @@ export interface ModelTokens {
   encode(prompt: Prompt, addSpecialTokens: boolean, signal: AbortSignal): Promise<readonly number[]>;
   /** @throws ServingError BAD_REQUEST: an id outside the vocabulary */
   decode(ids: readonly number[]): string;
-  /** Of one token, as it stands in the middle of a text. */
+  /** One token's, as it stands in the middle of a text. */
   text(id: number): string;
 }

@@ -5,7 +5,7 @@
  * Out     optional fields of a GenerateRequest; the attributes as headers of their own, where there is none of that name
  * Limits  MAX_ATTRIBUTES_CHARACTERS (SageMaker's); only the names in ATTRIBUTE_HEADERS; MAX_TIMEOUT_MS
  * Errors  BAD_REQUEST
- * Source  reference serving-apis §1.4, §1.6. SageMaker's endpoint drops headers that it does not know, so its attributes carry them
+ * Source  DJLServing 0.36; SageMaker's container contract. SageMaker's endpoint drops headers that it does not know, so its attributes carry them
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import { ServingError } from '../../proto/errors.js';

@@ -33,22 +33,22 @@ const SPACE = /^\p{White_Space}$/u;
 const NEIGHBOUR_UNITS = 2;
 
 export class AddedTokenSplitter {
-  private readonly tokens: ReadonlyMap<string, AddedToken>;
-  private readonly index: PrefixIndex;
+  readonly #tokens: ReadonlyMap<string, AddedToken>;
+  readonly #index: PrefixIndex;
 
   /** @param tokens by the text to look for */
   constructor(tokens: ReadonlyMap<string, AddedToken>) {
-    this.tokens = tokens;
-    this.index = new PrefixIndex(tokens.keys());
+    this.#tokens = tokens;
+    this.#index = new PrefixIndex(tokens.keys());
   }
 
   split(text: string): TextPiece[] {
-    if (this.tokens.size === 0) return [text];
+    if (this.#tokens.size === 0) return [text];
     const pieces: TextPiece[] = [];
     let done = 0;
     for (let at = 0; at < text.length; ) {
-      const found = this.index.longestAt(text, at);
-      const token = found === null ? undefined : this.tokens.get(found);
+      const found = this.#index.longestAt(text, at);
+      const token = found === null ? undefined : this.#tokens.get(found);
       if (found === null || token === undefined) {
         at += 1;
         continue;

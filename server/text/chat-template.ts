@@ -76,15 +76,15 @@ export function readChatTemplate(modelFolder: string, override: string | null): 
 }
 
 export class ChatTemplate {
-  private readonly template: Template;
-  private readonly toolTemplate: Template;
-  private readonly specialTokens: SpecialTokens;
+  readonly #template: Template;
+  readonly #toolTemplate: Template;
+  readonly #specialTokens: SpecialTokens;
 
   /** @throws ServingError CHECKPOINT_INVALID */
   constructor({ specialTokens, text, toolText }: ChatTemplateSource) {
-    this.template = parse(text);
-    this.toolTemplate = toolText === null ? this.template : parse(toolText);
-    this.specialTokens = specialTokens;
+    this.#template = parse(text);
+    this.#toolTemplate = toolText === null ? this.#template : parse(toolText);
+    this.#specialTokens = specialTokens;
   }
 
   /**
@@ -93,17 +93,17 @@ export class ChatTemplate {
    * @throws ServingError BAD_REQUEST when the template refuses the messages
    */
   render(messages: readonly TemplateMessage[], options: RenderOptions): string {
-    const text = this.renderWhole(messages, options);
+    const text = this.#renderWhole(messages, options);
     return options.continueFinalMessage === true ? upToFinalMessage(text, messages) : text;
   }
 
-  private renderWhole(messages: readonly TemplateMessage[], options: RenderOptions): string {
+  #renderWhole(messages: readonly TemplateMessage[], options: RenderOptions): string {
     const hasTools = options.tools !== undefined && options.tools.length > 0;
     try {
-      return (hasTools ? this.toolTemplate : this.template).render({
+      return (hasTools ? this.#toolTemplate : this.#template).render({
         documents: null,
         ...options.templateOptions,
-        ...this.specialTokens,
+        ...this.#specialTokens,
         messages,
         tools: hasTools ? options.tools : null,
         add_generation_prompt: options.addGenerationPrompt,

@@ -33,44 +33,44 @@ const WINDOW_TOKENS = 12;
  * In every decoder in use the text of a token depends on its neighbours and on being the first, never on tokens further back.
  */
 export class WindowDetokenizer implements IncrementalDetokenizer {
-  private readonly decode: (ids: readonly number[]) => string;
+  readonly #decode: (ids: readonly number[]) => string;
   /** Whether an id is text at all: in the vocabulary, not empty, not a skipped special token. */
-  private readonly hasText: (id: number) => boolean;
-  private window: number[];
+  readonly #hasText: (id: number) => boolean;
+  #window: number[];
   /** UTF-16 units of decode(window) that were sent, or belong to the context. */
-  private sentUnits: number;
+  #sentUnits: number;
 
   constructor(
     decode: (ids: readonly number[]) => string,
     hasText: (id: number) => boolean,
     context: readonly number[],
   ) {
-    this.decode = decode;
-    this.hasText = hasText;
-    this.window = context.filter(hasText).slice(-KEPT_TOKENS);
-    this.sentUnits = certainUnits(this.decode(this.window));
+    this.#decode = decode;
+    this.#hasText = hasText;
+    this.#window = context.filter(hasText).slice(-KEPT_TOKENS);
+    this.#sentUnits = certainUnits(this.#decode(this.#window));
   }
 
   push(id: number): string {
-    if (!this.hasText(id)) return '';
-    if (this.window.length >= WINDOW_TOKENS) {
-      this.window = this.window.slice(-KEPT_TOKENS);
-      this.sentUnits = certainUnits(this.decode(this.window));
+    if (!this.#hasText(id)) return '';
+    if (this.#window.length >= WINDOW_TOKENS) {
+      this.#window = this.#window.slice(-KEPT_TOKENS);
+      this.#sentUnits = certainUnits(this.#decode(this.#window));
     }
-    this.window.push(id);
-    const text = this.decode(this.window);
-    return this.take(text, certainUnits(text));
+    this.#window.push(id);
+    const text = this.#decode(this.#window);
+    return this.#take(text, certainUnits(text));
   }
 
   flush(): string {
-    const text = this.decode(this.window);
-    return this.take(text, text.length);
+    const text = this.#decode(this.#window);
+    return this.#take(text, text.length);
   }
 
-  private take(text: string, units: number): string {
-    if (units <= this.sentUnits) return '';
-    const piece = text.slice(this.sentUnits, units);
-    this.sentUnits = units;
+  #take(text: string, units: number): string {
+    if (units <= this.#sentUnits) return '';
+    const piece = text.slice(this.#sentUnits, units);
+    this.#sentUnits = units;
     return piece;
   }
 }

@@ -19,7 +19,7 @@ export const MAX_FRAME_IDS = 64;
 
 const NOTHING: Frame = { before: [], after: [] };
 
-/** Of a Sequence and the Sequences in it; those in use have two or three. */
+/** A Sequence and the Sequences in it have at most so many; those in use have two or three. */
 const MAX_PROCESSORS = 64;
 
 /** @throws ServingError CHECKPOINT_INVALID */

@@ -12,9 +12,9 @@ import { ServingError } from '../../proto/errors.js';
 const NOT_A_STRING = 'The precompiled_charsmap of the tokenizer ';
 
 export class PrecompiledCharsmap {
-  private readonly units: Uint32Array;
-  private readonly texts: Uint8Array;
-  private readonly replacements = new Map<number, string>();
+  readonly #units: Uint32Array;
+  readonly #texts: Uint8Array;
+  readonly #replacements = new Map<number, string>();
 
   /** @throws ServingError CHECKPOINT_INVALID */
   constructor(bytes: Uint8Array) {
@@ -26,53 +26,49 @@ export class PrecompiledCharsmap {
         `${NOT_A_STRING}says that its trie has ${trieBytes} bytes, but has ${bytes.byteLength} in all`,
       );
     }
-    this.units = Uint32Array.from({ length: trieBytes / 4 }, (_, index) =>
+    this.#units = Uint32Array.from({ length: trieBytes / 4 }, (_, index) =>
       view.getUint32(4 + 4 * index, true),
     );
-    this.texts = bytes.subarray(4 + trieBytes);
+    this.#texts = bytes.subarray(4 + trieBytes);
   }
 
   /** What the shortest known prefix of the key becomes; null: none is known. */
   shortest(key: Uint8Array): string | null {
-    const found = this.search(key, 0, true);
+    const found = this.#search(key, 0, true);
     return found === null ? null : found.replacement;
   }
 
   /** The longest known prefix at `start`, or null. */
   longest(key: Uint8Array, start: number): { bytes: number; replacement: string } | null {
-    return this.search(key, start, false);
+    return this.#search(key, start, false);
   }
 
-  private search(
-    key: Uint8Array,
-    start: number,
-    first: boolean,
-  ): { bytes: number; replacement: string } | null {
+  #search(key: Uint8Array, start: number, first: boolean): { bytes: number; replacement: string } | null {
     let found: { bytes: number; value: number } | null = null;
-    let node = offsetOf(this.units[0] ?? 0);
+    let node = offsetOf(this.#units[0] ?? 0);
     for (let at = start; at < key.length; at += 1) {
       const byte = key[at] as number;
       if (byte === 0) break;
       node ^= byte;
-      const unit = this.units[node];
+      const unit = this.#units[node];
       if (unit === undefined || (unit & 0x800000ff) !== byte) break;
       node ^= offsetOf(unit);
       if (((unit >>> 8) & 1) === 1) {
-        found = { bytes: at + 1 - start, value: (this.units[node] ?? 0) & 0x7fffffff };
+        found = { bytes: at + 1 - start, value: (this.#units[node] ?? 0) & 0x7fffffff };
         if (first) break;
       }
     }
-    return found === null ? null : { bytes: found.bytes, replacement: this.textAt(found.value) };
+    return found === null ? null : { bytes: found.bytes, replacement: this.#textAt(found.value) };
   }
 
-  private textAt(offset: number): string {
-    let text = this.replacements.get(offset);
+  #textAt(offset: number): string {
+    let text = this.#replacements.get(offset);
     if (text === undefined) {
-      const end = this.texts.indexOf(0, offset);
+      const end = this.#texts.indexOf(0, offset);
       text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(
-        this.texts.subarray(offset, end < 0 ? this.texts.length : end),
+        this.#texts.subarray(offset, end < 0 ? this.#texts.length : end),
       );
-      this.replacements.set(offset, text);
+      this.#replacements.set(offset, text);
     }
     return text;
   }

@@ -11,32 +11,32 @@
 
 export class PrefixIndex {
   /** Sorted by UTF-16 units. */
-  private readonly strings: readonly string[];
+  readonly #strings: readonly string[];
   /** First unit → range of `strings`. */
-  private readonly ranges = new Map<number, { low: number; high: number }>();
+  readonly #ranges = new Map<number, { low: number; high: number }>();
 
   constructor(strings: Iterable<string>) {
-    this.strings = [...new Set(strings)].filter((text) => text !== '').sort();
-    for (const [index, text] of this.strings.entries()) {
+    this.#strings = [...new Set(strings)].filter((text) => text !== '').sort();
+    for (const [index, text] of this.#strings.entries()) {
       const unit = text.charCodeAt(0);
-      const range = this.ranges.get(unit);
-      if (range === undefined) this.ranges.set(unit, { low: index, high: index + 1 });
+      const range = this.#ranges.get(unit);
+      if (range === undefined) this.#ranges.set(unit, { low: index, high: index + 1 });
       else range.high = index + 1;
     }
   }
 
   /** @param visit called with each string that stands at `start` */
   visitAt(text: string, start: number, visit: (found: string) => void): void {
-    const range = this.ranges.get(text.charCodeAt(start));
+    const range = this.#ranges.get(text.charCodeAt(start));
     if (range === undefined) return;
     let { low, high } = range;
     for (let units = 1; ; units += 1) {
-      const first = this.strings[low] as string;
+      const first = this.#strings[low] as string;
       if (first.length === units) visit(first);
       if (start + units >= text.length) return;
       const unit = text.charCodeAt(start + units);
-      low = this.firstAtLeast(units, unit, low, high);
-      high = this.firstAtLeast(units, unit + 1, low, high);
+      low = this.#firstAtLeast(units, unit, low, high);
+      high = this.#firstAtLeast(units, unit + 1, low, high);
       if (low === high) return;
     }
   }
@@ -51,10 +51,10 @@ export class PrefixIndex {
   }
 
   /** First index of [low, high) whose unit at `position` is at least `unit`; a string that ends there comes before all. */
-  private firstAtLeast(position: number, unit: number, low: number, high: number): number {
+  #firstAtLeast(position: number, unit: number, low: number, high: number): number {
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const text = this.strings[middle] as string;
+      const text = this.#strings[middle] as string;
       if (position < text.length && text.charCodeAt(position) >= unit) high = middle;
       else low = middle + 1;
     }

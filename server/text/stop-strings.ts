@@ -10,16 +10,16 @@
 import assert from 'node:assert/strict';
 
 export class StopStrings {
-  private readonly strings: readonly string[];
-  private readonly includeStopString: boolean;
+  readonly #strings: readonly string[];
+  readonly #includeStopString: boolean;
   /** The end of the text that is the beginning of a stop string. */
-  private held = '';
-  private stopped = false;
+  #held = '';
+  #stopped = false;
 
   /** @param strings empty ones are ignored; the one that is complete first wins, and of those at one place the earliest start */
   constructor(strings: readonly string[], includeStopString: boolean) {
-    this.strings = strings.filter((text) => text !== '');
-    this.includeStopString = includeStopString;
+    this.#strings = strings.filter((text) => text !== '');
+    this.#includeStopString = includeStopString;
   }
 
   /**
@@ -29,31 +29,31 @@ export class StopStrings {
    *          `text`, what follows it is dropped
    */
   push(text: string): { text: string; stopped: boolean } {
-    assert(!this.stopped, 'push after a stop string');
-    if (this.strings.length === 0 || text === '') return { text, stopped: false };
-    const pending = this.held + text;
-    const found = this.firstComplete(pending);
+    assert(!this.#stopped, 'push after a stop string');
+    if (this.#strings.length === 0 || text === '') return { text, stopped: false };
+    const pending = this.#held + text;
+    const found = this.#firstComplete(pending);
     if (found !== null) {
-      this.stopped = true;
-      this.held = '';
-      return { text: pending.slice(0, this.includeStopString ? found.end : found.start), stopped: true };
+      this.#stopped = true;
+      this.#held = '';
+      return { text: pending.slice(0, this.#includeStopString ? found.end : found.start), stopped: true };
     }
-    const heldUnits = this.longestOpenEnd(pending);
-    this.held = pending.slice(pending.length - heldUnits);
+    const heldUnits = this.#longestOpenEnd(pending);
+    this.#held = pending.slice(pending.length - heldUnits);
     return { text: pending.slice(0, pending.length - heldUnits), stopped: false };
   }
 
   /** What is held back: the text ended before it became a stop string. */
   flush(): string {
-    const { held } = this;
-    this.held = '';
+    const held = this.#held;
+    this.#held = '';
     return held;
   }
 
   /** The stop string that ends first, as if the text came one character at a time; so token borders change nothing. */
-  private firstComplete(text: string): { start: number; end: number } | null {
+  #firstComplete(text: string): { start: number; end: number } | null {
     let found: { start: number; end: number } | null = null;
-    for (const stop of this.strings) {
+    for (const stop of this.#strings) {
       const start = text.indexOf(stop);
       if (start < 0) continue;
       const end = start + stop.length;
@@ -63,9 +63,9 @@ export class StopStrings {
     return found;
   }
 
-  private longestOpenEnd(text: string): number {
+  #longestOpenEnd(text: string): number {
     let longest = 0;
-    for (const stop of this.strings) {
+    for (const stop of this.#strings) {
       for (let units = Math.min(stop.length - 1, text.length); units > longest; units -= 1) {
         if (text.endsWith(stop.slice(0, units))) longest = units;
       }

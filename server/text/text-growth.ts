@@ -43,7 +43,7 @@ function measure(json: unknown): { growth: number; parts: number } {
   return { growth, parts };
 }
 
-/** Of one part, on a text of one character or more. */
+/** One part's, on a text of one character or more. */
 function growthOf(json: Record<string, unknown>): number {
   switch (json.type) {
     case 'Replace': {

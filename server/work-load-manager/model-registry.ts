@@ -5,7 +5,7 @@
  * Out     the versions of a name in the order of their registration; where no version is asked for, the default one, or round robin
  * Errors  ALREADY_REGISTERED, MODEL_NOT_FOUND, in DJLServing's words
  * Pure
- * Source  reference serving-apis §1.9: an unversioned model needs a name of its own; a version, one that is not used
+ * Source  DJLServing 0.36, ModelManager: an unversioned model needs a name of its own; a version, one that is not used
  *
  * Round robin goes over the versions that can serve: one that still loads, or has failed, or has no workers, does not take its
  * share of the requests away from the others. (DJLServing lets it fail them.) TorchServe's rule is another: the first version is the

@@ -142,7 +142,7 @@ export class PoolGroups {
     return { backlog: this.backlog, running, pids: pids.filter((pid) => pid !== undefined) };
   }
 
-  /** Of the ranks of all groups there are. */
+  /** Threads of the ranks of all groups there are. */
   get threads(): number {
     return this.all.filter(isLive).length * this.#options.worldSize * this.threadsPerRank;
   }

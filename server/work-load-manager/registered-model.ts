@@ -149,6 +149,7 @@ export class RegisteredModel {
     let timer: NodeJS.Timeout | undefined;
     try {
       const onProgress = (progress: LoadingProgress): void => this.#tell(progress);
+      const askedMs = systemClock.nowMs();
       this.#config = await origin.locate({ signal: this.#stop.signal, onProgress });
       this.#observer = this.#options.observe?.(this.#config, () => this.#sample());
       const startMs = systemClock.nowMs();
@@ -158,7 +159,7 @@ export class RegisteredModel {
       this.#failure = null;
       this.#coolDown.recovered();
       this.#isReady = true;
-      this.#observer?.loaded(systemClock.nowMs() - startMs);
+      this.#observer?.loaded(systemClock.nowMs() - startMs, startMs - askedMs);
     } catch (error) {
       this.#failure = this.#stop.signal.aborted
         ? new ServingError('SHUTTING_DOWN', `Model ${this.id} was stopped while it loaded`)

@@ -5,7 +5,7 @@
  * Out     the next thing to do, one group at a time; when to ask again though nothing changes
  * Limits  never below min, never above max; one group starts at a time
  * Pure    nowMs is an argument
- * Source  reference serving-apis §2.2: one more worker when none runs, or when the queue is longer than two batches
+ * Source  DJLServing 0.36, WorkLoadManager: one more worker when none runs, or when the queue is longer than two batches
  *
  * Backlog are the jobs that no group has room for: those about to be taken are no reason to start another group.
  */

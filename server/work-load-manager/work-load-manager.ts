@@ -66,7 +66,7 @@ const DEFAULT_DRAIN_MS = 30_000;
 const MAX_GROUPS = 64;
 /** Models that requests register are fetched, split and loaded so many at a time. */
 const LOADS_AT_ONCE = 2;
-/** Of a model that is not loaded. */
+/** A model's that is not loaded. */
 const NO_CORE_USE = { backlog: 0, running: 0, pids: [] };
 const CPU_DEVICES = ['*', '-1', 'cpu'];
 

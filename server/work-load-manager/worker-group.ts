@@ -82,7 +82,7 @@ export class WorkerGroup {
     return this.#state;
   }
 
-  /** Of its processes, by rank; none while it is not running. */
+  /** Its processes', by rank; none while it is not running. */
   get pids(): readonly (number | undefined)[] {
     return this.#replica?.pids ?? [];
   }

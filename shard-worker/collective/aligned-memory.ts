@@ -9,7 +9,7 @@ import koffi from 'koffi';
 
 /** One cache line, and the widest vector register. */
 export const ALIGNMENT_BYTES = 64;
-/** Of the room before the payload. */
+/** The room before the payload. */
 export const HEADER_BYTES = 64;
 
 export interface AlignedMemory {

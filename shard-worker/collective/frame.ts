@@ -39,7 +39,7 @@ export interface Expectation {
   kind: FrameKind;
   step: number;
   op: number;
-  /** Of the payload; null: any. */
+  /** The payload's; null: any. */
   bytes: number | null;
 }
 

@@ -51,7 +51,7 @@ export function createInMemoryCollectives(worldSize: number, options: InMemoryOp
 
 class Group {
   readonly members: InMemoryCollective[];
-  private readonly meetings = new Map<number, Meeting>();
+  readonly #meetings = new Map<number, Meeting>();
   readonly timeoutMs: number | null;
 
   constructor(worldSize: number, timeoutMs: number | null) {
@@ -63,10 +63,10 @@ class Group {
   }
 
   meeting(index: number): Meeting {
-    let meeting = this.meetings.get(index);
+    let meeting = this.#meetings.get(index);
     if (meeting === undefined) {
       meeting = { arrivals: this.members.map(() => null), arrived: 0 };
-      this.meetings.set(index, meeting);
+      this.#meetings.set(index, meeting);
     }
     return meeting;
   }
@@ -96,7 +96,7 @@ class Group {
       const partials = meeting.arrivals.map((one) => one!.partial!);
       for (const one of meeting.arrivals) sumAsTree(one!.sum!, partials, one!.floats);
     }
-    this.meetings.delete(index);
+    this.#meetings.delete(index);
     for (const one of meeting.arrivals) one!.resolve?.();
   }
 
@@ -119,13 +119,13 @@ class InMemoryCollective implements Collective {
   closed = false;
   /** Index of the meeting this rank waits in. */
   pendingIndex: number | null = null;
-  private readonly group: Group;
-  private failure: CollectiveError | null = null;
-  private pending: Arrival | null = null;
-  private operations = 0;
+  readonly #group: Group;
+  #failure: CollectiveError | null = null;
+  #pending: Arrival | null = null;
+  #operations = 0;
 
   constructor(group: Group, rank: number, worldSize: number) {
-    this.group = group;
+    this.#group = group;
     this.rank = rank;
     this.worldSize = worldSize;
   }
@@ -142,13 +142,13 @@ class InMemoryCollective implements Collective {
   ): Promise<void> {
     assert(floats <= partial.length && floats <= sum.length, `${floats} floats of ${partial.length}`);
     assert(partial !== sum || this.worldSize === 1, 'partial and sum are different memory');
-    await this.meet('all-reduce', tag, { partial, sum, floats });
+    await this.#meet('all-reduce', tag, { partial, sum, floats });
     this.counters.allReduces += 1;
     this.counters.bytesSent += (this.worldSize - 1) * floats * Float32Array.BYTES_PER_ELEMENT;
   }
 
   async gather(tag: CollectiveTag, piece: Uint8Array): Promise<Uint8Array[] | null> {
-    const meeting = await this.meet('gather', tag, { bytes: piece.slice() });
+    const meeting = await this.#meet('gather', tag, { bytes: piece.slice() });
     this.counters.gathers += 1;
     if (this.rank !== 0) this.counters.bytesSent += piece.byteLength;
     return this.rank === 0 ? meeting.arrivals.map((arrival) => arrival!.bytes!) : null;
@@ -156,7 +156,7 @@ class InMemoryCollective implements Collective {
 
   async broadcast(tag: CollectiveTag, bytes: Uint8Array | null): Promise<Uint8Array> {
     assert((bytes !== null) === (this.rank === 0), 'rank 0 passes bytes, the others null');
-    const meeting = await this.meet('broadcast', tag, { bytes: bytes?.slice() ?? null });
+    const meeting = await this.#meet('broadcast', tag, { bytes: bytes?.slice() ?? null });
     this.counters.broadcasts += 1;
     if (bytes !== null) this.counters.bytesSent += (this.worldSize - 1) * bytes.byteLength;
     return meeting.arrivals[0]!.bytes!.slice();
@@ -166,25 +166,25 @@ class InMemoryCollective implements Collective {
     if (this.closed) return;
     this.closed = true;
     this.fail(new CollectiveError('CLOSED', null, `rank ${this.rank}: the collective is closed`));
-    this.group.lose(this.rank);
+    this.#group.lose(this.rank);
   }
 
   fail(error: CollectiveError): void {
-    this.failure ??= error;
-    this.pending?.reject?.(this.failure);
-    this.pending = null;
+    this.#failure ??= error;
+    this.#pending?.reject?.(this.#failure);
+    this.#pending = null;
     this.pendingIndex = null;
   }
 
-  private async meet(
+  async #meet(
     operation: Operation,
     tag: CollectiveTag,
     what: Partial<Pick<Arrival, 'partial' | 'sum' | 'floats' | 'bytes'>>,
   ): Promise<Meeting> {
-    if (this.failure !== null) throw this.failure;
-    assert(this.pending === null, 'one operation at a time');
-    const index = this.operations++;
-    const meeting = this.group.meeting(index);
+    if (this.#failure !== null) throw this.#failure;
+    assert(this.#pending === null, 'one operation at a time');
+    const index = this.#operations++;
+    const meeting = this.#group.meeting(index);
     const arrival: Arrival = {
       operation,
       tag: { ...tag },
@@ -198,8 +198,8 @@ class InMemoryCollective implements Collective {
     const sendsOnly =
       (operation === 'gather' && this.rank !== 0) || (operation === 'broadcast' && this.rank === 0);
     if (sendsOnly) {
-      this.group.arrive(index, this.rank, arrival);
-      if (this.failure !== null) throw this.failure;
+      this.#group.arrive(index, this.rank, arrival);
+      if (this.#failure !== null) throw this.#failure;
       return meeting;
     }
     let timer: NodeJS.Timeout | null = null;
@@ -207,18 +207,18 @@ class InMemoryCollective implements Collective {
       await new Promise<void>((resolve, reject) => {
         arrival.resolve = resolve;
         arrival.reject = reject;
-        this.pending = arrival;
+        this.#pending = arrival;
         this.pendingIndex = index;
-        const { timeoutMs } = this.group;
+        const { timeoutMs } = this.#group;
         if (timeoutMs !== null) {
-          timer = setTimeout(() => this.fail(timedOut(this.group.missing(index), timeoutMs)), timeoutMs);
+          timer = setTimeout(() => this.fail(timedOut(this.#group.missing(index), timeoutMs)), timeoutMs);
         }
         // A receiver of a broadcast needs rank 0 only, but waits for the others here as well: the same result.
-        this.group.arrive(index, this.rank, arrival);
+        this.#group.arrive(index, this.rank, arrival);
       });
     } finally {
       if (timer !== null) clearTimeout(timer);
-      this.pending = null;
+      this.#pending = null;
       this.pendingIndex = null;
     }
     return meeting;

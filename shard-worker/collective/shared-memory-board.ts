@@ -30,7 +30,7 @@ export const Phase = { ALL_REDUCE: 1, SCATTERED: 2, GATHER: 3, BROADCAST: 4 } as
 export type Phase = (typeof Phase)[keyof typeof Phase];
 const PHASE_NAMES = ['nothing', 'all-reduce', 'second half of all-reduce', 'gather', 'broadcast'];
 
-/** Of a rank. Any thread may set CLOSED to end a wait of its rank. */
+/** A rank's. Any thread may set CLOSED to end a wait of its rank. */
 export const RankState = { ABSENT: 0, RUNNING: 1, FAILED: 2, CLOSED: 3 } as const;
 
 const LINE = 16; // words
@@ -78,12 +78,12 @@ export class Board {
   readonly #worldSize: number;
   readonly #timeoutMs: number;
   readonly #spinMs: number;
-  /** Of the operation under way, from its first wait on; 0: it has not waited yet. */
+  /** When the operation under way stops spinning, from its first wait on; 0: it has not waited yet. */
   #spinUntilMs = 0;
   #deadlineMs = 0;
   #spinCredit = MAX_SPIN_CREDIT;
   #waitsUnspun = 0;
-  /** Of the entry that this rank is at. */
+  /** Where the entry begins that this rank is at. */
   #entryAt = 0;
 
   constructor({ memory, rank, worldSize, timeoutMs, spinUs }: BoardOptions) {

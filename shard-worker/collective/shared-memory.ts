@@ -35,10 +35,10 @@ const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
 /** Addresses in the file, of which what is touched becomes memory. */
 const AREA_BYTES = 2 ** 34;
 const MAILBOX_BYTES = 2 ** 30;
-/** Of a mailbox that is mapped at first: a whole row of logits of most models. */
+/** What is mapped of a mailbox at first: a whole row of logits of most models. */
 const FIRST_MAILBOX_BYTES = 2 ** 20;
 
-/** Of the file of a group. */
+/** The size of a group's file. */
 export const sharedBytes = (worldSize: number): number =>
   BOARD_BYTES + worldSize * (AREA_BYTES + MAILBOX_BYTES);
 
@@ -48,7 +48,7 @@ interface Region {
   /** In pages, from the beginning of each rank's area. */
   readonly page: number;
   readonly ofRanks: readonly Float32Array[];
-  /** Of this rank's. */
+  /** This rank's. */
   readonly address: number;
   readonly bytes: number;
 }

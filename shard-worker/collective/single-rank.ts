@@ -19,36 +19,36 @@ export class SingleRankCollective implements Collective {
   readonly rank = 0;
   readonly worldSize = 1;
   readonly counters: CollectiveCounters = { allReduces: 0, gathers: 0, broadcasts: 0, bytesSent: 0 };
-  private closed = false;
+  #closed = false;
 
   allocate(_buffer: string, _place: 'partial' | 'sum', floats: number): Float32Array {
     return allocateAligned(floats).floats;
   }
 
   allReduce(_tag: CollectiveTag, partial: Float32Array, sum: Float32Array, floats: number): void {
-    this.refuseIfClosed();
+    this.#refuseIfClosed();
     if (partial !== sum) sumAsTree(sum, [partial], floats);
     this.counters.allReduces += 1;
   }
 
   async gather(_tag: CollectiveTag, piece: Uint8Array): Promise<Uint8Array[]> {
-    this.refuseIfClosed();
+    this.#refuseIfClosed();
     this.counters.gathers += 1;
     return [piece.slice()];
   }
 
   async broadcast(_tag: CollectiveTag, bytes: Uint8Array | null): Promise<Uint8Array> {
-    this.refuseIfClosed();
+    this.#refuseIfClosed();
     assert(bytes !== null, 'rank 0 broadcasts bytes');
     this.counters.broadcasts += 1;
     return bytes.slice();
   }
 
   async close(): Promise<void> {
-    this.closed = true;
+    this.#closed = true;
   }
 
-  private refuseIfClosed(): void {
-    if (this.closed) throw new CollectiveError('CLOSED', null, 'the collective is closed');
+  #refuseIfClosed(): void {
+    if (this.#closed) throw new CollectiveError('CLOSED', null, 'the collective is closed');
   }
 }

@@ -75,7 +75,7 @@ function sumOfMany(sum: Float32Array, summands: readonly Float32Array[], floats:
         if (index % 2 === 1) return [];
         const next = level[index + 1];
         if (next === undefined) return [value];
-        // Of the level below only the value that was here before: it is read as it is replaced.
+        // Only the value of the level below that was here before counts: it is read as it is replaced.
         const into = sums[index / 2]!;
         sumOfTwo(into, value, next, count);
         return [into];

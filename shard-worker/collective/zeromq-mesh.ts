@@ -21,7 +21,7 @@ import type { SumOverRanks } from './tree-sum.js';
 export interface ZeromqCollectiveOptions {
   rank: number;
   worldSize: number;
-  /** Of mode 0700. */
+  /** A folder of mode 0700. */
   socketFolder: string;
   /** Longest wait for a peer in one operation. */
   timeoutMs: number;

@@ -63,56 +63,56 @@ class ZeromqCollective implements Collective {
   readonly worldSize: number;
   readonly counters: CollectiveCounters = { allReduces: 0, gathers: 0, broadcasts: 0, bytesSent: 0 };
 
-  private readonly peers: readonly Peer[];
-  private readonly timeoutMs: number;
-  private readonly sumAsTree: SumOverRanks;
-  private readonly regions = new Map<Float32Array, Region>();
-  private readonly sums = new Set<Float32Array>();
+  readonly #peers: readonly Peer[];
+  readonly #timeoutMs: number;
+  readonly #sumAsTree: SumOverRanks;
+  readonly #regions = new Map<Float32Array, Region>();
+  readonly #sums = new Set<Float32Array>();
   /** Still on its way to a peer, as far as this rank knows. */
-  private lastPartial: Float32Array | null = null;
-  private gathered = false;
-  private failure: CollectiveError | null = null;
+  #lastPartial: Float32Array | null = null;
+  #gathered = false;
+  #failure: CollectiveError | null = null;
 
   // The one operation under way. Its state lies in fields, and the callbacks are made once: a decode step of 22 layers
   // passes here 44 times.
-  private readonly expected: Expectation = { kind: FrameKind.HELLO, step: 0, op: 0, bytes: null };
-  private readonly frames: (Buffer | null)[];
-  private readonly summands: Float32Array[];
-  private readonly isCompressed: boolean;
+  readonly #expected: Expectation = { kind: FrameKind.HELLO, step: 0, op: 0, bytes: null };
+  readonly #frames: (Buffer | null)[];
+  readonly #summands: Float32Array[];
+  readonly #isCompressed: boolean;
   /** Decoded partials, a rank each; as long as the longest partial. */
-  private decoded: Float32Array[] = [];
-  private missing = 0;
-  private startedMs = 0;
-  private partial: Float32Array | null = null;
-  private sum: Float32Array | null = null;
-  private floats = 0;
-  private resolve: (() => void) | null = null;
-  private reject: ((error: CollectiveError) => void) | null = null;
-  private readonly capture = (resolve: () => void, reject: (error: CollectiveError) => void): void => {
-    this.resolve = resolve;
-    this.reject = reject;
+  #decoded: Float32Array[] = [];
+  #missing = 0;
+  #startedMs = 0;
+  #partial: Float32Array | null = null;
+  #sum: Float32Array | null = null;
+  #floats = 0;
+  #resolve: (() => void) | null = null;
+  #reject: ((error: CollectiveError) => void) | null = null;
+  readonly #capture = (resolve: () => void, reject: (error: CollectiveError) => void): void => {
+    this.#resolve = resolve;
+    this.#reject = reject;
   };
 
-  private watchdog: NodeJS.Timeout | null = null;
-  private readonly controlHeader = new Int32Array(HEADER_BYTES / 4);
-  private readonly smallFrame = Buffer.allocUnsafeSlow(COPIED_BY_SEND_BYTES);
+  #watchdog: NodeJS.Timeout | null = null;
+  readonly #controlHeader = new Int32Array(HEADER_BYTES / 4);
+  readonly #smallFrame = Buffer.allocUnsafeSlow(COPIED_BY_SEND_BYTES);
 
   constructor(options: ZeromqCollectiveOptions, peers: readonly Peer[]) {
     this.rank = options.rank;
     this.worldSize = options.worldSize;
-    this.timeoutMs = options.timeoutMs;
-    this.sumAsTree = options.sum ?? sumAsTree;
-    this.isCompressed = options.compression === 'int8';
-    this.peers = peers;
-    this.frames = new Array<Buffer | null>(options.worldSize).fill(null);
-    this.summands = new Array<Float32Array>(options.worldSize);
-    initHeader(this.controlHeader, this.rank, this.worldSize);
+    this.#timeoutMs = options.timeoutMs;
+    this.#sumAsTree = options.sum ?? sumAsTree;
+    this.#isCompressed = options.compression === 'int8';
+    this.#peers = peers;
+    this.#frames = new Array<Buffer | null>(options.worldSize).fill(null);
+    this.#summands = new Array<Float32Array>(options.worldSize);
+    initHeader(this.#controlHeader, this.rank, this.worldSize);
     for (const peer of peers) {
-      peer.onMessages = (messages) => this.deliver(peer, messages);
-      peer.onReceiveError = (error) => this.fail(lost(this.rank, peer.rank, error));
+      peer.onMessages = (messages) => this.#deliver(peer, messages);
+      peer.onReceiveError = (error) => this.#fail(lost(this.rank, peer.rank, error));
       peer.onSendError = peer.onReceiveError;
       peer.onGone = () => {
-        if (this.waitsFor(peer) && !peer.socket.readable) this.fail(lost(this.rank, peer.rank));
+        if (this.#waitsFor(peer) && !peer.socket.readable) this.#fail(lost(this.rank, peer.rank));
       };
     }
   }
@@ -120,30 +120,30 @@ class ZeromqCollective implements Collective {
   allocate(_buffer: string, place: 'partial' | 'sum', floats: number): Float32Array {
     const memory = allocateAligned(floats);
     if (place === 'sum') {
-      this.sums.add(memory.floats);
+      this.#sums.add(memory.floats);
       return memory.floats;
     }
-    const sent = this.isCompressed ? allocateAligned(encodedBytes(floats) / FLOAT_BYTES) : memory;
+    const sent = this.#isCompressed ? allocateAligned(encodedBytes(floats) / FLOAT_BYTES) : memory;
     initHeader(sent.header, this.rank, this.worldSize);
     const region = { header: sent.header, frame: new Uint8Array(0), frameFloats: 0, encoded: null };
-    this.regions.set(memory.floats, region);
-    this.resize(region, floats);
-    if (this.isCompressed && (this.decoded[0]?.length ?? 0) < floats) {
-      this.decoded = this.frames.map(() => new Float32Array(floats));
+    this.#regions.set(memory.floats, region);
+    this.#resize(region, floats);
+    if (this.#isCompressed && (this.#decoded[0]?.length ?? 0) < floats) {
+      this.#decoded = this.#frames.map(() => new Float32Array(floats));
     }
     return memory.floats;
   }
 
-  private payloadBytes(floats: number): number {
-    return this.isCompressed ? encodedBytes(floats) : floats * FLOAT_BYTES;
+  #payloadBytes(floats: number): number {
+    return this.#isCompressed ? encodedBytes(floats) : floats * FLOAT_BYTES;
   }
 
   /** The frame of a region is for `floats` values from now on. */
-  private resize(region: Region, floats: number): void {
+  #resize(region: Region, floats: number): void {
     const { buffer, byteOffset } = region.header;
-    region.frame = new Uint8Array(buffer, byteOffset, HEADER_BYTES + this.payloadBytes(floats));
+    region.frame = new Uint8Array(buffer, byteOffset, HEADER_BYTES + this.#payloadBytes(floats));
     region.frameFloats = floats;
-    if (this.isCompressed) region.encoded = encodedView(buffer, byteOffset + HEADER_BYTES, floats);
+    if (this.#isCompressed) region.encoded = encodedView(buffer, byteOffset + HEADER_BYTES, floats);
   }
 
   allReduce(
@@ -152,180 +152,180 @@ class ZeromqCollective implements Collective {
     sum: Float32Array,
     floats: number,
   ): void | Promise<void> {
-    if (this.failure !== null) return Promise.reject(this.failure);
-    const region = this.regions.get(partial);
-    assert(region !== undefined && this.sums.has(sum), 'partial and sum are arrays that allocate gave');
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    const region = this.#regions.get(partial);
+    assert(region !== undefined && this.#sums.has(sum), 'partial and sum are arrays that allocate gave');
     assert(
       floats <= partial.length && floats <= sum.length,
       `${floats} floats in memory of ${partial.length}`,
     );
     assert(
-      partial !== this.lastPartial,
+      partial !== this.#lastPartial,
       'a partial was used by two all-reduces in a row: it may still be on its way',
     );
-    const bytes = this.payloadBytes(floats);
+    const bytes = this.#payloadBytes(floats);
     setHeader(region.header, FrameKind.ALL_REDUCE, tag, bytes);
-    if (region.frameFloats !== floats) this.resize(region, floats);
+    if (region.frameFloats !== floats) this.#resize(region, floats);
     if (region.encoded !== null) encode(partial, floats, region.encoded);
-    this.lastPartial = partial;
-    this.gathered = false;
-    this.partial = partial;
-    this.sum = sum;
-    this.floats = floats;
-    this.begin(FrameKind.ALL_REDUCE, tag, bytes);
-    for (const peer of this.peers) this.send(peer, region.frame);
+    this.#lastPartial = partial;
+    this.#gathered = false;
+    this.#partial = partial;
+    this.#sum = sum;
+    this.#floats = floats;
+    this.#begin(FrameKind.ALL_REDUCE, tag, bytes);
+    for (const peer of this.#peers) this.#send(peer, region.frame);
     this.counters.allReduces += 1;
-    this.counters.bytesSent += this.peers.length * bytes;
-    this.missing = this.peers.length;
-    const done = new Promise<void>(this.capture);
-    for (const peer of this.peers) this.receive(peer);
+    this.counters.bytesSent += this.#peers.length * bytes;
+    this.#missing = this.#peers.length;
+    const done = new Promise<void>(this.#capture);
+    for (const peer of this.#peers) this.#receive(peer);
     return done;
   }
 
   async gather(tag: CollectiveTag, piece: Uint8Array): Promise<Uint8Array[] | null> {
-    if (this.failure !== null) throw this.failure;
-    this.begin(FrameKind.GATHER, tag, null);
+    if (this.#failure !== null) throw this.#failure;
+    this.#begin(FrameKind.GATHER, tag, null);
     this.counters.gathers += 1;
-    this.gathered = true;
+    this.#gathered = true;
     if (this.rank !== 0) {
-      this.sendCopy(FrameKind.GATHER, tag, piece, this.peers[0]!);
+      this.#sendCopy(FrameKind.GATHER, tag, piece, this.#peers[0]!);
       return null;
     }
     const own = piece.slice();
-    this.missing = this.peers.length;
-    const done = new Promise<void>(this.capture);
-    for (const peer of this.peers) this.receive(peer);
+    this.#missing = this.#peers.length;
+    const done = new Promise<void>(this.#capture);
+    for (const peer of this.#peers) this.#receive(peer);
     await done;
-    this.lastPartial = null;
-    const pieces = this.frames.map((frame) => (frame === null ? own : frame.subarray(HEADER_BYTES)));
-    this.frames.fill(null);
+    this.#lastPartial = null;
+    const pieces = this.#frames.map((frame) => (frame === null ? own : frame.subarray(HEADER_BYTES)));
+    this.#frames.fill(null);
     return pieces;
   }
 
   async broadcast(tag: CollectiveTag, bytes: Uint8Array | null): Promise<Uint8Array> {
-    if (this.failure !== null) throw this.failure;
+    if (this.#failure !== null) throw this.#failure;
     assert((bytes !== null) === (this.rank === 0), 'rank 0 passes bytes, the others null');
-    this.begin(FrameKind.BROADCAST, tag, null);
+    this.#begin(FrameKind.BROADCAST, tag, null);
     this.counters.broadcasts += 1;
     if (bytes !== null) {
-      for (const peer of this.peers) this.sendCopy(FrameKind.BROADCAST, tag, bytes, peer);
+      for (const peer of this.#peers) this.#sendCopy(FrameKind.BROADCAST, tag, bytes, peer);
       return bytes.slice();
     }
-    this.missing = 1;
-    const done = new Promise<void>(this.capture);
-    this.receive(this.peers[0]!);
+    this.#missing = 1;
+    const done = new Promise<void>(this.#capture);
+    this.#receive(this.#peers[0]!);
     await done;
-    const frame = this.frames[0]!;
-    this.frames.fill(null);
+    const frame = this.#frames[0]!;
+    this.#frames.fill(null);
     // A rank takes part in a gather when it holds all frames of the all-reduce before, and rank 0 answers when all did.
-    if (this.gathered) this.lastPartial = null;
+    if (this.#gathered) this.#lastPartial = null;
     return frame.subarray(HEADER_BYTES);
   }
 
   async close(): Promise<void> {
-    this.fail(new CollectiveError('CLOSED', null, `rank ${this.rank}: the collective is closed`));
-    for (const peer of this.peers) peer.close();
+    this.#fail(new CollectiveError('CLOSED', null, `rank ${this.rank}: the collective is closed`));
+    for (const peer of this.#peers) peer.close();
   }
 
-  private begin(kind: FrameKind, tag: CollectiveTag, bytes: number | null): void {
-    assert(this.resolve === null, 'one operation at a time');
-    this.expected.kind = kind;
-    this.expected.step = tag.step;
-    this.expected.op = tag.op;
-    this.expected.bytes = bytes;
-    this.startedMs = performance.now();
-    if (this.watchdog === null) this.watch(this.timeoutMs);
+  #begin(kind: FrameKind, tag: CollectiveTag, bytes: number | null): void {
+    assert(this.#resolve === null, 'one operation at a time');
+    this.#expected.kind = kind;
+    this.#expected.step = tag.step;
+    this.#expected.op = tag.op;
+    this.#expected.bytes = bytes;
+    this.#startedMs = performance.now();
+    if (this.#watchdog === null) this.#watch(this.#timeoutMs);
   }
 
-  private send(peer: Peer, frame: Uint8Array): void {
+  #send(peer: Peer, frame: Uint8Array): void {
     // sendTimeout is 0, so the message is with the I/O thread, or refused, when this returns.
     peer.socket.send(frame).catch(peer.onSendError);
   }
 
-  private sendCopy(kind: FrameKind, tag: CollectiveTag, payload: Uint8Array, peer: Peer): void {
-    setHeader(this.controlHeader, kind, tag, payload.byteLength);
-    this.send(peer, copyIntoFrame(this.controlHeader, payload, this.smallFrame));
+  #sendCopy(kind: FrameKind, tag: CollectiveTag, payload: Uint8Array, peer: Peer): void {
+    setHeader(this.#controlHeader, kind, tag, payload.byteLength);
+    this.#send(peer, copyIntoFrame(this.#controlHeader, payload, this.#smallFrame));
     this.counters.bytesSent += payload.byteLength;
   }
 
-  private receive(peer: Peer): void {
-    if (peer.gone && !peer.socket.readable) this.fail(lost(this.rank, peer.rank));
+  #receive(peer: Peer): void {
+    if (peer.gone && !peer.socket.readable) this.#fail(lost(this.rank, peer.rank));
     else peer.socket.receive().then(peer.onMessages, peer.onReceiveError);
   }
 
-  private waitsFor(peer: Peer): boolean {
-    if (this.resolve === null || this.frames[peer.rank] !== null) return false;
-    return this.expected.kind !== FrameKind.BROADCAST || peer.rank === 0;
+  #waitsFor(peer: Peer): boolean {
+    if (this.#resolve === null || this.#frames[peer.rank] !== null) return false;
+    return this.#expected.kind !== FrameKind.BROADCAST || peer.rank === 0;
   }
 
-  private deliver(peer: Peer, messages: Buffer[]): void {
-    if (this.failure !== null) return;
+  #deliver(peer: Peer, messages: Buffer[]): void {
+    if (this.#failure !== null) return;
     const frame = messages[0]!;
     try {
-      checkFrame(frame, peer.rank, this.rank, this.worldSize, this.expected);
+      checkFrame(frame, peer.rank, this.rank, this.worldSize, this.#expected);
     } catch (error) {
-      this.fail(error as CollectiveError);
+      this.#fail(error as CollectiveError);
       return;
     }
-    this.frames[peer.rank] = frame;
-    this.missing -= 1;
-    if (this.missing > 0) return;
-    if (this.expected.kind === FrameKind.ALL_REDUCE) this.addUp();
-    const resolve = this.resolve!;
-    this.resolve = null;
-    this.reject = null;
+    this.#frames[peer.rank] = frame;
+    this.#missing -= 1;
+    if (this.#missing > 0) return;
+    if (this.#expected.kind === FrameKind.ALL_REDUCE) this.#addUp();
+    const resolve = this.#resolve!;
+    this.#resolve = null;
+    this.#reject = null;
     resolve();
   }
 
-  private addUp(): void {
-    const { floats } = this;
-    const own = this.regions.get(this.partial!)!;
+  #addUp(): void {
+    const floats = this.#floats;
+    const own = this.#regions.get(this.#partial!)!;
     for (let rank = 0; rank < this.worldSize; rank++) {
-      const frame = this.frames[rank]!;
+      const frame = this.#frames[rank]!;
       if (own.encoded !== null) {
-        const values = this.decoded[rank]!;
+        const values = this.#decoded[rank]!;
         decode(rank === this.rank ? own.encoded : payloadEncoded(frame, floats), values, floats);
-        this.summands[rank] = values;
+        this.#summands[rank] = values;
       } else {
-        this.summands[rank] = rank === this.rank ? this.partial! : payloadFloats(frame, floats);
+        this.#summands[rank] = rank === this.rank ? this.#partial! : payloadFloats(frame, floats);
       }
-      this.frames[rank] = null;
+      this.#frames[rank] = null;
     }
-    this.sumAsTree(this.sum!, this.summands, this.floats);
+    this.#sumAsTree(this.#sum!, this.#summands, this.#floats);
   }
 
   /** One timer for many operations: it looks when the oldest that may still run would be late, and sleeps again. */
-  private watch(delayMs: number): void {
-    this.watchdog = setTimeout(() => {
-      this.watchdog = null;
-      if (this.resolve === null || this.failure !== null) return;
-      const leftMs = this.startedMs + this.timeoutMs - performance.now();
+  #watch(delayMs: number): void {
+    this.#watchdog = setTimeout(() => {
+      this.#watchdog = null;
+      if (this.#resolve === null || this.#failure !== null) return;
+      const leftMs = this.#startedMs + this.#timeoutMs - performance.now();
       if (leftMs > 0) {
-        this.watch(Math.ceil(leftMs));
+        this.#watch(Math.ceil(leftMs));
         return;
       }
-      const late = this.peers.filter((peer) => this.waitsFor(peer)).map((peer) => peer.rank);
-      this.fail(
+      const late = this.#peers.filter((peer) => this.#waitsFor(peer)).map((peer) => peer.rank);
+      this.#fail(
         new CollectiveError(
           'TIMEOUT',
           late[0] ?? null,
-          `rank ${this.rank}: nothing from rank ${late.join(', ')} for ${this.timeoutMs} ms ` +
-            `(step ${this.expected.step}, op ${this.expected.op})`,
+          `rank ${this.rank}: nothing from rank ${late.join(', ')} for ${this.#timeoutMs} ms ` +
+            `(step ${this.#expected.step}, op ${this.#expected.op})`,
         ),
       );
     }, delayMs);
     // The sockets keep the process alive while something is awaited.
-    this.watchdog.unref();
+    this.#watchdog.unref();
   }
 
-  private fail(error: CollectiveError): void {
-    this.failure ??= error;
-    if (this.watchdog !== null) clearTimeout(this.watchdog);
-    this.watchdog = null;
-    const { reject } = this;
-    this.resolve = null;
-    this.reject = null;
-    reject?.(this.failure);
+  #fail(error: CollectiveError): void {
+    this.#failure ??= error;
+    if (this.#watchdog !== null) clearTimeout(this.#watchdog);
+    this.#watchdog = null;
+    const reject = this.#reject;
+    this.#resolve = null;
+    this.#reject = null;
+    reject?.(this.#failure);
   }
 }
 

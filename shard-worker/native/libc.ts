@@ -1,6 +1,5 @@
 /**
- * The few calls of the C library that Node does not offer: anonymous mappings, giving pages and heap back, dying with the
- * parent.
+ * The few calls of the C library that Node does not offer: anonymous mappings, giving pages and heap back.
  *
  * Addresses are JavaScript numbers: user space ends at 2^47 on the supported platforms, well inside the exact integers.
  *
@@ -20,9 +19,7 @@ const PROT_READ_WRITE = 3;
 const MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x02 | 0x20 | 0x4000;
 const MADV_DONTNEED = 4;
 const MADV_REMOVE = 9;
-const PR_SET_PDEATHSIG = 1;
 const PR_SET_THP_DISABLE = 41;
-const SIGKILL = 9;
 
 /** Bytes of a page on x64; arm64 kernels may have larger ones, and a multiple of 64 KiB suits all. */
 export const PAGE_BYTES = 64 * 1024;
@@ -61,12 +58,4 @@ export function noMoreHugePages(): void {
   if (prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) !== 0) {
     throw new Error(`prctl(PR_SET_THP_DISABLE) failed, errno ${koffi.errno()}`);
   }
-}
-
-/** The kernel kills this process when the thread that started it ends; `false` when the parent is gone already. */
-export function dieWithParent(expectedParentPid: number): boolean {
-  if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) !== 0) {
-    throw new Error(`prctl(PR_SET_PDEATHSIG) failed, errno ${koffi.errno()}`);
-  }
-  return process.ppid === expectedParentPid;
 }

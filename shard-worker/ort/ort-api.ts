@@ -1,8 +1,8 @@
 /**
  * ONNX Runtime's C API by koffi, over the library that the package onnxruntime-node ships.
  *
- * Why not the package's own API: it copies every fetched output, has no shared thread pool and no way to bind memory of ours
- * (design D3). The function table is append-only but versioned, so the library's version is pinned and checked here.
+ * Why not the package's own API: it copies every fetched output, has no shared thread pool and no way to bind memory of ours.
+ * The function table is append-only but versioned, so the library's version is pinned and checked here.
  *
  * In      nothing: the library is found through the package; or the path of another build of the same version (cuda-device.ts)
  * Out     `loadOrtApi()`: the functions we use, each throwing an Error with ONNX Runtime's message when it fails

@@ -44,25 +44,25 @@ const Status = { CHOSEN: 0, FAILED: 1 } as const;
 const NoToken = { WHOLE_ROW_NEEDED: -1, ROW_FAILED: -2 } as const;
 
 export class Chooser {
-  private readonly collective: Collective;
-  private readonly vocabSize: number;
-  private readonly reader: SliceReader;
-  private readonly decider: RowDecider;
+  readonly #collective: Collective;
+  readonly #vocabSize: number;
+  readonly #reader: SliceReader;
+  readonly #decider: RowDecider;
   /** This rank's, one a row. */
-  private readonly own: RowShare[] = [];
+  readonly #own: RowShare[] = [];
   /** Rank 0: one a rank. */
-  private readonly shares: RowShare[];
-  private readonly writer = new WordWriter();
-  private nucleusCandidates = FIRST_CANDIDATES;
+  readonly #shares: RowShare[];
+  readonly #writer = new WordWriter();
+  #nucleusCandidates = FIRST_CANDIDATES;
 
   constructor(options: ChooserOptions) {
     const { collective, vocabSize, vocabPerRank } = options;
     assert(collective.worldSize * vocabPerRank >= vocabSize, 'the ranks hold the whole vocabulary');
-    this.collective = collective;
-    this.vocabSize = vocabSize;
-    this.reader = new SliceReader(collective.rank, vocabSize, vocabPerRank);
-    this.decider = new RowDecider(vocabSize, vocabPerRank);
-    this.shares = Array.from(
+    this.#collective = collective;
+    this.#vocabSize = vocabSize;
+    this.#reader = new SliceReader(collective.rank, vocabSize, vocabPerRank);
+    this.#decider = new RowDecider(vocabSize, vocabPerRank);
+    this.#shares = Array.from(
       { length: collective.rank === 0 ? collective.worldSize : 0 },
       () => new RowShare(),
     );
@@ -76,40 +76,42 @@ export class Chooser {
    */
   async choose(step: number, opBase: number, rows: readonly ChooseRow[]): Promise<Choice[]> {
     if (rows.length === 0) return [];
-    while (this.own.length < rows.length) this.own.push(new RowShare());
+    while (this.#own.length < rows.length) this.#own.push(new RowShare());
     for (let row = 0; row < rows.length; row++) {
       const { logits, sequence } = rows[row]!;
-      assert(logits.length >= this.reader.count, `${logits.length} logits of ${this.reader.count}`);
-      this.reader.read(logits, sequence, this.nucleusCandidates, this.own[row]!);
+      assert(logits.length >= this.#reader.count, `${logits.length} logits of ${this.#reader.count}`);
+      this.#reader.read(logits, sequence, this.#nucleusCandidates, this.#own[row]!);
     }
-    return this.collective.worldSize === 1 ? this.chooseAlone(rows) : this.chooseTogether(step, opBase, rows);
+    return this.#collective.worldSize === 1
+      ? this.#chooseAlone(rows)
+      : this.#chooseTogether(step, opBase, rows);
   }
 
-  private chooseAlone(rows: readonly ChooseRow[]): Choice[] {
+  #chooseAlone(rows: readonly ChooseRow[]): Choice[] {
     let widen = false;
     const choices = rows.map(({ sequence, logits }, row) => {
-      const share = this.own[row]!;
-      let choice = this.decider.decide([share], sequence);
+      const share = this.#own[row]!;
+      let choice = this.#decider.decide([share], sequence);
       if (choice === null) {
         widen = true;
-        this.reader.readWhole(logits, share);
-        choice = this.decider.decide([share], sequence);
+        this.#reader.readWhole(logits, share);
+        choice = this.#decider.decide([share], sequence);
       }
       assert(choice !== null, 'a whole row proves its choice');
       return choice;
     });
-    if (widen) this.widen();
+    if (widen) this.#widen();
     return choices;
   }
 
-  private async chooseTogether(step: number, opBase: number, rows: readonly ChooseRow[]): Promise<Choice[]> {
+  async #chooseTogether(step: number, opBase: number, rows: readonly ChooseRow[]): Promise<Choice[]> {
     const choices = new Array<Choice | null>(rows.length).fill(null);
     const all = rows.map((_, row) => row);
-    const wide = await this.round(step, opBase, rows, all, choices);
+    const wide = await this.#round(step, opBase, rows, all, choices);
     if (wide.length > 0) {
-      for (const row of wide) this.reader.readWhole(rows[row]!.logits, this.own[row]!);
-      this.widen();
-      const left = await this.round(step, opBase + 2, rows, wide, choices);
+      for (const row of wide) this.#reader.readWhole(rows[row]!.logits, this.#own[row]!);
+      this.#widen();
+      const left = await this.#round(step, opBase + 2, rows, wide, choices);
       assert(left.length === 0, 'whole rows prove their choices');
     }
     return choices as Choice[];
@@ -120,26 +122,26 @@ export class Chooser {
    *
    * @returns the rows that need their whole logits
    */
-  private async round(
+  async #round(
     step: number,
     op: number,
     rows: readonly ChooseRow[],
     which: readonly number[],
     choices: (Choice | null)[],
   ): Promise<number[]> {
-    const { writer } = this;
+    const writer = this.#writer;
     writer.reset();
-    for (const row of which) this.own[row]!.write(writer, rows[row]!.sequence.sampling);
-    const pieces = await this.collective.gather({ step, op }, writer.message());
+    for (const row of which) this.#own[row]!.write(writer, rows[row]!.sequence.sampling);
+    const pieces = await this.#collective.gather({ step, op }, writer.message());
     if (pieces === null) {
-      const message = await this.collective.broadcast({ step, op: op + 1 }, null);
-      return this.readChoices(new WordReader(message), rows, which, choices);
+      const message = await this.#collective.broadcast({ step, op: op + 1 }, null);
+      return this.#readChoices(new WordReader(message), rows, which, choices);
     }
     let failure: unknown = null;
     let wide: number[] = [];
     try {
-      wide = this.decideAll(pieces, rows, which, choices);
-      this.writeChoices(rows, which, choices);
+      wide = this.#decideAll(pieces, rows, which, choices);
+      this.#writeChoices(rows, which, choices);
     } catch (error) {
       // The other ranks wait: they must learn of it.
       failure = error;
@@ -147,12 +149,12 @@ export class Chooser {
       writer.int(Status.FAILED);
       writer.text(ServingError.from(error).message);
     }
-    await this.collective.broadcast({ step, op: op + 1 }, writer.message());
+    await this.#collective.broadcast({ step, op: op + 1 }, writer.message());
     if (failure !== null) throw failure;
     return wide;
   }
 
-  private decideAll(
+  #decideAll(
     pieces: readonly Uint8Array[],
     rows: readonly ChooseRow[],
     which: readonly number[],
@@ -162,23 +164,23 @@ export class Chooser {
     const wide: number[] = [];
     for (const row of which) {
       const { sequence } = rows[row]!;
-      const secondRound = this.own[row]!.kind === ShareKind.WHOLE;
-      const expected = secondRound ? ShareKind.WHOLE : shareKindOf(sequence.sampling, this.vocabSize);
+      const secondRound = this.#own[row]!.kind === ShareKind.WHOLE;
+      const expected = secondRound ? ShareKind.WHOLE : shareKindOf(sequence.sampling, this.#vocabSize);
       for (let rank = 0; rank < readers.length; rank++) {
-        this.shares[rank]!.read(readers[rank]!, expected, sequence.sampling);
+        this.#shares[rank]!.read(readers[rank]!, expected, sequence.sampling);
       }
-      choices[row] = this.decider.decide(this.shares, sequence);
+      choices[row] = this.#decider.decide(this.#shares, sequence);
       if (choices[row] === null) wide.push(row);
     }
     return wide;
   }
 
-  private writeChoices(
+  #writeChoices(
     rows: readonly ChooseRow[],
     which: readonly number[],
     choices: readonly (Choice | null)[],
   ): void {
-    const { writer } = this;
+    const writer = this.#writer;
     writer.reset();
     writer.int(Status.CHOSEN);
     for (const row of which) {
@@ -200,7 +202,7 @@ export class Chooser {
     }
   }
 
-  private readChoices(
+  #readChoices(
     reader: WordReader,
     rows: readonly ChooseRow[],
     which: readonly number[],
@@ -231,7 +233,7 @@ export class Chooser {
     return wide;
   }
 
-  private widen(): void {
-    this.nucleusCandidates = Math.min(this.nucleusCandidates * 2, MAX_CANDIDATES);
+  #widen(): void {
+    this.#nucleusCandidates = Math.min(this.#nucleusCandidates * 2, MAX_CANDIDATES);
   }
 }

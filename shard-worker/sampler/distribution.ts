@@ -33,30 +33,30 @@ export class Distribution {
   readonly weights: Float64Array;
   count = 0;
 
-  private readonly vocabSize: number;
+  readonly #vocabSize: number;
   // A heap, first candidate at the root.
-  private readonly poolIds: Int32Array;
-  private readonly poolLogits: Float32Array;
-  private pooled = 0;
+  readonly #poolIds: Int32Array;
+  readonly #poolLogits: Float32Array;
+  #pooled = 0;
 
   constructor(vocabSize: number) {
-    this.vocabSize = vocabSize;
+    this.#vocabSize = vocabSize;
     this.ids = new Int32Array(vocabSize);
     this.logits = new Float32Array(vocabSize);
     this.weights = new Float64Array(vocabSize);
-    this.poolIds = new Int32Array(vocabSize);
-    this.poolLogits = new Float32Array(vocabSize);
+    this.#poolIds = new Int32Array(vocabSize);
+    this.#poolLogits = new Float32Array(vocabSize);
   }
 
   clear(): void {
-    this.pooled = 0;
+    this.#pooled = 0;
   }
 
   offer(id: number, logit: number): void {
     if (logit <= MASKED) return;
-    this.poolIds[this.pooled] = id;
-    this.poolLogits[this.pooled] = logit;
-    this.pooled += 1;
+    this.#poolIds[this.#pooled] = id;
+    this.#poolLogits[this.#pooled] = logit;
+    this.#pooled += 1;
   }
 
   /** @param base id of the first logit */
@@ -73,14 +73,14 @@ export class Distribution {
    */
   keep(sampling: Sampling, floor: Floor | null, mass: number): boolean {
     const { temperature, topP, minP } = sampling;
-    const topK = effectiveTopK(sampling, this.vocabSize);
+    const topK = effectiveTopK(sampling, this.#vocabSize);
     if (topK === 0 && topP >= 1 && minP <= 0) {
       assert(floor === null, 'without limits every id is kept');
-      this.keepPool(temperature);
-    } else if (!this.keepFirst(topK, temperature, topP, minP, floor, mass)) {
+      this.#keepPool(temperature);
+    } else if (!this.#keepFirst(topK, temperature, topP, minP, floor, mass)) {
       return false;
     }
-    if (sampling.typicalP < 1) this.keepTypical(temperature, sampling.typicalP);
+    if (sampling.typicalP < 1) this.#keepTypical(temperature, sampling.typicalP);
     return true;
   }
 
@@ -98,19 +98,19 @@ export class Distribution {
     return winner;
   }
 
-  private keepPool(temperature: number): void {
-    this.count = this.pooled;
-    this.pooled = 0;
+  #keepPool(temperature: number): void {
+    this.count = this.#pooled;
+    this.#pooled = 0;
     let max = MASKED;
-    for (let i = 0; i < this.count; i++) max = Math.max(max, this.poolLogits[i]!);
+    for (let i = 0; i < this.count; i++) max = Math.max(max, this.#poolLogits[i]!);
     for (let i = 0; i < this.count; i++) {
-      this.ids[i] = this.poolIds[i]!;
-      this.logits[i] = this.poolLogits[i]!;
-      this.weights[i] = Math.exp((this.poolLogits[i]! - max) / temperature);
+      this.ids[i] = this.#poolIds[i]!;
+      this.logits[i] = this.#poolLogits[i]!;
+      this.weights[i] = Math.exp((this.#poolLogits[i]! - max) / temperature);
     }
   }
 
-  private keepFirst(
+  #keepFirst(
     topK: number,
     temperature: number,
     topP: number,
@@ -118,7 +118,7 @@ export class Distribution {
     floor: Floor | null,
     mass: number,
   ): boolean {
-    this.heapify();
+    this.#heapify();
     // top_p after top_k counts the mass of all k: min_p must not end the walk before.
     const minPEnds = minP > 0 && (topK === 0 || topP >= 1);
     let max = 0;
@@ -127,11 +127,11 @@ export class Distribution {
     this.count = 0;
     while (this.count !== topK || topK === 0) {
       if (topK === 0 && topP < 1 && this.count > 0 && sum >= topP * mass) break;
-      if (unproven || (this.pooled === 0 && floor !== null)) return false;
-      if (this.pooled === 0) break;
-      const id = this.poolIds[0]!;
-      const logit = this.poolLogits[0]!;
-      this.removeFirst();
+      if (unproven || (this.#pooled === 0 && floor !== null)) return false;
+      if (this.#pooled === 0) break;
+      const id = this.#poolIds[0]!;
+      const logit = this.#poolLogits[0]!;
+      this.#removeFirst();
       if (this.count === 0) max = logit;
       const weight = Math.exp((logit - max) / temperature);
       if (minPEnds && weight < minP) break;
@@ -142,7 +142,7 @@ export class Distribution {
       sum += weight;
       unproven = floor !== null && id === floor.id;
     }
-    if (topK > 0 && topP < 1) this.cutNucleus(topP * sum);
+    if (topK > 0 && topP < 1) this.#cutNucleus(topP * sum);
     if (minP > 0) {
       let kept = Math.min(1, this.count);
       while (kept < this.count && this.weights[kept]! >= minP) kept++;
@@ -151,7 +151,7 @@ export class Distribution {
     return true;
   }
 
-  private cutNucleus(limit: number): void {
+  #cutNucleus(limit: number): void {
     let sum = 0;
     for (let i = 0; i < this.count; i++) {
       if (i > 0 && sum >= limit) {
@@ -162,7 +162,7 @@ export class Distribution {
     }
   }
 
-  private keepTypical(temperature: number, typicalP: number): void {
+  #keepTypical(temperature: number, typicalP: number): void {
     const { count, ids, logits, weights } = this;
     let sum = 0;
     let max = MASKED;
@@ -198,19 +198,21 @@ export class Distribution {
     this.count = kept;
   }
 
-  private heapify(): void {
-    for (let at = (this.pooled >> 1) - 1; at >= 0; at--) {
-      this.sink(at, this.poolLogits[at]!, this.poolIds[at]!);
+  #heapify(): void {
+    for (let at = (this.#pooled >> 1) - 1; at >= 0; at--) {
+      this.#sink(at, this.#poolLogits[at]!, this.#poolIds[at]!);
     }
   }
 
-  private removeFirst(): void {
-    this.pooled -= 1;
-    if (this.pooled > 0) this.sink(0, this.poolLogits[this.pooled]!, this.poolIds[this.pooled]!);
+  #removeFirst(): void {
+    this.#pooled -= 1;
+    if (this.#pooled > 0) this.#sink(0, this.#poolLogits[this.#pooled]!, this.#poolIds[this.#pooled]!);
   }
 
-  private sink(from: number, logit: number, id: number): void {
-    const { poolIds, poolLogits, pooled } = this;
+  #sink(from: number, logit: number, id: number): void {
+    const poolIds = this.#poolIds;
+    const poolLogits = this.#poolLogits;
+    const pooled = this.#pooled;
     let at = from;
     for (;;) {
       let child = 2 * at + 1;
@@ -239,27 +241,28 @@ const ahead = (logitA: number, idA: number, logitB: number, idB: number): boolea
 class DistanceHeap {
   readonly distances: Float64Array;
   size: number;
-  private readonly indices: Int32Array;
+  readonly #indices: Int32Array;
 
   constructor(count: number) {
     this.distances = new Float64Array(count);
-    this.indices = Int32Array.from({ length: count }, (_, index) => index);
+    this.#indices = Int32Array.from({ length: count }, (_, index) => index);
     this.size = count;
   }
 
   heapify(): void {
-    for (let at = (this.size >> 1) - 1; at >= 0; at--) this.sink(at, this.indices[at]!);
+    for (let at = (this.size >> 1) - 1; at >= 0; at--) this.#sink(at, this.#indices[at]!);
   }
 
   removeFirst(): number {
-    const first = this.indices[0]!;
+    const first = this.#indices[0]!;
     this.size -= 1;
-    if (this.size > 0) this.sink(0, this.indices[this.size]!);
+    if (this.size > 0) this.#sink(0, this.#indices[this.size]!);
     return first;
   }
 
-  private sink(from: number, index: number): void {
-    const { distances, indices, size } = this;
+  #sink(from: number, index: number): void {
+    const { distances, size } = this;
+    const indices = this.#indices;
     const distance = distances[index]!;
     let at = from;
     for (;;) {

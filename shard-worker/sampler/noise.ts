@@ -27,26 +27,26 @@ function mix(value: number): number {
 }
 
 export class GumbelNoise {
-  private key = 0;
-  private secondKey = 0;
+  #key = 0;
+  #secondKey = 0;
 
   /** Fix the seed and the position that the chosen token will have in its sequence (prompt included). */
   prepare(seedLow: number, seedHigh: number, position: number): void {
     // Two chains with different starts: all 64 bits of the seed count.
-    this.key = mix(mix(mix(seedLow ^ 0x3c6ef372) + seedHigh) ^ Math.imul(position, 0x9e3779b1));
-    this.secondKey = mix(mix(mix(seedHigh ^ 0x1b873593) + seedLow) ^ Math.imul(position, 0x85ebca6b));
+    this.#key = mix(mix(mix(seedLow ^ 0x3c6ef372) + seedHigh) ^ Math.imul(position, 0x9e3779b1));
+    this.#secondKey = mix(mix(mix(seedHigh ^ 0x1b873593) + seedLow) ^ Math.imul(position, 0x85ebca6b));
   }
 
   /** As unsigned numbers, for whoever makes hashes elsewhere. */
   get keys(): { key: number; secondKey: number } {
-    return { key: this.key >>> 0, secondKey: this.secondKey >>> 0 };
+    return { key: this.#key >>> 0, secondKey: this.#secondKey >>> 0 };
   }
 
   /** The upper 32 bits of e. */
   hash(id: number): number {
-    let x = id ^ this.key;
+    let x = id ^ this.#key;
     x = Math.imul(x ^ (x >>> 16), MIX_A);
-    x = (x ^ (x >>> 15)) + this.secondKey;
+    x = (x ^ (x >>> 15)) + this.#secondKey;
     x = Math.imul(x, MIX_B);
     x = Math.imul(x ^ (x >>> 16), MIX_A);
     return (x ^ (x >>> 15)) >>> 0;
@@ -54,7 +54,7 @@ export class GumbelNoise {
 
   /** @param hash what hash(id) gave */
   gumbelOfHash(hash: number, id: number): number {
-    const low = mix(mix(id + this.secondKey) ^ this.key) >>> 0;
+    const low = mix(mix(id + this.#secondKey) ^ this.#key) >>> 0;
     const e = (hash + (low + 0.5) / TWO_32) / TWO_32;
     return -Math.log(-Math.log1p(-Math.min(Math.max(e, E_MIN), E_MAX)));
   }

@@ -30,11 +30,11 @@ const PROCESSORS: readonly Processor[] = [
 const NONE: readonly number[] = [];
 
 export class Processors {
-  private readonly slice: Slice;
+  readonly #slice: Slice;
 
   /** @param base first id of the slice @param count ids in it, padding excluded */
   constructor(base: number, count: number) {
-    this.slice = new Slice(base, count);
+    this.#slice = new Slice(base, count);
   }
 
   /**
@@ -42,7 +42,7 @@ export class Processors {
    * @returns whether a logit may have changed
    */
   apply(logits: Float32Array, sequence: ChooseSequence, saved: Map<number, number> | null): boolean {
-    const { slice } = this;
+    const slice = this.#slice;
     slice.begin(logits, saved);
     // What is forced is chosen whatever else the request says.
     const forced = sequence.forcedIds?.[sequence.newIds.length];
@@ -107,7 +107,7 @@ function allowedIds(slice: Slice, { sampling }: ChooseSequence): boolean {
   return true;
 }
 
-/** Of the row: what a constrained answer may go on with. */
+/** Where it is masked: what a constrained answer may go on with. */
 function rowMask(slice: Slice, { mask = null }: ChooseSequence): boolean {
   if (mask === null) return false;
   if (mask.bits.length > 0) slice.keepBits(mask.bits);
@@ -117,46 +117,48 @@ function rowMask(slice: Slice, { mask = null }: ChooseSequence): boolean {
 
 /** A rank's slice of a row's logits; ids of other slices are passed over. All memory is kept between rows. */
 class Slice {
-  private readonly base: number;
-  private readonly count: number;
+  readonly #base: number;
+  readonly #count: number;
   /** Round in which an id was last seen: no clearing between rows. */
-  private readonly seen: Int32Array;
-  private readonly occurrences: Int32Array;
-  private round = 0;
+  readonly #seen: Int32Array;
+  readonly #occurrences: Int32Array;
+  #round = 0;
   /** A bit an id of the slice, while a list of ids is applied. */
-  private readonly listed: Uint8Array;
-  private logits: Float32Array = new Float32Array(0);
-  private saved: Map<number, number> | null = null;
+  readonly #listed: Uint8Array;
+  #logits: Float32Array = new Float32Array(0);
+  #saved: Map<number, number> | null = null;
 
   constructor(base: number, count: number) {
-    this.base = base;
-    this.count = count;
-    this.seen = new Int32Array(count);
-    this.occurrences = new Int32Array(count);
-    this.listed = new Uint8Array((count + 7) >> 3);
+    this.#base = base;
+    this.#count = count;
+    this.#seen = new Int32Array(count);
+    this.#occurrences = new Int32Array(count);
+    this.#listed = new Uint8Array((count + 7) >> 3);
   }
 
   begin(logits: Float32Array, saved: Map<number, number> | null): void {
-    this.logits = logits;
-    this.saved = saved;
+    this.#logits = logits;
+    this.#saved = saved;
   }
 
   /** Each id of the lists once. */
   forEachOnce(lists: readonly (readonly number[])[], next: (logit: number) => number): void {
-    this.round += 1;
+    this.#round += 1;
     for (const ids of lists) {
       for (let i = 0; i < ids.length; i++) {
-        const at = ids[i]! - this.base;
-        if (at < 0 || at >= this.count || this.seen[at] === this.round) continue;
-        this.seen[at] = this.round;
-        this.set(at, next(this.logits[at]!));
+        const at = ids[i]! - this.#base;
+        if (at < 0 || at >= this.#count || this.#seen[at] === this.#round) continue;
+        this.#seen[at] = this.#round;
+        this.#set(at, next(this.#logits[at]!));
       }
     }
   }
 
   /** Each id once, with how often it occurs. */
   forEachCounted(ids: readonly number[], next: (logit: number, count: number) => number): void {
-    const { base, count, occurrences } = this;
+    const base = this.#base;
+    const count = this.#count;
+    const occurrences = this.#occurrences;
     for (let i = 0; i < ids.length; i++) {
       const at = ids[i]! - base;
       if (at >= 0 && at < count) occurrences[at] = occurrences[at]! + 1;
@@ -164,64 +166,69 @@ class Slice {
     for (let i = 0; i < ids.length; i++) {
       const at = ids[i]! - base;
       if (at < 0 || at >= count || occurrences[at] === 0) continue;
-      this.set(at, next(this.logits[at]!, occurrences[at]!));
+      this.#set(at, next(this.#logits[at]!, occurrences[at]!));
       occurrences[at] = 0;
     }
   }
 
   change(id: number, next: (logit: number) => number): void {
-    const at = id - this.base;
-    if (at >= 0 && at < this.count) this.set(at, next(this.logits[at]!));
+    const at = id - this.#base;
+    if (at >= 0 && at < this.#count) this.#set(at, next(this.#logits[at]!));
   }
 
   mask(id: number): void {
-    const at = id - this.base;
-    if (at < 0 || at >= this.count) return;
-    this.save(at);
-    this.logits[at] = MASKED;
+    const at = id - this.#base;
+    if (at < 0 || at >= this.#count) return;
+    this.#save(at);
+    this.#logits[at] = MASKED;
   }
 
   /** @returns whether it is in the slice, and a number */
   maskFinite(id: number): boolean {
-    const at = id - this.base;
-    if (at < 0 || at >= this.count || !Number.isFinite(this.logits[at]!)) return false;
+    const at = id - this.#base;
+    if (at < 0 || at >= this.#count || !Number.isFinite(this.#logits[at]!)) return false;
     // What is masked is never chosen: nobody asks what it was.
-    this.logits[at] = MASKED;
+    this.#logits[at] = MASKED;
     return true;
   }
 
   keepListed(ids: readonly number[]): void {
-    const { base, count, listed } = this;
+    const base = this.#base;
+    const count = this.#count;
+    const listed = this.#listed;
     listed.fill(0);
     for (let i = 0; i < ids.length; i++) {
       const at = ids[i]! - base;
       if (at >= 0 && at < count) listed[at >> 3]! |= 1 << (at & 7);
     }
-    this.keep(listed, 0);
+    this.#keep(listed, 0);
   }
 
   /** @param bits id i of the vocabulary: bit i % 8 of byte i / 8 */
   keepBits(bits: Uint8Array): void {
-    this.keep(bits, this.base);
+    this.#keep(bits, this.#base);
   }
 
   /** Masks what has no bit; what the model made infinite or NaN stays so: it has to be found. @param from bit of position 0 */
-  private keep(bits: Uint8Array, from: number): void {
-    const { count, logits } = this;
+  #keep(bits: Uint8Array, from: number): void {
+    const count = this.#count;
+    const logits = this.#logits;
     for (let at = 0, bit = from; at < count; at++, bit++) {
       if (((bits[bit >> 3]! >> (bit & 7)) & 1) === 0 && Number.isFinite(logits[at]!)) logits[at] = MASKED;
     }
   }
 
-  private set(at: number, value: number): void {
+  #set(at: number, value: number): void {
     // What the model made infinite or NaN stays so: it has to be found.
-    if (!Number.isFinite(this.logits[at]!)) return;
-    this.save(at);
-    this.logits[at] = Math.max(-LARGEST, Math.min(LARGEST, value));
+    if (!Number.isFinite(this.#logits[at]!)) return;
+    this.#save(at);
+    this.#logits[at] = Math.max(-LARGEST, Math.min(LARGEST, value));
   }
 
-  private save(at: number): void {
-    const { base, logits, saved } = this;
+  #save(at: number): void {
+    const base = this.#base;
+    const logits = this.#logits;
+    const saved = this.#saved;
     if (saved !== null && !saved.has(base + at)) saved.set(base + at, logits[at]!);
   }
 }

@@ -15,18 +15,18 @@ import { GumbelNoise } from './noise.js';
 import { effectiveTopK, type RowShare, ShareKind, wantsLogprob } from './row-share.js';
 
 export class RowDecider {
-  private readonly vocabSize: number;
-  private readonly vocabPerRank: number;
-  private readonly distribution: Distribution;
-  private readonly noise = new GumbelNoise();
-  private readonly floor: Floor = { logit: 0, id: 0 };
+  readonly #vocabSize: number;
+  readonly #vocabPerRank: number;
+  readonly #distribution: Distribution;
+  readonly #noise = new GumbelNoise();
+  readonly #floor: Floor = { logit: 0, id: 0 };
   /** Logit of the chosen id, after the processors. */
-  private chosenLogit = 0;
+  #chosenLogit = 0;
 
   constructor(vocabSize: number, vocabPerRank: number) {
-    this.vocabSize = vocabSize;
-    this.vocabPerRank = vocabPerRank;
-    this.distribution = new Distribution(vocabSize);
+    this.#vocabSize = vocabSize;
+    this.#vocabPerRank = vocabPerRank;
+    this.#distribution = new Distribution(vocabSize);
   }
 
   decide(shares: readonly RowShare[], sequence: ChooseSequence): Choice | null {
@@ -37,18 +37,18 @@ export class RowDecider {
       return failedChoice(badLogits(share.badCount, rank, sequence));
     }
     let tokenId: number | null;
-    if (kind === ShareKind.CANDIDATES) tokenId = this.drawFromCandidates(shares, sequence);
-    else if (kind === ShareKind.WHOLE) tokenId = this.drawFromWhole(shares, sequence);
-    else tokenId = this.best(shares, kind === ShareKind.PERTURBED);
+    if (kind === ShareKind.CANDIDATES) tokenId = this.#drawFromCandidates(shares, sequence);
+    else if (kind === ShareKind.WHOLE) tokenId = this.#drawFromWhole(shares, sequence);
+    else tokenId = this.#best(shares, kind === ShareKind.PERTURBED);
     if (tokenId === null) return null;
     if (tokenId < 0) return failedChoice(allMasked(sequence));
     const choice: Choice = { tokenId, logprob: Number.NaN, topLogprobs: [] };
-    if (wantsLogprob(sequence.sampling)) this.addLogprobs(choice, shares, sequence.sampling);
+    if (wantsLogprob(sequence.sampling)) this.#addLogprobs(choice, shares, sequence.sampling);
     return choice;
   }
 
   /** Shares are in the order of ids, so among equals the first has the lower id. */
-  private best(shares: readonly RowShare[], perturbed: boolean): number {
+  #best(shares: readonly RowShare[], perturbed: boolean): number {
     let tokenId = -1;
     let highest = Number.NEGATIVE_INFINITY;
     for (let rank = 0; rank < shares.length; rank++) {
@@ -57,13 +57,13 @@ export class RowDecider {
       if (share.id < 0 || value <= highest) continue;
       highest = value;
       tokenId = share.id;
-      this.chosenLogit = share.logit;
+      this.#chosenLogit = share.logit;
     }
     return tokenId;
   }
 
-  private drawFromCandidates(shares: readonly RowShare[], sequence: ChooseSequence): number | null {
-    const { distribution } = this;
+  #drawFromCandidates(shares: readonly RowShare[], sequence: ChooseSequence): number | null {
+    const distribution = this.#distribution;
     const { sampling } = sequence;
     distribution.clear();
     let max = Number.NEGATIVE_INFINITY;
@@ -73,7 +73,7 @@ export class RowDecider {
     // Behind the best last candidate of a rank that has more, that rank's others may belong.
     let floor: Floor | null = null;
     let mass = 0;
-    const hasTopK = effectiveTopK(sampling, this.vocabSize) > 0;
+    const hasTopK = effectiveTopK(sampling, this.#vocabSize) > 0;
     for (const { candidates, complete, mass: shareMass } of shares) {
       const { count, ids, logits } = candidates;
       for (let i = 0; i < count; i++) distribution.offer(ids[i]!, logits[i]!);
@@ -84,47 +84,47 @@ export class RowDecider {
       const logit = logits[count - 1]!;
       const id = ids[count - 1]!;
       if (floor === null || logit > floor.logit || (logit === floor.logit && id < floor.id)) {
-        floor = this.floor;
+        floor = this.#floor;
         floor.logit = logit;
         floor.id = id;
       }
     }
-    return distribution.keep(sampling, floor, mass) ? this.draw(sequence) : null;
+    return distribution.keep(sampling, floor, mass) ? this.#draw(sequence) : null;
   }
 
-  private drawFromWhole(shares: readonly RowShare[], sequence: ChooseSequence): number {
-    const { distribution } = this;
+  #drawFromWhole(shares: readonly RowShare[], sequence: ChooseSequence): number {
+    const distribution = this.#distribution;
     const { sampling } = sequence;
     distribution.clear();
     let max = Number.NEGATIVE_INFINITY;
-    const needsMass = sampling.topP < 1 && effectiveTopK(sampling, this.vocabSize) === 0;
+    const needsMass = sampling.topP < 1 && effectiveTopK(sampling, this.#vocabSize) === 0;
     for (let rank = 0; rank < shares.length; rank++) {
       const whole = shares[rank]!.whole!;
-      distribution.offerAll(whole, rank * this.vocabPerRank);
+      distribution.offerAll(whole, rank * this.#vocabPerRank);
       if (needsMass) for (let i = 0; i < whole.length; i++) max = Math.max(max, whole[i]!);
     }
     let mass = 0;
     if (needsMass) for (const share of shares) mass += massOf(share.whole!, sampling.temperature, max);
     distribution.keep(sampling, null, mass);
-    return this.draw(sequence);
+    return this.#draw(sequence);
   }
 
-  private draw({ sampling, promptIds, newIds }: ChooseSequence): number {
-    this.noise.prepare(sampling.seedLow, sampling.seedHigh, promptIds.length + newIds.length);
-    const at = this.distribution.draw(sampling.temperature, this.noise);
+  #draw({ sampling, promptIds, newIds }: ChooseSequence): number {
+    this.#noise.prepare(sampling.seedLow, sampling.seedHigh, promptIds.length + newIds.length);
+    const at = this.#distribution.draw(sampling.temperature, this.#noise);
     if (at < 0) return -1;
-    this.chosenLogit = this.distribution.logits[at]!;
-    return this.distribution.ids[at]!;
+    this.#chosenLogit = this.#distribution.logits[at]!;
+    return this.#distribution.ids[at]!;
   }
 
-  private addLogprobs(choice: Choice, shares: readonly RowShare[], sampling: Sampling): void {
+  #addLogprobs(choice: Choice, shares: readonly RowShare[], sampling: Sampling): void {
     let max = Number.NEGATIVE_INFINITY;
     for (const share of shares) if (share.rawSum > 0) max = Math.max(max, share.rawMax);
     let sum = 0;
     for (const share of shares) if (share.rawSum > 0) sum += share.rawSum * Math.exp(share.rawMax - max);
     const logSum = max + Math.log(sum);
-    const owner = shares[Math.floor(choice.tokenId / this.vocabPerRank)]!;
-    choice.logprob = (owner.saved.get(choice.tokenId) ?? this.chosenLogit) - logSum;
+    const owner = shares[Math.floor(choice.tokenId / this.#vocabPerRank)]!;
+    choice.logprob = (owner.saved.get(choice.tokenId) ?? this.#chosenLogit) - logSum;
     choice.topLogprobs = mergeTop(shares, sampling.topLogprobs, logSum);
   }
 }

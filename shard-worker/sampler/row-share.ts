@@ -46,13 +46,13 @@ export class RowShare {
   /** candidates: in order; `complete` where the slice has no more. */
   candidates = new TopCandidates(MAX_CANDIDATES);
   complete = false;
-  /** Of exp((logit − first candidate) / T) over the slice; 0 where not needed. */
+  /** The sum of exp((logit − first candidate) / T) over the slice; 0 where not needed. */
   mass = 0;
 
   /** whole: logits of the slice, after the processors. A view that lives as long as the step. */
   whole: Float32Array | null = null;
 
-  /** Of the slice as the model made it; only where wantsLogprob. Sum is of exp(logit − rawMax). */
+  /** The largest of the slice as the model made it; only where wantsLogprob. Sum is of exp(logit − rawMax). */
   rawMax = 0;
   rawSum = 0;
   rawTop = new TopCandidates(MAX_TOP_LOGPROBS);

@@ -18,61 +18,72 @@ export class SliceReader {
   /** First id of the slice, and the ids in it that are no padding. */
   readonly base: number;
   readonly count: number;
-  private readonly vocabSize: number;
-  private readonly processors: Processors;
-  private readonly blockMax: Float32Array;
-  private readonly scratch = new TopCandidates(MAX_CANDIDATES);
-  private readonly noise = new GumbelNoise();
-  private readonly perturbed: Perturbed = { position: -1, score: 0 };
-  private readonly scans: SliceScans;
+  readonly #vocabSize: number;
+  readonly #processors: Processors;
+  readonly #blockMax: Float32Array;
+  readonly #scratch = new TopCandidates(MAX_CANDIDATES);
+  readonly #noise = new GumbelNoise();
+  readonly #perturbed: Perturbed = { position: -1, score: 0 };
+  readonly #scans: SliceScans;
 
   constructor(rank: number, vocabSize: number, vocabPerRank: number) {
-    this.vocabSize = vocabSize;
+    this.#vocabSize = vocabSize;
     this.base = rank * vocabPerRank;
     this.count = Math.max(0, Math.min(vocabPerRank, vocabSize - this.base));
-    this.processors = new Processors(this.base, this.count);
-    this.blockMax = new Float32Array(blockCount(this.count));
-    this.scans = sliceScans(this.count);
+    this.#processors = new Processors(this.base, this.count);
+    this.#blockMax = new Float32Array(blockCount(this.count));
+    this.#scans = sliceScans(this.count);
   }
 
   /** @param nucleusCandidates how many candidates to offer where only top_p or min_p limits them */
   read(logits: Float32Array, sequence: ChooseSequence, nucleusCandidates: number, share: RowShare): void {
-    const { count, base, blockMax } = this;
+    const { count, base } = this;
+    const blockMax = this.#blockMax;
     const { sampling } = sequence;
     const withLogprob = wantsLogprob(sampling);
     let scanned = false;
     if (withLogprob) {
       share.saved.clear();
-      if (!this.scan(logits, share)) return;
+      if (!this.#scan(logits, share)) return;
       scanned = true;
-      this.readRaw(logits, sampling.topLogprobs, share);
+      this.#readRaw(logits, sampling.topLogprobs, share);
     }
-    if (this.processors.apply(logits, sequence, withLogprob ? share.saved : null)) scanned = false;
-    if (!scanned && !this.scan(logits, share)) return;
+    if (this.#processors.apply(logits, sequence, withLogprob ? share.saved : null)) scanned = false;
+    if (!scanned && !this.#scan(logits, share)) return;
 
-    share.kind = shareKindOf(sampling, this.vocabSize);
+    share.kind = shareKindOf(sampling, this.#vocabSize);
     if (share.kind === ShareKind.WHOLE) {
       this.readWhole(logits, share);
     } else if (share.kind === ShareKind.CANDIDATES) {
-      const topK = effectiveTopK(sampling, this.vocabSize);
+      const topK = effectiveTopK(sampling, this.#vocabSize);
       const k = topK > 0 ? topK : nucleusCandidates;
-      share.candidates.select(logits, count, base, blockMax, k, this.scratch, this.scans.reaching);
+      share.candidates.select(logits, count, base, blockMax, k, this.#scratch, this.#scans.reaching);
       share.complete = share.candidates.count < k || k >= count;
       const needsMass = topK === 0 && sampling.topP < 1 && share.candidates.count > 0;
       const max = share.candidates.logits[0]!;
       share.mass = needsMass
-        ? this.scans.sumOfExponentials(logits, count, blockMax, max, sampling.temperature)
+        ? this.#scans.sumOfExponentials(logits, count, blockMax, max, sampling.temperature)
         : 0;
     } else {
       const best = bestPosition(logits, count, blockMax);
       let winner = best;
       if (share.kind === ShareKind.PERTURBED) {
         const position = sequence.promptIds.length + sequence.newIds.length;
-        this.noise.prepare(sampling.seedLow, sampling.seedHigh, position);
-        const { noise, perturbed } = this;
-        this.scans.bestPerturbed(logits, count, base, blockMax, best, sampling.temperature, noise, perturbed);
-        winner = this.perturbed.position;
-        share.score = this.perturbed.score;
+        this.#noise.prepare(sampling.seedLow, sampling.seedHigh, position);
+        const noise = this.#noise;
+        const perturbed = this.#perturbed;
+        this.#scans.bestPerturbed(
+          logits,
+          count,
+          base,
+          blockMax,
+          best,
+          sampling.temperature,
+          noise,
+          perturbed,
+        );
+        winner = this.#perturbed.position;
+        share.score = this.#perturbed.score;
       }
       share.id = winner < 0 ? -1 : base + winner;
       share.logit = winner < 0 ? 0 : logits[winner]!;
@@ -86,22 +97,23 @@ export class SliceReader {
   }
 
   /** @returns false where a logit is NaN or infinite; the share then says so */
-  private scan(logits: Float32Array, share: RowShare): boolean {
-    if (this.scans.scanBlocks(logits, this.count, this.blockMax)) return true;
+  #scan(logits: Float32Array, share: RowShare): boolean {
+    if (this.#scans.scanBlocks(logits, this.count, this.#blockMax)) return true;
     share.kind = ShareKind.BAD_LOGITS;
     share.badCount = 0;
     for (let i = 0; i < this.count; i++) if (!Number.isFinite(logits[i]!)) share.badCount += 1;
     return false;
   }
 
-  private readRaw(logits: Float32Array, topLogprobs: number, share: RowShare): void {
-    const { count, base, blockMax } = this;
+  #readRaw(logits: Float32Array, topLogprobs: number, share: RowShare): void {
+    const { count, base } = this;
+    const blockMax = this.#blockMax;
     const best = bestPosition(logits, count, blockMax);
     share.rawMax = best < 0 ? 0 : logits[best]!;
-    share.rawSum = best < 0 ? 0 : this.scans.sumOfExponentials(logits, count, blockMax, share.rawMax, 1);
+    share.rawSum = best < 0 ? 0 : this.#scans.sumOfExponentials(logits, count, blockMax, share.rawMax, 1);
     share.rawTop.count = 0;
     if (topLogprobs > 0) {
-      share.rawTop.select(logits, count, base, blockMax, topLogprobs, this.scratch, this.scans.reaching);
+      share.rawTop.select(logits, count, base, blockMax, topLogprobs, this.#scratch, this.#scans.reaching);
     }
   }
 }

@@ -152,13 +152,13 @@ export class TopCandidates {
     if (blocks > k) {
       // Each of the k blocks with the largest maxima holds a logit that reaches the least of these.
       scratch.count = 0;
-      for (let block = 0; block < blocks; block++) scratch.offer(blockMax[block]!, block, k);
+      for (let block = 0; block < blocks; block++) scratch.#offer(blockMax[block]!, block, k);
       if (scratch.count === k) floor = scratch.logits[0]!;
     }
     const positions = reach?.(logits, count, blockMax, floor);
     if (positions) {
-      for (const at of positions) this.offer(logits[at]!, base + at, k);
-      this.sort();
+      for (const at of positions) this.#offer(logits[at]!, base + at, k);
+      this.#sort();
       return;
     }
     for (let block = 0, start = 0; start < count; block++, start += BLOCK_IDS) {
@@ -167,14 +167,14 @@ export class TopCandidates {
       const end = Math.min(start + BLOCK_IDS, count);
       for (let i = start; i < end; i++) {
         const logit = logits[i]!;
-        if (logit >= least) this.offer(logit, base + i, k);
+        if (logit >= least) this.#offer(logit, base + i, k);
       }
     }
-    this.sort();
+    this.#sort();
   }
 
   /** Ids must be offered in rising order. The root of the heap is the candidate that leaves first. */
-  private offer(logit: number, id: number, k: number): void {
+  #offer(logit: number, id: number, k: number): void {
     if (this.count < k) {
       if (logit <= MASKED) return;
       let at = this.count++;
@@ -188,12 +188,12 @@ export class TopCandidates {
       this.logits[at] = logit;
       this.ids[at] = id;
     } else if (logit > this.logits[0]!) {
-      this.sink(logit, id, this.count);
+      this.#sink(logit, id, this.count);
     }
   }
 
   /** Put a candidate at the root of a heap of `size` and let it sink. */
-  private sink(logit: number, id: number, size: number): void {
+  #sink(logit: number, id: number, size: number): void {
     const { logits, ids } = this;
     let at = 0;
     for (;;) {
@@ -210,13 +210,13 @@ export class TopCandidates {
     ids[at] = id;
   }
 
-  private sort(): void {
+  #sort(): void {
     for (let size = this.count - 1; size > 0; size--) {
       const logit = this.logits[size]!;
       const id = this.ids[size]!;
       this.logits[size] = this.logits[0]!;
       this.ids[size] = this.ids[0]!;
-      this.sink(logit, id, size);
+      this.#sink(logit, id, size);
     }
   }
 }

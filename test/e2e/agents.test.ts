@@ -13,7 +13,7 @@ import { repositoryRoot } from '../support/repository-root.js';
 import { ServerProcess } from '../support/server-process.js';
 
 const MODEL = 'teller';
-/** Of Qwen's kind, as far as the story writer goes. */
+/** Qwen's kind, as far as the story writer goes. */
 const TEMPLATE =
   '{% for tool in tools or [] %}{{ tool.function.name }} {% endfor %}{% for message in messages %}{{ message.content }}' +
   '{% for call in message.tool_calls or [] %}<tool_call>{{ call.function.arguments.city }}</tool_call>{% endfor %}\n{% endfor %}';

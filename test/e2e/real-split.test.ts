@@ -30,7 +30,6 @@ function startGroup(shardFolder: string, manifest: Manifest, verifyChecksums = t
       collectiveTimeoutMs: 60_000,
       collective: 'zmq',
       verifyChecksums,
-      logLevel: 'warn',
     },
     launcher,
     loadingTimeoutMs: 60_000,

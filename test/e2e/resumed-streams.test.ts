@@ -1,4 +1,4 @@
-/** Streams of the real server over the death of a rank: a pause, then the text that an undisturbed run gives (issue 15, 1). */
+/** Streams of the real server over the death of a rank: a pause, then the text that an undisturbed run gives. */
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, expect, it } from 'vitest';

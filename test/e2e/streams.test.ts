@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { jsonLines, ServerProcess } from '../support/server-process.js';
 
-/** Logits so close may change places with the shape of a batch (issue 2, check 5). */
+/** Logits so close may change places with the shape of a batch. */
 const TIE = 1e-4;
 
 let server: ServerProcess;

@@ -14,7 +14,7 @@ import { greedyRuns } from '../support/greedy-runs.js';
 import { createInProcessGroup } from '../support/in-process-group.js';
 import { type Expected, REAL_GGUF, REAL_MODEL, readExpected, WHY_NO_REAL_MODEL } from './real-model.js';
 
-/** Of a log-probability, seen 2.2e-5. */
+/** For a log-probability, seen 2.2e-5. */
 const TOLERANCE = 1e-4;
 
 it.skipIf(WHY_NO_REAL_MODEL !== null)(WHY_NO_REAL_MODEL ?? 'finds the real model', () => {});

@@ -15,7 +15,7 @@ export interface ExpectedText {
   /** Greedy, in float32. */
   ids: number[];
   text: string;
-  /** Of each of `ids`. */
+  /** One for each of `ids`. */
   logprobs: number[];
 }
 

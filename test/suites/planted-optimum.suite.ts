@@ -54,9 +54,9 @@ async function results(mode: SearchMode, height: number, seeds: number, share = 
 }
 
 export interface PlantedOptimumBounds {
-  /** Of the climb, and of the flat surface. */
+  /** The climb's, and the flat surface's. */
   seeds: number;
-  /** Of the tree of Parzen estimators, which takes longer. */
+  /** Those of the tree of Parzen estimators, which takes longer. */
   tpeSeeds: number;
   /** Least share of intervals that hold the truth. */
   held: number;

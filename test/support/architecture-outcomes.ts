@@ -17,7 +17,7 @@ import { repositoryRoot } from './repository-root.js';
 export interface ArchitectureOutcome {
   name: string;
   kind: 'family' | 'automatic' | 'refused';
-  /** Of a refusal: the message. */
+  /** A refusal's. */
   message: string;
 }
 

@@ -129,7 +129,7 @@ export const fakeEngine = (
     new LlmModel(
       config,
       { shardFolder: JSON.stringify(plan), manifest, texts: FAKE_TEXTS, encoder },
-      { launcher: new LocalLauncher(FAKE_WORKER), logLevel: 'info' },
+      { launcher: new LocalLauncher(FAKE_WORKER) },
     ),
 });
 

@@ -29,7 +29,7 @@ export interface FakeWorkerPlan {
   onLoad?: 'exit' | 'failure' | 'hang';
   /** It fails while it loads as long as this file is there. */
   failsWhile?: string;
-  /** Of the control messages; absent: the right one. */
+  /** The version of the control messages; absent: the right one. */
   version?: number;
   /** Answers no inspection. */
   deaf?: boolean;
@@ -45,7 +45,7 @@ async function main(launch: WorkerLaunch): Promise<void> {
   control.connect(controlAddress(launch.socketFolder, rank));
   const send = (message: FromWorker): Promise<void> => control.send(encodeFromWorker(message));
   const fail = async (code: string, message: string): Promise<never> => {
-    await send({ rank, body: 'failure', failure: { code, message, step: 0 } });
+    await send({ rank, body: 'failure', failure: { code, message } });
     // A frame that was sent can be lost when the process exits at once (3 of 40 times, whatever the linger). The
     // coordinator kills a rank that has failed; should it be gone, this ends by itself.
     return new Promise(() => setTimeout(() => process.exit(1), FAILURE_GRACE_MS));

@@ -16,7 +16,7 @@ export interface GoldenRun {
 }
 
 export interface GoldenRunOptions {
-  /** Of test/golden/. */
+  /** A folder of test/golden/. */
   name: string;
   modelFolder: string;
   store: string;

@@ -32,10 +32,10 @@ export class Submitted implements AsyncIterable<GenerationEvent> {
   readonly signal: AbortSignal;
   /** The reader left before the end. */
   abandoned = false;
-  private readonly events: (GenerationEvent | ServingError)[] = [];
-  private wake: (() => void) | null = null;
-  private text = '';
-  private newTokens = 0;
+  readonly #events: (GenerationEvent | ServingError)[] = [];
+  #wake: (() => void) | null = null;
+  #text = '';
+  #newTokens = 0;
 
   constructor(request: GenerateRequest, signal: AbortSignal) {
     this.request = request;
@@ -62,55 +62,55 @@ export class Submitted implements AsyncIterable<GenerationEvent> {
         text: rank === 0 ? text : `alt${rank}`,
         logprob: logprob - rank,
       }));
-      this.put({ kind: 'prompt-token', tokenId: 10 + index, own, logprob, topLogprobs });
+      this.#put({ kind: 'prompt-token', tokenId: 10 + index, own, logprob, topLogprobs });
     });
   }
 
   token(text: string, special = false): void {
-    this.text += text;
-    this.newTokens += 1;
+    this.#text += text;
+    this.#newTokens += 1;
     const { logprob, topLogprobs } = this.request;
-    const tokenId = 100 + this.newTokens;
-    this.put({
+    const tokenId = 100 + this.#newTokens;
+    this.#put({
       kind: 'token',
       tokenId,
       text,
       special,
-      logprob: logprob ? -0.25 * this.newTokens : Number.NaN,
+      logprob: logprob ? -0.25 * this.#newTokens : Number.NaN,
       topLogprobs: Array.from({ length: topLogprobs }, (_, rank) => ({
         tokenId: tokenId + rank,
         text: rank === 0 ? text : `alt${rank}`,
-        logprob: -0.25 * this.newTokens - rank,
+        logprob: -0.25 * this.#newTokens - rank,
       })),
     });
   }
 
   finish(reason: FinishReason, heldBack = ''): void {
-    this.text += heldBack;
-    this.put({
+    this.#text += heldBack;
+    this.#put({
       kind: 'finish',
       reason,
       text: heldBack,
-      generatedText: this.text,
+      generatedText: this.#text,
       promptTokens: this.promptTokens,
-      newTokens: this.newTokens,
+      newTokens: this.#newTokens,
       seed: this.request.sampling.seed ?? 7,
     });
   }
 
   fail(error: ServingError): void {
-    this.put(error);
+    this.#put(error);
   }
 
   [Symbol.asyncIterator](): AsyncIterator<GenerationEvent> {
     return {
       next: async () => {
         for (;;) {
-          const event = this.events.shift();
+          const event = this.#events.shift();
           if (event instanceof ServingError) throw event;
           if (event !== undefined) return { done: false, value: event };
           await new Promise<void>((resolve) => {
-            this.wake = resolve;
+            this.#wake = resolve;
           });
         }
       },
@@ -121,10 +121,10 @@ export class Submitted implements AsyncIterable<GenerationEvent> {
     };
   }
 
-  private put(event: GenerationEvent | ServingError): void {
-    this.events.push(event);
-    this.wake?.();
-    this.wake = null;
+  #put(event: GenerationEvent | ServingError): void {
+    this.#events.push(event);
+    this.#wake?.();
+    this.#wake = null;
   }
 }
 
@@ -136,7 +136,7 @@ export class FakeService implements InferenceService {
   /** Thrown by the next submit. */
   refuseWith: ServingError | null = null;
   statuses: ModelStatus[] = [model('mlp')];
-  private arrived: (() => void) | null = null;
+  #arrived: (() => void) | null = null;
 
   async submit<R extends JobRequest>(asked: R, signal: AbortSignal): Promise<Accepted<EventsOf<R>>> {
     assert(asked.kind === 'generate', 'this service makes text only');
@@ -144,7 +144,7 @@ export class FakeService implements InferenceService {
     if (this.refuseWith !== null) throw this.refuseWith;
     const job = new Submitted(request, signal);
     this.submitted.push(job);
-    this.arrived?.();
+    this.#arrived?.();
     if (this.words !== null && request.promptLogprobs !== undefined) job.tellPrompt(['once', ' upon', ' a']);
     if (this.words !== null) {
       const count = Math.min(this.words, request.maxNewTokens ?? request.usualNewTokens ?? this.words);
@@ -163,7 +163,7 @@ export class FakeService implements InferenceService {
   async request(index: number): Promise<Submitted> {
     while (this.submitted.length <= index) {
       await new Promise<void>((resolve) => {
-        this.arrived = resolve;
+        this.#arrived = resolve;
       });
     }
     return this.submitted[index]!;
@@ -253,13 +253,13 @@ export async function startServer(
 /** A raw HTTP exchange whose body is read chunk by chunk as it comes. */
 export class RawExchange {
   readonly response: IncomingMessage;
-  private readonly client: ReturnType<typeof httpRequest>;
-  private readonly reader: AsyncIterator<Buffer>;
+  readonly #client: ReturnType<typeof httpRequest>;
+  readonly #reader: AsyncIterator<Buffer>;
 
   private constructor(client: ReturnType<typeof httpRequest>, response: IncomingMessage) {
-    this.client = client;
+    this.#client = client;
     this.response = response;
-    this.reader = response[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+    this.#reader = response[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
   }
 
   static async post(url: string, body: unknown, headers: Record<string, string> = {}): Promise<RawExchange> {
@@ -275,7 +275,7 @@ export class RawExchange {
 
   /** The next piece as the socket gave it; null at the end. */
   async chunk(): Promise<string | null> {
-    const { value, done } = await this.reader.next();
+    const { value, done } = await this.#reader.next();
     return done ? null : value.toString('utf8');
   }
 
@@ -287,7 +287,7 @@ export class RawExchange {
 
   /** The client goes away. */
   destroy(): void {
-    this.client.destroy();
+    this.#client.destroy();
   }
 }
 

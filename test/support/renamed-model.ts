@@ -9,7 +9,7 @@ import path from 'node:path';
 import { goldenFolder } from './golden.js';
 
 export interface RenamedModel {
-  /** Of test/golden/. */
+  /** A folder of test/golden/. */
   golden: string;
   folder: string;
   /** Keys of config.json; undefined removes one. */

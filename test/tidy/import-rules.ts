@@ -1,5 +1,5 @@
 /**
- * Who may import whom: the picture of the design as a table.
+ * Who may import whom: the README's picture as a table.
  *
  * In      a file's path and text
  * Out     the edges that no rule allows, each as one sentence
@@ -146,7 +146,7 @@ export function forbiddenImports(file: string, text: string): string[] {
   if (layer === null) return [];
   const allowed = ALLOWED[layer];
   if (!allowed)
-    return [`${file}: ${layer} is no layer of the design; give it a rule in test/tidy/import-rules.ts`];
+    return [`${file}: ${layer} is no layer of the picture; give it a rule in test/tidy/import-rules.ts`];
   return importsOf(file, text).flatMap(({ target, line }) => {
     const targetLayer = layerOf(target);
     if (targetLayer === layer || (targetLayer !== null && allowed.includes(targetLayer))) return [];

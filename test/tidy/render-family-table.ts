@@ -131,7 +131,7 @@ type Sizes = Pick<Plan, 'parameters' | 'rankBytes' | 'sharedBytes'>;
 /** Layers with experts come after those without, in a few at most: the last ones are alike. */
 const FEW_LAYERS = 5;
 
-/** Of a model with thousands of experts by what two small ones need, one layer apart: a plan of all of them takes seconds. */
+/** A model with thousands of experts goes by what two small ones need, one layer apart: a plan of all of them takes seconds. */
 async function sizesOf(folder: string, tp: number, dtype: (typeof DTYPES)[number]): Promise<Sizes> {
   const plan = async (at: string): Promise<Sizes> =>
     (await planPartition({ layout: 'panels', folder: at, tp, dtype })).plan;

@@ -27,7 +27,7 @@ const PRINTERS = [
 ];
 
 describe('import rules', () => {
-  it('every import of product code is an edge of the picture in the design', () => {
+  it('every import of product code is an edge of the picture in the README', () => {
     const files = productFiles();
     expect(files.length).toBeGreaterThan(10);
     expect(files.flatMap((file) => forbiddenImports(file, readText(file)))).toEqual([]);

@@ -4,7 +4,7 @@
  * In      cases with their measurements, the comparison
  * Out     Table for results.csv and ab_report.csv, Markdown for report.md
  * Limits  columns of TorchServe that this server does not tell stay empty: percentiles of model and queue time, handler and thread times, GPU use
- * Source  reference tuning-and-pipelines §2.2
+ * Source  TorchServe 0.12: ab_report.csv of benchmark-ab.py
  */
 import { availableParallelism, totalmem } from 'node:os';
 import { type Cell, markdownOf, type Table } from '../report/tables.js';
@@ -61,7 +61,7 @@ const SHOWN: readonly Metric[] = [
   ...(['tokens_out_per_s', 'memory_bytes', 'error_share'] as const),
 ];
 
-/** Of each case, metric and repeat a value; what a baseline is made of. */
+/** A value for each case, metric and repeat; what a baseline is made of. */
 export function caseValues(results: readonly CaseResult[]): CaseValues {
   return Object.fromEntries(
     results.map(({ case: { name }, repeats }) => [

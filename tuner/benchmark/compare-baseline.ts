@@ -18,7 +18,7 @@ export interface ComparisonRow {
   metric: Metric;
   before: number;
   after: number;
-  /** Of before; of an absolute difference where before is 0. */
+  /** A share of before; an absolute difference where before is 0. */
   change: number;
   p: number;
   verdict: 'worse' | 'better' | 'same' | 'too few repeats';

@@ -4,7 +4,7 @@
  * In      its top file (models: files) or a model's file
  * Out     cases; notes about keys without effect
  * Errors  Error naming the key
- * Source  reference tuning-and-pipelines §2.1; benchmark-ab.py's defaults
+ * Source  TorchServe 0.12: its benchmark suites; benchmark-ab.py's defaults
  */
 import path from 'node:path';
 import type { PlanValue } from '../plan/tune-schema.js';

@@ -15,7 +15,7 @@ export interface Constraint {
 export interface Violation {
   constraint: Constraint;
   value: number | null;
-  /** Of the limit. */
+  /** A share of the limit. */
   distance: number;
 }
 

@@ -19,7 +19,7 @@ export interface Candidate {
 
 export interface Compared {
   name: string;
-  /** Of the score beside the default; null: too few rounds in which both were measured. */
+  /** The score's beside the default; null: too few rounds in which both were measured. */
   gain: Interval | null;
   /** As people say it, the mean of the rounds. */
   percent: number | null;
@@ -29,7 +29,7 @@ export interface Compared {
 
 export interface Verdict {
   compared: Compared[];
-  /** Of the default's repeats; null when it could not be served. */
+  /** How many of the default's repeats did; null when it could not be served. */
   defaultPassed: number | null;
   /** The default meets the constraints: in more than half of its repeats, since it is only what others are held against. */
   defaultHolds: boolean;

@@ -40,7 +40,7 @@ export interface BytesPayload {
 export type Payload = TextPayload | TensorPayload | BytesPayload;
 
 export interface Answer {
-  /** Of each token in its order; of an answer at once its first byte alone. */
+  /** When each token came, in order; of an answer at once its first byte alone. */
   tokenTimesMs: number[];
   /** null: the answer does not say. */
   tokensIn: number | null;

@@ -3,7 +3,7 @@
  *
  * In      the server's URL, the model's name; stream: a line a token
  * Out     Answer; tokens out are those that `details` counts, else the lines of a stream
- * Source  reference serving-apis §1.3, §3.1–3.3
+ * Source  DJLServing 0.36: its errors; LMI's schemas
  */
 import {
   type Answer,

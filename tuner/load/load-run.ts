@@ -51,7 +51,7 @@ export interface WindowSummary {
 }
 
 export interface LoadResult {
-  /** Of the windows that count, in the order they ended. */
+  /** Those of the windows that count, in the order they ended. */
   records: RequestRecord[];
   /** All that were measured. */
   windows: WindowSummary[];
@@ -70,7 +70,7 @@ export interface LoadResult {
 /** A window without enough requests may last so many times its length. */
 const WINDOW_STRETCH = 10;
 const DEADLINE_LOOK_MS = 250;
-/** Of a client of a closed loop, after an error. */
+/** How long a client of a closed loop waits after an error. */
 const ERROR_PAUSE_MS = 10;
 
 export class LoadRun {

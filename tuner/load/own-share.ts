@@ -8,9 +8,9 @@
 import type { Clock } from './clock.js';
 import { SystemClock } from './clock.js';
 
-/** Of the one core that an event loop can use. */
+/** A share of the one core that an event loop can use. */
 const BUSY_CORE = 0.8;
-/** Of the mean latency: a start that is later than this makes the figure one of the generator. */
+/** A share of the mean latency: a start that is later than this makes the figure one of the generator. */
 const LATE_SHARE = 0.1;
 /** A timer's own fault; less says nothing. */
 const LATE_FLOOR_MS = 3;

@@ -14,7 +14,7 @@ export interface PromptOptions {
   seed: number;
   promptTokens: LengthDistribution;
   maxNewTokens: LengthDistribution;
-  /** Of every prompt, the same in all. */
+  /** Every prompt begins with so many, the same in all. */
   sharedPrefixTokens: number;
   /** Ids without a tokenizer: drawn from [first, last]. */
   ids: { first: number; last: number } | null;

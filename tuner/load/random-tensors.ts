@@ -13,7 +13,7 @@ export interface TensorInput {
   name: string;
   datatype: string;
   shape: readonly number[];
-  /** Of whole numbers: below; of others: 0 … 1 times this. */
+  /** Whole numbers: below; others: 0 … 1 times this. */
   below: number;
 }
 

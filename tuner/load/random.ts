@@ -43,12 +43,12 @@ export class Random {
     return Math.floor(this.uniform() * below);
   }
 
-  /** Of mean 1. */
+  /** A number of mean 1. */
   exponential(): number {
     return -Math.log1p(-this.uniform());
   }
 
-  /** Of mean 0 and deviation 1 (Box and Muller). */
+  /** A number of mean 0 and deviation 1 (Box and Muller). */
   normal(): number {
     if (this.#spare !== null) {
       const spare = this.#spare;

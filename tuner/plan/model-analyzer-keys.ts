@@ -3,7 +3,7 @@
  *
  * In      nothing
  * Out     two tables; README.md lists them
- * Source  reference tuning-and-pipelines §1.2, §1.3
+ * Source  Model Analyzer's config.md and its perf_analyzer flags
  */
 import type { Metric } from '../units/metrics.js';
 

@@ -4,7 +4,7 @@
  * In      its YAML's value (keys with _ or -), its command-line flags over it
  * Out     PlanValue; notes: what is mapped, what has no effect here and why
  * Errors  Error naming a key that is refused or not known
- * Source  reference tuning-and-pipelines §1.1–1.5; Model Analyzer's config_defaults for the values that are not given
+ * Source  Model Analyzer's config.md; its config_defaults for the values that are not given
  */
 import { existsSync } from 'node:fs';
 import path from 'node:path';

@@ -149,7 +149,7 @@ function overlaid(value: Partial<PlanValue>, given: Given): unknown {
   };
   for (const text of (given.model as string[] | undefined) ?? []) {
     const [name, folder] = halves(text, '=', '--model is NAME=FOLDER');
-    // Of the working folder, not of the file's.
+    // From the working folder, not the file's.
     (under('models') as Record<string, object>)[name] = {
       ...(plan.models?.[name] ?? {}),
       path: path.resolve(folder),

@@ -3,7 +3,7 @@
  *
  * In      an outcome
  * Out     Model Analyzer's tables in its file names, columns and order; our own with every metric
- * Source  Model Analyzer's defaults of *_output_fields; reference tuning-and-pipelines §1.7
+ * Source  Model Analyzer's defaults of *_output_fields
  */
 import type { TunePlan } from '../plan/tune-plan.js';
 import type { Measurement } from '../run/measurement.js';

@@ -16,7 +16,7 @@ export interface VariantOutcome {
   name: string;
   isDefault: boolean;
   settings: Settings;
-  /** Of the search, in the order they were made. */
+  /** The search's, in the order they were made. */
   measurements: Measurement[];
   /** null: it could not be served. */
   best: Measurement | null;

@@ -298,7 +298,7 @@ const errorWords = (errors: Record<string, number>): string =>
     .map(([code, count]) => `${code} × ${count}`)
     .join(', ') || 'no answer in time';
 
-/** Of a server's last lines the one that says why. */
+/** Finds among a server's last lines the one that says why. */
 function reasonOf(output: string): string {
   const lines = output
     .split('\n')

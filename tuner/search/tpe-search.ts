@@ -16,7 +16,7 @@ const STARTUP = 10;
 const CANDIDATES = 48;
 const GOOD_SHARE = 0.25;
 const MOST_GOOD = 25;
-/** Of a kernel over indices: half its weight on the value itself. */
+/** A kernel over indices has half its weight on the value itself. */
 const NEIGHBOUR_WEIGHT = 0.25;
 const FAILED = Number.NEGATIVE_INFINITY;
 
@@ -79,7 +79,7 @@ export class TpeSearch implements Search {
     return best ?? this.#startup.next();
   }
 
-  /** Of each dimension, the weight of each value: one for all alike, and a kernel for each point. */
+  /** The weight of each value of each dimension: one for all alike, and a kernel for each point. */
   #densities(points: readonly { point: Point }[]): number[][] {
     return this.#space.dimensions.map(({ values }, axis) => {
       const weights = new Array<number>(values.length).fill(1 / values.length);

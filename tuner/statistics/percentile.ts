@@ -17,7 +17,7 @@ export function percentileOfSorted(sorted: ArrayLike<number>, share: number): nu
 export const mean = (values: readonly number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** Of a sample: divided by one less than there are. */
+/** A sample's: divided by one less than there are. */
 export function deviation(values: readonly number[]): number {
   const middle = mean(values);
   return Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1));

@@ -99,7 +99,7 @@ function addFile(hash: Hash, file: string, name: string): void {
   closeSync(fd);
 }
 
-/** Of this process's environment what the server takes as keys. */
+/** Those of this process's environment that the server takes as keys. */
 function settingsOfEnvironment(): [string, string][] {
   return Object.entries(process.env)
     .filter((entry): entry is [string, string] => /^(?:SERVING|OPTION)_|^TENSOR_PARALLEL/.test(entry[0]))

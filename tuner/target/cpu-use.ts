@@ -17,7 +17,7 @@ export const NOISE_LIMIT = 0.03;
 export interface CpuShares {
   seconds: number;
   others: number;
-  /** Of each process, in the order they were given; 1 is one core. */
+  /** Each process's, in the order they were given; 1 is one core. */
   own: number[];
 }
 
@@ -61,7 +61,7 @@ function readUse(pids: readonly (number | undefined)[]): Use {
   };
 }
 
-/** Of all threads, ended ones too. */
+/** All threads', ended ones too. */
 export function processSeconds(pid: number | undefined): number {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');

@@ -71,7 +71,7 @@ export function meanMs(
   return null;
 }
 
-/** Of each rank, where its time went. */
+/** Where each rank's time went. */
 export function rankProfiles(before: Scrape, after: Scrape, wallMs: number): RankProfile[] {
   const key = ({ labels }: Sample) => `${labels.model}/${labels.group}/${labels.rank}/${labels.part ?? ''}`;
   const then = (name: string) =>

@@ -91,7 +91,7 @@ export class ServerUnderTest {
     return this.#child.pid ?? 0;
   }
 
-  /** Of its shard workers. */
+  /** Its shard workers'. */
   workerPids(): number[] {
     return childPids(this.pid);
   }
@@ -104,7 +104,7 @@ export class ServerUnderTest {
   }
 }
 
-/** Of one process, its children; none when it is gone. */
+/** One process's children; none when it is gone. */
 export function childPids(pid: number): number[] {
   try {
     return readdirSync(`/proc/${pid}/task`).flatMap((task) =>

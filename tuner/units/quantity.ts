@@ -15,7 +15,7 @@ export type Bytes = Quantity<'bytes'>;
 export type Cores = Quantity<'cores'>;
 export type Share = Quantity<'share'>;
 export type Count = Quantity<'count'>;
-/** Of whatever money a price was given in. */
+/** In whatever money a price was given. */
 export type Money = Quantity<'money'>;
 export type Watts = Quantity<'watts'>;
 

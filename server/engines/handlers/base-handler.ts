@@ -26,7 +26,7 @@ export class PredictionException extends Error {
 export class BaseHandler {
   context!: Context;
   initialized = false;
-  /** Of the folder's .onnx file; null: there is none. */
+  /** Runs the folder's .onnx file; null: there is none. */
   session: InferenceSession | null = null;
 
   async initialize(context: Context): Promise<void> {

@@ -32,7 +32,7 @@ interface ContextOptions {
   /** model-config.yaml; empty: there is none. */
   modelYamlConfig: Readonly<Record<string, unknown>>;
   metrics: HandlerMetrics;
-  /** Of serving.properties. */
+  /** What serving.properties says. */
   properties: Readonly<Record<string, string>>;
 }
 
@@ -46,7 +46,7 @@ export class Context {
   readonly properties: Readonly<Record<string, string>>;
   /** What answers: a language model (option.model_id, or the folder's checkpoint), or a session of the folder's .onnx file; null: neither. */
   model: LanguageModel | InferenceSession | null = null;
-  /** Of the batch that is being handled. */
+  /** Those of the batch that is being handled. */
   requestIds: readonly string[] = [];
   requestHeaders: readonly Readonly<Record<string, string>>[] = [];
   looks: ResponseLook[] = [];

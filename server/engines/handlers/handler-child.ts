@@ -21,7 +21,7 @@ import type {
 } from './handler-messages.js';
 
 const PROGRAM = fileURLToPath(new URL('./handler-process.js', import.meta.url));
-/** Of its memory: buffers and native code have the rest. */
+/** A share of its memory: buffers and native code have the rest. */
 const HEAP_SHARE = 0.75;
 
 type Piece = Extract<FromHandler, { kind: 'head' | 'chunk' }>;

@@ -32,7 +32,7 @@ export interface HandlerSetup {
   modelVersion: string | null;
   batchSize: number;
   threads: number;
-  /** Of the process, besides Node itself. */
+  /** The process's, besides Node itself. */
   memoryMb: number;
   /** It has a language model to ask. */
   hasModel: boolean;
@@ -72,10 +72,10 @@ export type FromHandler =
   | { kind: 'head'; id: number; index: number; head: ContentHead }
   | { kind: 'chunk'; id: number; index: number; bytes: Uint8Array }
   | { kind: 'metric'; line: string }
-  /** Of the handler's language model. */
+  /** Asked of the handler's language model. */
   | { kind: 'ask'; ask: number; text: string; parameters: Readonly<Record<string, unknown>> }
   | { kind: 'unask'; ask: number }
-  /** Of a throw; for the log only. */
+  /** A throw's; for the log only. */
   | { kind: 'stack'; text: string }
   | { kind: 'answered'; id: number; answers: readonly HandlerAnswer[]; us: number }
   /** The whole batch failed. */

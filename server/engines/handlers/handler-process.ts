@@ -29,7 +29,7 @@ const builtIn = async (name: BuiltIn, context: Context): Promise<LoadedHandler> 
     : (await import('./builtin-defaults.js')).builtInHandler(context, name);
 
 let handler: LoadedHandler | null = null;
-/** Of the batch that runs. */
+/** Those of the batch that runs. */
 let clients: { id: number; aborts: AbortController[] } = { id: 0, aborts: [] };
 
 const send = (message: FromHandler): void => {

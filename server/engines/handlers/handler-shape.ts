@@ -20,7 +20,7 @@ import { encodedChunk, encodedValue, WrongAnswer } from './value-bytes.js';
 export interface PieceSink {
   head(index: number, head: ContentHead): void;
   chunk(index: number, bytes: Uint8Array): void;
-  /** Of one request's client. */
+  /** Aborts when one request's client leaves. */
   signal(index: number): AbortSignal;
 }
 
@@ -35,7 +35,7 @@ type DjlHandle = (inputs: Input) => Promise<unknown> | unknown;
 type TorchHandle = (data: readonly RequestData[] | null, context: Context) => Promise<unknown> | unknown;
 export interface TorchInstance {
   initialize?(context: Context): Promise<unknown> | unknown;
-  /** Of a class. It gets no null. */
+  /** A class's. It gets no null. */
   handle(data: readonly RequestData[], context: Context): Promise<unknown> | unknown;
 }
 

@@ -17,7 +17,7 @@ export interface ChatLimits {
   renderMs: number;
   /** Heap of the process. */
   memoryMb: number;
-  /** Of the text that the template makes. */
+  /** At most so many in the text that the template makes. */
   characters: number;
 }
 

@@ -18,7 +18,7 @@ import { serveLimitedTasks } from './limited-task.js';
 export interface ChatTask {
   messages: readonly TemplateMessage[];
   options: RenderOptions;
-  /** Of the text that the template makes. */
+  /** At most so many in the text that the template makes. */
   characters: number;
 }
 

@@ -32,7 +32,6 @@ export interface GroupPartsOptions extends Omit<ReplicaOptions, 'queue' | 'onIdl
   gpus?: Pick<MachineGpus, 'cudaFolder'>;
   queue: JobQueue<GenerationJob>;
   launcher: RankLauncher;
-  logLevel: string;
 }
 
 /** Everything a loop needs but the group it steps. */
@@ -44,8 +43,7 @@ export interface GroupParts {
 }
 
 export function makeGroupParts(options: GroupPartsOptions): GroupParts {
-  const { config, hooks, logLevel, logger, mayStart, model, queue, sharesCores, sizes, threads, launcher } =
-    options;
+  const { config, hooks, logger, mayStart, model, queue, sharesCores, sizes, threads, launcher } = options;
   const { worldSize } = model.manifest;
   return {
     coordinator: {
@@ -67,7 +65,6 @@ export function makeGroupParts(options: GroupPartsOptions): GroupParts {
         threadsSpin: threads > 1 && !sharesCores,
         collectiveSpinUs: usableCores() < worldSize ? 0 : 50,
         verifyChecksums: config.verifyChecksums,
-        logLevel,
       },
       launcher,
       loadingTimeoutMs: config.modelLoadingTimeoutSeconds * 1000,

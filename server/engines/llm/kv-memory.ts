@@ -1,5 +1,5 @@
 /**
- * How many tokens the KV memory of one group holds (design D4).
+ * How many tokens the KV memory of one group holds.
  *
  * In      the model's sizes, the configured megabytes, free memory
  * Out     tokens over all sequences of the group
@@ -20,7 +20,7 @@ export interface KvOptions {
   configuredMb: number | null;
   /** Before the weights are loaded. */
   availableBytes: number;
-  /** Of which so much is left alone. */
+  /** So much of it is left alone. */
   reservedMb: number;
   /** Groups that shall find room: the share is divided among them. */
   maxGroups: number;

@@ -11,6 +11,7 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { BOUND } from '../../../proto/bound-child.js';
 import { type ErrorCode, isErrorCode, ServingError } from '../../../proto/errors.js';
 import { clientLeft } from '../../jobs/job.js';
 import { bareEnvironment } from '../../model-store/bare-environment.js';
@@ -95,7 +96,7 @@ export class LimitedProcess<First, Task> {
     if (this.#isClosed) throw new ServingError('SHUTTING_DOWN', 'The model is being stopped');
     if (this.#child !== null) return this.#child;
     const child = fork(this.#kind.program, [], {
-      execArgv: [`--max-old-space-size=${this.#kind.memoryMb}`],
+      execArgv: [...BOUND, `--max-old-space-size=${this.#kind.memoryMb}`],
       env: bareEnvironment(),
       // What V8 says of a full heap is for nobody.
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],

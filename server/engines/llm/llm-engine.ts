@@ -46,10 +46,9 @@ export interface LlmEngineOptions extends ShardTools {
   /** Absent: there are none, and a model for them is refused. */
   gpus?: MachineGpus;
   launcher: RankLauncher;
-  logLevel: string;
 }
 
-type WorkerOptions = Pick<LlmEngineOptions, 'launcher' | 'logLevel' | 'gpus'>;
+type WorkerOptions = Pick<LlmEngineOptions, 'launcher' | 'gpus'>;
 
 export class LlmEngine implements Engine {
   readonly #options: LlmEngineOptions;

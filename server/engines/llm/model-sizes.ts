@@ -7,7 +7,7 @@
  *
  * Weights are counted for each group, since ONNX Runtime keeps its own arrangement of most of them; what all ranks hold whole
  * is one mapped file. KV memory is counted in full, though it is touched only as it is used: a running sequence never meets a
- * machine that has no more (design D4).
+ * machine that has no more.
  */
 
 import type { Manifest } from '../../../proto/manifest.js';
@@ -17,10 +17,10 @@ import { type MemoryNeed, MIB } from '../../machine/memory-need.js';
 /** A shard worker without a model: Node, ONNX Runtime, its arenas. Seen: 40 MiB of its own and 60 of mapped programs. */
 const WORKER_BYTES = 128 * MIB;
 
-/** Of the model, whatever its group looks like. */
+/** The model's, whatever its group looks like. */
 export interface ModelSizes {
   worldSize: number;
-  /** Of all ranks; the shared file once. */
+  /** All ranks together; the shared file once. */
   weightBytes: number;
   /** Keys and values of one token, over all layers and ranks. */
   kvBytesPerToken: number;

@@ -52,7 +52,7 @@ export interface LlmFiles {
 export interface ShardTools {
   gpus?: Pick<MachineGpus, 'count' | 'groups'>;
   shardStore: string;
-  /** Of all shards; absent or 0: no limit. */
+  /** All shards together; absent or 0: no limit. */
   shardStoreMaxBytes?: number;
   partitionerProgram: string;
 }

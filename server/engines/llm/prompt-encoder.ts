@@ -27,7 +27,7 @@ export interface PromptEncoderOptions {
   /** null: the checkpoint has no template. */
   chatRenderer: Pick<ChatRenderer, 'render' | 'close'> | null;
   vocabSize: number;
-  /** Of an embedding model: what is done to a text before. */
+  /** An embedding model's: what is done to a text before. */
   embedding?: Pick<NonNullable<ModelInfo['embedding']>, 'lowerCase' | 'prefix'> | undefined;
 }
 
@@ -41,7 +41,7 @@ export interface EncodeOptions {
 
 export class PromptEncoder {
   readonly #options: PromptEncoderOptions;
-  /** Of prompts that are being encoded, or are still held by their requests. */
+  /** Ids of prompts that are being encoded, or are still held by their requests. */
   readonly #encoded = new WeakMap<Prompt, Promise<readonly number[]>>();
 
   constructor(options: PromptEncoderOptions) {

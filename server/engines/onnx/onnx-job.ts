@@ -11,7 +11,7 @@ export interface OnnxJobOptions {
   batchKey: string | null;
   /** Along the first axis. */
   rows: number;
-  /** Of what is filled up in a batch. */
+  /** Lengths of what is filled up in a batch. */
   lengths: AxisLengths;
   queuedAtMs: number;
   receivedAtMs: number;

@@ -32,7 +32,7 @@ export function checkPadding(pad: PadValues, { inputs, outputs }: Signature): vo
   }
 }
 
-/** Of the padded inputs of one request; null: two of one name differ. */
+/** Those of the padded inputs of one request; null: two of one name differ. */
 export function axisLengths(
   inputs: readonly NamedTensor[],
   signature: Signature,

@@ -36,7 +36,7 @@ export async function sendAnswer(
   return sendFrames(reply, answer.contentType, answer.frames, stallLimitMs);
 }
 
-/** Of an answer that is not streamed. */
+/** The whole of an answer that is not streamed. */
 export async function allOf(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const pieces: Uint8Array[] = [];
   for await (const chunk of chunks) pieces.push(chunk);

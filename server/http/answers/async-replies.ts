@@ -6,7 +6,7 @@
  * Out     start: 200, empty, x-next-token. Poll: 202 until there is something, then the items that are there; x-next-token while
  *         more may come. The token stands in X-Amzn-SageMaker-Custom-Attributes too
  * Errors  what a synchronous request is refused with before its jobs are accepted; INVALID_TOKEN; a failed answer is a 500
- * Source  reference serving-apis §1.4
+ * Source  DJLServing 0.36: InferenceRequestHandler, its paginated answers
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { idOf } from '../../access/access-key.js';

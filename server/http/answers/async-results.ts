@@ -8,7 +8,7 @@
  *         then the one that ended first, if that is KEPT_UNREAD_MS ago: unread answers lock nobody out for longer
  *         one key has half of maxResults at most
  * Errors  QUEUE_FULL at the door, INVALID_TOKEN at a poll; a result that fails ends with its error
- * Source  reference serving-apis §1.4 (asynchronous mode)
+ * Source  DJLServing 0.36: the memory cache of its asynchronous mode
  */
 import { isUtf8 } from 'node:buffer';
 import { randomUUID } from 'node:crypto';

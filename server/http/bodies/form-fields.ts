@@ -22,7 +22,7 @@ const SLICE_BYTES = 65_536;
 /** One field of a form. */
 export interface FormPart {
   bytes: Buffer;
-  /** Of a file; null: a field of text. */
+  /** A file's; null: a field of text. */
   contentType: string | null;
 }
 

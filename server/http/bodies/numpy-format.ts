@@ -124,7 +124,7 @@ export function writeNpy({ bytes, name, shape, type }: NamedTensor): Buffer {
   return Buffer.concat([head, Buffer.from(`${words.padEnd(padded - 1)}\n`, 'latin1'), data]);
 }
 
-/** Of savez and savez_compressed. @throws ServingError BAD_REQUEST */
+/** Reads what savez and savez_compressed write. @throws ServingError BAD_REQUEST */
 export async function readNpz(bytes: Buffer): Promise<NamedTensor[]> {
   const tensors: NamedTensor[] = [];
   let room = Math.max(UNPACKED_FLOOR, bytes.length * UNPACKED_RATIO);

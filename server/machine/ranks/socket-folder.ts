@@ -35,7 +35,7 @@ export async function removeSocketFolder(folder: string): Promise<Error | null> 
   }
 }
 
-/** Of servers that were killed. What is another user's stays. */
+/** Killed servers' go. What is another user's stays. */
 async function removeLeftovers(base: string): Promise<void> {
   for (const name of await readdir(base)) {
     const [, machine, pid, startTime] = NAME.exec(name) ?? [];

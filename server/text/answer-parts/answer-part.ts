@@ -71,7 +71,7 @@ export class PartWriter {
     this.#parts.push({ kind: 'call', index: this.#calls++, name, ...(id !== undefined && { id }) });
   }
 
-  /** Of the call that began last. */
+  /** More of the call that began last. */
   arguments(text: string): void {
     if (text !== '') this.#parts.push({ kind: 'arguments', index: this.#calls - 1, text });
   }

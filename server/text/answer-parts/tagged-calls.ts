@@ -18,7 +18,7 @@ interface CallFormat {
   open: string | null;
   /** Dropped where it stands before the first call. */
   prefix: string | null;
-  /** Of a list: what stands before the first call. */
+  /** What stands before the first call of a list. */
   listOpen: string | null;
   /** Between or behind calls, dropped like white space. */
   fillers: readonly string[];
@@ -40,7 +40,7 @@ export class TaggedCalls implements AnswerParser {
   #call: JsonCall | null = null;
   #isTold = false;
   #hasCalled = false;
-  /** Of a format without a marker: whether the answer is calls. */
+  /** Whether the answer is calls, in a format without a marker. */
   #mode: 'open' | 'calls' | 'content';
   #ended = false;
 

@@ -49,7 +49,7 @@ function fixpoint(parts: ReadonlySet<Expression>, test: Test): Set<Expression> {
   return known;
 }
 
-/** Of what is made of parts by theirs; of a leaf as the leaf says. */
+/** What is made of parts goes by theirs; a leaf as the leaf says. */
 const byParts =
   (ofLeaf: (leaf: Expression) => boolean): Test =>
   (part, known) => {

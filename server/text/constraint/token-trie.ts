@@ -8,7 +8,7 @@
 export class TokenTrie {
   /** Bytes of the longest token. */
   readonly longest: number;
-  /** Of each node: its byte, how deep it lies (1: first byte), the node behind its subtree, the first id that ends here (−1: none). */
+  /** For each node: its byte, how deep it lies (1: first byte), the node behind its subtree, the first id that ends here (−1: none). */
   readonly byte: Uint8Array;
   readonly depth: Uint16Array;
   readonly behind: Int32Array;

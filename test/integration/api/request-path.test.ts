@@ -37,7 +37,6 @@ beforeAll(async () => {
     shardStoreMaxBytes: 2 ** 30,
     partitionerProgram: dist('partitioner/main.js'),
     launcher: new LocalLauncher(dist('shard-worker/main.js')),
-    logLevel: 'info',
   });
   manager = new WorkLoadManager({ engineOf: () => engine, logger });
   await manager.load(config!);

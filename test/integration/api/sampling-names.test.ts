@@ -51,7 +51,7 @@ const SERVED: readonly (readonly [object, object])[] = [
   [{ min_new_tokens: 2 }, { sampling: { minNewTokens: 2 } }],
   [{ typical_p: 0.5 }, { sampling: { typicalP: 0.5 } }],
   [{ manual_seed: 8 }, { sampling: { seed: 8 } }],
-  // The mission's own example.
+  // As LMI's users send them.
   [
     { do_sample: true, min_tokens: 200, max_new_tokens: 256 },
     { maxNewTokens: 256, sampling: { doSample: true, minNewTokens: 200 } },

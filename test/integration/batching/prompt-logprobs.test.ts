@@ -34,7 +34,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(store, { recursive: true }));
 
-/** Of the token behind each place but the last, from the logits themselves. */
+/** For the token behind each place but the last, from the logits themselves. */
 async function reference(group: InProcessGroup): Promise<number[]> {
   const found: number[] = [];
   for (let count = 1; count < PROMPT.length; count++) {

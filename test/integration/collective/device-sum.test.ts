@@ -34,7 +34,7 @@ describe.each([2, 4])('the sum of %i ranks', (worldSize) => {
     const random = seededRandom(testSeed);
     for (const floats of [1, 1000, 8192, 40_000]) {
       const offset = 16;
-      // Of very different size, so that another order of adding shows.
+      // Very different sizes, so that another order of adding shows.
       const summands = inputs.map((_, rank) =>
         Float32Array.from(
           { length: floats + offset },

@@ -17,7 +17,7 @@ export interface RankTask {
   count: number;
   /** Stops instead of waiting in one more. */
   idleAtEnd: boolean;
-  /** Of the calls that make and open the memory, this rank's fails. */
+  /** The calls that make and open the memory: this rank's fail. */
   failsToOpen: boolean;
 }
 

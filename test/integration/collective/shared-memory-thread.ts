@@ -23,7 +23,7 @@ export interface ThreadTask {
     worldSize: number;
     timeoutMs: number;
     spinUs: number;
-    /** Of the group's memory, in this process. */
+    /** The group's memory, in this process. */
     fd: number;
   };
 }

@@ -218,7 +218,10 @@ describe('models to load', () => {
 
   it.each([
     ['djl://a/b', 'models of djl:// are not fetched'],
-    ['missing', 'there is no folder or archive'],
+    ['missing', 'a model of the hub is given as hf://missing'],
+    ['./org/model', 'there is no folder or archive'],
+    // Its first folder is there: a path is meant.
+    ['models/missing', 'a model of the hub is given as hf://models/missing'],
     ['a:b:c:d:e=m', 'at most name:version:engine:devices'],
     ['a/b=m', 'may hold letters, digits'],
     ['x::PyTorch=m', 'engine is PyTorch'],
@@ -250,6 +253,10 @@ describe('models to load', () => {
     ]);
     expect(remote([])).toMatchObject([{ url: archive }]);
     expect(remote(['-m', 'packed.tar.gz'])).toMatchObject([{ url: archive }]);
+    expect(remote(['-m', 'org/model', 'x:v1=org/model@main'])).toMatchObject([
+      { name: null, version: null, url: 'hf://org/model' },
+      { name: 'x', version: 'v1', url: 'hf://org/model@main' },
+    ]);
     const hub = { HF_MODEL_ID: 'org/model', HF_REVISION: 'v2' };
     expect(load([], hub)).toMatchObject({ models: [], remoteModels: [{ url: 'hf://org/model@v2' }] });
   });

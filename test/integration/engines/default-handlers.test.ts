@@ -12,7 +12,7 @@ import { startServer, type TestServer } from '../../support/http-fixtures.js';
 import { repositoryRoot } from '../../support/repository-root.js';
 
 const MODELS = path.join(repositoryRoot, 'test/golden/handler-models');
-/** Of chances: libvips and PIL resize alike, but not to the bit. */
+/** For chances: libvips and PIL resize alike, but not to the bit. */
 const IMAGE_TOLERANCE = 0.02;
 const TEXT_TOLERANCE = 1e-5;
 

@@ -15,7 +15,7 @@ import { startServer, type TestServer } from '../../support/http-fixtures.js';
 import { repositoryRoot } from '../../support/repository-root.js';
 
 const FOLDER = path.join(repositoryRoot, 'test/golden/onnx-models');
-/** Of the largest number of an output. */
+/** A share of the largest number of an output. */
 const TOLERANCE = 1e-5;
 
 interface Tensor {

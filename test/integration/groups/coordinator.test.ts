@@ -49,7 +49,6 @@ function makeOptions(plan: FakeWorkerPlan, fields: Partial<CoordinatorOptions> =
       collectiveTimeoutMs: 1000,
       collective: 'zmq',
       verifyChecksums: false,
-      logLevel: 'info',
     },
     launcher: new LocalLauncher(FAKE_WORKER),
     loadingTimeoutMs: 20_000,

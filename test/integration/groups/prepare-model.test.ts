@@ -141,7 +141,7 @@ describe('a prepared model', () => {
 
   it('says what it was taken for, and what was assumed of a model that nobody knows', async () => {
     const [config] = loadConfig({ argv: [], env: {}, cwd: repositoryRoot }).models;
-    const worker = { launcher: new LocalLauncher(''), logLevel: 'info' };
+    const worker = { launcher: new LocalLauncher('') };
     const known = new LlmModel(config!, await prepare(), worker);
     expect(known.takenFor).toBe('LlamaForCausalLM: a known family, computed as transformers does');
     expect(known.notes.filter((note) => note.includes('assumed'))).toEqual([]);

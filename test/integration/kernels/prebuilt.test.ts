@@ -62,7 +62,7 @@ it.each(libraries)('%s needs libc and libm of glibc 2.28 and nothing else', (fil
   expect(Math.max(0, ...versions.map(Number))).toBeLessThanOrEqual(28);
 });
 
-/** Of an ELF file of 64 bits: the symbols that it offers, and all strings of its dynamic section. */
+/** Reads an ELF file of 64 bits: the symbols that it offers, and all strings of its dynamic section. */
 function dynamicSymbols(elf: Buffer): { names: string[]; strings: string[] } {
   const sections = Array.from({ length: elf.readUInt16LE(60) }, (_, index) => {
     const at = Number(elf.readBigUInt64LE(40)) + index * elf.readUInt16LE(58);

@@ -1,4 +1,4 @@
-/** A full disk behind the server's logs: it serves, tells what it lost, and ends when it is asked to (issue 15, 6). */
+/** A full disk behind the server's logs: it serves, tells what it lost, and ends when it is asked to. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, symlinkSync } from 'node:fs';

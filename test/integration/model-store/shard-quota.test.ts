@@ -1,4 +1,4 @@
-/** The quota of a shard store: the least recently used go, what anybody uses stays (issue 15, 13). */
+/** The quota of a shard store: the least recently used go, what anybody uses stays. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';

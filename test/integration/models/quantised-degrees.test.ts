@@ -48,7 +48,7 @@ const prompts = Array.from({ length: TEXTS }, (_, index) => {
 
 interface Texts {
   ids: number[][];
-  /** Of every step, all rows. */
+  /** Every step's, all rows. */
   logits: Float32Array[];
 }
 

@@ -8,7 +8,7 @@ import { Finish, GREEDY_SAMPLING, type SequenceOpen } from '../../../proto/contr
 import { createInProcessGroup } from '../../support/in-process-group.js';
 import { repositoryRoot } from '../../support/repository-root.js';
 
-/** Of the embedded model. */
+/** The embedded model's. */
 const VOCAB = 4096;
 const NEW_TOKENS = 6;
 

@@ -57,7 +57,7 @@ describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
       sampling: GREEDY_SAMPLING,
     });
 
-    it('gives the golden logits and tokens, and lets cross what the design names', async () => {
+    it('gives the golden logits and tokens, and lets cross partial sums and candidates alone', async () => {
       const prompt = promptOf('medium');
       const { length } = prompt.ids;
       const open = openOf(0, prompt);

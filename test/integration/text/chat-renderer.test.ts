@@ -23,7 +23,7 @@ const HOSTILE = `{% set c = messages[0].content %}${Object.entries(ATTACKS)
   .map(([name, jinja]) => `{% if c == '${name}' %}${jinja}{% endif %}`)
   .join('')}[{{ c }}]`;
 
-/** Of this process. */
+/** This process's. */
 const childPids = (): string[] =>
   readdirSync('/proc/self/task').flatMap((task) =>
     readFileSync(`/proc/self/task/${task}/children`, 'utf8').split(' ').filter(Boolean),

@@ -26,7 +26,7 @@ import { labelNames } from './label-names.js';
 import { rowsOf, softmax } from './tensor-rows.js';
 
 const CROP = 224;
-/** Of the shorter side, before the crop: 256 for 224. */
+/** A factor of the shorter side, before the crop: 256 for 224. */
 const MARGIN = 256 / 224;
 const BEST = 5;
 

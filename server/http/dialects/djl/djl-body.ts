@@ -6,7 +6,7 @@
  *         other type {inputs: text}, the whole body
  * Limits  the body limit of the server; form-fields.ts
  * Errors  InvalidInput: not JSON, not a form, not UTF-8
- * Source  reference serving-apis §1.4 (parsing into Input), §3.1 (dispatch by key)
+ * Source  DJLServing 0.36: RequestParser (into Input); LMI's input_parser for the dispatch by key
  */
 import { isUtf8 } from 'node:buffer';
 import type { FastifyInstance, FastifyRequest } from 'fastify';

@@ -7,7 +7,7 @@
  * Limits  the body limit; a stalled reader is dropped after chunked_read_timeout
  * Errors  {"code", "type", "message"} with the configurable codes; a valid JSON body that is no valid request: 424 {"code", "error"};
  *         a deadline that the client set itself (x-request-timeout-ms): 408
- * Source  reference serving-apis §1.2–1.6, §3
+ * Source  DJLServing 0.36: InferenceRequestHandler; LMI's handlers for bodies
  *
  * Not here: on-the-fly registration (model_url_pattern is a refused key).
  */

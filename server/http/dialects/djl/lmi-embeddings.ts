@@ -5,7 +5,7 @@
  * Out     a list of vectors, one a text, also for one text
  * Limits  a text that is longer than the model takes is cut, as DJL does; "truncate": false, or option.truncate_texts, refuses it
  * Errors  ServingError; InvalidInput
- * Source  reference serving-apis §3.3 (embedding task); "truncate" is text-embeddings-inference's
+ * Source  LMI's text-embedding task; "truncate" is text-embeddings-inference's
  */
 import type { FastifyBaseLogger } from 'fastify';
 import type { EmbedRequest } from '../../../requests/embed-request.js';

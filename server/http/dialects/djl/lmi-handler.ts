@@ -24,7 +24,7 @@ import {
 } from './lmi-request.js';
 import { linesAsSse, lmiAnswer, lmiErrorLine, lmiLines, sseFrame } from './lmi-response.js';
 
-/** Of the version that is asked for; where none is, of the first. */
+/** The version's that is asked for; where none is, the first one's. */
 const statusOf = (
   models: readonly ModelStatus[],
   { model, version: asked }: Target,

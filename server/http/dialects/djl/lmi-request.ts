@@ -5,7 +5,7 @@
  * Out     a valid request a text; names of parameters that nobody knows, for a warning in the log
  * Limits  MAX_INPUTS texts a request (to embed: MAX_TEXTS); the ranges of sampling-fields.ts
  * Errors  InvalidInput in LMI's words (the dialect answers 424)
- * Source  reference serving-apis §3.1, §3.2. Differences: a parameter of a wrong type or range is refused, never passed on;
+ * Source  LMI's input and output schema. Differences: a parameter of a wrong type or range is refused, never passed on;
  *         a list of inputs gives a list of answers with continuous batching too
  */
 import { type Static, Type } from '@sinclair/typebox';
@@ -24,7 +24,7 @@ import {
 import { type Checked, compileValidator, quote } from '../../../requests/validation.js';
 
 const MAX_INPUTS = 128;
-/** Of an embedding model. */
+/** For an embedding model. */
 export const MAX_TEXTS = 2048;
 /** LMI's default. */
 const DEFAULT_MAX_NEW_TOKENS = 30;

@@ -4,7 +4,7 @@
  * In      events of one generation
  * Out     JSON bodies; lines of a stream, the last of which carries generated_text (and details when asked)
  * Errors  after the first line: a line with token id −1 and finish_reason "error"
- * Source  reference serving-apis §3.3
+ * Source  LMI's output formatters
  */
 import type { ServingError } from '../../../../proto/errors.js';
 import type {

@@ -4,7 +4,7 @@
  * Out     /ping (any method) as ping.ts says; GET /health/live: 200 while the process answers; GET /health/ready: 200 when requests
  *         are taken and every startup model is ready; GET /models/{model}[/{version}]/ready: 200 when it can run a request
  * Errors  503 with {"status", "reason"} where it is not ready; 404 for an unknown model
- * Source  reference serving-apis §1.5
+ * Source  DJLServing 0.36 for /ping; Kubernetes for live and ready
  */
 import type { TSchema } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyReply } from 'fastify';

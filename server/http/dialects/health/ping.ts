@@ -5,7 +5,7 @@
  * Out     {model: {"status": PENDING | FAILED | Healthy | Unhealthy}}, with our `reason` where it is FAILED; the first that fits:
  *         503 too many errors, 500 one has failed (or has too few workers, with sagemaker_health_check_override), 207 one is
  *         pending and allow_multi_status is on, else 200
- * Source  reference serving-apis §1.5, §2.5 (SERVING_HEALTH_CHECK_OVERRIDE)
+ * Source  DJLServing 0.36: ModelManager.workerStatus; its Python engine for SERVING_HEALTH_CHECK_OVERRIDE
  */
 import type { ServerConfig } from '../../../config/config.js';
 import type { PoolDescription } from '../../../requests/management.js';

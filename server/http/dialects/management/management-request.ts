@@ -5,7 +5,7 @@
  * Out     plain requests; −1 means "as configured" or "unchanged" and leaves its field out
  * Limits  the ranges below; names and versions must fit a path
  * Errors  BAD_REQUEST in DJLServing's words where it has some
- * Source  reference serving-apis §1.7
+ * Source  DJLServing 0.36: ManagementRequestHandler, LoadModelRequest
  */
 import { type Static, type TObject, Type } from '@sinclair/typebox';
 import { ServingError } from '../../../../proto/errors.js';

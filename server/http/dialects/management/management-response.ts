@@ -4,7 +4,7 @@
  * In      descriptions of pools
  * Out     describe: an array with an entry a version; pages of /models and /workflows. Fields without a value are left out, as
  *         Gson does
- * Source  reference serving-apis §1.7. Ours: a worker is one of our groups (`state`, `ranks`), `loading`, `failure`, `nextTry`,
+ * Source  DJLServing 0.36: DescribeWorkflowResponse, ListModelsResponse. Ours: a worker is one of our groups (`state`, `ranks`), `loading`, `failure`, `nextTry`,
  *         `tensorParallelDegree`, `coresOversubscribed`. One workerGroups entry is a kind of device
  */
 import type {
@@ -140,7 +140,7 @@ function workerBody({ id, startedAtMs, state, ranks }: GroupDescription) {
   };
 }
 
-/** Of its first rank: `gpu3` → gpu, 3; `cpu` → cpu, −1. */
+/** Its first rank's: `gpu3` → gpu, 3; `cpu` → cpu, −1. */
 function deviceOf({ ranks }: GroupDescription): { deviceType: string; deviceId: number } {
   const [, deviceType = 'cpu', id] = /^([a-z]+)(\d+)?$/.exec(ranks[0]?.device ?? 'cpu') ?? [];
   return { deviceType, deviceId: id === undefined ? -1 : Number(id) };

@@ -6,7 +6,7 @@
  * Limits  those of management-request.ts; max_request_size
  * Errors  {"code", "type", "message"} with DJLServing's fixed codes (the configurable ones are of the inference API); 405 for
  *         another method of a known path
- * Source  reference serving-apis §1.7
+ * Source  DJLServing 0.36: ManagementRequestHandler
  */
 import type { Static, TObject } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';

@@ -4,7 +4,7 @@
  * In      GET; `name[]` (repeated): only these metrics
  * Out     the text format; the same metrics at both paths
  * Errors  400 with DJLServing's sentence while its metrics are off; 405 for other methods
- * Source  reference serving-apis §1.7
+ * Source  DJLServing 0.36: GET /server/metrics
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';

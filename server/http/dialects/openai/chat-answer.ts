@@ -20,7 +20,7 @@ export interface PartsReader {
   withReasoning: boolean;
 }
 
-/** Of a model whose text is the answer. */
+/** For a model whose text is the answer. */
 export const plainReader: PartsReader = {
   newParser: () => ({ push: (text) => (text === '' ? [] : [{ kind: 'content', text }]), flush: () => [] }),
   mostCalls: 0,

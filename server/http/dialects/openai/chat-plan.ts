@@ -51,7 +51,7 @@ function isThinking({ chat_template_kwargs: options = {} }: ChatBody): boolean {
   return options.enable_thinking !== false && options.thinking !== false;
 }
 
-/** Of the model that the requests go to. */
+/** The model's that the requests go to. */
 export function answerFormatOf({ service }: HttpContext, { model, version }: Target): AnswerFormat {
   const known = service.models().filter(({ name }) => name === model);
   const status = known.find((one) => one.version === version) ?? known[0];

@@ -20,7 +20,7 @@ import { chatMessages, Message } from './chat-messages.js';
 import { chatOptions } from './chat-request.js';
 import { ToolFields } from './chat-tools.js';
 
-/** Of the API that is served, not of this program: clients compare it. */
+/** The API's that is served, not this program's: clients compare it. */
 const VERSION = '0.1.0';
 
 const optional = Type.Optional;

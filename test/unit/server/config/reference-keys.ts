@@ -5,7 +5,7 @@
 
 const words = (text: string): readonly string[] => text.trim().split(/\s+/);
 
-/** Of a model's serving.properties, without prefix. */
+/** A model's serving.properties, without prefix. */
 export const SERVING_PROPERTIES = words(`
   engine load_on_devices job_queue_size batch_size max_dynamic_batch_size max_batch_delay max_idle_time minWorkers maxWorkers
   cpu.minWorkers cpu.maxWorkers gpu.minWorkers gpu.maxWorkers nc.minWorkers nc.maxWorkers
@@ -28,7 +28,7 @@ export const OPTIONS = words(`
   mapLocation extraFiles default_accept interOpNumThreads intraOpNumThreads executionMode optLevel ortDevice
 `);
 
-/** Of config.properties; SERVING_<KEY> in the environment. */
+/** config.properties; SERVING_<KEY> in the environment. */
 export const CONFIG_PROPERTIES = words(`
   inference_address management_address cluster_address model_store load_models load_on_devices wait_model_loading
   allow_multi_status model_url_pattern number_of_netty_threads job_queue_size batch_size max_batch_delay max_idle_time

@@ -23,16 +23,19 @@ class Service implements Pick<InferenceService, 'submit'> {
   most = 0;
   submitted = 0;
   readonly #waiting: (() => void)[] = [];
-  constructor(
-    private readonly room: number,
-    private readonly failAt = -1,
-  ) {}
+  readonly #room: number;
+  readonly #failAt: number;
+
+  constructor(room: number, failAt = -1) {
+    this.#room = room;
+    this.#failAt = failAt;
+  }
 
   async submit<R extends JobRequest>(request: R): Promise<Accepted<EventsOf<R>>> {
-    if (this.#waiting.length >= this.room) throw new ServingError('QUEUE_FULL', 'full');
+    if (this.#waiting.length >= this.#room) throw new ServingError('QUEUE_FULL', 'full');
     const index = Number(request.requestId);
     this.submitted++;
-    if (index === this.failAt) throw new ServingError('PROMPT_TOO_LONG', 'long');
+    if (index === this.#failAt) throw new ServingError('PROMPT_TOO_LONG', 'long');
     const turn = new Promise<void>((resolve) => this.#waiting.push(resolve));
     this.most = Math.max(this.most, this.#waiting.length);
     async function* events() {

@@ -154,7 +154,7 @@ describe('metrics under the names of DJLServing', () => {
     const toy = metrics.observe(TOY, () => poolReading());
     metrics.started(1500);
     for (const status of [200, 200, 404, 503]) metrics.responseSent(status);
-    toy.loaded(2000);
+    toy.loaded(2000, 500);
     toy.jobStarted(10, 1);
     toy.jobEnded({ reason: 'REQUEST_TIMEOUT', durationMs: 20, newTokens: 0 });
     toy.refused('QUEUE_FULL');
@@ -176,6 +176,8 @@ describe('metrics under the names of DJLServing', () => {
     expect(value('ServerError_total', { Host: 'here' })).toBe(1);
     expect(value('ModelLoadingError_total', { Model: 'toy' })).toBe(1);
     expect(value('LoadModel', { Model: 'toy' })).toBe(2_000_000);
+    expect(value('DownloadModel', { Model: 'toy' })).toBe(500_000);
+    expect(value('RegisterWorkflow', { Model: 'toy' })).toBe(2_500_000);
     expect(families.get('QueueTime')?.type).toBe('histogram');
     expect(value('QueueTime_sum', { Model: 'toy' })).toBe(10_000);
     expect(value('RequestLatency_sum', { Model: 'toy' })).toBe(20_000);

@@ -46,37 +46,37 @@ export interface WholeRow {
 /** Choosers of one group, each with its slice of the vocabulary, the last padded. */
 export class ChooserGroup {
   readonly choosers: Chooser[];
-  private readonly collectives;
-  private readonly vocabPerRank: number;
-  private step = 0;
+  readonly #collectives;
+  readonly #vocabPerRank: number;
+  #step = 0;
 
   constructor(
     worldSize: number,
     readonly vocabSize: number,
     padding = 0,
   ) {
-    this.vocabPerRank = Math.ceil(vocabSize / worldSize) + padding;
-    this.collectives = worldSize === 1 ? [new SingleRankCollective()] : createInMemoryCollectives(worldSize);
-    this.choosers = this.collectives.map(
-      (collective) => new Chooser({ collective, vocabSize, vocabPerRank: this.vocabPerRank }),
+    this.#vocabPerRank = Math.ceil(vocabSize / worldSize) + padding;
+    this.#collectives = worldSize === 1 ? [new SingleRankCollective()] : createInMemoryCollectives(worldSize);
+    this.choosers = this.#collectives.map(
+      (collective) => new Chooser({ collective, vocabSize, vocabPerRank: this.#vocabPerRank }),
     );
   }
 
   get gathers(): number {
-    return this.collectives[0]!.counters.gathers;
+    return this.#collectives[0]!.counters.gathers;
   }
 
   /** Every rank's choices for copies of the rows; padding is filled with the largest logit there could be. */
   async chooseOnAll(rows: readonly WholeRow[]): Promise<Choice[][]> {
-    this.step += 1;
+    this.#step += 1;
     const results = await Promise.allSettled(
       this.choosers.map((chooser, rank) =>
         chooser.choose(
-          this.step,
+          this.#step,
           10,
           rows.map(({ sequence, logits }) => {
-            const slice = new Float32Array(this.vocabPerRank).fill(1e30);
-            slice.set(logits.subarray(rank * this.vocabPerRank, (rank + 1) * this.vocabPerRank));
+            const slice = new Float32Array(this.#vocabPerRank).fill(1e30);
+            slice.set(logits.subarray(rank * this.#vocabPerRank, (rank + 1) * this.#vocabPerRank));
             return { sequence, logits: slice };
           }),
         ),

@@ -12,7 +12,6 @@ const options = (fields: Partial<GroupPartsOptions>): GroupPartsOptions => ({
   queue: new JobQueue('toy', 1, 1000),
   mayStart: () => 1,
   launcher: new LocalLauncher('worker.js'),
-  logLevel: 'info',
   logger: pino({ level: 'silent' }),
   hooks: {},
   threads: 2,

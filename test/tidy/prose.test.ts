@@ -1,0 +1,56 @@
+/** What is written between the code: it cites what a reader has. */
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { filesUnder, PRODUCT_FOLDERS, ROOT, readText } from './repository.js';
+
+const EXTENSIONS = ['.ts', '.mjs', '.md', '.cpp', '.h', '.proto', '.py'];
+const TEXTS = [
+  ...['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md'],
+  ...[...PRODUCT_FOLDERS, 'bench', 'docker', 'test'].flatMap((folder) => filesUnder(folder, EXTENSIONS)),
+];
+/** This file holds the patterns themselves. */
+const OWN = 'test/tidy/prose.test.ts';
+
+/** Lines of the texts that match, as `file:line text`. */
+function linesLike(pattern: RegExp, files: readonly string[] = TEXTS): string[] {
+  return files
+    .filter((file) => file !== OWN)
+    .flatMap((file) =>
+      readText(file)
+        .split('\n')
+        .flatMap((line, index) =>
+          pattern.test(line) ? [`${file}:${index + 1} ${line.trim().slice(0, 120)}`] : [],
+        ),
+    );
+}
+
+describe('what is written', () => {
+  it('cites no document that is not in the repository', () => {
+    const absent =
+      /\bdesign (?:D\d|§)|\bdesign\.md\b|\bthe design\b|\breference (?:§|serving-apis)|\breference\/[\w-]+\.md|\bthe reference, §|\b[Ii]ssue \d+/;
+    expect(linesLike(absent)).toEqual([]);
+  });
+
+  it('has a subject: no comment begins with what something is of', () => {
+    // A changed comment of the kernels asks for their build by the pinned compiler: there it waits for a change of the code.
+    const files = TEXTS.filter((file) => !/^shard-worker\/kernels\/.*\.(?:h|cpp)$/.test(file));
+    expect(linesLike(/(?:\/\/|^\s*\*|\/\*\*) Of [a-z]/, files)).toEqual([]);
+  });
+});
+
+describe('classes', () => {
+  it('keep to themselves by #, not by `private`; a constructor alone has no other way', () => {
+    const files = TEXTS.filter((file) => file.endsWith('.ts'));
+    expect(linesLike(/^\s*private (?!constructor)\w|[(,]\s*private readonly /, files)).toEqual([]);
+  });
+});
+
+describe('the list of sources', () => {
+  it('that a start compares with the build is what tsconfig.json compiles', async () => {
+    const bootstrap = pathToFileURL(path.join(ROOT, 'server/bootstrap.mjs')).href;
+    const { SOURCE_FOLDERS } = (await import(bootstrap)) as { SOURCE_FOLDERS: string[] };
+    const { include } = JSON.parse(readText('tsconfig.json')) as { include: string[] };
+    expect([...SOURCE_FOLDERS].sort()).toEqual(include.map((glob) => glob.replace('/**/*.ts', '')).sort());
+  });
+});
