@@ -61,7 +61,7 @@ export const attend = Type.Object({
    * with these rows of `from`, in place.
    */
   copyRows: Type.Optional(name),
-  /** Of keys and values in a slot of a device with memory of its own, and of the rows that copyRows copies; absent: float32. */
+  /** Keys and values in a slot of a device with memory of its own, and the rows that copyRows copies; absent: float32. */
   cacheType: Type.Optional(Type.Union([Type.Literal('float32'), Type.Literal('float16')])),
 });
 

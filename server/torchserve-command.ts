@@ -83,7 +83,7 @@ async function stop(foreground: boolean): Promise<number> {
   return 0;
 }
 
-/** Of this user: another's is none of ours. */
+/** Only this user's: another's is none of ours. */
 const pidFile = (): string => path.join(tmpdir(), `.model_server.${process.getuid?.() ?? 0}.pid`);
 
 function remember(pid: number, keyFile: string): void {
@@ -101,7 +101,7 @@ function running(): { pid: number; keyFile: string } | null {
   try {
     const [identity = '', keyFile = ''] = readFileSync(pidFile(), 'utf8').split('\n');
     const [, machine, pid, startTime] = new RegExp(`^${IDENTITY_PATTERN}$`).exec(identity) ?? [];
-    // Of another machine, or another life of a container: nobody here.
+    // Another machine, or another life of a container: nobody here.
     if (machine !== machineId() || pid === undefined || startTime === undefined) return null;
     return isGone(machine, pid, startTime) ? null : { pid: Number(pid), keyFile };
   } catch {

@@ -184,7 +184,7 @@ export interface ModelConfig {
   fillDevices: boolean;
   /** GPUs that it may have (load_on_devices); null: any. */
   gpus: readonly number[] | null;
-  /** Of a GPU's free memory, what weights, KV cache and workspace may take. */
+  /** What weights, KV cache and workspace may take of a GPU's free memory. */
   gpuMemoryShare: number;
   /** What its ranks compute on; auto: the CPU. */
   device: 'auto' | 'cpu' | 'webgpu' | 'cuda';

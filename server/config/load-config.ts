@@ -38,7 +38,7 @@ export interface ConfigSources {
   cwd: string;
   /** Root of the installation: default model store, shard store and serving.properties. Default: where this file lies. */
   installation?: string;
-  /** Of another server's configuration: weaker than flags and environment, stronger than files. */
+  /** Another server's configuration: weaker than flags and environment, stronger than files. */
   layer?: Layer;
   /** Where SageMaker puts the model; an argument so that a test can pretend. */
   sageMakerModelFolder?: string;

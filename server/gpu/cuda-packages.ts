@@ -8,7 +8,7 @@ import { CUDA_FILES } from '../../proto/cuda-libraries.js';
 export interface CudaPackage {
   name: string;
   version: string;
-  /** Of the wheel. */
+  /** The wheel's. */
   file: string;
   sha256: string;
   bytes: number;

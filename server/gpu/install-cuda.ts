@@ -23,7 +23,7 @@ const JSON_TYPE = 'application/vnd.pypi.simple.v1+json';
 export interface InstallOptions {
   /** Where the libraries go. */
   folder: string;
-  /** Of the index; null: wheels are in `from`. */
+  /** The index's; null: wheels are in `from`. */
   index: string | null;
   from: string | null;
   packages?: readonly CudaPackage[];
@@ -79,7 +79,7 @@ async function fetchWheel(index: string, wanted: CudaPackage, target: string): P
   checkDigest(wanted, hash.digest('hex'));
 }
 
-/** Of the wheel, by the index's page of the package. */
+/** The wheel's, by the index's page of the package. */
 async function addressOf(page: URL, { file, name }: CudaPackage): Promise<URL> {
   const answer = await get(page, `${JSON_TYPE}, text/html;q=0.5`);
   const text = await answer.text();

@@ -24,7 +24,7 @@ const LOGGER = 'org.pytorch.serve.ModelServer';
 const PRINTED = 'handler: ';
 
 export interface TorchServeFiles {
-  /** Of the server's logger. */
+  /** The server's logger's. */
   event(json: string): void;
   access(response: ResponseFacts): void;
   serverMetric(line: string): void;

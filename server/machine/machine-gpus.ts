@@ -30,7 +30,7 @@ export class MachineGpus {
     this.#shares = new GpuShares(gpus.length);
   }
 
-  /** Of those that a model may have. */
+  /** Those that a model may have. */
   count(allowed: readonly number[] | null): number {
     return allowed === null ? this.#gpus.length : new Set(allowed).size;
   }
@@ -45,7 +45,7 @@ export class MachineGpus {
     return this.#shares.take(degree, allowed);
   }
 
-  /** Of the fullest GPU that a model may have: any rank may come there. 0: the driver does not tell. */
+  /** The fullest GPU's that a model may have: any rank may come there. 0: the driver does not tell. */
   freeBytes(allowed: readonly number[] | null): number {
     const now = this.#readAgain();
     const asked = allowed === null ? now : now.filter((_, number) => allowed.includes(number));

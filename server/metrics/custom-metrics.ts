@@ -21,7 +21,7 @@ interface Known {
   metric: Counter | Gauge | Histogram;
   kind: MetricKind;
   labels: readonly string[];
-  /** Of each series, whose it is. */
+  /** Whose each series is. */
   series: Map<string, { labels: Dimensions; model: string }>;
 }
 

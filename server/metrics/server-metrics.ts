@@ -35,7 +35,7 @@ export interface ServerMetricsOptions {
   /** Where lines of server_metric.log and model_metric.log go; null: nowhere. */
   lines: { server(line: string): void; model(line: string): void } | null;
   host: string;
-  /** Of another flavour of the server: its names, and who is told of jobs for lines of its own. */
+  /** Another flavour of the server: its names, and who is told of jobs for lines of its own. */
   more?: { rows: readonly MetricRow<Snapshot>[]; listener: JobListener };
   /** Metrics of handlers that are exported; null or absent: all. */
   declared?: ReadonlyMap<string, DeclaredMetric> | null;

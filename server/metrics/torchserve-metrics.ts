@@ -24,7 +24,7 @@ export interface TorchServeMetricsOptions {
   names: ReadonlySet<string> | null;
   /** `default`, or the version. */
   versionOf(name: string, version: string): string;
-  /** Of the machine; 0: never. */
+  /** The machine's are told so often; 0: never. */
   systemIntervalMs: number;
   /** Workers are numbered from it on. */
   firstWorker: number;

@@ -26,7 +26,7 @@ export interface ArchiveManifest {
   modelName: string | null;
   modelVersion: string | null;
   runtime: string | null;
-  /** Of model-config.yaml. */
+  /** What model-config.yaml says. */
   minWorkers: number | null;
 }
 

@@ -24,7 +24,7 @@ const ORT_DEVICE_ALLOCATOR = 0;
 const ORT_MEMORY_DEFAULT = 0;
 
 export interface CudaDeviceOptions {
-  /** Of the libraries. */
+  /** Where the libraries are. */
   folder: string;
   /** As CUDA numbers those that are visible. */
   gpu: number;

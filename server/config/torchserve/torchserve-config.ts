@@ -45,7 +45,7 @@ export interface TorchServeSettings {
   metricsAutoDetect: boolean;
   disableSystemMetrics: boolean;
   metricIntervalSeconds: number;
-  /** Of a registration that asks for none. */
+  /** For a registration that asks for none. */
   defaultWorkers: number;
   /** Workers are numbered from it on. */
   firstWorkerPort: number;

@@ -16,7 +16,7 @@ import type { ModelSizes } from './model-sizes.js';
 /** A rank's process with CUDA's libraries and staging buffers. Not seen on hardware: what others report of such processes. */
 const RANK_HOST_BYTES = 1024 * MIB;
 
-/** Of a model's device. @throws ServingError */
+/** On the model's device. @throws ServingError */
 export function sizesOnDevice(
   config: ModelConfig,
   sizes: ModelSizes,

@@ -41,7 +41,7 @@ function managerOn(gpus: MachineGpus) {
           ...{ shardFolder: '{}', texts: FAKE_TEXTS, encoder },
           manifest: manifestOf(config.tensorParallelDegree as number),
         },
-        { launcher: new LocalLauncher(FAKE_WORKER), logLevel: 'info', gpus },
+        { launcher: new LocalLauncher(FAKE_WORKER), gpus },
       ),
   };
   const made = makeFakeManager({}, { engineOf: () => engine });

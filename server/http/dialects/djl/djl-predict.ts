@@ -52,7 +52,7 @@ export function predict(
   }
 }
 
-/** Of the version that is asked for; where none is, of the first. */
+/** The version's that is asked for; where none is, the first one's. */
 export const statusOf = (
   { service }: HttpContext,
   { model, version }: ModelTarget,

@@ -73,7 +73,7 @@ function describedWorker(
     startTime: new Date(startedAtMs).toISOString(),
     status: state === 'running' ? 'READY' : 'UNLOADING',
     memoryUsage: pids.reduce((sum, pid) => sum + (residentBytes(pid) ?? 0), 0),
-    // Of the first rank; the others are beside it.
+    // The first rank's; the others are beside it.
     pid: pids[0] ?? -1,
     gpu: ranks[0]?.device.startsWith('gpu') === true,
     gpuUsage: 'N/A',

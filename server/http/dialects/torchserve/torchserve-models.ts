@@ -18,7 +18,7 @@ import { describedModel } from './describe-body.js';
 import { modelNotFound, TorchServeRefusal, versionNotFound } from './torchserve-errors.js';
 import type { ModelRecord, TorchServeParts } from './torchserve-parts.js';
 
-/** Of an archive that says none. */
+/** For an archive that says none. */
 export const FIRST_VERSION = '1.0';
 const RUNTIMES = ['python', 'python3', 'LSP'];
 /** Handlers of TorchServe's own, which are named without a file. */
