@@ -10,7 +10,7 @@ import path from 'node:path';
 import { ServingError } from './errors.js';
 
 const GGUF = /\.gguf$/i;
-/** Of llama.cpp's: the part that sees images. */
+/** llama.cpp's: the part that sees images. */
 const PROJECTOR = /^mmproj|mmproj[\w.-]*\.gguf$/i;
 const PART = /-\d{5}-of-\d{5}\.gguf$/i;
 

@@ -47,12 +47,12 @@ export interface GgufHeader {
   tensors: ReadonlyMap<string, GgufTensor>;
   /** Where the data begin. */
   dataStart: number;
-  /** Of the file. */
+  /** The file's. */
   bytes: number;
   modifiedMs: number;
 }
 
-/** Of metadata; an array's elements are of one of the others. */
+/** Metadata's; an array's elements are of one of the others. */
 const TYPE = { string: 8, array: 9 } as const;
 const SCALARS: Readonly<Record<number, { bytes: number; read: (at: DataView) => number | boolean }>> = {
   0: { bytes: 1, read: (at) => at.getUint8(0) },

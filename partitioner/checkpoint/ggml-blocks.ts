@@ -17,7 +17,7 @@ export interface GgmlType {
   name: string;
   /** Weights of a block. */
   weights: number;
-  /** Of a block. */
+  /** A block's. */
   bytes: number;
   decode: Decode;
 }

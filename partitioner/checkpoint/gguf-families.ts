@@ -27,7 +27,7 @@ export interface GgufFamily {
   turnsHeads?: boolean;
   /** Norms of 1 + weight are stored with the 1. */
   normsPlusOne?: boolean;
-  /** Of a layer, beside LAYER_NAMES. */
+  /** A layer's, beside LAYER_NAMES. */
   layer?: Readonly<Record<string, string>>;
   config(keys: GgufKeys, header: GgufHeader): JsonObject;
 }

@@ -40,7 +40,7 @@ interface Stored extends GgufPlace {
   tensor: GgufTensor;
   type: GgmlType;
   plain: StoredType | null;
-  /** Of one row of the file. */
+  /** One row's of the file. */
   rowBytes: number;
 }
 

@@ -24,7 +24,7 @@ export interface AccessOptions {
   keyFile: string | null;
   /** null: all while there is no key, none otherwise. */
   anonymousScopes: readonly string[] | null;
-  /** Of every key that has none of its own, and of all requests without one; absent or 0: none. */
+  /** Those of every key that has none of its own, and of all requests without one; absent or 0: none. */
   keyRequestsPerMinute?: number;
   keyTokensPerMinute?: number;
   keyConcurrentRequests?: number;

@@ -12,7 +12,7 @@ export type Scope = (typeof SCOPES)[number];
 /** null: no limit. */
 export interface KeyLimits {
   readonly requestsPerMinute: number | null;
-  /** Of prompts and answers. */
+  /** Prompts and answers together. */
   readonly tokensPerMinute: number | null;
   /** Requests at once. */
   readonly concurrentRequests: number | null;
@@ -33,7 +33,7 @@ export interface AccessKey {
   readonly priority: { readonly min: number; readonly max: number } | null;
   /** Instead of the server's for every key; absent: those. */
   readonly limits?: Partial<KeyLimits>;
-  /** Of starts, beside other keys whose requests wait too; absent: 1. */
+  /** Its share of starts, beside other keys whose requests wait too; absent: 1. */
   readonly weight?: number;
 }
 

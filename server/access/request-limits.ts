@@ -99,7 +99,7 @@ export class RequestLimits {
       tokens: bucket(limits.tokensPerMinute),
       running: 0,
     };
-    // Of a key whose limits have changed: what runs is told to the account that it began with.
+    // A key's limits may have changed: what runs is told to the account that it began with.
     this.#accounts.set(id, account);
     if (this.#accounts.size > MAX_KEPT) this.#forgetIdle(id);
     return account;

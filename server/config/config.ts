@@ -39,7 +39,7 @@ export interface ServerConfig {
   keystore: string | null;
   keystorePass: string;
   keystoreType: 'PKCS12';
-  /** Of the certificates that clients must show; null: they need none. */
+  /** Who signs the certificates that clients must show; null: they need none. */
   clientCaFile: string | null;
   /** Keys in clear; whoever makes the server keeps their digests. */
   apiKey: string | null;

@@ -30,7 +30,7 @@ export interface GrpcServerOptions extends Omit<GrpcParts, 'isDraining'> {
   address: ListenAddress;
   maxMessageBytes: number;
   drainTimeoutMs: number;
-  /** Of an https:// address; absent or null: none is needed. */
+  /** For an https:// address; absent or null: none is needed. */
   tls?: TlsFiles | null;
 }
 

@@ -49,7 +49,7 @@ export interface HttpDeps {
   singleStartupModel(): string | null;
   /** Who may do what; absent: made from the configuration. */
   access?: AccessControl;
-  /** Of https:// addresses; absent: made from the configuration where there is one. */
+  /** For https:// addresses; absent: made from the configuration where there is one. */
   tls?: TlsFiles | null;
   /** Absent: no /metrics. */
   metrics?: MetricsText;

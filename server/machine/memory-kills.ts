@@ -21,7 +21,7 @@ const REMEDY =
   'lower option.kv_cache_memory_mb or option.max_rolling_batch_size, take a smaller option.dtype, or give the server more memory';
 
 interface Seen {
-  /** Of the group that counts, the file; null: none does. */
+  /** The file of the group that counts; null: none does. */
   file: string | null;
   kills: number;
   /** Folders of the groups around it, outermost first, with the file of their limit. */
@@ -55,7 +55,7 @@ export class MemoryKills {
     }
   }
 
-  /** Of a process that has ended by SIGKILL: it is forgotten. */
+  /** A process that has ended by SIGKILL is forgotten. */
   verdict(pid: number): string | null {
     const seen = this.#seen.get(pid);
     this.#seen.delete(pid);

@@ -6,7 +6,7 @@ export const DEFAULT_PRIORITY = 3;
 /** Whose request it is, where keys are asked for. */
 export interface Tenant {
   readonly id: string;
-  /** Of starts, beside those of others. */
+  /** Its share of starts, beside those of others. */
   readonly weight: number;
 }
 

@@ -21,7 +21,7 @@ export interface WorkflowDescription {
   name: string;
   version: string | null;
   url: string;
-  /** Of tensors (an ensemble); null: of bodies. */
+  /** Those of tensors (an ensemble); null: it takes bodies. */
   signature: Signature | null;
   nodes: readonly {
     name: string;

@@ -14,7 +14,7 @@ import type { Source, SpecNode, WorkflowSpec } from './workflow-spec.js';
 export interface RunParts {
   nodes: readonly SpecNode[];
   outputs: WorkflowSpec['outputs'];
-  /** Of a node. */
+  /** A node's. */
   modelOf: (uses: string) => string;
   call: NodeCall;
   signal: AbortSignal;

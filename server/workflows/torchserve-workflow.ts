@@ -15,7 +15,7 @@ import {
   type WorkflowSpec,
 } from './workflow-spec.js';
 
-/** Of models; each may say otherwise. */
+/** Those of models; each may say otherwise. */
 const KEYS: Readonly<Record<string, string>> = {
   'min-workers': 'minWorkers',
   'max-workers': 'maxWorkers',

@@ -26,7 +26,7 @@ export interface Source {
 
 export interface SpecNode {
   name: string;
-  /** Of a model or a function. */
+  /** A model's or a function's. */
   uses: string;
   /** `as`: the part's key, or the tensor's name; ''. the whole, where it is the only one. */
   inputs: readonly { as: string; from: Source }[];
@@ -38,12 +38,12 @@ export interface SpecNode {
 export interface WorkflowSpec {
   name: string | null;
   version: string | null;
-  /** Of an ensemble; null: of bodies. */
+  /** An ensemble's; null: it takes bodies. */
   signature: Signature | null;
   models: readonly {
     name: string;
     url: string;
-    /** Of the key table. */
+    /** Keys of the key table. */
     keys: Readonly<Record<string, string>>;
     /** One that is registered already under the URL's name serves. */
     mayBeThere: boolean;

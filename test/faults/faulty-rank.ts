@@ -21,14 +21,14 @@ import {
   withdrawOrder,
 } from './fault-orders.js';
 
-/** Of a slow rank: × its own time. */
+/** A slow rank's: × its own time. */
 const SLOWNESS = 20;
 const MEMORY_PIECE_BYTES = 16 * 1024 * 1024;
 
 const folder = process.env[FAULT_FOLDER_VARIABLE] ?? '';
 const { rank } = JSON.parse(process.argv[2] ?? 'null') as WorkerLaunch;
 
-/** Of the order that is there. */
+/** One of the order that is there. */
 let begun = 0;
 let seen = '';
 let struck = '';

@@ -22,7 +22,7 @@ export type FuzzReport =
   | { kind: 'finding'; index: number; error: string }
   | { kind: 'done'; rss: number; expected: number };
 
-/** Of processor time. */
+/** Processor time. */
 const SLOW_MS = 2000;
 const EVERY_MS = 200;
 /** More of one kind are one bug. */

@@ -4,7 +4,7 @@ import type { SeededRandom } from '../fixtures/seeded-random.js';
 
 export interface FuzzTarget {
   readonly name: string;
-  /** Of all cases of a run. */
+  /** All cases of a run together. */
   readonly weight: number;
   /** Makes a case and gives it to the parser. */
   run(random: SeededRandom): unknown;

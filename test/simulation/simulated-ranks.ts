@@ -97,7 +97,7 @@ export class SimulatedRanks implements RankLauncher {
     return rank;
   }
 
-  /** Of a process, as proc(5) has it. */
+  /** A process's, as proc(5) has it. */
   stateOf(pid: number): string | null {
     const state = this.#byPid.get(pid)?.state;
     return state === undefined || state === 'dead' ? null : state === 'stopped' ? 'T' : 'S';

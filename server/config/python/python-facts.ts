@@ -160,7 +160,7 @@ class Reading {
     throw new PythonProblem(line, `[${String(name)}] is not known of this`);
   }
 
-  /** Of a body that is JSON. */
+  /** A body's that is JSON. */
   #field(of: Extract<Value, { kind: 'request' }>, name: unknown, line: number): Value {
     if (of.part === 'json' && (name === 'inputs' || name === 'parameters'))
       return { kind: 'request', part: name };

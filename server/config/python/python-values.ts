@@ -12,7 +12,7 @@ export interface PythonFacts {
   maxTokens: number | null;
   /** Of DeepSpeed's injection_policy, `Block: a, b`: a block's linears whose sums are joined. */
   policy: string[];
-  /** Of the predictor's call. */
+  /** The predictor's call's. */
   parameters: Record<string, string | number | boolean>;
   /** What is answered: the pipeline's list of an object, that object, or its text. */
   answer: 'list' | 'object' | 'text';
@@ -26,7 +26,7 @@ export type Value =
   | { kind: 'path'; path: string }
   | { kind: 'function'; name: string }
   | { kind: 'method'; of: Value; name: string }
-  /** Of the environment or of serving.properties. */
+  /** One of the environment or of serving.properties. */
   | { kind: 'setting'; name: string; otherwise: Constant }
   | { kind: 'inputs' }
   | { kind: 'properties' }

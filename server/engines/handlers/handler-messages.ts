@@ -51,7 +51,7 @@ export type ToHandler =
   | { kind: 'run'; id: number; requests: readonly HandlerRequest[] }
   /** The client of one request of the batch is gone. */
   | { kind: 'left'; id: number; index: number }
-  /** Of what the handler asked its language model: a piece of the text, its end, or why there is none. */
+  /** What the handler asked its language model: a piece of the text, its end, or why there is none. */
   | {
       kind: 'told';
       ask: number;

@@ -109,7 +109,7 @@ export class LanguageModel {
     }
   }
 
-  /** Of the process's channel. */
+  /** The process's channel's. */
   told({ ask, end, failure, piece }: Extract<ToHandler, { kind: 'told' }>): void {
     const listener = this.#listeners.get(ask);
     if (listener === undefined) return;
@@ -146,7 +146,7 @@ export interface Predictor {
   readonly model: LanguageModel;
 }
 
-/** Of the process: set before the handler's code is loaded. */
+/** The process's: set before the handler's code is loaded. */
 let bound: LanguageModel | null = null;
 
 export function bindModel(model: LanguageModel | null): void {

@@ -20,7 +20,7 @@ import type { DjlBody } from './djl-body.js';
 import { answerLmiEmbeddings } from './lmi-embeddings.js';
 import { answerLmi } from './lmi-handler.js';
 
-/** Of a request; `isWholeText`: its body was a plain text. */
+/** A request's; `isWholeText`: its body was a plain text. */
 type Asked = Pick<FastifyRequest, 'headers' | 'log' | 'query'> & { isWholeText?: boolean };
 
 /** Resolves once every job of the request is accepted. */

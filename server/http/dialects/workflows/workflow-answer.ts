@@ -19,7 +19,7 @@ export interface WorkflowRequest {
   workflow: WorkflowDescription;
   body: ContentBody;
   requestId: string;
-  /** Of headers and query. */
+  /** From headers and query. */
   properties: Readonly<Record<string, string>>;
 }
 
