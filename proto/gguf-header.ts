@@ -161,11 +161,15 @@ class Bytes {
   #windowStart = 0;
   #elements = 0;
 
+  readonly #fd: number;
+
   constructor(
-    private readonly fd: number,
+    fd: number,
     readonly size: number,
     readonly path: string,
-  ) {}
+  ) {
+    this.#fd = fd;
+  }
 
   /** Valid until the next call. */
   take(length: number): Buffer {
@@ -183,7 +187,7 @@ class Bytes {
     const bytes = Math.min(Math.max(length, WINDOW_BYTES), this.size - this.position);
     const window = Buffer.allocUnsafe(bytes);
     for (let done = 0; done < bytes; ) {
-      const got = readSync(this.fd, window, done, bytes - done, this.position + done);
+      const got = readSync(this.#fd, window, done, bytes - done, this.position + done);
       if (got === 0) throw wrong(this.path, 'the file was cut while it was read');
       done += got;
     }

@@ -15,7 +15,7 @@ export type Guess = (ids: readonly number[], most: number) => number[];
 export interface DraftOptions {
   /** Behind one sequence in a step. */
   perSequence: number;
-  /** Of all sequences of a step: the ranks have memory for so many rows more. */
+  /** All sequences of a step together: the ranks have memory for so many rows more. */
   perStep: number;
   guess: Guess;
 }

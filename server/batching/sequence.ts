@@ -99,7 +99,7 @@ export class Sequence implements RunningSequence {
     this.decodesLeft = job.maxNewTokens - 1;
     this.#decodesAtStart = this.decodesLeft;
     this.#texts = texts;
-    // Of a constrained answer, and of a prompt that is told, the next token is not free to be guessed.
+    // In a constrained answer, and a prompt that is told, the next token is not free to be guessed.
     this.#drafts = job.constraint === null && job.toldPrompt === null ? drafts : null;
     this.runsAhead = job.constraint === null && this.#drafts === null;
     this.#mask = job.constraint?.first ?? null;

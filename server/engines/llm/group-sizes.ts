@@ -37,7 +37,7 @@ export interface GroupSizes extends AdmissionLimits {
   /** Slots for rows of sequences that ended; 0: no prefix cache. */
   warmSlots: number;
   maxStepTokens: number;
-  /** Of those, guessed ones. */
+  /** How many of those are guessed. */
   maxDrafts: number;
   need: MemoryNeed;
 }

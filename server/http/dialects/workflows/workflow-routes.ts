@@ -4,7 +4,7 @@
  * In      any body, as it came; the method is not looked at
  * Out     the workflow's answer
  * Errors  in DJLServing's words
- * Source  reference serving-apis §5.2, §4.4
+ * Source  TorchServe 0.12 (workflow management, wfpredict); DJLServing 0.36 (workflow.json)
  */
 import { Type } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
