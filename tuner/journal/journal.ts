@@ -96,10 +96,16 @@ export class Journal {
   #write(value: object): void {
     const line = Buffer.from(`${JSON.stringify(value)}\n`);
     const end = fstatSync(this.#fd).size;
-    for (let written = 0; written < line.length; ) {
-      written += writeSync(this.#fd, line, written, line.length - written, end + written);
+    try {
+      for (let written = 0; written < line.length; ) {
+        written += writeSync(this.#fd, line, written, line.length - written, end + written);
+      }
+      fsyncSync(this.#fd);
+    } catch (error) {
+      // A line that a full disk has cut would run into the next.
+      ftruncateSync(this.#fd, end);
+      throw error;
     }
-    fsyncSync(this.#fd);
   }
 }
 

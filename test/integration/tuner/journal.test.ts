@@ -1,4 +1,5 @@
 /** The tuner's journal on a real disk: cut anywhere, written by another host, written twice, resumed. */
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -50,6 +51,22 @@ async function tune(journal: Journal, seed: number, stopAfter = Number.POSITIVE_
 }
 
 describe('a journal', () => {
+  it('on a disk that takes half a line keeps none of it, and goes on when there is room for another', () => {
+    const module = new URL('../../../tuner/journal/journal.js', import.meta.url).href;
+    const script = `import { Journal } from '${module}';
+      process.on('SIGXFSZ', () => {});
+      const journal = Journal.open('${file}', { host: 'here' }, { force: false });
+      for (const size of [100, 2000, 50]) {
+        try { journal.append({ text: 'x'.repeat(size) }); } catch (error) { process.stdout.write(error.code); }
+      }`;
+    const limited = `ulimit -f 1; exec ${process.execPath} --input-type=module -e "$0"`;
+    const { stdout } = spawnSync('bash', ['-c', limited, script], { encoding: 'utf8' });
+    expect(stdout).toBe('EFBIG');
+    const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
+    const lengths = lines.slice(1).map((line) => (JSON.parse(line) as { text: string }).text.length);
+    expect(lengths).toEqual([100, 50]);
+  });
+
   it('gives back what was measured, and goes on behind it', async () => {
     const first = Journal.open(file, HEADER, CAREFUL);
     const { outcome } = await tune(first, 1);
