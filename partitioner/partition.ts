@@ -214,7 +214,8 @@ async function writeShards(options: PartitionOptions, context: WriteContext): Pr
     store.publish(temporary, name);
     return manifest;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOSPC') throw diskTooSmall(store.folder, error);
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (code === 'ENOSPC' || code === 'EDQUOT') throw diskTooSmall(store.folder, error);
     throw error;
   } finally {
     for (const file of files) file.close();

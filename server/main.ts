@@ -9,7 +9,7 @@
  * Errors  a ServingError of configuration or, with wait_model_loading, of a model's start: the caller prints it and exits 1
  */
 import { readFileSync } from 'node:fs';
-import { hostname } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { ServingError } from '../proto/errors.js';
@@ -29,6 +29,7 @@ import { createServerLog, type ServerLog } from './logging/server-log.js';
 import { gpuReport } from './machine/gpu-report.js';
 import { MachineGpus } from './machine/machine-gpus.js';
 import { LocalLauncher } from './machine/ranks/local-launcher.js';
+import { sweepScratchFolders } from './machine/scratch-folder.js';
 import { ensureTemporaryFolder } from './machine/temporary-folder.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
 import { sweep } from './model-store/cache-folder.js';
@@ -82,6 +83,7 @@ export async function runServer(config: Config): Promise<void> {
   void sweep(config.store.downloadFolder).catch((error: unknown) =>
     logger.warn({ err: error }, 'the download folder was not tidied'),
   );
+  void sweepScratchFolders(tmpdir());
   const progress = new StartupProgress(logger, process.stderr.isTTY === true);
   const isDefault = (name: string, version: string): boolean =>
     manager.list().some((pool) => pool.isDefault === true && pool.name === name && pool.version === version);

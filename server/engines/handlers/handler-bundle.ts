@@ -6,12 +6,13 @@
  * Out     the loaded module; its stack traces name the sources
  * Errors  Error whose message names file, line and column
  */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { BuildFailure, Plugin } from 'esbuild';
+import { makeScratchFolder, removeScratchFolder } from '../../machine/scratch-folder.js';
 import type { HandlerEntry } from './handler-messages.js';
 
 const API = new URL('./handler-api.js', import.meta.url).href;
@@ -39,13 +40,13 @@ export async function loadHandlerModule(
   const source = path.join(folder, file);
   const code = await bundled(source);
   beforeImport();
-  const scratch = await mkdtemp(path.join(tmpdir(), 'shardserve-handler-'));
+  const scratch = await makeScratchFolder(tmpdir(), 'handler-');
   try {
     const target = path.join(scratch, 'handler.mjs');
     await writeFile(target, code);
     return (await import(pathToFileURL(target).href)) as Record<string, unknown>;
   } finally {
-    await rm(scratch, { recursive: true, force: true });
+    await removeScratchFolder(scratch);
   }
 }
 
