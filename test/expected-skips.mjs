@@ -29,6 +29,8 @@ const EXPECTED = new Map([
   // A Vulkan device in software, which is fetched.
   ['integration/models/webgpu.test.js', true],
   ['long/webgpu.test.js', true],
+  // A control group of memory, a mount namespace: where the machine permits them.
+  ['e2e/faults.test.js', true],
   // A model that is fetched.
   ['real/real-model.test.js', true],
 ]);

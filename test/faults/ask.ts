@@ -12,7 +12,7 @@ import { wallMs } from './fault-orders.js';
 export const WAYS = ['stream', 'whole', 'asynchronous'] as const;
 export type Way = (typeof WAYS)[number];
 
-const LIMIT_MS = 180_000;
+const LIMIT_MS = 600_000;
 /** Between two looks at an answer that is not there yet. */
 const POLL_MS = 10;
 
@@ -93,13 +93,17 @@ async function answerOf(
       await response.arrayBuffer();
       const token = response.headers.get('x-next-token');
       if (token === null) return `status ${response.status}, no token`;
-      return fetched(target, token, signal);
+      return fetched(target, token);
     }
   }
 }
 
-async function fetched(target: string, token: string, signal: AbortSignal): Promise<string> {
+async function fetched(target: string, token: string): Promise<string> {
+  const endMs = performance.now() + LIMIT_MS;
   for (;;) {
+    if (performance.now() > endMs) return `not there after ${LIMIT_MS} ms`;
+    // One signal a request: all that have ever listened to one are kept as long as it.
+    const signal = AbortSignal.timeout(LIMIT_MS);
     const response = await fetch(target, { method: 'POST', headers: { 'x-starting-token': token }, signal });
     const text = await response.text();
     if (response.status !== 202) return text;

@@ -46,8 +46,8 @@ export interface CellResult extends Cell {
   gapsMs: number[];
   /** Sentences on what went wrong. */
   problems: string[];
-  /** Groups that died. */
-  deaths: number;
+  /** What groups died of. */
+  deaths: string[];
 }
 
 const SLOTS = 8;
@@ -59,8 +59,8 @@ const PARAMETERS = {
   greedy: { max_new_tokens: NEW_TOKENS, do_sample: false, ignore_eos_token: true },
   sampled: { max_new_tokens: NEW_TOKENS, do_sample: true, temperature: 1, seed: 7, ignore_eos_token: true },
 };
-/** Holds every slot while others wait. */
-const FILLER = { max_new_tokens: 120, do_sample: false, ignore_eos_token: true };
+/** Holds every slot until others wait. */
+const FILLER = { max_new_tokens: 80, do_sample: false, ignore_eos_token: true };
 
 const ENVIRONMENT = {
   TENSOR_PARALLEL_DEGREE: '2',
@@ -69,6 +69,8 @@ const ENVIRONMENT = {
   // Many small pieces: a prompt is on its way for long enough to be struck.
   OPTION_PREFILL_CHUNK_MS: '1',
   SERVING_RETRY_THRESHOLD: '1000',
+  // A slow rank on a busy machine makes a queue wait for minutes.
+  OPTION_PREDICT_TIMEOUT: '600',
 };
 
 /** What the rank does, and which of them: over ZeroMQ frames go between ranks, else only rank 0 sends any. */
@@ -93,8 +95,13 @@ export class FaultMatrix {
   }
 
   static async start(collective: CollectiveName, requestsPerWay: number): Promise<FaultMatrix> {
-    const server = await FaultyServer.start({ ...ENVIRONMENT, OPTION_COLLECTIVE: collective });
+    const server = await FaultyServer.start(() => ({ ...ENVIRONMENT, OPTION_COLLECTIVE: collective }));
     return new FaultMatrix(server, collective, requestsPerWay);
+  }
+
+  /** What it strikes. */
+  get faulty(): FaultyServer {
+    return this.#server;
   }
 
   stop(): Promise<void> {
@@ -113,7 +120,7 @@ export class FaultMatrix {
         doubled: 0,
         gapsMs: [],
         problems: [],
-        deaths: 0,
+        deaths: [],
       },
       skipped: this.#server.missing(fault),
     };
@@ -133,7 +140,10 @@ export class FaultMatrix {
       this.#server.relent();
       if (fault === 'full-shm' || fault === 'full-disk') this.#server.empty(fault);
     }
-    result.deaths = server.lines.slice(from).filter(({ msg }) => msg === 'worker group died').length;
+    result.deaths = server.lines
+      .slice(from)
+      .filter(({ msg }) => msg === 'worker group died')
+      .map(({ err }) => (err as { message: string }).message);
     return result;
   }
 

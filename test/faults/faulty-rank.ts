@@ -21,7 +21,7 @@ import {
   withdrawOrder,
 } from './fault-orders.js';
 
-/** A slow rank's: × its own time. */
+/** A slow rank's: × its own processor time. */
 const SLOWNESS = 20;
 const MEMORY_PIECE_BYTES = 16 * 1024 * 1024;
 
@@ -87,10 +87,11 @@ StepRunner.prototype.run = async function (this: StepRunner, step: Step) {
   if (order === null || !isDue(order, step)) return run.call(this, step);
   if (order.fault !== 'slow') withdrawOrder(folder);
   carryOut(order);
-  const startMs = performance.now();
+  const before = process.cpuUsage();
   const result = await run.call(this, step);
-  // As a processor that is slow: it blocks.
-  if (order.fault === 'slow') block((performance.now() - startMs) * (SLOWNESS - 1));
+  // As a processor that is slow: it blocks. What it waited for others, or for a core, would be slow twice.
+  const { system, user } = process.cpuUsage(before);
+  if (order.fault === 'slow') block(((system + user) / 1000) * (SLOWNESS - 1));
   return result;
 };
 

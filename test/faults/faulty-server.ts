@@ -12,6 +12,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmdirSync,
   rmSync,
@@ -31,16 +32,18 @@ import {
 
 const PRELOAD = fileURLToPath(new URL('./spawn-preload.js', import.meta.url));
 const DISK_MB = 16;
+const SHM_MB = 16;
 /** What a rank may take more, before the kernel ends it. */
 const MEMORY_GROUP_BYTES = 64 * 1024 * 1024;
 const FILLER = 'filler';
 
 /** `$0` is a folder, then the command: a private view of the mounts, and in it two small disks. */
-const IN_NAMESPACE = [
-  `mount -t tmpfs -o size=${DISK_MB}m tmpfs /dev/shm`,
-  `mount -t tmpfs -o size=${DISK_MB}m tmpfs "$0"`,
-  'exec "$@"',
-].join(' && ');
+const inNamespace = (diskMb: number): string =>
+  [
+    `mount -t tmpfs -o size=${SHM_MB}m tmpfs /dev/shm`,
+    `mount -t tmpfs -o size=${diskMb}m tmpfs "$0"`,
+    'exec "$@"',
+  ].join(' && ');
 
 export class FaultyServer {
   readonly server: ServerProcess;
@@ -57,19 +60,23 @@ export class FaultyServer {
     this.#memoryGroup = memoryGroup;
   }
 
-  static async start(environment: Record<string, string>): Promise<FaultyServer> {
+  /** @param environmentOf with the path of the small disk, where there is one */
+  static async start(
+    environmentOf: (disk: string) => Record<string, string>,
+    diskMb = DISK_MB,
+  ): Promise<FaultyServer> {
     const folder = mkdtempSync(path.join(tmpdir(), 'faults-'));
     const disk = path.join(folder, 'disk');
     const orders = path.join(folder, 'orders');
     mkdirSync(disk);
     mkdirSync(orders);
-    const wrapper = mayMount() ? ['unshare', '-m', 'sh', '-c', IN_NAMESPACE, disk] : [];
+    const wrapper = mayMount() ? ['unshare', '-m', 'sh', '-c', inNamespace(diskMb), disk] : [];
     const server = new ServerProcess(
       {
         NODE_OPTIONS: `--import=${PRELOAD}`,
         [FAULT_FOLDER_VARIABLE]: orders,
         ...(wrapper.length > 0 && { TMPDIR: disk, SERVING_LOG_FOLDER: disk }),
-        ...environment,
+        ...environmentOf(disk),
       },
       wrapper,
     );
@@ -83,6 +90,11 @@ export class FaultyServer {
       return 'no control group of memory can be made here';
     if ((fault === 'full-shm' || fault === 'full-disk') && !mayMount()) return 'no disk can be mounted here';
     return null;
+  }
+
+  /** The small disk's path, as the server knows it. */
+  get disk(): string {
+    return this.#disk;
   }
 
   /** Gives the order. @returns the time at which it was carried out, once it was */
@@ -126,6 +138,11 @@ export class FaultyServer {
   #filler(what: 'full-shm' | 'full-disk'): string {
     const inside = what === 'full-shm' ? '/dev/shm' : this.#disk;
     return path.join('/proc', String(this.server.pid), 'root', inside, FILLER);
+  }
+
+  /** What lies on the small disk, as the server sees it. */
+  list(folder: string): string[] {
+    return readdirSync(path.join('/proc', String(this.server.pid), 'root', folder)).sort();
   }
 
   async stop(): Promise<void> {

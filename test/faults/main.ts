@@ -4,6 +4,7 @@
  * In      options: see HELP
  * Out     tables on standard output, progress on standard error; exit code 1 when a request was lost, wrong or doubled
  */
+import { appendFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { ServerProcess } from '../support/server-process.js';
@@ -19,7 +20,8 @@ const HELP = `Usage: npm run faults -- [options]
   --per-way N         requests of each way in a cell (default 2: one greedy, one sampled)
   --requests N        requests under kills (default 10000; 0: not run)
   --clients N         that send them (default 16)
-  --kill-every S      seconds between two kills (default 2)`;
+  --kill-every S      seconds between two kills (default 2)
+  --log FILE          the servers' log lines of the matrix`;
 
 const { values } = parseArgs({
   options: {
@@ -29,6 +31,7 @@ const { values } = parseArgs({
     requests: { type: 'string', default: '10000' },
     clients: { type: 'string', default: '16' },
     'kill-every': { type: 'string', default: '2' },
+    log: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
 });
@@ -58,6 +61,10 @@ async function runMatrix(): Promise<CellResult[]> {
         }
       }
     } finally {
+      if (values.log !== undefined) {
+        const lines = matrix.faulty.server.lines.map((one) => `${JSON.stringify(one)}\n`);
+        appendFileSync(values.log, lines.join(''));
+      }
       await matrix.stop();
     }
   }
@@ -68,7 +75,7 @@ function inShort({ answered, asked, deaths, doubled, skipped, wrong }: CellResul
   if (skipped !== null) return `skipped: ${skipped}`;
   const sum = (counts: Record<string, number>): number =>
     WAYS.reduce((all, way) => all + (counts[way] ?? 0), 0);
-  return `${sum(answered)} of ${sum(asked)} answered, ${wrong} wrong, ${doubled} doubled, ${deaths} deaths`;
+  return `${sum(answered)} of ${sum(asked)} answered, ${wrong} wrong, ${doubled} doubled; died: ${deaths.join('; ') || 'none'}`;
 }
 
 async function runKills(requests: number): Promise<[KillRunResult, KillRunResult]> {
