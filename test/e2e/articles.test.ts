@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { readGolden } from '../support/golden.js';
 import { letterCheckpoint } from '../support/letter-checkpoint.js';
 import { tarBytes } from '../support/model-store-bytes.js';
 import { repositoryRoot } from '../support/repository-root.js';
@@ -211,4 +212,38 @@ it('a handler of TorchServe’s shape has the checkpoint beside it as context.mo
   expect(await (await register(folder, 'torch')).text()).toMatch(/registered/);
   const answer = (await (await ask('torch', TINY_GPTJ.prompt)).json()) as { text: string; newTokens: number };
   expect(answer).toMatchObject({ text: TINY_GPTJ.continued.slice(0, 8), newTokens: 8 });
+});
+
+it('a text is explained by the tokens of its prompt: complete, and from the log-probability that transformers gives it', async () => {
+  const [prompt] = readGolden('gptj').prompts;
+  const logits = Float64Array.from(readGolden('gptj').logits(prompt!, prompt!.ids.length - 1));
+  const most = Math.max(...logits);
+  const sum = logits.reduce((total, one) => total + Math.exp(one - most), 0);
+  const wanted = logits[prompt!.greedyIds[0]!]! - most - Math.log(sum);
+  const explain = async (query: string, body: object) => {
+    const response = await server.post(`/explanations/torch.model?${query}`, body);
+    const told = (await response.json()) as {
+      tokens: string[];
+      answer: string;
+      importances: number[];
+      score: number;
+      base: number;
+      message?: string;
+    };
+    expect([response.status, told.message]).toEqual([200, undefined]);
+    return told;
+  };
+  const one = await explain('method=shapley&samples=4', {
+    inputs: TINY_GPTJ.prompt,
+    answer: TINY_GPTJ.continued[0],
+  });
+  expect(one.score).toBeCloseTo(wanted, 3);
+  expect(one.tokens).toEqual([...TINY_GPTJ.prompt].slice(1));
+  const total = one.importances.reduce((all, each) => all + each, 0);
+  expect(Math.abs(total - (one.score - one.base))).toBeLessThan(1e-6);
+  const own = await explain('method=occlusion', {
+    inputs: TINY_GPTJ.prompt,
+    parameters: { max_new_tokens: 4 },
+  });
+  expect([own.answer, own.importances.length]).toEqual([TINY_GPTJ.continued.slice(0, 4), 4]);
 });

@@ -84,9 +84,18 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'proto',
   ],
   // Models of the work load manager, joined; it asks them by who asks it.
+  // Pure: scores in, contributions out.
+  'server/explanations': ['proto'],
   'server/workflows': ['server/config', 'server/requests', 'proto'],
   // Transports see requests and what serves them, never an engine.
-  'server/http': ['server/access', 'server/config', 'server/requests', 'server/text', 'proto'],
+  'server/http': [
+    'server/access',
+    'server/config',
+    'server/explanations',
+    'server/requests',
+    'server/text',
+    'proto',
+  ],
   'server/grpc': ['server/access', 'server/config', 'server/requests', 'proto'],
   // A flavour of the server: parts for main.
   'server/torchserve': [

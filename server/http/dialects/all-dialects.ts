@@ -2,6 +2,7 @@
 import type { Dialect } from '../dialect.js';
 import { anthropicDialect } from './anthropic/messages-routes.js';
 import { djlDialect } from './djl/djl-routes.js';
+import { explanationDialect } from './explanations/explanation-routes.js';
 import { healthDialect, pingDialect } from './health/health-routes.js';
 import { managementDialect } from './management/management-routes.js';
 import { metricsDialect } from './metrics/metrics-routes.js';
@@ -14,6 +15,7 @@ const SPOKEN: readonly Dialect[] = [
   pingDialect,
   djlDialect,
   workflowDialect,
+  explanationDialect,
   openAiDialect,
   anthropicDialect,
   managementDialect,

@@ -1,0 +1,82 @@
+/**
+ * What an explanation is asked by: parameters of the query, whatever the body is.
+ *
+ * Limits  the ranges below; ASKED_AT_ONCE requests of one explanation run at a time
+ * Errors  InvalidInput
+ */
+import { type Static, Type } from '@sinclair/typebox';
+import {
+  type Attribution,
+  type MaskedScore,
+  occlusion,
+  seeded,
+  shapley,
+} from '../../../explanations/attribution.js';
+
+const ASKED_AT_ONCE = 16;
+export const METHODS = ['shapley', 'occlusion', 'integrated_gradients'] as const;
+
+export const ExplainQuery = Type.Object({
+  method: Type.Optional(
+    Type.Union(
+      METHODS.map((one) => Type.Literal(one)),
+      { expects: METHODS.join(', ') },
+    ),
+  ),
+  /** Which number: an index into the output of a model of tensors, or a key of a handler's answer. */
+  target: Type.Optional(Type.String({ minLength: 1, maxLength: 256 })),
+  /** Names of tensors; a handler has none. */
+  output: Type.Optional(Type.String({ minLength: 1, maxLength: 256 })),
+  input: Type.Optional(Type.String({ minLength: 1, maxLength: 256 })),
+  samples: Type.Optional(Type.Integer({ minimum: 1, maximum: 256, expects: 'a whole number from 1 to 256' })),
+  steps: Type.Optional(Type.Integer({ minimum: 1, maximum: 256, expects: 'a whole number from 1 to 256' })),
+  seed: Type.Optional(
+    Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1, expects: 'a whole number below 2^31' }),
+  ),
+});
+export type ExplainOptions = Static<typeof ExplainQuery>;
+
+const DEFAULT_SAMPLES = 16;
+export const DEFAULT_STEPS = 20;
+
+/** By leaving features out. */
+export function explainMasked(
+  count: number,
+  score: MaskedScore,
+  { method, samples = DEFAULT_SAMPLES, seed = 0 }: ExplainOptions,
+): Promise<Attribution> {
+  const limited = atMost(ASKED_AT_ONCE, score);
+  return method === 'occlusion' ? occlusion(count, limited) : shapley(count, limited, samples, seeded(seed));
+}
+
+/** At most so many calls run at a time; after a failure none begins. */
+export function atMost<A extends unknown[], R>(
+  count: number,
+  call: (...args: A) => Promise<R>,
+): (...args: A) => Promise<R> {
+  const waiting: (() => void)[] = [];
+  let running = 0;
+  let failure: { error: unknown } | null = null;
+  return async (...args) => {
+    if (running >= count) await new Promise<void>((resolve) => waiting.push(resolve));
+    if (failure !== null) {
+      waiting.shift()?.();
+      throw failure.error;
+    }
+    running += 1;
+    try {
+      return await call(...args);
+    } catch (error) {
+      failure = { error };
+      throw error;
+    } finally {
+      running -= 1;
+      waiting.shift()?.();
+    }
+  };
+}
+
+/** What every explanation tells, beside its features. */
+export const toldOf = (method: string, { base, contributions, delta, evaluations, score }: Attribution) => ({
+  ...{ method, importances: contributions, score, base, delta, evaluations },
+});

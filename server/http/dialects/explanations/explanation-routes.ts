@@ -1,0 +1,84 @@
+/**
+ * Explanations: /explanations/{model}[/{version}], TorchServe's path.
+ *
+ * In      the body of a prediction (JSON or text); method, target, samples, steps, seed, input and output in the query
+ * Out     words, tokens or an input's shape, with importances, score, base and delta
+ * Errors  in DJLServing's words
+ * Source  TorchServe's path, and its answers to explanations
+ */
+import type { Static, TSchema } from '@sinclair/typebox';
+import { Type } from '@sinclair/typebox';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { InvalidInput } from '../../../requests/invalid-input.js';
+import { requestControl } from '../../../requests/request-control.js';
+import { compileValidator } from '../../../requests/validation.js';
+import { clientSignal } from '../../answers/stream-reply.js';
+import { jsonBodyParser } from '../../bodies/json-body.js';
+import type { Dialect } from '../../dialect.js';
+import { addRetryAfter, toServingError } from '../../errors.js';
+import type { HttpContext } from '../../http-context.js';
+import { djlTarget, ModelParams } from '../../model-target.js';
+import { djlError } from '../djl/djl-errors.js';
+import { explain } from './explain.js';
+import { ExplainQuery } from './explain-options.js';
+
+export const explanationDialect: Dialect = {
+  name: 'explanations',
+  roles: ['inference'],
+  access: ['infer'],
+  refusesMethods: true,
+  reference: [
+    {
+      ...{ method: 'POST', path: '/explanations/:model', query: ExplainQuery, body: Type.Unknown() },
+      summary: 'What of a request a prediction comes from: Shapley values, occlusion, integrated gradients.',
+      example: () => ({ inputs: 'Once upon a time', parameters: { max_new_tokens: 4 } }),
+    },
+  ],
+  routes: explanationRoutes,
+};
+
+async function explanationRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+  const { config, service } = context;
+  const parseJson = jsonBodyParser(app);
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'string' }, (request, text, done) => {
+    const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? '';
+    if (type === '' || type === 'application/json') parseJson(request, text as string, done);
+    else if (type.startsWith('text/')) done(null, text);
+    else done(new InvalidInput('Texts and JSON are explained, other bodies are not', null));
+  });
+  app.setErrorHandler((thrown, request, reply) => {
+    const error = toServingError(thrown, config.maxRequestBytes);
+    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
+    const { body, status } = djlError(error, config);
+    context.countError(error, status);
+    addRetryAfter(reply, error, null);
+    return reply.code(status).type('application/json').send(body);
+  });
+  app.setValidatorCompiler(({ schema }) => {
+    const validator = compileValidator(schema as TSchema);
+    return (value: unknown) => validator.check(withNumbers(value));
+  });
+  for (const url of ['/explanations/:model', '/explanations/:model/:version']) {
+    app.post(url, { schema: { params: ModelParams, querystring: ExplainQuery } }, async (request, reply) => {
+      const { body, headers, params, query } = request as FastifyRequest<{ Params: { model: string } }>;
+      const at = djlTarget({ params, query: {}, headers, form: new Map() }, service, null);
+      const target = { requestId: request.id, ...at, ...requestControl(headers, request.accessKey) };
+      const options = query as Static<typeof ExplainQuery>;
+      return reply.send(await explain(context, { body, headers, target, options }, clientSignal(reply)));
+    });
+  }
+}
+
+/** A query has texts only. */
+const withNumbers = (value: unknown): unknown =>
+  typeof value === 'object' && value !== null
+    ? Object.fromEntries(
+        Object.entries(value).map(([key, one]) => [
+          key,
+          ['samples', 'steps', 'seed'].includes(key) && typeof one === 'string' && /^\d{1,10}$/.test(one)
+            ? Number(one)
+            : one,
+        ]),
+      )
+    : value;
