@@ -18,6 +18,7 @@ import { mxfp4Source } from './checkpoint/mxfp4-source.js';
 import { readQuantisation } from './checkpoint/quantisation.js';
 import { randomSource } from './checkpoint/random-source.js';
 import { openCheckpoint } from './checkpoint/safetensors.js';
+import { scaledSource } from './checkpoint/scaled-source.js';
 import { requireTensor, type StoredType, type TensorSource } from './checkpoint/tensor-source.js';
 import { renamedSource, viewSource } from './checkpoint/view-source.js';
 import type { ModelShape } from './plan/model-shape.js';
@@ -119,7 +120,8 @@ function unpacked(source: TensorSource, config: CheckpointConfig): TensorSource 
       if (packed === undefined) return source;
       throw config.wrong('quantization_config', `one that says how ${packed} was made`);
     }
-    return quantisation.method === 'mxfp4' ? mxfp4Source(source) : codedSource(source, quantisation);
+    if (quantisation.method === 'mxfp4') return mxfp4Source(source);
+    return 'scale' in quantisation ? scaledSource(source, quantisation) : codedSource(source, quantisation);
   } catch (error) {
     source.close();
     throw error;

@@ -17,7 +17,7 @@ import { MANIFEST_FORMAT_VERSION } from '../proto/limits.js';
 import type { ElementType, FileEntry, Manifest } from '../proto/manifest.js';
 import { type CheckpointConfig, readModelConfig } from './checkpoint/config-file.js';
 import { readQuantisation } from './checkpoint/quantisation.js';
-import type { TensorSource } from './checkpoint/tensor-source.js';
+import type { StoredType, TensorSource } from './checkpoint/tensor-source.js';
 import { buildSegments } from './graph/segments.js';
 import { rankWeights, SHARED_WEIGHTS } from './graph/weight-files.js';
 import { importanceDigest, readImportance } from './importance/importance.js';
@@ -28,8 +28,9 @@ import { cachedHeadDim, type EmbeddingShape, isNormalised, type ModelShape } fro
 import { type DeviceClass, makePlan, type Plan, storedTensors } from './plan/plan.js';
 import { countParameters, embeddingName } from './plan/role-tensors.js';
 import type { PolicyReport } from './policies/recognise-model.js';
-import { type CodedTensors, chooseCodedFormat, expectedCodes } from './quantise/coded-format.js';
+import { type CodedTensors, chooseCodedFormat, expectedCodes, heldCodes } from './quantise/coded-format.js';
 import { PANEL_BLOCK_SIZES } from './quantise/panels.js';
+import { describeStored } from './quantise/stored-weights.js';
 import {
   DEFAULT_BLOCK_SIZE,
   type FormatOptions,
@@ -70,11 +71,10 @@ export interface PartitionResult {
 export async function partition(options: PartitionOptions): Promise<PartitionResult> {
   const { checkTiedHead, config, report, shape, source } = await openModel(options);
   try {
-    const embeddingType = source.tensors.get(embeddingName(shape))?.type ?? 'float32';
-    const plain = planFor(options, shape, embeddingType, source.coded ?? new Map());
+    const plain = planFor(options, shape, embeddingTypeOf(shape, source), source.coded ?? new Map());
     const plan = options.tellsSquares ? tellSquares(plain) : plain;
     const importance = usesImportance(plan.format) ? (options.importance ?? null) : null;
-    options.onPlan?.(plan, report);
+    options.onPlan?.(plan, withStored(report, config, plan));
     const { randomWeights = false, seed = 0 } = options;
     const name = contentName({
       modelType: shape.modelType,
@@ -109,9 +109,17 @@ export async function planPartition(
   options: Pick<PartitionOptions, 'folder' | 'tp' | 'device' | keyof FormatOptions>,
 ): Promise<{ plan: Plan; report: PolicyReport }> {
   const config = readModelConfig(options.folder);
-  const { report, shape } = await recogniseFolder(config, true);
-  const codes = expectedCodes(shape, readQuantisation(config));
-  return { plan: planFor(options, shape, configuredType(config), codes), report };
+  if (config.gguf === null) {
+    const { report, shape } = await recogniseFolder(config, true);
+    const codes = expectedCodes(shape, readQuantisation(config));
+    const plan = planFor(options, shape, configuredType(config), codes);
+    return { plan, report: withStored(report, config, plan) };
+  }
+  // One file says all.
+  const { report, shape, source } = await openModel({ folder: options.folder });
+  source.close();
+  const plan = planFor(options, shape, embeddingTypeOf(shape, source), source.coded ?? new Map());
+  return { plan, report: withStored(report, config, plan) };
 }
 
 /** What a file of importances of a checkpoint is named by: all that the model's float32 answers depend on. */
@@ -128,6 +136,14 @@ export async function importanceKey(folder: string): Promise<string> {
     source.close();
   }
 }
+
+function withStored(report: PolicyReport, config: CheckpointConfig, plan: Plan): PolicyReport {
+  const weights = describeStored(config, plan);
+  return weights === null ? report : { ...report, weights };
+}
+
+const embeddingTypeOf = (shape: ModelShape, { tensors }: TensorSource): StoredType =>
+  tensors.get(embeddingName(shape))?.type ?? 'float32';
 
 /** Version of this program, from package.json. */
 export const TOOL_VERSION = readToolVersion();
@@ -151,7 +167,8 @@ function planFor(
   // Our own kernels are the CPU's.
   const layout = deviceClass === 'cpu' ? options.layout : 'blocks';
   const format = chooseFormat({ ...options, dtype: wanted, layout }, shape, coded);
-  return makePlan({ shape, worldSize: options.tp, format, embeddingType, coded, deviceClass });
+  const held = heldCodes(coded, format);
+  return makePlan({ shape, worldSize: options.tp, format, embeddingType, coded: held, deviceClass });
 }
 
 /** Our own kernels' layout wherever they are and can take the model. */
@@ -162,7 +179,7 @@ function chooseFormat(options: FormatOptions, shape: ModelShape, coded: CodedTen
   const parameters = countParameters(shape);
   const format = chooseCodedFormat({ ...options, layout }, parameters, coded);
   // Between columns of a group no zeros can be put.
-  const isCoded = format.dtype === 'int4' && coded.size > 0;
+  const isCoded = heldCodes(coded, format).size > 0;
   if (!isCoded || attentionOutPadding(shape, format) === null) return format;
   return chooseCodedFormat({ ...options, layout: 'blocks' }, parameters, coded);
 }

@@ -71,6 +71,8 @@ const plan = Type.Object({
     summary: Type.String(),
     /** What no file says and the policy takes to be so. */
     assumed: Type.Array(Type.String()),
+    /** What weights that are no floats are stored as, and what becomes of them, in a sentence. */
+    weights: Type.Optional(Type.String()),
   }),
   /** Shapes on one rank. */
   tensors: Type.Array(

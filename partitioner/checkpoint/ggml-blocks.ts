@@ -8,6 +8,7 @@
  *         (test/unit/partitioner/checkpoint/ggml-blocks.test.ts)
  */
 import assert from 'node:assert/strict';
+import { roundToHalf } from '../quantise/half.js';
 import { float16Values } from './float-widening.js';
 
 /** Writes the weights of the block at `at` from `out[to]` on. */
@@ -20,6 +21,29 @@ export interface GgmlType {
   /** A block's. */
   bytes: number;
   decode: Decode;
+  /** Absent: no format of ours holds its codes. */
+  codes?: GgmlCodes;
+}
+
+/** A type whose 32 neighbours share a scale, as codes: weight = (code − zero point) · scale. */
+export interface GgmlCodes {
+  bits: 4 | 8;
+  /** Zero points are any number, rounded to float16 as our kernels keep them (scales too, where they are products). */
+  anyZero: boolean;
+  /** Codes of one block, two a byte with 4 bits, into `packed` from `byte` on; a scale and a zero point for each 32 from `group` on. */
+  read(
+    bytes: Uint8Array,
+    at: number,
+    packed: Uint8Array,
+    byte: number,
+    into: GgmlGroups,
+    group: number,
+  ): void;
+}
+
+export interface GgmlGroups {
+  scales: Float32Array;
+  zeroPoints: Uint8Array | Float32Array;
 }
 
 const half = (bytes: Uint8Array, at: number): number => float16Values()[bytes[at]! | (bytes[at + 1]! << 8)]!;
@@ -170,18 +194,84 @@ const iq4_xs: Decode = (bytes, at, out, to) => {
   }
 };
 
+/** Sixteen bytes of halves of a block of 32 as neighbours. */
+function packHalves(bytes: Uint8Array, at: number, packed: Uint8Array, byte: number): void {
+  for (let pair = 0; pair < 8; pair++) {
+    const [even, odd] = [bytes[at + 2 * pair]!, bytes[at + 2 * pair + 1]!];
+    packed[byte + pair] = (even & 15) | ((odd & 15) << 4);
+    packed[byte + 8 + pair] = (even >> 4) | (odd & 0xf0);
+  }
+}
+
+/** scale · code + offset; where all codes are alike (or float16 holds no such zero point) the offset itself is the step. */
+function setGroup(into: GgmlGroups, group: number, scale: number, offset: number): boolean {
+  const step = roundToHalf(scale);
+  const zero = step === 0 ? Number.NaN : roundToHalf(-offset / step);
+  const isHeld = Number.isFinite(zero);
+  into.scales[group] = isHeld ? step : roundToHalf(-offset);
+  into.zeroPoints[group] = isHeld ? zero : 1;
+  return isHeld;
+}
+
+const codes4_0: GgmlCodes = {
+  bits: 4,
+  anyZero: false,
+  read(bytes, at, packed, byte, into, group) {
+    into.scales[group] = half(bytes, at);
+    into.zeroPoints[group] = 8;
+    packHalves(bytes, at + 2, packed, byte);
+  },
+};
+
+const codes4_1: GgmlCodes = {
+  bits: 4,
+  anyZero: true,
+  read(bytes, at, packed, byte, into, group) {
+    if (setGroup(into, group, half(bytes, at), half(bytes, at + 2))) packHalves(bytes, at + 4, packed, byte);
+  },
+};
+
+const codes4_k: GgmlCodes = {
+  bits: 4,
+  anyZero: true,
+  read(bytes, at, packed, byte, into, first) {
+    const [scale, least] = [half(bytes, at), half(bytes, at + 2)];
+    for (let group = 0; group < 8; group++) {
+      const [steps, offset] = scaleAndOffset(bytes, at + 4, group);
+      if (!setGroup(into, first + group, scale * steps, -least * offset)) continue;
+      const from = at + 16 + 32 * (group >> 1);
+      const shift = 4 * (group & 1);
+      for (let pair = 0; pair < 16; pair++) {
+        const even = (bytes[from + 2 * pair]! >> shift) & 15;
+        const odd = (bytes[from + 2 * pair + 1]! >> shift) & 15;
+        packed[byte + 16 * group + pair] = even | (odd << 4);
+      }
+    }
+  },
+};
+
+const codes8_0: GgmlCodes = {
+  bits: 8,
+  anyZero: false,
+  read(bytes, at, packed, byte, into, group) {
+    into.scales[group] = half(bytes, at);
+    into.zeroPoints[group] = 128;
+    for (let index = 0; index < 32; index++) packed[byte + index] = bytes[at + 2 + index]! ^ 0x80;
+  },
+};
+
 /** By ggml's number of the type. */
 const GGML_TYPES: ReadonlyMap<number, GgmlType> = new Map([
   [0, { name: 'F32', weights: 1, bytes: 4, decode: float32 }],
   [1, { name: 'F16', weights: 1, bytes: 2, decode: float16 }],
-  [2, { name: 'Q4_0', weights: 32, bytes: 18, decode: q4_0 }],
-  [3, { name: 'Q4_1', weights: 32, bytes: 20, decode: q4_1 }],
+  [2, { name: 'Q4_0', weights: 32, bytes: 18, decode: q4_0, codes: codes4_0 }],
+  [3, { name: 'Q4_1', weights: 32, bytes: 20, decode: q4_1, codes: codes4_1 }],
   [6, { name: 'Q5_0', weights: 32, bytes: 22, decode: q5_0 }],
   [7, { name: 'Q5_1', weights: 32, bytes: 24, decode: q5_1 }],
-  [8, { name: 'Q8_0', weights: 32, bytes: 34, decode: q8_0 }],
+  [8, { name: 'Q8_0', weights: 32, bytes: 34, decode: q8_0, codes: codes8_0 }],
   [10, { name: 'Q2_K', weights: 256, bytes: 84, decode: q2_k }],
   [11, { name: 'Q3_K', weights: 256, bytes: 110, decode: q3_k }],
-  [12, { name: 'Q4_K', weights: 256, bytes: 144, decode: q4_k }],
+  [12, { name: 'Q4_K', weights: 256, bytes: 144, decode: q4_k, codes: codes4_k }],
   [13, { name: 'Q5_K', weights: 256, bytes: 176, decode: q5_k }],
   [14, { name: 'Q6_K', weights: 256, bytes: 210, decode: q6_k }],
   [20, { name: 'IQ4_NL', weights: 32, bytes: 18, decode: iq4_nl }],

@@ -17,6 +17,8 @@ import { decodeBlocks, type GgmlType, ggmlType, ggmlTypeNames } from './ggml-blo
 import { type GgufPlace, placesOf } from './gguf-families.js';
 import { checkpointError, errorCode, openPlainFile } from './json-file.js';
 import {
+  type CodedInfo,
+  type CodedRows,
   checkRowRange,
   requireTensor,
   rowShape,
@@ -34,6 +36,8 @@ const PLAIN: ReadonlyMap<number, StoredType> = new Map([
 ]);
 
 const FLOAT32 = 0;
+/** Weights that share a scale in every type whose codes are handed on. */
+const CODED_GROUP = 32;
 const MAX_VECTOR = 65_536;
 
 interface Stored extends GgufPlace {
@@ -126,6 +130,7 @@ function checkRanges(
 class GgufSource implements TensorSource {
   readonly tensors = new Map<string, TensorInfo>();
   readonly files: readonly SourceFile[];
+  readonly coded = new Map<string, CodedInfo>();
   readonly #file: string;
   readonly #fd: number;
   readonly #dataStart: number;
@@ -152,6 +157,10 @@ class GgufSource implements TensorSource {
       const own = place ?? { name: entry.tensor.name, heads: null, addend: 0 };
       this.#stored.set(own.name, { ...entry, ...own });
       const type = own.addend === 0 ? (entry.plain ?? 'float32') : 'float32';
+      if (entry.type.codes !== undefined && entry.tensor.shape.length === 2) {
+        const { anyZero, bits } = entry.type.codes;
+        this.coded.set(own.name, { groupSize: CODED_GROUP, isContiguous: true, bits, anyZero });
+      }
       this.tensors.set(own.name, { name: own.name, type, shape: entry.tensor.shape });
     }
   }
@@ -174,6 +183,26 @@ class GgufSource implements TensorSource {
     }
     checkRowRange(requireTensor(this, name), rowStart, rowEnd, undefined);
     return this.#rows(stored, rowStart, rowEnd);
+  }
+
+  readCodes(name: string, rowStart: number, rowEnd: number): CodedRows {
+    const stored = this.#of(name);
+    const { tensor, type } = stored;
+    assert(type.codes, `${name} is not in codes`);
+    const elements = checkRowRange(requireTensor(this, name), rowStart, rowEnd, undefined);
+    const { anyZero, bits } = type.codes;
+    const groups = elements / CODED_GROUP;
+    const scales = new Float32Array(groups);
+    const zeroPoints = anyZero ? new Float32Array(groups) : new Uint8Array(groups);
+    const packed = new Uint8Array((elements * bits) / 8);
+    const bytes = this.#rows(stored, rowStart, rowEnd);
+    const packedBytes = (type.weights * bits) / 8;
+    for (let block = 0; block < elements / type.weights; block++) {
+      const group = (block * type.weights) / CODED_GROUP;
+      type.codes.read(bytes, block * type.bytes, packed, block * packedBytes, { scales, zeroPoints }, group);
+    }
+    assert.equal(tensor.shape.length, 2, name);
+    return { packed, scales, zeroPoints };
   }
 
   close(): void {

@@ -4,7 +4,7 @@
  * In      config.json's `quantization_config`
  * Out     Quantisation; null: the weights are floats
  * Errors  ServingError CHECKPOINT_INVALID naming what was found and what to do instead
- * Source  transformers utils/quantization_config.py; AutoGPTQ and GPTQModel (checkpoint_format), AutoAWQ (version)
+ * Source  compressed-tensors quantization/quant_args.py and quant_scheme.py; transformers utils/quantization_config.py; AutoGPTQ and GPTQModel (checkpoint_format), AutoAWQ (version)
  */
 
 import type { CheckpointConfig } from './config-file.js';
@@ -21,7 +21,23 @@ export type Quantisation =
       groupSize: number | null;
       /** Zero points are stored less one. */
       lessOne: boolean;
-    };
+    }
+  | ScaledQuantisation;
+
+/** Linears in whole numbers or floats of 8 bits, and scales beside them (scaled-source.ts). */
+export interface ScaledQuantisation {
+  method: 'compressed-tensors' | 'fp8' | 'fbgemm_fp8';
+  /** What is behind the linear's name. */
+  scale: 'weight_scale' | 'weight_scale_inv';
+  kind: 'integer' | 'float';
+  bits: 4 | 8;
+  /** Zero points are stored. */
+  asymmetric: boolean;
+  /** Inputs that share a scale; null: all of a row (or of a block, or the tensor). */
+  groupSize: number | null;
+  /** Outputs and inputs that share one; null: none. */
+  block: readonly [number, number] | null;
+}
 
 /** Groups in use; others would be a damaged config.json. */
 const GROUP_SIZES: readonly number[] = [16, 32, 64, 128, 256, 512, 1024];
@@ -37,11 +53,20 @@ export function readQuantisation(config: CheckpointConfig): Quantisation | null 
       return readGptq(section);
     case 'awq':
       return readAwq(section);
+    case 'compressed-tensors':
+      return readCompressed(section);
+    case 'fp8':
+      return floats('fp8', 'weight_scale_inv', readBlock(section, 'weight_block_size'));
+    case 'fbgemm_fp8':
+      return floats('fbgemm_fp8', 'weight_scale', null);
     case 'bitsandbytes':
       throw refused(section, 'bitsandbytes keeps no codes that can be split');
     default: {
       const method = section.nullableString('quant_method') ?? 'absent';
-      throw refused(section, `quant_method ${method} is not read (gptq, awq and mxfp4 are)`);
+      throw refused(
+        section,
+        `quant_method ${method} is not read (gptq, awq, compressed-tensors, fp8, fbgemm_fp8 and mxfp4 are)`,
+      );
     }
   }
 }
@@ -66,6 +91,62 @@ function readAwq(section: ConfigSection): Quantisation {
   if (!section.boolean('zero_point', true)) throw refused(section, 'AWQ without zero points is not read');
   const groupSize = readGroupSize(section, section.has('group_size') ? 'group_size' : 'q_group_size');
   return { method: 'awq', groupSize, lessOne: false };
+}
+
+const floats = (
+  method: ScaledQuantisation['method'],
+  scale: ScaledQuantisation['scale'],
+  block: ScaledQuantisation['block'],
+): ScaledQuantisation => {
+  return { method, scale, kind: 'float', bits: 8, asymmetric: false, groupSize: null, block };
+};
+
+/** One format for all linears; how activations are rounded is our own affair. */
+function readCompressed(section: ConfigSection): ScaledQuantisation {
+  const groups = section.section('config_groups');
+  const names = Object.keys(groups?.raw ?? {});
+  const weights = names.map((name) => groups?.section(name)?.section('weights') ?? null);
+  const [first = null] = weights;
+  if (first === null) throw section.wrong('config_groups', 'one whose weights say how they are quantised');
+  if (weights.some((other) => JSON.stringify(other?.raw) !== JSON.stringify(first.raw))) {
+    throw refused(section, 'linears in several formats (config_groups that differ) are not read');
+  }
+  const sparsity = section.section('sparsity_config')?.nullableString('format') ?? 'dense';
+  if (sparsity !== 'dense') throw refused(section, `sparse weights (${sparsity}) are not read`);
+  if (Object.keys(section.section('transform_config')?.section('config_groups')?.raw ?? {}).length > 0) {
+    throw refused(section, 'weights that are rotated while they are used (transform_config) are not read');
+  }
+  const type = first.string('type', 'int');
+  const bits = first.positiveInteger('num_bits');
+  const isRead = type === 'int' ? bits === 4 || bits === 8 : type === 'float' && bits === 8;
+  if (!isRead)
+    throw refused(
+      section,
+      `weights of type ${type} in ${bits} bits are not read (int in 4 and 8, float in 8 are)`,
+    );
+  const strategy = first.string('strategy', 'tensor');
+  if (!['tensor', 'channel', 'group', 'block'].includes(strategy)) {
+    throw first.wrong('strategy', 'tensor, channel, group or block');
+  }
+  return {
+    ...floats('compressed-tensors', 'weight_scale', null),
+    kind: type === 'int' ? 'integer' : 'float',
+    bits: bits === 4 ? 4 : 8,
+    asymmetric: !first.boolean('symmetric', true),
+    groupSize: strategy === 'group' ? first.positiveInteger('group_size') : null,
+    block: strategy === 'block' ? readBlock(first, 'block_structure') : null,
+  };
+}
+
+function readBlock(section: ConfigSection, key: string): readonly [number, number] | null {
+  const value = section.raw[key] ?? null;
+  if (value === null) return null;
+  // Once written as "128x128".
+  const sizes: unknown[] =
+    typeof value === 'string' ? value.split('x').map(Number) : Array.isArray(value) ? value : [];
+  const isPair = sizes.length === 2 && sizes.every((size) => Number.isSafeInteger(size) && Number(size) > 0);
+  if (!isPair) throw section.wrong(key, 'two positive whole numbers');
+  return [Number(sizes[0]), Number(sizes[1])];
 }
 
 function requireFourBits(section: ConfigSection, bits: number): void {

@@ -36,10 +36,13 @@ const INDEX_FILE = 'model.safetensors.index.json';
 const ADAPTER_CONFIG = 'adapter_config.json';
 const ADAPTER = `an adapter (${ADAPTER_CONFIG}) and no model: merge it into its base model and save that`;
 
-/** Types of packed weights → bytes of one element. */
+/** Types of packed and quantised weights → bytes of one element. */
 const INTEGER_BYTES: ReadonlyMap<string, number> = new Map([
   ['U8', 1],
+  ['I8', 1],
+  ['F8_E4M3', 1],
   ['I32', 4],
+  ['I64', 8],
 ]);
 
 /** Half-precision values are widened in pieces that stay in the processor's cache. */

@@ -33,16 +33,20 @@ export interface CodedInfo {
   groupSize: number;
   /** The columns of a group lie side by side. Otherwise the weights can be read as floats only. */
   isContiguous: boolean;
+  /** Absent: 4. With 8 there is no zero point but 128. */
+  bits?: 4 | 8;
+  /** Zero points are any number, which only panels hold. */
+  anyZero?: boolean;
 }
 
 /** weight = (code − zero point) · scale */
 export interface CodedRows {
-  /** [rows, ceil(columns / 2)]: the even column in the low half of a byte. */
+  /** [rows, ceil(columns / 2)]: the even column in the low half of a byte; with 8 bits [rows, columns], unsigned. */
   packed: Uint8Array;
   /** [rows, groups] */
   scales: Float32Array;
-  /** [rows, groups], one a byte. */
-  zeroPoints: Uint8Array;
+  /** [rows, groups]; any numbers, where the tensor has such. */
+  zeroPoints: Uint8Array | Float32Array;
 }
 
 /** One file of a checkpoint, as the manifest's `sources` keep it. */
@@ -58,11 +62,11 @@ export interface TensorSource {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   /** Tensors that are there but of a type that cannot be read: name → type as the file writes it (I64, BOOL, F8_E4M3, …). */
   readonly unsupported?: ReadonlyMap<string, string>;
-  /** Those of them that hold whole numbers: readers of packed weights look into them. */
+  /** Those of them that hold whole numbers, or floats of 8 bits: readers of packed and quantised weights look into them. */
   readonly integers?: ReadonlyMap<string, IntegerInfo>;
   /** Rows of one of these, raw little-endian bytes. */
   readIntegerBytes?(name: string, rowStart: number, rowEnd: number): Uint8Array;
-  /** Weights that are stored as 4-bit codes: name → what is known of them. */
+  /** Weights that are stored as codes of 4 or 8 bits: name → what is known of them. */
   readonly coded?: ReadonlyMap<string, CodedInfo>;
   /** Tensors that a model without them is the same as. */
   readonly needless?: ReadonlySet<string>;

@@ -126,7 +126,7 @@ class ViewSource implements TensorSource {
     return {
       packed: Buffer.concat(pieces.map((piece) => piece.packed)),
       scales: view.factor === 1 ? scales : scales.map((scale) => scale * view.factor),
-      zeroPoints: Buffer.concat(pieces.map((piece) => piece.zeroPoints)),
+      zeroPoints: joined(pieces.map((piece) => piece.zeroPoints)),
     };
   }
 
@@ -215,6 +215,11 @@ function runsOf(view: TensorView, rowStart: number, rowEnd: number): { first: nu
 function readCodes(source: TensorSource, name: string, rowStart: number, rowEnd: number): CodedRows {
   assert(source.coded?.has(name) && source.readCodes, `${name} is not in codes`);
   return source.readCodes(name, rowStart, rowEnd);
+}
+
+function joined(pieces: readonly (Uint8Array | Float32Array)[]): Uint8Array | Float32Array {
+  if (pieces.every((piece) => piece instanceof Uint8Array)) return Buffer.concat(pieces);
+  return Float32Array.from(pieces.flatMap((piece) => [...piece]));
 }
 
 const isStacked = ({ matrix = null }: TensorView): boolean => matrix !== null;

@@ -344,7 +344,7 @@ export class ItemPlanner {
     const biasSources = parts.flatMap((part) => part.biasSource ?? []);
     const codes = codesOf(this.#coded, sources);
     const format = linearFormat(this.#format, linear, this.#shape.numLayers, blockSize, codes);
-    const isCoded = this.#format.dtype === 'int4' && codes === 'own';
+    const isCoded = codes === 'own';
     const store = (kind: string, type: ElementType, size: number[], cut: TensorEntry['split'] = split) => ({
       ...this.#store(`${name}.${kind}`, 'rank', type, size, cut, kind === 'bias' ? biasSources : sources),
       ...(piece === null || kind === 'bias' ? {} : { piece }),

@@ -122,10 +122,12 @@ export function formatPlan(summary: PlanSummary): string[] {
   ];
 }
 
-/** Nothing for a family: that is the usual case. */
-function policyLines({ kind, summary, recognised, assumed }: PolicyReport): string[] {
-  if (kind === 'family') return [];
+/** Nothing for a family in floats: that is the usual case. */
+function policyLines({ kind, summary, recognised, assumed, weights }: PolicyReport): string[] {
+  const stored = weights === undefined ? [] : [weights];
+  if (kind === 'family') return stored;
   return [
+    ...stored,
     `policy: ${summary}`,
     ...recognised.map((line) => `  recognised ${line}`),
     ...assumed.map((line) => `  assumed: ${line}`),

@@ -104,7 +104,7 @@ export function linearBits(format: WeightFormat, linear: string, numLayers: numb
   return format.eightBit.some((group) => isIn[group]) ? 8 : 4;
 }
 
-/** Whose codes a checkpoint has: this linear's, only those of others, or none at all (coded-format.ts). */
+/** Whose codes a checkpoint has that the format holds (coded-format.ts): this linear's, only those of others, or none at all. */
 export type Codes = 'own' | 'others' | 'none';
 
 /** What is in codes of a linear that is made of `sources`. */
@@ -124,7 +124,7 @@ export function linearFormat(
   if (blockSize === null) return null;
   const half = format.layout === 'panels';
   const isInt4 = format.dtype === 'int4';
-  if (isInt4 && codes === 'own') return { bits: 4, blockSize, symmetric: false, search: false, half };
+  if (codes === 'own') return { bits: isInt4 ? 4 : 8, blockSize, symmetric: !isInt4, search: false, half };
   const bits = isInt4 && codes === 'others' ? 8 : linearBits(format, linear, numLayers);
   if (bits === null) return null;
   return { bits, blockSize, symmetric: format.symmetric, search: format.scales === 'search', half };

@@ -224,11 +224,12 @@ class CodedPanels {
   readonly #file: PanelFile;
   readonly #blocks: number;
   readonly #bytes: number;
-  #rows: Required<QuantisedRows> & { zeroPoints: Uint8Array };
+  #rows: QuantisedRows;
   #panel = 0;
 
   constructor(item: LinearItem, rank: number, file: PanelFile) {
     assert(item.panels && item.format && item.padding === null);
+    const { bits } = item.format;
     this.#item = item;
     this.#panels = item.panels;
     const { blockSize } = item.format;
@@ -237,7 +238,7 @@ class CodedPanels {
     this.#count = blocksPerRow(count, blockSize);
     this.#file = file;
     this.#blocks = blocksPerRow(item.inputs, blockSize);
-    this.#bytes = blockBytes(4, blockSize);
+    this.#bytes = blockBytes(bits, blockSize);
     this.#rows = this.#noRows();
   }
 
@@ -251,7 +252,7 @@ class CodedPanels {
     const end = from + this.#count;
     this.#rows.packed.set(chunk.packed.subarray(from * bytes, end * bytes), into * bytes);
     this.#rows.scales.set(chunk.scales.subarray(from, end), into);
-    this.#rows.zeroPoints.set(chunk.zeroPoints.subarray(from, end), into);
+    if (chunk.zeroPoints !== null) this.#rows.zeroPoints?.set(chunk.zeroPoints.subarray(from, end), into);
   }
 
   settle(): Promise<void> {
@@ -271,12 +272,13 @@ class CodedPanels {
   }
 
   /** Scale 0, and codes that are the zero point. */
-  #noRows(): Required<QuantisedRows> & { zeroPoints: Uint8Array } {
+  #noRows(): QuantisedRows {
     const count = PANEL_OUTPUTS * this.#blocks;
+    const isFour = this.#panels.bits === 4;
     return {
-      packed: new Uint8Array(count * this.#bytes).fill(0x88),
+      packed: new Uint8Array(count * this.#bytes).fill(isFour ? 0x88 : 0x80),
       scales: new Float32Array(count),
-      zeroPoints: new Uint8Array(count).fill(8),
+      zeroPoints: isFour ? new Float32Array(count).fill(8) : null,
     };
   }
 }
@@ -293,5 +295,5 @@ function readCodes(
   const info = source.coded?.get(name);
   assert(format && info && source.readCodes, `${name} is not in codes`);
   const coded = source.readCodes(name, start, end);
-  return codedBlocks(coded, end - start, columns, info.groupSize, format.blockSize, factor);
+  return codedBlocks(coded, end - start, columns, info, format.blockSize, factor);
 }

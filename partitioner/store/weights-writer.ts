@@ -219,7 +219,7 @@ function quantised(
   const info = source.coded?.get(name);
   assert(info && source.readCodes, `${name} is not in codes`);
   const coded = source.readCodes(name, start, end);
-  return codedBlocks(coded, end - start, columns, info.groupSize, format.blockSize, factor);
+  return codedBlocks(coded, end - start, columns, info, format.blockSize, factor);
 }
 
 /** One vector a linear: its parts below each other; for a row-parallel one zero except on rank 0, so that it is added once. */

@@ -21,6 +21,7 @@ import {
   type QuantisedRows,
   quantiseRows,
 } from '../quantise/block-quantise.js';
+import { type CodedTensors, heldCodes } from '../quantise/coded-format.js';
 import { codesOf, linearFormat } from '../quantise/weight-format.js';
 import { expectedCodeBlocks } from './verify-codes.js';
 import { invalid } from './verify-error.js';
@@ -65,6 +66,8 @@ export class TensorVerifier {
   readonly #manifest: Manifest;
   readonly #shape: ModelShape;
   readonly #source: TensorSource;
+  /** What the shards have the checkpoint's own codes of. */
+  readonly #coded: CodedTensors;
   readonly #files: ShardFiles;
 
   constructor(
@@ -78,6 +81,7 @@ export class TensorVerifier {
     this.#manifest = manifest;
     this.#shape = shape;
     this.#source = source;
+    this.#coded = heldCodes(source.coded ?? new Map(), manifest.weightFormat);
     this.#files = files;
   }
 
@@ -258,7 +262,7 @@ export class TensorVerifier {
     const bits = panels?.bits ?? packing?.bits;
     const bytes = panels ? (panels.blockSize * panels.bits) / 8 : tensor.shape[2];
     const linear = tensor.name.replace(/(\.piece-\d+)?\.weight$/, '');
-    const codes = codesOf(this.#source.coded ?? new Map(), tensor.sources);
+    const codes = codesOf(this.#coded, tensor.sources);
     const { weightFormat } = this.#manifest;
     const block = panels?.blockSize ?? packing?.blockSize ?? null;
     const format = linearFormat(weightFormat, linear, this.#shape.numLayers, block, codes);
@@ -283,9 +287,8 @@ export class TensorVerifier {
     columns: number,
     whole = (): Float32Array => this.#whole(tensor, source, firstRow, rows),
   ): QuantisedRows {
-    const info = this.#source.coded?.get(source);
-    const isInt4 = this.#manifest.weightFormat.dtype === 'int4';
-    if (!info || !isInt4 || codesOf(this.#source.coded ?? new Map(), tensor.sources) !== 'own') {
+    const info = this.#coded.get(source);
+    if (!info || codesOf(this.#coded, tensor.sources) !== 'own') {
       const linear = wholeName(tensor.name.replace(/\.weight$/, ''));
       const { growth, pad } = this.#padding(tensor);
       const counts = this.#importance?.get(linear) ?? new Float32Array(columns / growth).fill(1);

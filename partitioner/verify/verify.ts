@@ -15,6 +15,7 @@ import { type FileEntry, type Manifest, parseManifest, type TensorEntry } from '
 import { decodeOnnx, type OnnxModel } from '../graph/onnx-writer.js';
 import { readImportance } from '../importance/importance.js';
 import { type ModelOptions, openModel } from '../open-model.js';
+import { heldCodes } from '../quantise/coded-format.js';
 import { usesImportance } from '../quantise/weight-format.js';
 import { invalid } from './verify-error.js';
 import { checkRoles } from './verify-roles.js';
@@ -47,7 +48,7 @@ export async function verifyShards(options: VerifyOptions): Promise<Verification
   try {
     const asks = usesImportance(manifest.weightFormat) && options.importance !== undefined;
     const importance = asks ? readImportance(options.importance!) : null;
-    checkRoles(manifest, shape, source.coded ?? new Map());
+    checkRoles(manifest, shape, heldCodes(source.coded ?? new Map(), manifest.weightFormat));
     const verifier = new TensorVerifier(manifest, shape, source, files, importance);
     for (const tensor of manifest.tensors) {
       for (const _ of verifier.compare(tensor)) {

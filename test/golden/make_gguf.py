@@ -85,7 +85,7 @@ FAMILIES = {
     "llama": {
         "config": T.LlamaConfig(**{**TINY, "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1, "vocab_size": 132,
                                    "bos_token_id": 1, "eos_token_id": 2}, rms_norm_eps=0.02, tie_word_embeddings=False),
-        "types": [Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.Q4_0, Q.Q3_K, Q.Q2_K, Q.IQ4_XS, Q.Q6_K, Q.Q8_0],
+        "types": [Q.Q6_K, Q.Q4_K, Q.Q4_K, Q.Q4_K, Q.Q3_K, Q.Q2_K, Q.IQ4_XS, Q.Q4_K, Q.Q5_K],
     },
     "llama-stretched": {
         "arch": "llama", "reads": False, "factors": True,

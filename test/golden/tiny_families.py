@@ -286,6 +286,86 @@ def awq(config, tensors):
     return config, packed
 
 
+def compressed(layout, **weights):
+    """By compressed-tensors itself: its codes, its packing, and the floats that it makes of them."""
+    from compressed_tensors.compressors.base import BaseCompressor
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+    from compressed_tensors.quantization.utils import calculate_qparams
+
+    args = QuantizationArgs(**weights)
+    scheme = QuantizationScheme(targets=["Linear"], weights=args)
+    compressor = BaseCompressor.get_value_from_registry(layout)
+
+    def adjust(model):
+        CODES.clear()
+        for name, p in model.named_parameters():
+            if not re.search(LINEARS, name):
+                continue
+            out, inputs = p.shape
+            if args.strategy == "block":
+                high, wide = args.block_structure
+                parts = torch.nn.functional.pad(p.data, (0, -inputs % wide, 0, -out % high)).unflatten(1, (-1, wide)).unflatten(0, (-1, high))
+                low, top = parts.amin((1, 3)), parts.amax((1, 3))
+            else:
+                parts = p.data.unflatten(1, (-1, args.group_size or inputs))
+                low, top = parts.amin(2), parts.amax(2)
+            scale, zero = calculate_qparams(low, top, args)
+            state = {"weight": p.data, "weight_scale": scale.half().float()}
+            if not args.symmetric:
+                state["weight_zero_point"] = zero
+            packed = compressor.compress(state, scheme)
+            p.data.copy_(compressor.decompress(packed, scheme)["weight"])
+            CODES[name] = packed
+
+    def repack(config, tensors):
+        classic(config)
+        config["quantization_config"] = {
+            "quant_method": "compressed-tensors", "format": layout, "quantization_status": "compressed", "ignore": ["lm_head"],
+            "config_groups": {"group_0": {"targets": ["Linear"], "weights": args.model_dump(mode="json"), "input_activations": None,
+                                          "output_activations": None}},
+            "kv_cache_scheme": None, "sparsity_config": {}, "transform_config": {}, "global_compression_ratio": None}  # fmt: skip
+        return config, unfolded(tensors)
+
+    return {"adjust": adjust, "repack": repack, "reload": False}
+
+
+def unfolded(tensors):
+    """Each linear's parts in the place of its weight."""
+    packed = {}
+    for name, tensor in tensors.items():
+        if name in CODES:
+            packed.update({f"{name.removesuffix('weight')}{part}": value for part, value in CODES[name].items()})
+        else:
+            packed[name] = tensor
+    return packed
+
+
+def float8_blocks(size):
+    """Laid out as DeepSeek publishes and transformers' FP8Linear has it; the floats by transformers' own dequantisation."""
+    from transformers.integrations.finegrained_fp8 import _dequantize_fp8_weight
+
+    def adjust(model):
+        CODES.clear()
+        for name, p in model.named_parameters():
+            if not re.search(LINEARS, name):
+                continue
+            out, inputs = p.shape
+            padded = torch.nn.functional.pad(p.data, (0, -inputs % size, 0, -out % size))
+            scale = padded.unflatten(1, (-1, size)).unflatten(0, (-1, size)).abs().amax((1, 3)) / 448
+            whole = scale.repeat_interleave(size, 0).repeat_interleave(size, 1)[:out, :inputs]
+            code = (p.data / whole).to(torch.float8_e4m3fn)
+            p.data.copy_(_dequantize_fp8_weight(code, scale, [size, size], torch.float32))
+            CODES[name] = {"weight": code, "weight_scale_inv": scale}
+
+    def repack(config, tensors):
+        classic(config)
+        config["quantization_config"] = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [size, size],
+                                         "modules_to_not_convert": ["lm_head"]}  # fmt: skip
+        return config, unfolded(tensors)
+
+    return {"adjust": adjust, "repack": repack, "reload": False}
+
+
 def with_window_pattern(config):
     """As published: one set for both kinds of layers, the window by its pattern."""
     types = config["layer_types"]
@@ -554,6 +634,24 @@ FAMILIES = {
         T.Qwen2Config, {**LLAMA_LIKE, "hidden_size": 128, "intermediate_size": 192, "num_key_value_heads": 4, "rms_norm_eps": 0.02,
                         "rope_parameters": dict(DEFAULT)},
         F32, None, None, {**RMS_EPS, **base()}, adjust=lambda model: round_to_codes(model, 64), repack=awq, reload=False),
+    "compressed-int8": row(
+        T.Qwen2Config, {**LLAMA_LIKE, "intermediate_size": 96, "num_key_value_heads": 2, "rms_norm_eps": 0.02,
+                        "rope_parameters": dict(DEFAULT)},
+        F32, None, None, {**RMS_EPS, **base()}, **compressed("int-quantized", num_bits=8, type="int", symmetric=True, strategy="channel")),
+    "compressed-int4": row(
+        T.LlamaConfig, {**LLAMA_LIKE, "intermediate_size": 96, "head_dim": 16, "num_key_value_heads": 4, "rms_norm_eps": 0.02,
+                        "rope_parameters": dict(DEFAULT)},
+        F32, None, None, {**RMS_EPS, **base()},
+        **compressed("pack-quantized", num_bits=4, type="int", symmetric=False, strategy="group", group_size=32)),
+    "compressed-float8": row(
+        T.Qwen2Config, {**LLAMA_LIKE, "intermediate_size": 100, "num_key_value_heads": 2, "rms_norm_eps": 0.02,
+                        "rope_parameters": dict(DEFAULT)},
+        F32, None, None, {**RMS_EPS, **base()},
+        **compressed("float-quantized", num_bits=8, type="float", symmetric=True, strategy="block", block_structure=[32, 48])),
+    "float8-blocks": row(
+        T.LlamaConfig, {**LLAMA_LIKE, "intermediate_size": 100, "num_key_value_heads": 4, "rms_norm_eps": 0.02,
+                        "rope_parameters": dict(DEFAULT)},
+        F32, None, None, {**RMS_EPS, **base()}, **float8_blocks(32)),
     "ernie4-5": row(
         T.Ernie4_5Config, {**LLAMA_LIKE, "num_key_value_heads": 2, "rms_norm_eps": 0.02, "use_bias": True,
                            "rope_parameters": dict(DEFAULT)},

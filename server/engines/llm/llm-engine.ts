@@ -101,7 +101,10 @@ export class LlmModel implements PreparedModel {
     this.device = files.manifest.deviceClass;
     this.unservedKeys = files.unservedKeys ?? [];
     const { plan } = files;
-    if (plan !== undefined) this.takenFor = `${plan.architecture}: ${plan.policy.summary}`;
+    if (plan !== undefined) {
+      const { summary, weights } = plan.policy;
+      this.takenFor = `${plan.architecture}: ${summary}${weights === undefined ? '' : `; ${weights}`}`;
+    }
     this.answerFormat = files.answerFormat ?? null;
     this.notes = [...assumptions(plan), ...layoutNotes(config, files.manifest)];
   }

@@ -54,7 +54,9 @@ function dequantised(shardFolder: string, manifest: Manifest, name: string, rank
   });
 }
 
-describe.each(['gptq', 'awq'])('%s', (family) => {
+const BLOCKS: Readonly<Record<string, number>> = { gptq: 32, awq: 64, 'compressed-int4': 32 };
+
+describe.each(Object.keys(BLOCKS))('%s', (family) => {
   const folder = goldenFolder(family);
   const golden = readGolden(family);
 
@@ -63,9 +65,9 @@ describe.each(['gptq', 'awq'])('%s', (family) => {
     const options = { folder, outStore: store, tp, dtype: 'int4' as const, blockSize: 128 };
     const { shardFolder, manifest } = await partition(options);
     await verifyShards({ folder, shardFolder });
-    expect(manifest.weightFormat.blockSize).toBe(family === 'gptq' ? 32 : 64);
+    expect(manifest.weightFormat.blockSize).toBe(BLOCKS[family]);
     const head = manifest.tensors.find(({ name }) => name === 'head.weight');
-    expect(head?.packing?.bits).toBe(8);
+    expect(head?.packing?.bits ?? head?.panels?.bits).toBe(8);
 
     const run = greedyRuns(await createInProcessGroup(shardFolder));
     for (const prompt of golden.prompts) {
@@ -96,6 +98,26 @@ describe.each(['gptq', 'awq'])('%s', (family) => {
   });
 });
 
+describe('compressed-int8', () => {
+  const folder = goldenFolder('compressed-int8');
+  const golden = readGolden('compressed-int8');
+
+  it.each([1, 2])('at tp %i and int8 the shards have its codes, and its logits', async (tp) => {
+    const { shardFolder, manifest } = await partition({ folder, outStore: store, tp, dtype: 'int8' });
+    await verifyShards({ folder, shardFolder });
+    const { plan, report } = await planPartition({ folder, tp, dtype: 'int8' });
+    expect(plan.rankBytes).toBe(manifest.ranks[0]?.weights.bytes);
+    // All but the head.
+    expect(report.weights).toContain('COMPRESSED-TENSORS: 8 of 9 linears keep their codes, the others');
+    const run = greedyRuns(await createInProcessGroup(shardFolder));
+    for (const prompt of golden.prompts) {
+      const { promptLogits } = await run(prompt.ids, 1, [prompt.ids.length]);
+      const expected = golden.logits(prompt, prompt.ids.length - 1);
+      expect(relativeDeviation(promptLogits, expected)).toBeLessThan(NEAR);
+    }
+  });
+});
+
 describe('columns that desc_act has put out of their order', () => {
   const folder = goldenFolder('gptq-act-order');
 
@@ -108,7 +130,7 @@ describe('columns that desc_act has put out of their order', () => {
 });
 
 it('the plan of config.json alone is that of the checkpoint', async () => {
-  for (const family of ['gptq', 'awq']) {
+  for (const family of Object.keys(BLOCKS)) {
     const options = { folder: goldenFolder(family), tp: 2, dtype: 'int4' as const };
     const { plan } = await planPartition(options);
     const { manifest } = await partition({ ...options, outStore: store });

@@ -54,6 +54,32 @@ describe.each(NAMES)('%s', (name) => {
   });
 });
 
+/** The kernel rounds activations to 8 bits; what is not held is rounded anew. */
+const NEAR = 0.06;
+
+describe.each([
+  // Query, key and value are Q4_K, and so is down.
+  ['llama', 'int4', '2 of 5 linears keep their codes, the others are rounded anew to int8'],
+  ['qwen2', 'int8', 'linears keep their codes, the others are rounded anew to int8'],
+  // No linear is of one type alone that int4 holds.
+  ['llama-stretched', 'int4', 'they are rounded anew to int8'],
+] as const)('%s at %s', (name, dtype, told) => {
+  it.each([1, 2])('keeps what codes the format holds, and the logits, at tp %i', async (tp) => {
+    const options = { folder: fileOf(name), outStore: store, tp, dtype };
+    const { shardFolder } = await partition(options);
+    await verifyShards({ folder: fileOf(name), shardFolder });
+    const { report } = await planPartition(options);
+    expect(report.weights).toContain(told);
+    const run = greedyRuns(await createInProcessGroup(shardFolder));
+    for (const prompt of goldenOf(name).prompts) {
+      const { promptLogits } = await run(prompt.ids, 1);
+      const deviation = relativeDeviation(promptLogits, Float32Array.from(prompt.logits));
+      if (process.env.GOLDEN_REPORT) console.log(name, dtype, report.weights, deviation);
+      expect(deviation).toBeLessThan(NEAR);
+    }
+  });
+});
+
 describe('a folder', () => {
   it('with one file is that model; with two it is refused until one is named', async () => {
     const folder = path.join(store, 'models', 'mine');

@@ -22,6 +22,43 @@ describe.each(Object.entries(cases))('%s', (name, { bytes, floats, type }) => {
   });
 });
 
+describe('codes', () => {
+  it.each(['Q4_0', 'Q4_1', 'Q4_K', 'Q8_0'])(
+    'of %s mean the same floats, as near as float16 has scale and zero point',
+    (name) => {
+      const { bytes, floats, type } = cases[name]!;
+      const { codes, bytes: blockBytes, weights } = ggmlType(type)!;
+      const { anyZero, bits } = codes!;
+      const blocks = Uint8Array.from(Buffer.from(bytes, 'base64'));
+      const expected = new Float32Array(Uint8Array.from(Buffer.from(floats, 'base64')).buffer);
+      const scales = new Float32Array(expected.length / 32);
+      const zeroPoints = anyZero ? new Float32Array(scales.length) : new Uint8Array(scales.length);
+      const packed = new Uint8Array((expected.length * bits) / 8);
+      for (let block = 0; block < expected.length / weights; block++) {
+        const group = (block * weights) / 32;
+        codes!.read(
+          blocks,
+          block * blockBytes,
+          packed,
+          (block * weights * bits) / 8,
+          { scales, zeroPoints },
+          group,
+        );
+      }
+      const seen = Float32Array.from(expected, (_, index) => {
+        const group = Math.floor(index / 32);
+        const code = bits === 8 ? packed[index]! : (packed[index >> 1]! >> (4 * (index & 1))) & 15;
+        return (code - zeroPoints[group]!) * scales[group]!;
+      });
+      if (!anyZero) expect(seen).toEqual(expected);
+      const largest = Math.max(...expected.map(Math.abs));
+      seen.forEach((value, index) => {
+        expect(Math.abs(value - expected[index]!)).toBeLessThan(largest * 2 ** -9);
+      });
+    },
+  );
+});
+
 it('has fifteen types', () => {
   expect(Object.keys(cases)).toHaveLength(15);
 });
