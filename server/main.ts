@@ -49,6 +49,7 @@ import { WorkLoadManager } from './work-load-manager/work-load-manager.js';
 import { workflowParts } from './workflow-parts.js';
 import { WorkflowRegistry } from './workflows/workflow-registry.js';
 
+type GrpcParts = Omit<GrpcServerOptions, 'address'>;
 type StartupModels = readonly (ModelConfig | ModelRegistration)[];
 
 /** DJLServing's. */
@@ -134,7 +135,7 @@ export async function runServer(config: Config): Promise<void> {
   const torchServe = torchServeOf(config, manager, registration, logger);
   const onProblem = (sentence: string): void => logger.error(sentence);
   const access = new AccessControl(config.server, onProblem, undefined, torchServe?.keySources);
-  const tls = tlsFiles(config.server, onProblem);
+  const tls = tlsFiles(config, onProblem);
   const service = meteredService(manager, access.limits);
   const deps: HttpDeps = {
     config: config.server,
@@ -157,19 +158,30 @@ export async function runServer(config: Config): Promise<void> {
   };
   const http = await createHttpServer(deps, torchServe?.dialects);
   const auditLog = accessLogOf(logger);
-  const grpc = grpcServer(config, {
-    ...{ access, tls, service, management: manager },
+  const grpcParts: GrpcParts = {
+    ...{ access, tls, service, management: manager, version: VERSION },
+    ...{ modelStore: config.server.modelStore, maxMessageBytes: config.server.maxRequestBytes },
+    drainTimeoutMs: config.server.drainTimeoutSeconds * 1000,
+    stallLimitMs: config.server.chunkedReadTimeoutSeconds * 1000,
     audit: (call) => auditLog.info(call, 'audit'),
-  });
+  };
+  const grpc = grpcServer(config, grpcParts);
+  const theirGrpc = torchServe?.grpcServers(http.context, grpcParts) ?? [];
   const drainMs = config.server.drainTimeoutSeconds * 1000;
   const stop = (): Promise<void> => {
     torchServe?.stopping();
     theirs?.metrics.stop();
-    return stopServer({ http, grpc, manager, log }, drainMs);
+    return stopServer({ http, grpc: oneOf([...(grpc ? [grpc] : []), ...theirGrpc]), manager, log }, drainMs);
   };
   const ending = endWithProcess(stop, logger, drainMs + STOP_GRACE_MS);
   try {
     if (grpc) logger.info({ address: await grpc.listen() }, 'the Open Inference Protocol is served by gRPC');
+    for (const server of theirGrpc) {
+      logger.info(
+        { address: await server.listen() },
+        `${server.key} listens: TorchServe's API is served by gRPC`,
+      );
+    }
     const startup = [
       ...config.models,
       ...config.remoteModels,
@@ -190,6 +202,16 @@ export async function runServer(config: Config): Promise<void> {
   }
 }
 
+/** Several, ended together. */
+const oneOf = (servers: readonly GrpcServer[]): Pick<GrpcServer, 'setDraining' | 'close'> => ({
+  setDraining: () => {
+    for (const server of servers) server.setDraining();
+  },
+  close: async (limitMs) => {
+    await Promise.all(servers.map((server) => server.close(limitMs)));
+  },
+});
+
 /** What a container is started again for, as DJLServing's is. */
 function failFast(model: string, { logger, close }: Pick<ServerLog, 'logger' | 'close'>): void {
   logger.error({ model }, `fail_fast is set and ${model} has failed: the server ends`);
@@ -197,20 +219,11 @@ function failFast(model: string, { logger, close }: Pick<ServerLog, 'logger' | '
 }
 
 /** null: grpc_address says none. @throws ServingError CONFIG_INVALID */
-function grpcServer(
-  { server }: Config,
-  parts: Pick<GrpcServerOptions, 'access' | 'tls' | 'service' | 'management' | 'audit'>,
-): GrpcServer | null {
+function grpcServer({ server }: Config, parts: GrpcParts): GrpcServer | null {
   const address = server.grpcAddress;
   if (address === null) return null;
   refuseOpenAddress('grpc_address', address, ['infer', 'manage'], parts.access, server);
-  return createGrpcServer({
-    ...parts,
-    address,
-    ...{ version: VERSION, modelStore: server.modelStore, maxMessageBytes: server.maxRequestBytes },
-    drainTimeoutMs: server.drainTimeoutSeconds * 1000,
-    stallLimitMs: server.chunkedReadTimeoutSeconds * 1000,
-  });
+  return createGrpcServer({ ...parts, address });
 }
 
 /** null: another command started the server. @throws ServingError CONFIG_INVALID */
@@ -234,9 +247,10 @@ function torchServeOf(
 }
 
 /** null: no address is https://. @throws ServingError CONFIG_INVALID */
-function tlsFiles(server: Config['server'], onProblem: (sentence: string) => void): TlsFiles | null {
+function tlsFiles({ server, torchServe }: Config, onProblem: (sentence: string) => void): TlsFiles | null {
   const { grpcAddress, inferenceAddress, managementAddress, metricsAddress } = server;
-  const addresses = [inferenceAddress, managementAddress, metricsAddress, grpcAddress];
+  const theirs = [torchServe?.grpcInferenceAddress, torchServe?.grpcManagementAddress];
+  const addresses = [inferenceAddress, managementAddress, metricsAddress, grpcAddress, ...theirs];
   return addresses.some((address) => address?.tls === true) ? new TlsFiles(server, onProblem) : null;
 }
 

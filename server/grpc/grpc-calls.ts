@@ -7,14 +7,23 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
-import { Metadata, type ServerDuplexStream, type ServerUnaryCall, type StatusObject } from '@grpc/grpc-js';
+import {
+  Metadata,
+  type ServerDuplexStream,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type StatusObject,
+} from '@grpc/grpc-js';
 import { ServingError } from '../../proto/errors.js';
 import type { AccessControl } from '../access/access-control.js';
 import type { AccessKey, Scope } from '../access/access-key.js';
 import { requestControl } from '../requests/request-control.js';
 import type { Target } from '../requests/target.js';
 
-type Call = ServerUnaryCall<unknown, unknown> | ServerDuplexStream<unknown, unknown>;
+type Call =
+  | ServerUnaryCall<unknown, unknown>
+  | ServerWritableStream<unknown, unknown>
+  | ServerDuplexStream<unknown, unknown>;
 
 const MAX_ID_CHARACTERS = 256;
 
@@ -45,7 +54,7 @@ const headersOf = ({ metadata }: Call): IncomingHttpHeaders =>
 /** Aborted when the client cancels or its deadline passes; a signal that is aborted too late does nothing. */
 export function callController(call: Call): AbortController {
   const client = new AbortController();
-  call.once('cancelled', () => client.abort());
+  (call as ServerUnaryCall<unknown, unknown>).once('cancelled', () => client.abort());
   if (call.cancelled) client.abort();
   return client;
 }

@@ -18,7 +18,7 @@ import { refuseOpenAddress } from './access-gate.js';
 import { type Dialect, type ListenerRole, SCOPE_OF_ROLE } from './dialect.js';
 import { ALL_DIALECTS } from './dialects/all-dialects.js';
 import { createHttpApp, type ListedRoute } from './http-app.js';
-import { createHttpContext, type HttpDeps } from './http-context.js';
+import { createHttpContext, type HttpContext, type HttpDeps } from './http-context.js';
 import { listenersOf } from './listener-plans.js';
 
 export interface HttpServer {
@@ -30,6 +30,8 @@ export interface HttpServer {
   readonly managementUrl: string | null;
   /** And of the metrics' address. */
   readonly metricsUrl: string | null;
+  /** What its routes share. */
+  readonly context: HttpContext;
   /** Every route of every listener. */
   readonly routes: readonly ListedRoute[];
   /** Refuses new requests, waits for running responses (bounded), then stops listening and closes every connection. */
@@ -63,6 +65,7 @@ export async function createHttpServer(
     context.draining = true;
   };
   return {
+    context,
     async tryAddresses() {
       for (const { address, keys } of plans) await tryAddress(keys[0]!, address);
     },

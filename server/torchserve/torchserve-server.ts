@@ -11,19 +11,26 @@ import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
 import type { KeySource } from '../access/access-control.js';
+import type { Scope } from '../access/access-key.js';
 import { TokenFile } from '../access/token-file.js';
-import type { Config, ModelRegistration } from '../config/config.js';
+import type { Config, ListenAddress, ModelRegistration } from '../config/config.js';
 import type {
   StartupEntry,
   TorchServeConfig,
   TorchServeModelSettings,
 } from '../config/torchserve/torchserve-config.js';
+import type { GrpcServer } from '../grpc/grpc-listener.js';
+import type { GrpcServerOptions } from '../grpc/grpc-server.js';
+import { createTorchServeServers } from '../grpc/torchserve-servers.js';
+import { refuseOpenAddress } from '../http/access-gate.js';
 import type { Dialect } from '../http/dialect.js';
 import { torchServeDialects } from '../http/dialects/torchserve/torchserve-dialects.js';
 import { FIRST_VERSION, TorchServeModels } from '../http/dialects/torchserve/torchserve-models.js';
+import type { HttpContext } from '../http/http-context.js';
 import { type ArchiveManifest, archiveManifest } from '../model-store/archive-manifest.js';
 import type { RegistrationFolders } from '../model-store/registration-folders.js';
 import type { ManagementService } from '../requests/management.js';
+import { grpcCallsOf } from './grpc-calls-of.js';
 import { Snapshots } from './snapshots.js';
 
 const PAGE_BYTES = 4096;
@@ -84,6 +91,30 @@ export class TorchServeServer {
 
   get dialects(): Dialect[] {
     return torchServeDialects(this.models);
+  }
+
+  /** Inference and management. @throws ServingError CONFIG_INVALID: an address that is open to others */
+  grpcServers(context: HttpContext, parts: Omit<GrpcServerOptions, 'address'>): GrpcServer[] {
+    const { config, torchServe } = this.#options;
+    const { grpcInferenceAddress, grpcManagementAddress } = torchServe;
+    const checkOpen = (key: string, address: ListenAddress, scopes: readonly Scope[]): void =>
+      refuseOpenAddress(key, address, scopes, parts.access, config.server);
+    checkOpen('grpc_inference_address', grpcInferenceAddress, ['infer', 'manage']);
+    checkOpen('grpc_management_address', grpcManagementAddress, ['manage']);
+    return createTorchServeServers({
+      ...parts,
+      calls: grpcCallsOf(context, this.models),
+      inferenceAt: {
+        address: grpcInferenceAddress,
+        maxAgeMs: torchServe.grpcInferenceMaxAgeMs,
+        graceMs: torchServe.grpcInferenceGraceMs,
+      },
+      managementAt: {
+        address: grpcManagementAddress,
+        maxAgeMs: torchServe.grpcManagementMaxAgeMs,
+        graceMs: torchServe.grpcManagementGraceMs,
+      },
+    });
   }
 
   /** Registrations of what is loaded at start. @throws ServingError */

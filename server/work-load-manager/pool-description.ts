@@ -58,7 +58,12 @@ function describeGroup(group: WorkerGroup, worldSize: number, device: string): G
   const ranks = Array.from({ length: worldSize }, (_, rank) => {
     const slowerThanPeers = group.slowerThanPeers(rank);
     const own = group.devices === null ? device : `gpu${group.devices[rank]}`;
-    return { rank, pid: pids[rank] ?? null, device: own, ...(slowerThanPeers !== null && { slowerThanPeers }) };
+    return {
+      rank,
+      pid: pids[rank] ?? null,
+      device: own,
+      ...(slowerThanPeers !== null && { slowerThanPeers }),
+    };
   });
   return [{ id, startedAtMs, state, ranks }];
 }

@@ -18,8 +18,19 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import {
+  type Client,
+  credentials,
+  loadPackageDefinition,
+  Metadata,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { protoFile } from '../../proto/proto-file.js';
 import { archiveModel } from '../../server/archive-main.js';
+import { PROTO_OPTIONS } from '../../server/grpc/oip-messages.js';
 import { repositoryRoot } from '../support/repository-root.js';
 import { ServerProcess } from '../support/server-process.js';
 
@@ -356,6 +367,125 @@ describe("TorchServe's management API", () => {
     ]);
     expect((await manage('/v1/models/story')).json).toEqual({ name: 'story', ready: true });
     expect((await curl(`${server.url}/models`, ...bearer('management'))).status).toBe(404);
+  });
+});
+
+describe("TorchServe's gRPC", () => {
+  type Stub = Client & Record<string, (...args: unknown[]) => unknown>;
+  const stubs: Stub[] = [];
+  afterAll(() => {
+    for (const stub of stubs) stub.close();
+  });
+  const stubOf = async (key: string, file: string, name: string): Promise<Stub> => {
+    const { address } = await server.line(({ msg }) => msg.startsWith(`${key} listens`));
+    const definition = loadPackageDefinition(loadSync(protoFile(file), PROTO_OPTIONS));
+    const Service = name
+      .split('.')
+      .reduce<unknown>((at, part) => (at as Record<string, unknown>)[part], definition);
+    const stub = new (Service as new (...args: unknown[]) => Stub)(address, credentials.createInsecure());
+    stubs.push(stub);
+    return stub;
+  };
+  const withToken = (kind: string): Metadata => {
+    const metadata = new Metadata();
+    metadata.set('authorization', `Bearer ${keys()[kind]!.key}`);
+    return metadata;
+  };
+  const call = <T>(stub: Stub, method: string, message: object, metadata: Metadata): Promise<T> =>
+    new Promise((resolve, reject) => {
+      stub[method]!(message, metadata, (error: ServiceError | null, answer: T) =>
+        error ? reject(error) : resolve(answer),
+      );
+    });
+  const inference = () =>
+    stubOf(
+      'grpc_inference_address',
+      'torchserve_inference.proto',
+      'org.pytorch.serve.grpc.inference.InferenceAPIsService',
+    );
+
+  it('predicts, whole and in pieces, for a handler and a language model', async () => {
+    const stub = await inference();
+    const token = withToken('inference');
+    expect(await call(stub, 'Ping', {}, token)).toEqual({ health: '{\n  "status": "Healthy"\n}\n' });
+    const input = { data: Buffer.from('hello') };
+    const { prediction } = await call<{ prediction: Buffer }>(
+      ...([stub, 'Predictions', { model_name: 'noop', input }, token] as const),
+    );
+    expect(JSON.parse(prediction.toString())).toMatchObject({ version: '1.0', got: { type: 'Buffer' } });
+    const pieces = async (model: string, text: string): Promise<string[]> => {
+      const message = { model_name: model, input: { data: Buffer.from(text) } };
+      const stream = stub.StreamPredictions!(message, token) as AsyncIterable<{ prediction: Buffer }>;
+      const all: string[] = [];
+      for await (const piece of stream) all.push(piece.prediction.toString());
+      return all;
+    };
+    expect(await pieces('noop', 'stream')).toEqual(['one ', 'two ', 'three']);
+    const asked = { inputs: 'Once upon a time', parameters: { max_new_tokens: 6, do_sample: false } };
+    const tokens = await pieces('story', JSON.stringify(asked));
+    const whole = await call<{ prediction: Buffer }>(
+      ...([
+        stub,
+        'Predictions',
+        { model_name: 'story', input: { data: Buffer.from(JSON.stringify(asked)) } },
+        token,
+      ] as const),
+    );
+    expect(tokens.length).toBeGreaterThan(3);
+    expect(JSON.parse(whole.prediction.toString())).toEqual({ generated_text: tokens.join('') });
+  });
+
+  it("refuses in TorchServe's statuses", async () => {
+    const stub = await inference();
+    const asked = (model_name: string, text: string) => ({ model_name, input: { data: Buffer.from(text) } });
+    const refusal = (message: object, token: Metadata) =>
+      call(stub, 'Predictions', message, token).then(
+        () => null,
+        ({ code, details }: ServiceError) => [code, details],
+      );
+    expect(await refusal(asked('noop', 'x'), withToken('management'))).toEqual([
+      status.PERMISSION_DENIED,
+      'Token Authorization failed. Token either incorrect, expired, or not provided correctly',
+    ]);
+    const token = withToken('inference');
+    expect(await refusal(asked('none', 'x'), token)).toEqual([status.INTERNAL, 'Model not found: none']);
+    expect(await refusal(asked('noop', 'throw'), token)).toEqual([status.UNAVAILABLE, 'Prediction failed']);
+    expect(await refusal(asked('noop', 'refuse'), token)).toEqual([status.INTERNAL, 'Some Prediction Error']);
+  });
+
+  it('manages models, and serves the Open Inference Protocol in its package', async () => {
+    const stub = await stubOf(
+      ...(['grpc_management_address', 'torchserve_management.proto'] as const),
+      'org.pytorch.serve.grpc.management.ManagementAPIsService',
+    );
+    const token = withToken('management');
+    const manage = async (method: string, message: object) =>
+      JSON.parse((await call<{ msg: string }>(stub, method, message, token)).msg);
+    expect(await manage('ListModels', {})).toMatchObject({
+      models: [{ modelName: 'noop', modelUrl: 'noop.mar' }, { modelName: 'story' }],
+    });
+    const registered = await manage('RegisterModel', { url: 'noop.mar', model_name: 'third' });
+    expect(registered.status).toMatch(/^Model "third" Version: 1\.0 registered with 0 initial workers\./);
+    const scaled = await manage('ScaleWorker', { model_name: 'third', min_worker: 1, synchronous: true });
+    expect(scaled).toEqual({ status: 'Workers scaled to 1 for model: third' });
+    expect(await manage('DescribeModel', { model_name: 'third' })).toMatchObject([
+      { minWorkers: 1, batchSize: 1 },
+    ]);
+    expect(await manage('SetDefault', { model_name: 'third', model_version: '1.0' })).toEqual({
+      status: 'Default version successfully updated for model "third" to "1.0"',
+    });
+    expect(await manage('UnregisterModel', { model_name: 'third' })).toEqual({
+      status: 'Model "third" unregistered',
+    });
+    await expect(call(stub, 'DescribeModel', { model_name: 'third' }, token)).rejects.toMatchObject({
+      ...{ code: status.NOT_FOUND, details: 'Model not found: third' },
+    });
+    await expect(call(stub, 'RegisterModel', { url: 'noop.mar' }, token)).rejects.toMatchObject({
+      code: status.ABORTED,
+    });
+    await expect(call(stub, 'ListModels', {}, withToken('inference'))).rejects.toMatchObject({
+      code: status.PERMISSION_DENIED,
+    });
   });
 });
 

@@ -101,6 +101,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'server/torchserve': [
     'server/access',
     'server/config',
+    'server/grpc',
     'server/http',
     'server/metrics',
     'server/model-store',

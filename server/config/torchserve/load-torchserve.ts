@@ -33,7 +33,15 @@ const ARCHIVE = /\.(?:mar|model|zip|tar|tgz|tar\.gz)$/i;
 const SNAPSHOT = /^\d{17}-(?:startup|snapshot|shutdown)\.cfg$/;
 
 /** Keys whose value is a path. */
-const PATHS = ['model_store', 'metrics_config', 'shard_store', 'download_dir', 'log_folder', 'key_file'];
+const PATHS = [
+  ...['keystore', 'private_key_file', 'certificate_file'],
+  'model_store',
+  'metrics_config',
+  'shard_store',
+  'download_dir',
+  'log_folder',
+  'key_file',
+];
 
 /** A key as somebody has given it. */
 interface Given {
@@ -70,8 +78,12 @@ export function loadTorchServe(sources: ConfigSources): Config {
   problems.throwIfAny();
   const torchServe: TorchServeConfig = Object.freeze({
     ...settings,
-    grpcInferenceAddress: addressOf(settings.grpcInferenceHost, settings.grpcInferencePort),
-    grpcManagementAddress: addressOf(settings.grpcManagementHost, settings.grpcManagementPort),
+    grpcInferenceAddress: addressOf(settings.grpcInferenceHost, settings.grpcInferencePort, settings.grpcTls),
+    grpcManagementAddress: addressOf(
+      settings.grpcManagementHost,
+      settings.grpcManagementPort,
+      settings.grpcTls,
+    ),
     keyFile: path.join(cwd, 'key_file.json'),
     noSnapshots: flags.noSnapshots,
     logFolder,
@@ -211,9 +223,10 @@ const entriesOf = (values: Readonly<Record<string, string>>, cwd: string): Layer
     ...{ given: key, text, where: "TorchServe's default", baseFolder: cwd },
   }));
 
-const addressOf = (host: string, port: number): ListenAddress => ({
+const addressOf = (host: string, port: number, tls: boolean): ListenAddress => ({
   ...{ kind: 'tcp', path: '', port },
   host: host.replace(/^\[|\]$/g, ''),
+  ...(tls && { tls }),
 });
 
 /** A snapshot's models, or those that load_models names. */

@@ -51,6 +51,7 @@ export interface TorchServeSettings {
   firstWorkerPort: number;
   /** A URL must fit one of them from end to end. */
   allowedUrls: readonly string[];
+  grpcTls: boolean;
   grpcInferenceHost: string;
   grpcInferencePort: number;
   grpcManagementHost: string;
@@ -69,9 +70,8 @@ export interface TorchServeSettings {
 }
 
 export interface TorchServeConfig extends Readonly<TorchServeSettings> {
-  /** null: gRPC is not served there. */
-  readonly grpcInferenceAddress: ListenAddress | null;
-  readonly grpcManagementAddress: ListenAddress | null;
+  readonly grpcInferenceAddress: ListenAddress;
+  readonly grpcManagementAddress: ListenAddress;
   /** Where key_file.json is written. */
   readonly keyFile: string;
   /** No snapshots are read or written. */

@@ -26,7 +26,6 @@ export const TORCHSERVE_DEFAULTS: Readonly<Record<string, string>> = {
   job_queue_size: '100',
 };
 
-const NO_TLS = 'TLS is not served in this version; let a proxy end it';
 const NO_JVM = 'there is no Java virtual machine here';
 const NO_PYTHON = 'there is no Python here';
 const ONE_LOOP = 'one event loop carries all connections';
@@ -44,13 +43,13 @@ function works<F extends keyof TorchServeSettings>(
 
 /** The same as a key of the key table. */
 const mapped = (name: string, to = name): TorchServeRow => ({
-  ...{ name, what: '', secret: false },
+  ...{ name, what: '', secret: name.endsWith('_pass') },
   status: { kind: 'mapped', to },
 });
 
 const withoutEffect = (reason: string, ...names: string[]): TorchServeRow[] =>
   names.map((name) => ({
-    ...{ name, what: '', secret: name.endsWith('_pass') },
+    ...{ name, what: '', secret: false },
     status: { kind: 'noEffect', reason },
   }));
 
@@ -250,10 +249,12 @@ export const TORCHSERVE_KEYS: readonly TorchServeRow[] = [
     60,
     'between two readings of them',
   ),
-  refused('enable_grpc_ssl', NO_TLS, 'false'),
-  refused('keystore', NO_TLS),
-  refused('private_key_file', NO_TLS),
-  refused('certificate_file', NO_TLS),
+  works('enable_grpc_ssl', 'grpcTls', boolean(), false, 'gRPC by TLS, with the same certificate'),
+  mapped('keystore'),
+  mapped('keystore_pass'),
+  mapped('keystore_type'),
+  mapped('private_key_file'),
+  mapped('certificate_file'),
   refused('decode_input_request', 'a handler gets JSON parsed and text as text', 'true'),
   refused('install_py_dep_per_model', NO_PYTHON, 'false'),
   refused(
@@ -265,7 +266,6 @@ export const TORCHSERVE_KEYS: readonly TorchServeRow[] = [
     'kserve',
     'kservev2',
   ),
-  ...withoutEffect(NO_TLS, 'keystore_pass', 'keystore_type'),
   ...withoutEffect('workflows are not served', 'workflow_store'),
   ...withoutEffect('answers have no limit of their own', 'max_response_size'),
   ...withoutEffect('models compute on the CPU or where option.device says', 'number_of_gpu'),

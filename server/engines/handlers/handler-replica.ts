@@ -31,7 +31,13 @@ export class HandlerReplica extends BatchedReplica<HandlerJob, HandlerChild> {
 
   protected async launch(signal: AbortSignal): Promise<HandlerChild> {
     const { bound, config, hooks, logger, setup } = this.#options;
-    const child = await HandlerChild.start(setup, bound, config.modelLoadingTimeoutSeconds * 1000, logger, signal);
+    const child = await HandlerChild.start(
+      setup,
+      bound,
+      config.modelLoadingTimeoutSeconds * 1000,
+      logger,
+      signal,
+    );
     child.onMetric = (line) => hooks.observer?.metricTold?.(line);
     return child;
   }

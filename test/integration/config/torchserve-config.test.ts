@@ -80,10 +80,10 @@ async_logging=true
   });
 
   it('names file, line, key, value and range of all that is wrong', () => {
-    const file = 'job_queue_sise=1\nenable_grpc_ssl=true\ntoken_expiration_min=0\nmodels={\n';
+    const file = 'job_queue_sise=1\ndecode_input_request=false\ntoken_expiration_min=0\nmodels={\n';
     expect(() => load({ 'config.properties': file }, STORE)).toThrow(
       `config.properties:1: job_queue_sise is not a known key; did you mean job_queue_size?
-config.properties:2: enable_grpc_ssl=true: TLS is not served in this version; let a proxy end it
+config.properties:2: decode_input_request=false: a handler gets JSON parsed and text as text
 config.properties:3: token_expiration_min is 0; it must be a whole number from 1 to 525600 minutes
 config.properties:4: models is {; it must be JSON`,
     );

@@ -27,6 +27,7 @@ import { LmiBody } from '../djl/lmi-request.js';
 import { checkChatBody } from '../openai/chat-request.js';
 import { answerChat, answerCompletion, SSE_FRAMING } from '../openai/openai-handlers.js';
 import { API_DESCRIPTION, modelDescription } from './api-description.js';
+import { health } from './health.js';
 import { answerKServe } from './kserve-answer.js';
 import { addPredictionParsers } from './prediction-body.js';
 import { answerPrediction } from './torchserve-answer.js';
@@ -82,17 +83,11 @@ async function inferenceRoutes(
     method: [...METHODS, 'OPTIONS'],
     url: '/ping',
     handler: async (_request, reply) => {
-      const isHealthy = context.management
-        .list()
-        .every(
-          (pool) =>
-            pool.isDefault !== true || (pool.state === 'READY' ? pool.healthy : pool.state === 'PENDING'),
-        );
-      const body = prettyJson({ status: isHealthy ? 'Healthy' : 'Unhealthy' });
+      const status = health(context.management.list());
       return reply
-        .code(isHealthy ? 200 : 500)
+        .code(status === 'Healthy' ? 200 : 500)
         .type('application/json')
-        .send(body);
+        .send(prettyJson({ status }));
     },
   });
   const description = { config: { access: 'open' as const } };

@@ -86,6 +86,8 @@ export function torchServeStatus(error: ServingError): number {
 
 export function torchServeMessage(error: ServingError): string {
   if (error instanceof TorchServeRefusal) return error.message;
+  // A token of the other kind.
+  if (error.code === 'FORBIDDEN' && error.message.startsWith('The key ')) return NO_TOKEN;
   if (error.code === 'HANDLER_FAILED')
     return HANDLER_SENTENCES.find((sentence) => error.message.startsWith(sentence)) ?? PREDICTION_FAILED;
   return TORCHSERVE_TABLE[error.code].message ?? error.message;

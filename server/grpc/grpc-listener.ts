@@ -1,0 +1,125 @@
+/**
+ * One address of gRPC: services on a server, health and reflection beside them.
+ *
+ * In      services with their handlers; an address
+ * Out     listen, close
+ * Limits  max_request_size a message; MAX_STREAMS calls of a connection; keep-alive pings no oftener than MIN_PING_MS; close() waits so long as it is told for running calls
+ * Errors  CONFIG_INVALID: the address cannot be listened on
+ * Source  grpc/grpc doc/health-checking.md, doc/server-reflection.md: both by the packages of grpc-node
+ */
+import { loadPackageDefinition, Server, type ServiceClientConstructor } from '@grpc/grpc-js';
+import type { PackageDefinition } from '@grpc/proto-loader';
+import { ReflectionService } from '@grpc/reflection';
+import { HealthImplementation } from 'grpc-health-check';
+import { ServingError } from '../../proto/errors.js';
+import type { TlsFiles } from '../access/tls-files.js';
+import type { ListenAddress } from '../config/config.js';
+import { grpcCredentials } from './grpc-credentials.js';
+
+/** A client that pings oftener is cut off: the protocol's own defence. */
+const MIN_PING_MS = 10_000;
+const KEEP_ALIVE_MS = 60_000;
+/** Calls of one connection at once. */
+const MAX_STREAMS = 1000;
+
+export interface GrpcServer {
+  /** Of its address, for messages. */
+  readonly key: string;
+  /** @returns host and port, or unix:path, with the real port where 0 was asked. @throws ServingError CONFIG_INVALID */
+  listen(): Promise<string>;
+  /** Refuses new requests; running ones go on. */
+  setDraining(): void;
+  close(limitMs?: number): Promise<void>;
+}
+
+/** A service by its full name, and what answers its calls. */
+export interface ListenedService {
+  name: string;
+  definition: PackageDefinition;
+  handlers: object;
+}
+
+export interface ListenerOptions {
+  /** Names it in messages. */
+  key: string;
+  address: ListenAddress;
+  services: readonly ListenedService[];
+  maxMessageBytes: number;
+  drainTimeoutMs: number;
+  /** Of an https:// address; absent or null: none is needed. */
+  tls?: TlsFiles | null;
+  onDraining: () => void;
+  /** null or absent: connections may be as old as they like. */
+  maxAgeMs?: number | null;
+  graceMs?: number | null;
+}
+
+export function grpcListener(options: ListenerOptions): GrpcServer {
+  const {
+    address,
+    drainTimeoutMs,
+    graceMs = null,
+    key,
+    maxAgeMs = null,
+    maxMessageBytes,
+    services,
+  } = options;
+  const { credentials, stop } = grpcCredentials(address.tls === true ? (options.tls ?? null) : null);
+  const server = new Server({
+    'grpc.max_receive_message_length': maxMessageBytes,
+    'grpc.max_send_message_length': -1,
+    'grpc.max_concurrent_streams': MAX_STREAMS,
+    'grpc.keepalive_time_ms': KEEP_ALIVE_MS,
+    'grpc.http2.min_ping_interval_without_data_ms': MIN_PING_MS,
+    ...(maxAgeMs !== null && { 'grpc.max_connection_age_ms': maxAgeMs }),
+    ...(graceMs !== null && { 'grpc.max_connection_age_grace_ms': graceMs }),
+  });
+  const names = ['', ...services.map(({ name }) => name)];
+  for (const { definition, handlers, name } of services) {
+    const loaded = name
+      .split('.')
+      .reduce<unknown>(
+        (at, part) => (at as Record<string, unknown>)[part],
+        loadPackageDefinition(definition),
+      );
+    server.addService((loaded as ServiceClientConstructor).service, handlers as never);
+  }
+  const health = new HealthImplementation(Object.fromEntries(names.map((name) => [name, 'SERVING'])));
+  health.addToServer(server as never);
+  new ReflectionService(Object.assign({}, ...services.map(({ definition }) => definition))).addToServer(
+    server,
+  );
+  const setDraining = (): void => {
+    options.onDraining();
+    for (const name of names) health.setStatus(name, 'NOT_SERVING');
+  };
+  return {
+    key,
+    async listen() {
+      const place =
+        address.kind === 'unix' ? `unix:${address.path}` : `${hostOf(address.host)}:${address.port}`;
+      const port = await new Promise<number>((resolve, reject) => {
+        server.bindAsync(place, credentials, (error, bound) => {
+          const sentence = `${key}: ${place} can't be listened on: ${error?.message}`;
+          if (error) reject(new ServingError('CONFIG_INVALID', sentence));
+          else resolve(bound);
+        });
+      });
+      return address.kind === 'unix' ? place : `${hostOf(address.host)}:${port}`;
+    },
+    setDraining,
+    async close(limitMs = drainTimeoutMs) {
+      setDraining();
+      stop();
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(() => server.forceShutdown(), limitMs);
+        server.tryShutdown(() => {
+          clearTimeout(timer);
+          resolve();
+        });
+      });
+    },
+  };
+}
+
+const hostOf = (host: string): string => (host.includes(':') ? `[${host}]` : host);

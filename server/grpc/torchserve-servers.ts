@@ -1,0 +1,246 @@
+/**
+ * TorchServe's gRPC: its inference API with the Open Inference Protocol beside it, and its management API, each on an address of its own.
+ *
+ * In      what answers the calls (server/torchserve), the parts of the Open Inference Protocol
+ * Out     two listeners
+ * Limits  those of grpc-listener.ts; connections of an age, where the configuration says one
+ * Errors  PERMISSION_DENIED for a token, as there; other statuses by HTTP's (STATUS_OF_HTTP)
+ * Source  TorchServe's gRPC API
+ */
+
+import { readFileSync } from 'node:fs';
+import type { ServerUnaryCall, ServerWritableStream } from '@grpc/grpc-js';
+import { Metadata, type ServerDuplexStream, type StatusObject, status } from '@grpc/grpc-js';
+import { fromJSON, loadSync } from '@grpc/proto-loader';
+import protobuf from 'protobufjs';
+import { ServingError } from '../../proto/errors.js';
+import { protoFile } from '../../proto/proto-file.js';
+import type { AccessControl } from '../access/access-control.js';
+import type { ListenAddress } from '../config/config.js';
+import type { Target } from '../requests/target.js';
+import { callController, checkCall, targetOf } from './grpc-calls.js';
+import { type GrpcServer, grpcListener } from './grpc-listener.js';
+import type { GrpcServerOptions } from './grpc-server.js';
+import { inferenceHandlers } from './inference-service.js';
+import { PROTO_OPTIONS } from './oip-messages.js';
+
+export interface PredictionsMessage {
+  model_name: string;
+  model_version: string;
+  input: Readonly<Record<string, Buffer>>;
+}
+
+type Fields = Readonly<Record<string, string | number | boolean>>;
+
+/** What answers TorchServe's calls, and how an error of it is told. */
+export interface TorchServeCalls {
+  /** JSON. */
+  ping(): string;
+  /** Pieces of the answer as they come. @throws ServingError */
+  predict(
+    message: PredictionsMessage,
+    target: Target,
+    streamed: boolean,
+    client: AbortSignal,
+  ): AsyncIterable<Uint8Array>;
+  /** JSON of what is told. @throws ServingError */
+  manage(call: ManagementCall, fields: Fields): Promise<string>;
+  told(error: ServingError): { status: number; message: string };
+}
+
+export const MANAGEMENT_CALLS = [
+  ...['DescribeModel', 'ListModels', 'RegisterModel'],
+  ...['ScaleWorker', 'SetDefault', 'UnregisterModel'],
+] as const;
+export type ManagementCall =
+  | 'DescribeModel'
+  | 'ListModels'
+  | 'RegisterModel'
+  | 'ScaleWorker'
+  | 'SetDefault'
+  | 'UnregisterModel';
+
+export interface TorchServeGrpcOptions extends Omit<GrpcServerOptions, 'address'> {
+  calls: TorchServeCalls;
+  inferenceAt: { address: ListenAddress; maxAgeMs: number | null; graceMs: number | null };
+  managementAt: { address: ListenAddress; maxAgeMs: number | null; graceMs: number | null };
+}
+
+interface PredictionMessage {
+  prediction: Uint8Array;
+}
+
+const STATUS_OF_HTTP: Readonly<Record<number, number>> = {
+  400: status.INVALID_ARGUMENT,
+  401: status.UNAUTHENTICATED,
+  403: status.PERMISSION_DENIED,
+  404: status.NOT_FOUND,
+  409: status.ABORTED,
+  413: status.RESOURCE_EXHAUSTED,
+  416: status.OUT_OF_RANGE,
+  429: status.RESOURCE_EXHAUSTED,
+  499: status.CANCELLED,
+  501: status.UNIMPLEMENTED,
+  503: status.UNAVAILABLE,
+  504: status.DEADLINE_EXCEEDED,
+};
+
+/** The same service in TorchServe's package. */
+function torchServesOip() {
+  const text = readFileSync(protoFile('open_inference.proto'), 'utf8');
+  const renamed = text.replace('package inference;', 'package org.pytorch.serve.grpc.openinference;');
+  return fromJSON(protobuf.parse(renamed, { keepCase: true }).root.toJSON(), PROTO_OPTIONS);
+}
+
+export function createTorchServeServers(options: TorchServeGrpcOptions): GrpcServer[] {
+  const { access, calls, drainTimeoutMs, maxMessageBytes, tls = null } = options;
+  let isDraining = false;
+  const onDraining = (): void => {
+    isDraining = true;
+  };
+  const shared = { drainTimeoutMs, maxMessageBytes, onDraining, tls };
+  const refuseNew = (): void => {
+    if (isDraining) throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
+  };
+  const parts = { ...options, isDraining: () => isDraining };
+  return [
+    grpcListener({
+      ...{ ...shared, ...options.inferenceAt, key: 'grpc_inference_address' },
+      services: [
+        {
+          name: 'org.pytorch.serve.grpc.inference.InferenceAPIsService',
+          definition: loadSync(protoFile('torchserve_inference.proto'), PROTO_OPTIONS),
+          handlers: inferenceCalls(calls, access, refuseNew),
+        },
+        {
+          name: 'org.pytorch.serve.grpc.openinference.GRPCInferenceService',
+          definition: torchServesOip(),
+          handlers: inferenceHandlers(parts),
+        },
+      ],
+    }),
+    grpcListener({
+      ...{ ...shared, ...options.managementAt, key: 'grpc_management_address' },
+      services: [
+        {
+          name: 'org.pytorch.serve.grpc.management.ManagementAPIsService',
+          definition: loadSync(protoFile('torchserve_management.proto'), PROTO_OPTIONS),
+          handlers: managementCalls(calls, access),
+        },
+      ],
+    }),
+  ];
+}
+
+type Answer<T> = (error: Partial<StatusObject> | null, value?: T) => void;
+type Asked = ServerUnaryCall<PredictionsMessage, unknown> | ServerWritableStream<PredictionsMessage, unknown>;
+
+function inferenceCalls(calls: TorchServeCalls, access: AccessControl, refuseNew: () => void) {
+  const told = (error: unknown) => statusOf(calls, error, true);
+  /** Pieces of one prediction. */
+  async function* predict(
+    call: Asked | ServerDuplexStream<PredictionsMessage, unknown>,
+    message: PredictionsMessage,
+    streamed: boolean,
+  ) {
+    const key = checkCall(call, access, 'infer');
+    refuseNew();
+    if (message.model_name === '') throw new ServingError('BAD_REQUEST', 'Parameter model_name is required.');
+    const target = targetOf(call, key, { ...message, id: '' });
+    yield* calls.predict(message, target, streamed, callController(call).signal);
+  }
+  return {
+    Ping: (call: ServerUnaryCall<object, unknown>, answer: Answer<{ health: string }>) => {
+      try {
+        checkCall(call, access, 'infer');
+        answer(null, { health: calls.ping() });
+      } catch (error) {
+        answer(told(error));
+      }
+    },
+    Predictions: (call: ServerUnaryCall<PredictionsMessage, unknown>, answer: Answer<PredictionMessage>) => {
+      const run = async (): Promise<PredictionMessage> => {
+        const pieces: Uint8Array[] = [];
+        for await (const piece of predict(call, call.request, false)) pieces.push(piece);
+        return { prediction: Buffer.concat(pieces) };
+      };
+      run().then(
+        (value) => answer(null, value),
+        (error: unknown) => answer(told(error)),
+      );
+    },
+    StreamPredictions: (call: ServerWritableStream<PredictionsMessage, PredictionMessage>) => {
+      const run = async (): Promise<void> => {
+        for await (const prediction of predict(call, call.request, true)) await written(call, { prediction });
+        call.end();
+      };
+      run().catch((error: unknown) => {
+        if (!call.cancelled) call.emit('error', told(error));
+      });
+    },
+    StreamPredictions2: (call: ServerDuplexStream<PredictionsMessage, PredictionMessage>) => {
+      call.on('error', () => {});
+      const run = async (): Promise<void> => {
+        // One after the other, as they were sent.
+        for await (const message of call as AsyncIterable<PredictionsMessage>)
+          for await (const prediction of predict(call, message, true)) await written(call, { prediction });
+        call.end();
+      };
+      run().catch((error: unknown) => {
+        if (!call.cancelled) call.emit('error', told(error));
+      });
+    },
+  };
+}
+
+/** A reader that stops is waited for, until it leaves. */
+async function written(
+  call:
+    | ServerWritableStream<PredictionsMessage, PredictionMessage>
+    | ServerDuplexStream<PredictionsMessage, PredictionMessage>,
+  message: PredictionMessage,
+): Promise<void> {
+  if (call.write(message) || call.cancelled) return;
+  await new Promise<void>((resolve) => {
+    const end = (): void => {
+      call.off('drain', end);
+      call.off('cancelled', end);
+      resolve();
+    };
+    call.once('drain', end);
+    call.once('cancelled', end);
+  });
+}
+
+function managementCalls(calls: TorchServeCalls, access: AccessControl) {
+  const handler =
+    (name: ManagementCall) =>
+    (call: ServerUnaryCall<Fields, unknown>, answer: Answer<{ msg: string }>): void => {
+      const run = async (): Promise<string> => {
+        checkCall(call, access, 'manage');
+        return calls.manage(name, call.request);
+      };
+      run().then(
+        (msg) => answer(null, { msg }),
+        (error: unknown) => answer(statusOf(calls, error, false)),
+      );
+    };
+  return Object.fromEntries(MANAGEMENT_CALLS.map((name) => [name, handler(name as ManagementCall)]));
+}
+
+/** @param isPrediction what is not there is INTERNAL, as TorchServe says it of predictions */
+function statusOf(calls: TorchServeCalls, thrown: unknown, isPrediction: boolean): Partial<StatusObject> {
+  const error = ServingError.from(thrown);
+  const { message, status: http } = calls.told(error);
+  const metadata = new Metadata();
+  metadata.set('error-code', error.code);
+  return { code: codeOf(error, http, isPrediction), details: message, metadata };
+}
+
+function codeOf({ code }: ServingError, http: number, isPrediction: boolean): number {
+  if (code === 'UNAUTHENTICATED' || code === 'FORBIDDEN' || code === 'METHOD_NOT_ALLOWED')
+    return status.PERMISSION_DENIED;
+  if (code === 'REQUEST_TIMEOUT') return status.DEADLINE_EXCEEDED;
+  if (isPrediction && (http === 404 || code === 'BAD_REQUEST')) return status.INTERNAL;
+  return STATUS_OF_HTTP[http] ?? (http < 500 ? status.FAILED_PRECONDITION : status.INTERNAL);
+}
