@@ -23,7 +23,7 @@ const KEEP_ALIVE_MS = 60_000;
 const MAX_STREAMS = 1000;
 
 export interface GrpcServer {
-  /** Of its address, for messages. */
+  /** Names its address in messages. */
   readonly key: string;
   /** @returns host and port, or unix:path, with the real port where 0 was asked. @throws ServingError CONFIG_INVALID */
   listen(): Promise<string>;
@@ -46,7 +46,7 @@ export interface ListenerOptions {
   services: readonly ListenedService[];
   maxMessageBytes: number;
   drainTimeoutMs: number;
-  /** Of an https:// address; absent or null: none is needed. */
+  /** What an https:// address needs; absent or null: it is none. */
   tls?: TlsFiles | null;
   onDraining: () => void;
   /** null or absent: connections may be as old as they like. */

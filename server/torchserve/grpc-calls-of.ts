@@ -110,7 +110,7 @@ async function* piecesOf(answer: Answer, isHandler: boolean): AsyncGenerator<Uin
   throw refusalOf(status, (await allOf(chunks)).toString('utf8'));
 }
 
-/** Of a line of LMI's; any other is told whole. */
+/** The token of LMI's line; any other line is told whole. */
 function tokenOf(line: string): string {
   try {
     const { token } = JSON.parse(line) as { token?: { text?: unknown } };
