@@ -57,6 +57,8 @@ const { assembleImage, imageObstacle, runImage } = (await import(
 /** Packages, the program and the embedded model; a stray folder or compiler would go beyond it. */
 const MAX_MEGABYTES = 300;
 const NODE_UID = 1000;
+/** Half a gigabyte of packages is copied, and deleted again: seconds, or minutes where the disk is busy. */
+const COPY_LIMIT_MS = 600_000;
 const VOLUME = '/var/lib/shardserve';
 const KEYS = { SERVING_API_KEY: 'k'.repeat(32), SERVING_MANAGEMENT_KEY: 'm'.repeat(32) };
 const HANDLER = `
@@ -95,7 +97,7 @@ describe.skipIf(imageObstacle() !== null)('the container image', () => {
     zip.addBuffer(Buffer.from(HANDLER), 'model.ts');
     zip.end();
     await pipeline(zip.outputStream, createWriteStream(path.join(scratch, 'models/words.zip')));
-  });
+  }, COPY_LIMIT_MS);
   afterAll(async () => {
     for (const child of running) {
       if (child.exitCode !== null || child.signalCode !== null) continue;
@@ -103,7 +105,7 @@ describe.skipIf(imageObstacle() !== null)('the container image', () => {
       await once(child, 'close');
     }
     rmSync(scratch, { recursive: true, force: true });
-  });
+  }, COPY_LIMIT_MS);
 
   it('holds what runs and nothing of what builds or tests, in bounded size', () => {
     const at = (name: string): string => path.join(image.folder, 'opt/shardserve', name);

@@ -26,6 +26,29 @@ import { runChat } from '../openai/chat-run.js';
 import { messageEvents, messageHead, sentEvent, wholeMessage } from './messages-answer.js';
 import { chatOfMessages } from './messages-request.js';
 
+/** For readers; what is checked is the chat that it becomes (messages-request.ts). */
+const MessagesFields = Type.Object({
+  model: Type.Optional(Type.String()),
+  max_tokens: Type.Integer({ minimum: 1 }),
+  messages: Type.Array(Type.Object({ role: Type.String(), content: Type.Unknown() }), { minItems: 1 }),
+  ...Object.fromEntries(
+    [
+      ...[
+        'system',
+        'tools',
+        'tool_choice',
+        'thinking',
+        'stop_sequences',
+        'temperature',
+        'top_p',
+        'top_k',
+        'stream',
+      ],
+      'chat_template_kwargs',
+    ].map((name) => [name, Type.Optional(Type.Unknown())]),
+  ),
+});
+
 export const anthropicDialect: Dialect = {
   name: 'anthropic',
   roles: ['inference'],
@@ -33,6 +56,26 @@ export const anthropicDialect: Dialect = {
   words: { prefix: '/v1/messages', error: anthropicError },
   refusesMethods: true,
   preflight: '{}',
+  reference: [
+    {
+      ...{
+        method: 'POST',
+        path: '/v1/messages',
+        summary: "A chat as Anthropic's API has it.",
+        body: MessagesFields,
+      },
+      example: (model) => ({ model, max_tokens: 50, messages: [{ role: 'user', content: 'Hello' }] }),
+    },
+    {
+      ...{
+        method: 'POST',
+        path: '/v1/messages/count_tokens',
+        body: Type.Omit(MessagesFields, ['max_tokens']),
+      },
+      summary: 'How many tokens the prompt of such a chat has.',
+      example: (model) => ({ model, messages: [{ role: 'user', content: 'Hello' }] }),
+    },
+  ],
   routes: messagesRoutes,
 };
 

@@ -24,7 +24,14 @@ export const metricsDialect: Dialect = {
   access: ['metrics'],
   // By routes of its own, which don't wait for a body.
   refusesMethods: false,
-  reference: [{ method: 'GET', path: '/metrics', summary: 'Metrics for Prometheus.' }],
+  reference: [
+    { method: 'GET', path: '/metrics', summary: 'Metrics for Prometheus.' },
+    {
+      method: 'GET',
+      path: '/server/metrics',
+      summary: "The same, as DJLServing's: with SERVING_PROMETHEUS=true.",
+    },
+  ],
   routes: metricsRoutes,
 };
 

@@ -37,12 +37,32 @@ import {
 import { openAiError } from './openai-errors.js';
 import { answerChat, answerCompletion, answerResponse, SSE_FRAMING } from './openai-handlers.js';
 
-import { vllmRoutes } from './vllm-routes.js';
+import { VLLM_REFERENCE, vllmRoutes } from './vllm-routes.js';
 
 /** What tells where it goes and how; the rest is a chat's (responses-request.ts). */
 const ResponseBody = Type.Object({
   model: Type.Optional(Type.String({ minLength: 1, maxLength: 512 })),
   stream: Type.Optional(Type.Boolean()),
+});
+
+/** For readers; what is checked is the chat that it becomes. */
+const ResponseFields = Type.Object({
+  input: Type.Union([Type.String(), Type.Array(Type.Unknown())]),
+  ...ResponseBody.properties,
+  ...Object.fromEntries(
+    [
+      ...[
+        'instructions',
+        'max_output_tokens',
+        'tools',
+        'tool_choice',
+        'parallel_tool_calls',
+        'text',
+        'reasoning',
+      ],
+      ...['temperature', 'top_p', 'top_k', 'seed', 'chat_template_kwargs'],
+    ].map((name) => [name, Type.Optional(Type.Unknown())]),
+  ),
 });
 
 const DEFAULT_RETRY_AFTER_SECONDS = 1;
@@ -68,8 +88,18 @@ export const openAiDialect: Dialect = {
       ...{ method: 'POST', path: '/v1/embeddings', summary: 'Vectors of texts.', body: EmbeddingSchema },
       example: (model) => ({ model, input: ['a text', 'another'] }),
     },
+    {
+      ...{
+        method: 'POST',
+        path: '/v1/responses',
+        summary: "A chat as OpenAI's Responses have it.",
+        body: ResponseFields,
+      },
+      example: (model) => ({ model, input: 'Hello', max_output_tokens: 50 }),
+    },
     { method: 'GET', path: '/v1/models', summary: 'Every model.' },
     { method: 'GET', path: '/v1/models/:model', summary: 'One model.' },
+    ...VLLM_REFERENCE,
   ],
   routes: openAiRoutes,
 };

@@ -14,6 +14,7 @@ import { InvalidInput } from '../../../requests/invalid-input.js';
 import type { ModelTokens } from '../../../requests/model-tokens.js';
 import { fields } from '../../../requests/sampling-fields.js';
 import { clientSignal } from '../../answers/stream-reply.js';
+import type { Dialect } from '../../dialect.js';
 import type { HttpContext } from '../../http-context.js';
 import type { ModelTarget } from '../../model-target.js';
 import { chatMessages, Message } from './chat-messages.js';
@@ -41,6 +42,28 @@ const DetokenizeBody = Type.Object({
   model: optional(Type.String({ minLength: 1, maxLength: 512 })),
   tokens: fields.promptIds,
 });
+
+export const VLLM_REFERENCE: NonNullable<Dialect['reference']> = [
+  {
+    ...{
+      method: 'POST',
+      path: '/tokenize',
+      summary: 'The ids of a prompt, or of a chat.',
+      body: TokenizeBody,
+    },
+    example: (model) => ({ model, prompt: 'Once upon a time' }),
+  },
+  {
+    ...{ method: 'POST', path: '/detokenize', summary: 'The text of ids.', body: DetokenizeBody },
+    example: (model) => ({ model, tokens: [1, 2, 3] }),
+  },
+  { method: 'GET', path: '/version', summary: "The version of vLLM's API that is served." },
+  {
+    method: 'GET',
+    path: '/health',
+    summary: 'Whether every model that is loaded is healthy: 200 or 503, no body.',
+  },
+];
 
 export function vllmRoutes(
   app: FastifyInstance,
