@@ -1,5 +1,5 @@
 /**
- * Operators on images: as torchvision's transforms of inference.
+ * Operators on images: as torchvision's transforms.
  *
  * In      bytes of an image, or images (tensors uint8 [height, width, 3]), or lists of either
  * Out     images; `planes`: one tensor float32 [3, height, width] an image; `stack`: one tensor of all
@@ -11,6 +11,7 @@ import { makeOp, type OpFunction, type OpKind } from './op.js';
 import { Tensor, type Value } from './pipeline-value.js';
 import {
   centreCropped,
+  croppedAt,
   DEVIATION,
   decodedImage,
   MEAN,
@@ -43,6 +44,24 @@ const each = (act: (value: Value) => Value | Promise<Value>): OpFunction => {
   return (value = null) => map(value);
 };
 
+/** In order: chance is drawn image by image. */
+const mapImages = (value: Value, act: (image: Value) => Value): Value =>
+  Array.isArray(value) ? value.map((one) => mapImages(one as Value, act)) : act(value);
+
+function flipped(value: Value): Value {
+  const { data, height, width } = pixelsOfImage('image.flip', value);
+  const turned = new Uint8Array(data.length);
+  for (let row = 0; row < height; row++)
+    for (let column = 0; column < width; column++) {
+      const from = (row * width + column) * 3;
+      turned.set(data.subarray(from, from + 3), (row * width + width - 1 - column) * 3);
+    }
+  return imageOf({ data: turned, width, height });
+}
+
+/** Kinds of chance have makeChance in its place. */
+const unmade: OpFunction = () => null;
+
 const DECODE: OpKind = {
   name: 'image.decode@1',
   isExact: true,
@@ -71,17 +90,7 @@ const CROP: OpKind = {
 const FLIP: OpKind = {
   name: 'image.flip@1',
   isExact: true,
-  make: () =>
-    each((value) => {
-      const { data, height, width } = pixelsOfImage('image.flip', value);
-      const turned = new Uint8Array(data.length);
-      for (let row = 0; row < height; row++)
-        for (let column = 0; column < width; column++) {
-          const from = (row * width + column) * 3;
-          turned.set(data.subarray(from, from + 3), (row * width + width - 1 - column) * 3);
-        }
-      return imageOf({ data: turned, width, height });
-    }),
+  make: () => each(flipped),
 };
 const PLANES: OpKind = {
   name: 'image.planes@1',
@@ -116,7 +125,35 @@ const STACK: OpKind = {
   },
 };
 
-export const IMAGE_KINDS = [DECODE, RESIZE, CROP, FLIP, PLANES, STACK];
+/** A place by chance while a model is trained, the middle otherwise: a list's images each have their own. */
+const RANDOM_CROP: OpKind = {
+  name: 'image.random-crop@1',
+  isExact: true,
+  make: () => unmade,
+  makeChance:
+    ({ height, width }) =>
+    ({ isTraining, random }, value = null) => {
+      const act = (given: Value): Value => {
+        const picture = pixelsOfImage('image.randomCrop', given);
+        if (!isTraining) return imageOf(centreCropped(picture, height as number, width as number));
+        const left = Math.floor(random() * (picture.width - (width as number) + 1));
+        const top = Math.floor(random() * (picture.height - (height as number) + 1));
+        return imageOf(croppedAt(picture, left, top, height as number, width as number));
+      };
+      return mapImages(value, act);
+    },
+};
+const RANDOM_FLIP: OpKind = {
+  name: 'image.random-flip@1',
+  isExact: true,
+  make: () => unmade,
+  makeChance:
+    ({ chance }) =>
+    ({ isTraining, random }, value = null) =>
+      mapImages(value, (given) => (isTraining && random() < (chance as number) ? flipped(given) : given)),
+};
+
+export const IMAGE_KINDS = [DECODE, RESIZE, CROP, FLIP, PLANES, STACK, RANDOM_CROP, RANDOM_FLIP];
 
 export const image = {
   decode: (): Op => makeOp(DECODE),
@@ -129,4 +166,8 @@ export const image = {
   planes: (mean: readonly number[] = MEAN, deviation: readonly number[] = DEVIATION): Op =>
     makeOp(PLANES, { mean: [...mean], deviation: [...deviation] }),
   stack: (): Op => makeOp(STACK),
+  /** Somewhere by chance in training, the middle otherwise. */
+  randomCrop: (height: number, width = height): Op => makeOp(RANDOM_CROP, { height, width }),
+  /** By chance in training, never otherwise. */
+  randomFlip: (chance = 0.5): Op => makeOp(RANDOM_FLIP, { chance }),
 };

@@ -9,9 +9,12 @@ import assert from 'node:assert/strict';
 import { ServingError } from '../proto/errors.js';
 import type { Value } from './pipeline-value.js';
 import type { ResourceFile } from './resource-file.js';
+import { type Chance, chanceOf } from './run-mode.js';
 import { type Op, recordNode, type Traced } from './tracing.js';
 
 export type OpFunction = (...args: Value[]) => Value | Promise<Value>;
+/** An operator that leaves something to chance while a model is trained. */
+export type ChanceFunction = (chance: Chance, ...args: Value[]) => Value | Promise<Value>;
 export type Attributes = Readonly<Record<string, Value>>;
 
 /** What operators of one kind are made from. */
@@ -21,21 +24,27 @@ export interface OpKind {
   /** Its answers are the same to the bit on every machine. */
   isExact: boolean;
   make(attributes: Attributes, files: readonly ResourceFile[]): OpFunction | Promise<OpFunction>;
+  /** In place of `make`. */
+  makeChance?(attributes: Attributes): ChanceFunction;
 }
 
 export interface OpState {
   readonly kind: OpKind;
   readonly attributes: Attributes;
   readonly files: readonly ResourceFile[];
-  readonly ready: () => Promise<OpFunction>;
+  readonly ready: () => Promise<ChanceFunction>;
 }
 
 const states = new WeakMap<Op, OpState>();
 
 export function makeOp(kind: OpKind, attributes: Attributes = {}, files: readonly ResourceFile[] = []): Op {
-  let made: Promise<OpFunction> | null = null;
-  const ready = (): Promise<OpFunction> => {
-    made ??= Promise.resolve().then(() => kind.make(attributes, files));
+  let made: Promise<ChanceFunction> | null = null;
+  const ready = (): Promise<ChanceFunction> => {
+    made ??= Promise.resolve().then(async () => {
+      if (kind.makeChance !== undefined) return kind.makeChance(attributes);
+      const work = await kind.make(attributes, files);
+      return (_chance: Chance, ...args: Value[]) => work(...args);
+    });
     return made;
   };
   const record = (...args: (Traced | Value)[]): Traced => {
@@ -48,7 +57,9 @@ export function makeOp(kind: OpKind, attributes: Attributes = {}, files: readonl
     }
     return traced;
   };
-  const op: Op = Object.assign(record, { run: async (...args: Value[]) => (await ready())(...args) });
+  const op: Op = Object.assign(record, {
+    run: async (...args: Value[]) => (await ready())(chanceOf({}, 0), ...args),
+  });
   states.set(op, { kind, attributes, files, ready });
   return op;
 }

@@ -8,7 +8,7 @@
  */
 import { ServingError } from '../proto/errors.js';
 
-const ARRAYS = {
+export const ARRAYS = {
   bool: Uint8Array,
   uint8: Uint8Array,
   int8: Int8Array,

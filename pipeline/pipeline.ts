@@ -2,12 +2,13 @@
  * A traced pipeline: a graph of operators, run by the names of its feeds.
  *
  * In      nodes, outputs, examples
- * Out     `run`; `profile`: the same with a trace in Chrome's format; `save`: a pack
+ * Out     `run`, for serving or for training; `profile`: the same with a trace in Chrome's format; `save`: a pack
  * Errors  ServingError BAD_REQUEST: a feed that is missing or unknown; what an operator throws, with the operator's name
  */
 import { ServingError } from '../proto/errors.js';
 import { stateOf } from './op.js';
 import type { Value } from './pipeline-value.js';
+import { chanceOf, type RunMode } from './run-mode.js';
 import type { Node, Source } from './tracing.js';
 
 export type Feeds = Readonly<Record<string, Value>>;
@@ -53,13 +54,13 @@ export class Pipeline {
   }
 
   /** @throws ServingError BAD_REQUEST */
-  run(feeds: Feeds): Promise<Value> {
-    return this.#run(feeds, null);
+  run(feeds: Feeds, how: RunMode = {}): Promise<Value> {
+    return this.#run(feeds, how, null);
   }
 
-  async profile(feeds: Feeds): Promise<{ output: Value; traceEvents: ProfileEvent[] }> {
+  async profile(feeds: Feeds, how: RunMode = {}): Promise<{ output: Value; traceEvents: ProfileEvent[] }> {
     const traceEvents: ProfileEvent[] = [];
-    return { output: await this.#run(feeds, traceEvents), traceEvents };
+    return { output: await this.#run(feeds, how, traceEvents), traceEvents };
   }
 
   /** Makes the operators ready and runs the examples once. */
@@ -72,7 +73,7 @@ export class Pipeline {
     return this.#save(folder, this.graph, this.#goldens);
   }
 
-  async #run(feeds: Feeds, events: ProfileEvent[] | null): Promise<Value> {
+  async #run(feeds: Feeds, how: RunMode, events: ProfileEvent[] | null): Promise<Value> {
     const { feeds: names, nodes, outputs } = this.graph;
     for (const name of names)
       if (!Object.hasOwn(feeds, name))
@@ -90,7 +91,7 @@ export class Pipeline {
         const work = await ready();
         const startedMs = performance.now();
         try {
-          return await work(...given);
+          return await work(chanceOf(how, index), ...given);
         } catch (error) {
           if (error instanceof ServingError) throw error;
           const { message, stack } = error as Error;

@@ -39,7 +39,12 @@ export const resizedShorter = ({ data, height, width }: Pixels, side: number): P
 export function centreCropped(image: Pixels, height: number, width: number): Pixels {
   const left = Math.round((image.width - width) / 2);
   const top = Math.round((image.height - height) / 2);
-  if (left < 0 || top < 0)
+  return croppedAt(image, left, top, height, width);
+}
+
+/** @throws ServingError BAD_REQUEST */
+export function croppedAt(image: Pixels, left: number, top: number, height: number, width: number): Pixels {
+  if (left < 0 || top < 0 || image.width < width || image.height < height)
     throw bad(
       `An image of ${image.width} × ${image.height} pixels is smaller than the crop, ${width} × ${height}`,
     );

@@ -21,6 +21,7 @@ const PROGRAMS = {
   key: 'dist/server/access/new-key.js',
   doctor: 'dist/server/doctor.js',
   archive: 'dist/server/archive-main.js',
+  pipeline: 'dist/pipeline/main.js',
   cache: 'dist/server/cache-command.js',
   gpu: 'dist/server/gpu/gpu-command.js',
   partition: 'dist/partitioner/main.js',
@@ -44,6 +45,7 @@ const HELP = `Usage: shardserve <command> [arguments]
   key [--name NAME] [--scopes infer,manage,metrics]           make a key and its entry for key_file
   doctor --security [flags of start]                          every listener, its scopes, secrets' files, folders written to; 1 when one is bad
   archive --model-name NAME --serialized-file FILE …           pack a model as .mar, with torch-model-archiver's flags
+  pipeline serve-stdio PACK                                   a pipeline pack for a training loop
   cache list|remove|prune                                     models that were fetched; \`cache\` says more
   gpu list|install                                            the GPUs there are; CUDA's libraries for option.device=cuda
   partition DIR --tp N --dtype auto|fp32|int8|int4            split a checkpoint into shards; \`partition --help\` says more
