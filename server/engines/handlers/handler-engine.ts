@@ -8,20 +8,12 @@
  */
 import { ServingError } from '../../../proto/errors.js';
 import type { ModelConfig } from '../../config/config.js';
-import { systemClock } from '../../jobs/clock.js';
-import type { JobQueue } from '../../jobs/job-queue.js';
 import { usableCores } from '../../machine/machine-limits.js';
 import { type MemoryNeed, MIB } from '../../machine/memory-need.js';
 import type { JobRequest, Task } from '../../requests/service.js';
-import type {
-  Arrival,
-  Engine,
-  FittedModel,
-  PreparedModel,
-  PrepareOptions,
-  Replica,
-  ReplicaOptions,
-} from '../engine.js';
+import type { BatchedReplicaOptions } from '../batched-replica.js';
+import type { Engine, PreparedModel, PrepareOptions, Replica } from '../engine.js';
+import { type JobBasis, WholeRequestModel } from '../whole-request-model.js';
 import type { BoundModel, OpenBoundModel } from './bound-model.js';
 import { handlerEntryOf } from './handler-entry.js';
 import { HandlerJob } from './handler-job.js';
@@ -49,53 +41,33 @@ export class HandlerEngine implements Engine {
   }
 }
 
-class HandlerModel implements PreparedModel, FittedModel {
+class HandlerModel extends WholeRequestModel<HandlerJob> {
   readonly task: Task = 'handler';
-  readonly signature = null;
-  readonly worldSize = 1;
-  readonly unservedKeys: readonly string[] = [];
-  readonly contextLength = 0;
-  readonly need: MemoryNeed;
-  readonly #config: ModelConfig;
   readonly #entry: HandlerEntry;
   readonly #bound: BoundModel | null;
 
   constructor(config: ModelConfig, entry: HandlerEntry, need: MemoryNeed, bound: BoundModel | null) {
-    this.#config = config;
+    super(config, need);
     this.#entry = entry;
     this.#bound = bound;
-    this.need = need;
   }
 
-  fit(): FittedModel {
-    return this;
-  }
-
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     await this.#bound?.close();
   }
 
-  async accept(
-    request: JobRequest,
-    { jobId, receivedAtMs }: Arrival,
-  ): Promise<{ job: HandlerJob; promptTokens: 0 }> {
-    if (request.kind !== 'invoke') {
-      throw new ServingError(
-        'BAD_REQUEST',
-        `Model ${this.#config.name} is a handler: ask it at /predictions/${this.#config.name}`,
-      );
-    }
-    const job = new HandlerJob({ id: jobId, request, receivedAtMs, queuedAtMs: systemClock.nowMs() });
-    return { job, promptTokens: 0 };
+  protected jobOf(request: JobRequest, basis: JobBasis): HandlerJob {
+    if (request.kind === 'invoke') return new HandlerJob({ ...basis, request });
+    throw new ServingError(
+      'BAD_REQUEST',
+      `Model ${this.config.name} is a handler: ask it at /predictions/${this.config.name}`,
+    );
   }
 
-  newReplica({ queue, ...options }: ReplicaOptions): Replica {
-    const { batchSize, handlerMemoryMb, name, version } = this.#config;
+  protected replicaOf(options: BatchedReplicaOptions<HandlerJob>): Replica {
+    const { batchSize, handlerMemoryMb, name, version } = this.config;
     return new HandlerReplica({
       ...options,
-      config: this.#config,
-      // What accept() made is all there is in it.
-      queue: queue as JobQueue<HandlerJob>,
       bound: this.#bound,
       setup: {
         entry: this.#entry,
