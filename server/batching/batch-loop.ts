@@ -3,7 +3,7 @@
  *
  * In      the model's job queue; a coordinator that steps one group
  * Out     events on the jobs' streams; `onSlotFreed` when a sequence has left
- * Limits  slots and KV tokens of the slot table; MAX_STEPS_IN_FLIGHT steps
+ * Limits  slots and KV tokens of the slot table; MAX_STEPS_IN_FLIGHT steps, GUESSED_STEPS_IN_FLIGHT where tokens are guessed
  * Errors  run() rejects when the group has failed: its started jobs go back to the queue and go on in another (resumption.ts), or end
  *         with that error; waiting jobs stay queued
  *
@@ -27,6 +27,8 @@ import type { TextVector } from './text-vector.js';
 
 /** One that runs and one that waits behind it: enough that the workers never wait for the server. */
 const MAX_STEPS_IN_FLIGHT = 2;
+/** Where tokens are guessed no sequence runs ahead: two steps in flight would have half of the sequences each. */
+const GUESSED_STEPS_IN_FLIGHT = 1;
 
 interface InFlight {
   plan: StepPlan;
@@ -41,6 +43,7 @@ export class BatchLoop {
   readonly #options: BatchLoopOptions;
   readonly #wakeUp: WakeUp;
   readonly #set: RunningSet;
+  readonly #mostInFlight: number;
   readonly #inFlight: InFlight[] = [];
   #stopping = false;
   #groupError: { error: unknown } | null = null;
@@ -49,6 +52,7 @@ export class BatchLoop {
   constructor(options: BatchLoopOptions) {
     this.#options = options;
     this.#wakeUp = new WakeUp(options.clock);
+    this.#mostInFlight = options.drafts?.perSequence ? GUESSED_STEPS_IN_FLIGHT : MAX_STEPS_IN_FLIGHT;
     this.#set = new RunningSet({ ...options, wake: () => this.#wakeUp.notify() });
   }
 
@@ -176,7 +180,7 @@ export class BatchLoop {
   /** Who starts, and what each runs. A step may also only close slots. */
   #choose(): Chosen {
     const { batcher, clock, prefixCache, queue, slots } = this.#options;
-    const maySend = this.#inFlight.length < MAX_STEPS_IN_FLIGHT;
+    const maySend = this.#inFlight.length < this.#mostInFlight;
     if (maySend) this.#set.growRows();
     prefixCache?.releaseHeld();
     this.#tellIdle();

@@ -13,7 +13,7 @@
 export type Guess = (ids: readonly number[], most: number) => number[];
 
 export interface DraftOptions {
-  /** Behind one sequence in a step. */
+  /** Behind one sequence in a step; 0: nothing is guessed, but what is known (a prompt whose log-probabilities are asked for) runs together. */
   perSequence: number;
   /** All sequences of a step together: the ranks have memory for so many rows more. */
   perStep: number;

@@ -49,8 +49,6 @@ export type RowParts = Pick<Row, 'mask' | 'draftIds'>;
 
 export class Sequence implements RunningSequence {
   readonly job: GenerationJob;
-  /** It may be in a step before the token of the one before is known. */
-  readonly runsAhead: boolean;
   slot: number;
   /** Unique in the life of the group; another one after it was preempted. */
   sequence: number;
@@ -99,9 +97,7 @@ export class Sequence implements RunningSequence {
     this.decodesLeft = job.maxNewTokens - 1;
     this.#decodesAtStart = this.decodesLeft;
     this.#texts = texts;
-    // In a constrained answer, and a prompt that is told, the next token is not free to be guessed.
-    this.#drafts = job.constraint === null && job.toldPrompt === null ? drafts : null;
-    this.runsAhead = job.constraint === null && this.#drafts === null;
+    this.#drafts = job.constraint === null ? drafts : null;
     this.#mask = job.constraint?.first ?? null;
     this.onMask = onMask;
     this.#detokenizer = texts.detokenizer({
@@ -112,12 +108,18 @@ export class Sequence implements RunningSequence {
   }
 
   get awaits(): boolean {
-    return !this.runsAhead && (this.#isChoosing || (this.job.constraint !== null && this.#mask === null));
+    return this.#isChoosing || (this.job.constraint !== null && this.#mask === null);
   }
 
-  /** Drafts that may stand behind its tokens in a step. */
+  /** It may be in a step before the token of the one before is known. */
+  get runsAhead(): boolean {
+    return this.job.constraint === null && this.mostDrafts === 0;
+  }
+
+  /** Drafts that may stand behind its tokens in a step. What a prompt that is told goes on with is no guess. */
   get mostDrafts(): number {
-    return this.#drafts?.perSequence ?? 0;
+    if (this.#drafts === null) return 0;
+    return this.newTokens < this.#toldTokens ? this.#drafts.perStep : this.#drafts.perSequence;
   }
 
   get newTokens(): number {
@@ -205,13 +207,15 @@ export class Sequence implements RunningSequence {
   #guess(room: number): number[] {
     if (this.#drafts === null) return [];
     // The row's own token is one of those that are left.
-    const most = Math.min(this.#drafts.perSequence, room, this.job.maxNewTokens - this.newTokens - 1);
-    return most <= 0 ? [] : this.#drafts.guess([...this.job.promptIds, ...this.#newIds], most);
+    const most = Math.min(this.mostDrafts, room, this.job.maxNewTokens - this.newTokens - 1);
+    if (most <= 0) return [];
+    const told = this.job.toldPrompt?.slice(this.newTokens, this.newTokens + most) ?? [];
+    return told.length > 0 ? told : this.#drafts.guess([...this.job.promptIds, ...this.#newIds], most);
   }
 
   /** All tokens of a row have been appended: of a drafted one there may have been several. */
   rowApplied(): void {
-    if (this.#drafts === null || this.finish !== null) return;
+    if (!this.#isChoosing || this.job.constraint !== null || this.finish !== null) return;
     this.#isChoosing = false;
     this.decodesLeft = this.job.maxNewTokens - this.newTokens;
   }

@@ -110,7 +110,8 @@ function draftParts(
   { speculation }: ModelConfig,
   { maxDrafts }: GroupSizes,
 ): Pick<BatchLoopOptions, 'drafts'> {
-  if (!speculation || maxDrafts === 0) return {};
+  if (maxDrafts === 0) return {};
+  if (!speculation) return { drafts: { perSequence: 0, perStep: maxDrafts, guess: () => [] } };
   const { longest, shortest, tokens } = speculation;
   return { drafts: { perSequence: tokens, perStep: maxDrafts, guess: promptLookup(shortest, longest) } };
 }

@@ -26,7 +26,10 @@ const USUAL_SLOTS = 32;
 const MOST_USUAL_SLOTS = 128;
 const USUAL_TOKENS = 512;
 
-/** Guessed tokens of one step: with more rows than some dozen a step is no longer bound by reading weights, and a wrong guess costs time. */
+/**
+ * Tokens of one step that are guessed, or known before they are chosen: with more rows than some dozen a step is no longer bound by reading
+ * weights, and a wrong guess costs time.
+ */
 const MAX_DRAFTS = 32;
 
 /** A server that runs one sequence at a time still talks to several people. */
@@ -37,7 +40,7 @@ export interface GroupSizes extends AdmissionLimits {
   /** Slots for rows of sequences that ended; 0: no prefix cache. */
   warmSlots: number;
   maxStepTokens: number;
-  /** How many of those are guessed. */
+  /** Guessed ones among those. */
   maxDrafts: number;
   need: MemoryNeed;
 }
@@ -67,8 +70,7 @@ export function groupSizes(config: ModelConfig, sizes: ModelSizes, freeBytes: nu
   const isShared = textTokens === null && !isRemote;
   const usualSlots = isShared ? Math.floor(kv / Math.min(slotTokens, USUAL_TOKENS)) : USUAL_SLOTS;
   const maxSlots = askedSlots ?? Math.min(Math.max(usualSlots, USUAL_SLOTS), MOST_USUAL_SLOTS);
-  const guesses = textTokens === null ? (config.speculation?.tokens ?? 0) : 0;
-  const maxDrafts = Math.min(maxSlots * guesses, MAX_DRAFTS);
+  const maxDrafts = textTokens === null ? MAX_DRAFTS : 0;
   const maxStepTokens = Math.min(
     MAX_STEP_TOKENS,
     Math.max(maxSlots + maxDrafts + MAX_PREFILL_TOKENS, wholeText),

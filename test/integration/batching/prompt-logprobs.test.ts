@@ -55,8 +55,10 @@ async function run(
   shardFolder: string,
   requests: readonly Partial<GenerateRequest>[],
   info: Manifest['model'],
+  perStep: number,
 ) {
-  const group = await createInProcessGroup(shardFolder, { maxSlots: requests.length, slotTokens: 64 });
+  const maxSlots = requests.length;
+  const group = await createInProcessGroup(shardFolder, { maxSlots, maxDrafts: perStep, slotTokens: 64 });
   let last = 0;
   let before: Promise<unknown> = Promise.resolve();
   const stepped: SteppedGroup = {
@@ -80,6 +82,7 @@ async function run(
     chunkBudget: new ChunkBudget({ gapMs: 500, scheduling: 'balanced', maxTokens: 64 }),
     texts: FAKE_TEXTS,
     clock: systemClock,
+    ...(perStep > 0 && { drafts: { perSequence: 0, perStep, guess: () => [] } }),
   });
   const running = loop.run();
   const jobs = requests.map((fields, id) =>
@@ -99,10 +102,15 @@ async function run(
   loop.stop();
   await running;
   expect(read.map(({ error }) => error)).toEqual(jobs.map(() => null));
-  return read.map(({ events }) => events);
+  return { events: read.map(({ events }) => events), steps: last };
 }
 
-it.each([1, 2])('tp %i: those of the logits, and the same answer', async (tp) => {
+it.each([
+  [1, 0],
+  [2, 0],
+  [1, 9],
+  [2, 3],
+])('tp %i, %i known tokens a step: those of the logits, and the same answer', async (tp, perStep) => {
   const folder = path.join(repositoryRoot, 'models', 'embedded');
   const { shardFolder } = await partition({ folder, outStore: store, tp, dtype: 'fp32' });
   const { model } = readManifest(shardFolder);
@@ -112,7 +120,7 @@ it.each([1, 2])('tp %i: those of the logits, and the same answer', async (tp) =>
   const greedy = { sampling: { doSample: false } };
   // An end id in the prompt ends nothing.
   const ends = { stopTokenIds: [PROMPT[3]!] };
-  const [plain, told, free, toldSampled, score] = await run(
+  const { events, steps } = await run(
     shardFolder,
     [
       greedy,
@@ -122,7 +130,11 @@ it.each([1, 2])('tp %i: those of the logits, and the same answer', async (tp) =>
       { promptLogprobs: 1, maxNewTokens: 0 },
     ],
     model,
+    perStep,
   );
+  const [plain, told, free, toldSampled, score] = events;
+  // The told prompts go on together with others that have a token a step.
+  if (perStep === 9) expect(steps).toBeLessThan(PROMPT.length + NEW_TOKENS);
   const prompts = [told!, toldSampled!, score!].map((events) =>
     events.filter((event): event is PromptTokenEvent => event.kind === 'prompt-token'),
   );
