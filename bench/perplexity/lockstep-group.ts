@@ -111,6 +111,22 @@ export class LockstepGroup {
     return sequence.newIds;
   }
 
+  /** Milliseconds of a decode step of one sequence, the mean of some. */
+  async decodeMs(promptIds: readonly number[], steps: number): Promise<number> {
+    const sequence = this.#open(0, promptIds);
+    const { length } = promptIds;
+    await this.#run([{ sequence, offset: 0, count: length, position: 0, outputRows: 1 }]);
+    sequence.append(this.#best(0));
+    const start = performance.now();
+    for (let step = 0; step < steps; step++) {
+      await this.#run([{ sequence, offset: 0, count: 1, position: sequence.length - 1, outputRows: 1 }]);
+      sequence.append(0);
+    }
+    const ms = performance.now() - start;
+    this.#close(0);
+    return ms / steps;
+  }
+
   #open(slot: number, promptIds: readonly number[]): Sequence {
     for (const cache of this.#caches) cache.open(slot);
     const open: SequenceOpen = {

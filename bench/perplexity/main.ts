@@ -18,6 +18,7 @@ import { partition } from '../../partitioner/partition.js';
 import { Tokenizer } from '../../server/text/tokenizer.js';
 import { parseFormatWord } from './format-words.js';
 import { LockstepGroup } from './lockstep-group.js';
+import { measureRealModel, REAL_TOKENIZER, renderRealTable, WHY_NO_REAL_MODEL } from './real-table.js';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const END_OF_TEXT = '<|endoftext|>';
@@ -32,6 +33,8 @@ const HELP = `Usage: npm run bench:perplexity -- [options]
   --windows N       of the text at most so many, evenly spread (default: all)
   --texts N         also: greedy texts of 100 tokens from the beginnings of N windows, compared with the first degree's (default 0)
   --store DIR       where shards are kept (default: a folder in the system's temporary folder)
+  --real            the README's table instead: formats × bytes, loss, decode and greedy answers of the real model (test/real); --window 512 and
+                    --windows 4 of each of two texts where nothing else is said
   --json            one JSON object instead of a table`;
 
 const PROMPT_TOKENS = 16;
@@ -70,6 +73,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       windows: { type: 'string', default: '1000000' },
       texts: { type: 'string', default: '0' },
       store: { type: 'string', default: path.join(tmpdir(), 'shardserve-bench') },
+      real: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -78,6 +82,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     console.log(HELP);
     return 0;
   }
+  if (values.real) return realTable(argv.includes('--window') ? values : { ...values, window: '512' });
   const windows = await readWindows(values.model, values.text, Number(values.window), Number(values.windows));
   const prompts = windows.slice(0, Number(values.texts)).map((ids) => ids.slice(0, PROMPT_TOKENS));
   const lines: FormatQuality[] = [];
@@ -117,6 +122,27 @@ export async function main(argv: readonly string[]): Promise<number> {
     lines,
   };
   console.log(values.json ? JSON.stringify(report) : renderTable(report));
+  return 0;
+}
+
+/** Texts of the README's table; each is cut into at most so many windows. */
+const REAL_TEXTS = ['bench/perplexity/technical.txt', 'models/training/heldout.txt'];
+const REAL_WINDOWS = 4;
+
+async function realTable(values: {
+  window: string;
+  windows: string;
+  store: string;
+  json: boolean;
+}): Promise<number> {
+  if (WHY_NO_REAL_MODEL !== null) throw new Error(WHY_NO_REAL_MODEL);
+  const most = Math.min(Number(values.windows), REAL_WINDOWS);
+  const texts: number[][][] = [];
+  for (const file of REAL_TEXTS) {
+    texts.push(await readWindows(REAL_TOKENIZER, path.join(ROOT, file), Number(values.window), most));
+  }
+  const table = await measureRealModel(texts, values.store, (line) => process.stderr.write(`${line}\n`));
+  console.log(values.json ? JSON.stringify(table) : renderRealTable(table).join('\n'));
   return 0;
 }
 

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { openCheckpoint } from '../../../partitioner/checkpoint/safetensors.js';
 import { parseSafetensorsHeader } from '../../../partitioner/checkpoint/safetensors-header.js';
+import { openModel } from '../../../partitioner/open-model.js';
 import { planPartition } from '../../../partitioner/partition.js';
 import { checkInjectionPolicy } from '../../../partitioner/policies/injection-policy.js';
 import { ChatTemplate } from '../../../server/text/chat-template.js';
@@ -15,6 +16,7 @@ import { type FuzzTarget, isOperating } from '../fuzz-target.js';
 import { type Json, jsonText, mutatedBytes, mutatedJson, mutatedText } from '../mutations.js';
 import { putFile, scratchFolder } from '../scratch.js';
 import { sentencePieceBytes } from './sentencepiece-bytes.js';
+import { tinyGgufs } from './tiny-gguf.js';
 
 const FAMILIES = [
   'llama',
@@ -30,6 +32,8 @@ const FAMILIES = [
   'olmoe',
   'cohere2',
   'gptq',
+  'compressed-int4',
+  'float8-blocks',
 ];
 const jsonOf = (...parts: string[]): Json => JSON.parse(readFileSync(path.join(...parts), 'utf8')) as Json;
 const configs = FAMILIES.map((family) => jsonOf(goldenFolder(family), 'config.json'));
@@ -180,6 +184,21 @@ export const CHECKPOINT_TARGETS: readonly FuzzTarget[] = [
       for (const part of [1, 2]) putFile(folder, `model-0000${part}-of-00005.safetensors`, weights);
       putFile(folder, 'model.safetensors.index.json', jsonText(mutatedJson(INDEX, random), random));
       openCheckpoint(folder).close();
+    },
+    isExpected: isOperating,
+  },
+  {
+    name: 'gguf',
+    weight: 6,
+    async run(random) {
+      const file = putFile(scratchFolder('gguf'), 'model.gguf', mutatedBytes(tinyGgufs(), random));
+      Tokenizer.read(file).encode('the');
+      const { source } = await openModel({ folder: file });
+      try {
+        for (const [name, { shape }] of source.tensors) source.readFloat32(name, 0, shape[0] ?? 1);
+      } finally {
+        source.close();
+      }
     },
     isExpected: isOperating,
   },
