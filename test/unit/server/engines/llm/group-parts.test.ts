@@ -27,4 +27,21 @@ describe('the parts of a group', () => {
     expect(threadsSpin({ threads: 1 })).toBe(false);
     expect(threadsSpin({ sharesCores: true })).toBe(false);
   });
+
+  it('guess tokens as the key says, with memory for them on the ranks; without it what is known runs together', () => {
+    const config = {
+      ...{ stepTimeoutSeconds: 60, modelLoadingTimeoutSeconds: 60 },
+      speculation: { tokens: 3, shortest: 2, longest: 4 },
+    } as GroupPartsOptions['config'];
+    const sizes = { ...options({}).sizes, maxDrafts: 32 };
+    const { coordinator, loop } = makeGroupParts(options({ config, sizes }));
+    expect(coordinator.launch.maxDrafts).toBe(32);
+    expect(loop.drafts).toMatchObject({ perSequence: 3, perStep: 32 });
+    expect(loop.drafts?.guess([7, 8, 9, 7, 8], 1)).toEqual([9]);
+    expect(makeGroupParts(options({ sizes })).loop.drafts).toMatchObject({ perSequence: 0, perStep: 32 });
+    // An embedding model.
+    expect(
+      makeGroupParts(options({ config, sizes: { ...sizes, maxDrafts: 0 } })).loop.drafts,
+    ).toBeUndefined();
+  });
 });
