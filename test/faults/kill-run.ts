@@ -3,11 +3,12 @@
  *
  * In      how many requests and clients; milliseconds between two kills, null: none
  * Out     how many were lost, wrong or told an error; requests a second; how many ranks were killed
- * How     each client sends one request after the other, of a few prompts whose undisturbed answers are known; every kill takes a rank
- *         of the group, whatever it does just then, also while it loads
+ * How     each client sends one request after the other, of a few prompts whose undisturbed answers are known; a rank of a group
+ *         that runs is killed so long after the one before, or when a group runs again: where a start takes longer, nothing would ever run
  */
-import { readFileSync } from 'node:fs';
-import { isRunning, type ServerProcess } from '../support/server-process.js';
+import { setTimeout as pause } from 'node:timers/promises';
+import { describedModel } from '../support/described-groups.js';
+import type { ServerProcess } from '../support/server-process.js';
 import { type Asked, ask, WAYS } from './ask.js';
 import { medianOf } from './fault-table.js';
 
@@ -38,6 +39,8 @@ const PROMPTS = [
 ];
 const NEW_TOKENS = 24;
 const SEEDS = 4;
+/** Between two looks at whether a group runs. */
+const LOOK_MS = 20;
 
 export const KILL_RUN_ENVIRONMENT = {
   TENSOR_PARALLEL_DEGREE: '2',
@@ -68,7 +71,7 @@ export async function killRun(server: ServerProcess, options: KillRunOptions): P
     if (problem !== null) throw new Error(`an undisturbed request has failed: ${problem}`);
     expected.push(content);
   }
-  const result = { lost: 0, wrong: 0, kills: 0, problems: [] as string[] };
+  const result = { lost: 0, wrong: 0, problems: [] as string[] };
   const durations: number[] = [];
   let next = 0;
   let done = 0;
@@ -87,24 +90,17 @@ export async function killRun(server: ServerProcess, options: KillRunOptions): P
       onProgress?.(++done);
     }
   };
-  let victim = 0;
-  const timer =
-    killEveryMs === null
-      ? null
-      : setInterval(() => {
-          const pids = ranksOf(server);
-          const pid = pids[victim++ % Math.max(1, pids.length)];
-          if (pid === undefined) return;
-          result.kills++;
-          process.kill(pid, 'SIGKILL');
-        }, killEveryMs);
+  const over = new AbortController();
+  const killing = killEveryMs === null ? null : killRanks(server, killEveryMs, over.signal);
   const startMs = performance.now();
   await Promise.all(Array.from({ length: clients }, client));
   const seconds = (performance.now() - startMs) / 1000;
-  if (timer !== null) clearInterval(timer);
+  over.abort();
+  const kills = (await killing) ?? 0;
   durations.sort((a, b) => a - b);
   return {
     ...result,
+    kills,
     asked: requests,
     requestsPerSecond: requests / seconds,
     medianMs: medianOf(durations),
@@ -112,19 +108,21 @@ export async function killRun(server: ServerProcess, options: KillRunOptions): P
   };
 }
 
-/** Shard workers among the server's children. */
-function ranksOf(server: ServerProcess): number[] {
-  return server.childPids().filter((pid) => isRunning(pid) && isRank(pid));
-}
-
-function isRank(pid: number): boolean {
-  return commandOf(pid).includes('/shard-worker/main.js');
-}
-
-function commandOf(pid: number): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
-  } catch {
-    return '';
+/** One after the other, until `over`. @returns how many */
+async function killRanks(server: ServerProcess, everyMs: number, over: AbortSignal): Promise<number> {
+  let kills = 0;
+  for (;;) {
+    await pause(everyMs, undefined, { signal: over }).catch(() => {});
+    let pids: number[] = [];
+    while (!over.aborted && pids.length === 0) {
+      const { groups } = await describedModel(server);
+      const running = groups.filter(({ state }) => state === 'running');
+      pids = running.flatMap((group) => group.pids).filter((pid) => pid !== null);
+      if (pids.length === 0) await pause(LOOK_MS);
+    }
+    const pid = pids[kills % Math.max(1, pids.length)];
+    if (over.aborted || pid === undefined) return kills;
+    kills++;
+    process.kill(pid, 'SIGKILL');
   }
 }
