@@ -1,4 +1,5 @@
 /** What is written between the code: it cites what a reader has. */
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, it } from 'vitest';
@@ -6,7 +7,7 @@ import { filesUnder, PRODUCT_FOLDERS, ROOT, readText } from './repository.js';
 
 const EXTENSIONS = ['.ts', '.mjs', '.md', '.cpp', '.h', '.proto', '.py'];
 const TEXTS = [
-  ...['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md'],
+  ...['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md', 'LIMITS.md'],
   ...[...PRODUCT_FOLDERS, 'bench', 'docker', 'test'].flatMap((folder) => filesUnder(folder, EXTENSIONS)),
 ];
 /** This file holds the patterns themselves. */
@@ -36,6 +37,30 @@ describe('what is written', () => {
     // A changed comment of the kernels asks for their build by the pinned compiler: there it waits for a change of the code.
     const files = TEXTS.filter((file) => !/^shard-worker\/kernels\/.*\.(?:h|cpp)$/.test(file));
     expect(linesLike(/(?:\/\/|^\s*\*|\/\*\*) Of [a-z]/, files)).toEqual([]);
+  });
+});
+
+describe('the documents of the root', () => {
+  const files = ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'LIMITS.md', 'docker/README.md'];
+
+  it('have lines below 160 characters, but for rows of tables', () => {
+    expect(linesLike(/^(?!\|).{160}/u, files)).toEqual([]);
+  });
+
+  it('name files that there are', () => {
+    const named = files.flatMap((file) => {
+      const linked = [...readText(file).matchAll(/\]\(([\w./-]+)\)/g)].map(([, to]) =>
+        path.join(path.dirname(file), to!),
+      );
+      const quoted = [
+        ...readText(file).matchAll(
+          /`((?:proto|partitioner|shard-worker|server|test|docker|bench)\/[\w./-]+)`/g,
+        ),
+      ];
+      return [...linked, ...quoted.map(([, to]) => to!)].map((to) => `${file}: ${to}`);
+    });
+    expect(named.length).toBeGreaterThan(50);
+    expect(named.filter((one) => !existsSync(path.join(ROOT, one.split(': ')[1]!)))).toEqual([]);
   });
 });
 

@@ -1,6 +1,7 @@
-/** The error table of the README, made from proto/errors.ts. `npm run docs` writes it between the two markers. */
+/** The error table of proto/ERRORS.md, made from proto/errors.ts. `npm run docs` writes it between the two markers. */
 import { ERROR_TABLE, GrpcStatus } from '../../proto/errors.js';
 
+export const ERRORS_FILE = 'proto/ERRORS.md';
 export const ERRORS_START = '<!-- errors -->';
 export const ERRORS_END = '<!-- /errors -->';
 

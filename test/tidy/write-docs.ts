@@ -8,12 +8,12 @@ import {
   ARCHITECTURES_START,
   renderArchitectureTable,
 } from './render-architecture-table.js';
-import { ERRORS_END, ERRORS_START, renderErrorTable } from './render-error-table.js';
+import { ERRORS_END, ERRORS_FILE, ERRORS_START, renderErrorTable } from './render-error-table.js';
 import { FAMILIES_END, FAMILIES_FILE, FAMILIES_START, renderFamilyTable } from './render-family-table.js';
 import { ROOT, readText } from './repository.js';
 
 writeFileSync(path.join(ROOT, 'server/config/KEYS.md'), keyTableMarkdown());
-writeBetween('README.md', ERRORS_START, ERRORS_END, renderErrorTable());
+writeBetween(ERRORS_FILE, ERRORS_START, ERRORS_END, renderErrorTable());
 writeBetween(FAMILIES_FILE, FAMILIES_START, FAMILIES_END, await renderFamilyTable());
 writeBetween(ARCHITECTURES_FILE, ARCHITECTURES_START, ARCHITECTURES_END, await renderArchitectureTable());
 
