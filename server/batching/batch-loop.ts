@@ -3,7 +3,7 @@
  *
  * In      the model's job queue; a coordinator that steps one group
  * Out     events on the jobs' streams; `onSlotFreed` when a sequence has left
- * Limits  slots and KV tokens of the slot table; MAX_STEPS_IN_FLIGHT steps, GUESSED_STEPS_IN_FLIGHT where tokens are guessed
+ * Limits  slots and KV tokens of the slot table; MAX_STEPS_IN_FLIGHT steps
  * Errors  run() rejects when the group has failed: its started jobs go back to the queue and go on in another (resumption.ts), or end
  *         with that error; waiting jobs stay queued
  *
@@ -27,8 +27,8 @@ import type { TextVector } from './text-vector.js';
 
 /** One that runs and one that waits behind it: enough that the workers never wait for the server. */
 const MAX_STEPS_IN_FLIGHT = 2;
-/** Where tokens are guessed no sequence runs ahead: two steps in flight would have half of the sequences each. */
-const GUESSED_STEPS_IN_FLIGHT = 1;
+/** Sequences that do not run ahead step together: one whose mask is made waits so long at most for the masks of others. */
+const MASKS_WAIT_MS = 5;
 
 interface InFlight {
   plan: StepPlan;
@@ -43,7 +43,6 @@ export class BatchLoop {
   readonly #options: BatchLoopOptions;
   readonly #wakeUp: WakeUp;
   readonly #set: RunningSet;
-  readonly #mostInFlight: number;
   readonly #inFlight: InFlight[] = [];
   #stopping = false;
   #groupError: { error: unknown } | null = null;
@@ -52,7 +51,6 @@ export class BatchLoop {
   constructor(options: BatchLoopOptions) {
     this.#options = options;
     this.#wakeUp = new WakeUp(options.clock);
-    this.#mostInFlight = options.drafts?.perSequence ? GUESSED_STEPS_IN_FLIGHT : MAX_STEPS_IN_FLIGHT;
     this.#set = new RunningSet({ ...options, wake: () => this.#wakeUp.notify() });
   }
 
@@ -180,7 +178,7 @@ export class BatchLoop {
   /** Who starts, and what each runs. A step may also only close slots. */
   #choose(): Chosen {
     const { batcher, clock, prefixCache, queue, slots } = this.#options;
-    const maySend = this.#inFlight.length < this.#mostInFlight;
+    const maySend = this.#inFlight.length < MAX_STEPS_IN_FLIGHT;
     if (maySend) this.#set.growRows();
     prefixCache?.releaseHeld();
     this.#tellIdle();
@@ -189,9 +187,34 @@ export class BatchLoop {
     const state = this.#state(this.#mayTake());
     const { prefillTokens } = state;
     const batch = batcher.next(state, clock.nowMs());
+    const company = batch === null ? null : this.#company(batch, clock.nowMs());
+    if (company) return { batch: null, ...company };
     if (batch) return { batch, prefillTokens };
     if (slots.hasClosed) return { batch: { starts: 0, rows: [] }, prefillTokens };
     return { batch: null, wakeAtMs: batcher.wakeAtMs(state) };
+  }
+
+  /**
+   * A step of nothing but sequences that do not run ahead waits for the others of their kind: those in flight, and those whose masks are
+   * being made. Else they would part, and every step have a few of them.
+   *
+   * @returns until when it waits; null: it does not
+   */
+  #company({ rows, starts }: Batch, nowMs: number): { wakeAtMs: number | null } | null {
+    const { running } = this.#set;
+    const runsTogether = (one: Sequence | TextVector | undefined): boolean =>
+      one instanceof Sequence && !one.runsAhead && one.promptLeft === 0;
+    if (starts > 0 || rows.length === 0 || !rows.every(({ index }) => runsTogether(running[index])))
+      return null;
+    let untilMs: number | null = null;
+    for (const one of running) {
+      if (!(one instanceof Sequence)) continue;
+      // Its result wakes the loop.
+      if (one.isChoosing) return { wakeAtMs: null };
+      const askedAtMs = one.maskAskedAtMs;
+      if (askedAtMs !== null && nowMs < askedAtMs + MASKS_WAIT_MS) untilMs = askedAtMs + MASKS_WAIT_MS;
+    }
+    return untilMs === null ? null : { wakeAtMs: untilMs };
   }
 
   /** The part of the queue that this loop may choose from. */

@@ -74,6 +74,7 @@ export class Sequence implements RunningSequence {
   readonly #drafts: DraftOptions | null;
   /** A row that chooses is in flight. */
   #isChoosing = false;
+  #maskAskedAtMs: number | null = null;
   /** A token that was waited for may be chosen now: told to the loop that runs it. */
   onMask: () => void;
   /** decodesLeft when its input began. */
@@ -109,6 +110,16 @@ export class Sequence implements RunningSequence {
 
   get awaits(): boolean {
     return this.#isChoosing || (this.job.constraint !== null && this.#mask === null);
+  }
+
+  /** A row of it that chooses is in a step whose result has not come, and it does not run ahead. */
+  get isChoosing(): boolean {
+    return this.#isChoosing;
+  }
+
+  /** Since when a mask is being made; null: none is. */
+  get maskAskedAtMs(): number | null {
+    return this.#maskAskedAtMs;
   }
 
   /** It may be in a step before the token of the one before is known. */
@@ -250,15 +261,17 @@ export class Sequence implements RunningSequence {
     if (stopped) this.#end('stop-string', '');
     else if (isEnd) this.#endWithHeldBack('end-id');
     else if (finish === Finish.LENGTH) this.#endWithHeldBack('length');
-    else if (this.job.constraint !== null) this.#awaitMask();
+    else if (this.job.constraint !== null) this.#awaitMask(nowMs);
   }
 
-  #awaitMask(): void {
+  #awaitMask(nowMs: number): void {
     this.#isChoosing = false;
     this.#mask = null;
+    this.#maskAskedAtMs = nowMs;
     this.job.constraint?.maskAfter(this.#newIds).then(
       (mask) => {
         this.#mask = mask;
+        this.#maskAskedAtMs = null;
         this.onMask();
       },
       (error: unknown) => this.job.cancel(ServingError.from(error)),

@@ -108,6 +108,49 @@ describe('the batch loop', () => {
     expect(group.inFlight).toBe(2);
   });
 
+  it('has sequences that do not run ahead in one step, though their masks come apart, and waits a moment at most', async () => {
+    const { clock, group, queue } = startLoop();
+    const given = new Map<number, () => void>();
+    const mask = { ids: [1], bits: new Uint8Array() };
+    const constraintOf = (number: number) => ({
+      first: mask,
+      maskAfter: () =>
+        new Promise<typeof mask>((resolve) => {
+          given.set(number, () => resolve(mask));
+        }),
+      release: () => {},
+    });
+    const give = async (number: number): Promise<void> => {
+      given.get(number)!();
+      await settle();
+    };
+    for (const number of [0, 1]) {
+      queue.push(makeJob({ promptIds: [5 + number], maxNewTokens: 10, constraint: constraintOf(number) }));
+    }
+    const slotsOf = (plan: number) => group.plans[plan]?.rows.map(({ slot }) => slot);
+    await settle();
+    expect(slotsOf(0)).toEqual([0, 1]);
+    group.runNext();
+    await settle();
+    await give(0);
+    expect(group.plans).toHaveLength(1);
+    await give(1);
+    expect(slotsOf(1)).toEqual([0, 1]);
+    group.runNext();
+    await settle();
+    await give(0);
+    clock.advance(5);
+    await settle();
+    expect(slotsOf(2)).toEqual([0]);
+    // The other joins the next one, not a step of its own.
+    await give(1);
+    expect(group.plans).toHaveLength(3);
+    group.runNext();
+    await settle();
+    await give(0);
+    expect(slotsOf(3)).toEqual([0, 1]);
+  });
+
   it('plans no token beyond the budget of a job', async () => {
     const { group, queue } = startLoop();
     group.auto = true;
