@@ -45,7 +45,7 @@ export function modelNameOf(folder: string): string {
 const shown = ({ where, given, text }: Setting): string => `${given}=${text} (${where})`;
 
 const FETCHED_SCHEMES = ['http', 'https', 's3', 'hf'];
-const HUB_ID = /^[A-Za-z0-9][\w.-]*(?:\/[A-Za-z0-9][\w.-]*)?(?:@[\w./-]+)?$/;
+const HUB_ID = /^[A-Za-z0-9][\w.-]*(?:\/[A-Za-z0-9][\w.-]*)?(?::[\w.-]+)?(?:@[\w./-]+)?$/;
 
 /**
  * Where a path or URL leads.

@@ -3,7 +3,7 @@
  *
  * In      id and revision; the hub's endpoint, an optional token
  * Out     a plan whose identity is endpoint, id and commit
- * Limits  files of the repository's top folder (WANTED_FILES) and sentence-transformers' modules (MODULE_FILES), maxEntries of them, maxDownloadBytes together
+ * Limits  files of the repository's top folder (WANTED_FILES; of GGUF files one) and sentence-transformers' modules (MODULE_FILES), maxEntries of them, maxDownloadBytes together
  * Errors  MODEL_NOT_FOUND unreachable, unknown, gated; BAD_REQUEST a limit; CHECKPOINT_INVALID a damaged file or odd answer
  * Source  @huggingface/hub speaks to the API; content comes from the address it names, so that it can be resumed
  *
@@ -22,8 +22,10 @@ import type { HubModel, ParsedModelUrl } from './model-source.js';
 import { verifyDigests } from './verify-digests.js';
 import type { FileDigest } from './verify-files.js';
 
+/** Names of GGUF files that a message tells. */
+const MOST_NAMES = 20;
 /** Weights, configurations, tokenizers, templates; never code, pickles or other frameworks' weights. */
-const WANTED_FILES = /^[\w-][\w.-]{0,200}\.(?:json|safetensors|jinja|txt)$|^tokenizer\.model$/;
+const WANTED_FILES = /^[\w-][\w.-]{0,200}\.(?:json|safetensors|gguf|jinja|txt)$|^tokenizer\.model$/;
 /** sentence-transformers': `1_Pooling/config.json`, `2_Dense/model.safetensors`. */
 const MODULE_FILES = /^\d{1,2}_[A-Za-z]{1,32}\/(?:config\.json|model\.safetensors)$/;
 const SINGLE_WEIGHTS = 'model.safetensors';
@@ -58,12 +60,12 @@ export async function planHub(
       throw new ServingError('CHECKPOINT_INVALID', `${display}: the hub names no commit`);
     }
     const listing = listFiles({ ...client, repo: id, revision: info.sha, recursive: true });
-    return { commit: info.sha, files: await chooseFiles(listing, display, policy) };
+    return { commit: info.sha, files: await chooseFiles(listing, model, display, policy) };
   });
   return {
     display,
     suggestedName,
-    identity: `${hubUrl}\n${id}\n${commit}`,
+    identity: [hubUrl, id, commit, ...(model.variant === undefined ? [] : [model.variant])].join('\n'),
     localArchive: null,
     close: () => undefined,
     fill: async (folder, context) => {
@@ -113,6 +115,7 @@ export function hubGuard(policy: Pick<FetchPolicy, 'hubEndpoint' | 'hubToken'>):
 /** Names and sizes are the server's word: only plain names of the top folder and of modules are taken. */
 async function chooseFiles(
   listing: AsyncIterable<ListFileEntry>,
+  model: HubModel,
   display: string,
   policy: FetchPolicy,
 ): Promise<HubFile[]> {
@@ -126,7 +129,9 @@ async function chooseFiles(
     if (entry.type !== 'file' || !isWanted(entry.path)) continue;
     files.push(hubFile(entry, display));
   }
-  const chosen = withoutSecondWeights(files);
+  const gguf = chooseGguf(files, model, display);
+  const ofOne = files.filter(({ name }) => gguf === null || name === gguf || !isWeights(name));
+  const chosen = withoutSecondWeights(ofOne.filter(({ name }) => name === gguf || !name.endsWith('.gguf')));
   const totalBytes = chosen.reduce((sum, { bytes }) => sum + bytes, 0);
   if (totalBytes > policy.maxDownloadBytes) {
     throw new ServingError(
@@ -134,11 +139,38 @@ async function chooseFiles(
       `${display} has ${totalBytes} bytes, at most ${policy.maxDownloadBytes} may be downloaded`,
     );
   }
-  if (!chosen.some(({ name }) => name === 'config.json')) {
-    throw new ServingError('MODEL_NOT_FOUND', `${display} has no config.json`);
+  if (gguf === null && !chosen.some(({ name }) => name === 'config.json')) {
+    throw new ServingError('MODEL_NOT_FOUND', `${display} has no config.json and no .gguf file`);
   }
   return chosen;
 }
+
+/** The GGUF file that is the model; null: its weights are safetensors. */
+function chooseGguf(files: readonly HubFile[], { id, variant }: HubModel, display: string): string | null {
+  const names = files.map(({ name }) => name).filter((name) => name.endsWith('.gguf'));
+  const models = names.filter((name) => !/mmproj/i.test(name));
+  if (
+    variant === undefined &&
+    (models.length === 0 || files.some(({ name }) => /\.safetensors$/.test(name)))
+  ) {
+    return null;
+  }
+  const ending = `${variant ?? ''}.gguf`.toLowerCase();
+  const found = models.filter((name) => {
+    const before = name.toLowerCase().slice(0, -ending.length).at(-1) ?? '';
+    return name.toLowerCase().endsWith(ending) && (variant === undefined || /^[._-]?$/.test(before));
+  });
+  const [only, ...others] = found;
+  if (only !== undefined && others.length === 0) return only;
+  const shown = models.slice(0, MOST_NAMES).join(', ') || 'none';
+  throw new ServingError(
+    'MODEL_NOT_FOUND',
+    `${display} has ${found.length} GGUF files${variant === undefined ? '' : ` that end with ${variant}`}, and all of them are ${shown}: ` +
+      `name one by the end of its name, as in ${id}:Q4_K_M`,
+  );
+}
+
+const isWeights = (name: string): boolean => /\.(?:safetensors|gguf)$/.test(name);
 
 const isWanted = (name: string): boolean => WANTED_FILES.test(name) || MODULE_FILES.test(name);
 

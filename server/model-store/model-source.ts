@@ -18,6 +18,8 @@ export const MAX_URL_LENGTH = 4096;
 export interface HubModel {
   id: string;
   revision: string;
+  /** Which of its GGUF files: a file's name ends with it before .gguf; absent: the only one, or none. */
+  variant?: string;
 }
 
 export type ModelSource =
@@ -37,7 +39,7 @@ export interface ParsedModelUrl {
 
 const ARCHIVE_EXTENSION = /\.(?:tar\.gz|tgz|tar|zip|mar|war)$/i;
 const HUB_MODEL =
-  /^([A-Za-z0-9][\w.-]{0,95}(?:\/[A-Za-z0-9][\w.-]{0,95})?)(?:@([A-Za-z0-9][\w./-]{0,127}))?$/;
+  /^([A-Za-z0-9][\w.-]{0,95}(?:\/[A-Za-z0-9][\w.-]{0,95})?)(?::([A-Za-z0-9][\w.-]{0,63}))?(?:@([A-Za-z0-9][\w./-]{0,127}))?$/;
 const S3_BUCKET = /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it looks for
 const CONTROL_CHARACTER = /[\u0000-\u001f\u007f]/;
@@ -132,7 +134,7 @@ function fromHub(given: string): ParsedModelUrl {
   const model = hubModel(given.slice('hf://'.length).replace(/\/$/, ''));
   if (!given.startsWith('hf://') || model === null) {
     throw bad(
-      `${given} names no model of the hub: hf://organisation/name[@revision] of letters, digits, _, . and -`,
+      `${given} names no model of the hub: hf://organisation/name[:GGUF][@revision] of letters, digits, _, . and -`,
     );
   }
   return hubUrl(model);
@@ -140,17 +142,19 @@ function fromHub(given: string): ParsedModelUrl {
 
 /** A hub model as if it had been given by its hf:// URL. */
 export function hubUrl(model: HubModel): ParsedModelUrl {
+  const variant = model.variant === undefined ? '' : `:${model.variant}`;
   return {
     source: { kind: 'hub', model },
-    display: `hf://${model.id}@${model.revision}`,
-    suggestedName: model.id.replace(/\W/g, '_'),
+    display: `hf://${model.id}${variant}@${model.revision}`,
+    suggestedName: `${model.id}${variant}`.replace(/\W/g, '_'),
   };
 }
 
 function hubModel(text: string): HubModel | null {
-  const [, id, revision = 'main'] = HUB_MODEL.exec(text) ?? [];
+  const [, id, variant, revision = 'main'] = HUB_MODEL.exec(text) ?? [];
   const dots = /(?:^|[/])\.{1,2}(?:$|[/])|\.\.|--|\/\//;
-  return id === undefined || dots.test(id) || dots.test(revision) ? null : { id, revision };
+  if (id === undefined || dots.test(id) || dots.test(revision)) return null;
+  return { id, revision, ...(variant === undefined ? {} : { variant }) };
 }
 
 function bad(message: string, cause?: unknown): ServingError {

@@ -24,7 +24,7 @@ let server: LoopbackServer;
 let store: Store;
 let respond: ((request: IncomingMessage, response: ServerResponse) => boolean) | null;
 
-const isLfs = (name: string): boolean => name.endsWith('.safetensors');
+const isLfs = (name: string): boolean => /\.(?:safetensors|gguf)$/.test(name);
 
 function treeEntry(name: string, content: Buffer) {
   const base = { type: 'file', path: name, size: content.length, oid: gitBlobId(content) };
@@ -93,6 +93,26 @@ describe('a hub model', () => {
     server.requests.length = 0;
     expect((await store.fetch('org/name@v1')).folder).toBe(model.folder);
     expect(fetched('model.safetensors')).toBe(false);
+  });
+
+  it('in GGUF is the only file, or the one whose name ends as is asked', async () => {
+    const ggufs = ['m-Q4_K_M.gguf', 'm-Q8_0.gguf', 'm-IQ8_0.gguf', 'mmproj-m.gguf'];
+    files = Object.fromEntries(ggufs.map((name) => [name, Buffer.from(name)]));
+    const { folder, suggestedName } = await store.fetch('hf://org/name:q8_0');
+    expect(suggestedName).toBe('org_name_q8_0');
+    expect(readdirSync(folder).filter((name) => !name.startsWith('.'))).toEqual(['m-Q8_0.gguf']);
+    const failure = await failureOf(store.fetch('hf://org/name'));
+    expect(failure.message).toMatch(/has 3 GGUF files.*m-Q4_K_M\.gguf.*as in org\/name:Q4_K_M/);
+    expect(await codeOf(store.fetch('hf://org/name:Q2_K'))).toBe('MODEL_NOT_FOUND');
+    files = { 'm-Q4_K_M.gguf': LARGE, 'config.json': Buffer.from('{}') };
+    const only = await store.fetch('hf://org/name');
+    expect(readdirSync(only.folder).sort()).toEqual(expect.arrayContaining(['config.json', 'm-Q4_K_M.gguf']));
+  });
+
+  it('beside safetensors GGUF is left out', async () => {
+    files['m-Q4_K_M.gguf'] = LARGE;
+    const { folder } = await store.fetch('hf://org/name');
+    expect(existsSync(path.join(folder, 'm-Q4_K_M.gguf'))).toBe(false);
   });
 
   it('of sentence-transformers comes with its modules', async () => {

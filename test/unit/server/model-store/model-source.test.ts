@@ -25,6 +25,11 @@ describe('a model URL', () => {
       { kind: 'hub', model: { id: 'org/na.me', revision: 'refs/pr/1' } },
       'org_na_me',
     ],
+    [
+      'hf://org/name:Q4_K_M@v1',
+      { kind: 'hub', model: { id: 'org/name', revision: 'v1', variant: 'Q4_K_M' } },
+      'org_name_Q4_K_M',
+    ],
     ['s3://bucket/a/llama-3', { kind: 's3', bucket: 'bucket', prefix: 'a/llama-3/' }, 'llama_3'],
     ['s3://bucket/a/llama.tgz', { kind: 's3', bucket: 'bucket', prefix: 'a/llama.tgz' }, 'llama'],
     ['s3://bucket', { kind: 's3', bucket: 'bucket', prefix: '' }, 'bucket'],
