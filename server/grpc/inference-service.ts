@@ -18,10 +18,11 @@ import type { ManagementService } from '../requests/management.js';
 import type { NamedTensor } from '../requests/predict-request.js';
 import type { InferenceService, ModelStatus } from '../requests/service.js';
 import type { Target } from '../requests/target.js';
+import { stringOutput, TEXT_SIGNATURE, textInference } from '../requests/text-inference.js';
 import { callController, checkCall, keyNameOf, statusOf, targetOf } from './grpc-calls.js';
 import type { InferRequestMessage, InferResponseMessage } from './oip-messages.js';
-import { outputsOf, stringOutput, tensorsOfMessage } from './oip-tensors.js';
-import { TEXT_SIGNATURE, textInference } from './text-inference.js';
+import { outputsOf, tensorsOfMessage } from './oip-tensors.js';
+import { valuesOf } from './parameter-values.js';
 
 export interface GrpcParts {
   service: InferenceService;
@@ -121,7 +122,7 @@ export function inferenceHandlers(parts: GrpcParts) {
         if (event.kind === 'value') yield respond(event.outputs, true);
       return;
     }
-    const { echo, request, stream } = textInference(inputs, message.parameters, target);
+    const { echo, request, stream } = textInference(inputs, valuesOf(message.parameters), target);
     if (stream && !streamed) {
       throw new ServingError('BAD_REQUEST', 'stream is true: that needs ModelStreamInfer');
     }

@@ -121,29 +121,3 @@ export function outputsOf(
     raw_output_contents: outputs.map(({ bytes }) => bytes),
   };
 }
-
-/** The only string of an input, if it is there. @throws ServingError BAD_REQUEST */
-export function stringInput(inputs: readonly NamedTensor[], name: string): string | null {
-  const tensor = inputs.find((input) => input.name === name);
-  if (!tensor) return null;
-  const bytes = Buffer.from(tensor.bytes);
-  if (tensor.type !== 'BYTES' || bytes.length < 4 || bytes.readUInt32LE(0) + 4 !== bytes.length) {
-    throw bad(`Input ${name} must be BYTES of one element, got ${tensor.type} [${tensor.shape.join(',')}]`);
-  }
-  return bytes.toString('utf8', 4);
-}
-
-/** The only truth value of an input, if it is there. @throws ServingError BAD_REQUEST */
-export function boolInput(inputs: readonly NamedTensor[], name: string): boolean | null {
-  const tensor = inputs.find((input) => input.name === name);
-  if (!tensor) return null;
-  if (tensor.type === 'BOOL' && tensor.bytes.byteLength === 1) return tensor.bytes[0] !== 0;
-  throw bad(`Input ${name} must be BOOL of one element, got ${tensor.type} [${tensor.shape.join(',')}]`);
-}
-
-export const stringOutput = (name: string, text: string): NamedTensor => ({
-  name,
-  type: 'BYTES',
-  shape: [1],
-  bytes: packStrings([text]),
-});

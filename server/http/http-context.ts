@@ -36,6 +36,26 @@ export interface MetricsText {
   readonly prometheus: boolean;
   readonly contentType: string;
   text(names: ReadonlySet<string>): Promise<string>;
+  /** Numbers of each model since it was loaded; absent: none are counted. */
+  statistics?(): ModelCounts[];
+}
+
+/** Numbers of one model. */
+export interface ModelCounts {
+  name: string;
+  /** '': it has none. */
+  version: string;
+  /** When its last job ended; 0: none has. */
+  lastEndedAtMs: number;
+  succeeded: number;
+  failed: number;
+  /** Steps, or batches. */
+  executions: number;
+  /** From arrival to end, of all jobs. */
+  requestUs: number;
+  queuedJobs: number;
+  queueUs: number;
+  computeUs: number;
 }
 
 export interface HttpDeps {

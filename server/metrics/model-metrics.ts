@@ -102,6 +102,8 @@ export class ModelMetrics {
   draftTokens = 0;
   acceptedDraftTokens = 0;
   generatedTokens = 0;
+  /** When the last job ended; 0: none has. */
+  lastEndedAtMs = 0;
   restarts = 0;
   resumed = 0;
   /** 0: not loaded yet. */
@@ -180,6 +182,7 @@ export class ModelMetrics {
     if (isErrorCode(reason)) this.#options.onError(reason);
     this.requestSeconds.observe(durationMs / 1000);
     this.requestUs.observe(durationMs * 1000);
+    this.lastEndedAtMs = Date.now();
     this.#options.listener?.jobEnded(this.name, this.version, durationMs);
     if (outcome === 'finished') this.#options.requestLog?.requestDone(newTokens, durationMs * 1000);
   }

@@ -24,6 +24,7 @@ import { VLLM_ROWS } from './vllm-rows.js';
 
 /** Models whose failed loading is remembered: a client may register names without end. */
 const MAX_LOADING_ERRORS = 100;
+const MICROSECONDS = 1e6;
 
 export interface ServerMetricsOptions {
   /** DJLServing's names too (SERVING_PROMETHEUS). */
@@ -159,6 +160,23 @@ export class ServerMetrics {
       .filter((name) => spellingsOf(name).some((spelling) => names.has(spelling)));
     const texts = await Promise.all(wanted.map((name) => this.#registry.getSingleMetricAsString(name)));
     return texts.map((text) => `${text}\n`).join('\n');
+  }
+
+  /** Numbers of each model since it was loaded. */
+  statistics() {
+    return this.#latestOfEachName().map(([metrics]) => {
+      let [succeeded, failed] = [0, 0];
+      for (const { count, outcome } of metrics.ends) {
+        if (outcome === 'finished') succeeded += count;
+        else failed += count;
+      }
+      return {
+        ...{ name: metrics.name, version: metrics.version, lastEndedAtMs: metrics.lastEndedAtMs },
+        ...{ succeeded, failed, executions: metrics.batchRows.count, requestUs: metrics.requestUs.sum },
+        ...{ queuedJobs: metrics.queueUs.count, queueUs: metrics.queueUs.sum },
+        computeUs: metrics.stepSeconds.compute.sum * MICROSECONDS,
+      };
+    });
   }
 
   /** A pool may still be closing when another one has its name: the newer one is shown. */

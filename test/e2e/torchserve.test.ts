@@ -230,13 +230,8 @@ describe("TorchServe's inference API", () => {
       ...{ code: 404, type: 'ModelVersionNotFoundException' },
       message: 'Model version: 9 does not exist for model: noop',
     });
-    const explained = await curl(
-      `${server.url}/explanations/noop`,
-      ...bearer('inference'),
-      '-T',
-      'prompt.txt',
-    );
-    expect([explained.status, explained.json.type]).toEqual([404, 'ResourceNotFoundException']);
+    const explained = await curl(`${server.url}/explanations/none`, ...bearer('inference'), '-d', '{}');
+    expect([explained.status, explained.json.type]).toEqual([404, 'ModelNotFoundException']);
   });
 
   it('streams what a handler streams', async () => {

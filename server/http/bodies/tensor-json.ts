@@ -81,7 +81,8 @@ function nestedTensor(name: string, value: unknown, type: TensorType): NamedTens
   return { name, type, shape, bytes: packed(name, elements, type) };
 }
 
-function listedTensor(entry: Record<string, unknown>): NamedTensor {
+/** The Open Inference Protocol's form of one tensor. @throws ServingError BAD_REQUEST */
+export function listedTensor(entry: Record<string, unknown>): NamedTensor {
   const { data, datatype, name, shape } = entry;
   if (typeof name !== 'string') throw bad('An input has no name');
   if (!TENSOR_TYPES.includes(datatype as TensorType)) {

@@ -6,6 +6,8 @@ import { explanationDialect } from './explanations/explanation-routes.js';
 import { healthDialect, pingDialect } from './health/health-routes.js';
 import { managementDialect } from './management/management-routes.js';
 import { metricsDialect } from './metrics/metrics-routes.js';
+import { oipDialect } from './oip/oip-routes.js';
+import { oipRepositoryDialect } from './oip/repository-routes.js';
 import { openAiDialect } from './openai/openai-routes.js';
 import { referenceDialect } from './reference/reference-routes.js';
 import { workflowDialect } from './workflows/workflow-routes.js';
@@ -18,6 +20,8 @@ const SPOKEN: readonly Dialect[] = [
   explanationDialect,
   openAiDialect,
   anthropicDialect,
+  oipDialect,
+  oipRepositoryDialect,
   managementDialect,
   metricsDialect,
 ];

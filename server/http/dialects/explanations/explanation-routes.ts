@@ -3,7 +3,7 @@
  *
  * In      the body of a prediction (JSON or text); method, target, samples, steps, seed, input and output in the query
  * Out     words, tokens or an input's shape, with importances, score, base and delta
- * Errors  in DJLServing's words
+ * Errors  in the words of the dialect that it is served beside: DJLServing's or TorchServe's
  * Source  TorchServe's path, and its answers to explanations
  */
 import type { Static, TSchema } from '@sinclair/typebox';
@@ -22,7 +22,8 @@ import { djlError } from '../djl/djl-errors.js';
 import { explain } from './explain.js';
 import { ExplainQuery } from './explain-options.js';
 
-export const explanationDialect: Dialect = {
+/** @param tell what an error is */
+export const explanationsIn = (tell: typeof djlError): Dialect => ({
   name: 'explanations',
   roles: ['inference'],
   access: ['infer'],
@@ -34,10 +35,16 @@ export const explanationDialect: Dialect = {
       example: () => ({ inputs: 'Once upon a time', parameters: { max_new_tokens: 4 } }),
     },
   ],
-  routes: explanationRoutes,
-};
+  routes: (app, context) => explanationRoutes(app, context, tell),
+});
 
-async function explanationRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+export const explanationDialect = explanationsIn(djlError);
+
+async function explanationRoutes(
+  app: FastifyInstance,
+  context: HttpContext,
+  tell: typeof djlError,
+): Promise<void> {
   const { config, service } = context;
   const parseJson = jsonBodyParser(app);
   app.removeAllContentTypeParsers();
@@ -50,7 +57,7 @@ async function explanationRoutes(app: FastifyInstance, context: HttpContext): Pr
   app.setErrorHandler((thrown, request, reply) => {
     const error = toServingError(thrown, config.maxRequestBytes);
     if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
-    const { body, status } = djlError(error, config);
+    const { body, status } = tell(error, config);
     context.countError(error, status);
     addRetryAfter(reply, error, null);
     return reply.code(status).type('application/json').send(body);

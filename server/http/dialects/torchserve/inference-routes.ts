@@ -1,5 +1,5 @@
 /**
- * TorchServe's inference API: /ping, /predictions, /explanations, /invocations, /models/{model}/invoke, the older /{model}/predict,
+ * TorchServe's inference API: /ping, /predictions, /invocations, /models/{model}/invoke, the older /{model}/predict,
  * KServe's /v1/models/{model}:predict, /api-description.
  *
  * In      any body, by the model: a handler's as it came; JSON or text for a language model; tensors. The method is not looked at
@@ -109,22 +109,6 @@ async function inferenceRoutes(
     schema: { querystring: ModelQuery },
     handler: answer,
   });
-  for (const url of ['/explanations/:model', '/explanations/:model/:version']) {
-    app.route({
-      method: METHODS,
-      url,
-      schema: { params: ModelParams },
-      handler: async (request) => {
-        const { model } = place(request);
-        throw new TorchServeRefusal(
-          'ROUTE_NOT_FOUND',
-          'ResourceNotFoundException',
-          404,
-          `Explanations are not available for model: ${model}`,
-        );
-      },
-    });
-  }
   app.post('/v1/models/:target', { schema: {} }, async (request, reply) => {
     const [, model, verb] =
       /^(.+):(predict|explain)$/.exec((request.params as { target: string }).target) ?? [];

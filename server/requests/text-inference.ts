@@ -1,19 +1,18 @@
 /**
  * Text models over the protocol, by the tensors that Triton's vLLM backend has: text_input, stream, sampling_parameters → text_output.
  *
- * In      an infer request of a text model
+ * In      an infer request of a text model, its parameters as plain values
  * Out     a GenerateRequest, checked as a completion of OpenAI's API is: sampling_parameters is a JSON object of its fields
  * Errors  BAD_REQUEST: no text_input, unknown inputs, parameters out of their range, more than one choice
  * Source  Triton's vLLM backend; the request's parameters may hold the fields too (max_tokens, temperature, …), as Triton's generate does
  */
 import { ServingError } from '../../proto/errors.js';
-import { checkCompletionBody, completionRequests } from '../requests/completion-request.js';
-import type { GenerateRequest } from '../requests/generate-request.js';
-import type { NamedTensor } from '../requests/predict-request.js';
-import type { Signature } from '../requests/signature.js';
-import type { Target } from '../requests/target.js';
-import type { InferParameter, Parameters } from './oip-messages.js';
-import { boolInput, stringInput } from './oip-tensors.js';
+import { checkCompletionBody, completionRequests } from './completion-request.js';
+import type { GenerateRequest } from './generate-request.js';
+import type { NamedTensor } from './predict-request.js';
+import type { Signature } from './signature.js';
+import type { Target } from './target.js';
+import { packStrings } from './tensor-types.js';
 
 const INPUTS = ['text_input', 'stream', 'sampling_parameters', 'exclude_input_in_output'];
 
@@ -38,7 +37,7 @@ export interface TextInference {
 /** @throws ServingError BAD_REQUEST */
 export function textInference(
   inputs: readonly NamedTensor[],
-  parameters: Parameters,
+  parameters: Readonly<Record<string, unknown>>,
   target: Target,
 ): TextInference {
   const unknown = inputs.find(({ name }) => !INPUTS.includes(name));
@@ -50,7 +49,7 @@ export function textInference(
   }
   const prompt = stringInput(inputs, 'text_input');
   if (prompt === null) throw new ServingError('BAD_REQUEST', 'Input text_input is missing');
-  const body = { ...valuesOf(parameters), ...samplingParameters(inputs), prompt };
+  const body = { ...fieldsOf(parameters), ...samplingParameters(inputs), prompt };
   const checked = checkCompletionBody(body);
   if ('error' in checked) throw checked.error;
   const [request, another] = completionRequests(checked.value, target);
@@ -73,19 +72,38 @@ function samplingParameters(inputs: readonly NamedTensor[]): Record<string, unkn
   throw new ServingError('BAD_REQUEST', 'sampling_parameters must be a JSON object');
 }
 
-/** The request's own parameters as values. Triton's names that say how, not what, are not fields of a completion. */
-function valuesOf(parameters: Parameters): Record<string, unknown> {
+/** Triton's names that say how, not what, are not fields of a completion. */
+function fieldsOf(parameters: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const own = ['triton_', 'sequence_', 'priority', 'timeout', 'binary_data'];
   return Object.fromEntries(
-    Object.entries(parameters)
-      .filter(([name]) => !own.some((prefix) => name.startsWith(prefix)))
-      .map(([name, parameter]) => [name, parameterValue(parameter)]),
+    Object.entries(parameters).filter(([name]) => !own.some((prefix) => name.startsWith(prefix))),
   );
 }
 
-function parameterValue(parameter: InferParameter): unknown {
-  const field = parameter.parameter_choice;
-  if (field === undefined) return null;
-  const value = parameter[field];
-  return field === 'int64_param' || field === 'uint64_param' ? Number(value) : value;
+const bad = (message: string): ServingError => new ServingError('BAD_REQUEST', message);
+
+/** The only string of an input, if it is there. @throws ServingError BAD_REQUEST */
+export function stringInput(inputs: readonly NamedTensor[], name: string): string | null {
+  const tensor = inputs.find((input) => input.name === name);
+  if (!tensor) return null;
+  const bytes = Buffer.from(tensor.bytes);
+  if (tensor.type !== 'BYTES' || bytes.length < 4 || bytes.readUInt32LE(0) + 4 !== bytes.length) {
+    throw bad(`Input ${name} must be BYTES of one element, got ${tensor.type} [${tensor.shape.join(',')}]`);
+  }
+  return bytes.toString('utf8', 4);
 }
+
+/** The only truth value of an input, if it is there. @throws ServingError BAD_REQUEST */
+export function boolInput(inputs: readonly NamedTensor[], name: string): boolean | null {
+  const tensor = inputs.find((input) => input.name === name);
+  if (!tensor) return null;
+  if (tensor.type === 'BOOL' && tensor.bytes.byteLength === 1) return tensor.bytes[0] !== 0;
+  throw bad(`Input ${name} must be BOOL of one element, got ${tensor.type} [${tensor.shape.join(',')}]`);
+}
+
+export const stringOutput = (name: string, text: string): NamedTensor => ({
+  name,
+  type: 'BYTES',
+  shape: [1],
+  bytes: packStrings([text]),
+});

@@ -1,0 +1,79 @@
+/**
+ * Triton's generate and generate_stream.
+ *
+ * In      {"text_input", "parameters": fields of a completion, …}; fields beside text_input count as parameters
+ * Out     {"model_name", "model_version", "text_output"}; streamed: one such event a token
+ * Errors  BAD_REQUEST: no language model; after the first event {"error": …}
+ * Source  Triton's generate extension
+ */
+import type { FastifyBaseLogger } from 'fastify';
+import { ServingError } from '../../../../proto/errors.js';
+import type { GenerationEvent } from '../../../requests/job-events.js';
+import type { ModelStatus } from '../../../requests/service.js';
+import type { Target } from '../../../requests/target.js';
+import { stringOutput, textInference } from '../../../requests/text-inference.js';
+import type { Answer } from '../../answers/answer.js';
+import { logStreamError, withErrorFrames } from '../../answers/stream-reply.js';
+import type { HttpContext } from '../../http-context.js';
+
+/** They say how, not what. */
+const OWN_FIELDS = ['text_input', 'parameters', 'id', 'stream', 'exclude_input_in_output'];
+
+/** @throws ServingError */
+export async function generateAnswer(
+  { countError, service }: Pick<HttpContext, 'countError' | 'service'>,
+  log: FastifyBaseLogger,
+  { name, task, version }: ModelStatus,
+  body: Record<string, unknown>,
+  target: Target,
+  streamed: boolean,
+  client: AbortController,
+): Promise<Answer> {
+  if (task !== null && task !== 'text-generation')
+    throw new ServingError('BAD_REQUEST', `Model ${name} makes no text: ask it at /v2/models/${name}/infer`);
+  const { exclude_input_in_output: atTop, parameters = {}, text_input: prompt } = body;
+  const {
+    exclude_input_in_output: within,
+    stream: _streamed,
+    ...given
+  } = parameters as Record<string, unknown>;
+  const beside = Object.entries(body).filter(([field]) => !OWN_FIELDS.includes(field));
+  const fields = { ...Object.fromEntries(beside), ...given };
+  const { request } = textInference([stringOutput('text_input', prompt as string)], fields, target);
+  const echo = (atTop ?? within ?? true) === false ? (prompt as string) : '';
+  const { events } = await service.submit(request, client.signal);
+  const head = { model_name: name, model_version: version ?? '' };
+  if (!streamed) {
+    const make = async () => {
+      for await (const event of events)
+        if (event.kind === 'finish') return { ...head, text_output: `${echo}${event.generatedText}` };
+      throw new Error('a request ended without its finish');
+    };
+    return { kind: 'value', make };
+  }
+  const frame = (value: object): string => `data: ${JSON.stringify(value)}\n\n`;
+  const frames = withErrorFrames(
+    pieces(events, echo, (text) => frame({ ...head, text_output: text })),
+    (error) => [frame({ error: error.message })],
+    (error) => {
+      client.abort();
+      countError(error, error.httpStatus);
+      logStreamError(log, error);
+    },
+  );
+  return { kind: 'stream', contentType: 'text/event-stream', frames };
+}
+
+async function* pieces(
+  events: AsyncIterable<GenerationEvent>,
+  echo: string,
+  frame: (text: string) => string,
+): AsyncGenerator<string> {
+  let before = echo;
+  for await (const event of events) {
+    if (event.kind === 'prompt-token') continue;
+    const text = before + event.text;
+    if (text !== '') yield frame(text);
+    before = '';
+  }
+}

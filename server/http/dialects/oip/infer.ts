@@ -1,0 +1,86 @@
+/**
+ * Runs an inference of the Open Inference Protocol on whatever the model is.
+ *
+ * In      tensors; a model's status
+ * Out     output tensors: the model's own; text_output of a language model; `output`, BYTES, of a handler, an element a request
+ * Limits  MAX_ELEMENTS requests of a handler at once
+ * Errors  BAD_REQUEST; those of the jobs
+ * Source  Triton's vLLM backend for texts; TorchServe's kservev2 envelope for handlers
+ */
+import { ServingError } from '../../../../proto/errors.js';
+import type { ContentPart } from '../../../requests/invoke-request.js';
+import type { NamedTensor } from '../../../requests/predict-request.js';
+import type { ModelStatus } from '../../../requests/service.js';
+import type { Target } from '../../../requests/target.js';
+import { packStrings } from '../../../requests/tensor-types.js';
+import { stringOutput, textInference } from '../../../requests/text-inference.js';
+import { elementsOfTensor } from '../../bodies/tensor-json.js';
+import type { HttpContext } from '../../http-context.js';
+import type { InferRequest } from './infer-body.js';
+
+const MAX_ELEMENTS = 256;
+
+/** @throws ServingError */
+export async function infer(
+  { service }: Pick<HttpContext, 'service'>,
+  status: ModelStatus,
+  { inputs, outputs, parameters }: InferRequest,
+  target: Target,
+  client: AbortSignal,
+): Promise<readonly NamedTensor[]> {
+  if (status.task === 'handler') return ofHandler(service, inputs, target, client);
+  if (status.task === 'text-generation') {
+    const { echo, request, stream } = textInference(inputs, parameters, target);
+    if (stream) throw new ServingError('BAD_REQUEST', 'stream is true: that needs generate_stream, or gRPC');
+    const { events } = await service.submit(request, client);
+    for await (const event of events)
+      if (event.kind === 'finish') return [stringOutput('text_output', `${echo}${event.generatedText}`)];
+    throw new Error('a request ended without its finish');
+  }
+  const { cacheSalt: _salt, ...to } = target;
+  const { events } = await service.submit({ kind: 'predict', ...to, inputs, outputs }, client);
+  for await (const event of events) if (event.kind === 'value') return event.outputs;
+  throw new Error('a prediction ended without its value');
+}
+
+async function ofHandler(
+  service: HttpContext['service'],
+  [input, another]: readonly NamedTensor[],
+  target: Target,
+  client: AbortSignal,
+): Promise<readonly NamedTensor[]> {
+  if (input === undefined || another !== undefined)
+    throw new ServingError('BAD_REQUEST', 'A handler takes one input, whose elements are its requests');
+  const elements = elementsOfTensor(input);
+  if (elements.length > MAX_ELEMENTS)
+    throw new ServingError(
+      'BAD_REQUEST',
+      `A handler takes at most ${MAX_ELEMENTS} elements, got ${elements.length}`,
+    );
+  const { cacheSalt: _salt, ...to } = target;
+  const answers = await Promise.all(
+    elements.map(async (element, index) => {
+      const isText = typeof element === 'string';
+      const bytes = Buffer.from(isText ? element : JSON.stringify(element));
+      const content: ContentPart[] = [
+        { key: 'data', bytes, contentType: isText ? 'text/plain' : 'application/json' },
+      ];
+      const requestId = elements.length === 1 ? to.requestId : `${to.requestId}.${index}`;
+      const { events } = await service.submit(
+        { kind: 'invoke', ...to, requestId, properties: {}, content },
+        client,
+      );
+      const pieces: Uint8Array[] = [];
+      for await (const event of events) {
+        if (event.kind === 'chunk') pieces.push(event.bytes);
+        if (event.kind === 'head' && event.status >= 400)
+          throw new ServingError(
+            'HANDLER_FAILED',
+            `The handler answered element ${index} with ${event.status}`,
+          );
+      }
+      return Buffer.concat(pieces);
+    }),
+  );
+  return [{ name: 'output', type: 'BYTES', shape: [answers.length], bytes: packStrings(answers) }];
+}
