@@ -75,5 +75,6 @@ async function* pieces(
     const text = before + event.text;
     if (text !== '') yield frame(text);
     before = '';
+    if (event.kind === 'finish') return;
   }
 }
