@@ -63,6 +63,8 @@ describe('every route', () => {
       '/health/ready',
       '/openapi.json',
       '/ping',
+      '/v2/health/live',
+      '/v2/health/ready',
     ]);
     const wrong: string[] = [];
     for (const { access, method, url: pattern } of routes) {

@@ -48,6 +48,17 @@ export const oipDialect: Dialect = {
   words: { prefix: '/v2', error: (error: ServingError, _config: ServerConfig) => oipError(error) },
   refusesMethods: true,
   reference: [
+    ...(
+      [
+        ['/v2', 'What the server is (Open Inference Protocol).'],
+        ['/v2/health/live', 'The process answers.'],
+        ['/v2/health/ready', 'Requests are taken, and every startup model is ready.'],
+        ['/v2/models/stats', 'Statistics of every model.'],
+        ['/v2/models/:model/ready', 'One model can run a request.'],
+        ['/v2/models/:model/stats', 'Statistics of one model.'],
+        ['/v2/models/:model/config', 'How a model is configured.'],
+      ] as const
+    ).map(([path, summary]) => ({ method: 'GET', path, summary })),
     {
       method: 'GET',
       path: '/v2/models/:model',
@@ -62,15 +73,15 @@ export const oipDialect: Dialect = {
       example: () => ({ inputs: [{ name: 'text_input', shape: [1], datatype: 'BYTES', data: ['Once'] }] }),
       body: InferSchema,
     },
-    {
-      ...{
-        method: 'POST',
-        path: '/v2/models/:model/generate',
-        summary: "Continues a text (Triton's generate).",
-      },
+    ...(
+      [
+        ['generate', "Continues a text (Triton's generate)."],
+        ['generate_stream', "Continues a text (Triton's generate), an event a token."],
+      ] as const
+    ).map(([verb, summary]) => ({
+      ...{ method: 'POST', path: `/v2/models/:model/${verb}`, summary, body: GenerateSchema },
       example: () => ({ text_input: 'Once upon a time', parameters: { max_tokens: 50 } }),
-      body: GenerateSchema,
-    },
+    })),
   ],
   routes: oipRoutes,
 };
