@@ -1,7 +1,7 @@
 /**
  * Files that make a folder a model: what finds models and what configures them must agree on it.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { hasGguf } from './gguf-folder.js';
 
@@ -23,9 +23,19 @@ export const MODEL_FILES = [
   ...['config.pbtxt', 'MAR-INF/MANIFEST.json', 'model.spec.json'],
 ] as const;
 
-/** A folder that one of them makes a model, or a GGUF file. */
+/** Any .onnx file, whatever it is called. */
+export function hasOnnx(folder: string): boolean {
+  try {
+    return readdirSync(folder).some((name) => name.endsWith('.onnx'));
+  } catch {
+    // Not there, or no folder.
+    return false;
+  }
+}
+
+/** A folder that one of them makes a model, or a GGUF or ONNX file. */
 export const isModelFolder = (folder: string): boolean =>
-  MODEL_FILES.some((name) => existsSync(path.join(folder, name))) || hasGguf(folder);
+  MODEL_FILES.some((name) => existsSync(path.join(folder, name))) || hasGguf(folder) || hasOnnx(folder);
 
 /** A language model's weights and what is known of them: in Hugging Face's files, or in GGUF. */
 export const hasCheckpoint = (folder: string): boolean =>

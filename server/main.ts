@@ -187,6 +187,8 @@ export async function runServer(config: Config): Promise<void> {
       ...config.remoteModels,
       ...((await torchServe?.startupModels()) ?? []),
     ];
+    // A start that waits for all ends with the first bad one: before the others have loaded, if that can be seen.
+    if (config.server.waitModelLoading && startup.length > 1) await checkModels(startup, llm, logger);
     await startServing(config.server.waitModelLoading, startup, manager, http, logger, (url) => {
       metrics.started(performance.now());
       torchServe?.started();
@@ -303,6 +305,26 @@ async function startServing(
   );
 }
 
+/** Language models whose folder is there. @throws ServingError */
+async function checkModels(startup: StartupModels, llm: LlmEngine, logger: Logger): Promise<void> {
+  let first: unknown = null;
+  for (const model of startup) {
+    if (!('engine' in model) || model.engine !== 'llm' || model.checkpointUrl !== null) continue;
+    try {
+      await llm.check(model, new AbortController().signal);
+    } catch (error) {
+      logFailure(logger, model.name, error);
+      first ??= error;
+    }
+  }
+  if (first) throw first;
+}
+
+function logFailure(logger: Logger, model: string, error: unknown): void {
+  const { code, message } = ServingError.from(error);
+  logger.error({ model, code, err: error }, `model ${model} could not be loaded: ${message}`);
+}
+
 /** One after the other: two models that load at once only take each other's memory and cores. */
 async function loadModels(startup: StartupModels, manager: WorkLoadManager, logger: Logger): Promise<void> {
   // All are registered before the first is loaded, so that a client is told of each what it is.
@@ -315,11 +337,7 @@ async function loadModels(startup: StartupModels, manager: WorkLoadManager, logg
       const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
       logger.info({ model: model.id }, `model ${model.id} is ready after ${seconds} s`);
     } catch (error) {
-      const { code, message } = ServingError.from(error);
-      logger.error(
-        { model: model.id, code, err: error },
-        `model ${model.id} could not be loaded: ${message}`,
-      );
+      logFailure(logger, model.id, error);
       first ??= error;
     }
   }

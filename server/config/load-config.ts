@@ -28,6 +28,7 @@ import { applyLayers, argumentLayer, environmentLayer, fileLayer, type Layer } f
 import { startupModels } from './load-models.js';
 import { resolveModel } from './model-config.js';
 import type { ModelTrust } from './model-trust.js';
+import { WHAT_A_MODEL_IS } from './no-model.js';
 import { Problems } from './problems.js';
 import { DEFAULT_ADDRESS } from './server-keys.js';
 
@@ -216,7 +217,7 @@ export function loadConfig(sources: ConfigSources): Config {
   const models = startup.local.map((entry) => resolveModel(entry, shared, cwd, problems));
   problems.throwIfAny();
   if (models.length + startup.remote.length === 0 && server.loadModels !== 'NONE') {
-    problems.warn(`model_store: no model was found in ${server.modelStore}`);
+    problems.warn(`model_store: no model was found in ${server.modelStore}. ${WHAT_A_MODEL_IS}`);
   }
   for (const value of Object.values(server)) Object.freeze(value);
   return Object.freeze({

@@ -13,6 +13,7 @@ import { isModelFolder } from '../../proto/model-files.js';
 import type { ModelRegistration, ServerConfig } from './config.js';
 import { argumentLayer, type Setting } from './layers.js';
 import { hubUrl, type ModelEntry, modelNameOf, placeOf } from './model-config.js';
+import { foreignFile, WHAT_A_MODEL_IS } from './no-model.js';
 import type { Problems } from './problems.js';
 
 /** A host holds a few models; more folders than this are a mistaken model_store. */
@@ -53,13 +54,23 @@ function modelIn(folder: string): { folder: string } | { archiveIn: string } | n
  *
  * @param serverFiles properties of the server: a store they lie in is no model for that
  */
-function addModelsOfStore(store: string, serverFiles: readonly string[], models: StartupModels): void {
+function addModelsOfStore(
+  store: string,
+  serverFiles: readonly string[],
+  models: StartupModels,
+  problems: Problems,
+): void {
   const own = path.join(store, 'serving.properties');
   const isItself =
     existsSync(path.join(store, 'config.json')) || (existsSync(own) && !serverFiles.includes(own));
   for (const at of isItself ? [store] : contentOf(store)) {
     const found = isFolder(at) || isGgufFile(at) ? modelIn(at) : ARCHIVE.test(at) ? { archiveIn: at } : null;
-    if (found === null) continue;
+    if (found === null) {
+      // Other folders may lie there; one with weights is meant.
+      const foreign = isFolder(at) ? foreignFile(at) : '';
+      if (foreign !== '') problems.warn(`model_store: ${at} is no model: ${foreign}. ${WHAT_A_MODEL_IS}`);
+      continue;
+    }
     if ('folder' in found) models.local.push(entryOfFolder(found.folder, 'model_store'));
     else {
       const url = found.archiveIn;
@@ -193,7 +204,7 @@ export function startupModels(
     for (const text of loadModels) addEntry(text, modelStore, cwd, models, problems);
   } else if (loadModels === 'ALL') {
     if (!isFolder(modelStore)) problems.error(`model_store: there is no folder ${modelStore}`);
-    else addModelsOfStore(modelStore, serverFiles, models);
+    else addModelsOfStore(modelStore, serverFiles, models, problems);
   }
   const count = models.local.length + models.remote.length;
   if (count > MAX_MODELS) {

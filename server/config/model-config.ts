@@ -17,6 +17,7 @@ import type { ModelFields } from './key-row.js';
 import { defaultsOf } from './key-table.js';
 import { applyLayers, argumentLayer, fileLayer, type Layer, type Setting } from './layers.js';
 import { type ModelTrust, trustedLayer } from './model-trust.js';
+import { foreignFile, WHAT_A_MODEL_IS } from './no-model.js';
 import type { Problems } from './problems.js';
 import { PYTHON_FILE } from './python/python-model.js';
 
@@ -95,8 +96,10 @@ function checkpointOf(
   const modelId = settings.get('modelId');
   if (typeof modelId?.value !== 'string') {
     if (entry.folder !== null && engine === 'llm' && !isLanguageModel(entry.folder)) {
+      const held = existsSync(entry.folder) ? foreignFile(entry.folder) : '';
+      const foreign = held === '' ? '' : `; ${held}`;
       problems.error(
-        `${entry.where}: there is no config.json in ${entry.folder}, and no .gguf and no .onnx file`,
+        `${entry.where}: there is no config.json in ${entry.folder}, and no .gguf and no .onnx file${foreign}. ${WHAT_A_MODEL_IS}`,
       );
     }
     return own;

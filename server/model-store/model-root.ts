@@ -9,7 +9,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { hasGguf } from '../../proto/gguf-folder.js';
-import { MODEL_FILES, WORKFLOW_FILES } from '../../proto/model-files.js';
+import { hasOnnx, MODEL_FILES, WORKFLOW_FILES } from '../../proto/model-files.js';
 import { isArchiveName } from './model-source.js';
 
 /** `model.tar.gz` often holds `model/…`, sometimes `release/model/…`. */
@@ -17,7 +17,7 @@ const MAX_WRAPPING_FOLDERS = 2;
 /** What operating systems leave in archives. */
 const LITTER = /^(?:\..*|__MACOSX)$/;
 
-/** True for a folder with one of MODEL_FILES, with GGUF, or a workflow. */
+/** True for a folder with one of MODEL_FILES, with GGUF or ONNX, or a workflow. */
 export async function isModelFolder(folder: string): Promise<boolean> {
   const found = await Promise.all(
     [...MODEL_FILES, ...WORKFLOW_FILES].map(async (name) => {
@@ -28,7 +28,7 @@ export async function isModelFolder(folder: string): Promise<boolean> {
       }
     }),
   );
-  return found.includes(true) || hasGguf(folder);
+  return found.includes(true) || hasGguf(folder) || hasOnnx(folder);
 }
 
 /** The model's folder at or below one that holds nothing else; null: there is none. */

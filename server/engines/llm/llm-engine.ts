@@ -39,7 +39,7 @@ import { LlmReplica } from './llm-replica.js';
 import { makeJob } from './make-job.js';
 import { sizesOfManifest } from './model-sizes.js';
 import { modelTokens } from './model-tokens.js';
-import { type LlmFiles, prepareModel, type ShardTools } from './prepare-model.js';
+import { checkModel, type LlmFiles, prepareModel, type ShardTools } from './prepare-model.js';
 import { sizesOnDevice } from './sizes-on-gpus.js';
 
 export interface LlmEngineOptions extends ShardTools {
@@ -55,6 +55,11 @@ export class LlmEngine implements Engine {
 
   constructor(options: LlmEngineOptions) {
     this.#options = options;
+  }
+
+  /** Before others load: seconds, and nothing is written. @throws ServingError */
+  check(config: ModelConfig, signal: AbortSignal): Promise<void> {
+    return checkModel(config, { ...this.#options, signal });
   }
 
   async prepare(config: ModelConfig, options: PrepareOptions): Promise<PreparedModel> {

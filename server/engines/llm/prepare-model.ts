@@ -63,6 +63,14 @@ export type LlmPrepareOptions = Omit<PrepareOptions, 'onNeed'> &
     onPlan: (sizes: ModelSizes) => void;
   };
 
+type PlanOptions = ShardTools & { signal: AbortSignal };
+
+/** What can be said against a model before anything is written or loaded: its family, its degree, its task. @throws ServingError */
+export async function checkModel(config: ModelConfig, options: PlanOptions): Promise<void> {
+  const { plan } = await planOf(config, options);
+  checkTask(config, plan);
+}
+
 /** @throws ServingError */
 export async function prepareModel(config: ModelConfig, options: LlmPrepareOptions): Promise<LlmFiles> {
   // First what is quick: a missing tokenizer is told before minutes of partitioning.
@@ -146,7 +154,7 @@ function checkTask({ name, task }: ModelConfig, { textTokens }: PartitionPlan): 
 const shardRequest = (
   config: ModelConfig,
   tp: number,
-  { partitionerProgram, shardStore, signal }: LlmPrepareOptions,
+  { partitionerProgram, shardStore, signal }: PlanOptions,
 ): ShardRequest => {
   const { blockSize, dtype, eightBit, folder, reproducibleDegree, scales, symmetric } = config;
   return {
@@ -184,7 +192,7 @@ function checkGpus(
 
 async function planOf(
   config: ModelConfig,
-  options: LlmPrepareOptions,
+  options: PlanOptions,
 ): Promise<{ degree: number; plan: PartitionPlan }> {
   const atDegree = async (degree: number) => ({
     degree,

@@ -206,7 +206,33 @@ describe('models to load', () => {
     makeModel('m');
     expect(load(['-m', 'NONE'])).toMatchObject({ models: [], warnings: [] });
     mkdirSync(path.join(root, 'empty'));
-    expect(load(['-s', 'empty']).warnings).toEqual([`model_store: no model was found in ${root}/empty`]);
+    expect(load(['-s', 'empty']).warnings).toEqual([
+      expect.stringMatching(
+        /^model_store: no model was found in .*\/empty\. A model is a folder with config\.json/,
+      ),
+    ]);
+  });
+
+  it('a folder with an .onnx file of any name is a model; one with weights of another format says what it lacks', () => {
+    makeModel('m');
+    write('models/vision/resnet50.onnx', '');
+    write('models/notes/README.md', '');
+    write('models/torch/weights.pt', '');
+    write('models/half/model.safetensors', '');
+    const config = load();
+    expect(config.models.map(({ engine, name }) => `${name} ${engine}`)).toEqual(['m llm', 'vision onnx']);
+    const warning = (name: string, what: string) =>
+      expect.stringContaining(`model_store: ${root}/models/${name} is no model: it holds ${what}`);
+    expect(config.warnings).toEqual([
+      warning(
+        'half',
+        'model.safetensors, which is weights, but its config.json is missing. A model is a folder',
+      ),
+      warning('torch', "weights.pt, which is PyTorch's: export it to ONNX"),
+    ]);
+    expect(errorOf(['-m', 'torch'])).toMatch(
+      /no config\.json in .*; it holds weights\.pt.* A model is a folder with/,
+    );
   });
 
   it('entries give name, version and path, by path, by file URL or by the name in the store', () => {
