@@ -10,6 +10,7 @@ import { oipDialect } from './oip/oip-routes.js';
 import { oipRepositoryDialect } from './oip/repository-routes.js';
 import { openAiDialect } from './openai/openai-routes.js';
 import { referenceDialect } from './reference/reference-routes.js';
+import { tgiDialect } from './tgi/tgi-routes.js';
 import { workflowDialect } from './workflows/workflow-routes.js';
 
 const SPOKEN: readonly Dialect[] = [
@@ -22,6 +23,7 @@ const SPOKEN: readonly Dialect[] = [
   anthropicDialect,
   oipDialect,
   oipRepositoryDialect,
+  tgiDialect,
   managementDialect,
   metricsDialect,
 ];

@@ -15,6 +15,7 @@ import type {
   TokenEvent,
 } from '../../../requests/job-events.js';
 import type { Collected } from '../../answers/generations.js';
+import { tokensWithFinish } from '../../answers/tokens-with-finish.js';
 import type { LmiFormat } from './lmi-request.js';
 
 const FINISH_REASONS: Record<FinishReason, string> = {
@@ -39,42 +40,23 @@ export function lmiAnswer({ tokens, finish }: Collected, prompt: string, format:
   };
 }
 
-/**
- * One line a token, as soon as it exists. The batch loop pushes the finish in the same turn as the last token, so that one
- * turn of the event loop decides whether a token is the last and its line carries the whole text.
- */
+/** One line a token, as soon as it exists; the last carries the whole text. */
 export async function* lmiLines(
   events: AsyncIterable<GenerationEvent>,
   prompt: string,
   format: LmiFormat,
 ): AsyncGenerator<string> {
-  const iterator = events[Symbol.asyncIterator]();
-  try {
-    let next = iterator.next();
-    for (;;) {
-      const { value: event, done } = await next;
-      if (done) throw new Error('a stream of events ended without its finish');
-      if (event.kind === 'finish') {
-        // Alone only when it came later than its token: then there is no token to show with it.
-        yield line({
-          token: { id: -1, text: event.text, log_prob: 0, special_token: true },
-          ...ending(event, prompt, format),
-        });
-        return;
-      }
-      next = iterator.next();
-      next.catch(() => undefined);
-      if (event.kind === 'prompt-token') continue;
-      const finish = await finishIfThere(next);
-      if (finish !== null) {
-        const token = { ...tokenObject(event), text: event.text + finish.text };
-        yield line({ token, ...topTokens(event, format), ...ending(finish, prompt, format) });
-        return;
-      }
-      yield line({ token: tokenObject(event), ...topTokens(event, format) });
-    }
-  } finally {
-    await iterator.return?.();
+  for await (const { finish, token } of tokensWithFinish(events)) {
+    if (token === null) {
+      // Alone only when it came later than its token: then there is no token to show with it.
+      yield line({
+        token: { id: -1, text: finish.text, log_prob: 0, special_token: true },
+        ...ending(finish, prompt, format),
+      });
+    } else if (finish !== null) {
+      const told = { ...tokenObject(token), text: token.text + finish.text };
+      yield line({ token: told, ...topTokens(token, format), ...ending(finish, prompt, format) });
+    } else yield line({ token: tokenObject(token), ...topTokens(token, format) });
   }
 }
 
@@ -93,14 +75,6 @@ export async function* linesAsSse(lines: AsyncIterable<string>): AsyncGenerator<
 
 export function sseFrame(text: string): string {
   return `data: ${text.trimEnd()}\n\n`;
-}
-
-/** The finish, if it is there after one turn of the event loop. */
-async function finishIfThere(next: Promise<IteratorResult<GenerationEvent>>): Promise<FinishEvent | null> {
-  const turn = new Promise<null>((resolve) => setImmediate(() => resolve(null)));
-  // A failure is for the next turn of the loop to meet.
-  const result = await Promise.race([next.catch(() => null), turn]);
-  return result === null || result.done || result.value.kind !== 'finish' ? null : result.value;
 }
 
 function ending(finish: FinishEvent, prompt: string, format: LmiFormat) {

@@ -1,0 +1,129 @@
+/**
+ * Text Generation Inference's own API: /generate, /generate_stream, POST / and /info.
+ *
+ * In      tgi-request.ts; the model is the only one of the start, or `model` names one
+ * Out     {"generated_text", "details"?}; POST / in a list; a stream: server-sent events, one a token
+ * Limits  the body limit; a stalled reader is dropped after chunked_read_timeout
+ * Errors  {"error", "error_type"}: 422, 429, 424, 503, else the table's status
+ * Source  Text Generation Inference's router
+ */
+import type { TSchema } from '@sinclair/typebox';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { requestControl } from '../../../requests/request-control.js';
+import { compileValidator } from '../../../requests/validation.js';
+import { type Answer, sendAnswer } from '../../answers/answer.js';
+import { collectAll, submitAll } from '../../answers/generations.js';
+import { clientSignal, logStreamError, withErrorFrames } from '../../answers/stream-reply.js';
+import { jsonBodyParser } from '../../bodies/json-body.js';
+import type { Dialect } from '../../dialect.js';
+import { addRetryAfter, toServingError } from '../../errors.js';
+import type { HttpContext } from '../../http-context.js';
+import { openAiTarget } from '../../model-target.js';
+import { withOwnIds } from '../openai/openai-handlers.js';
+import { tgiError } from './tgi-errors.js';
+import { checkTgiBody, MAX_BEST_OF, MAX_STOPS, TgiBody, tgiFormat, tgiRequests } from './tgi-request.js';
+import { tgiAnswer, tgiErrorFrame, tgiFrames } from './tgi-response.js';
+
+const example = () => ({ inputs: 'Once upon a time', parameters: { max_new_tokens: 20 } });
+
+export const tgiDialect: Dialect = {
+  name: 'tgi',
+  roles: ['inference'],
+  access: ['infer'],
+  refusesMethods: false,
+  reference: [
+    {
+      ...{
+        method: 'POST',
+        path: '/generate',
+        summary: "Continues a text (Text Generation Inference's API).",
+      },
+      ...{ body: TgiBody, example },
+    },
+    {
+      ...{ method: 'POST', path: '/generate_stream', summary: 'The same, an event a token.' },
+      ...{ body: TgiBody, example },
+    },
+    { method: 'GET', path: '/info', summary: 'The model that /generate asks, and its limits.' },
+  ],
+  routes: tgiRoutes,
+};
+
+async function tgiRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+  const { config, service } = context;
+  const parseJson = jsonBodyParser(app);
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'string' }, (request, text, done) =>
+    parseJson(request, text as string, done),
+  );
+  app.setErrorHandler((thrown, request, reply) => {
+    const error = toServingError(thrown, config.maxRequestBytes);
+    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
+    const { body, status } = tgiError(error);
+    context.countError(error, status);
+    addRetryAfter(reply, error, null);
+    return reply.code(status).type('application/json').send(body);
+  });
+  app.setValidatorCompiler(({ schema }) => {
+    if (schema === TgiBody) return checkTgiBody;
+    const validator = compileValidator(schema as TSchema);
+    return (value: unknown) => validator.check(value);
+  });
+
+  const answer = async (request: FastifyRequest, reply: FastifyReply, streamed: boolean, listed: boolean) => {
+    const body = request.body as TgiBody;
+    const to = {
+      requestId: request.id,
+      ...openAiTarget(body.model, service, context.singleStartupModel()),
+      ...requestControl(request.headers, request.accessKey),
+    };
+    const client = clientSignal(reply);
+    const format = tgiFormat(body);
+    const requests = withOwnIds(tgiRequests(body, to, streamed));
+    const generations = await submitAll(service, requests, client);
+    const whole = async () => {
+      const told = tgiAnswer(await collectAll(generations, client), body.inputs, format);
+      return listed ? [told] : told;
+    };
+    const [first] = generations;
+    const frames = () =>
+      withErrorFrames(
+        tgiFrames(first!.events, body.inputs, format, first!.promptTokens),
+        (error) => [tgiErrorFrame(error)],
+        (error) => {
+          client.abort();
+          context.countError(error, error.httpStatus);
+          logStreamError(request.log, error);
+        },
+      );
+    const made: Answer = streamed
+      ? { kind: 'stream', contentType: 'text/event-stream', frames: frames() }
+      : { kind: 'value', make: whole };
+    return sendAnswer(reply, made, config.chunkedReadTimeoutSeconds * 1000);
+  };
+  const schema = { body: TgiBody };
+  app.post('/generate', { schema }, (request, reply) => answer(request, reply, false, false));
+  app.post('/generate_stream', { schema }, (request, reply) => answer(request, reply, true, false));
+  // As the hub's own clients ask.
+  app.post('/', { schema }, (request, reply) =>
+    answer(request, reply, (request.body as TgiBody).stream === true, true),
+  );
+  app.get('/info', async () => {
+    const { model } = openAiTarget(undefined, service, context.singleStartupModel());
+    const status = service.models().find(({ name }) => name === model);
+    return {
+      model_id: model,
+      model_sha: null,
+      model_pipeline_tag: status?.task ?? null,
+      max_best_of: MAX_BEST_OF,
+      max_stop_sequences: MAX_STOPS,
+      max_input_tokens: Math.max(0, (status?.contextLength ?? 0) - 1),
+      max_total_tokens: status?.contextLength ?? 0,
+      max_client_batch_size: 1,
+      router: 'shardserve',
+      version: '2',
+      sha: null,
+      docker_label: null,
+    };
+  });
+}
