@@ -16,7 +16,15 @@ const MAX_WORKERS = 2;
 
 /** Files of e2e/ with servers, ports and folders of their own, which hold under any load: nothing in them depends on how fast it is. */
 const E2E_PAIRS = [
-  ...['djl-checks', 'embeddings', 'generation-config', 'http-management', 'metrics', 'model-urls'],
+  ...[
+    'classifiers',
+    'djl-checks',
+    'embeddings',
+    'generation-config',
+    'http-management',
+    'metrics',
+    'model-urls',
+  ],
   ...['kernels-off', 'prefix-cache', 'streams'],
 ].map((name) => `dist/test/e2e/${name}.test.js`);
 

@@ -98,7 +98,7 @@ function openWeights(config: CheckpointConfig, { embedding, names }: ModelShape)
   const opened = [renamedSource(unpacked(openFiles(config), config), names.renames)];
   try {
     for (const step of embedding?.steps ?? []) {
-      if (step.kind !== 'dense') continue;
+      if (step.kind !== 'dense' || step.folder === null) continue;
       opened.push(
         prefixedSource(openCheckpoint(join(folder, step.folder)), denseTensors(step.folder), step.folder),
       );

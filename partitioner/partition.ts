@@ -281,8 +281,9 @@ function describe(
 }
 
 function describeEmbedding(embedding: EmbeddingShape): NonNullable<Manifest['model']['embedding']> {
-  const { dimensions, lowerCase, prefix, shorterDimensions, textTokens } = embedding;
+  const { dimensions, labels, lowerCase, prefix, shorterDimensions, textTokens } = embedding;
   return {
+    ...(labels === null ? {} : { labels: { ...labels, names: [...labels.names] } }),
     ...{ dimensions, textTokens, normalised: isNormalised(embedding), lowerCase, prefix },
     ...(shorterDimensions === null ? {} : { shorterDimensions: [...shorterDimensions] }),
   };

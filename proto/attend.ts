@@ -15,8 +15,8 @@ const name = Type.String({ pattern: '^[A-Za-z0-9._-]{1,100}$' });
  * token         a single one: `query-H` [1, heads of H, dim] → `output-H`, likewise
  * chunk         several: `query` [1, s, heads·dim] → `output`; causality is bottom-right. Where keys are in the step (`keysIn`) they and
  *               the values are `key` and `value` [1, t, kvHeads·dim], and every token sees every other
- * masked-chunk  several for which one causal view cannot express the window (s > 1 and t > window): the same plus `mask` float32 [s, t],
- *               added to the scores
+ * masked-chunk  several for which one causal view cannot express the window (s > 1 and t > window), or, where keys are in the step, with a
+ *               window to both sides: the same plus `mask` float32 [s, t], added to the scores
  * and on a device with memory of its own, where `past-key` and `past-value` float32 [1, kvHeads, slotTokens, dim] are a slot's buffers of a
  * layer and `present-key` and `present-value` the same memory (the new rows are written in place), `last` int32 [1] the sequence's rows less
  * one, `total` int32 [1] the rows, on the host:
@@ -54,6 +54,8 @@ export const attend = Type.Object({
   sinkColumn: Type.Optional(count),
   /** ALiBi: in this column of each KV head a key has its position. Absent: there is no such column. */
   positionColumn: Type.Optional(count),
+  /** Segments add to scores what they know of distances: our own kernels do not attend then. Absent: they add nothing. */
+  bias: Type.Optional(Type.Literal('relative')),
   /** Scores s become softCap · tanh(s / softCap). Absent: they stay. */
   softCap: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
   /**

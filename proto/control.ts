@@ -78,6 +78,8 @@ export interface SequenceOpen {
   newIds?: number[];
   /** What the first new tokens are: of a prompt whose log-probabilities are asked for. Absent: none. */
   forcedIds?: number[];
+  /** Where the second of two texts side by side begins. Absent: there is none. */
+  secondTextAt?: number;
 }
 
 /** Keys and values that another slot holds of the same first tokens: the prompt goes on behind them. */
@@ -148,7 +150,7 @@ export interface RowResult {
   tokens: ChosenToken[];
   /** Behind the last of them. */
   finish: Finish;
-  /** An embedding model's: the text's; then the sequence has ended. Else empty. */
+  /** An embedding model's: the text's, or all its tokens' in turn; then the sequence has ended. Else empty. */
   vector: number[];
   /** Then the sequence has ended (FAILED). Absent or null: none. */
   failure?: RowFailure | null;

@@ -21,6 +21,7 @@ import { Value } from '@sinclair/typebox/value';
 import { attend } from './attend.js';
 import { ServingError } from './errors.js';
 import { MANIFEST_FORMAT_VERSION, MAX_WORLD_SIZE } from './limits.js';
+import { modelInfo } from './model-info.js';
 
 const count = Type.Integer({ minimum: 0 });
 const positive = Type.Integer({ minimum: 1 });
@@ -83,7 +84,7 @@ const attendOp = Type.Object({
   key: name,
   value: name,
   output: name,
-  /** Tokens a query sees, itself included; null: all. */
+  /** Tokens a query sees up to itself, itself included, and where keys are in the step as many from itself on; null: all. */
   window: Type.Union([positive, Type.Null()]),
 });
 
@@ -165,40 +166,6 @@ const tensorEntry = Type.Object({
   piece: Type.Optional(Type.Object({ index: count, of: positive })),
 });
 
-/** What the server must know of the model; nothing here is needed to run it. */
-const modelInfo = Type.Object({
-  architecture: Type.String(),
-  modelType: Type.String(),
-  vocabSize: positive,
-  hiddenSize: positive,
-  numLayers: positive,
-  /** Positions the model was made for: prompt and new tokens together. */
-  contextLength: positive,
-  /** Ends of text from generation_config.json, else config.json; may be empty. */
-  endIds: Type.Array(count),
-  beginId: Type.Union([count, Type.Null()]),
-  /** generation_config.json's sampling defaults, as written there (unknown keys dropped). */
-  generationDefaults: Type.Record(Type.String(), Type.Union([Type.Number(), Type.Boolean()])),
-  parameters: count,
-  /** A model of texts' vectors; absent: it generates text. */
-  embedding: Type.Optional(
-    Type.Object({
-      /** Length of a vector. */
-      dimensions: positive,
-      /** Tokens that the model was tuned for, at most contextLength: a text is cut there, or refused. */
-      textTokens: positive,
-      /** Vectors have length 1. */
-      normalised: Type.Boolean(),
-      /** Texts are put into lower case before they are tokenised. */
-      lowerCase: Type.Boolean(),
-      /** Stands before every text. */
-      prefix: Type.String({ maxLength: 10_000 }),
-      /** Lengths to which a vector may be cut; empty: any; absent: none. */
-      shorterDimensions: Type.Optional(Type.Array(positive, { maxItems: 1000 })),
-    }),
-  ),
-});
-
 const manifest = Type.Object({
   formatVersion: Type.Literal(MANIFEST_FORMAT_VERSION),
   toolVersion: Type.String(),
@@ -255,7 +222,9 @@ const manifest = Type.Object({
     positions: name,
     /** int64 [rows]: index of the packed token whose logits are wanted */
     rows: name,
-    /** float32 [rows, vocab of this rank], of which a token is chosen; or, of an embedding model, [rows, dimensions] */
+    /** int64 [tokens]: 0 for a text, 1 for a second one beside it. Absent: nothing tells them apart. */
+    kinds: Type.Optional(name),
+    /** float32 [rows, vocab of this rank], of which a token is chosen; or, of an embedding model, [rows, dimensions], of a classifier of tokens [tokens, labels] */
     output: name,
   }),
   /**
@@ -280,7 +249,7 @@ export type PoolOp = Static<typeof poolOp>;
 export type Pooling = Static<typeof pooling>;
 export type FileEntry = Static<typeof fileEntry>;
 export type TensorEntry = Static<typeof tensorEntry>;
-export type ModelInfo = Static<typeof modelInfo>;
+export type { ModelInfo } from './model-info.js';
 export type ElementType = Static<typeof elementType>;
 
 /** Bytes of one element. */

@@ -63,6 +63,8 @@ const plan = Type.Object({
   contextLength: count,
   /** Tokens of a text, of an embedding model; null: it generates. */
   textTokens: Type.Union([count, Type.Null()]),
+  /** A text's vector are scores of labels. */
+  hasLabels: Type.Boolean(),
   /** Ranks have equally many heads. */
   isEven: Type.Boolean(),
   policy: Type.Object({

@@ -348,7 +348,7 @@ async function loadModels(startup: StartupModels, manager: WorkLoadManager, logg
 function announce(url: string, model: ModelStatus | undefined, print: (line: string) => void): void {
   if (model === undefined) return;
   const body =
-    model.task === 'text-embedding'
+    model.task === 'text-embedding' || model.task === 'text-classification'
       ? { inputs: ['Once upon a time'] }
       : model.task === 'handler'
         ? {}

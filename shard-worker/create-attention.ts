@@ -49,28 +49,31 @@ export function attendOf(manifest: Manifest): AttendOp {
     for (const role of ['query', 'key', 'value', 'output'] as const) {
       assert.equal(op[role], first[role], 'all layers attend from, over and to the same buffers');
     }
-    assert(manifest.attend.keysIn === 'slot' || op.window === null, 'all layers attend to all of a text');
   }
   return first;
 }
 
 export function createHostAttention(options: HostAttentionOptions): StepAttends {
   const { buffers, device, kvCache, loadSegment, manifest, maxStepTokens } = options;
-  const { keysIn } = manifest.attend;
+  const { bias, keysIn } = manifest.attend;
   const load = (queries: Queries, inputs: readonly string[], outputs: readonly string[]): Segment => {
     const segment = attendSegment(manifest.attend, queries);
     assert(segment !== undefined, `the shards have no attention for ${queries}`);
     return loadSegment(segment, inputs, outputs);
   };
   const first = attendOf(manifest);
+  const isWindowed = manifest.program.some((op) => op.op === 'attend' && op.window !== null);
   const roles = {
     ...{ query: buffers.activations(first.query), output: buffers.activations(first.output) },
     ...{ key: buffers.activations(first.key), value: buffers.activations(first.value) },
   };
-  const kernels = device.hasKernels ? loadKernels() : null;
-  if (kernels !== null) {
-    return new NativeAttention({ kernels, device, kvCache, manifest, ...roles, maxSpans: maxStepTokens });
-  }
+  const kernels = device.hasKernels && bias === undefined ? loadKernels() : null;
+  const native =
+    kernels === null
+      ? null
+      : new NativeAttention({ kernels, device, kvCache, manifest, ...roles, maxSpans: maxStepTokens });
+  // Windows to both sides are ONNX Runtime's alone.
+  if (native !== null && (keysIn === 'slot' || !isWindowed)) return native;
   /** By segments of ONNX Runtime, a sequence at a time. */
   const oneByOne = (attention: Pick<Attention, 'attend'>): StepAttends => {
     const [newKeys, newValues] = [buffers.float32(first.key), buffers.float32(first.value)];
@@ -81,8 +84,17 @@ export function createHostAttention(options: HostAttentionOptions): StepAttends 
     };
   };
   if (keysIn === 'step') {
-    const attend = load('chunk', ['query', 'key', 'value', 'length'], ['output']);
-    return oneByOne(new StepAttention({ device, attend, ...roles }));
+    const inputs = ['query', 'key', 'value', 'length'];
+    const attention = new StepAttention({
+      ...{ device, maxStepTokens, ...roles },
+      attend: load('chunk', inputs, ['output']),
+      masked: isWindowed ? load('masked-chunk', [...inputs, 'mask'], ['output']) : null,
+    });
+    const inTurn = oneByOne(attention);
+    return {
+      attendAll: (spans, layer, window) =>
+        (window === null && native !== null ? native : inTurn).attendAll(spans, layer, window),
+    };
   }
   const { numKvHeads } = kvCache;
   const inputs = attendInputs(numKvHeads);

@@ -46,6 +46,10 @@ interface Shape {
   bindings: (SegmentBinding | null)[];
 }
 
+/** A span's token belongs to the second of two texts. */
+const isSecondText = ({ position, sequence }: Span, index: number): boolean =>
+  sequence.secondTextAt !== null && position + index >= sequence.secondTextAt;
+
 /** What a run op runs. */
 interface Run {
   segment: Segment;
@@ -121,6 +125,7 @@ export class Executor {
     const ids = this.#buffers.int64(io.ids);
     const positions = this.#buffers.int64(io.positions);
     const rowIndex = this.#buffers.int64(io.rows);
+    const kinds = io.kinds === undefined ? null : this.#buffers.int64(io.kinds);
     let tokens = 0;
     let rows = 0;
     for (const span of spans) {
@@ -129,6 +134,7 @@ export class Executor {
       for (let index = 0; index < span.count; index++) {
         ids[tokens] = BigInt(span.sequence.idAt(span.position + index));
         positions[tokens] = BigInt(span.position + index + positionOffset);
+        if (kinds !== null) kinds[tokens] = isSecondText(span, index) ? 1n : 0n;
         tokens++;
       }
       for (let row = tokens - span.outputRows; row < tokens; row++) rowIndex[rows++] = BigInt(row);
@@ -143,6 +149,7 @@ export class Executor {
     this.#buffers.send(io.ids, tokens);
     this.#buffers.send(io.positions, tokens);
     this.#buffers.send(io.rows, rows);
+    if (io.kinds !== undefined) this.#buffers.send(io.kinds, tokens);
     this.#attention.begin?.(spans);
   }
 
@@ -189,7 +196,8 @@ export class Executor {
       if (pending) await pending;
       collectiveNs += process.hrtime.bigint() - started;
     }
-    this.#buffers.fetch(this.#options.manifest.io.output, this.#rows);
+    const { output } = this.#options.manifest.io;
+    this.#buffers.fetch(output, this.#buffers.spec(output).first === 'tokens' ? this.#tokens : this.#rows);
     this.#stepMemory.afterStep(this.#tokens);
     return Number(collectiveNs / 1000n);
   }
@@ -200,11 +208,18 @@ export class Executor {
     this.#stepMemory.afterLoad(manifest, shardFolder);
   }
 
-  /** Logits, or the vector, of one wanted row (span by span, in the order of their tokens): a view. */
+  /** Logits, or the vector, or its tokens' vectors, of one wanted row (span by span, in the order of their tokens): a view. */
   output(row: number): Float32Array {
     assert(row < this.#rows, `row ${row} of ${this.#rows}`);
     const { output } = this.#options.manifest.io;
-    const { columns } = this.#buffers.spec(output);
+    const { columns, first } = this.#buffers.spec(output);
+    if (first === 'tokens') {
+      const span = this.#spans.filter(({ outputRows }) => outputRows > 0)[row];
+      assert(span);
+      return this.#buffers
+        .float32(output)
+        .subarray(span.offset * columns, (span.offset + span.count) * columns);
+    }
     return this.#buffers.float32(output).subarray(row * columns, (row + 1) * columns);
   }
 

@@ -26,6 +26,8 @@ export class Sequence implements ChooseSequence {
   readonly maxNewTokens: number;
   readonly endIds: ReadonlySet<number>;
   readonly sampling: Sampling;
+  /** Where the second of two texts begins; null: there is none. */
+  readonly secondTextAt: number | null;
   /** Bounds the token that is chosen next; null: any. */
   mask: TokenMask | null = null;
   /** Guesses of the tokens to come, while a step runs that tries them. */
@@ -43,6 +45,8 @@ export class Sequence implements ChooseSequence {
     this.maxNewTokens = open.maxNewTokens;
     this.endIds = new Set(open.endIds);
     this.sampling = open.sampling;
+    // 0 in a frame: none.
+    this.secondTextAt = open.secondTextAt || null;
   }
 
   get length(): number {

@@ -63,6 +63,10 @@ export interface FamilyTraits {
   defaultEpsilon?: number;
   postNormOf?: ModelShape['postNormOf'];
   residual?: ModelShape['residual'];
+  /** Whatever config.json says. */
+  embeddingSize?: number;
+  textKinds?: ModelShape['textKinds'];
+  firstLayerUnnormed?: boolean;
   residualScale?: number;
   headNorm?: HeadNorm;
   headNormAfterRotation?: boolean;
@@ -91,6 +95,7 @@ export interface FamilyTraits {
   layerRopes?: readonly (number | null)[];
   queryRope?: number;
   alibiSlopes?: (numHeads: number) => number[];
+  relativeBias?: ModelShape['relativeBias'];
   /** Scale of scores by layer, instead of 1/sqrt(headDim). */
   queryScale?: (layer: number, headDim: number) => number;
   qkvClip?: number | null;
@@ -138,6 +143,7 @@ const LAYER_NAMES: LayerNames = {
   attentionOut: 'model.layers.{layer}.self_attn.o_proj',
   attentionPostNorm: null,
   mlpNorm: 'model.layers.{layer}.post_attention_layernorm',
+  activation: null,
   gate: 'model.layers.{layer}.mlp.gate_proj',
   up: 'model.layers.{layer}.mlp.up_proj',
   down: 'model.layers.{layer}.mlp.down_proj',
@@ -147,9 +153,12 @@ const LAYER_NAMES: LayerNames = {
 
 const NAMES: TensorNames = {
   embedding: 'model.embed_tokens',
+  embeddingIn: null,
+  embeddingOut: null,
   positions: null,
   tokenType: null,
   embeddingNorm: null,
+  relativeBias: null,
   finalNorm: 'model.norm',
   head: 'lm_head',
   layer: LAYER_NAMES,
@@ -193,6 +202,7 @@ export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits)
     architecture: config.strings('architectures', [])[0] ?? config.string('model_type'),
     modelType: config.string('model_type', 'unknown'),
     hiddenSize,
+    embeddingSize: traits.embeddingSize ?? hiddenSize,
     numLayers,
     numHeads,
     numKvHeads,
@@ -203,6 +213,8 @@ export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits)
     norm: readNorm(config, traits, keys),
     postNormOf: traits.postNormOf ?? 'branch',
     residual: traits.residual ?? 'sequential',
+    textKinds: traits.textKinds ?? 1,
+    firstLayerUnnormed: traits.firstLayerUnnormed ?? false,
     attention: traits.attention ?? 'causal',
     residualScale: traits.residualScale ?? 1,
     windows: traits.windows ?? byLayer(() => null),
@@ -210,6 +222,7 @@ export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits)
     layerRopes: traits.layerRopes ?? byLayer(() => (ropes.length === 0 ? null : 0)),
     queryRope: traits.queryRope ?? null,
     alibiSlopes: traits.alibiSlopes?.(numHeads) ?? null,
+    relativeBias: traits.relativeBias ?? null,
     queryScales: byLayer((layer) => queryScale(layer, headDim)),
     headNorm: traits.headNorm ?? 'none',
     headNormAfterRotation: traits.headNormAfterRotation ?? false,
@@ -223,7 +236,14 @@ export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits)
     logitScale: traits.logitScale ?? 1,
     logitSoftCap: traits.logitSoftCap ?? null,
     tiedHead: config.boolean('tie_word_embeddings', traits.defaultTiedHead ?? false),
-    biases: { qkv: false, attentionOut: false, mlp: false, head: false, ...traits.biases },
+    biases: {
+      qkv: false,
+      attentionOut: false,
+      mlp: false,
+      mlpDown: traits.biases?.mlp ?? false,
+      head: false,
+      ...traits.biases,
+    },
     embedding: traits.embedding ?? null,
     names: readNames(traits, { numHeads, numKvHeads, headDim }, ffnSize),
   };

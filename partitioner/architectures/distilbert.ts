@@ -3,11 +3,12 @@
  *
  * Source  transformers: configuration_distilbert.py, modeling_distilbert.py (sinusoidal positions are stored as learned ones are)
  */
+import { classifiersOf, squareDense } from './classifier-head.js';
 import type { Family } from './decoder-shape.js';
 import { BERT_RENAMES, readEncoderShape } from './encoder-shape.js';
 
 export const family: Family = {
-  architectures: ['DistilBertModel', 'DistilBertForMaskedLM'],
+  architectures: ['DistilBertModel', 'DistilBertForMaskedLM', ...classifiersOf('DistilBert')],
   modelTypes: ['distilbert'],
   shape(config) {
     const layer = 'transformer.layer.{layer}';
@@ -22,6 +23,13 @@ export const family: Family = {
       defaultEpsilon: 1e-12,
       defaultActivation: 'gelu',
       names: { renames: [[/^distilbert\./, ''], ...BERT_RENAMES] },
+      head: (hiddenSize) => ({
+        pooling: 'first',
+        before: [squareDense('pre_classifier', hiddenSize, 'relu')],
+        stem: 'classifier',
+        hasBias: true,
+        perToken: { before: [], stem: 'classifier', hasBias: true },
+      }),
       layer: {
         query: `${layer}.attention.q_lin`,
         key: `${layer}.attention.k_lin`,

@@ -44,6 +44,7 @@ const NEUTRAL_VALUES: Readonly<Record<string, readonly unknown[]>> = {
   attention_chunk_size: [],
   attn_temperature_tuning: [false],
   head_type: [],
+  is_causal: [true],
 };
 
 /** Whether a key is known to change the mathematics, and this value of it known not to. */

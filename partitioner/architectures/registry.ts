@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { ServingError } from '../../proto/errors.js';
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
 import type { ModelShape } from '../plan/model-shape.js';
+import { asEmbedder, generatorConfig, generatorsOf, wantsHidden } from './decoder-embedder.js';
 import type { Family } from './decoder-shape.js';
 
 /** @throws ServingError CHECKPOINT_INVALID: no known family, or one that cannot read this config.json */
@@ -25,12 +26,24 @@ export async function findFamily(config: CheckpointConfig): Promise<Family | nul
   const families = await loadFamilies();
   const architectures = config.strings('architectures', []);
   const modelType = config.nullableString('model_type');
+  const named = (names: readonly string[]): Family | undefined =>
+    families.find((family) => family.architectures.some((name) => names.includes(name)));
   const found =
     architectures.length > 0
-      ? families.find((family) => family.architectures.some((name) => architectures.includes(name)))
+      ? named(architectures)
       : families.find((family) => modelType !== null && family.modelTypes.includes(modelType));
-  return found ?? null;
+  if (!wantsHidden(config)) return found ?? null;
+  const decoder = found ?? named(generatorsOf(config));
+  return decoder === undefined ? null : { ...decoder, shape: embedderOf(decoder) };
 }
+
+/** An encoder has its own shape, a decoder the one whose hidden states are wanted. */
+const embedderOf =
+  (family: Family): Family['shape'] =>
+  (config) => {
+    const shape = family.shape(generatorConfig(config));
+    return shape.embedding === null ? asEmbedder(shape, config) : shape;
+  };
 
 /** CHECKPOINT_INVALID that lists the known ones. */
 export async function unknownArchitecture(config: CheckpointConfig): Promise<ServingError> {

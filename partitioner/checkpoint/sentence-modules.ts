@@ -20,6 +20,8 @@ import { checkpointError, entryOf, readJsonFile, readJsonList } from './json-fil
 
 const MAX_MODULES = 16;
 
+type DenseStep = Extract<VectorStep, { kind: 'dense' }>;
+
 /** In the order in which their results stand side by side. */
 const POOLINGS: readonly (readonly [string, Pooling])[] = [
   ['pooling_mode_cls_token', 'first'],
@@ -31,7 +33,7 @@ const POOLINGS: readonly (readonly [string, Pooling])[] = [
 ];
 
 /** Last part of the class's name in torch. */
-const ACTIVATIONS: Readonly<Record<string, Extract<VectorStep, { kind: 'dense' }>['activation']>> = {
+const ACTIVATIONS: Readonly<Record<string, DenseStep['activation']>> = {
   Identity: 'none',
   Tanh: 'tanh',
   ReLU: 'relu',
@@ -46,14 +48,15 @@ const TRANSFORMER_FILES = ['bert', 'roberta', 'distilbert', 'camembert', 'xlm-ro
 
 /**
  * @param config config.json; its folder is the model's
+ * @param sizes.bare pooling of a folder without modules.json
  * @throws ServingError CHECKPOINT_INVALID
  */
 export function readEmbedding(
   config: CheckpointConfig,
-  { hiddenSize, contextLength }: { hiddenSize: number; contextLength: number },
+  { bare = 'mean', contextLength, hiddenSize }: { bare?: Pooling; contextLength: number; hiddenSize: number },
 ): EmbeddingShape {
   const { folder } = config;
-  const { poolings, steps } = readModules(folder, hiddenSize);
+  const { poolings, steps } = readModules(folder, hiddenSize, bare);
   const dimensions = steps.reduce(
     (size, step) => (step.kind === 'dense' ? step.outputs : size),
     poolings.length * hiddenSize,
@@ -71,12 +74,17 @@ export function readEmbedding(
     lowerCase: transformer?.boolean('do_lower_case', false) ?? false,
     prefix: isWhole ? defaultPrompt(folder) : '',
     shorterDimensions: readShorterDimensions(config, dimensions),
+    labels: null,
   };
 }
 
-function readModules(folder: string, hiddenSize: number): Pick<EmbeddingShape, 'poolings' | 'steps'> {
+function readModules(
+  folder: string,
+  hiddenSize: number,
+  bare: Pooling,
+): Pick<EmbeddingShape, 'poolings' | 'steps'> {
   const file = join(folder, 'modules.json');
-  if (!isThere(file)) return { poolings: ['mean'], steps: [] };
+  if (!isThere(file)) return { poolings: [bare], steps: [] };
   const modules = readJsonList(file, MAX_CONFIG_FILE_BYTES).map((raw) => new ConfigSection(raw, file));
   if (modules.length > MAX_MODULES) {
     throw checkpointError(file, `has ${modules.length} modules, the limit is ${MAX_MODULES}`);
@@ -140,7 +148,7 @@ function namedPoolings(config: ConfigSection): Pooling[] {
   return found;
 }
 
-function readDense(folder: string, path: string, inputs: number): Extract<VectorStep, { kind: 'dense' }> {
+function readDense(folder: string, path: string, inputs: number): DenseStep {
   const config = readSection(join(folder, path, 'config.json'));
   if (config.boolean('use_residual', false)) throw config.wrong('use_residual', 'false');
   for (const key of ['module_input_name', 'module_output_name']) {
@@ -157,7 +165,12 @@ function readDense(folder: string, path: string, inputs: number): Extract<Vector
   if (activation === undefined) {
     throw config.wrong('activation_function', `one of ${Object.keys(ACTIVATIONS).join(', ')}`);
   }
-  return { kind: 'dense', folder: path, inputs, outputs, hasBias: config.boolean('bias', true), activation };
+  const stem = `${path}/linear`;
+  return {
+    ...{ kind: 'dense', folder: path, stem, inputs, outputs },
+    hasBias: config.boolean('bias', true),
+    activation,
+  };
 }
 
 /** What sentence-transformers puts before a text when nobody names a prompt. */
@@ -167,8 +180,11 @@ function defaultPrompt(folder: string): string {
   return name === null ? '' : (config?.section('prompts')?.string(name) ?? '');
 }
 
+/** Whether sentence-transformers' files say what becomes of hidden states. */
+export const hasSentenceModules = (folder: string): boolean => isThere(join(folder, 'modules.json'));
+
 /** The tokenizer's own limit; 10^30 stands for none. */
-function tokenizerLength(folder: string): number | null {
+export function tokenizerLength(folder: string): number | null {
   const length = readOptional(folder, 'tokenizer_config.json')?.nullableNumber('model_max_length') ?? null;
   return Number.isSafeInteger(length) && Number(length) > 0 ? length : null;
 }

@@ -12,11 +12,26 @@
  */
 
 import assert from 'node:assert';
-import { cachedHeadDim, sinkColumn } from '../plan/model-shape.js';
+import { attentionNormOf, cachedHeadDim, type RelativeBiasShape, sinkColumn } from '../plan/model-shape.js';
 import { ropeName } from '../plan/plan-items.js';
 import { headSlices } from '../plan/rank-slices.js';
 import type { Attribute, OnnxWriter } from './onnx-writer.js';
 import { chain, type SegmentBuilder, type Step } from './segment-builder.js';
+
+/**
+ * Bucket of a key that is so far behind its query (before it: below 0): half of them for either side, of these half a distance each,
+ * the others by logarithm. In float32, which decides at borders.
+ */
+export function bucketOf(apart: number, { buckets, maxDistance }: RelativeBiasShape): number {
+  const side = buckets / 2;
+  const exact = Math.floor(side / 2);
+  const distance = Math.abs(apart);
+  const first = apart > 0 ? side : 0;
+  if (distance < exact) return first + distance;
+  const logarithm = Math.fround(Math.log(Math.fround(distance / exact)));
+  const share = Math.fround(Math.fround(logarithm / Math.log(maxDistance / exact)) * (side - exact));
+  return first + Math.min(exact + Math.trunc(share), side - 1);
+}
 
 type Role = 'query' | 'key' | 'value';
 
@@ -50,7 +65,7 @@ export class AttentionSegments {
       residual: this.#builder.hiddenInput(graph, 'residual'),
       sum: layer === 0 ? null : this.#builder.hiddenInput(graph, 'sum'),
       postNorm: `layer-${layer - 1}.mlp-post-norm`,
-      preNorm: shape.names.layer.attentionNorm === null ? null : `layer-${layer}.attention-norm`,
+      preNorm: attentionNormOf(shape, layer) === null ? null : `layer-${layer}.attention-norm`,
       stream: 'next-residual',
     });
     const rope = shape.layerRopes[layer] ?? null;
@@ -85,7 +100,8 @@ export class AttentionSegments {
    * query [1, s, …], key-H and value-H [1, t, …] of each KV head, length [1] ≤ t (and mask [s, t]) → output [1, s, …]. Without a
    * mask, query i sees keys 0 … length - s + i; a mask says itself what is seen. The scale is in the query's weights.
    *
-   * Bidirectional attention reads the step's own rows: key and value are of all KV heads, and all keys are seen.
+   * Bidirectional attention reads the step's own rows: key and value are of all KV heads, and all keys are seen, or those that a
+   * mask says. A bias by distance is made here: query and keys are whole texts then.
    */
   attend(graph: OnnxWriter, isMasked: boolean): void {
     const { perRank, shape } = this.#builder.plan;
@@ -98,7 +114,7 @@ export class AttentionSegments {
       ? Array.from({ length: numKvHeads }, (_, head) => this.#plane(graph, head))
       : [this.#keysAndValues(graph, ['key', 'value'], numKvHeads * headDim)];
     const length = graph.input('length', 'int64', [1]);
-    const mask = isMasked ? graph.input('mask', 'float32', ['s', 't']) : '';
+    const mask = isMasked ? graph.input('mask', 'float32', ['s', 't']) : this.#relativeBias(graph);
     const parts = (role: string, whole: string): string[] =>
       planes.length === 1 ? [whole] : planes.map((_, head) => `${role}-part-${head}`);
     const queries = parts('query', query);
@@ -139,6 +155,35 @@ export class AttentionSegments {
       );
       graph.output(output, 'float32', dims);
     }
+  }
+
+  /** [1, heads, s, s], added to the scores of a whole text; '': nothing. Source: transformers modeling_mpnet.py */
+  #relativeBias(graph: OnnxWriter): string {
+    const { contextLength, relativeBias: shape } = this.#builder.plan.shape;
+    if (shape === null) return '';
+    const table = this.#builder.weight(graph, 'relative-bias');
+    const { kept, total } = this.#heads('query');
+    const own = kept === total ? table : this.#ownHeads(graph, 'query', 1, 1, 2)(table, 'own-bias');
+    const ends = Array.from({ length: 2 * contextLength - 1 }, (_, at) =>
+      bucketOf(at - (contextLength - 1), shape),
+    );
+    const size = graph.node('Shape', ['query'], ['text-size'], { start: 1, end: 2 });
+    const length = graph.node('Squeeze', [size], ['text-length']);
+    const [zero, one] = [graph.integers('zero', [0], []), graph.integers('one', [1], [])];
+    const places = graph.node('Range', [zero, length, one], ['places']);
+    const asColumn = graph.node('Unsqueeze', [places, graph.integers('last-axis', [1])], ['query-places']);
+    const apart = graph.node('Sub', [places, asColumn], ['apart']);
+    const shifted = graph.node(
+      'Add',
+      [apart, graph.integers('most-apart', [contextLength - 1], [])],
+      ['shifted'],
+    );
+    const buckets = graph.node('Gather', [graph.integers('bucket-of', ends), shifted], ['buckets'], {
+      axis: 0,
+    });
+    graph.node('Gather', [own, buckets], ['bias-by-place'], { axis: 0 });
+    const byHead = graph.node('Transpose', ['bias-by-place'], ['bias-by-head'], { perm: [2, 0, 1] });
+    return graph.node('Unsqueeze', [byHead, graph.integers('batch-axis', [0])], ['bias']);
   }
 
   /** Keys and values of one KV head. */

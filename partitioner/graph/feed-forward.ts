@@ -77,8 +77,11 @@ function mlp(
     const up = builder.linear(graph, `${role}.up`, x, `${role}.up-columns`);
     const raised = outputs.length === 1 ? [up] : names('raised');
     if (outputs.length > 1) split(graph, role, up, raised, builder.outputs(`${role}.up`));
+    const numbers = activation === 'xielu' ? xieluNumbers(builder, graph, role) : null;
     raised.forEach((value, index) => {
-      activate(graph, activation, value, activated[index] ?? '');
+      const made = activated[index] ?? '';
+      if (numbers === null) activate(graph, activation, value, made);
+      else xielu(graph, numbers, value, made);
     });
     builder.rowLinear(graph, `${role}.down`, activated, outputs);
     return;
@@ -133,9 +136,12 @@ function experts(builder: LinearBuilder, graph: OnnxWriter, role: string, x: str
   const bias = shape.biases ? [builder.weight(graph, `${role}.router.bias`)] : [];
   const scores = graph.node('Gemm', [x, router, ...bias], ['scores'], { transB: 1 });
   const addend = builder.has(`${role}.router-choice`) ? builder.weight(graph, `${role}.router-choice`) : null;
-  const weights = isPlain(shape, addend)
-    ? choose(graph, scores, k, shape.normalised)
-    : chooseByScores(graph, scores, k, shape, addend);
+  const weights =
+    shape.routing.scoring === 'nearest-softmax'
+      ? chooseNearest(graph, scores, shape)
+      : isPlain(shape, addend)
+        ? choose(graph, scores, k, shape.normalised)
+        : chooseByScores(graph, scores, k, shape, addend);
 
   // Rows by expert: `order` [n] says which of the token's visits stands where, `counts` [count] how many each expert gets.
   const flat = graph.node('Reshape', ['chosen-experts', graph.integers('flat', [-1])], ['visits']);
@@ -190,6 +196,45 @@ function choose(graph: OnnxWriter, scores: string, k: string, isNormalised: bool
   const softmax = (x: string, output: string): string => graph.node('Softmax', [x], [output], { axis: -1 });
   const topK = (x: string): string => graph.node('TopK', [x, k], ['chosen', 'chosen-experts'], { axis: -1 });
   return isNormalised ? softmax(topK(scores), 'weights') : topK(softmax(scores, 'probabilities'));
+}
+
+/**
+ * The best of the scores that are left, k times; each counts by a softmax over those that are left and near it. Source: transformers
+ * modeling_phimoe.py (sparsemixer, not training)
+ */
+function chooseNearest(
+  graph: OnnxWriter,
+  scores: string,
+  { count, perToken, routing }: ExpertsShape,
+): string {
+  const lost = graph.floats('lost', [Number.NEGATIVE_INFINITY], []);
+  const nearness = graph.floats('nearness', [routing.nearness ?? 0], []);
+  const single = graph.integers('single', [1]);
+  const experts = graph.integers(
+    'all-experts',
+    Array.from({ length: count }, (_, expert) => expert),
+  );
+  const magnitude = graph.node('Abs', [scores], ['magnitude']);
+  let left = scores;
+  const chosen: string[] = [];
+  const weights: string[] = [];
+  for (let turn = 0; turn < perToken; turn++) {
+    const node = (type: string, inputs: string[], name: string, attributes = {}): string =>
+      graph.node(type, inputs, [`${name}-${turn}`], attributes);
+    graph.node('TopK', [left, single], [`best-${turn}`, `best-at-${turn}`], { axis: -1 });
+    const [best, at] = [`best-${turn}`, `best-at-${turn}`];
+    const factor = node('Max', [magnitude, best], 'factor');
+    const distance = node('Div', [node('Sub', [best, scores], 'below-best'), factor], 'distance');
+    const isFar = node('Greater', [distance, nearness], 'is-far');
+    const near = node('Where', [isFar, lost, left], 'near');
+    const chances = node('Softmax', [near], 'chances', { axis: -1 });
+    weights.push(node('GatherElements', [chances, at], 'weight', { axis: 1 }));
+    chosen.push(at);
+    left = node('Where', [node('Equal', [experts, at], 'is-chosen'), lost, left], 'left');
+  }
+  const [first = '', ...others] = chosen;
+  graph.node('Concat', [first, ...others], ['chosen-experts'], { axis: 1 });
+  return graph.node('Concat', weights, ['weights'], { axis: 1 });
 }
 
 /** A softmax decides, and nothing else. */
@@ -250,7 +295,53 @@ function ofBestGroups(
   return graph.node('Reshape', ['masked', graph.integers('flat-groups', [-1, experts])], ['of-best-groups']);
 }
 
-function activate(graph: OnnxWriter, activation: Activation, x: string, output: string): void {
+/** Names of values that all pieces of an MLP read. */
+interface XieluNumbers {
+  positive: string;
+  negative: string;
+  beta: string;
+  eps: string;
+  zero: string;
+  one: string;
+}
+
+function xieluNumbers(builder: LinearBuilder, graph: OnnxWriter, role: string): XieluNumbers {
+  const weight = (part: string): string => builder.weight(graph, `${role}.activation-${part}`);
+  const beta = weight('beta');
+  const softplus = (part: string): string =>
+    graph.node('Softplus', [weight(part)], [`${role}.${part}-softplus`]);
+  return {
+    positive: softplus('alpha-p'),
+    negative: graph.node('Add', [softplus('alpha-n'), beta], [`${role}.negative`]),
+    beta,
+    eps: weight('eps'),
+    zero: graph.floats(`${role}.nothing`, [0], []),
+    one: graph.floats(`${role}.one`, [1], []),
+  };
+}
+
+/**
+ * x > 0: p·x² + beta·x; else (expm1(min(x, eps)) − x)·n + beta·x. Source: transformers activations.py. There is no expm1: near 0 it is
+ * tanh(x / 2)·(exp(x) + 1), which loses nothing.
+ */
+function xielu(graph: OnnxWriter, numbers: XieluNumbers, x: string, output: string): void {
+  const { beta, eps, negative, one, positive, zero } = numbers;
+  const node = (type: string, inputs: string[], name: string): string =>
+    graph.node(type, inputs, [`${output}.${name}`]);
+  const linear = node('Mul', [x, beta], 'linear');
+  const square = node('Mul', [x, x], 'square');
+  const above = node('Add', [node('Mul', [square, positive], 'scaled-square'), linear], 'above');
+  const low = node('Min', [x, eps], 'low');
+  const half = graph.floats(`${output}.half`, [0.5], []);
+  const tanh = node('Tanh', [node('Mul', [low, half], 'low-half')], 'low-tanh');
+  const exponential = node('Add', [node('Exp', [low], 'low-exp'), one], 'low-exp-one');
+  const expm1 = node('Mul', [tanh, exponential], 'expm1');
+  const bent = node('Mul', [node('Sub', [expm1, x], 'bend'), negative], 'scaled-bend');
+  const below = node('Add', [bent, linear], 'below');
+  graph.node('Where', [node('Greater', [x, zero], 'is-above'), above, below], [output]);
+}
+
+export function activate(graph: OnnxWriter, activation: Activation, x: string, output: string): void {
   switch (activation) {
     case 'silu':
       // x · sigmoid(alpha · x) with alpha 1 is SiLU, in one node with a vector kernel.
@@ -267,6 +358,9 @@ function activate(graph: OnnxWriter, activation: Activation, x: string, output: 
       return;
     case 'relu':
       graph.node('Relu', [x], [output]);
+      return;
+    case 'xielu':
+      assert.fail('xielu has numbers of its layer, and no gate');
       return;
     case 'relu-squared':
       graph.node('Relu', [x], [`${output}.relu`]);

@@ -131,11 +131,11 @@ export class OnnxWriter {
   }
 
   /** A small int64 vector inside the graph: sizes of a Split or Reshape. @returns its name */
-  integers(name: string, values: readonly number[]): string {
+  integers(name: string, values: readonly number[], shape: readonly number[] = [values.length]): string {
     this.#define(name);
     this.#initializers.push({
       name,
-      dims: [values.length],
+      dims: shape,
       data_type: DATA_TYPE.int64,
       int64_data: values,
     });

@@ -11,11 +11,11 @@
  * likewise, since a transport may still be sending one while the next is computed. That holds from one step to the next as
  * well: with an odd number of sums the last one has a partial of its own, and a single one is followed by an empty one.
  * A single rank writes its sum at once: no all-reduce, no partial.
- * At the end there are logits, or, of an embedding model,  hidden → pool → vector.
+ * At the end there are logits, or, of an embedding model,  hidden → pool → vector;  or, of a classifier of tokens,  hidden → vector.
  */
 import type { AttendVariant } from '../../proto/attend.js';
 import type { Manifest, ManifestBuffer, ProgramOp } from '../../proto/manifest.js';
-import { cachedHeadDim, type ModelShape, sinkColumn } from '../plan/model-shape.js';
+import { cachedHeadDim, type ModelShape, pooledColumns, sinkColumn } from '../plan/model-shape.js';
 
 type Place = ManifestBuffer['place'];
 
@@ -46,9 +46,11 @@ function outputBuffers(
   const ofRows = (name: string, columns: number): ManifestBuffer =>
     floats(name, columns, 'worker', 'rank2', 'rows');
   if (embedding === null) return [ofRows('logits', perRank.vocab)];
+  if (embedding.poolings.length === 0)
+    return [floats('hidden', hiddenSize), floats('vector', embedding.dimensions)];
   return [
     floats('hidden', hiddenSize),
-    ofRows('pooled', embedding.poolings.length * hiddenSize),
+    ofRows('pooled', pooledColumns(embedding, hiddenSize)),
     ofRows('vector', embedding.dimensions),
   ];
 }
@@ -75,6 +77,7 @@ export function planBuffers(
     integers('ids', 'tokens', 'rank1'),
     integers('positions', 'tokens', 'row'),
     integers('rows', 'rows', 'rank1'),
+    ...(shape.textKinds === 1 ? [] : [integers('kinds', 'tokens', 'rank1')]),
     floats('residual0', hiddenSize),
     floats('residual1', hiddenSize),
     floats('query', queryColumns, 'worker', 'rank3'),
@@ -87,7 +90,8 @@ export function planBuffers(
     ...outputBuffers(shape, perRank),
   ];
   const output = shape.embedding === null ? 'logits' : 'vector';
-  return { buffers, io: { ids: 'ids', positions: 'positions', rows: 'rows', output } };
+  const kinds = shape.textKinds === 1 ? {} : { kinds: 'kinds' };
+  return { buffers, io: { ids: 'ids', positions: 'positions', rows: 'rows', ...kinds, output } };
 }
 
 /** Some families' segments ask for no positions. */
@@ -120,7 +124,11 @@ export function planProgram(
     {
       op: 'run',
       segment: 'embed',
-      inputs: { ids: 'ids', ...(shape.names.positions === null ? {} : positions) },
+      inputs: {
+        ids: 'ids',
+        ...(shape.names.positions === null ? {} : positions),
+        ...(shape.textKinds === 1 ? {} : { kinds: 'kinds' }),
+      },
       outputs: { residual: 'residual0' },
     },
   ];
@@ -174,8 +182,9 @@ export function planProgram(
   } else {
     program.push({ op: 'run', segment: 'hidden', inputs: last, outputs: { hidden: 'hidden' } });
     const poolings = [...shape.embedding.poolings];
-    program.push({ op: 'pool', hidden: 'hidden', pooled: 'pooled', poolings });
-    const vector = { inputs: { pooled: 'pooled' }, outputs: { vector: 'vector' } };
+    const pooled = poolings.length === 0 ? 'hidden' : 'pooled';
+    if (poolings.length > 0) program.push({ op: 'pool', hidden: 'hidden', pooled, poolings });
+    const vector = { inputs: { pooled }, outputs: { vector: 'vector' } };
     program.push({ op: 'run', segment: 'vector', ...vector });
   }
   if (worldSize > 1 && total === 1) program.push({ op: 'all-reduce', partial: 'partial1', sum: 'sum1' });
@@ -189,6 +198,7 @@ export function planProgram(
       keysIn,
       ...(column === null ? {} : { sinkColumn: column }),
       ...(shape.alibiSlopes === null ? {} : { positionColumn: shape.headDim }),
+      ...(shape.relativeBias === null ? {} : { bias: 'relative' as const }),
       ...(shape.attentionSoftCap === null ? {} : { softCap: shape.attentionSoftCap }),
       ...(deviceClass === 'cpu' ? {} : { copyRows: 'copy-rows' }),
       // CUDA's operator takes halves alone.

@@ -11,7 +11,8 @@ import { squaresName } from '../importance/squares.js';
 import type { Padding } from '../plan/degrees.js';
 import { cachedHeadDim } from '../plan/model-shape.js';
 import type { Plan } from '../plan/plan.js';
-import { type LinearItem, type PlanItem, pieceName } from '../plan/plan-items.js';
+import type { LinearItem, PlanItem } from '../plan/plan-item.js';
+import { pieceName } from '../plan/plan-items.js';
 import { addAsTree } from './add-as-tree.js';
 import { feedForward, type LinearBuilder } from './feed-forward.js';
 import { type Dimension, OnnxWriter } from './onnx-writer.js';
@@ -37,9 +38,9 @@ export class SegmentBuilder implements LinearBuilder {
     return new OnnxWriter(name);
   }
 
-  /** ids [tokens] (, positions [1, tokens]) → residual [tokens, hidden] */
+  /** ids [tokens] (, positions [1, tokens]) (, kinds [tokens]) → residual [tokens, hidden] */
   embed(graph: OnnxWriter): void {
-    const { embeddingScale, names } = this.plan.shape;
+    const { embeddingScale, names, textKinds } = this.plan.shape;
     const ids = graph.input('ids', 'int64', ['tokens']);
     const table = this.weight(graph, 'embedding');
     const steps: Step[] = [];
@@ -47,6 +48,10 @@ export class SegmentBuilder implements LinearBuilder {
     // 1: FLOAT of TensorProto.DataType
     if (this.#item('embedding').weight.type !== 'float32') {
       steps.push((x, output) => graph.node('Cast', [x], [output], { to: 1 }));
+    }
+    if (names.embeddingIn !== null) {
+      const weight = this.weight(graph, 'embedding-in');
+      steps.push((x, output) => graph.node('Gemm', [x, weight], [output], { transB: 1 }));
     }
     if (embeddingScale !== 1) {
       const scale = graph.floats('embedding-scale', [embeddingScale], []);
@@ -62,7 +67,13 @@ export class SegmentBuilder implements LinearBuilder {
       steps.push((x, output) => graph.node('Add', [x, rows], [output]));
     }
     if (names.tokenType !== null) {
-      const row = this.weight(graph, 'token-type');
+      const kinds = this.weight(graph, 'token-type');
+      const row =
+        textKinds === 1
+          ? kinds
+          : graph.node('Gather', [kinds, graph.input('kinds', 'int64', ['tokens'])], ['kind-rows'], {
+              axis: 0,
+            });
       steps.push((x, output) => graph.node('Add', [x, row], [output]));
     }
     if (names.embeddingNorm !== null) {
@@ -116,7 +127,7 @@ export class SegmentBuilder implements LinearBuilder {
 
   /** residual, sum, rows [rows] → logits [rows, vocabulary of this rank] */
   head(graph: OnnxWriter): void {
-    const { logitSoftCap, numLayers } = this.plan.shape;
+    const { logitSoftCap, names, numLayers } = this.plan.shape;
     this.hiddenInput(graph, 'residual');
     this.hiddenInput(graph, 'sum');
     const rows = graph.input('rows', 'int64', ['rows']);
@@ -124,10 +135,15 @@ export class SegmentBuilder implements LinearBuilder {
       residual: graph.node('Gather', ['residual', rows], ['wanted-residual'], { axis: 0 }),
       sum: graph.node('Gather', ['sum', rows], ['wanted-sum'], { axis: 0 }),
       postNorm: `layer-${numLayers - 1}.mlp-post-norm`,
-      preNorm: 'final-norm',
+      preNorm: names.finalNorm === null ? null : 'final-norm',
       stream: '',
     });
-    const steps: Step[] = [(x, output) => this.linear(graph, 'head', x, output)];
+    const steps: Step[] = [];
+    if (names.embeddingOut !== null) {
+      const weight = this.weight(graph, 'embedding-out');
+      steps.push((x, output) => graph.node('Gemm', [x, weight], [output], { transB: 1 }));
+    }
+    steps.push((x, output) => this.linear(graph, 'head', x, output));
     if (logitSoftCap !== null) {
       const cap = graph.floats('cap', [logitSoftCap], []);
       steps.push((x, output) => graph.node('Div', [x, cap], [output]));

@@ -6,8 +6,9 @@
  * Limits  segments.ts
  * Source  sentence-transformers' Dense and Normalize; torch.nn.functional.normalize for the least length
  */
-import type { VectorStep } from '../plan/model-shape.js';
-import { denseRole } from '../plan/role-tensors.js';
+import { pooledColumns, type VectorStep } from '../plan/model-shape.js';
+import { vectorRole } from '../plan/role-tensors.js';
+import { activate as activateNode } from './feed-forward.js';
 import type { OnnxWriter } from './onnx-writer.js';
 import { chain, type SegmentBuilder, type Step } from './segment-builder.js';
 
@@ -28,14 +29,22 @@ export function lastHidden(builder: SegmentBuilder, graph: OnnxWriter): void {
   builder.hiddenOutput(graph, 'hidden');
 }
 
-/** pooled [rows, poolings · hidden] → vector [rows, dimensions] */
+/** pooled [rows, poolings · hidden] → vector [rows, dimensions]; rows are texts, or, where nothing is pooled, tokens */
 export function vector(builder: SegmentBuilder, graph: OnnxWriter): void {
   const { embedding, hiddenSize } = builder.plan.shape;
   if (embedding === null) return;
-  graph.input('pooled', 'float32', ['rows', embedding.poolings.length * hiddenSize]);
-  const steps = embedding.steps.flatMap((step, index): Step[] =>
-    step.kind === 'normalise' ? [normalise(graph, index)] : dense(builder, graph, step, index),
-  );
+  graph.input('pooled', 'float32', ['rows', pooledColumns(embedding, hiddenSize)]);
+  const stepsOf = (step: VectorStep, index: number): Step[] => {
+    switch (step.kind) {
+      case 'normalise':
+        return [normalise(graph, index)];
+      case 'layer-norm':
+        return [layerNorm(builder, graph, step, index)];
+      case 'dense':
+        return dense(builder, graph, step, index);
+    }
+  };
+  const steps = embedding.steps.flatMap(stepsOf);
   chain([...steps, (x, output) => graph.node('Identity', [x], [output])], 'pooled', 'vector');
   graph.output('vector', 'float32', ['rows', embedding.dimensions]);
 }
@@ -50,13 +59,25 @@ function normalise(graph: OnnxWriter, index: number): Step {
   };
 }
 
+function layerNorm(
+  builder: SegmentBuilder,
+  graph: OnnxWriter,
+  { epsilon, hasBias }: Extract<VectorStep, { kind: 'layer-norm' }>,
+  index: number,
+): Step {
+  const role = vectorRole(index);
+  const weights = [builder.weight(graph, role), ...(hasBias ? [builder.weight(graph, `${role}.bias`)] : [])];
+  const attributes = { epsilon: { float: epsilon }, axis: -1 };
+  return (x, output) => graph.node('LayerNormalization', [x, ...weights], [output], attributes);
+}
+
 function dense(
   builder: SegmentBuilder,
   graph: OnnxWriter,
   { activation, hasBias }: Extract<VectorStep, { kind: 'dense' }>,
   index: number,
 ): Step[] {
-  const role = denseRole(index);
+  const role = vectorRole(index);
   const weights = [builder.weight(graph, role), ...(hasBias ? [builder.weight(graph, `${role}.bias`)] : [])];
   const linear: Step = (x, output) => graph.node('Gemm', [x, ...weights], [output], { transB: 1 });
   const activate = (type: string): Step[] => [linear, (x, output) => graph.node(type, [x], [output])];
@@ -71,5 +92,14 @@ function dense(
       return activate('Sigmoid');
     case 'gelu':
       return activate('Gelu');
+    case 'gelu-tanh':
+    case 'silu':
+      return [
+        linear,
+        (x, output) => {
+          activateNode(graph, activation, x, output);
+          return output;
+        },
+      ];
   }
 }

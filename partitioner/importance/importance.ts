@@ -12,7 +12,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { checkpointError } from '../checkpoint/json-file.js';
 import { SafetensorsFile } from '../checkpoint/safetensors-file.js';
-import type { LinearItem } from '../plan/plan-items.js';
+import type { LinearItem } from '../plan/plan-item.js';
 
 export type Importance = ReadonlyMap<string, Float32Array>;
 

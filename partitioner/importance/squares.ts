@@ -9,7 +9,7 @@
 import assert from 'node:assert/strict';
 import type { ManifestBuffer } from '../../proto/manifest.js';
 import type { Plan } from '../plan/plan.js';
-import type { LinearItem } from '../plan/plan-items.js';
+import type { LinearItem } from '../plan/plan-item.js';
 
 export const squaresName = (linear: string): string => `${linear}.squares`;
 

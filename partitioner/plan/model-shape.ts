@@ -67,7 +67,7 @@ export interface NormShape {
  */
 export type HeadNorm = 'none' | 'per-head' | 'own-scales' | 'whole';
 
-export type Activation = 'silu' | 'gelu' | 'gelu-tanh' | 'quick-gelu' | 'relu' | 'relu-squared';
+export type Activation = 'silu' | 'gelu' | 'gelu-tanh' | 'quick-gelu' | 'relu' | 'relu-squared' | 'xielu';
 
 /**
  * Rows of a fused tensor that are one role's. The tensor is groups of `groupUnits` units of `unitRows` rows; the role has
@@ -131,6 +131,8 @@ export interface LayerNames {
   /** Norms of what attention and MLP add to the stream. */
   attentionPostNorm: string | null;
   mlpNorm: string | null;
+  /** Numbers of the activation (xIELU's alpha_p, alpha_n, beta and eps). */
+  activation: string | null;
   gate: RolePlace | null;
   up: RolePlace;
   down: RolePlace;
@@ -140,11 +142,24 @@ export interface LayerNames {
 
 /** How a token's experts are chosen, and what their outputs are multiplied by. */
 export interface RoutingShape {
-  scoring: 'softmax' | 'sigmoid';
+  /** nearest-softmax: the best of what is left, k times, each weighed by a softmax over the scores that come near it (PhiMoE). */
+  scoring: 'softmax' | 'sigmoid' | 'nearest-softmax';
+  /** How far a score may lie below the best, as a part of the larger of both. Of nearest-softmax. */
+  nearness?: number;
   /** Experts are in groups of equal size; only those of the best groups, by the sum of their two best scores, are chosen from. */
   groups: { count: number; chosen: number } | null;
   /** Multiplies all chosen ones' weights. */
   scale: number;
+}
+
+/** Distances in buckets, an equal number before and behind; the first half of them one distance each, the rest by logarithm. */
+export interface RelativeBiasShape {
+  /** Rows of the table. */
+  rows: number;
+  /** That are used. */
+  buckets: number;
+  /** From here on distances share the last bucket. */
+  maxDistance: number;
 }
 
 /** Instead of one MLP, several of which a token visits the likeliest few. */
@@ -164,11 +179,16 @@ export interface ExpertsShape {
 
 export interface TensorNames {
   embedding: string;
+  /** Linears between an embedding and a stream of unlike sizes (OPT-350m). */
+  embeddingIn: string | null;
+  embeddingOut: string | null;
   /** Learned positions, [context length, hidden]. */
   positions: RolePlace | null;
-  /** Added to every token, [1, hidden]: what tells a text from a second one beside it, of which there is none here. */
+  /** Added to every token, [kinds, hidden]: what tells a text from a second one beside it. */
   tokenType: RolePlace | null;
   embeddingNorm: string | null;
+  /** [buckets, heads] */
+  relativeBias: RolePlace | null;
   finalNorm: string | null;
   /** Null: the model makes no logits. */
   head: string | null;
@@ -186,6 +206,8 @@ export interface ModelShape {
   architecture: string;
   modelType: string;
   hiddenSize: number;
+  /** Columns of the embedding and of what the head reads; the hidden size mostly. */
+  embeddingSize: number;
   numLayers: number;
   numHeads: number;
   numKvHeads: number;
@@ -201,11 +223,18 @@ export interface ModelShape {
   postNormOf: 'branch' | 'stream';
   /** Parallel: attention and MLP read the same stream, and their sums are added at once. */
   residual: 'sequential' | 'parallel';
+  /** Kinds of tokens, of a text and a second one beside it; 1: there is none beside it, or nothing tells them apart. */
+  textKinds: 1 | 2;
+  /** The first layer's attention reads the stream as it is (ModernBERT, whose embeddings are normed). */
+  firstLayerUnnormed: boolean;
   /** Bidirectional: a token sees those after it too, so a text runs in one step and leaves no keys and values behind. */
   attention: 'causal' | 'bidirectional';
   /** What attention and MLP add is multiplied by it. */
   residualScale: number;
-  /** A layer's sliding window: tokens a query sees, itself included; null: all. One entry a layer. */
+  /**
+   * A layer's sliding window: tokens a query sees before itself, itself included, and, bidirectional, as many behind it; null: all.
+   * One entry a layer.
+   */
   windows: readonly (number | null)[];
   ropes: readonly RopeShape[];
   /** Which of `ropes` rotates a layer's queries and keys; null: none does. One entry a layer. */
@@ -214,6 +243,8 @@ export interface ModelShape {
   queryRope: number | null;
   /** Per head, what a key's score gains a position; null: no ALiBi. */
   alibiSlopes: readonly number[] | null;
+  /** What a score gains by how far apart query and key are, learned by head (T5's buckets). */
+  relativeBias: RelativeBiasShape | null;
   /** What scores are multiplied by, 1/sqrt(headDim) mostly. One entry a layer. */
   queryScales: readonly number[];
   headNorm: HeadNorm;
@@ -232,28 +263,47 @@ export interface ModelShape {
   logitSoftCap: number | null;
   /** The head uses the embedding's weights. */
   tiedHead: boolean;
-  biases: { qkv: boolean; attentionOut: boolean; mlp: boolean; head: boolean };
+  biases: { qkv: boolean; attentionOut: boolean; mlp: boolean; mlpDown: boolean; head: boolean };
   /** What is made of a text's last hidden states; null: logits, token by token. */
   embedding: EmbeddingShape | null;
   names: TensorNames;
 }
+
+/** What a dense layer's outputs go through. */
+export type VectorActivation = 'none' | 'tanh' | 'relu' | 'sigmoid' | 'gelu' | 'gelu-tanh' | 'silu';
 
 /** A step from the pooled hidden states to the vector that the client gets. */
 export type VectorStep =
   | { kind: 'normalise' }
   | {
       kind: 'dense';
-      /** Folder of its weights in the model folder; its tensors are named after it. */
-      folder: string;
+      /** Its tensors; of one in a folder of its own, behind the folder's name. */
+      stem: string;
+      /** Folder of its weights in the model folder; null: they are the checkpoint's. */
+      folder: string | null;
       inputs: number;
       outputs: number;
       hasBias: boolean;
-      activation: 'none' | 'tanh' | 'relu' | 'sigmoid' | 'gelu';
-    };
+      activation: VectorActivation;
+    }
+  | { kind: 'layer-norm'; stem: string; size: number; epsilon: number; hasBias: boolean };
+
+/** What the numbers of a classifier's vector are the scores of. */
+export interface LabelsShape {
+  names: readonly string[];
+  /** A vector each token, one behind the other; else one for the text. */
+  perToken: boolean;
+  /** What makes chances of scores. */
+  activation: LabelActivation;
+  /** What makes a number of the score of two texts, of a single label. */
+  pairActivation: LabelActivation;
+}
+
+export type LabelActivation = 'softmax' | 'sigmoid' | 'none';
 
 /** From hidden states to one vector a text. */
 export interface EmbeddingShape {
-  /** Their results side by side. */
+  /** Their results side by side; none: every token by itself. */
   poolings: readonly Pooling[];
   steps: readonly VectorStep[];
   /** Length of the vector. */
@@ -266,10 +316,22 @@ export interface EmbeddingShape {
   prefix: string;
   /** Lengths to which a vector may be cut; empty: any; null: none. */
   shorterDimensions: readonly number[] | null;
+  /** Labels of a classifier; null: the vector is what is wanted. */
+  labels: LabelsShape | null;
 }
+
+/** Columns of what the first step of the vector reads. */
+export const pooledColumns = ({ poolings }: EmbeddingShape, hiddenSize: number): number =>
+  Math.max(1, poolings.length) * hiddenSize;
 
 /** Whether the vector has length 1. */
 export const isNormalised = ({ steps }: EmbeddingShape): boolean => steps.at(-1)?.kind === 'normalise';
+
+/** Norm of the stream before a layer's attention; null: none. */
+export const attentionNormOf = (
+  { firstLayerUnnormed, names }: Pick<ModelShape, 'firstLayerUnnormed' | 'names'>,
+  layer: number,
+): string | null => (firstLayerUnnormed && layer === 0 ? null : names.layer.attentionNorm);
 
 /** A layer whose MLP is experts. */
 export const hasExperts = ({ experts }: ModelShape, layer: number): boolean =>

@@ -9,80 +9,25 @@
 import assert from 'node:assert';
 import { ELEMENT_BYTES, type ElementType, type Manifest, type TensorEntry } from '../../proto/manifest.js';
 import { ropeRows } from '../architectures/rope-table.js';
-import { type BlockFormat, blockBytes, blocksPerRow, zeroPointBytes } from '../quantise/block-quantise.js';
+import { blockBytes, blocksPerRow, zeroPointBytes } from '../quantise/block-quantise.js';
 import type { CodedTensors } from '../quantise/coded-format.js';
-import { type PanelFormat, panelBytes, panelCount } from '../quantise/panels.js';
+import { panelBytes, panelCount } from '../quantise/panels.js';
 import { codesOf, linearFormat, panelFormat, type WeightFormat } from '../quantise/weight-format.js';
 import { attentionOutBlock, attentionOutPadding, isEvenDegree, type Padding } from './degrees.js';
-import { hasExperts, type ModelShape, type RopeShape } from './model-shape.js';
+import { hasExperts, type ModelShape } from './model-shape.js';
+import type { CopyItem, LinearItem, LinearPart, PlanItem } from './plan-item.js';
 import { evenSlices, type HeadSlices, headSlices, type Slice } from './rank-slices.js';
-import { denseRole, type RoleTensor, roleTensors } from './role-tensors.js';
+import {
+  ACTIVATION_PARTS,
+  activationRole,
+  type RoleTensor,
+  roleTensors,
+  vectorRole,
+} from './role-tensors.js';
 import { downBlock, ffnPerRank, piecesPerRank, sumsItself } from './sum-pieces.js';
 
 /** Every stored tensor starts at a multiple of this: a page, so that a mapping of it starts with it. */
 export const TENSOR_ALIGNMENT = 4096;
-
-/** One weight of the checkpoint in a (perhaps fused) linear. */
-export interface LinearPart {
-  /** Weight [rows, columns] and bias [rows] in the checkpoint. */
-  source: string;
-  biasSource: string | null;
-  rows: number;
-  columns: number;
-  /** Weights and bias are multiplied by it. */
-  factor: number;
-  /** Rows of the source that rank r holds. */
-  rowSlices: readonly Slice[];
-  /** Rows it takes on every rank, padding included. */
-  rowsPerRank: number;
-}
-
-/** A linear layer: its parts lie below each other as one weight [outputs, inputs] a rank. */
-export interface LinearItem {
-  kind: 'linear';
-  name: string;
-  split: 'column' | 'row' | 'vocab';
-  /** A row-parallel linear may be cut further (sum-pieces.ts); pieces of one follow each other. null: it is whole. */
-  piece: { index: number; of: number } | null;
-  parts: readonly LinearPart[];
-  /** Columns of the sources, with the padding, that rank r holds: all of them unless split is `row`. */
-  columnSlices: readonly Slice[];
-  /** Rows and columns on one rank, padding included. */
-  outputs: number;
-  inputs: number;
-  /** How its weights are quantised; null: floats. */
-  format: BlockFormat | null;
-  /** How they lie for our own kernels; null: for ONNX Runtime's operators. */
-  panels: PanelFormat | null;
-  /** Pieces whose products our kernels add (sum-pieces.ts). */
-  pieces: number;
-  /** Zeros among the inputs. */
-  padding: Padding | null;
-  /** The checkpoint's own 4-bit codes are written. */
-  isCoded: boolean;
-  weight: TensorEntry;
-  scales: TensorEntry | null;
-  zeroPoints: TensorEntry | null;
-  bias: TensorEntry | null;
-}
-
-/** A tensor that is copied whole. */
-export interface CopyItem {
-  kind: 'copy';
-  name: string;
-  source: string;
-  factor: number;
-  weight: TensorEntry;
-}
-
-/** Cosines or sines of a rotary table. */
-export interface RopeItem {
-  kind: 'rope';
-  name: string;
-  rope: RopeShape;
-  part: 'cos' | 'sin';
-  weight: TensorEntry;
-}
 
 /** Name of a row-parallel linear's piece. */
 export const pieceName = (linear: string, index: number): string => `${linear}.piece-${index}`;
@@ -90,8 +35,6 @@ export const pieceName = (linear: string, index: number): string => `${linear}.p
 /** Name of a rotary table's item. @param index in ModelShape.ropes */
 export const ropeName = (index: number, part: 'cos' | 'sin'): string =>
   `rope${index === 0 ? '' : `-${index}`}.${part}`;
-
-export type PlanItem = LinearItem | CopyItem | RopeItem;
 
 /** Sizes of one rank, padding included. */
 export type RankSizes = Manifest['perRank'];
@@ -136,7 +79,7 @@ export class ItemPlanner {
   items(embeddingType: ElementType): PlanItem[] {
     const { contextLength, numLayers, ropes } = this.#shape;
     const items: PlanItem[] = [this.#copy('embedding', this.#role('embedding.weight'), embeddingType)];
-    for (const role of ['position-table', 'token-type', 'embedding-norm'])
+    for (const role of ['embedding-in', 'position-table', 'token-type', 'embedding-norm', 'relative-bias'])
       items.push(...this.#optionalCopies(role));
     ropes.forEach((rope, index) => {
       for (const part of ['cos', 'sin'] as const) {
@@ -155,8 +98,9 @@ export class ItemPlanner {
     items.push(...this.#optionalCopies('final-norm'));
     // Small, and wanted once a text: every rank computes all of them.
     this.#shape.embedding?.steps.forEach((_, index) => {
-      items.push(...this.#optionalCopies(denseRole(index)));
+      items.push(...this.#optionalCopies(vectorRole(index)));
     });
+    items.push(...this.#optionalCopies('embedding-out'));
     if (this.#shape.names.head !== null) items.push(this.#head());
     return items;
   }
@@ -172,6 +116,7 @@ export class ItemPlanner {
       ...this.#attentionOut(layer),
       ...this.#optionalCopies(name('attention-post-norm')),
       ...this.#optionalCopies(name('mlp-norm')),
+      ...Object.keys(ACTIVATION_PARTS).flatMap((part) => this.#optionalCopies(activationRole(layer, part))),
       ...this.#feedForward(layer),
       ...this.#optionalCopies(name('mlp-post-norm')),
     ];
@@ -241,7 +186,7 @@ export class ItemPlanner {
       rowSlices: evenSlices(this.#shape.vocabSize, this.#perRank.vocab, this.#worldSize),
       rowsPerRank: this.#perRank.vocab,
     };
-    return this.#columnLinear('head', 'vocab', [part]);
+    return this.#columnLinear('head', 'vocab', [part], this.#shape.embeddingSize);
   }
 
   #attentionOut(layer: number): LinearItem[] {
@@ -264,8 +209,12 @@ export class ItemPlanner {
     return heads.map(({ [role]: { start, count } }) => ({ start: start * width, count: count * width }));
   }
 
-  #columnLinear(name: string, split: 'column' | 'vocab', parts: LinearPart[]): LinearItem {
-    const inputs = this.#shape.hiddenSize;
+  #columnLinear(
+    name: string,
+    split: 'column' | 'vocab',
+    parts: LinearPart[],
+    inputs = this.#shape.hiddenSize,
+  ): LinearItem {
     const columnSlices = new Array<Slice>(this.#worldSize).fill({ start: 0, count: inputs });
     const { blockSize } = this.#format;
     return this.#linear(name, {

@@ -49,6 +49,7 @@ export function summarisePlan(plan: Plan, policy: PolicyReport): PlanSummary {
     kvBytesPerTokenPerRank: plan.kvBytesPerTokenPerRank,
     contextLength: plan.shape.contextLength,
     textTokens: plan.shape.embedding?.textTokens ?? null,
+    hasLabels: (plan.shape.embedding?.labels ?? null) !== null,
     allReducesPerStep: allReducesPerStep(plan.program),
     isEven: isEvenDegree(plan.shape, plan.worldSize),
     policy,

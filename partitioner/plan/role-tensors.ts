@@ -10,6 +10,7 @@
  * its own, and nobody after that knows.
  */
 import {
+  attentionNormOf,
   type EmbeddingShape,
   type GatedNames,
   hasExperts,
@@ -69,8 +70,19 @@ export function countParameters(shape: ModelShape): number {
 /** Name of the embedding's weight in the checkpoint. */
 export const embeddingName = (shape: ModelShape): string => `${shape.names.embedding}.weight`;
 
-/** Role of the dense layer that is the vector's `index`-th step. */
-export const denseRole = (index: number): string => `dense-${index}`;
+/** Role of the weights of the vector's `index`-th step. */
+export const vectorRole = (index: number): string => `dense-${index}`;
+
+/** Numbers of an activation and their shapes, as transformers names them. */
+export const ACTIVATION_PARTS: Readonly<Record<string, readonly number[]>> = {
+  alpha_p: [1],
+  alpha_n: [1],
+  beta: [],
+  eps: [],
+};
+
+export const activationRole = (layer: number, part: string): string =>
+  `layer-${layer}.activation-${part.replace('_', '-')}`;
 
 /** What the names of tensors from a dense layer's own folder begin with. */
 export const denseTensors = (folder: string): string => `${folder}/`;
@@ -89,26 +101,46 @@ class RoleLister {
   }
 
   model(): void {
-    const { names, vocabSize, hiddenSize, contextLength, numLayers, tiedHead, biases } = this.#shape;
-    this.#add('embedding.weight', names.embedding, [vocabSize, hiddenSize]);
+    const {
+      names,
+      vocabSize,
+      embeddingSize,
+      hiddenSize,
+      contextLength,
+      numHeads,
+      numLayers,
+      relativeBias,
+      textKinds,
+      tiedHead,
+      biases,
+    } = this.#shape;
+    this.#add('embedding.weight', names.embedding, [vocabSize, embeddingSize]);
+    if (names.embeddingIn !== null)
+      this.#add('embedding-in.weight', names.embeddingIn, [hiddenSize, embeddingSize]);
     if (names.positions !== null)
       this.#add('position-table.weight', names.positions, [contextLength, hiddenSize]);
-    if (names.tokenType !== null) this.#add('token-type.weight', names.tokenType, [1, hiddenSize]);
+    if (names.tokenType !== null) this.#add('token-type.weight', names.tokenType, [textKinds, hiddenSize]);
     this.#norm('embedding-norm', names.embeddingNorm);
+    if (names.relativeBias !== null && relativeBias !== null)
+      this.#add('relative-bias.weight', names.relativeBias, [relativeBias.rows, numHeads]);
     for (let layer = 0; layer < numLayers; layer++) this.#layer(layer);
     this.#norm('final-norm', names.finalNorm);
     if (this.#shape.embedding !== null) this.#vector(this.#shape.embedding);
     if (names.head === null) return;
+    if (names.embeddingOut !== null)
+      this.#add('embedding-out.weight', names.embeddingOut, [embeddingSize, hiddenSize]);
     const factor = this.#shape.logitScale;
-    this.#add('head.weight', tiedHead ? names.embedding : names.head, [vocabSize, hiddenSize], { factor });
+    this.#add('head.weight', tiedHead ? names.embedding : names.head, [vocabSize, embeddingSize], { factor });
     if (biases.head) this.#add('head.bias', names.head, [vocabSize], { factor });
   }
 
   #vector({ steps }: EmbeddingShape): void {
     for (const [index, step] of steps.entries()) {
-      if (step.kind !== 'dense') continue;
-      const stem = `${denseTensors(step.folder)}linear`;
-      this.#linear(denseRole(index), stem, [step.outputs, step.inputs], step.hasBias);
+      const role = vectorRole(index);
+      if (step.kind === 'dense') this.#linear(role, step.stem, [step.outputs, step.inputs], step.hasBias);
+      if (step.kind !== 'layer-norm') continue;
+      this.#add(`${role}.weight`, step.stem, [step.size]);
+      if (step.hasBias) this.#add(`${role}.bias`, step.stem, [step.size]);
     }
   }
 
@@ -121,7 +153,7 @@ class RoleLister {
     const kvRows = numKvHeads * headDim;
     const linear = (name: string, place: RolePlace, rows: number, columns: number, bias: boolean): void =>
       this.#linear(role(name), at(place), [rows, columns], bias);
-    this.#norm(role('attention-norm'), at(names.attentionNorm));
+    this.#norm(role('attention-norm'), at(attentionNormOf(this.#shape, layer)));
     linear('query', names.query, queryRows, hiddenSize, biases.qkv);
     linear('key', names.key, kvRows, hiddenSize, biases.qkv);
     linear('value', names.value, kvRows, hiddenSize, biases.qkv);
@@ -138,12 +170,23 @@ class RoleLister {
     );
     this.#norm(role('attention-post-norm'), at(names.attentionPostNorm));
     this.#norm(role('mlp-norm'), at(names.mlpNorm));
+    if (names.activation !== null) {
+      for (const [part, size] of Object.entries(ACTIVATION_PARTS)) {
+        const place = {
+          stem: at(names.activation),
+          endings: { weight: `.${part}`, bias: '' },
+          rows: null,
+          transposed: false,
+        };
+        this.#add(`${activationRole(layer, part)}.weight`, place, size);
+      }
+    }
     if (hasExperts(this.#shape, layer)) {
       this.#experts(layer);
     } else {
       if (names.gate !== null) linear('gate', names.gate, ffnSize, hiddenSize, biases.mlp);
       linear('up', names.up, ffnSize, hiddenSize, biases.mlp);
-      this.#linear(role('down'), at(names.down), [hiddenSize, ffnSize], biases.mlp, change);
+      this.#linear(role('down'), at(names.down), [hiddenSize, ffnSize], biases.mlpDown, change);
     }
     this.#norm(role('mlp-post-norm'), at(names.mlpPostNorm));
   }
@@ -282,6 +325,6 @@ function placedSources(
   }
   const groups = rows === null ? 1 : height / (rows.units * rows.unitRows);
   const total = rows === null ? height : groups * rows.groupUnits * rows.unitRows;
-  const stored = [total, ...rest];
+  const stored = size.length === 0 ? [] : [total, ...rest];
   return [{ name, shape: transposed ? stored.reverse() : stored }];
 }

@@ -28,6 +28,10 @@ const MISSING: readonly (readonly [RegExp, string])[] = [
     /^(?:ChatGLM|GLMFor)/,
     'GLM-4 under the names of its first code; the same weights are published as GlmForCausalLM',
   ],
+  [
+    /^Deberta/,
+    'disentangled attention, whose scores take keys and queries of distances, made by every layer, beside those of tokens',
+  ],
   [/^Baichuan|^BaiChuan/, 'one tensor of queries, keys and values, and ALiBi in the larger one'],
   [
     /^(?:Bart|MBart|BigBirdPegasus|Blenderbot|Marian|Mvp|PLBart|Pegasus|ProphetNet|Whisper|TrOCR|Musicgen|T5|MT5|UMT5|Udop)/,

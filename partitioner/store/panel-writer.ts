@@ -10,7 +10,7 @@
 import assert from 'node:assert/strict';
 import type { TensorSource } from '../checkpoint/tensor-source.js';
 import { type Importance, importanceOf } from '../importance/importance.js';
-import type { LinearItem, LinearPart } from '../plan/plan-items.js';
+import type { LinearItem, LinearPart } from '../plan/plan-item.js';
 import { blockBytes, blocksPerRow, type QuantisedRows } from '../quantise/block-quantise.js';
 import { codedBlocks } from '../quantise/coded-blocks.js';
 import { nativePacker } from '../quantise/native-packer.js';

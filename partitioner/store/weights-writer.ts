@@ -15,7 +15,7 @@ import { ropeRows, ropeTable } from '../architectures/rope-table.js';
 import type { TensorSource } from '../checkpoint/tensor-source.js';
 import type { Importance } from '../importance/importance.js';
 import type { Plan } from '../plan/plan.js';
-import type { CopyItem, LinearItem, LinearPart, PlanItem, RopeItem } from '../plan/plan-items.js';
+import type { CopyItem, LinearItem, LinearPart, PlanItem, RopeItem } from '../plan/plan-item.js';
 import type { Slice } from '../plan/rank-slices.js';
 import {
   type BlockFormat,

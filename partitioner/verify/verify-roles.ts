@@ -7,7 +7,7 @@
 import { ServingError } from '../../proto/errors.js';
 import type { Manifest } from '../../proto/manifest.js';
 import { hasExperts, type ModelShape } from '../plan/model-shape.js';
-import { denseRole, roleTensors } from '../plan/role-tensors.js';
+import { ACTIVATION_PARTS, activationRole, roleTensors, vectorRole } from '../plan/role-tensors.js';
 import type { CodedTensors } from '../quantise/coded-format.js';
 import { codesOf } from '../quantise/weight-format.js';
 
@@ -75,9 +75,16 @@ function expectedRoles(
     const bias = tensors.get(`${name}.bias`);
     if (bias !== undefined) roles.set(`${name}.bias`, bias);
   };
-  const dense = shape.embedding?.steps.map((_, index) => denseRole(index)) ?? [];
-  for (const name of ['embedding', 'position-table', 'token-type', 'embedding-norm', 'final-norm', ...dense])
-    addCopy(name);
+  const dense = shape.embedding?.steps.map((_, index) => vectorRole(index)) ?? [];
+  const whole = [
+    'embedding',
+    'embedding-in',
+    'embedding-out',
+    'position-table',
+    'token-type',
+    'relative-bias',
+  ];
+  for (const name of [...whole, 'embedding-norm', 'final-norm', ...dense]) addCopy(name);
   for (const [index] of shape.ropes.entries()) {
     const table = index === 0 ? 'rope' : `rope-${index}`;
     roles.set(`${table}.cos`, '').set(`${table}.sin`, '');
@@ -89,6 +96,7 @@ function expectedRoles(
       addCopy(name(`${norm}-norm`));
     }
     addCopy(name('sinks'));
+    for (const part of Object.keys(ACTIVATION_PARTS)) addCopy(activationRole(layer, part));
     addLinear(name('qkv'), name('query'), name('key'), name('value'));
     addLinear(name('attention-out'), name('attention-out'));
     const mlps = hasExperts(shape, layer)

@@ -33,8 +33,11 @@ export class TextVector implements RunningSequence {
 
   open(): SequenceOpen {
     const { job, sequence, slot } = this;
-    const { maxNewTokens, promptIds, sampling } = job;
-    return { slot, sequence, promptIds: [...promptIds], maxNewTokens, endIds: [], sampling };
+    const { maxNewTokens, promptIds, sampling, secondTextAt } = job;
+    return {
+      ...{ slot, sequence, promptIds: [...promptIds], maxNewTokens, endIds: [], sampling },
+      ...(secondTextAt === null ? {} : { secondTextAt }),
+    };
   }
 
   plan(tokens: number): RowParts {
@@ -58,6 +61,7 @@ function shortened(
   vector: readonly number[],
   { dimensions, normalise, normalised }: VectorShape,
 ): readonly number[] {
+  if (dimensions === null) return vector;
   const isWhole = dimensions === vector.length;
   if (isWhole && (normalised || !normalise)) return vector;
   const cut = isWhole ? vector : vector.slice(0, dimensions);

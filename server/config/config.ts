@@ -279,7 +279,7 @@ export interface ModelConfig {
   /** How partial sums are sent where `collective` is zmq. */
   collectiveCompression: 'none' | 'int8';
   /** What the model must be for; null: what it is. */
-  task: 'text-generation' | 'text-embedding' | null;
+  task: 'text-generation' | 'text-embedding' | 'text-classification' | null;
   /** How tokens are guessed ahead; null: they are not. */
   speculation: SpeculationConfig | null;
   /** A text to embed that is too long is cut, or refused; null: as its dialect does. */

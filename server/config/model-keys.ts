@@ -335,7 +335,7 @@ export const MODEL_KEYS: readonly KeyRow[] = [
   modelKey(
     'option.task',
     'task',
-    choice<'text-generation' | 'text-embedding' | null>(
+    choice<'text-generation' | 'text-embedding' | 'text-classification' | null>(
       {
         auto: { value: null },
         'text-generation': { value: 'text-generation' },
@@ -344,8 +344,12 @@ export const MODEL_KEYS: readonly KeyRow[] = [
         text_embedding: { value: 'text-embedding' },
         'feature-extraction': { value: 'text-embedding' },
         feature_extraction: { value: 'text-embedding' },
+        'text-classification': { value: 'text-classification' },
+        text_classification: { value: 'text-classification' },
+        'token-classification': { value: 'text-classification' },
+        token_classification: { value: 'text-classification' },
       },
-      'this task is not served here; it must be text-generation or text-embedding (feature-extraction)',
+      'this task is not served here; it must be text-generation, text-embedding (feature-extraction) or text-classification (token-classification)',
     ),
     null,
     'what the model must be for: another checkpoint is refused; auto: what its architecture is for',

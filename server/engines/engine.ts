@@ -20,6 +20,7 @@ import type { AnswerFormat } from '../requests/answer-format.js';
 import type { ModelTokens } from '../requests/model-tokens.js';
 import type { JobRequest, Task } from '../requests/service.js';
 import type { Signature } from '../requests/signature.js';
+import type { TextLabels } from '../requests/text-labels.js';
 
 export interface Engine {
   /** Everything that is needed of a model before a replica can start. @throws ServingError: nothing was left running */
@@ -47,6 +48,8 @@ export interface PreparedModel {
   readonly takenFor?: string;
   /** How its answers say what it thinks and calls; null or absent: they are text. */
   readonly answerFormat?: AnswerFormat | null;
+  /** Labels of a classifier of texts or tokens; null or absent: it is none. */
+  readonly labels?: TextLabels | null;
   /** What its operator should know; a sentence each. */
   readonly notes?: readonly string[];
   /** Sizes for the memory that is free now: of every replica until the model is closed. @throws ServingError OUT_OF_MEMORY */

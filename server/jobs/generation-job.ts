@@ -19,6 +19,8 @@ export interface GenerationJobOptions extends Omit<JobOptions, 'eventCapacity'> 
   seed: number;
   /** Set in a job that yields a vector. */
   vectorShape?: VectorShape;
+  /** Where the second of two texts begins in promptIds. Absent: there is none. */
+  secondTextAt?: number;
   /** The prompt behind promptIds, told token by token with its log-probabilities: counted in maxNewTokens. Absent: nothing is told of it. */
   toldPrompt?: readonly number[];
   /** Absent: the answer is free. */
@@ -38,7 +40,8 @@ export interface TokenConstraint {
 
 /** The vector that a job shall yield. */
 export interface VectorShape {
-  dimensions: number;
+  /** null: as many as come, which are scores. */
+  dimensions: number | null;
   /** It has length 1. */
   normalised: boolean;
   /** It is brought to length 1 in any case. */
@@ -53,6 +56,7 @@ export class GenerationJob extends Job {
   readonly sampling: Sampling;
   readonly seed: number;
   readonly vectorShape: VectorShape | null;
+  readonly secondTextAt: number | null;
   readonly toldPrompt: readonly number[] | null;
   readonly constraint: TokenConstraint | null;
   readonly tellsCached: boolean;
@@ -74,6 +78,7 @@ export class GenerationJob extends Job {
     this.sampling = options.sampling;
     this.seed = options.seed;
     this.vectorShape = options.vectorShape ?? null;
+    this.secondTextAt = options.secondTextAt ?? null;
     this.toldPrompt = options.toldPrompt ?? null;
     this.constraint = options.constraint ?? null;
     if (this.constraint !== null) void this.ended.then(() => this.constraint?.release());

@@ -21,6 +21,7 @@ import type {
 import type { ModelTokens } from './model-tokens.js';
 import type { PredictRequest } from './predict-request.js';
 import type { Signature } from './signature.js';
+import type { TextLabels } from './text-labels.js';
 
 export type JobRequest = GenerateRequest | EmbedRequest | PredictRequest | InvokeRequest;
 
@@ -65,7 +66,7 @@ export interface InferenceService {
 }
 
 /** What a model is for. */
-export type Task = 'text-generation' | 'text-embedding' | 'tensors' | 'handler';
+export type Task = 'text-generation' | 'text-embedding' | 'text-classification' | 'tensors' | 'handler';
 
 export interface ModelStatus {
   name: string;
@@ -90,6 +91,8 @@ export interface ModelStatus {
     /** To a plain text. */
     readonly answer: 'list' | 'object' | 'text';
   } | null;
+  /** Labels of a classifier of texts or tokens; null or absent: it is none. */
+  labels?: TextLabels | null;
   /** DJLServing's output formatter of the model; null: by `stream`. */
   outputFormatter: 'json' | 'jsonlines' | 'sse' | null;
 }

@@ -2,8 +2,8 @@
  * The `post_processor` of tokenizer.json: what a tokenizer sets around the ids of a text: begin of text, [CLS] … [SEP].
  *
  * In      its JSON
- * Out     ids before and after a single text
- * Limits  MAX_FRAME_IDS, MAX_PROCESSORS; that they are ids of the vocabulary is checked by tokenizer-json.ts; pairs of texts are not made here
+ * Out     ids before and after a single text; those around and between two
+ * Limits  MAX_FRAME_IDS, MAX_PROCESSORS; that they are ids of the vocabulary is checked by tokenizer-json.ts
  * Errors  CHECKPOINT_INVALID for a kind or field that is not known
  */
 import { isObject } from './checkpoint-text-file.js';
@@ -12,12 +12,22 @@ import { invalidTokenizer, listOf, shown } from './tokenizer-json-parts.js';
 export interface Frame {
   before: readonly number[];
   after: readonly number[];
+  /** What is set around two texts; null: nobody says, and they are not put beside each other. */
+  pair: PairFrame | null;
+}
+
+export interface PairFrame {
+  before: readonly number[];
+  between: readonly number[];
+  after: readonly number[];
+  /** Where the second kind of token begins, counted from the end of the first text; null: all are of one kind. */
+  secondAt: number | null;
 }
 
 /** Before and after one text; those in use have one or two. */
 export const MAX_FRAME_IDS = 64;
 
-const NOTHING: Frame = { before: [], after: [] };
+const NOTHING: Frame = { before: [], after: [], pair: { before: [], between: [], after: [], secondAt: 0 } };
 
 /** A Sequence and the Sequences in it have at most so many; those in use have two or three. */
 const MAX_PROCESSORS = 64;
@@ -66,12 +76,19 @@ function readFrame(json: unknown): Frame {
           (inner, outer) => ({
             before: [...outer.before, ...inner.before],
             after: [...inner.after, ...outer.after],
+            pair: isNothing(inner) ? outer.pair : isNothing(outer) ? inner.pair : null,
           }),
           NOTHING,
         );
     case 'BertProcessing':
-    case 'RobertaProcessing':
-      return { before: [namedId(json, 'cls')], after: [namedId(json, 'sep')] };
+    case 'RobertaProcessing': {
+      const [before, sep] = [[namedId(json, 'cls')], namedId(json, 'sep')];
+      const pair =
+        json.type === 'BertProcessing'
+          ? { before, between: [sep], after: [sep], secondAt: 1 }
+          : { before, between: [sep, sep], after: [sep], secondAt: null };
+      return { before, after: [sep], pair };
+    }
     case 'TemplateProcessing':
       return template(json);
     default:
@@ -106,7 +123,36 @@ function template(json: Record<string, unknown>): Frame {
     }
   }
   if (!sawText) throw invalidTokenizer('a post_processor without the text');
-  return { before, after };
+  return { before, after, pair: pairTemplate(json) };
+}
+
+const isNothing = ({ after, before }: Frame): boolean => before.length + after.length === 0;
+
+/** null: it has none, or one that puts anything in another order. */
+function pairTemplate(json: Record<string, unknown>): PairFrame | null {
+  if (!Array.isArray(json.pair)) return null;
+  const ids: Record<'before' | 'between' | 'after', number[]> = { before: [], between: [], after: [] };
+  const texts: unknown[] = [];
+  /** By what stands behind the first text: each id, the second text, each id. */
+  const kinds: unknown[] = [];
+  for (const part of json.pair as unknown[]) {
+    const { Sequence: text, SpecialToken: special } = isObject(part) ? part : {};
+    if (isObject(text)) {
+      texts.push(text.id);
+      if (texts.length === 2) kinds.push(text.type_id);
+      continue;
+    }
+    if (!isObject(special)) return null;
+    const made = idsOf(json.special_tokens, special.id);
+    ids[texts.length === 0 ? 'before' : texts.length === 1 ? 'between' : 'after'].push(...made);
+    if (texts.length > 0) kinds.push(...made.map(() => special.type_id));
+  }
+  if (texts.join() !== 'A,B' || ids.before.length + ids.between.length + ids.after.length > MAX_FRAME_IDS)
+    return null;
+  const secondAt = kinds.indexOf(1);
+  const isRising = kinds.every((kind, at) => kind === (secondAt >= 0 && at >= secondAt ? 1 : 0));
+  if (!isRising || secondAt > ids.between.length) return null;
+  return { ...ids, secondAt: secondAt < 0 ? null : secondAt };
 }
 
 function idsOf(tokens: unknown, name: unknown): number[] {

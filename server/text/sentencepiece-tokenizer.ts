@@ -186,5 +186,6 @@ function frameOf(file: SentencePieceFile, config: Record<string, unknown>): Toke
   return {
     before: addBos === true ? known(file.bosId) : [],
     after: addEos === true ? known(file.eosId) : [],
+    pair: null,
   };
 }

@@ -42,7 +42,8 @@ export function readTokenizerJson(json: Record<string, unknown>): TokenizerParts
   const tokens = [...model.tokens];
   for (const { id, content } of addedTokens) tokens[id] = content;
   const frame = createFrame(json.post_processor);
-  for (const id of [...frame.before, ...frame.after]) {
+  const { after = [], before = [], between = [] } = frame.pair ?? {};
+  for (const id of [...frame.before, ...frame.after, ...before, ...between, ...after]) {
     if (tokens[id] === undefined) throw invalidTokenizer(`the post_processor's id ${id} is no token`);
   }
   const splitRaw = splitterOf(addedTokens, false, (text) => text);

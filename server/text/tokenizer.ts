@@ -15,6 +15,7 @@ import { type GgufHeader, readGgufHeader } from '../../proto/gguf-header.js';
 import { readBytes, readJsonObject } from './checkpoint-text-file.js';
 import { Detokenizer, type TokenTable } from './detokenizer.js';
 import { ggufTokenizer } from './gguf-tokenizer.js';
+import type { PairFrame } from './post-processors.js';
 import { readSentencePieceFile } from './sentencepiece-file.js';
 import { sentencePieceParts } from './sentencepiece-tokenizer.js';
 import { readTokenizerConfig, textFolder } from './tokenizer-config.js';
@@ -29,6 +30,8 @@ export class Tokenizer extends Detokenizer {
   readonly table: TokenTable;
   /** Tokens that are set behind every text. */
   readonly trailing: number;
+  /** What stands around and between two texts; null: they cannot be put beside each other. */
+  readonly pairFrame: PairFrame | null;
   /** UTF-16 units of the longest token. */
   readonly longestUnits: number;
   readonly #parts: TokenizerParts;
@@ -40,6 +43,7 @@ export class Tokenizer extends Detokenizer {
     this.#parts = parts;
     this.table = table;
     this.trailing = parts.frame.after.length;
+    this.pairFrame = parts.frame.pair;
     this.longestUnits = tokens.reduce((most, token) => Math.max(most, token?.length ?? 0), 0);
     if (this.longestUnits > MAX_TOKEN_UNITS) {
       throw new ServingError(

@@ -279,6 +279,7 @@ export class RegisteredModel {
       signature: this.#pool?.signature ?? null,
       answerFormat: this.#pool?.answerFormat ?? null,
       predictor: this.#config.predictor,
+      labels: this.#pool?.labels ?? null,
       outputFormatter: this.#config.outputFormatter,
     };
   }

@@ -20,6 +20,7 @@ import type { AnswerFormat } from '../requests/answer-format.js';
 import type { ModelTokens } from '../requests/model-tokens.js';
 import type { Accepted, JobRequest, Task } from '../requests/service.js';
 import type { Signature } from '../requests/signature.js';
+import type { TextLabels } from '../requests/text-labels.js';
 import { PoolGroups } from './pool-groups.js';
 
 export interface WorkerPoolOptions {
@@ -91,6 +92,10 @@ export class WorkerPool {
 
   get answerFormat(): AnswerFormat | null {
     return this.#options.model.answerFormat ?? null;
+  }
+
+  get labels(): TextLabels | null {
+    return this.#options.model.labels ?? null;
   }
 
   get signature(): Signature | null {

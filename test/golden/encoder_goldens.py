@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 import transformers as T
+from encoder_rows import CLASSIFIERS, FURTHER, PAIRS
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -169,9 +170,13 @@ def redraw(model, generator):
                 p.data.copy_(1 + (torch.rand(p.shape, generator=generator) * 2 - 1) * 0.3)
             elif isinstance(module, torch.nn.Embedding):
                 normal(p, 1)
-            elif path.endswith(("query", "key", "q_lin", "k_lin")):
+            elif "RMSNorm" in type(module).__name__:
+                # Gemma's scale is 1 + weight
+                base = (0 if "Gemma" in type(module).__name__ else 1) + (0.7 if path.endswith(("q_norm", "k_norm")) else 0)
+                p.data.copy_(base + (torch.rand(p.shape, generator=generator) * 2 - 1) * 0.3)
+            elif path.endswith(("query", "key", "q_lin", "k_lin", "q_proj", "k_proj", "attn.q", "attn.k", "Wqkv")):
                 normal(p, 2 / p.shape[1] ** 0.5)
-            elif path.endswith(("lin2", "output.dense")) and "attention" not in path:
+            elif path.endswith(("lin2", "output.dense", "down_proj", "mlp.Wo")) and "attention" not in path:
                 normal(p, 4 / p.shape[1] ** 0.5)
             else:
                 normal(p, 1 / p.shape[1] ** 0.5)
@@ -179,29 +184,60 @@ def redraw(model, generator):
 
 def vectors_of(sentences, texts):
     with torch.no_grad():
-        return torch.stack([sentences.encode([t], convert_to_tensor=True).double().cpu()[0] for t in texts])
+        if isinstance(sentences, Classifier):
+            return [sentences.scores(text) for text in texts]
+        return [sentences.encode([t], convert_to_tensor=True).double().cpu()[0] for t in texts]
 
 
 def deviation(seen, reference):
-    return ((seen - reference).abs().amax(1) / reference.abs().amax(1)).max().item()
+    return max(((s - r).abs().max() / r.abs().max()).item() for s, r in zip(seen, reference))
 
 
-def sentences_from(folder, dtype=torch.float32):
+class Classifier:
+    """Scores of a text, or of two, by transformers' own class; of a token classifier those of all tokens in turn."""
+
+    def __init__(self, folder, spec, dtype):
+        self.model = spec["model"].from_pretrained(str(folder), dtype=dtype, attn_implementation="eager").eval()
+        self.tokenizer = T.PreTrainedTokenizerFast.from_pretrained(str(folder))
+
+    def inputs(self, text):
+        pair = text if isinstance(text, tuple) else (text,)
+        made = self.tokenizer(*pair, return_tensors="pt", return_token_type_ids=True, truncation=True)
+        kinds = getattr(self.model.config, "type_vocab_size", 1) > 1
+        return {"input_ids": made["input_ids"], **({"token_type_ids": made["token_type_ids"]} if kinds else {})}
+
+    def scores(self, text):
+        return self.model(**self.inputs(text)).logits.double().flatten()
+
+    def double(self):
+        return self
+
+
+def sentences_from(folder, spec, dtype=torch.float32):
+    if spec.get("classifier"):
+        return Classifier(folder, spec, dtype)
     return SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": dtype, "attn_implementation": "eager"})
 
 
+def texts_of(spec):
+    return [*TEXTS, *PAIRS] if spec.get("pairs") else TEXTS
+
+
 def check_not_blind(name, spec, folder, reference):
-    sentences = sentences_from(folder)
-    model = sentences[0].model if hasattr(sentences[0], "model") else sentences[0].auto_model
-    dense = {f"dense.{n}": p for module in list(sentences)[2:] for n, p in module.named_parameters()}
+    sentences, texts = sentences_from(folder, spec), texts_of(spec)
+    if spec.get("classifier"):
+        model, dense = sentences.model, {}
+    else:
+        model = sentences[0].model if hasattr(sentences[0], "model") else sentences[0].auto_model
+        dense = {f"dense.{n}": p for module in list(sentences)[2:] for n, p in module.named_parameters()}
     least = (float("inf"), "")
     for tensor, p in [*model.named_parameters(), *dense.items()]:
         # a key's bias adds the same to all scores of a query; the pooler and the second kind of text are not used
-        if tensor.startswith("pooler") or tensor.endswith(("key.bias", "k_lin.bias")):
+        if tensor.startswith("pooler") or tensor.endswith(("key.bias", "k_lin.bias", "k_proj.bias", "attn.k.bias")):
             continue
         kept = p.data.clone()
         p.data.zero_()
-        moved = deviation(vectors_of(sentences, TEXTS), reference)
+        moved = deviation(vectors_of(sentences, texts), reference)
         p.data.copy_(kept)
         refuse(moved < MIN_EFFECT, f"zeroing {tensor} moves the vectors by {moved:.4f} only")
         least = min(least, (moved, tensor))
@@ -211,7 +247,7 @@ def check_not_blind(name, spec, folder, reference):
             shutil.copytree(folder, other, dirs_exist_ok=True)
             config = json.loads((other / "config.json").read_text())
             (other / "config.json").write_text(json.dumps({**config, **change}))
-            moved = deviation(vectors_of(sentences_from(other), TEXTS), reference)
+            moved = deviation(vectors_of(sentences_from(other, spec), texts), reference)
         finally:
             shutil.rmtree(other)
         least_effect = ACTIVATION_EFFECT if what == "activation" else MIN_SETTING_EFFECT
@@ -220,10 +256,28 @@ def check_not_blind(name, spec, folder, reference):
     print(f"  least effect of a zeroed tensor: {least[0]:.2f} ({least[1]})")
 
 
+def row_of(sentences, spec, text, vector):
+    numbers = [float(f"{x:.9g}") for x in vector.tolist()]
+    if not spec.get("classifier"):
+        return {"text": text, "ids": sentences.preprocess([text])["input_ids"][0].tolist(), "vector": numbers}
+    first, *second = text if isinstance(text, tuple) else (text,)
+    made = sentences.tokenizer(first, *second, return_token_type_ids=True, truncation=True)
+    row = {"text": first, **({"pair": second[0]} if second else {}), "ids": made["input_ids"], "vector": numbers}
+    kinds = made.get("token_type_ids", [])
+    return {**row, **({"secondTextAt": kinds.index(1)} if 1 in kinds and spec.get("pairs") else {})}
+
+
+def cut_of(tokenizer, pair, most):
+    """Both texts of a pair, cut as tokenizers cut the longer one first."""
+    ids = tokenizer(*pair, truncation="longest_first", max_length=most)["input_ids"]
+    return {"text": pair[0], "pair": pair[1], "cutAt": most, "ids": ids}
+
+
 def make_with(name, spec, seed):
     generator = torch.Generator().manual_seed(seed)
     tokenizer, special = spec["tokenizer"]()
     config = spec["config"](vocab_size=tokenizer.get_vocab_size(), **spec["arguments"])
+    config._attn_implementation = "eager"
     model = spec["model"](config).eval()
     redraw(model, generator)
     folder = Path(tempfile.mkdtemp(dir=HERE))
@@ -238,30 +292,37 @@ def make_with(name, spec, seed):
         write("config.json", dict(sorted(written.items())))
         rename = spec["rename"] or (lambda tensor: tensor)
         tensors = {rename(n): p.data.to(spec["dtype"]).contiguous() for n, p in model.named_parameters()}
-        if spec["rename"]:  # heads that make no hidden state
+        if spec["rename"] and spec.get("head", True):  # heads that make no hidden state
             tensors["cls.predictions.bias" if "Bert" in spec["architecture"] else "lm_head.bias"] = torch.zeros(config.vocab_size)
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
         write("tokenizer.json", json.loads(tokenizer.to_str()))
         write("tokenizer_config.json", {**special, "model_max_length": 90, "tokenizer_class": "PreTrainedTokenizerFast"})
         for file, value in spec["files"].items():
             write(file, value)
-        if "2_Dense/config.json" in spec["files"]:
-            size = spec["files"]["2_Dense/config.json"]
+        for at in (2, 3):
+            if f"{at}_Dense/config.json" not in spec["files"]:
+                continue
+            size = spec["files"][f"{at}_Dense/config.json"]
             shape = (size["out_features"], size["in_features"])
-            linear = {"linear.weight": torch.randn(shape, generator=generator) / 8, "linear.bias": torch.randn(shape[0], generator=generator) / 3}
-            save_file(linear, folder / "2_Dense" / "model.safetensors", {"format": "pt"})
-        sentences = sentences_from(folder)
-        reference = vectors_of(sentences, TEXTS)
-        rounding = deviation(reference, vectors_of(sentences_from(folder, torch.float64).double(), TEXTS))
+            linear = {"linear.weight": torch.randn(shape, generator=generator) / 8}
+            if size["bias"]:
+                linear["linear.bias"] = torch.randn(shape[0], generator=generator) / 3
+            save_file(linear, folder / f"{at}_Dense" / "model.safetensors", {"format": "pt"})
+        sentences = sentences_from(folder, spec)
+        reference = vectors_of(sentences, texts_of(spec))
+        rounding = deviation(reference, vectors_of(sentences_from(folder, spec, torch.float64).double(), texts_of(spec)))
         refuse(rounding > MAX_ROUNDING, f"float32 is {rounding:.1e} off")
         check_not_blind(name, spec, folder, reference)
-        texts = [
-            {"text": t, "ids": sentences.preprocess([t])["input_ids"][0].tolist(), "vector": [float(f"{x:.9g}") for x in v.tolist()]}
-            for t, v in zip(TEXTS, reference)
-        ]
+        texts = [row_of(sentences, spec, t, v) for t, v in zip(texts_of(spec), reference)]
+        if spec.get("published"):
+            config, tensors = spec["published"](json.loads((folder / "config.json").read_text()), tensors)
+            write("config.json", config)
+            save_file({n: t.contiguous() for n, t in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
         lines = ",\n".join(json.dumps(t) for t in texts)
         made = {n: version(n) for n in ("sentence-transformers", "transformers", "torch", "tokenizers")}
-        head = json.dumps({"model": name, "madeWith": made, "computedIn": "float32", "tolerance": TOLERANCE})[:-1]
+        cuts = [cut_of(sentences.tokenizer, pair, most) for pair in PAIRS for most in (8, 11, 14, 17)] if spec.get("pairs") else None
+        described = {"model": name, "madeWith": made, "computedIn": "float32", "tolerance": TOLERANCE, **({"cuts": cuts} if cuts else {})}
+        head = json.dumps(described)[:-1]
         (folder / "vectors.json").write_text(f'{head}, "texts": [\n{lines}\n]}}\n', encoding="ascii")
         for file in folder.rglob("*"):
             file.chmod(0o755 if file.is_dir() else 0o644)
@@ -283,5 +344,9 @@ def make(name):
             print(f"  seed {seed} refused: {reason}")
     raise SystemExit(f"refused: {name}: no seed would do")
 
+
+TOKENIZERS = {"wordpiece": wordpiece, "byte_level": byte_level, "unigram": unigram}
+for row in [*FURTHER.items(), *CLASSIFIERS.items()]:
+    ROWS[row[0]] = {**row[1], "tokenizer": TOKENIZERS[row[1]["tokenizer"]]}
 
 ENCODERS = {name: (lambda name=name: make(name)) for name in ROWS}

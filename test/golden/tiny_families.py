@@ -128,6 +128,25 @@ def qwen_moe(config, tensors):
     return experts_apart(config, tensors, "mlp", ("gate_proj", "up_proj", "down_proj"))
 
 
+def phimoe(config, tensors):
+    config, tensors = experts_apart(config, tensors, "block_sparse_moe", ("w1", "w3", "w2"))
+    return config, {name.replace(".mlp.router.", ".block_sparse_moe.gate."): tensor for name, tensor in tensors.items()}
+
+
+def qwen3_vl_moe(config, tensors):
+    """As published: the stacks' matrices are [in, out]."""
+    return config, {name: tensor.transpose(1, 2) if ".experts." in name else tensor for name, tensor in tensors.items()}
+
+
+def draw_xielu(model):
+    """Numbers of each layer's own, as far from their first values as training brings them."""
+    generator = torch.Generator().manual_seed(12)
+    for module in model.modules():
+        if type(module).__name__ == "XIELUActivation":
+            for parameter in (module.alpha_p, module.alpha_n):
+                parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.7 + 0.3)
+
+
 def granite_moe(config, tensors):
     """As published: all experts in one tensor, gate above up, under names of their own."""
     classic(config)
@@ -794,4 +813,29 @@ FAMILIES = {
         T.HunYuanMoEV1Config, {**LLAMA_LIKE, "intermediate_size": 44, "num_key_value_heads": 4, "head_dim": 16, "rms_norm_eps": 0.02,
                                "num_experts": 5, "moe_topk": 2, "rope_parameters": dict(DEFAULT)},
         BF16, None, None, {**RMS_EPS, **base()}, repack=qwen_moe),
+    "opt-350m": row(
+        T.OPTConfig, {"num_hidden_layers": 2, "num_attention_heads": 8, "hidden_size": 96, "ffn_dim": 100, "vocab_size": 131,
+                      "max_position_embeddings": 160, "word_embed_proj_dim": 48, "do_layer_norm_before": False, **IDS},
+        F16, None, lambda name: name.replace("model.decoder.", "decoder."), {"activation": {"activation_function": "gelu"}},
+        without_effect=r"k_proj\.bias"),
+    "apertus": row(
+        T.ApertusConfig, {**LLAMA_LIKE, "num_key_value_heads": 4, "rms_norm_eps": 0.02, "rope_parameters": {
+            "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0}},
+        BF16, classic, None, {**RMS_EPS, **base()}, adjust=draw_xielu, without_effect=r"act_fn\.eps"),
+    "phimoe": row(
+        T.PhimoeConfig, {**LLAMA_LIKE, "intermediate_size": 44, "num_key_value_heads": 2, "rms_norm_eps": 0.02, "num_local_experts": 6,
+                         "num_experts_per_tok": 2, "router_jitter_noise": 0.3, "attention_bias": True, "lm_head_bias": True,
+                         "rope_parameters": dict(DEFAULT)},
+        BF16, None, None, {**RMS_EPS, **base(), "nearness": {"router_jitter_noise": 0.01}}, repack=phimoe, without_effect=r"k_proj\.bias"),
+    "qwen3-vl-moe": row(
+        T.Qwen3VLMoeConfig, {
+            "text_config": {**LLAMA_LIKE, "num_key_value_heads": 4, "head_dim": 16, "rms_norm_eps": 0.02, "moe_intermediate_size": 36,
+                            "num_experts": 6, "num_experts_per_tok": 3, "tie_word_embeddings": False,
+                            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2], "mrope_interleaved": True}},
+            "vision_config": {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 64,
+                              "num_position_embeddings": 4, "deepstack_visual_indexes": [0]},
+            "tie_word_embeddings": False,
+            "image_token_id": 0, "video_token_id": 0, "vision_start_token_id": 0, "vision_end_token_id": 0, **IDS},
+        BF16, None, None, {"eps": {"text_config.rms_norm_eps": 1e-5}}, reads_images=True, without_effect=EYES, repack=qwen3_vl_moe),
 }  # fmt: skip

@@ -6,7 +6,20 @@ import { goldenFolder } from './golden.js';
 export interface EncoderGolden {
   /** max |a − b| / max |b| */
   tolerance: number;
-  texts: { text: string; ids: number[]; vector: number[] }[];
+  texts: GoldenText[];
+  /** Pairs of texts, cut. */
+  cuts?: { text: string; pair: string; cutAt: number; ids: number[] }[];
+}
+
+export interface GoldenText {
+  text: string;
+  /** A second text beside it. */
+  pair?: string;
+  ids: number[];
+  /** Where the second text begins, if the model is told. */
+  secondTextAt?: number;
+  /** A classifier of tokens has those of all tokens in turn. */
+  vector: number[];
 }
 
 export const GOLDEN_ENCODERS: readonly string[] = readdirSync(goldenFolder('')).filter((name) =>

@@ -82,9 +82,12 @@ async function namesByFamily(
   folderOf: (name: string) => string,
 ): Promise<Map<Family, string[]>> {
   const found = new Map<Family, string[]>();
+  const families = await loadFamilies();
   for (const name of names) {
-    const family = await findFamily(readModelConfig(folderOf(name)));
-    assert(family !== null, `${name} is of no family`);
+    const answering = await findFamily(readModelConfig(folderOf(name)));
+    // One whose hidden states are wanted is the decoder's with another shape.
+    const family = families.find(({ architectures }) => architectures === answering?.architectures);
+    assert(family !== undefined, `${name} is of no family`);
     found.set(family, [...(found.get(family) ?? []), name]);
   }
   return found;

@@ -34,7 +34,7 @@ export function kvTokens(
 ): number {
   const { availableBytes, configuredMb, reservedMb } = options;
   const most = options.maxSlots * roundUpToPages(options.slotTokens);
-  // An embedding model keeps none.
+  // An encoder keeps none.
   if (kvBytesPerToken === 0) return most;
   const groups = Math.max(1, options.maxGroups);
   const share =

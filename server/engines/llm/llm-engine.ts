@@ -22,6 +22,7 @@ import type { EmbedRequest } from '../../requests/embed-request.js';
 import type { GenerateRequest } from '../../requests/generate-request.js';
 import type { ModelTokens } from '../../requests/model-tokens.js';
 import type { JobRequest, Task } from '../../requests/service.js';
+import type { TextLabels } from '../../requests/text-labels.js';
 import type {
   Arrival,
   DeviceClaim,
@@ -40,6 +41,7 @@ import { makeJob } from './make-job.js';
 import { sizesOfManifest } from './model-sizes.js';
 import { modelTokens } from './model-tokens.js';
 import { checkModel, type LlmFiles, prepareModel, type ShardTools } from './prepare-model.js';
+import type { EncodedTexts, EncodeOptions } from './prompt-encoder.js';
 import { sizesOnDevice } from './sizes-on-gpus.js';
 
 export interface LlmEngineOptions extends ShardTools {
@@ -74,6 +76,13 @@ export class LlmEngine implements Engine {
   }
 }
 
+const taskOf = ({ embedding }: LlmFiles['manifest']['model']): Task =>
+  embedding === undefined
+    ? 'text-generation'
+    : embedding.labels === undefined
+      ? 'text-embedding'
+      : 'text-classification';
+
 /** What no file of the model says, and was assumed. */
 function assumptions(plan: LlmFiles['plan']): string[] {
   if (plan === undefined || plan.policy.assumed.length === 0) return [];
@@ -93,6 +102,7 @@ export class LlmModel implements PreparedModel {
   readonly takenFor?: string;
   readonly notes: readonly string[];
   readonly answerFormat: AnswerFormat | null;
+  readonly labels: TextLabels | null;
   readonly #config: ModelConfig;
   readonly #files: LlmFiles;
   readonly #worker: WorkerOptions;
@@ -101,7 +111,8 @@ export class LlmModel implements PreparedModel {
     this.#config = config;
     this.#files = files;
     this.#worker = worker;
-    this.task = files.manifest.model.embedding === undefined ? 'text-generation' : 'text-embedding';
+    this.task = taskOf(files.manifest.model);
+    this.labels = files.manifest.model.embedding?.labels ?? null;
     this.worldSize = files.manifest.worldSize;
     this.device = files.manifest.deviceClass;
     this.unservedKeys = files.unservedKeys ?? [];
@@ -162,13 +173,14 @@ class FittedLlm implements FittedModel {
     const { encoder, manifest } = this.#files;
     const { kvTokens, slotTokens } = this.#sizes;
     const room = own.kind === 'embed' ? slotTokens : Math.min(slotTokens, kvTokens);
-    const promptIds = await encoder.encode(own.prompt, { cutAt: this.#cutAt(own), room, signal });
+    const options = { cutAt: this.#cutAt(own), room, signal };
+    const { ids: promptIds, secondTextAt } = await encodeRequest(encoder, own, options);
     if (signal.aborted) throw clientLeft();
     const badWords = await this.#badWords(own, signal);
     const constraint = await this.#constraint(own, signal);
     try {
       const job = makeJob({
-        ...{ id: jobId, request: own, promptIds, info: manifest.model, limits: this.#sizes },
+        ...{ id: jobId, request: own, promptIds, secondTextAt, info: manifest.model, limits: this.#sizes },
         normalise: this.#config.normalize === true,
         reportCachedTokens: this.#config.reportCachedTokens,
         ...{ receivedAtMs, queuedAtMs: systemClock.nowMs(), badWords, constraint },
@@ -225,19 +237,31 @@ class FittedLlm implements FittedModel {
 
   /** @throws ServingError BAD_REQUEST */
   #ownKind(request: JobRequest): GenerateRequest | EmbedRequest {
-    const isEmbedding = this.#task === 'text-embedding';
-    if (request.kind !== 'predict' && request.kind !== 'invoke' && isEmbedding === (request.kind === 'embed'))
-      return request;
+    const asked =
+      request.kind === 'generate'
+        ? 'text-generation'
+        : request.kind === 'embed'
+          ? request.scores === true
+            ? 'text-classification'
+            : 'text-embedding'
+          : null;
+    if (request.kind !== 'predict' && request.kind !== 'invoke' && asked === this.#task) return request;
     const { name, version } = this.#config;
     const id = version === null ? name : `${name}:${version}`;
-    throw new ServingError(
-      'BAD_REQUEST',
-      isEmbedding
-        ? `Model ${id} is an embedding model: it makes vectors of texts (/v1/embeddings, or "inputs" alone) and generates none`
-        : request.kind === 'embed'
-          ? `Model ${id} generates text and makes no embeddings: those need an encoder such as BERT`
-          : `Model ${id} generates text: it takes a prompt, no tensors`,
-    );
+    const can = {
+      'text-embedding':
+        'is an embedding model: it makes vectors of texts (/v1/embeddings, or "inputs" alone), generates none and has no labels',
+      'text-classification':
+        'is a classifier: it scores labels (/classify, /score, /rerank, /pooling, or "inputs" alone), generates no text and makes no embeddings',
+      'text-generation':
+        asked === 'text-embedding'
+          ? 'generates text and makes no embeddings: those need an encoder such as BERT'
+          : asked === 'text-classification'
+            ? 'generates text and has no labels: those need a classifier such as BertForSequenceClassification'
+            : 'generates text: it takes a prompt, no tensors',
+      ...{ tensors: '', handler: '' },
+    }[this.#task];
+    throw new ServingError('BAD_REQUEST', `Model ${id} ${can}`);
   }
 
   /** Tokens after which a text is cut off; null: it is not. */
@@ -248,6 +272,22 @@ class FittedLlm implements FittedModel {
     if (!isCut) return maxTokens;
     return Math.min(maxTokens ?? Number.POSITIVE_INFINITY, this.#sizes.slotTokens);
   }
+}
+
+/** The ids of a prompt, of a text, or of two beside each other. */
+async function encodeRequest(
+  encoder: LlmFiles['encoder'],
+  request: GenerateRequest | EmbedRequest,
+  options: EncodeOptions,
+): Promise<EncodedTexts> {
+  if (request.kind === 'generate' || request.pair === undefined) {
+    return { ids: await encoder.encode(request.prompt, options), secondTextAt: null };
+  }
+  const { pair, prompt } = request;
+  if (prompt.kind !== 'text' || encoder.encodePair === undefined) {
+    throw new ServingError('BAD_REQUEST', 'Two texts beside each other must both be texts, not token ids');
+  }
+  return encoder.encodePair(prompt.text, pair, options);
 }
 
 /** Why weights are not where our own kernels read them. */

@@ -25,6 +25,8 @@ export interface JobParts {
   id: number;
   request: GenerateRequest | EmbedRequest;
   promptIds: readonly number[];
+  /** Where the second of two texts begins; null or absent: there is none. */
+  secondTextAt?: number | null;
   info: Manifest['model'];
   /** Vectors have length 1 whatever the model says. */
   normalise: boolean;
@@ -51,6 +53,7 @@ export function makeJob(parts: JobParts): GenerationJob {
       ? vectorPart(request, promptIds, info, limits, parts.normalise)
       : generationPart(request, promptIds, info, limits, badWords)),
     ...(constraint && { constraint }),
+    ...(parts.secondTextAt != null && { secondTextAt: parts.secondTextAt }),
   });
 }
 
@@ -104,7 +107,10 @@ function vectorPart(
   normalise: boolean,
 ): TaskPart {
   admitText(promptIds.length, limits);
-  const vectorShape = { ...vectorShapeOf(request.dimensions, info), normalise };
+  const vectorShape = {
+    ...vectorShapeOf(request.dimensions, info),
+    normalise: normalise && info.embedding?.labels === undefined,
+  };
   return { maxNewTokens: 0, endIds: [], sampling: GREEDY_SAMPLING, seed: 0, vectorShape };
 }
 
@@ -113,7 +119,8 @@ function vectorShapeOf(
   { embedding }: Manifest['model'],
 ): Omit<VectorShape, 'normalise'> {
   assert(embedding, 'the pool has looked at the task');
-  const { dimensions, normalised, shorterDimensions } = embedding;
+  const { dimensions, labels, normalised, shorterDimensions } = embedding;
+  if (labels !== undefined) return { dimensions: null, normalised };
   if (asked === null || asked === dimensions) return { dimensions, normalised };
   const isTrained =
     shorterDimensions !== undefined &&

@@ -53,7 +53,7 @@ export function sizesOfManifest(manifest: Manifest): ModelSizes {
     worldSize,
     weightBytes: (shared?.bytes ?? 0) + ranks.reduce((sum, rank) => sum + rank.weights.bytes, 0),
     kvBytesPerToken:
-      model.embedding !== undefined
+      manifest.attend.keysIn === 'step'
         ? 0
         : 2 *
           model.numLayers *

@@ -36,7 +36,8 @@ export interface LlmFiles {
   shardFolder: string;
   manifest: Manifest;
   texts: TokenTexts;
-  encoder: Pick<PromptEncoder, 'encode' | 'close'> & Partial<Pick<PromptEncoder, 'encodePiece'>>;
+  encoder: Pick<PromptEncoder, 'encode' | 'close'> &
+    Partial<Pick<PromptEncoder, 'encodePiece' | 'encodePair'>>;
   /** Absent: answers cannot be constrained. */
   constrainer?: Pick<Constrainer, 'open' | 'close'>;
   answerFormat?: AnswerFormat | null;
@@ -142,8 +143,8 @@ function withEndId(manifest: Manifest, endId: number | null): Manifest {
 }
 
 /** @throws ServingError CONFIG_INVALID */
-function checkTask({ name, task }: ModelConfig, { textTokens }: PartitionPlan): void {
-  const own = textTokens === null ? 'text-generation' : 'text-embedding';
+function checkTask({ name, task }: ModelConfig, { hasLabels, textTokens }: PartitionPlan): void {
+  const own = textTokens === null ? 'text-generation' : hasLabels ? 'text-classification' : 'text-embedding';
   if (task === null || task === own) return;
   throw new ServingError(
     'CONFIG_INVALID',

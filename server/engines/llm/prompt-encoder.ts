@@ -22,7 +22,9 @@ const LEAST_ROOM_CHARACTERS = 64 * 1024;
 
 export interface PromptEncoderOptions {
   tokenizer: Pick<TokenizerProcess, 'encode' | 'close'> & {
-    facts: Pick<TokenizerProcess['facts'], 'trailing' | 'longestUnits'>;
+    facts: Pick<TokenizerProcess['facts'], 'trailing' | 'longestUnits'> & {
+      pairFrame?: TokenizerProcess['facts']['pairFrame'];
+    };
   };
   /** null: the checkpoint has no template. */
   chatRenderer: Pick<ChatRenderer, 'render' | 'close'> | null;
@@ -37,6 +39,12 @@ export interface EncodeOptions {
   /** Tokens that a prompt can have at most. */
   room?: number;
   signal?: AbortSignal;
+}
+
+/** Ids, and where the second of two texts begins, if a model is told. */
+export interface EncodedTexts {
+  ids: readonly number[];
+  secondTextAt: number | null;
 }
 
 export class PromptEncoder {
@@ -70,6 +78,34 @@ export class PromptEncoder {
     const { tokenizer, vocabSize } = this.#options;
     const ids = await tokenizer.encode(text, false, signal);
     return ids.filter((id) => id < vocabSize);
+  }
+
+  /** Two texts beside each other. Of a cut the longer text loses first. @throws ServingError */
+  async encodePair(
+    text: string,
+    second: string,
+    { cutAt = null, room = Number.POSITIVE_INFINITY, signal }: EncodeOptions = {},
+  ): Promise<EncodedTexts> {
+    const { tokenizer, vocabSize } = this.#options;
+    const frame = tokenizer.facts.pairFrame ?? null;
+    if (frame === null) {
+      const why =
+        "This model's tokenizer does not say how two texts stand beside each other (post_processor of tokenizer.json)";
+      throw new ServingError('BAD_REQUEST', why);
+    }
+    if (cutAt === null) this.#checkRoom(text.length + second.length, room);
+    const both = [
+      await tokenizer.encode(text, false, signal),
+      await tokenizer.encode(second, false, signal),
+    ] as const;
+    for (const id of both.flat()) checkTokenId(id, vocabSize, 'prompt');
+    const { after, before, between, secondAt } = frame;
+    const own = before.length + between.length + after.length;
+    const [first, last] = cutPair(both, cutAt === null ? Number.POSITIVE_INFINITY : Math.max(0, cutAt - own));
+    return {
+      ids: [...before, ...first, ...between, ...last, ...after],
+      secondTextAt: secondAt === null ? null : before.length + first.length + secondAt,
+    };
   }
 
   async close(): Promise<void> {
@@ -139,4 +175,20 @@ export class PromptEncoder {
     const trailing = Math.min(this.#options.tokenizer.facts.trailing, cutAt);
     return [...ids.slice(0, cutAt - trailing), ...ids.slice(ids.length - trailing)];
   }
+}
+
+/** As Hugging Face's tokenizers cut ("longest first"): both are as long as they can be, the shorter one whole if it fits. */
+function cutPair(
+  [first, second]: readonly [readonly number[], readonly number[]],
+  room: number,
+): readonly [readonly number[], readonly number[]] {
+  if (first.length + second.length <= room) return [first, second];
+  const shorter = Math.min(first.length, second.length);
+  const half = Math.floor(room / 2);
+  // In an odd room the one that was longer, or else the second, has one more.
+  const least = Math.min(shorter, half);
+  const most = room - least;
+  return first.length > second.length
+    ? [first.slice(0, most), second.slice(0, least)]
+    : [first.slice(0, least), second.slice(0, most)];
 }

@@ -8,6 +8,7 @@
  */
 import { ServingError } from '../../../proto/errors.js';
 import type { TokenTable } from '../../text/detokenizer.js';
+import type { PairFrame } from '../../text/post-processors.js';
 import { Tokenizer } from '../../text/tokenizer.js';
 import { serveLimitedTasks } from './limited-task.js';
 
@@ -19,6 +20,7 @@ export interface TokenizeTask {
 export interface TokenizerFacts {
   table: TokenTable;
   trailing: number;
+  pairFrame: PairFrame | null;
   longestUnits: number;
 }
 
@@ -33,9 +35,9 @@ serveLimitedTasks(
   (task: { modelFolder: string } | TokenizeTask): TokenizerFacts | number[] => {
     if ('modelFolder' in task) {
       tokenizer = Tokenizer.read(task.modelFolder);
-      const { longestUnits, table, trailing } = tokenizer;
+      const { longestUnits, pairFrame, table, trailing } = tokenizer;
       const units = table.tokens.reduce((sum, token) => sum + (token?.length ?? 0), 0);
-      if (units <= MAX_TABLE_UNITS) return { table, trailing, longestUnits };
+      if (units <= MAX_TABLE_UNITS) return { table, trailing, pairFrame, longestUnits };
       throw new ServingError(
         'CHECKPOINT_INVALID',
         `The tokens of the tokenizer have ${units} characters together, the limit is ${MAX_TABLE_UNITS}`,

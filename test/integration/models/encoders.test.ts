@@ -1,6 +1,7 @@
 /**
- * Every encoder's tiny checkpoint (test/golden/encoder_goldens.py) against sentence-transformers in float32: ids of its texts, cut
- * where it cuts them; vectors, split over 1, 2 and 4 ranks, one text a step and all texts in one.
+ * The tiny checkpoint of every encoder, of decoders whose hidden states are wanted and of classifiers (test/golden/encoder_goldens.py)
+ * against sentence-transformers, or transformers' own class, in float32: ids of its texts, cut where it cuts them; vectors or scores,
+ * split over 1, 2 and 4 ranks, one text a step and all texts in one.
  */
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,7 +14,7 @@ import { PromptEncoder } from '../../../server/engines/llm/prompt-encoder.js';
 import { TokenizerProcess } from '../../../server/engines/llm/tokenizer-process.js';
 import { readManifest } from '../../../shard-worker/shard-files.js';
 import { goldenFolder } from '../../support/golden.js';
-import { GOLDEN_ENCODERS, readEncoderGolden } from '../../support/golden-encoders.js';
+import { GOLDEN_ENCODERS, type GoldenText, readEncoderGolden } from '../../support/golden-encoders.js';
 import { relativeDeviation } from '../../support/golden-families.js';
 import { createInProcessGroup, type InProcessGroup } from '../../support/in-process-group.js';
 
@@ -33,9 +34,10 @@ function vectorSteps(group: InProcessGroup) {
   let step = 0;
   let sequence = 0;
   let opened: number[] = [];
-  return async (prompts: readonly number[][]): Promise<number[][]> => {
-    const opens = prompts.map((promptIds, slot) => ({
+  return async (prompts: readonly Pick<GoldenText, 'ids' | 'secondTextAt'>[]): Promise<number[][]> => {
+    const opens = prompts.map(({ ids: promptIds, secondTextAt }, slot) => ({
       ...{ slot, sequence: ++sequence, promptIds, maxNewTokens: 0, endIds: [] },
+      ...(secondTextAt === undefined ? {} : { secondTextAt }),
       sampling: GREEDY_SAMPLING,
     }));
     const rows = opens.map((open) => ({
@@ -62,18 +64,25 @@ describe.each(GOLDEN_ENCODERS)('%s', (name) => {
     const tokenizer = await TokenizerProcess.start(goldenFolder(name));
     const encoder = new PromptEncoder({ tokenizer, chatRenderer: null, vocabSize, embedding });
     const cutAt = embedding?.textTokens ?? null;
-    for (const { ids, text } of golden.texts)
-      expect(await encoder.encode({ kind: 'text', text }, { cutAt })).toEqual(ids);
+    for (const { ids, pair, secondTextAt, text } of golden.texts) {
+      if (pair === undefined) expect(await encoder.encode({ kind: 'text', text }, { cutAt })).toEqual(ids);
+      else {
+        const { ids: both, secondTextAt: at } = await encoder.encodePair(text, pair, { cutAt });
+        expect(both).toEqual(ids);
+        if (secondTextAt !== undefined) expect(at).toBe(secondTextAt);
+      }
+    }
+    for (const { cutAt, ids, pair, text } of golden.cuts ?? [])
+      expect((await encoder.encodePair(text, pair, { cutAt })).ids).toEqual(ids);
     await encoder.close();
   });
 
   it.each(DEGREES)('gives its vectors at tp %i, one text a step and all in one', async (tp) => {
     const { shardFolder } = await shardsOf(name, tp);
     const run = vectorSteps(await createInProcessGroup(shardFolder, { maxSlots: golden.texts.length }));
-    const prompts = golden.texts.map(({ ids }) => ids);
     const alone: number[][] = [];
-    for (const ids of prompts) alone.push(...(await run([ids])));
-    const together = await run(prompts);
+    for (const text of golden.texts) alone.push(...(await run([text])));
+    const together = await run(golden.texts);
     let largest = 0;
     golden.texts.forEach(({ vector }, index) => {
       for (const seen of [alone[index], together[index]]) {
@@ -94,7 +103,7 @@ it('an encoder keeps no keys and values', async () => {
   const { shardFolder, manifest } = await shardsOf('encoder-bert', 2);
   expect(manifest.attend.keysIn).toBe('step');
   const group = await createInProcessGroup(shardFolder);
-  await vectorSteps(group)([[2, 7, 3]]);
+  await vectorSteps(group)([{ ids: [2, 7, 3] }]);
   expect(group.runners.map((runner) => runner.inspect(1).kvTouchedBytes)).toEqual([0, 0]);
   const { plan } = await planPartition({ folder: goldenFolder('encoder-bert'), tp: 2 });
   expect(plan.kvBytesPerTokenPerRank).toBe(0);

@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { attentionOutBlock, possibleDegrees } from '../../../partitioner/plan/degrees.js';
 import type { ModelShape } from '../../../partitioner/plan/model-shape.js';
 import { makePlan, type Plan, storedTensors } from '../../../partitioner/plan/plan.js';
-import { type LinearItem, TENSOR_ALIGNMENT } from '../../../partitioner/plan/plan-items.js';
+import type { LinearItem } from '../../../partitioner/plan/plan-item.js';
+import { TENSOR_ALIGNMENT } from '../../../partitioner/plan/plan-items.js';
 import { downBlock, reproducibleDegrees } from '../../../partitioner/plan/sum-pieces.js';
 import {
   chooseWeightFormat,

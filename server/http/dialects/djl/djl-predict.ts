@@ -19,6 +19,7 @@ import { answerChat, answerCompletion, JSON_LINES_FRAMING } from '../openai/open
 import type { DjlBody } from './djl-body.js';
 import { answerLmiEmbeddings } from './lmi-embeddings.js';
 import { answerLmi } from './lmi-handler.js';
+import { answerLmiLabels } from './lmi-labels.js';
 
 /** A request's; `isWholeText`: its body was a plain text. */
 type Asked = Pick<FastifyRequest, 'headers' | 'log' | 'query'> & { isWholeText?: boolean };
@@ -45,10 +46,15 @@ export function predict(
       if (!status) throw new ServingError('MODEL_NOT_FOUND', `Model not found: ${target.model}`);
       return answerTensors(context, prediction.body, status, target, client);
     }
-    case 'lmi':
-      return statusOf(context, target)?.task === 'text-embedding'
+    case 'lmi': {
+      const status = statusOf(context, target);
+      if (status?.task === 'text-classification') {
+        return answerLmiLabels(context, log, prediction.body, status, target, client);
+      }
+      return status?.task === 'text-embedding'
         ? answerLmiEmbeddings(context, log, prediction.body, target, client)
         : answerLmi(context, log, prediction.body, target, client, isWholeText);
+    }
   }
 }
 

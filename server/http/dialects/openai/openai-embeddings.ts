@@ -22,12 +22,12 @@ import type { HttpContext } from '../../http-context.js';
 import { withOwnIds } from './openai-handlers.js';
 
 /** OpenAI's. */
-const MAX_INPUTS = 2048;
+export const MAX_INPUTS = 2048;
 
 const optional = Type.Optional;
 const text = Type.String({ minLength: 1 });
 
-const InputField = Type.Union(
+export const InputField = Type.Union(
   [
     text,
     Type.Array(text, { minItems: 1, maxItems: MAX_INPUTS }),
@@ -61,7 +61,10 @@ export function checkEmbeddingBody(body: unknown): Checked<EmbeddingBody> {
   return checked;
 }
 
-export function embeddingRequests(body: EmbeddingBody, target: Target): EmbedRequest[] {
+export function embeddingRequests(
+  body: Pick<EmbeddingBody, 'input' | 'dimensions' | 'truncate_prompt_tokens'>,
+  target: Target,
+): EmbedRequest[] {
   const cutAt = body.truncate_prompt_tokens ?? null;
   return promptsOf(body.input).map((prompt) => ({
     ...target,

@@ -37,6 +37,7 @@ import {
 import { openAiError } from './openai-errors.js';
 import { answerChat, answerCompletion, answerResponse, SSE_FRAMING } from './openai-handlers.js';
 
+import { POOLING_REFERENCE, poolingRoutes } from './vllm-pooling.js';
 import { VLLM_REFERENCE, vllmRoutes } from './vllm-routes.js';
 
 /** What tells where it goes and how; the rest is a chat's (responses-request.ts). */
@@ -97,6 +98,7 @@ export const openAiDialect: Dialect = {
       },
       example: (model) => ({ model, input: 'Hello', max_output_tokens: 50 }),
     },
+    ...POOLING_REFERENCE,
     { method: 'GET', path: '/v1/models', summary: 'Every model.' },
     { method: 'GET', path: '/v1/models/:model', summary: 'One model.' },
     ...VLLM_REFERENCE,
@@ -187,6 +189,7 @@ async function openAiRoutes(app: FastifyInstance, context: HttpContext): Promise
     return modelObject(known);
   });
   vllmRoutes(app, context, target);
+  poolingRoutes(app, context, target);
 }
 
 function modelObject({ contextLength, name, registeredAtMs }: ModelStatus) {

@@ -23,7 +23,8 @@ describe('the registry', () => {
   });
 
   it('refuses an unknown architecture and lists the known ones', async () => {
-    const message = 'architecture MambaForCausalLM is not known; known are ArceeForCausalLM, BertFor';
+    const message =
+      'architecture MambaForCausalLM is not known; known are ApertusForCausalLM, ArceeForCausalLM, BertFor';
     await expect(as('MambaForCausalLM')).rejects.toMatchObject({ code: 'CHECKPOINT_INVALID' });
     await expect(as('MambaForCausalLM')).rejects.toThrow(message);
     await expect(shapeOf({ architectures: [], model_type: 'mamba' })).rejects.toThrow('model_type mamba');

@@ -88,6 +88,7 @@ describe('KV tokens', () => {
   const manifest = {
     worldSize: 2,
     model: { numLayers: 4 },
+    attend: { keysIn: 'slot' },
     perRank: { numKvHeads: 2, headDim: 32 },
     buffers: [],
     shared: { bytes: GIB },

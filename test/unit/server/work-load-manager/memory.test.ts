@@ -16,6 +16,7 @@ const PLAN: PartitionPlan = {
   kvBytesPerTokenPerRank: 1024,
   contextLength: 512,
   textTokens: null,
+  hasLabels: false,
   tensors: [
     { tensor: 'embedding', layers: 1, shape: [4096, 256] },
     { tensor: 'rope.cos', layers: 1, shape: [512, 16] },
