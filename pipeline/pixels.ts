@@ -24,8 +24,13 @@ export interface Pixels {
 const bad = (message: string): ServingError => new ServingError('BAD_REQUEST', message);
 
 /** @throws ServingError BAD_REQUEST */
-export const decodedImage = (bytes: Uint8Array): Promise<Pixels> =>
-  pixelsOf(sharp(bytes, { limitInputPixels: MAX_PIXELS }).rotate().removeAlpha().toColourspace('srgb'));
+export async function decodedImage(bytes: Uint8Array): Promise<Pixels> {
+  // The library throws of it before there is anything to wait for.
+  if (bytes.length === 0) throw bad('There is no image: it has no bytes');
+  return pixelsOf(
+    sharp(bytes, { limitInputPixels: MAX_PIXELS }).rotate().removeAlpha().toColourspace('srgb'),
+  );
+}
 
 /** The shorter side to `side`, the other in proportion. @throws ServingError BAD_REQUEST */
 export const resizedShorter = ({ data, height, width }: Pixels, side: number): Promise<Pixels> =>

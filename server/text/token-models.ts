@@ -31,6 +31,8 @@ const CACHED_UNITS = 64;
 export function createTokenModel(model: Record<string, unknown>): TokenModel {
   const kind = kindOf(model);
   if (kind === 'Unigram') return unigram(model);
+  // What was checked of a list are not ids.
+  if (Array.isArray(model.vocab)) throw invalidTokenizer(`the 'vocab' of a ${kind} model is a list`);
   const vocabulary = new Map(Object.entries(model.vocab as Record<string, number>));
   const tokens: (string | undefined)[] = [];
   for (const [token, id] of vocabulary) tokens[id] = token;
@@ -119,7 +121,8 @@ function wordByWord(
 }
 
 function unigram(model: Record<string, unknown>): TokenModel {
-  const pieces = (model.vocab as unknown[]).map((entry) => {
+  if (!Array.isArray(model.vocab)) throw invalidTokenizer("the 'vocab' of a Unigram model is no list");
+  const pieces = model.vocab.map((entry: unknown) => {
     if (!Array.isArray(entry) || typeof entry[0] !== 'string' || typeof entry[1] !== 'number') {
       throw invalidTokenizer('an entry of a Unigram vocabulary is not a pair of token and score');
     }

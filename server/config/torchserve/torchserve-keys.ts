@@ -251,7 +251,7 @@ export const TORCHSERVE_KEYS: readonly TorchServeRow[] = [
   ),
   works('enable_grpc_ssl', 'grpcTls', boolean(), false, 'gRPC by TLS, with the same certificate'),
   mapped('keystore'),
-  mapped('keystore_pass'),
+  { ...mapped('keystore_pass'), secret: true },
   mapped('keystore_type'),
   mapped('private_key_file'),
   mapped('certificate_file'),

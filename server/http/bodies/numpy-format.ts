@@ -47,10 +47,10 @@ const bad = (message: string): ServingError => new ServingError('BAD_REQUEST', m
 /** @throws ServingError BAD_REQUEST */
 export function readNpy(name: string, bytes: Buffer): NamedTensor {
   const shown = name === '' ? 'The array' : `Array ${name}`;
-  if (bytes.length < 10 || !bytes.subarray(0, 6).equals(MAGIC))
+  const isLong = bytes[6]! >= 2;
+  if (bytes.length < (isLong ? 12 : 10) || !bytes.subarray(0, 6).equals(MAGIC))
     throw bad(`${shown} is not in NumPy's format`);
   const major = bytes[6]!;
-  const isLong = major >= 2;
   const headerBytes = isLong ? bytes.readUInt32LE(8) : bytes.readUInt16LE(8);
   const start = isLong ? 12 : 10;
   if (major > 3 || headerBytes > MAX_HEADER_BYTES || start + headerBytes > bytes.length)
@@ -82,6 +82,8 @@ export function readNpy(name: string, bytes: Buffer): NamedTensor {
   if (data.length !== wanted)
     throw bad(`${shown} has ${data.length} bytes of data, but its shape wants ${wanted}`);
   if (width === null) return { name, type, shape, bytes: data };
+  // However many there are, no data says so.
+  if (width === 0 && count > 0) throw bad(`${shown} has texts of no characters`);
   const texts = Array.from({ length: count }, (_, index) =>
     fixedText(data.subarray(index * width, (index + 1) * width), text![2] === 'U'),
   );
@@ -90,8 +92,11 @@ export function readNpy(name: string, bytes: Buffer): NamedTensor {
 
 /** Filled up with zeros. */
 function fixedText(bytes: Buffer, isUnicode: boolean): string | Uint8Array {
-  if (!isUnicode)
-    return bytes.subarray(0, bytes.length - (/\0*$/.exec(bytes.toString('latin1'))?.[0].length ?? 0));
+  if (!isUnicode) {
+    let end = bytes.length;
+    while (end > 0 && bytes[end - 1] === 0) end--;
+    return bytes.subarray(0, end);
+  }
   const points: number[] = [];
   for (let at = 0; at < bytes.length; at += 4) points.push(bytes.readUInt32LE(at));
   while (points.at(-1) === 0) points.pop();

@@ -65,12 +65,25 @@ export function mergeSchemas(a: Schema, b: Schema, place: string): Schema | null
     if (isAnnotation(keyword) || MEMBERS.has(keyword)) continue;
     const own = merged[keyword];
     if (own === undefined || isDeepStrictEqual(own, value)) merged[keyword] = value;
-    else if (LARGER.has(keyword)) merged[keyword] = Math.max(own as number, value as number);
-    else if (SMALLER.has(keyword)) merged[keyword] = Math.min(own as number, value as number);
-    else if (!mergeKeyword(merged, keyword, value, a, b, place)) return null;
+    else if (LARGER.has(keyword) || SMALLER.has(keyword)) {
+      const [one, other] = [own, value].map((limit) => numberOf(limit, keyword, place)) as [number, number];
+      merged[keyword] = LARGER.has(keyword) ? Math.max(one, other) : Math.min(one, other);
+    } else if (!mergeKeyword(merged, keyword, value, a, b, place)) return null;
   }
   mergeMembers(merged, a, b, place);
   return merged;
+}
+
+/** @throws SchemaFault */
+function numberOf(limit: unknown, keyword: string, place: string): number {
+  if (typeof limit === 'number') return limit;
+  throw new SchemaFault(`${place}.${keyword}`, 'must be a number');
+}
+
+/** @throws SchemaFault */
+function listOf(list: unknown, keyword: string, place: string): readonly unknown[] {
+  if (Array.isArray(list)) return list;
+  throw new SchemaFault(`${place}.${keyword}`, 'must be a list');
 }
 
 /** @returns whether there is a value of both */
@@ -83,6 +96,10 @@ function mergeKeyword(
   place: string,
 ): boolean {
   const own = merged[keyword];
+  const lists = (): [readonly unknown[], readonly unknown[]] => [
+    listOf(own, keyword, place),
+    listOf(value, keyword, place),
+  ];
   switch (keyword) {
     case 'type': {
       const both = commonTypes(typesOf(a)!, typesOf(b)!);
@@ -92,12 +109,11 @@ function mergeKeyword(
     case 'nullable':
       return true;
     case 'required':
-      merged.required = [...new Set([...(own as string[]), ...(value as string[])])];
+      merged.required = [...new Set(lists().flat())];
       return true;
     case 'enum': {
-      const both = (own as unknown[]).filter((one) =>
-        (value as unknown[]).some((two) => isDeepStrictEqual(one, two)),
-      );
+      const [ones, others] = lists();
+      const both = ones.filter((one) => others.some((other) => isDeepStrictEqual(one, other)));
       merged.enum = both;
       return both.length > 0;
     }
@@ -114,9 +130,8 @@ function mergeKeyword(
       merged[keyword] = { allOf: [own, value] };
       return true;
     case 'anyOf': {
-      const pairs = (own as unknown[]).flatMap((one) =>
-        (value as unknown[]).map((two) => ({ allOf: [one, two] })),
-      );
+      const [ones, others] = lists();
+      const pairs = ones.flatMap((one) => others.map((other) => ({ allOf: [one, other] })));
       if (pairs.length > MAX_BRANCHES)
         throw new SchemaFault(place, `more than ${MAX_BRANCHES} alternatives together`);
       merged.anyOf = pairs;

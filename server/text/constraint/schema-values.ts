@@ -12,15 +12,15 @@ export function accepts(schema: Schema, value: unknown, place: string): boolean 
   for (const [keyword, limit] of Object.entries(schema)) {
     if (keyword === 'enum' || keyword === 'const' || keyword === 'nullable' || isAnnotation(keyword))
       continue;
-    const test = TESTS[keyword];
+    const test = Object.hasOwn(TESTS, keyword) ? TESTS[keyword] : undefined;
     if (test === undefined)
       throw new SchemaFault(place, `${keyword} beside an enum or const is not supported`);
-    if (!test(limit, value, schema)) return false;
+    if (!test(limit, value, schema, place)) return false;
   }
   return true;
 }
 
-type Test = (limit: unknown, value: unknown, schema: Schema) => boolean;
+type Test = (limit: unknown, value: unknown, schema: Schema, place: string) => boolean;
 
 const ofNumber =
   (holds: (value: number, limit: number) => boolean): Test =>
@@ -29,7 +29,7 @@ const ofNumber =
 const ofLength =
   (holds: (length: number, limit: number) => boolean): Test =>
   (limit, value) =>
-    typeof value !== 'string' || holds([...value].length, limit as number);
+    typeof value !== 'string' || typeof limit !== 'number' || holds([...value].length, limit);
 
 const TESTS: Readonly<Record<string, Test>> = {
   type: (_, value, schema) => typesOf(schema)!.some((type) => isOfType(type, value)),
@@ -40,9 +40,19 @@ const TESTS: Readonly<Record<string, Test>> = {
   multipleOf: ofNumber((value, limit) => Number.isInteger(value / limit)),
   minLength: ofLength((length, limit) => length >= limit),
   maxLength: ofLength((length, limit) => length <= limit),
-  pattern: (limit, value) =>
-    typeof value !== 'string' || [limit].flat().every((one) => new RegExp(one as string, 'u').test(value)),
+  pattern: (limit, value, _schema, place) =>
+    typeof value !== 'string' || [limit].flat().every((one) => patternOf(one, place).test(value)),
 };
+
+/** @throws SchemaFault */
+function patternOf(source: unknown, place: string): RegExp {
+  if (typeof source !== 'string') throw new SchemaFault(`${place}.pattern`, 'must be a text');
+  try {
+    return new RegExp(source, 'u');
+  } catch {
+    throw new SchemaFault(`${place}.pattern`, 'is no regular expression');
+  }
+}
 
 function isOfType(type: string, value: unknown): boolean {
   switch (type) {

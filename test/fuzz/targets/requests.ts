@@ -9,6 +9,7 @@ import { readNpy, readNpz } from '../../../server/http/bodies/numpy-format.js';
 import { tensorsOfJson } from '../../../server/http/bodies/tensor-json.js';
 import type { Signature } from '../../../server/requests/signature.js';
 import { constraintExpression } from '../../../server/text/constraint/constraint.js';
+import type { SeededRandom } from '../../fixtures/seeded-random.js';
 import { randomSchema } from '../../support/random-schemas.js';
 import { repositoryRoot } from '../../support/repository-root.js';
 import { type FuzzTarget, isOperating } from '../fuzz-target.js';
@@ -117,11 +118,42 @@ const image = (format: 'png' | 'jpeg' | 'webp' | 'gif' | 'tiff'): Promise<Buffer
     .toBuffer();
 let images: Promise<Buffer[]> | null = null;
 
+const NPY_HEADERS = [
+  "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }",
+  "{'descr': '<U3', 'fortran_order': False, 'shape': (2,), }",
+  "{'descr': '|S4', 'fortran_order': True, 'shape': (), }",
+];
+const NPY_WORDS = [
+  '<i8',
+  '|b1',
+  '<U0',
+  '|S0',
+  '|S999999',
+  '<U999999',
+  '(',
+  ')',
+  ',',
+  "'",
+  'True',
+  '1000000000',
+  '0',
+  '2147483647',
+  '9007199254740991',
+];
+
+/** Its header changed as text, its lengths right. */
+function npyWithHeader(random: SeededRandom): Buffer {
+  const header = Buffer.from(mutatedText(random.pick(NPY_HEADERS), random, NPY_WORDS));
+  const head = Buffer.from([0x93, ...Buffer.from('NUMPY'), 1, 0, 0, 0]);
+  head.writeUInt16LE(Math.min(header.length, 0xffff), 8);
+  return Buffer.concat([head, header, Buffer.alloc(random.pick([0, 4, 8, 24]), random.integer(0, 1) * 97)]);
+}
+
 export const REQUEST_TARGETS: readonly FuzzTarget[] = [
   {
     name: 'npy',
     weight: 12,
-    run: (random) => readNpy('x', mutatedBytes(NPY, random)),
+    run: (random) => readNpy('x', random.next() < 0.5 ? npyWithHeader(random) : mutatedBytes(NPY, random)),
     isExpected: isOperating,
   },
   { name: 'npz', weight: 3, run: (random) => readNpz(mutatedBytes(NPZ, random)), isExpected: isOperating },

@@ -92,6 +92,23 @@ config.properties:4: models is {; it must be JSON`,
     expect(() => load({}, ['--model-stor', 'x'])).toThrow('did you mean --model-store?');
   });
 
+  it('speaks TLS by the keys of its file', () => {
+    const file = `
+inference_address=https://127.0.0.1:8443
+certificate_file=cert.pem
+private_key_file=key.pem
+keystore_pass=changed
+keystore_type=PKCS12
+`;
+    const { server, cwd } = load({ 'config.properties': file }, STORE);
+    expect(server.inferenceAddress).toMatchObject({ host: '127.0.0.1', port: 8443, tls: true });
+    expect(server).toMatchObject({
+      certificateFile: path.join(cwd, 'cert.pem'),
+      privateKeyFile: path.join(cwd, 'key.pem'),
+      keystorePass: 'changed',
+    });
+  });
+
   it('names the models of the start: by flags, all of the store, or a snapshot', () => {
     const files = { 'store/a.mar': '', 'store/b.mar': '', 'store/notes.txt': '' };
     const named = load(files, [...STORE, '--models', 'x=a.mar', 'b.mar']);

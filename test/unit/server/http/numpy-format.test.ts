@@ -53,4 +53,27 @@ describe('NumPy’s format', () => {
     const big = Buffer.from(npy.toString('latin1').replace('<f4', '>f4'), 'latin1');
     expect(() => readNpy('x', big)).toThrow('is of >f4, which is not served');
   });
+
+  /** An array with such a header, and data. */
+  const npyOf = (header: string, data: Buffer, major = 1): Buffer => {
+    const head = Buffer.from([0x93, ...Buffer.from('NUMPY'), major, 0, 0, 0]);
+    head.writeUInt16LE(header.length, 8);
+    return Buffer.concat([head, Buffer.from(header), data]);
+  };
+
+  it('of a later version is refused where its head ends early: found by the fuzzer', () => {
+    expect(() => readNpy('x', npyOf('', Buffer.alloc(1), 2))).toThrow("is not in NumPy's format");
+  });
+
+  it('of a billion texts of no characters is refused', () => {
+    const header = "{'descr': '|S0', 'fortran_order': False, 'shape': (1000000000,)}";
+    expect(() => readNpy('x', npyOf(header, Buffer.alloc(0)))).toThrow('has texts of no characters');
+  });
+
+  it('of a text that is long and nearly empty is read in one walk', () => {
+    const header = "{'descr': '|S900000', 'fortran_order': False, 'shape': (1,)}";
+    const data = Buffer.alloc(900_000);
+    data[data.length - 1] = 97;
+    expect(readNpy('x', npyOf(header, data)).bytes.length).toBe(900_004);
+  });
 });

@@ -35,6 +35,17 @@ describe('is refused', () => {
       'its normalizer has 100000 parts, the limit is 64',
     ],
     [
+      // Found by the fuzzer: the ids were not checked, and an array of 2³¹ was walked.
+      'a vocabulary of ids where pairs belong',
+      { model: { type: 'BPE', vocab: [2147483647, 0.5], merges: [], unk_token: null } },
+      "the 'vocab' of a BPE model is a list",
+    ],
+    [
+      'a vocabulary of pairs where ids belong',
+      { model: { type: 'Unigram', vocab: { a: 0 }, unk_id: 0 } },
+      "the 'vocab' of a Unigram model is no list",
+    ],
+    [
       'a decoder that strips nothing, for ever',
       { decoder: { type: 'Strip', content: '', start: 1e15, stop: 0 } },
       "'content' is an empty text",
