@@ -29,7 +29,7 @@ const residentBytes = (): number => {
   const [, kib] = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${server.pid}/status`, 'utf8'))!;
   return Number(kib) * 1024;
 };
-/** Of the server's own process: what others do on the machine does not move it. */
+/** What the server's own process used: what others do on the machine does not move it. */
 const processorMs = (): number => {
   const fields = readFileSync(`/proc/${server.pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
   return (Number(fields[11]) + Number(fields[12])) * 10;
