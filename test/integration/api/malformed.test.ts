@@ -197,6 +197,9 @@ const ROWS: readonly Row[] = [
       ['/predictions/mlp/1.0', COMPLETION],
       ['/predictions/tensors', { inputs: [{ name: 'x', shape: [1, 2], datatype: 'FP32', data: [1, 2] }] }],
       ['/models/mlp/invoke', LMI],
+      ['/wfpredict/flow', LMI],
+      ['/explanations/mlp', LMI],
+      ['/explanations/mlp/1.0', LMI],
     ],
   },
   {
