@@ -35,9 +35,10 @@ function filled(
 ): Tensor {
   const lists = idLists(name, value);
   const width = widthOf(name, lists, length);
-  const data = BigInt64Array.from(
-    lists.flatMap((list) => Array.from({ length: width }, (_, index) => at(list[index]))),
-  );
+  const data = new BigInt64Array(lists.length * width).fill(at(undefined));
+  lists.forEach((list, row) => {
+    for (const [column, id] of list.entries()) data[row * width + column] = at(id);
+  });
   return new Tensor('int64', [lists.length, width], data);
 }
 

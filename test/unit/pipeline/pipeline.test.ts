@@ -154,7 +154,8 @@ describe('a pipeline of text and a model', () => {
   };
 });
 
-describe('a pipeline of texts and images', () => {
+/** MATXScript's own example of several modes: texts for BERT, pictures for ResNet, in one pack. */
+describe('Bert + Resnet', () => {
   const models = path.join(repositoryRoot, 'test/golden/handler-models');
   const casesOf = (name: string) =>
     JSON.parse(readFileSync(path.join(models, name, 'cases.json'), 'utf8')) as {
