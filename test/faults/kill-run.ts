@@ -46,6 +46,8 @@ export const KILL_RUN_ENVIRONMENT = {
   TENSOR_PARALLEL_DEGREE: '2',
   OPTION_THREADS_PER_RANK: '1',
   SERVING_RETRY_THRESHOLD: '1000',
+  // Kills come by the clock: a request that meets three of them is not what kills.
+  OPTION_REQUEST_RETRIES: '100',
 };
 
 /** The n-th request: a prompt, greedy or with a seed, each way in turn. */
