@@ -123,6 +123,16 @@ const LMI: Json = {
   stream: false,
 };
 
+const SCORE: Json = { model: 'mlp', text_1: 'a', text_2: ['b', 'c'], input: ['a'] };
+const RERANK: Json = { model: 'mlp', query: 'a', documents: ['b', 'c'], top_n: 1 };
+const INFER: Json = {
+  id: '1',
+  parameters: { binary_data_output: false },
+  inputs: [{ name: 'x', shape: [1, 2], datatype: 'FP32', data: [1, 2], parameters: { binary_data_size: 8 } }],
+  outputs: [{ name: 'y', parameters: { binary_data: false } }],
+};
+const GENERATE: Json = { text_input: 'once', max_tokens: 4, stream: false, temperature: 0.5, id: 'a' };
+
 interface Row {
   dialect: string;
   shape: Shape;
@@ -162,6 +172,35 @@ const ROWS: readonly Row[] = [
       ['/tokenize', { model: 'mlp', prompt: 'a b', add_special_tokens: true, return_token_strs: true }],
       ['/tokenize', CHAT],
       ['/detokenize', { model: 'mlp', tokens: [1, 2] }],
+      ...['/score', '/v1/score', '/classify'].map((path) => [path, SCORE] as const),
+      ...['/rerank', '/v1/rerank', '/v2/rerank'].map((path) => [path, RERANK] as const),
+      ['/pooling', { model: 'mlp', input: ['a', 'b'], encoding_format: 'float' }],
+    ],
+  },
+  {
+    dialect: 'tgi',
+    shape: ({ error, error_type: type }) => isText(error) && isText(type),
+    seeds: [
+      [
+        '/generate',
+        { inputs: 'once', parameters: { max_new_tokens: 4, details: true, top_n_tokens: 2, stop: ['.'] } },
+      ],
+      ['/generate_stream', { inputs: 'once', parameters: { max_new_tokens: 4, do_sample: true, seed: 1 } }],
+      ['/', { inputs: 'once', parameters: { max_new_tokens: 4 }, stream: false }],
+    ],
+  },
+  {
+    dialect: 'oip',
+    shape: ({ error }) => isText(error),
+    seeds: [
+      ...['', '/versions/1'].flatMap((version) => [
+        [`/v2/models/tensors${version}/infer`, INFER] as const,
+        [`/v2/models/mlp${version}/generate`, GENERATE] as const,
+        [`/v2/models/mlp${version}/generate_stream`, GENERATE] as const,
+      ]),
+      ['/v2/repository/index', { ready: true }],
+      ['/v2/repository/models/absent/load', { parameters: { a: '1' } }],
+      ['/v2/repository/models/absent/unload', { parameters: { unload_dependents: false } }],
     ],
   },
   {
