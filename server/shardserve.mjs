@@ -37,6 +37,14 @@ const PROGRAMS = {
 
 const START_FLAGS = 'dist/server/config/flags.js';
 
+/** For commands that print none themselves. */
+const USAGE = {
+  key: 'Usage: shardserve key [--name NAME] [--scopes infer,manage,metrics]',
+  archive: `Usage: shardserve archive --model-name NAME [--version V] [--serialized-file FILE] [--model-file FILE] [--handler FILE|NAME]
+                          [--extra-files A,B] [--config-file model-config.yaml] [--requirements-file FILE] [--runtime R]
+                          [--export-path DIR] [--archive-format default|zip-store|tgz|no-archive] [--force]`,
+};
+
 const HELP = `Usage: shardserve <command> [arguments]
 
   start [-f config.properties] [-m models] [-s model-store]   start the server (what \`npm start\` does)
@@ -75,10 +83,17 @@ async function runProgram(command, argv) {
     console.log(START_HELP);
     return 0;
   }
+  const isAsked = argv.some((flag) => flag === '-h' || flag === '--help');
+  if (isAsked && command in USAGE) {
+    console.log(USAGE[command]);
+    return 0;
+  }
   // A program that runs by being imported reads its arguments where Node would have put them.
   process.argv = [process.argv[0], program, ...argv];
   const { main } = await import(pathToFileURL(program).href);
-  return main ? main(argv) : 0;
+  const code = main ? await main(argv) : 0;
+  // A usage that was asked for is no mistake.
+  return isAsked && code === 2 ? 0 : code;
 }
 
 async function run([command = 'help', ...argv]) {
@@ -103,11 +118,17 @@ async function run([command = 'help', ...argv]) {
   }
 }
 
+const [, , ...given] = process.argv;
 try {
-  const exitCode = await run(process.argv.slice(2));
+  const exitCode = await run(given);
   // The event loop ends by itself: a server keeps running after its main() has resolved.
   if (typeof exitCode === 'number' && exitCode !== 0) process.exitCode = exitCode;
 } catch (error) {
-  console.error(error?.name === 'ServingError' ? `[${error.code}] ${error.message}` : error);
-  process.exitCode = 1;
+  if (error?.code?.startsWith('ERR_PARSE_ARGS')) {
+    console.error(`shardserve ${given[0]}: ${error.message}`);
+    process.exitCode = 2;
+  } else {
+    console.error(error?.name === 'ServingError' ? `[${error.code}] ${error.message}` : error);
+    process.exitCode = 1;
+  }
 }
