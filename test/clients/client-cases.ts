@@ -1,0 +1,113 @@
+/**
+ * Other people's clients, what each is asked to do, and what must come of it: one row an operation of CONFORMANCE.md.
+ *
+ * A program of test/clients/programs runs the operations of its client and tells what each gave.
+ */
+
+/** `text`: the same greedy text as DJLServing's path gives; `arguments`: JSON, or an object, that is valid to the tool's schema; else the value itself. */
+export type Expected = 'text' | 'arguments' | { value: unknown };
+
+export interface ClientCase {
+  /** Of the program NAME_client.py. */
+  program: string;
+  /** For pip. */
+  requirement: string;
+  dialect: string;
+  operations: Readonly<Record<string, Expected>>;
+}
+
+export const MODEL = 'teller';
+export const PROMPT = 'Once upon a time';
+export const TOKENS = 12;
+
+export const CLIENT_CASES: readonly ClientCase[] = [
+  {
+    ...{ program: 'openai', requirement: 'openai==3.57.0', dialect: 'OpenAI' },
+    operations: {
+      completions: 'text',
+      'completions, streamed': 'text',
+      'completions with echo and logprobs': { value: PROMPT },
+      chat: 'text',
+      'chat, streamed': 'text',
+      'chat with a tool that must be called': 'arguments',
+      'the same, streamed': 'arguments',
+      'chat in a JSON schema': 'arguments',
+      responses: 'text',
+      'responses, streamed': 'text',
+      models: { value: [MODEL] },
+      'an expression that is none': { value: 400 },
+    },
+  },
+  {
+    ...{ program: 'anthropic', requirement: 'anthropic==2.14.0', dialect: 'Anthropic' },
+    operations: {
+      messages: 'text',
+      'messages, streamed': 'text',
+      'messages with a tool that must be called': 'arguments',
+      count_tokens: { value: true },
+    },
+  },
+  {
+    ...{ program: 'huggingface_hub', requirement: 'huggingface_hub==0.36.2', dialect: 'OpenAI, TGI' },
+    operations: {
+      chat_completion: 'text',
+      'chat_completion, streamed': 'text',
+      text_generation: 'text',
+      'text_generation, streamed': 'text',
+      'text_generation with details': { value: TOKENS },
+    },
+  },
+  {
+    ...{ program: 'text_generation', requirement: 'text-generation==0.7.0', dialect: 'TGI' },
+    operations: { generate: 'text', generate_stream: 'text', 'generate with details': { value: TOKENS } },
+  },
+  {
+    ...{
+      program: 'tritonclient_grpc',
+      requirement: 'tritonclient[all]==2.73.0',
+      dialect: 'Open Inference Protocol, gRPC',
+    },
+    operations: {
+      'live, ready, model ready': { value: [true, true, true] },
+      metadata: { value: ['text_input'] },
+      infer: 'text',
+      'stream_infer, decoupled': 'text',
+      'repository index': { value: [MODEL] },
+    },
+  },
+  {
+    ...{
+      program: 'tritonclient_http',
+      requirement: 'tritonclient[all]==2.73.0',
+      dialect: 'Open Inference Protocol, HTTP',
+    },
+    operations: {
+      'live, ready, model ready': { value: [true, true, true] },
+      metadata: { value: ['text_input'] },
+      'infer, binary': 'text',
+      'infer, JSON': 'text',
+      'repository index': { value: [MODEL] },
+    },
+  },
+  {
+    ...{ program: 'litellm', requirement: 'litellm==1.110.2', dialect: 'OpenAI, Anthropic' },
+    operations: {
+      'completion (OpenAI)': 'text',
+      'completion, streamed': 'text',
+      'completion (Anthropic)': 'text',
+    },
+  },
+  {
+    ...{ program: 'langchain_openai', requirement: 'langchain-openai==1.7.4', dialect: 'OpenAI' },
+    operations: {
+      invoke: 'text',
+      stream: 'text',
+      bind_tools: 'arguments',
+      with_structured_output: 'arguments',
+    },
+  },
+  {
+    ...{ program: 'boto3', requirement: 'boto3==1.44.8', dialect: 'SageMaker' },
+    operations: { invoke_endpoint: 'text', invoke_endpoint_with_response_stream: 'text' },
+  },
+];
