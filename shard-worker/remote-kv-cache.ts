@@ -18,6 +18,7 @@ import {
   type TensorHandle,
 } from './device/device.js';
 import type { KvCacheShape } from './kv-cache.js';
+import { type SlotState, Slots } from './slots.js';
 
 export interface RemoteKvCacheOptions extends KvCacheShape {
   device: RemoteDevice;
@@ -34,86 +35,42 @@ export interface RemotePlanes {
   values: TensorHandle;
 }
 
-interface Slot {
+interface Slot extends SlotState {
   buffers: DeviceBuffer[];
   /** By layer: [1, KV heads, slotTokens, headDim]. */
   planes: RemotePlanes[];
-  rows: number;
-  open: boolean;
 }
 
 /** Graph inputs of the manifest's segment that copies rows, in the order of a binding. */
 export const COPY_INPUTS = ['from', 'to', 'index', 'place'];
 
-export class RemoteKvCache {
-  readonly slotTokens: number;
-  readonly maxSlots: number;
+export class RemoteKvCache extends Slots<Slot> {
   readonly #options: RemoteKvCacheOptions;
-  readonly #slots: (Slot | null)[];
   #copier: { segment: Segment; binding: SegmentBinding; index: DeviceBuffer } | null = null;
 
   constructor(options: RemoteKvCacheOptions) {
+    super(options.maxSlots, options.slotTokens);
     assert(options.headDim % 8 === 0, `heads of ${options.headDim}`);
     this.#options = options;
-    this.slotTokens = options.slotTokens;
-    this.maxSlots = options.maxSlots;
-    this.#slots = new Array<Slot | null>(options.maxSlots).fill(null);
-  }
-
-  /** Bytes of the device that the slots opened so far have. */
-  get reservedBytes(): number {
-    return this.#slots.filter((slot) => slot !== null).length * this.slotTokens * this.#tokenBytes;
-  }
-
-  /** Bytes of rows that open slots hold. */
-  get touchedBytes(): number {
-    return this.#slots.reduce((sum, slot) => sum + (slot?.open ? slot.rows : 0), 0) * this.#tokenBytes;
-  }
-
-  openSlots(): number[] {
-    return this.#slots.flatMap((slot, index) => (slot?.open ? [index] : []));
-  }
-
-  open(index: number): void {
-    assert(index >= 0 && index < this.#slots.length, `slot ${index} of ${this.#slots.length}`);
-    const slot = this.#slots[index] ?? this.#reserve();
-    assert(!slot.open, `slot ${index} is open already`);
-    slot.open = true;
-    slot.rows = 0;
-    this.#slots[index] = slot;
-  }
-
-  close(index: number): void {
-    this.#open(index).open = false;
   }
 
   /** Keep the first `count` rows. */
   truncate(index: number, count: number): void {
-    const slot = this.#open(index);
-    assert(count <= slot.rows, `${count} rows kept of ${slot.rows} in slot ${index}`);
-    slot.rows = count;
+    this.toTruncate(index, count).rows = count;
   }
 
   /** Whoever asks writes `count` rows from `row` on to every layer. */
   rowsToWrite(index: number, row: number, count: number): void {
-    const slot = this.#open(index);
-    assert(row <= slot.rows && row + count <= this.slotTokens, `row ${row + count} of ${this.slotTokens}`);
-    slot.rows = Math.max(slot.rows, row + count);
+    this.toWrite(index, row, count);
   }
 
   planes(index: number, layer: number): RemotePlanes {
-    return this.#open(index).planes[layer] ?? assert.fail(`layer ${layer}`);
+    return this.opened(index).planes[layer] ?? assert.fail(`layer ${layer}`);
   }
 
   /** Copy the rows `row` … `end` − 1 of every layer from one slot to another, which has those before. */
   copyRows(from: number, to: number, row: number, end: number): void {
-    const source = this.#open(from);
-    const target = this.#open(to);
-    assert(
-      from !== to && row <= target.rows && end <= source.rows,
-      `rows ${row} … ${end} of slot ${from} to ${to}`,
-    );
-    target.rows = Math.max(target.rows, end);
+    const { source, target } = this.toCopy(from, to, row, end);
     const count = this.#writeIndex(row, end);
     if (count === 0) return;
     const { device, headDim, numKvHeads } = this.#options;
@@ -155,19 +112,16 @@ export class RemoteKvCache {
     return places.length;
   }
 
-  /** Keys and values of a token, all layers. */
-  get #tokenBytes(): number {
+  protected get bytesOfSlot(): number {
+    return this.slotTokens * this.bytesOfRow;
+  }
+
+  protected get bytesOfRow(): number {
     const { headDim, numKvHeads, numLayers, type } = this.#options;
     return 2 * numLayers * numKvHeads * headDim * TENSOR_BYTES[type];
   }
 
-  #open(index: number): Slot {
-    const slot = this.#slots[index];
-    assert(slot?.open, `slot ${index} is not open`);
-    return slot;
-  }
-
-  #reserve(): Slot {
+  protected reserve(): Slot {
     const { device, headDim, numKvHeads, numLayers, type } = this.#options;
     const dims = [1, numKvHeads, this.slotTokens, headDim];
     const length = numKvHeads * this.slotTokens * headDim;

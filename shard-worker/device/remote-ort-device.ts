@@ -7,11 +7,11 @@
  */
 import assert from 'node:assert/strict';
 import koffi from 'koffi';
+import { OrtTensors, openSession } from '../ort/open-session.js';
 import type { OrtApi } from '../ort/ort-api.js';
 import {
   type DeviceBuffer,
   type HostArray,
-  ORT_TENSOR_TYPE,
   type RemoteDevice,
   type Segment,
   type SegmentBinding,
@@ -26,11 +26,8 @@ const ORT_ARENA_ALLOCATOR = 1;
 const ORT_MEMORY_DEFAULT = 0;
 const LOG_WARNING = 2;
 const LOG_ERROR = 3;
-/** ORT_ENABLE_BASIC: the graphs are written fused. */
-const OPTIMISE_BASIC = 1;
 /** Bytes of a buffer are whole words. */
 const BUFFER_UNIT = 16;
-const MAX_RANK = 4;
 
 /** What the provider is given to open itself with. */
 export interface ProviderHost {
@@ -159,7 +156,7 @@ export class RemoteOrtDevice implements RemoteDevice {
   readonly #env: number;
   readonly #hostInfo: number;
   readonly #memory: ProviderMemory;
-  readonly #shape = new BigInt64Array(MAX_RANK);
+  readonly #tensors: OrtTensors;
   /** Bytes of host tensors: they cross when they are bound. */
   readonly #hostTensors = new Map<TensorHandle, number>();
 
@@ -168,6 +165,7 @@ export class RemoteOrtDevice implements RemoteDevice {
     const { api } = provider;
     this.#api = api;
     this.#provider = provider;
+    this.#tensors = new OrtTensors(api);
     this.deviceClass = provider.deviceClass;
     const threading = api.create('CreateThreadingOptions');
     // What the graphs leave to the CPU are sizes.
@@ -180,14 +178,9 @@ export class RemoteOrtDevice implements RemoteDevice {
       ...{ api, env: this.#env },
       openSession: (model, weightsFolder) => this.#openSession(model, weightsFolder),
       tensors: {
-        host: (data, length) => {
-          this.#setShape([length]);
-          return this.#hostTensor(data, 1, length);
-        },
-        remote: (address, type, length) => {
-          this.#setShape([length]);
-          return this.#createTensor(this.#memory.info, address, type, 1, length);
-        },
+        host: (data, length) => this.#hostTensor(data, length, [length]),
+        remote: (address, type, length) =>
+          this.#tensors.create(this.#memory.info, address, type, [length], length),
       },
     });
   }
@@ -200,14 +193,11 @@ export class RemoteOrtDevice implements RemoteDevice {
 
   tensor(buffer: DeviceBuffer, shape: readonly number[]): TensorHandle {
     assert(buffer instanceof RemoteBuffer);
-    const elements = this.#setShape(shape);
-    assert(elements <= buffer.elements, `tensor of ${elements} elements in a buffer of ${buffer.elements}`);
-    return this.#createTensor(this.#memory.info, buffer.address, buffer.type, shape.length, elements);
+    return this.#tensors.create(this.#memory.info, buffer.address, buffer.type, shape, buffer.elements);
   }
 
   hostTensor(data: HostArray, length: number, shape: readonly number[]): TensorHandle {
-    assert(this.#setShape(shape) === length && length <= data.length, 'tensor outside its array');
-    const tensor = this.#hostTensor(data, shape.length, length);
+    const tensor = this.#hostTensor(data, length, shape);
     this.#hostTensors.set(tensor, length * data.BYTES_PER_ELEMENT);
     return tensor;
   }
@@ -254,23 +244,11 @@ export class RemoteOrtDevice implements RemoteDevice {
 
   #openSession(model: Uint8Array, weightsFolder: string): number {
     const api = this.#api;
-    const options = api.create('CreateSessionOptions');
-    try {
-      api.call.DisablePerSessionThreads(options);
-      api.call.DisableMemPattern(options);
+    return openSession(api, this.#env, model, weightsFolder, (options) => {
       // A warning a session tells that sizes are computed on the CPU.
       api.call.SetSessionLogSeverityLevel(options, LOG_ERROR);
-      api.call.SetSessionGraphOptimizationLevel(options, OPTIMISE_BASIC);
-      api.call.AddSessionConfigEntry(
-        options,
-        'session.model_external_initializers_file_folder_path',
-        weightsFolder,
-      );
       this.#provider.append(options);
-      return api.create('CreateSessionFromArray', this.#env, model, model.byteLength, options);
-    } finally {
-      api.releaseSessionOptions(options);
-    }
+    });
   }
 
   #countBound(tensor: TensorHandle): void {
@@ -280,34 +258,10 @@ export class RemoteOrtDevice implements RemoteDevice {
     this.counters.uploadedBytes += bytes;
   }
 
-  #hostTensor(data: HostArray, rank: number, length: number): TensorHandle {
+  #hostTensor(data: HostArray, length: number, shape: readonly number[]): TensorHandle {
+    assert(length <= data.length, 'tensor outside its array');
     const address = Number(koffi.address(data));
-    return this.#createTensor(this.#hostInfo, address, tensorTypeOf(data), rank, length);
-  }
-
-  #createTensor(
-    info: number,
-    address: number,
-    type: TensorType,
-    rank: number,
-    elements: number,
-  ): TensorHandle {
-    const bytes = elements * TENSOR_BYTES[type];
-    const { create } = this.#api;
-    return create(
-      'CreateTensorWithDataAsOrtValue',
-      ...[info, address, bytes, this.#shape, rank, ORT_TENSOR_TYPE[type]],
-    );
-  }
-
-  #setShape(shape: readonly number[]): number {
-    assert(shape.length <= MAX_RANK);
-    let elements = 1;
-    shape.forEach((size, axis) => {
-      this.#shape[axis] = BigInt(size);
-      elements *= size;
-    });
-    return elements;
+    return this.#tensors.create(this.#hostInfo, address, tensorTypeOf(data), shape, length);
   }
 }
 
