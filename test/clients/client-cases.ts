@@ -76,20 +76,6 @@ export const CLIENT_CASES: readonly ClientCase[] = [
     },
   },
   {
-    ...{
-      program: 'tritonclient_http',
-      requirement: 'tritonclient[all]==2.73.0',
-      dialect: 'Open Inference Protocol, HTTP',
-    },
-    operations: {
-      'live, ready, model ready': { value: [true, true, true] },
-      metadata: { value: ['text_input'] },
-      'infer, binary': 'text',
-      'infer, JSON': 'text',
-      'repository index': { value: [MODEL] },
-    },
-  },
-  {
     ...{ program: 'litellm', requirement: 'litellm==1.110.2', dialect: 'OpenAI, Anthropic' },
     operations: {
       'completion (OpenAI)': 'text',
@@ -109,5 +95,19 @@ export const CLIENT_CASES: readonly ClientCase[] = [
   {
     ...{ program: 'boto3', requirement: 'boto3==1.44.8', dialect: 'SageMaker' },
     operations: { invoke_endpoint: 'text', invoke_endpoint_with_response_stream: 'text' },
+  },
+  {
+    ...{
+      program: 'tritonclient_http',
+      requirement: 'tritonclient[all]==2.73.0',
+      dialect: 'Open Inference Protocol, HTTP',
+    },
+    operations: {
+      'live, ready, model ready': { value: [true, true, true] },
+      metadata: { value: ['text_input'] },
+      'infer, binary': 'text',
+      'infer, JSON': 'text',
+      'repository index': { value: [MODEL] },
+    },
   },
 ];
