@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 /** Text Generation Inference's own API: shapes, streams, best_of, what it refuses and how. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ServingError } from '../../../proto/errors.js';
@@ -115,81 +114,10 @@ describe('a stream', () => {
       {
         ...{ index: 1, generated_text: null, details: null },
         token: { id: 101, text: ' w1', logprob: -0.25, special: false },
-=======
-/** Text-generation-inference's API, as its clients send and read it. */
-import { afterEach, describe, expect, it } from 'vitest';
-import { startServer, type TestServer } from '../../support/http-fixtures.js';
-
-let running: TestServer | null = null;
-afterEach(async () => running?.server.close());
-
-const start = async (): Promise<TestServer> => {
-  running = await startServer({}, 'mlp');
-  return running;
-};
-
-const post = (path: string, body: unknown): Promise<Response> =>
-  fetch(`${running!.url}${path}`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-  });
-
-const ask = (parameters: object = {}, more: object = {}) => ({
-  inputs: 'once upon',
-  parameters: { max_new_tokens: 2, ...parameters },
-  ...more,
-});
-
-const events = (text: string): Record<string, unknown>[] =>
-  text
-    .split('\n\n')
-    .filter((line) => line.startsWith('data:'))
-    .map((line) => JSON.parse(line.slice('data:'.length)) as Record<string, unknown>);
-
-describe('TGI', () => {
-  it('/generate answers one object, / a list of it', async () => {
-    await start();
-    expect(await (await post('/generate', ask())).json()).toEqual({ generated_text: ' w1 w2' });
-    expect(await (await post('/', ask({ return_full_text: true }))).json()).toEqual([
-      { generated_text: 'once upon w1 w2' },
-    ]);
-  });
-
-  it('details tell tokens, alternatives and how it ended', async () => {
-    const { service } = await start();
-    const answer = (await (await post('/generate', ask({ details: true, top_n_tokens: 2 }))).json()) as {
-      details: Record<string, unknown>;
-    };
-    expect(answer.details).toMatchObject({
-      ...{ finish_reason: 'length', generated_tokens: 2, seed: null, prefill: [] },
-      tokens: [
-        { id: 101, text: ' w1', logprob: -0.25, special: false },
-        { id: 102, text: ' w2', logprob: -0.5, special: false },
-      ],
-    });
-    expect(answer.details.top_tokens).toHaveLength(2);
-    expect(service.submitted.at(-1)?.request).toMatchObject({
-      ...{ maxNewTokens: 2, topLogprobs: 2, includeStopString: true },
-      sampling: { doSample: false },
-    });
-  });
-
-  it('/generate_stream tells an event a token, the whole text with the last, and nothing after it', async () => {
-    await start();
-    const response = await post('/generate_stream', ask({ details: true, temperature: 0.5, seed: 3 }));
-    expect(response.headers.get('content-type')).toContain('text/event-stream');
-    const told = events(await response.text());
-    expect(told).toEqual([
-      {
-        ...{ index: 1, token: { id: 101, text: ' w1', logprob: -0.25, special: false } },
-        ...{ generated_text: null, details: null },
->>>>>>> da348dc (TGI's API: /generate, /generate_stream, /, /info; huggingface_hub's and text-generation's own clients beside the real engine)
       },
       {
         ...{ index: 2, token: { id: 102, text: ' w2', logprob: -0.5, special: false } },
         generated_text: ' w1 w2',
-<<<<<<< HEAD
         details: { finish_reason: 'length', generated_tokens: 2, seed: 9, input_length: 1 },
       },
     ]);
@@ -216,76 +144,5 @@ describe("the hub's way to ask", () => {
     expect(events((await post('/', { inputs: 'Once', stream: true })).text)).toHaveLength(3);
     const info = (await (await fetch(`${test.url}/info`)).json()) as object;
     expect(info).toMatchObject({ model_id: 'mlp', max_total_tokens: 512, max_stop_sequences: 4 });
-=======
-        details: { finish_reason: 'length', generated_tokens: 2, seed: 3, input_length: 2 },
-      },
-    ]);
-    expect(events(await (await post('/', ask({}, { stream: true }))).text())).toHaveLength(2);
-  });
-
-  it('best_of asks several and answers the likeliest, the others stand in the details', async () => {
-    const { service } = await start();
-    const body = ask({ best_of: 2, do_sample: true, details: true, seed: 5 });
-    const { details } = (await (await post('/generate', body)).json()) as {
-      details: { best_of_sequences: unknown[] };
-    };
-    expect(details.best_of_sequences).toHaveLength(1);
-    expect(service.submitted.slice(-2).map(({ request }) => request.sampling.seed)).toEqual([5, 6]);
-  });
-
-  it('grammars are constraints', async () => {
-    const { service } = await start();
-    const schema = { type: 'object', properties: { a: { type: 'integer' } } };
-    for (const [grammar, spec] of [
-      [
-        { type: 'json', value: schema },
-        { kind: 'json-schema', schema },
-      ],
-      [
-        { type: 'json_schema', value: { name: 'x', schema } },
-        { kind: 'json-schema', schema },
-      ],
-      [
-        { type: 'regex', value: 'a+' },
-        { kind: 'regex', pattern: 'a+' },
-      ],
-    ] as const) {
-      expect((await post('/generate', ask({ grammar }))).status).toBe(200);
-      expect(service.submitted.at(-1)?.request.constraint?.spec).toEqual(spec);
-    }
-  });
-
-  it.each([
-    ['/generate', ask({ best_of: 2 }), 'you must use sampling when `best_of` is > 1'],
-    [
-      '/generate_stream',
-      ask({ best_of: 2, do_sample: true }),
-      '`best_of` != 1 is not supported when streaming',
-    ],
-    [
-      '/generate_stream',
-      ask({ decoder_input_details: true }),
-      '`decoder_input_details` == true is not supported',
-    ],
-    ['/generate', ask({ temperature: 0 }), 'temperature'],
-    ['/generate', ask({ watermark: true }), 'watermark is not supported'],
-    ['/generate', ask({ grammar: { type: 'regex', value: 3 } }), 'grammar.value of a regex must be a string'],
-    ['/generate', { inputs: '' }, 'inputs'],
-  ])('%s refuses %j in its words', async (path, body, sentence) => {
-    await start();
-    const response = await post(path, body);
-    expect(response.status).toBe(422);
-    expect(await response.json()).toEqual({
-      error: expect.stringContaining(sentence),
-      error_type: 'validation',
-    });
-  });
-
-  it('/info tells the model and its limits', async () => {
-    await start();
-    const info = (await (await fetch(`${running!.url}/info`)).json()) as Record<string, unknown>;
-    expect(info).toMatchObject({ model_id: 'mlp', router: 'shardserve' });
-    expect(info.max_total_tokens).toBeGreaterThan(0);
->>>>>>> da348dc (TGI's API: /generate, /generate_stream, /, /info; huggingface_hub's and text-generation's own clients beside the real engine)
   });
 });

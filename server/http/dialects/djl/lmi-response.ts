@@ -14,7 +14,6 @@ import type {
   TokenAlternative,
   TokenEvent,
 } from '../../../requests/job-events.js';
-import { finishIfThere } from '../../answers/finish-beside.js';
 import type { Collected } from '../../answers/generations.js';
 import { tokensWithFinish } from '../../answers/tokens-with-finish.js';
 import type { LmiFormat } from './lmi-request.js';

@@ -1,5 +1,4 @@
 /**
-<<<<<<< HEAD
  * Operating errors as Text Generation Inference says them: {"error", "error_type"}.
  *
  * In      an operating error
@@ -30,40 +29,3 @@ export const tgiError = (error: ServingError): ErrorAnswer => ({
   status: kindOf(error.code).status ?? error.httpStatus,
   body: JSON.stringify(tgiErrorBody(error)),
 });
-=======
- * Operating errors as text-generation-inference says them: {"error", "error_type"}.
- *
- * Source  TGI's router: validation 422, overloaded 429, generation 424, incomplete_generation 500, unhealthy 503
- */
-import type { ServingError } from '../../../../proto/errors.js';
-import type { ErrorAnswer } from '../../errors.js';
-
-type Kind = 'validation' | 'overloaded' | 'generation' | 'unhealthy';
-
-const STATUS: Readonly<Record<Kind, number>> = {
-  validation: 422,
-  overloaded: 429,
-  generation: 424,
-  unhealthy: 503,
-};
-
-/** Statuses that say more than a kind does: nobody's clients take them for something else. */
-const KEPT = [401, 403, 404, 405, 408, 413];
-
-function kindOf({ code, httpStatus }: ServingError): Kind {
-  if (code === 'QUEUE_FULL' || code === 'RATE_LIMITED') return 'overloaded';
-  if (code === 'MODEL_NOT_READY' || code === 'SHUTTING_DOWN' || code === 'NO_WORKERS') return 'unhealthy';
-  return httpStatus < 500 ? 'validation' : 'generation';
-}
-
-export const tgiErrorObject = (error: ServingError) => ({
-  error: error.message,
-  error_type: kindOf(error),
-});
-
-export function tgiError(error: ServingError): ErrorAnswer {
-  const kind = kindOf(error);
-  const status = kind === 'validation' && KEPT.includes(error.httpStatus) ? error.httpStatus : STATUS[kind];
-  return { status, body: JSON.stringify(tgiErrorObject(error)) };
-}
->>>>>>> da348dc (TGI's API: /generate, /generate_stream, /, /info; huggingface_hub's and text-generation's own clients beside the real engine)

@@ -1,5 +1,4 @@
 /**
-<<<<<<< HEAD
  * Text Generation Inference's body → GenerateRequests.
  *
  * In      {"inputs": text, "parameters": {…}, "stream"?: bool, "model"?: name}
@@ -48,73 +47,17 @@ const Parameters = Type.Object({
   top_n_tokens: optional(fields.topLogprobs),
   best_of: optional(Type.Integer({ minimum: 1, maximum: MAX_BEST_OF })),
   grammar: optional(Grammar),
-=======
- * Text-generation-inference's body → GenerateRequests.
- *
- * In      {"inputs": text, "parameters": {…}, "stream": bool}
- * Out     one request, or best_of of them
- * Limits  MAX_BEST_OF; the ranges of sampling-fields.ts. Stop strings may be more than TGI's four
- * Errors  InvalidInput (422)
- * Source  TGI's GenerateParameters; facts from its router
- */
-import { type Static, Type } from '@sinclair/typebox';
-import type { ConstraintSpec } from '../../../requests/answer-constraint.js';
-import type { GenerateRequest, RequestSampling } from '../../../requests/generate-request.js';
-import { InvalidInput } from '../../../requests/invalid-input.js';
-import { asList, fields, present, refuseUnserved, saltOf } from '../../../requests/sampling-fields.js';
-import type { Target } from '../../../requests/target.js';
-import { type Checked, compileValidator } from '../../../requests/validation.js';
-
-/** TGI's. */
-const MAX_BEST_OF = 2;
-/** TGI's, since 3.0. */
-const DEFAULT_MAX_NEW_TOKENS = 1024;
-const SAMPLING_DEFAULTS: RequestSampling = { doSample: false, temperature: 1 };
-
-/** Null is "not given", as Rust's clients send it. */
-const optional = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) =>
-  Type.Optional(Type.Union([schema, Type.Null()]));
-
-const Parameters_ = Type.Object({
-  best_of: optional(Type.Integer({ minimum: 1, maximum: MAX_BEST_OF })),
-  temperature: optional(Type.Number({ exclusiveMinimum: 0 })),
-  repetition_penalty: optional(fields.repetitionPenalty),
-  frequency_penalty: optional(fields.penalty),
-  top_k: optional(fields.topK),
-  top_p: optional(fields.topP),
-  typical_p: optional(fields.typicalP),
-  do_sample: optional(Type.Boolean()),
-  max_new_tokens: optional(fields.maxNewTokens),
-  return_full_text: optional(Type.Boolean()),
-  stop: optional(fields.stop),
-  details: optional(Type.Boolean()),
-  decoder_input_details: optional(Type.Boolean()),
-  seed: optional(fields.seed),
-  top_n_tokens: optional(fields.topLogprobs),
-  grammar: optional(
-    Type.Object({
-      type: Type.Union([Type.Literal('json'), Type.Literal('regex'), Type.Literal('json_schema')]),
-      value: Type.Unknown(),
-    }),
-  ),
->>>>>>> da348dc (TGI's API: /generate, /generate_stream, /, /info; huggingface_hub's and text-generation's own clients beside the real engine)
 });
 
 export const TgiBody = Type.Object({
   inputs: Type.String({ minLength: 1 }),
-<<<<<<< HEAD
   parameters: optional(Parameters),
   stream: optional(Type.Boolean()),
   model: optional(Type.String({ minLength: 1, maxLength: 512 })),
-=======
-  parameters: optional(Parameters_),
-  stream: Type.Optional(Type.Boolean()),
->>>>>>> da348dc (TGI's API: /generate, /generate_stream, /, /info; huggingface_hub's and text-generation's own clients beside the real engine)
 });
 export type TgiBody = Static<typeof TgiBody>;
 
 const validator = compileValidator(TgiBody);
-<<<<<<< HEAD
 const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   truncate: [],
   watermark: [false],
@@ -223,106 +166,4 @@ function constraintOf({ type, value }: Static<typeof Grammar>): AnswerConstraint
   }
   if (type === 'json_schema') schema = (schema as { schema?: unknown } | null)?.schema ?? schema;
   return { spec: { kind: 'json-schema', schema }, behind: null };
-=======
-const UNSERVED = { watermark: [false], truncate: [], adapter_id: [] };
-
-export function checkTgiBody(body: unknown): Checked<TgiBody> {
-  const checked = validator.check(body);
-  if ('error' in checked) return checked;
-  const { parameters, stream } = checked.value;
-  const refusal = refuseUnserved((parameters ?? {}) as Record<string, unknown>, UNSERVED);
-  if (refusal !== null) return { error: refusal };
-  const bestOf = parameters?.best_of ?? 1;
-  if (bestOf > 1 && stream === true)
-    return { error: new InvalidInput('`best_of` != 1 is not supported when streaming tokens', 'best_of') };
-  if (bestOf > 1 && !isSampled(parameters ?? {})) {
-    const sentence =
-      'you must use sampling when `best_of` is > 1: do_sample, temperature, top_k, top_p or typical_p';
-    return { error: new InvalidInput(sentence, 'best_of') };
-  }
-  if (parameters?.decoder_input_details === true && stream === true) {
-    const sentence = '`decoder_input_details` == true is not supported when streaming tokens';
-    return { error: new InvalidInput(sentence, 'decoder_input_details') };
-  }
-  return checked;
-}
-
-type GivenParameters = NonNullable<TgiBody['parameters']>;
-
-/** Any of them asks for it. */
-const isSampled = ({ do_sample, temperature, top_k, top_p, typical_p }: GivenParameters): boolean =>
-  do_sample === true || [temperature, top_k, top_p, typical_p].some((value) => (value ?? null) !== null);
-
-export interface TgiFormat {
-  details: boolean;
-  prefill: boolean;
-  topTokens: boolean;
-  sampled: boolean;
-  /** The prompt goes before the text. */
-  before: string;
-}
-
-export function tgiFormat({ inputs, parameters }: TgiBody): TgiFormat {
-  const prefill = parameters?.decoder_input_details ?? false;
-  return {
-    details: (parameters?.details ?? false) || prefill,
-    prefill,
-    sampled: isSampled(parameters ?? {}),
-    topTokens: (parameters?.top_n_tokens ?? 0) > 0,
-    before: parameters?.return_full_text === true ? inputs : '',
-  };
-}
-
-/** @throws InvalidInput */
-export function tgiRequests({ inputs, parameters }: TgiBody, target: Target): GenerateRequest[] {
-  const given = parameters ?? {};
-  const constraint = given.grammar ? constraintOf(given.grammar) : null;
-  const request: GenerateRequest = {
-    ...{ kind: 'generate', ...target, ...saltOf(target.cacheSalt, undefined) },
-    prompt: { kind: 'text', text: inputs },
-    maxNewTokens: given.max_new_tokens ?? null,
-    usualNewTokens: DEFAULT_MAX_NEW_TOKENS,
-    sampling: {
-      doSample: isSampled(given),
-      ...present('temperature', given.temperature ?? undefined),
-      ...present('topK', given.top_k ?? undefined),
-      ...present('topP', given.top_p ?? undefined),
-      ...present('typicalP', given.typical_p ?? undefined),
-      ...present('repetitionPenalty', given.repetition_penalty ?? undefined),
-      ...present('frequencyPenalty', given.frequency_penalty ?? undefined),
-      ...present('seed', given.seed ?? undefined),
-    },
-    samplingDefaults: SAMPLING_DEFAULTS,
-    stopStrings: asList(given.stop ?? undefined),
-    // As TGI: what ended a text is its end.
-    includeStopString: true,
-    ...{ stopTokenIds: [], ignoreEndIds: false, skipSpecialTokens: true },
-    logprob: true,
-    topLogprobs: given.top_n_tokens ?? 0,
-    ...(given.decoder_input_details === true && { promptLogprobs: 0 }),
-    ...(constraint !== null && { constraint: { spec: constraint, behind: null } }),
-  };
-  return Array.from({ length: given.best_of ?? 1 }, (_, index) =>
-    index === 0
-      ? request
-      : { ...request, requestId: `${request.requestId}-${index}`, sampling: seeded(request.sampling, index) },
-  );
-}
-
-/** Another text than the first's. */
-const seeded = (sampling: RequestSampling, index: number): RequestSampling =>
-  sampling.seed === undefined ? sampling : { ...sampling, seed: sampling.seed + index };
-
-/** @throws InvalidInput */
-function constraintOf({ type, value }: NonNullable<GivenParameters['grammar']>): ConstraintSpec {
-  if (type === 'regex') {
-    if (typeof value !== 'string')
-      throw new InvalidInput('grammar.value of a regex must be a string', 'grammar');
-    return { kind: 'regex', pattern: value };
-  }
-  const schema = type === 'json_schema' ? (value as { schema?: unknown } | null)?.schema : value;
-  if (typeof schema !== 'object' || schema === null)
-    throw new InvalidInput('grammar.value must be a JSON schema', 'grammar');
-  return { kind: 'json-schema', schema };
->>>>>>> da348dc (TGI's API: /generate, /generate_stream, /, /info; huggingface_hub's and text-generation's own clients beside the real engine)
 }

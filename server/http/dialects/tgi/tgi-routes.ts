@@ -1,5 +1,4 @@
 /**
-<<<<<<< HEAD
  * Text Generation Inference's own API: /generate, /generate_stream, POST / and /info.
  *
  * In      tgi-request.ts; the model is the only one of the start, or `model` names one
@@ -11,18 +10,6 @@
 import type { TSchema } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { requestControl } from '../../../requests/request-control.js';
-=======
- * Text-generation-inference's API: POST /generate, POST /generate_stream, POST /, GET /info.
- *
- * In      {"inputs", "parameters", "stream"}; `?model=` or the only startup model
- * Out     TGI's objects and events; `/` answers a list of one, or a stream where "stream" says so
- * Errors  {"error", "error_type"}
- */
-import { type TSchema, Type } from '@sinclair/typebox';
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { requestControl } from '../../../requests/request-control.js';
-import type { Target } from '../../../requests/target.js';
->>>>>>> da348dc (TGI's API: /generate, /generate_stream, /, /info; huggingface_hub's and text-generation's own clients beside the real engine)
 import { compileValidator } from '../../../requests/validation.js';
 import { type Answer, sendAnswer } from '../../answers/answer.js';
 import { collectAll, submitAll } from '../../answers/generations.js';
@@ -31,7 +18,6 @@ import { jsonBodyParser } from '../../bodies/json-body.js';
 import type { Dialect } from '../../dialect.js';
 import { addRetryAfter, toServingError } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
-<<<<<<< HEAD
 import { openAiTarget } from '../../model-target.js';
 import { withOwnIds } from '../openai/openai-handlers.js';
 import { tgiError } from './tgi-errors.js';
@@ -39,22 +25,11 @@ import { checkTgiBody, MAX_BEST_OF, MAX_STOPS, TgiBody, tgiFormat, tgiRequests }
 import { tgiAnswer, tgiErrorFrame, tgiFrames } from './tgi-response.js';
 
 const example = () => ({ inputs: 'Once upon a time', parameters: { max_new_tokens: 20 } });
-=======
-import { MAX_MODEL_NAME_CHARACTERS, openAiTarget } from '../../model-target.js';
-import { frame, tgiAnswer, tgiEvents } from './tgi-answer.js';
-import { tgiError, tgiErrorObject } from './tgi-errors.js';
-import { checkTgiBody, TgiBody, tgiFormat, tgiRequests } from './tgi-request.js';
-
-const Query = Type.Object({
-  model: Type.Optional(Type.String({ minLength: 1, maxLength: MAX_MODEL_NAME_CHARACTERS })),
-});
->>>>>>> da348dc (TGI's API: /generate, /generate_stream, /, /info; huggingface_hub's and text-generation's own clients beside the real engine)
 
 export const tgiDialect: Dialect = {
   name: 'tgi',
   roles: ['inference'],
   access: ['infer'],
-<<<<<<< HEAD
   refusesMethods: false,
   reference: [
     {
@@ -70,44 +45,23 @@ export const tgiDialect: Dialect = {
       ...{ body: TgiBody, example },
     },
     { method: 'GET', path: '/info', summary: 'The model that /generate asks, and its limits.' },
-=======
-  words: { prefix: '/generate', error: tgiError },
-  refusesMethods: false,
-  reference: [
-    {
-      ...{ method: 'POST', path: '/generate', summary: 'Continues a text (TGI).', body: TgiBody },
-      example: () => ({ inputs: 'Once upon a time', parameters: { max_new_tokens: 50 } }),
-    },
-    {
-      ...{ method: 'POST', path: '/generate_stream', summary: 'The same, an event a token.', body: TgiBody },
-      example: () => ({ inputs: 'Once upon a time', parameters: { max_new_tokens: 50 } }),
-    },
-    { method: 'GET', path: '/info', summary: 'What the only model is (TGI).' },
->>>>>>> da348dc (TGI's API: /generate, /generate_stream, /, /info; huggingface_hub's and text-generation's own clients beside the real engine)
   ],
   routes: tgiRoutes,
 };
 
 async function tgiRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
   const { config, service } = context;
-<<<<<<< HEAD
   const parseJson = jsonBodyParser(app);
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'string' }, (request, text, done) =>
     parseJson(request, text as string, done),
   );
-=======
->>>>>>> da348dc (TGI's API: /generate, /generate_stream, /, /info; huggingface_hub's and text-generation's own clients beside the real engine)
   app.setErrorHandler((thrown, request, reply) => {
     const error = toServingError(thrown, config.maxRequestBytes);
     if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
     const { body, status } = tgiError(error);
     context.countError(error, status);
-<<<<<<< HEAD
     addRetryAfter(reply, error, null);
-=======
-    addRetryAfter(reply, error, status === 429 || status === 503 ? 1 : null);
->>>>>>> da348dc (TGI's API: /generate, /generate_stream, /, /info; huggingface_hub's and text-generation's own clients beside the real engine)
     return reply.code(status).type('application/json').send(body);
   });
   app.setValidatorCompiler(({ schema }) => {
@@ -115,7 +69,6 @@ async function tgiRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
     const validator = compileValidator(schema as TSchema);
     return (value: unknown) => validator.check(value);
   });
-<<<<<<< HEAD
 
   const answer = async (request: FastifyRequest, reply: FastifyReply, streamed: boolean, listed: boolean) => {
     const body = request.body as TgiBody;
@@ -174,75 +127,3 @@ async function tgiRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
     };
   });
 }
-=======
-  const parseJson = jsonBodyParser(app);
-  app.removeContentTypeParser('application/json');
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, text, done) =>
-    parseJson(request, text as string, done),
-  );
-
-  const target = ({ accessKey, headers, id, query }: FastifyRequest): Target => ({
-    requestId: id,
-    ...openAiTarget((query as { model?: string }).model, service, context.singleStartupModel()),
-    ...requestControl(headers, accessKey),
-  });
-  const answered = async (
-    request: FastifyRequest,
-    reply: FastifyReply,
-    how: { streamed: boolean; inList?: boolean },
-  ): Promise<FastifyReply> => {
-    const answer = await answerTgi(context, request, target(request), clientSignal(reply), how);
-    return sendAnswer(reply, answer, config.chunkedReadTimeoutSeconds * 1000);
-  };
-  const schema = { schema: { body: TgiBody, querystring: Query } };
-  app.post('/generate', schema, (request, reply) => answered(request, reply, { streamed: false }));
-  app.post('/generate_stream', schema, (request, reply) => answered(request, reply, { streamed: true }));
-  app.post('/', schema, (request, reply) => {
-    const streamed = (request.body as TgiBody).stream === true;
-    return answered(request, reply, { streamed, inList: !streamed });
-  });
-  app.get('/info', { schema: { querystring: Query } }, async (request) => {
-    const { model } = target(request);
-    const status = service.models().find(({ name }) => name === model);
-    const tokens = status?.contextLength ?? 0;
-    return {
-      ...{ model_id: model, model_sha: null, model_pipeline_tag: 'text-generation', router: 'shardserve' },
-      ...{ max_concurrent_requests: null, max_best_of: 2, max_stop_sequences: 64 },
-      ...{ max_input_tokens: Math.max(0, tokens - 1), max_total_tokens: tokens },
-    };
-  });
-}
-
-/** Resolves once every job is accepted. */
-async function answerTgi(
-  { countError, service }: HttpContext,
-  { body: given, log }: FastifyRequest,
-  to: Target,
-  client: AbortController,
-  { inList = false, streamed }: { streamed: boolean; inList?: boolean },
-): Promise<Answer> {
-  const body = given as TgiBody;
-  const checked = checkTgiBody({ ...body, stream: streamed });
-  if ('error' in checked) throw checked.error;
-  const format = tgiFormat(body);
-  const generations = await submitAll(service, tgiRequests(body, to), client);
-  if (!streamed) {
-    const make = async () => {
-      const answer = tgiAnswer(await collectAll(generations, client), format);
-      return inList ? [answer] : answer;
-    };
-    return { kind: 'value', make };
-  }
-  const { events, promptTokens } = generations[0]!;
-  const frames = withErrorFrames(
-    tgiEvents(events, promptTokens, format),
-    (error) => [frame(tgiErrorObject(error))],
-    (error) => {
-      client.abort();
-      countError(error, error.httpStatus);
-      logStreamError(log, error);
-    },
-  );
-  return { kind: 'stream', contentType: 'text/event-stream', frames };
-}
->>>>>>> da348dc (TGI's API: /generate, /generate_stream, /, /info; huggingface_hub's and text-generation's own clients beside the real engine)
