@@ -8,7 +8,7 @@
 export type Expected = 'text' | 'arguments' | { value: unknown };
 
 export interface ClientCase {
-  /** Of the program NAME_client.py. */
+  /** NAME of the program NAME_client.py. */
   program: string;
   /** For pip. */
   requirement: string;
