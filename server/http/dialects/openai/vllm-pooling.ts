@@ -66,19 +66,14 @@ export const POOLING_REFERENCE: readonly DocumentedRoute[] = [
     ...{ method: 'POST', path: '/classify', summary: 'Chances of a classifier’s labels.', body: InputBody },
     example: (model) => ({ model, input: ['a text', 'another'] }),
   },
-  {
-    ...{ method: 'POST', path: '/v1/score', summary: 'How well two texts go together.', body: ScoreBody },
-    example: (model) => ({ model, text_1: 'a question', text_2: ['an answer', 'another'] }),
-  },
-  {
-    ...{
-      method: 'POST',
-      path: '/v1/rerank',
-      summary: 'Documents by how well they answer.',
-      body: RerankBody,
-    },
-    example: (model) => ({ model, query: 'a question', documents: ['an answer', 'another'] }),
-  },
+  ...SCORE_PATHS.map((path) => ({
+    ...{ method: 'POST', path, summary: 'How well two texts go together.', body: ScoreBody },
+    example: (model: string) => ({ model, text_1: 'a question', text_2: ['an answer', 'another'] }),
+  })),
+  ...RERANK_PATHS.map((path) => ({
+    ...{ method: 'POST', path, summary: 'Documents by how well they answer.', body: RerankBody },
+    example: (model: string) => ({ model, query: 'a question', documents: ['an answer', 'another'] }),
+  })),
   {
     ...{ method: 'POST', path: '/pooling', summary: 'Vectors or scores as they are.', body: InputBody },
     example: (model) => ({ model, input: 'a text' }),
