@@ -64,6 +64,7 @@ export async function handle(data, context) {
     case 'hang': for (;;);
     case 'never': return new Promise(() => {});
     case 'buffers': for (;;) hoard.push(Buffer.alloc(64 * 1024 * 1024, 1));
+    case 'ten gigabytes': return [new ArrayBuffer(10 * 1024 ** 3).byteLength];
     case 'heap': for (;;) hoard.push({ a: [hoard.length] });
     case 'exit': return process.exit(3);
     case 'later': setTimeout(() => { throw new Error('out of the blue'); }, 0); return new Promise(() => {});
@@ -184,6 +185,7 @@ describe('handlers', () => {
     ['circle', 424, /an answer cannot be JSON/],
     ['refuse', 507, /not today/],
     ['buffers', 424, /"error":"Array buffer allocation failed"/],
+    ['ten gigabytes', 424, /"error":"Array buffer allocation failed"/],
   ] as const)('that %s are told by %i', async (fault, status, words) => {
     const response = await ask('faults', fault, plain);
     const text = await response.text();
@@ -224,7 +226,7 @@ describe('handlers', () => {
   it('have the stack of a throw in the log, by the lines of their sources', async () => {
     await ask('faults', 'throw', plain);
     const { stack } = await log.find((line) => line.msg === 'a handler threw');
-    expect(stack).toMatch(/Error: went off\n {4}at explode \(.*faults\/model\.js:27:28\)/);
+    expect(stack).toMatch(/Error: went off\n {4}at explode \(.*faults\/model\.js:28:28\)/);
   });
 
   it('see no environment', async () => {
