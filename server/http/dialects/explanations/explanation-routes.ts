@@ -50,8 +50,11 @@ async function explanationRoutes(
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'string' }, (request, text, done) => {
     const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? '';
-    if (type === '' || type === 'application/json') parseJson(request, text as string, done);
-    else if (type.startsWith('text/')) done(null, text);
+    // curl's -T sends no type, and its -d calls everything a form.
+    const isUntyped = type === '' || type === 'application/x-www-form-urlencoded';
+    const isJson = type === 'application/json' || (isUntyped && /^\s*[[{]/.test(text as string));
+    if (isJson) parseJson(request, text as string, done);
+    else if (isUntyped || type.startsWith('text/')) done(null, text);
     else done(new InvalidInput('Texts and JSON are explained, other bodies are not', null));
   });
   app.setErrorHandler((thrown, request, reply) => {
