@@ -4,11 +4,12 @@
  * In      how many requests and clients; milliseconds between two kills, null: none
  * Out     how many were lost, wrong or told an error; requests a second; how many ranks were killed
  * How     each client sends one request after the other, of a few prompts whose undisturbed answers are known; a rank of a group
- *         that runs is killed so long after the one before, or when a group runs again: where a start takes longer, nothing would ever run
+ *         that runs is killed so long after the one before, though no sooner than half of that after its start: where a start takes longer,
+ *         nothing would ever run
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { describedModel } from '../support/described-groups.js';
-import type { ServerProcess } from '../support/server-process.js';
+import { isRunning, type ServerProcess } from '../support/server-process.js';
 import { type Asked, ask, WAYS } from './ask.js';
 import { medianOf } from './fault-table.js';
 
@@ -110,21 +111,27 @@ export async function killRun(server: ServerProcess, options: KillRunOptions): P
   };
 }
 
-/** One after the other, until `over`. @returns how many */
+/** One after the other, until `over`; a group lives for half of the pause at least. @returns how many */
 async function killRanks(server: ServerProcess, everyMs: number, over: AbortSignal): Promise<number> {
-  let kills = 0;
-  for (;;) {
-    await pause(everyMs, undefined, { signal: over }).catch(() => {});
+  const wait = (ms: number): Promise<void> =>
+    pause(Math.max(0, ms), undefined, { signal: over }).catch(() => {});
+  for (let kills = 0, lastMs = performance.now(); ; kills++) {
     let pids: number[] = [];
     while (!over.aborted && pids.length === 0) {
-      const { groups } = await describedModel(server);
-      const running = groups.filter(({ state }) => state === 'running');
-      pids = running.flatMap((group) => group.pids).filter((pid) => pid !== null);
-      if (pids.length === 0) await pause(LOOK_MS);
+      pids = await runningPids(server);
+      if (pids.length === 0) await wait(LOOK_MS);
     }
-    const pid = pids[kills % Math.max(1, pids.length)];
-    if (over.aborted || pid === undefined) return kills;
-    kills++;
-    process.kill(pid, 'SIGKILL');
+    await wait(Math.max(everyMs / 2, lastMs + everyMs - performance.now()));
+    if (over.aborted) return kills;
+    lastMs = performance.now();
+    const pid = pids[kills % pids.length]!;
+    // Its group may have died by itself.
+    if (isRunning(pid)) process.kill(pid, 'SIGKILL');
   }
+}
+
+async function runningPids(server: ServerProcess): Promise<number[]> {
+  const { groups } = await describedModel(server);
+  const running = groups.filter(({ state }) => state === 'running');
+  return running.flatMap((group) => group.pids).filter((pid) => pid !== null);
 }
