@@ -25,6 +25,7 @@ export const FAKE_MANIFEST = {
   weightFormat: { dtype: 'fp32', layout: 'panels' },
   model: { contextLength: 1000, vocabSize: FAKE_VOCAB, numLayers: 1, endIds: [], generationDefaults: {} },
   perRank: { numKvHeads: 1, headDim: 8 },
+  attend: { keysIn: 'slot', variants: [] },
   buffers: [],
   shared: null,
   ranks: [{ weights: { bytes: 0 } }, { weights: { bytes: 0 } }],
