@@ -37,7 +37,7 @@ Split a Hugging Face checkpoint (config.json, *.safetensors) into shards, one a 
 
   --tp N             tensor parallel degree: ranks to split over (default 1)
   --dtype TYPE       ${DTYPES.join(', ')} (default auto: fp32 below 200 MB and for encoders, int8 below
-                     a billion parameters, else int4)
+                     a billion parameters, else int4, which a checkpoint of 4-bit codes stays at any size)
   --layout HOW       of the weights: panels, which our own kernels read as they are, or blocks for ONNX Runtime's operators (default
                      auto: panels where the machine has the kernels; SHARDSERVE_KERNELS=off: it has none)
   --device KIND      what the shards are for: cpu (default), webgpu or cuda, whose weights are laid out in blocks

@@ -180,7 +180,7 @@ export const MODEL_KEYS: readonly KeyRow[] = [
       bfloat16: { value: 'bf16' },
     }),
     'auto',
-    'how weights are held; fp16 and bf16: at 16 bits, computed with in float32; auto: fp32 below 200 MB of weights and for encoders, int8 below a billion parameters, else int4',
+    'how weights are held; fp16 and bf16: at 16 bits, computed with in float32; auto: fp32 below 200 MB of weights and for encoders, int8 below a billion parameters, else int4, which a checkpoint of 4-bit codes stays at any size',
   ),
   modelKey(
     'option.quantize',

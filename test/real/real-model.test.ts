@@ -51,6 +51,21 @@ describe.skipIf(WHY_NO_REAL_MODEL !== null)('a real model', () => {
     }
   });
 
+  it('renders chats with tools as transformers does, whose template for this model tells it nothing of them', () => {
+    const template = new ChatTemplate(readChatTemplate(REAL_MODEL, null)!);
+    const weather = {
+      name: 'weather',
+      parameters: { type: 'object', properties: { city: { type: 'string' } } },
+    };
+    const messages = [{ role: 'user', content: 'What is the weather in Paris?' }];
+    const tools = [{ type: 'function', function: weather }];
+    // By apply_chat_template of transformers 5.23 with these tools.
+    expect(template.render(messages, { addGenerationPrompt: true, tools })).toBe(
+      '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' +
+        '<|im_start|>user\nWhat is the weather in Paris?<|im_end|>\n<|im_start|>assistant\n',
+    );
+  });
+
   it('writes the texts of transformers in float32, at every degree that there is up to 4', async () => {
     const { plan } = await planPartition({ folder: REAL_MODEL, tp: 1, dtype: 'fp32' });
     const degrees = possibleDegrees(plan.shape, plan.format).filter((degree) => degree <= 4);
