@@ -98,3 +98,27 @@ export function statusOf(thrown: unknown): Pick<StatusObject, 'code' | 'details'
   if (error.retryAfterSeconds !== undefined) metadata.set('retry-after', String(error.retryAfterSeconds));
   return { code: error.grpcStatus, details: error.message, metadata };
 }
+
+export const readerStopped = (limitMs: number): ServingError =>
+  new ServingError('REQUEST_TIMEOUT', `The reader of the stream took nothing for ${limitMs / 1000} s`);
+
+/** The reader takes again, or has left. @returns false: it has taken nothing for so long */
+export async function drained(
+  stream: Pick<NodeJS.EventEmitter, 'once' | 'off'>,
+  client: AbortSignal,
+  limitMs: number,
+): Promise<boolean> {
+  if (client.aborted) return true;
+  return new Promise((resolve) => {
+    const end = (hasTaken: boolean): void => {
+      clearTimeout(timer);
+      stream.off('drain', onDrain);
+      client.removeEventListener('abort', onDrain);
+      resolve(hasTaken);
+    };
+    const onDrain = (): void => end(true);
+    const timer = setTimeout(() => end(false), limitMs);
+    stream.once('drain', onDrain);
+    client.addEventListener('abort', onDrain, { once: true });
+  });
+}

@@ -19,7 +19,15 @@ import type { NamedTensor } from '../requests/predict-request.js';
 import type { InferenceService, ModelStatus } from '../requests/service.js';
 import type { Target } from '../requests/target.js';
 import { stringOutput, TEXT_SIGNATURE, textInference } from '../requests/text-inference.js';
-import { callController, checkCall, keyNameOf, statusOf, targetOf } from './grpc-calls.js';
+import {
+  callController,
+  checkCall,
+  drained,
+  keyNameOf,
+  readerStopped,
+  statusOf,
+  targetOf,
+} from './grpc-calls.js';
 import type { InferRequestMessage, InferResponseMessage } from './oip-messages.js';
 import { outputsOf, tensorsOfMessage } from './oip-tensors.js';
 import { valuesOf } from './parameter-values.js';
@@ -216,9 +224,6 @@ export function inferenceHandlers(parts: GrpcParts) {
   };
 }
 
-const readerStopped = (limitMs: number): ServingError =>
-  new ServingError('REQUEST_TIMEOUT', `The reader of the stream took nothing for ${limitMs / 1000} s`);
-
 type Infer = (
   message: InferRequestMessage,
   target: Target,
@@ -279,21 +284,4 @@ function streamInfer(stream: Stream, access: AccessControl, stallLimitMs: number
   });
   // The client's cancellation; its requests end by the signal.
   stream.on('error', () => {});
-}
-
-/** The reader takes again, or has left. @returns false: it has taken nothing for so long */
-async function drained(stream: Stream, client: AbortSignal, limitMs: number): Promise<boolean> {
-  if (client.aborted) return true;
-  return new Promise((resolve) => {
-    const end = (hasTaken: boolean): void => {
-      clearTimeout(timer);
-      stream.off('drain', onDrain);
-      client.removeEventListener('abort', onDrain);
-      resolve(hasTaken);
-    };
-    const onDrain = (): void => end(true);
-    const timer = setTimeout(() => end(false), limitMs);
-    stream.once('drain', onDrain);
-    client.addEventListener('abort', onDrain, { once: true });
-  });
 }

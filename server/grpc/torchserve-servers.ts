@@ -15,10 +15,9 @@ import { fromJSON, loadSync } from '@grpc/proto-loader';
 import protobuf from 'protobufjs';
 import { ServingError } from '../../proto/errors.js';
 import { protoFile } from '../../proto/proto-file.js';
-import type { AccessControl } from '../access/access-control.js';
 import type { ListenAddress } from '../config/config.js';
 import type { Target } from '../requests/target.js';
-import { callController, checkCall, targetOf } from './grpc-calls.js';
+import { callController, checkCall, drained, keyNameOf, readerStopped, targetOf } from './grpc-calls.js';
 import { type GrpcServer, grpcListener } from './grpc-listener.js';
 import type { GrpcServerOptions } from './grpc-server.js';
 import { inferenceHandlers } from './inference-service.js';
@@ -93,7 +92,7 @@ function torchServesOip() {
 }
 
 export function createTorchServeServers(options: TorchServeGrpcOptions): GrpcServer[] {
-  const { access, calls, drainTimeoutMs, maxMessageBytes, tls = null } = options;
+  const { drainTimeoutMs, maxMessageBytes, tls = null } = options;
   let isDraining = false;
   const onDraining = (): void => {
     isDraining = true;
@@ -110,7 +109,7 @@ export function createTorchServeServers(options: TorchServeGrpcOptions): GrpcSer
         {
           name: 'org.pytorch.serve.grpc.inference.InferenceAPIsService',
           definition: loadSync(protoFile('torchserve_inference.proto'), PROTO_OPTIONS),
-          handlers: inferenceCalls(calls, access, refuseNew),
+          handlers: inferenceCalls(options, refuseNew),
         },
         {
           name: 'org.pytorch.serve.grpc.openinference.GRPCInferenceService',
@@ -125,7 +124,7 @@ export function createTorchServeServers(options: TorchServeGrpcOptions): GrpcSer
         {
           name: 'org.pytorch.serve.grpc.management.ManagementAPIsService',
           definition: loadSync(protoFile('torchserve_management.proto'), PROTO_OPTIONS),
-          handlers: managementCalls(calls, access),
+          handlers: managementCalls(options),
         },
       ],
     }),
@@ -135,7 +134,10 @@ export function createTorchServeServers(options: TorchServeGrpcOptions): GrpcSer
 type Answer<T> = (error: Partial<StatusObject> | null, value?: T) => void;
 type Asked = ServerUnaryCall<PredictionsMessage, unknown> | ServerWritableStream<PredictionsMessage, unknown>;
 
-function inferenceCalls(calls: TorchServeCalls, access: AccessControl, refuseNew: () => void) {
+function inferenceCalls(
+  { access, calls, stallLimitMs }: Pick<TorchServeGrpcOptions, 'access' | 'calls' | 'stallLimitMs'>,
+  refuseNew: () => void,
+) {
   const told = (error: unknown) => statusOf(calls, error, true);
   /** Pieces of one prediction. */
   async function* predict(
@@ -147,7 +149,12 @@ function inferenceCalls(calls: TorchServeCalls, access: AccessControl, refuseNew
     refuseNew();
     if (message.model_name === '') throw new ServingError('BAD_REQUEST', 'Parameter model_name is required.');
     const target = targetOf(call, key, { ...message, id: '' });
-    yield* calls.predict(message, target, streamed, callController(call).signal);
+    const end = access.limits.begin(key);
+    try {
+      yield* calls.predict(message, target, streamed, callController(call).signal);
+    } finally {
+      end();
+    }
   }
   return {
     Ping: (call: ServerUnaryCall<object, unknown>, answer: Answer<{ health: string }>) => {
@@ -170,8 +177,10 @@ function inferenceCalls(calls: TorchServeCalls, access: AccessControl, refuseNew
       );
     },
     StreamPredictions: (call: ServerWritableStream<PredictionsMessage, PredictionMessage>) => {
+      const client = callController(call);
       const run = async (): Promise<void> => {
-        for await (const prediction of predict(call, call.request, true)) await written(call, { prediction });
+        for await (const prediction of predict(call, call.request, true))
+          await written(call, { prediction }, client.signal, stallLimitMs);
         call.end();
       };
       run().catch((error: unknown) => {
@@ -180,10 +189,12 @@ function inferenceCalls(calls: TorchServeCalls, access: AccessControl, refuseNew
     },
     StreamPredictions2: (call: ServerDuplexStream<PredictionsMessage, PredictionMessage>) => {
       call.on('error', () => {});
+      const client = callController(call);
       const run = async (): Promise<void> => {
         // One after the other, as they were sent.
         for await (const message of call as AsyncIterable<PredictionsMessage>)
-          for await (const prediction of predict(call, message, true)) await written(call, { prediction });
+          for await (const prediction of predict(call, message, true))
+            await written(call, { prediction }, client.signal, stallLimitMs);
         call.end();
       };
       run().catch((error: unknown) => {
@@ -193,26 +204,25 @@ function inferenceCalls(calls: TorchServeCalls, access: AccessControl, refuseNew
   };
 }
 
-/** A reader that stops is waited for, until it leaves. */
+/** A reader that stops is waited for, until it leaves. @throws ServingError REQUEST_TIMEOUT: it has taken nothing for so long */
 async function written(
   call:
     | ServerWritableStream<PredictionsMessage, PredictionMessage>
     | ServerDuplexStream<PredictionsMessage, PredictionMessage>,
   message: PredictionMessage,
+  client: AbortSignal,
+  stallLimitMs: number,
 ): Promise<void> {
   if (call.write(message) || call.cancelled) return;
-  await new Promise<void>((resolve) => {
-    const end = (): void => {
-      call.off('drain', end);
-      call.off('cancelled', end);
-      resolve();
-    };
-    call.once('drain', end);
-    call.once('cancelled', end);
-  });
+  if (await drained(call, client, stallLimitMs)) return;
+  throw readerStopped(stallLimitMs);
 }
 
-function managementCalls(calls: TorchServeCalls, access: AccessControl) {
+function managementCalls({
+  access,
+  audit,
+  calls,
+}: Pick<TorchServeGrpcOptions, 'access' | 'audit' | 'calls'>) {
   const handler =
     (name: ManagementCall) =>
     (call: ServerUnaryCall<Fields, unknown>, answer: Answer<{ msg: string }>): void => {
@@ -220,9 +230,23 @@ function managementCalls(calls: TorchServeCalls, access: AccessControl) {
         checkCall(call, access, 'manage');
         return calls.manage(name, call.request);
       };
+      const isChange = name !== 'DescribeModel' && name !== 'ListModels';
+      const tell = (code: string): void => {
+        if (!isChange) return;
+        audit?.({
+          ...{ key: keyNameOf(call, access), ip: call.getPeer(), method: name, code },
+          model: String(call.request.model_name ?? ''),
+        });
+      };
       run().then(
-        (msg) => answer(null, { msg }),
-        (error: unknown) => answer(statusOf(calls, error, false)),
+        (msg) => {
+          tell('OK');
+          answer(null, { msg });
+        },
+        (error: unknown) => {
+          tell(ServingError.from(error).code);
+          answer(statusOf(calls, error, false));
+        },
       );
     };
   return Object.fromEntries(MANAGEMENT_CALLS.map((name) => [name, handler(name as ManagementCall)]));

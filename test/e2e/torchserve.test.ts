@@ -481,6 +481,13 @@ describe("TorchServe's gRPC", () => {
     await expect(call(stub, 'ListModels', {}, withToken('inference'))).rejects.toMatchObject({
       code: status.PERMISSION_DENIED,
     });
+    const audited = server.lines.filter(
+      ({ method, msg }) => msg === 'audit' && /^[A-Z][a-z]+[A-Z]/.test(String(method)),
+    );
+    // The refusal's own line may come a moment later.
+    expect(audited.slice(0, 4).map(({ code, method }) => [method, code])).toEqual(
+      ['RegisterModel', 'ScaleWorker', 'SetDefault', 'UnregisterModel'].map((method) => [method, 'OK']),
+    );
   });
 });
 
