@@ -18,8 +18,6 @@ describe('refused', () => {
   it.each<[string, Record<string, unknown>, string]>([
     ['falcon-7b', { alibi: true }, 'alibi is true, expected false'],
     ['falcon-7b', { parallel_attn: false }, 'parallel_attn is false, expected true'],
-    ['opt', { do_layer_norm_before: false }, 'do_layer_norm_before is false, expected true'],
-    ['opt', { word_embed_proj_dim: 512 }, 'word_embed_proj_dim is 512, expected 96'],
     ['opt', { enable_bias: false }, 'enable_bias is false'],
     ['opt', { layer_norm_elementwise_affine: false }, 'layer_norm_elementwise_affine is false'],
     ['mpt', { attn_config: { alibi: false } }, 'alibi is false, expected true'],

@@ -29,7 +29,15 @@ const ASSUMED_WRONGLY = ['ernie4-5', 'helium'];
 
 /** Each of the others must be refused, by a sentence with these words. */
 const REFUSED: Readonly<Record<string, string>> = {
+  apertus: 'two norms before attention and before the MLP',
   awq: 'no query, key and value of their own',
+  'compressed-float8': 'no query, key and value of their own',
+  'compressed-int4': 'no query, key and value of their own',
+  'compressed-int8': 'no query, key and value of their own',
+  'float8-blocks': 'no query, key and value of their own',
+  'opt-350m': 'config.json has none of rms_norm_eps',
+  phimoe: 'could each be the gate',
+  'qwen3-vl-moe': 'only one stack can be told',
   'gpt-oss': 'no MLP of up and down in a layer',
   'gpt-oss-mxfp4': 'no MLP of up and down in a layer',
   glm: 'no MLP of up and down',
