@@ -31,7 +31,7 @@ const EXPECTED = new Map([
   ['long/webgpu.test.js', true],
   // A control group of memory, a mount namespace: where the machine permits them.
   ['e2e/faults.test.js', true],
-  ['e2e/exhausted.test.js', true],
+  ['long/exhausted.test.js', true],
   // Python's packages that are fetched.
   ['long/python-clients.test.js', true],
   // A model that is fetched.
