@@ -17,13 +17,19 @@ const MAX_WORKERS = 2;
 /** Files of e2e/ with servers, ports and folders of their own, which hold under any load: nothing in them depends on how fast it is. */
 const E2E_PAIRS = [
   ...[
+    'agents',
+    'articles',
+    'chat-template',
     'classifiers',
+    'dialects',
     'djl-checks',
     'embeddings',
+    'four-models',
     'generation-config',
     'http-management',
     'metrics',
     'model-urls',
+    'openai-client',
   ],
   ...['kernels-off', 'prefix-cache', 'streams'],
 ].map((name) => `dist/test/e2e/${name}.test.js`);
