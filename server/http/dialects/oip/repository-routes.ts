@@ -9,6 +9,7 @@
 import path from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
+import { jsonBodyParser } from '../../bodies/json-body.js';
 import type { Dialect } from '../../dialect.js';
 import type { HttpContext } from '../../http-context.js';
 import { addErrors } from './oip-routes.js';
@@ -39,13 +40,11 @@ export const oipRepositoryDialect: Dialect = {
 async function repositoryRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
   const { config, management } = context;
   addErrors(app, context);
+  const parseJson = jsonBodyParser(app);
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'string' }, (_request, text, done) => {
-    try {
-      done(null, (text as string).trim() === '' ? {} : JSON.parse(text as string));
-    } catch {
-      done(new ServingError('BAD_REQUEST', 'The request body is not JSON'));
-    }
+  app.addContentTypeParser('*', { parseAs: 'string' }, (request, text, done) => {
+    if ((text as string).trim() === '') done(null, {});
+    else parseJson(request, text as string, done);
   });
   app.post('/v2/repository/index', async (request, reply) => {
     const { ready = false } = (request.body ?? {}) as { ready?: unknown };
