@@ -17,7 +17,8 @@ import { answerNowOrLater } from '../../answers/async-replies.js';
 import { clientSignal, logStreamError, withErrorFrames } from '../../answers/stream-reply.js';
 import { jsonBodyParser } from '../../bodies/json-body.js';
 import type { Dialect } from '../../dialect.js';
-import { addRetryAfter, type ErrorAnswer, toServingError } from '../../errors.js';
+import { setErrorWords } from '../../error-handler.js';
+import type { ErrorAnswer } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { openAiTarget } from '../../model-target.js';
 import { chatMessages } from '../openai/chat-messages.js';
@@ -115,16 +116,8 @@ function anthropicError(error: ServingError): ErrorAnswer {
 }
 
 async function messagesRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
-  const { config, service } = context;
-  app.setErrorHandler((thrown, request, reply) => {
-    const error = toServingError(thrown, config.maxRequestBytes);
-    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
-    const { body, status } = anthropicError(error);
-    context.countError(error, status);
-    const isRetried = error.retryable && (status === 429 || status === 503);
-    addRetryAfter(reply, error, isRetried ? RETRY_AFTER_SECONDS : null);
-    return reply.code(status).type('application/json').send(body);
-  });
+  const { service } = context;
+  setErrorWords(app, context, { tell: anthropicError, retryAfterSeconds: RETRY_AFTER_SECONDS });
   const validator = compileValidator(MessagesBody);
   app.setValidatorCompiler(() => (value: unknown) => validator.check(value));
   const parseJson = jsonBodyParser(app);

@@ -23,7 +23,8 @@ import { answerNowOrLater, pollAnswer } from '../../answers/async-replies.js';
 import { ContentBody, propertiesOf } from '../../answers/handler-answer.js';
 import { NumpyBody, TensorBody } from '../../answers/tensor-answer.js';
 import type { Dialect } from '../../dialect.js';
-import { addRetryAfter, prettyJson, toServingError } from '../../errors.js';
+import { setErrorWords } from '../../error-handler.js';
+import { prettyJson } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { djlTarget, ModelParams, ModelQuery, type ModelTarget } from '../../model-target.js';
 import { answerWorkflow } from '../workflows/workflow-answer.js';
@@ -60,21 +61,14 @@ export const djlDialect: Dialect = {
 async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
   const { config, service } = context;
   addDjlBodyParsers(app, (request) => takesContent(context, request));
-  app.setErrorHandler((thrown, request, reply) => {
-    const error = toServingError(thrown, config.maxRequestBytes);
-    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
-    const inBody = (thrown as { validationContext?: unknown }).validationContext === 'body';
-    const ownDeadline =
-      error.code === 'REQUEST_TIMEOUT' && request.headers['x-request-timeout-ms'] !== undefined;
-    const { status, body } =
-      inBody && error instanceof InvalidInput
-        ? lmiInputError(error)
-        : ownDeadline
-          ? djlErrorWith(error, error.httpStatus)
-          : djlError(error, config);
-    context.countError(error, status);
-    addRetryAfter(reply, error, null);
-    return reply.code(status).type('application/json').send(body);
+  setErrorWords(app, context, {
+    tell: (error, thrown, request) => {
+      const inBody = (thrown as { validationContext?: unknown }).validationContext === 'body';
+      if (inBody && error instanceof InvalidInput) return lmiInputError(error);
+      const ownDeadline =
+        error.code === 'REQUEST_TIMEOUT' && request.headers['x-request-timeout-ms'] !== undefined;
+      return ownDeadline ? djlErrorWith(error, error.httpStatus) : djlError(error, config);
+    },
   });
   app.setValidatorCompiler(({ schema, httpPart }) => {
     if (httpPart === 'body') return checkDjlBody;

@@ -15,7 +15,7 @@ import { compileValidator } from '../../../requests/validation.js';
 import { clientSignal } from '../../answers/stream-reply.js';
 import { jsonBodyParser } from '../../bodies/json-body.js';
 import type { Dialect } from '../../dialect.js';
-import { addRetryAfter, toServingError } from '../../errors.js';
+import { setErrorWords } from '../../error-handler.js';
 import type { HttpContext } from '../../http-context.js';
 import { djlTarget, ModelParams } from '../../model-target.js';
 import { djlError } from '../djl/djl-errors.js';
@@ -57,14 +57,7 @@ async function explanationRoutes(
     else if (isUntyped || type.startsWith('text/')) done(null, text);
     else done(new InvalidInput('Texts and JSON are explained, other bodies are not', null));
   });
-  app.setErrorHandler((thrown, request, reply) => {
-    const error = toServingError(thrown, config.maxRequestBytes);
-    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
-    const { body, status } = tell(error, config);
-    context.countError(error, status);
-    addRetryAfter(reply, error, null);
-    return reply.code(status).type('application/json').send(body);
-  });
+  setErrorWords(app, context, { tell: (error) => tell(error, config) });
   app.setValidatorCompiler(({ schema }) => {
     const validator = compileValidator(schema as TSchema);
     return (value: unknown) => validator.check(withNumbers(value));

@@ -12,9 +12,10 @@ import type { Static, TObject } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type ErrorCode, ServingError } from '../../../../proto/errors.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
-import { jsonBodyParser } from '../../bodies/json-body.js';
+import { addOptionalJsonParser } from '../../bodies/optional-json.js';
 import type { Dialect } from '../../dialect.js';
-import { addRetryAfter, prettyJson, toServingError } from '../../errors.js';
+import { setErrorWords } from '../../error-handler.js';
+import { prettyJson } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { ModelParams } from '../../model-target.js';
 import { djlError, djlErrorWith, type StatusKey } from '../djl/djl-errors.js';
@@ -90,19 +91,16 @@ export const managementDialect: Dialect = {
 };
 
 async function managementRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
-  const { config, logger, management, workflows } = context;
-  addParsers(app);
+  const { logger, management, workflows } = context;
+  addOptionalJsonParser(app);
   app.setValidatorCompiler(({ schema }) => parameterValidator(schema as TObject));
-  app.setErrorHandler((thrown, request, reply) => {
-    const error = toServingError(thrown, config.maxRequestBytes);
-    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
-    // DJLServing's own name for a model that can't be scaled yet.
-    const { status, body } =
+  setErrorWords(app, context, {
+    counted: false,
+    tell: (error) =>
+      // DJLServing's own name for a model that can't be scaled yet.
       error.code === 'MODEL_NOT_READY'
         ? djlErrorWith(error, 503, 'ServiceUnavailableException')
-        : djlError(error, FIXED_CODES);
-    addRetryAfter(reply, error, null);
-    return reply.code(status).type('application/json').send(body);
+        : djlError(error, FIXED_CODES),
   });
 
   const register = async (request: FastifyRequest, reply: FastifyReply) => {
@@ -226,17 +224,6 @@ async function managementRoutes(app: FastifyInstance, context: HttpContext): Pro
       logger.level = level;
       return sendStatus(reply, 200, 'OK');
     },
-  });
-}
-
-/** JSON is read, also an empty one (DELETE with a content type); any other body says nothing here and is dropped. */
-function addParsers(app: FastifyInstance): void {
-  const parseJson = jsonBodyParser(app);
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'string' }, (request, text, done) => {
-    const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? '';
-    if (type !== 'application/json' || (text as string).trim() === '') done(null, undefined);
-    else parseJson(request, text as string, done);
   });
 }
 

@@ -22,7 +22,8 @@ import { sendAnswer } from '../../answers/answer.js';
 import { clientSignal } from '../../answers/stream-reply.js';
 import { jsonBodyParser } from '../../bodies/json-body.js';
 import type { Dialect } from '../../dialect.js';
-import { addRetryAfter, type ErrorAnswer, toServingError } from '../../errors.js';
+import { setErrorWords } from '../../error-handler.js';
+import type { ErrorAnswer } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { ModelParams } from '../../model-target.js';
 import { generateAnswer } from './generate.js';
@@ -226,12 +227,5 @@ function addParsers(app: FastifyInstance): void {
 }
 
 export function addErrors(app: FastifyInstance, context: HttpContext): void {
-  app.setErrorHandler((thrown, request, reply) => {
-    const error = toServingError(thrown, context.config.maxRequestBytes);
-    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
-    const { status, body } = oipError(error);
-    context.countError(error, status);
-    addRetryAfter(reply, error, null);
-    return reply.code(status).type('application/json').send(body);
-  });
+  setErrorWords(app, context, { tell: oipError });
 }

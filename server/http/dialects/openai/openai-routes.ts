@@ -24,7 +24,7 @@ import { compileValidator } from '../../../requests/validation.js';
 import { answerNowOrLater, pollAnswer } from '../../answers/async-replies.js';
 import { jsonBodyParser } from '../../bodies/json-body.js';
 import type { Dialect } from '../../dialect.js';
-import { addRetryAfter, toServingError } from '../../errors.js';
+import { setErrorWords } from '../../error-handler.js';
 import type { HttpContext } from '../../http-context.js';
 import { ModelParams, openAiModelNotFound, openAiTarget, registeredName } from '../../model-target.js';
 import { type ChatBody, ChatBody as ChatSchema, checkChatBody } from './chat-request.js';
@@ -107,17 +107,8 @@ export const openAiDialect: Dialect = {
 };
 
 async function openAiRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
-  const { config, service } = context;
-  app.setErrorHandler((thrown, request, reply) => {
-    const error = toServingError(thrown, config.maxRequestBytes);
-    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
-    const { status, body } = openAiError(error);
-    context.countError(error, status);
-    // Their clients retry both by themselves.
-    const isRetried = error.retryable && (status === 429 || status === 503);
-    addRetryAfter(reply, error, isRetried ? DEFAULT_RETRY_AFTER_SECONDS : null);
-    return reply.code(status).type('application/json').send(body);
-  });
+  const { service } = context;
+  setErrorWords(app, context, { tell: openAiError, retryAfterSeconds: DEFAULT_RETRY_AFTER_SECONDS });
   app.setValidatorCompiler(({ schema }) => {
     if (schema === CompletionSchema) return checkCompletionBody;
     if (schema === ChatSchema) return checkChatBody;

@@ -16,7 +16,7 @@ import { collectAll, submitAll } from '../../answers/generations.js';
 import { clientSignal, logStreamError, withErrorFrames } from '../../answers/stream-reply.js';
 import { jsonBodyParser } from '../../bodies/json-body.js';
 import type { Dialect } from '../../dialect.js';
-import { addRetryAfter, toServingError } from '../../errors.js';
+import { setErrorWords } from '../../error-handler.js';
 import type { HttpContext } from '../../http-context.js';
 import { openAiTarget } from '../../model-target.js';
 import { withOwnIds } from '../openai/openai-handlers.js';
@@ -56,14 +56,7 @@ async function tgiRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
   app.addContentTypeParser('*', { parseAs: 'string' }, (request, text, done) =>
     parseJson(request, text as string, done),
   );
-  app.setErrorHandler((thrown, request, reply) => {
-    const error = toServingError(thrown, config.maxRequestBytes);
-    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
-    const { body, status } = tgiError(error);
-    context.countError(error, status);
-    addRetryAfter(reply, error, null);
-    return reply.code(status).type('application/json').send(body);
-  });
+  setErrorWords(app, context, { tell: tgiError });
   app.setValidatorCompiler(({ schema }) => {
     if (schema === TgiBody) return checkTgiBody;
     const validator = compileValidator(schema as TSchema);

@@ -19,7 +19,8 @@ import { sendAnswer } from '../../answers/answer.js';
 import { ContentBody } from '../../answers/handler-answer.js';
 import { clientSignal } from '../../answers/stream-reply.js';
 import type { Dialect } from '../../dialect.js';
-import { addRetryAfter, prettyJson, toServingError } from '../../errors.js';
+import { setErrorWords } from '../../error-handler.js';
+import { prettyJson } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { ModelParams, ModelQuery } from '../../model-target.js';
 import { statusOf } from '../djl/djl-predict.js';
@@ -65,14 +66,7 @@ async function inferenceRoutes(
 ): Promise<void> {
   const { config } = context;
   addPredictionParsers(app, (request) => takesContent(context, models, request));
-  app.setErrorHandler((thrown, request, reply) => {
-    const error = toServingError(thrown, config.maxRequestBytes);
-    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
-    const { status, body } = torchServeError(error);
-    context.countError(error, status);
-    addRetryAfter(reply, error, null);
-    return reply.code(status).type('application/json').send(body);
-  });
+  setErrorWords(app, context, { tell: torchServeError });
   app.setValidatorCompiler(({ schema }) => {
     const validator = compileValidator(schema as TSchema);
     return (value: unknown) => validator.check(value);

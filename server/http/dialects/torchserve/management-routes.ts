@@ -11,9 +11,10 @@ import { type Static, type TObject, Type } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { MAX_SLOTS } from '../../../../proto/limits.js';
 import { TOKEN_KINDS, type TokenKind } from '../../../access/token-file.js';
-import { jsonBodyParser } from '../../bodies/json-body.js';
+import { addOptionalJsonParser } from '../../bodies/optional-json.js';
 import type { Dialect } from '../../dialect.js';
-import { addRetryAfter, methodNotAllowed, prettyJson, toServingError } from '../../errors.js';
+import { setErrorWords } from '../../error-handler.js';
+import { methodNotAllowed, prettyJson } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { ModelParams } from '../../model-target.js';
 import { parameterValidator } from '../management/management-request.js';
@@ -86,15 +87,9 @@ async function managementRoutes(
   models: TorchServeModels,
 ): Promise<void> {
   const { enableModelApi } = models.parts.config;
-  addParsers(app);
+  addOptionalJsonParser(app);
   app.setValidatorCompiler(({ schema }) => parameterValidator(schema as TObject));
-  app.setErrorHandler((thrown, request, reply) => {
-    const error = toServingError(thrown, context.config.maxRequestBytes);
-    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
-    const { status, body } = torchServeError(error);
-    addRetryAfter(reply, error, null);
-    return reply.code(status).type('application/json').send(body);
-  });
+  setErrorWords(app, context, { tell: torchServeError, counted: false });
   /** Before anything of the request is looked at. */
   const modelApi = async (): Promise<void> => {
     if (!enableModelApi) throw methodNotAllowed();
@@ -166,17 +161,6 @@ function renewToken({ headers, query }: FastifyRequest, { parts: { tokens } }: T
     throw new TorchServeRefusal('UNAUTHENTICATED', 'InvalidKeyException', 400, sentence);
   }
   tokens.renew(type as TokenKind);
-}
-
-/** JSON is read; any other body says nothing here and is dropped. */
-function addParsers(app: FastifyInstance): void {
-  const parseJson = jsonBodyParser(app);
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'string' }, (request, body, done) => {
-    const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? '';
-    if (type !== 'application/json' || (body as string).trim() === '') done(null, undefined);
-    else parseJson(request, body as string, done);
-  });
 }
 
 function addressed(request: FastifyRequest): { model: string; version: string | null } {

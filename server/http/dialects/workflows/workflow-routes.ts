@@ -12,7 +12,7 @@ import { ServingError } from '../../../../proto/errors.js';
 import { answerNowOrLater } from '../../answers/async-replies.js';
 import { ContentBody, contentOfBody, propertiesOf } from '../../answers/handler-answer.js';
 import type { Dialect } from '../../dialect.js';
-import { addRetryAfter, toServingError } from '../../errors.js';
+import { setErrorWords } from '../../error-handler.js';
 import type { HttpContext } from '../../http-context.js';
 import { djlError } from '../djl/djl-errors.js';
 import { answerWorkflow } from './workflow-answer.js';
@@ -42,14 +42,7 @@ async function workflowRoutes(app: FastifyInstance, context: HttpContext): Promi
       done,
     );
   });
-  app.setErrorHandler((thrown, request, reply) => {
-    const error = toServingError(thrown, config.maxRequestBytes);
-    if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
-    const { body, status } = djlError(error, config);
-    context.countError(error, status);
-    addRetryAfter(reply, error, null);
-    return reply.code(status).type('application/json').send(body);
-  });
+  setErrorWords(app, context, { tell: (error) => djlError(error, config) });
   app.route({
     method: METHODS,
     url: '/wfpredict/:workflow',
