@@ -14,8 +14,7 @@
  * Source  AutoGPTQ and GPTQModel QuantLinear; AutoAWQ WQLinear_GEMM, packing_utils.py
  */
 import assert from 'node:assert/strict';
-import { ServingError } from '../../proto/errors.js';
-import { printableName } from './json-file.js';
+import { readGroupIndex, wrongTensor } from './group-index.js';
 import type { Quantisation } from './quantisation.js';
 import {
   type CodedInfo,
@@ -149,30 +148,32 @@ class CodedSource implements TensorSource {
     const integers = this.#source.integers ?? new Map();
     const shapeOf = (part: string): readonly number[] => {
       const info = integers.get(`${stem}.${part}`);
-      if (info?.type !== 'I32' || info.shape.length !== 2) throw wrong(`${stem}.${part}`, 'no I32 [n, m]');
+      if (info?.type !== 'I32' || info.shape.length !== 2)
+        throw wrongTensor(`${stem}.${part}`, 'no I32 [n, m]');
       return info.shape;
     };
     const [high = 0, wide = 0] = shapeOf('qweight');
     const isGptq = this.#quantisation.method === 'gptq';
     const [rows, columns] = isGptq ? [wide, high * PER_WORD] : [wide * PER_WORD, high];
-    if (columns % 2 !== 0) throw wrong(`${stem}.qweight`, `of ${columns} inputs, expected an even number`);
+    if (columns % 2 !== 0)
+      throw wrongTensor(`${stem}.qweight`, `of ${columns} inputs, expected an even number`);
     const groupSize = this.#quantisation.groupSize ?? columns;
     const groups = Math.ceil(columns / groupSize);
     const zeros = shapeOf('qzeros');
     if (rows % PER_WORD !== 0 || zeros.join() !== [groups, rows / PER_WORD].join()) {
       const expected = [groups, rows / PER_WORD].join(', ');
-      throw wrong(
+      throw wrongTensor(
         `${stem}.qzeros`,
         `[${zeros.join(', ')}], expected [${expected}] in groups of ${groupSize}`,
       );
     }
     const scales = requireTensor(this.#source, `${stem}.scales`);
     if (scales.shape.join() !== [groups, rows].join()) {
-      throw wrong(`${stem}.scales`, `[${scales.shape.join(', ')}], expected [${groups}, ${rows}]`);
+      throw wrongTensor(`${stem}.scales`, `[${scales.shape.join(', ')}], expected [${groups}, ${rows}]`);
     }
-    const groupOf = this.#groupOf(stem, columns, groups, groupSize);
+    const groupOf = readGroupIndex(this.#source, `${stem}.g_idx`, { columns, groups, groupSize });
     const name = `${stem}.weight`;
-    if (this.tensors.has(name)) throw wrong(name, 'there beside its codes');
+    if (this.tensors.has(name)) throw wrongTensor(name, 'there beside its codes');
     this.#linears.set(name, { stem, rows, columns, groups, groupSize, groupOf });
     this.coded.set(name, { groupSize, isContiguous: groupOf === null });
     this.tensors.set(name, { name, type: scales.type, shape: [rows, columns] });
@@ -183,19 +184,6 @@ class CodedSource implements TensorSource {
     if (bias?.shape.join() === String(rows) && isZero(this.#source.readFloat32(bias.name, 0, rows))) {
       this.needless.add(bias.name);
     }
-  }
-
-  /** Null: the columns of a group lie side by side. */
-  #groupOf(stem: string, columns: number, groups: number, groupSize: number): Int32Array | null {
-    const name = `${stem}.g_idx`;
-    const info = this.#source.integers?.get(name);
-    if (info === undefined) return null;
-    if (info.type !== 'I32' || info.shape.join() !== String(columns))
-      throw wrong(name, `no I32 [${columns}]`);
-    const groupOf = new Int32Array(readIntegers(this.#source, name, 0, columns).buffer);
-    const outside = groupOf.find((group) => group < 0 || group >= groups);
-    if (outside !== undefined) throw wrong(name, `names group ${outside} of ${groups}`);
-    return groupOf.every((group, column) => group === Math.floor(column / groupSize)) ? null : groupOf;
   }
 
   #keep(name: string, { stem, rows, groups }: Linear): Kept {
@@ -216,7 +204,10 @@ class CodedSource implements TensorSource {
         const word = zeros[group * (rows / PER_WORD) + Math.floor(row / PER_WORD)]!;
         const zero = (word >>> (4 * (places[row % PER_WORD] ?? 0))) & 15;
         if (lessOne && zero === 15) {
-          throw wrong(`${stem}.qzeros`, 'less one and has 15: 0 or 16? Save it as checkpoint_format gptq_v2');
+          throw wrongTensor(
+            `${stem}.qzeros`,
+            'less one and has 15: 0 or 16? Save it as checkpoint_format gptq_v2',
+          );
         }
         zeroPoints[row * groups + group] = lessOne ? zero + 1 : zero;
         scales[row * groups + group] = stored[group * rows + row]!;
@@ -228,7 +219,3 @@ class CodedSource implements TensorSource {
 }
 
 const isZero = (values: Float32Array): boolean => values.every((value) => value === 0);
-
-function wrong(name: string, what: string): ServingError {
-  return new ServingError('CHECKPOINT_INVALID', `Tensor ${printableName(name)} is ${what}`);
-}

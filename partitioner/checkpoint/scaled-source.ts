@@ -13,8 +13,7 @@
  * Source  compressed-tensors compressors/ (naive_quantized, pack_quantized); transformers integrations/finegrained_fp8.py, fbgemm_fp8.py
  */
 import assert from 'node:assert/strict';
-import { ServingError } from '../../proto/errors.js';
-import { printableName } from './json-file.js';
+import { readGroupIndex, wrongTensor } from './group-index.js';
 import type { ScaledQuantisation } from './quantisation.js';
 import {
   type CodedInfo,
@@ -106,7 +105,7 @@ class ScaledSource implements TensorSource {
       }
     }
     if (this.#how.kind === 'float' && values.some(Number.isNaN))
-      throw wrong(linear.codes, 'partly no number (NaN)');
+      throw wrongTensor(linear.codes, 'partly no number (NaN)');
     return values;
   }
 
@@ -178,7 +177,7 @@ class ScaledSource implements TensorSource {
     const info = this.#source.integers?.get(codes);
     const expected = packed ? 'I32' : kind === 'float' ? 'F8_E4M3' : 'I8';
     if (info?.type !== expected || info.shape.length !== 2) {
-      throw wrong(codes, `${info?.type} [${info?.shape.join(', ')}], expected ${expected} [n, m]`);
+      throw wrongTensor(codes, `${info?.type} [${info?.shape.join(', ')}], expected ${expected} [n, m]`);
     }
     const [rows = 0, wide = 0] = info.shape;
     const columns = packed ? (wide * 32) / bits : wide;
@@ -191,7 +190,8 @@ class ScaledSource implements TensorSource {
       groupOf: null,
     };
     if (packed) this.#checkShape(linear);
-    linear.groupOf = packed ? this.#groupOf(linear) : null;
+    const ofColumns = { columns, groups: place.groups, groupSize: place.scaleColumns };
+    linear.groupOf = packed ? readGroupIndex(this.#source, `${stem}.weight_g_idx`, ofColumns) : null;
     if (this.#how.asymmetric) linear.zeros = this.#zerosOf(linear);
     this.#linears.set(name, linear);
     this.tensors.set(name, { name, type: 'float32', shape: [rows, columns] });
@@ -217,7 +217,7 @@ class ScaledSource implements TensorSource {
     const [high, groups] = [Math.ceil(rows / scaleRows), Math.ceil(columns / scaleColumns)];
     const found = shape.length === 1 ? [...shape, 1] : shape;
     if (found.join() !== [high, groups].join()) {
-      throw wrong(name, `[${shape.join(', ')}], expected [${high}, ${groups}]`);
+      throw wrongTensor(name, `[${shape.join(', ')}], expected [${high}, ${groups}]`);
     }
     return { scaleRows, scaleColumns, groups };
   }
@@ -227,20 +227,8 @@ class ScaledSource implements TensorSource {
     if (!this.#source.integers?.has(name)) return;
     const seen = [...new BigInt64Array(readIntegers(this.#source, name, 0, 2).buffer)].map(Number);
     if (seen.join() !== [rows, columns].join()) {
-      throw wrong(codes, `packed of [${seen.join(', ')}], but its words hold [${rows}, ${columns}]`);
+      throw wrongTensor(codes, `packed of [${seen.join(', ')}], but its words hold [${rows}, ${columns}]`);
     }
-  }
-
-  #groupOf({ columns, groups, scaleColumns, stem }: Linear): Int32Array | null {
-    const name = `${stem}.weight_g_idx`;
-    const info = this.#source.integers?.get(name);
-    if (info === undefined) return null;
-    if (info.type !== 'I32' || info.shape.join() !== String(columns))
-      throw wrong(name, `no I32 [${columns}]`);
-    const groupOf = new Int32Array(readIntegers(this.#source, name, 0, columns).buffer);
-    const outside = groupOf.find((group) => group < 0 || group >= groups);
-    if (outside !== undefined) throw wrong(name, `naming group ${outside} of ${groups}`);
-    return groupOf.every((group, column) => group === Math.floor(column / scaleColumns)) ? null : groupOf;
   }
 
   #zerosOf({ groups, packed, rows, stem }: Linear): string {
@@ -248,12 +236,8 @@ class ScaledSource implements TensorSource {
     const info = this.#source.integers?.get(name);
     const expected = packed ? [Math.ceil((rows * this.#how.bits) / 32), groups] : [rows, groups];
     if (info?.type !== (packed ? 'I32' : 'I8') || info.shape.join() !== expected.join()) {
-      throw wrong(name, `no ${packed ? 'I32' : 'I8'} [${expected.join(', ')}]`);
+      throw wrongTensor(name, `no ${packed ? 'I32' : 'I8'} [${expected.join(', ')}]`);
     }
     return name;
   }
-}
-
-function wrong(name: string, what: string): ServingError {
-  return new ServingError('CHECKPOINT_INVALID', `Tensor ${printableName(name)} is ${what}`);
 }

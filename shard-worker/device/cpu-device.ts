@@ -12,7 +12,13 @@ import koffi from 'koffi';
 import { type Kernels, loadKernels } from '../native/kernels.js';
 import { NativeArena, NativeMemory, type PointerArray } from '../native/native-memory.js';
 import { OrtTensors, openSession } from '../ort/open-session.js';
-import { loadOrtApi, type OrtApi } from '../ort/ort-api.js';
+import {
+  LOG_WARNING,
+  loadOrtApi,
+  ORT_ARENA_ALLOCATOR,
+  ORT_MEMORY_DEFAULT,
+  type OrtApi,
+} from '../ort/ort-api.js';
 import {
   type HostArray,
   type HostDevice,
@@ -24,10 +30,6 @@ import {
   type TensorType,
   tensorTypeOf,
 } from './device.js';
-
-const ORT_ARENA_ALLOCATOR = 1;
-const ORT_MEMORY_DEFAULT = 0;
-const LOG_WARNING = 2;
 
 class CpuBinding implements SegmentBinding {
   readonly inputs: PointerArray;

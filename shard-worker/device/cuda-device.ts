@@ -8,7 +8,7 @@
  * Source  onnxruntime 1.30: CUDAExecutionProviderInfo (options), run option disable_synchronize_execution_providers
  */
 import { CUDA_DRIVER, cudaLibraries, missingCudaFiles } from '../../proto/cuda-libraries.js';
-import { loadOrtApi, type OrtApi } from '../ort/ort-api.js';
+import { loadOrtApi, ORT_DEVICE_ALLOCATOR, ORT_MEMORY_DEFAULT, type OrtApi } from '../ort/ort-api.js';
 import { CudaRuntime, loadCudaFunctions, preload, unsupported } from './cuda-runtime.js';
 import {
   type OrtProvider,
@@ -20,8 +20,6 @@ import {
 /** Name of the provider's memory. */
 const BUFFER_MEMORY = 'Cuda';
 const DRIVER_LIBRARY = 'libcuda.so.1';
-const ORT_DEVICE_ALLOCATOR = 0;
-const ORT_MEMORY_DEFAULT = 0;
 
 export interface CudaDeviceOptions {
   /** Where the libraries are. */

@@ -8,7 +8,13 @@
 import assert from 'node:assert/strict';
 import koffi from 'koffi';
 import { OrtTensors, openSession } from '../ort/open-session.js';
-import type { OrtApi } from '../ort/ort-api.js';
+import {
+  LOG_ERROR,
+  LOG_WARNING,
+  ORT_ARENA_ALLOCATOR,
+  ORT_MEMORY_DEFAULT,
+  type OrtApi,
+} from '../ort/ort-api.js';
 import {
   type DeviceBuffer,
   type HostArray,
@@ -22,10 +28,6 @@ import {
   tensorTypeOf,
 } from './device.js';
 
-const ORT_ARENA_ALLOCATOR = 1;
-const ORT_MEMORY_DEFAULT = 0;
-const LOG_WARNING = 2;
-const LOG_ERROR = 3;
 /** Bytes of a buffer are whole words. */
 const BUFFER_UNIT = 16;
 

@@ -10,7 +10,7 @@
  */
 import { ServingError } from '../../proto/errors.js';
 import { NativeArena, type PointerArray } from '../native/native-memory.js';
-import { loadOrtApi, type OrtApi } from '../ort/ort-api.js';
+import { loadOrtApi, ORT_DEVICE_ALLOCATOR, ORT_MEMORY_DEFAULT, type OrtApi } from '../ort/ort-api.js';
 import { type HostArray, type HostType, tensorTypeOf } from './device.js';
 import { PROBE_MODEL } from './probe-model.js';
 import {
@@ -23,8 +23,6 @@ import {
 const PROVIDER = 'WebGPU';
 /** Name of the provider's memory. */
 const BUFFER_MEMORY = 'WebGPU_Buf';
-const ORT_DEVICE_ALLOCATOR = 0;
-const ORT_MEMORY_DEFAULT = 0;
 /** V8 keeps typed arrays up to so many bytes in its own heap, where they move, unless they are made of an ArrayBuffer. */
 const HEAP_BYTES = 64;
 

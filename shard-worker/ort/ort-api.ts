@@ -60,6 +60,13 @@ const SLOT = {
   CopyTensors: 386,
 } as const;
 
+/** OrtAllocatorType, OrtMemType, OrtLoggingLevel: those that are used. */
+export const ORT_DEVICE_ALLOCATOR = 0;
+export const ORT_ARENA_ALLOCATOR = 1;
+export const ORT_MEMORY_DEFAULT = 0;
+export const LOG_WARNING = 2;
+export const LOG_ERROR = 3;
+
 type NativeFunction = (...args: readonly unknown[]) => number | bigint | null;
 
 /** Functions that return an OrtStatus are wrapped: they return nothing and throw. */

@@ -38,18 +38,24 @@ export function labelsOf(status: ModelStatus | undefined, name: string): TextLab
   throw new ServingError('BAD_REQUEST', `Model ${name} is ${why}: it has no labels`);
 }
 
+/** One each, with what the run says of texts that are too long. */
+function requestsOf(
+  { maxTokens, target, truncate, truncateDefault, withOwnIds }: ScoreRun,
+  asked: readonly Pick<EmbedRequest, 'prompt' | 'pair' | 'scores'>[],
+): EmbedRequest[] {
+  const options = { truncate, truncateDefault, maxTokens, dimensions: null };
+  return withOwnIds(asked.map((one): EmbedRequest => ({ ...target, kind: 'embed', ...one, ...options })));
+}
+
+const textPrompt = (text: string) => ({ kind: 'text', text }) as const;
+
 /** Raw scores of each text, or of its tokens in turn. */
 export function scoreTexts(
-  { client, service, withOwnIds, target, truncate, truncateDefault, maxTokens }: ScoreRun,
+  run: ScoreRun,
   texts: readonly Exclude<Prompt, { kind: 'chat' }>[],
 ): Promise<() => Promise<Embedded<readonly number[]>>> {
-  const requests = texts.map(
-    (prompt): EmbedRequest => ({
-      ...target,
-      ...{ kind: 'embed', prompt, truncate, truncateDefault, maxTokens, dimensions: null, scores: true },
-    }),
-  );
-  return embedAll(service, withOwnIds(requests), client, (vector) => vector);
+  const asked = texts.map((prompt) => ({ prompt, scores: true }));
+  return embedAll(run.service, requestsOf(run, asked), run.client, (vector) => vector);
 }
 
 /** How well both texts of each pair go together. @throws ServingError */
@@ -58,8 +64,6 @@ export async function scorePairs(
   status: ModelStatus | undefined,
   pairs: readonly (readonly [string, string])[],
 ): Promise<() => Promise<Embedded<number>>> {
-  const { client, maxTokens, service, target, truncate, truncateDefault, withOwnIds } = run;
-  const options = { truncate, truncateDefault, maxTokens, dimensions: null };
   const labels = status?.labels ?? null;
   if (labels === null) return cosines(run, pairs);
   if (labels.perToken || labels.names.length !== 1) {
@@ -67,39 +71,22 @@ export async function scorePairs(
     const sentence = `Model ${status?.name} ${has}: how two texts go together is told by a cross-encoder of one label, or by an embedding model`;
     throw new ServingError('BAD_REQUEST', sentence);
   }
-  const requests = pairs.map(
-    ([text, pair]): EmbedRequest => ({
-      ...target,
-      ...{ kind: 'embed', prompt: { kind: 'text', text }, pair, ...options, scores: true },
-    }),
-  );
+  const asked = pairs.map(([text, pair]) => ({ prompt: textPrompt(text), pair, scores: true }));
   return embedAll(
-    service,
-    withOwnIds(requests),
-    client,
+    run.service,
+    requestsOf(run, asked),
+    run.client,
     (vector) => activated(vector, labels.pairActivation)[0] ?? Number.NaN,
   );
 }
 
 async function cosines(
-  { client, maxTokens, service, target, truncate, truncateDefault, withOwnIds }: ScoreRun,
+  run: ScoreRun,
   pairs: readonly (readonly [string, string])[],
 ): Promise<() => Promise<Embedded<number>>> {
   const texts = [...new Set(pairs.flat())];
-  const requests = texts.map(
-    (text): EmbedRequest => ({
-      ...target,
-      ...{
-        kind: 'embed',
-        prompt: { kind: 'text', text },
-        truncate,
-        truncateDefault,
-        maxTokens,
-        dimensions: null,
-      },
-    }),
-  );
-  const collect = await embedAll(service, withOwnIds(requests), client, (vector) => vector);
+  const asked = texts.map((text) => ({ prompt: textPrompt(text) }));
+  const collect = await embedAll(run.service, requestsOf(run, asked), run.client, (vector) => vector);
   return async () => {
     const { promptTokens, vectors } = await collect();
     const byText = new Map(texts.map((text, index) => [text, vectors[index] ?? []]));

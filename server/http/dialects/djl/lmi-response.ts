@@ -9,20 +9,14 @@
 import type { ServingError } from '../../../../proto/errors.js';
 import type {
   FinishEvent,
-  FinishReason,
   GenerationEvent,
   TokenAlternative,
   TokenEvent,
 } from '../../../requests/job-events.js';
+import { TGI_FINISH_REASONS } from '../../answers/finish-reasons.js';
 import type { Collected } from '../../answers/generations.js';
 import { tokensWithFinish } from '../../answers/tokens-with-finish.js';
 import type { LmiFormat } from './lmi-request.js';
-
-const FINISH_REASONS: Record<FinishReason, string> = {
-  'end-id': 'eos_token',
-  length: 'length',
-  'stop-string': 'stop_sequence',
-};
 
 /** @param prompt text as it came in */
 export function lmiAnswer({ tokens, finish }: Collected, prompt: string, format: LmiFormat) {
@@ -89,7 +83,11 @@ function fullText(finish: FinishEvent, prompt: string, format: LmiFormat): strin
 }
 
 function details(finish: FinishEvent, prompt: string) {
-  return { finish_reason: FINISH_REASONS[finish.reason], generated_tokens: finish.newTokens, inputs: prompt };
+  return {
+    finish_reason: TGI_FINISH_REASONS[finish.reason],
+    generated_tokens: finish.newTokens,
+    inputs: prompt,
+  };
 }
 
 function tokenObject(token: TokenEvent) {

@@ -8,22 +8,16 @@
 import type { ServingError } from '../../../../proto/errors.js';
 import type {
   FinishEvent,
-  FinishReason,
   GenerationEvent,
   PromptTokenEvent,
   TokenAlternative,
   TokenEvent,
 } from '../../../requests/job-events.js';
+import { TGI_FINISH_REASONS } from '../../answers/finish-reasons.js';
 import type { Collected } from '../../answers/generations.js';
 import { tokensWithFinish } from '../../answers/tokens-with-finish.js';
 import { tgiErrorBody } from './tgi-errors.js';
 import type { TgiFormat } from './tgi-request.js';
-
-const FINISH_REASONS: Record<FinishReason, string> = {
-  'end-id': 'eos_token',
-  length: 'length',
-  'stop-string': 'stop_sequence',
-};
 
 export function tgiAnswer(all: readonly Collected[], prompt: string, format: TgiFormat) {
   const [best, ...others] = [...all].sort((a, b) => score(b) - score(a));
@@ -44,7 +38,7 @@ const score = ({ tokens }: Collected): number => tokens.reduce((sum, { logprob }
 
 function sequence({ finish, prompt = [], tokens }: Collected, format: TgiFormat) {
   return {
-    finish_reason: FINISH_REASONS[finish.reason],
+    finish_reason: TGI_FINISH_REASONS[finish.reason],
     generated_tokens: finish.newTokens,
     seed: finish.seed,
     prefill: format.prefill ? prompt.map(prefillObject) : [],
@@ -77,7 +71,7 @@ export async function* tgiFrames(
       details:
         finish && format.details
           ? {
-              finish_reason: FINISH_REASONS[finish.reason],
+              finish_reason: TGI_FINISH_REASONS[finish.reason],
               generated_tokens: finish.newTokens,
               seed: finish.seed,
               input_length: promptTokens,
