@@ -4,8 +4,8 @@
  * The pack is unpacked as npm does it; the packages that it depends on, and no others, are links to those of this checkout, since tests
  * fetch nothing.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -61,6 +61,35 @@ describe('a packed installation', () => {
     expect(links.length).toBeGreaterThan(5);
     expect(links.map(([, to]) => to!).filter((to) => !existsSync(path.join(home, to)))).toEqual([]);
     expect(readdirSync(path.join(home, 'dist'))).not.toContain('test');
+  });
+
+  it('fetches no CUDA libraries when it is installed', () => {
+    const home = path.join(app, 'node_modules', 'shardserve');
+    const { scripts } = JSON.parse(readFileSync(path.join(home, 'package.json'), 'utf8'));
+    // A copy of the package of ONNX Runtime beside it, whose script finds no server to fetch from, and with it must not ask for one.
+    const elsewhere = path.join(scratch, 'installing', 'node_modules');
+    const runtime = path.join(elsewhere, 'onnxruntime-node');
+    mkdirSync(elsewhere, { recursive: true });
+    cpSync(path.join(home, 'server'), path.join(elsewhere, 'shardserve', 'server'), { recursive: true });
+    const original = path.join(repositoryRoot, 'node_modules', 'onnxruntime-node');
+    for (const part of ['package.json', 'script'])
+      cpSync(path.join(original, part), path.join(runtime, part), { recursive: true });
+    symlinkSync(path.join(repositoryRoot, 'node_modules', 'global-agent'), path.join(elsewhere, 'global-agent'));
+    symlinkSync(path.join(repositoryRoot, 'node_modules', 'adm-zip'), path.join(elsewhere, 'adm-zip'));
+    // Both find every address taken by a proxy that is not there: whoever asks for a file fails.
+    const proxy = 'http://127.0.0.1:9';
+    const env = { ...environment(), GLOBAL_AGENT_HTTPS_PROXY: proxy, GLOBAL_AGENT_HTTP_PROXY: proxy };
+    const run = (script: string, cwd: string) =>
+      spawnSync('sh', ['-c', script], { cwd, encoding: 'utf8', env });
+    const postinstall = JSON.parse(readFileSync(path.join(runtime, 'package.json'), 'utf8')).scripts.postinstall;
+    if (process.arch === 'x64') expect(run(postinstall, runtime).status).not.toBe(0);
+    expect(run(scripts.preinstall, path.join(elsewhere, 'shardserve'))).toMatchObject({ status: 0, stderr: '' });
+    expect(run(postinstall, runtime)).toMatchObject({ status: 0, stderr: '' });
+    // What somebody asks for in so many words is done.
+    const asked = spawnSync('sh', ['-c', postinstall], {
+      ...{ cwd: runtime, encoding: 'utf8', env: { ...env, ONNXRUNTIME_NODE_INSTALL: 'cuda12' } },
+    });
+    if (process.arch === 'x64') expect(asked.status).not.toBe(0);
   });
 
   it('tells its version and its commands', () => {
