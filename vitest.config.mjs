@@ -6,13 +6,16 @@
  *
  * Groups run one after the other. Of those that start the whole server (e2e, long) most run one file at a time: they wait for a
  * state that another file's load would change, or tell one load from another. The others mostly wait for one process at a time
- * (a server that starts, shards that are written, one stream), so two files share the cores.
+ * (a server that starts, shards that are written, one stream), so several files share the cores.
  *
  * Unit tests share their processes, file after file: a process for each would cost more than the tests.
  */
 import { defineConfig } from 'vitest/config';
 
+/** Unit tests compute. */
 const MAX_WORKERS = 2;
+/** The others mostly wait for processes that start and end: with one file more than cores two cores are busy. */
+const MAX_WAITING_WORKERS = 3;
 
 /** Files of e2e/ with servers, ports and folders of their own, which hold under any load: nothing in them depends on how fast it is. */
 const E2E_PAIRS = [
@@ -21,6 +24,7 @@ const E2E_PAIRS = [
     'articles',
     'chat-template',
     'classifiers',
+    'container-image',
     'dialects',
     'djl-checks',
     'embeddings',
@@ -30,6 +34,10 @@ const E2E_PAIRS = [
     'metrics',
     'model-urls',
     'openai-client',
+    'packed',
+    'real-split',
+    'sagemaker-script',
+    'torchserve',
   ],
   ...['kernels-off', 'prefix-cache', 'streams'],
 ].map((name) => `dist/test/e2e/${name}.test.js`);
@@ -68,8 +76,8 @@ export default defineConfig({
     },
     projects: [
       project('unit', inFolders('unit', 'tidy'), 0, MAX_WORKERS, 15_000, 15_000, { isolate: false }),
-      project('integration', inFolders('integration'), 1, MAX_WORKERS, 60_000, 120_000),
-      project('e2e-pairs', E2E_PAIRS, 2, MAX_WORKERS, 90_000, 180_000),
+      project('integration', inFolders('integration'), 1, MAX_WAITING_WORKERS, 60_000, 120_000),
+      project('e2e-pairs', E2E_PAIRS, 2, MAX_WAITING_WORKERS, 90_000, 180_000),
       project('e2e', inFolders('e2e'), 3, 1, 90_000, 180_000, { exclude: E2E_PAIRS }),
       project('long', inFolders('long'), 4, 1, 1_800_000, 1_800_000),
       // Not of `npm test`: it needs a model that test/real/make_real_model.py fetches.

@@ -10,6 +10,8 @@
  * Source  the shapes of CreateModel, CreateEndpointConfig and ProductionVariant of SageMaker's API reference
  */
 import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -59,8 +61,8 @@ const OPTIONS = {
 };
 const STEPS = ['image', 'model', 'endpoint', 'invoke'];
 const VARIANT = 'AllTraffic';
-/** What an answer is written to: aws writes the body of an invocation into a file and nowhere else. */
-const ANSWER_FILE = '/dev/stdout';
+/** aws writes the body of an invocation into a file and nowhere else. */
+const ANSWER_FILE = 'answer.json';
 
 class WrongOption extends Error {}
 
@@ -102,8 +104,8 @@ function checked(values) {
 }
 
 /**
- * The commands in their order: `run` is a command and its arguments, `pipe` one more that gets its output. `unless` is a command
- * that succeeds where this one is not needed.
+ * The commands in their order: `run` is a command and its arguments, `pipe` one more that gets its output, `prints` the file that it writes
+ * and that is shown, `unless` a command that succeeds where this one is not needed.
  */
 export function commandsFor(values) {
   const steps = checked(values);
@@ -176,6 +178,7 @@ export function commandsFor(values) {
           ...['sagemaker-runtime', 'invoke-endpoint', '--endpoint-name', name, '--content-type'],
           ...['application/json', '--cli-binary-format', 'raw-in-base64-out', '--body', body, ANSWER_FILE],
         ),
+        prints: ANSWER_FILE,
       },
     ],
   };
@@ -187,9 +190,10 @@ const quoted = (argument) =>
 const line = (command) => command.map(quoted).join(' ');
 
 /** A command of the plan as a line of a shell script. */
-export function asShell({ run, pipe, unless }) {
+export function asShell({ run, pipe, prints, unless }) {
   const main = pipe === undefined ? line(run) : `${line(run)} | ${line(pipe)}`;
-  return unless === undefined ? main : `${line(unless)} >/dev/null 2>&1 || ${main}`;
+  const shown = prints === undefined ? main : `${main} && cat ${prints}`;
+  return unless === undefined ? shown : `${line(unless)} >/dev/null 2>&1 || ${shown}`;
 }
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -206,7 +210,18 @@ function succeeds([program, ...args]) {
 function runCommand(command) {
   if (command.unless !== undefined && succeeds(command.unless)) return;
   console.error(`+ ${asShell({ ...command, unless: undefined })}`);
-  const [program, ...args] = command.run;
+  const { prints } = command;
+  const scratch = prints === undefined ? null : mkdtempSync(path.join(tmpdir(), 'shardserve-sagemaker-'));
+  try {
+    const [program, ...args] = command.run.map((one) => (one === prints ? path.join(scratch, one) : one));
+    runOne(command, program, args);
+    if (scratch !== null) process.stdout.write(readFileSync(path.join(scratch, prints)));
+  } finally {
+    if (scratch !== null) rmSync(scratch, { recursive: true });
+  }
+}
+
+function runOne(command, program, args) {
   // A password is told to nobody but the next command.
   const stdio = ['ignore', command.pipe === undefined ? 'inherit' : 'pipe', 'inherit'];
   const output = execFileSync(program, args, { cwd: ROOT, stdio });

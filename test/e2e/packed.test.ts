@@ -5,7 +5,16 @@
  * fetch nothing.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -74,16 +83,23 @@ describe('a packed installation', () => {
     const original = path.join(repositoryRoot, 'node_modules', 'onnxruntime-node');
     for (const part of ['package.json', 'script'])
       cpSync(path.join(original, part), path.join(runtime, part), { recursive: true });
-    symlinkSync(path.join(repositoryRoot, 'node_modules', 'global-agent'), path.join(elsewhere, 'global-agent'));
+    symlinkSync(
+      path.join(repositoryRoot, 'node_modules', 'global-agent'),
+      path.join(elsewhere, 'global-agent'),
+    );
     symlinkSync(path.join(repositoryRoot, 'node_modules', 'adm-zip'), path.join(elsewhere, 'adm-zip'));
     // Both find every address taken by a proxy that is not there: whoever asks for a file fails.
     const proxy = 'http://127.0.0.1:9';
     const env = { ...environment(), GLOBAL_AGENT_HTTPS_PROXY: proxy, GLOBAL_AGENT_HTTP_PROXY: proxy };
     const run = (script: string, cwd: string) =>
       spawnSync('sh', ['-c', script], { cwd, encoding: 'utf8', env });
-    const postinstall = JSON.parse(readFileSync(path.join(runtime, 'package.json'), 'utf8')).scripts.postinstall;
+    const postinstall = JSON.parse(readFileSync(path.join(runtime, 'package.json'), 'utf8')).scripts
+      .postinstall;
     if (process.arch === 'x64') expect(run(postinstall, runtime).status).not.toBe(0);
-    expect(run(scripts.preinstall, path.join(elsewhere, 'shardserve'))).toMatchObject({ status: 0, stderr: '' });
+    expect(run(scripts.preinstall, path.join(elsewhere, 'shardserve'))).toMatchObject({
+      status: 0,
+      stderr: '',
+    });
     expect(run(postinstall, runtime)).toMatchObject({ status: 0, stderr: '' });
     // What somebody asks for in so many words is done.
     const asked = spawnSync('sh', ['-c', postinstall], {

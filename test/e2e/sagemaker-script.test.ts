@@ -156,9 +156,13 @@ const made = <T>(name: string): T => JSON.parse(readFileSync(path.join(scratch, 
 describe('docker/sagemaker.mjs', () => {
   it('refuses what the API would, before anything is run', () => {
     const refused = (...options: string[]) => script([...options, '--dry-run']).stderr;
-    expect(refused('--startup-timeout-s', '3601')).toMatch(/^--startup-timeout-s is .* from 60 to 3600, not "3601"/);
+    expect(refused('--startup-timeout-s', '3601')).toMatch(
+      /^--startup-timeout-s is .* from 60 to 3600, not "3601"/,
+    );
     expect(refused('--volume-gb', '513')).toMatch(/^--volume-gb is .* from 1 to 512, not "513"/);
-    expect(refused('--download-timeout-s', '1')).toMatch(/^--download-timeout-s is .* from 60 to 3600, not "1"/);
+    expect(refused('--download-timeout-s', '1')).toMatch(
+      /^--download-timeout-s is .* from 60 to 3600, not "1"/,
+    );
     expect(refused('--name', 'my_model')).toMatch(/^--name is at most 63 letters.* not "my_model"/);
     expect(refused('--model', 'gpt-j.zip')).toMatch(/^--model is a .tar.gz/);
     expect(refused('--only', 'push')).toMatch(/^--only has steps of image, .*, not "push"/);
@@ -235,7 +239,11 @@ describe('docker/sagemaker.mjs', () => {
   it('deletes what it made', () => {
     expect(script(['--delete']).status).toBe(0);
     const last = calls().slice(-3);
-    expect(last.map(([, , what]) => what)).toEqual(['delete-endpoint', 'delete-endpoint-config', 'delete-model']);
+    expect(last.map(([, , what]) => what)).toEqual([
+      'delete-endpoint',
+      'delete-endpoint-config',
+      'delete-model',
+    ]);
     expect(script(['--delete']).status).toBe(1);
   });
 });

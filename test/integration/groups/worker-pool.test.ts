@@ -48,10 +48,9 @@ const runningIs = ({ log }: FakeManager, running: number, from = 0): Promise<Log
       log.lines.indexOf(line) >= from && line.msg === 'worker groups running' && line.running === running,
   );
 
+/** The line of the `count`th rank that paused. */
 const paused = ({ log }: FakeManager, count: number): Promise<LogLine> =>
-  log.find(
-    (line) => log.lines.filter(({ msg }) => msg.startsWith('paused')).length >= count && line.msg !== '',
-  );
+  log.find((line) => log.lines.filter(({ msg }) => msg.startsWith('paused'))[count - 1] === line);
 
 async function expectAnswers(generations: readonly Generation[], ids: readonly number[], length: number) {
   const results = await Promise.all(generations.map((generation) => readAll(generation.events)));
