@@ -2,20 +2,22 @@
  * CUDA's libraries into one folder: wheels from a Python package index, or from a folder where they lie already.
  *
  * In      the index's address (its simple API: JSON or HTML), or a folder; the packages, pinned by version and SHA-256
- * Out     the libraries, each under its name once it is whole
+ * Out     the libraries, each under its name once it is whole; of a wheel that broke off NAME.part, which the next call continues
  * Limits  a wheel has as many bytes as the table says; only the libraries that are named are taken from it
- * Errors  MODEL_NOT_FOUND: the index does not answer, or has no such file; CHECKPOINT_INVALID: other bytes than the table's
+ * Errors  MODEL_NOT_FOUND: the index does not answer, or has no such file; BAD_REQUEST, CHECKPOINT_INVALID: other bytes than the table's
  * Source  PEP 503, PEP 691 (simple repository API)
  */
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream, existsSync } from 'node:fs';
 import { mkdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { Readable, Transform } from 'node:stream';
+import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { openPromise } from 'yauzl';
 import { missingCudaFiles } from '../../proto/cuda-libraries.js';
 import { ServingError } from '../../proto/errors.js';
+import { downloadFile, type RemoteBody } from '../model-store/download-file.js';
+import { TransportError } from '../model-store/guarded-http.js';
 import { CUDA_PACKAGES, type CudaPackage } from './cuda-packages.js';
 
 const JSON_TYPE = 'application/vnd.pypi.simple.v1+json';
@@ -45,10 +47,10 @@ export async function installCuda(options: InstallOptions): Promise<void> {
       await unpack(await checked(path.join(from, file), wanted), wanted, folder);
       continue;
     }
-    const wheel = path.join(folder, `${file}.part`);
+    const wheel = path.join(folder, file);
+    await fetchWheel(index ?? '', wanted, wheel);
     try {
-      await fetchWheel(index ?? '', wanted, wheel);
-      await unpack(wheel, wanted, folder);
+      await unpack(await checked(wheel, wanted), wanted, folder);
     } finally {
       await rm(wheel, { force: true });
     }
@@ -61,22 +63,25 @@ export async function installCuda(options: InstallOptions): Promise<void> {
 async function fetchWheel(index: string, wanted: CudaPackage, target: string): Promise<void> {
   const page = new URL(`${wanted.name}/`, index.endsWith('/') ? index : `${index}/`);
   const address = await addressOf(page, wanted);
-  const answer = await get(address, '*/*');
-  if (answer.body === null) throw notFound(`${address.host} sent no body for ${wanted.file}`);
-  const hash = createHash('sha256');
-  let bytes = 0;
-  const counted = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      bytes += chunk.length;
-      hash.update(chunk);
-      done(
-        bytes > wanted.bytes ? damaged(`${wanted.file} has more than ${wanted.bytes} bytes`) : null,
-        chunk,
-      );
-    },
+  await downloadFile({
+    ...{ display: wanted.file, target, maxBytes: wanted.bytes, expectedBytes: wanted.bytes },
+    open: (offset) => openAt(address, offset),
+    signal: new AbortController().signal,
+    onProgress: () => undefined,
   });
-  await pipeline(Readable.fromWeb(answer.body), counted, createWriteStream(target, { mode: 0o600 }));
-  checkDigest(wanted, hash.digest('hex'));
+}
+
+/** The wheel from a byte on, or from its start where the server has no ranges. */
+async function openAt(address: URL, offset: number): Promise<RemoteBody> {
+  let answer: Response;
+  try {
+    answer = await fetch(address, { headers: offset === 0 ? {} : { range: `bytes=${offset}-` } });
+  } catch (cause) {
+    throw new TransportError(`${address.host} does not answer`, { cause });
+  }
+  if (!answer.ok || answer.body === null) throw notFound(refusal(address, answer));
+  const start = answer.status === 206 ? offset : 0;
+  return { stream: Readable.fromWeb(answer.body), start, totalBytes: null };
 }
 
 /** The wheel's, by the index's page of the package. */
@@ -106,9 +111,12 @@ async function get(address: URL, accept: string): Promise<Response> {
   } catch (cause) {
     throw notFound(`${address.host} does not answer: ${cause instanceof Error ? cause.message : cause}`);
   }
-  if (!answer.ok) throw notFound(`${address.host} answers ${answer.status} for ${address.pathname}`);
+  if (!answer.ok) throw notFound(refusal(address, answer));
   return answer;
 }
+
+const refusal = ({ host, pathname }: URL, { status }: Response): string =>
+  `${host} answers ${status} for ${pathname}`;
 
 /** @returns the file */
 async function checked(file: string, wanted: CudaPackage): Promise<string> {

@@ -1,7 +1,7 @@
 /** `shardserve gpu install` from an index on this machine. */
 import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -16,6 +16,9 @@ let server: Server;
 let index: string;
 let wheel: Buffer;
 let asJson = true;
+/** Bytes after which the wheel's answers end, one after another. */
+let breaks: number[] = [];
+let ranges: (string | undefined)[] = [];
 let wanted: CudaPackage;
 
 beforeAll(async () => {
@@ -33,7 +36,7 @@ beforeAll(async () => {
   };
   server = createServer((request, response) => {
     const file = `/files/${wanted.file}`;
-    if (request.url === file) response.end(wheel);
+    if (request.url === file) sendWheel(request, response);
     else if (request.url !== '/simple/toy-libraries/') response.writeHead(404).end();
     else if (asJson) {
       response.setHeader('content-type', 'application/vnd.pypi.simple.v1+json');
@@ -48,6 +51,17 @@ beforeAll(async () => {
   });
   index = `http://127.0.0.1:${(server.address() as AddressInfo).port}/simple`;
 });
+
+/** From the byte that is asked for on; breaks off where it is told to. */
+function sendWheel(request: IncomingMessage, response: ServerResponse): void {
+  ranges.push(request.headers.range);
+  const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
+  const length = breaks.shift();
+  const headers = { 'content-length': wheel.length - from };
+  response.writeHead(from > 0 ? 206 : 200, headers);
+  if (length === undefined) response.end(wheel.subarray(from));
+  else response.write(wheel.subarray(from, from + length), () => response.destroy());
+}
 
 afterAll(() => {
   server.close();
@@ -76,6 +90,25 @@ describe('installing', () => {
     },
   );
 
+  it('goes on where a connection broke, also in another call', async () => {
+    [breaks, ranges] = [[7], []];
+    const { done, folder } = await install();
+    await done;
+    expect(ranges).toEqual([undefined, 'bytes=7-']);
+    expect(readFileSync(path.join(folder, 'libsecond.so'), 'utf8')).toBe('second');
+    // Four attempts of a byte each; the next call has the rest.
+    [breaks, ranges] = [[1, 1, 1, 1], []];
+    const broken = await install();
+    await expect(broken.done).rejects.toThrow('could not be downloaded in 4 attempts');
+    expect(readdirSync(broken.folder)).toEqual([`${wanted.file}.part`]);
+    await installCuda({
+      ...{ folder: broken.folder, from: null, packages: [wanted], index },
+      print: () => undefined,
+    });
+    expect(ranges.at(-1)).toBe('bytes=4-');
+    expect(readdirSync(broken.folder).sort()).toEqual(['libfirst.so.1', 'libsecond.so']);
+  });
+
   it('takes wheels from a folder', async () => {
     const from = path.join(root, 'wheels');
     mkdirSync(from);
@@ -95,7 +128,7 @@ describe('installing', () => {
     [{ file: 'toy_libraries-9.whl' }, 'the index has no toy_libraries-9.whl among 2 files of toy-libraries'],
     [{ name: 'nobody' }, 'answers 404 for /simple/nobody/'],
     [{ libraries: ['libthird.so'] }, 'has no libthird.so'],
-    [{ bytes: 10 }, 'has more than 10 bytes'],
+    [{ bytes: 10 }, 'at most 10 may be downloaded'],
   ] as [Partial<CudaPackage>, string][])('says what is wrong: %o', async (fields, message) => {
     asJson = true;
     const { done } = await install({ packages: [{ ...wanted, ...fields }] });
