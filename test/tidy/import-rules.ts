@@ -24,7 +24,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'server/machine': ['proto'],
   'server/metrics': ['proto'],
   // A command of its own.
-  'server/gpu': ['server/config', 'server/machine', 'proto'],
+  'server/gpu': ['server/config', 'server/machine', 'server/model-store', 'proto'],
   // Whose work lies there: a process's identity.
   'server/model-store': ['server/machine', 'proto'],
   // Whose key a request came with bounds its priority.
