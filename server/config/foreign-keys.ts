@@ -21,7 +21,7 @@ const NO_SESSION = 'sessions are not kept in this version';
 const NO_GRAPHS = 'steps are not captured as CUDA graphs in this version';
 const OWN_COLLECTIVE = 'ranks add by option.collective, on GPUs by way of the host';
 const GPU_SHARE = "a GPU's memory is bounded by option.gpu_memory_utilization";
-const ONE_ENGINE = 'ONNX Runtime is always the engine';
+const OTHER_ENGINE = "a key of DJL's PyTorch engine, or a device of ONNX Runtime's that is not served";
 const CHUNK_BY_TIME =
   'a piece of a prompt is bounded by time: option.max_token_gap_ms, option.prefill_chunk_ms';
 const NOT_PAGED = 'the cache is not paged; weights share scales by option.quantize_block_size';
@@ -61,8 +61,13 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
   refused('model', 'option.pipeline_parallel_degree', 'models are split by tensors only', ['1'], {
     env: ['PIPELINE_PARALLEL_DEGREE'],
   }),
-  refused('model', 'option.tgi_compat', "TGI's form of answer follows in a later version", ['false']),
-  refused('model', 'option.bedrock_compat', "Bedrock's form of answer follows in a later version", ['false']),
+  refused(
+    'model',
+    'option.tgi_compat',
+    "TGI's own API is served beside DJLServing's: POST /generate and /generate_stream",
+    ['false'],
+  ),
+  refused('model', 'option.bedrock_compat', "Bedrock's form of answer is not served", ['false']),
 
   // This server's own, of earlier versions
   ...withoutEffect('model', ONE_COPY, ['option.batch_weights']),
@@ -116,5 +121,5 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
   ...optionsWithoutEffect('safetensors are always what is read', ['load_format']),
 
   // PyTorch and ONNX Runtime engines
-  ...optionsWithoutEffect(ONE_ENGINE, ['mapLocation', 'extraFiles', 'ortDevice']),
+  ...optionsWithoutEffect(OTHER_ENGINE, ['mapLocation', 'extraFiles', 'ortDevice']),
 ];

@@ -1,8 +1,8 @@
 /**
  * One row of the key table, and the short builders that the tables are written with.
  *
- * A row says what becomes of a key: it works (and which field it sets), it is another name of a row, it has no effect here
- * (one warning with the reason), or it is refused (with a sentence, except for values that ask for nothing).
+ * A row says what becomes of a key: it works (and which field it sets, or that none holds it), it is another name of a row, it has no
+ * effect here (one warning with the reason), or it is refused (with a sentence, except for values that ask for nothing).
  */
 import type { ModelConfig, ServerConfig } from './config.js';
 import type { ValueType } from './value-types.js';
@@ -62,6 +62,8 @@ export type KeyStatus =
     }
   /** `type` where its value is written in another way. */
   | { readonly kind: 'mapped'; readonly to: string; readonly type?: ValueType<unknown> }
+  /** Works, but sets no field: another part of the server reads the environment itself. */
+  | { readonly kind: 'elsewhere' }
   | { readonly kind: 'noEffect'; readonly reason: string }
   | { readonly kind: 'refused'; readonly because: string; readonly unless: readonly string[] };
 
@@ -133,6 +135,11 @@ export function alias(name: string, to: string, options?: RowOptions): KeyRow {
 /** An environment variable that says the same as a server-wide key in another unit; the key's own names are stronger. */
 export function converted(name: string, to: string, type: ValueType<unknown>): KeyRow {
   return row(name, 'environment', { kind: 'mapped', to, type }, '');
+}
+
+/** An environment variable that no field holds. */
+export function readElsewhere(name: string, what: string): KeyRow {
+  return row(name, 'environment', { kind: 'elsewhere' }, what);
 }
 
 /** Keys that are known and do nothing here, all for the same reason. */

@@ -66,12 +66,36 @@ export function targetOf(row: KeyRow): KeyRow {
   return target;
 }
 
+const FILE_KEYS = KEY_TABLE.filter((row) => row.scope !== 'environment').map((row) => row.name);
+const OPTION_PREFIX = 'option.';
+const OPTIONS = FILE_KEYS.flatMap((name) =>
+  name.startsWith(OPTION_PREFIX) ? [name.slice(OPTION_PREFIX.length)] : [],
+);
+
 /** The known key of a file that a mistyped one most likely meant. */
 export function nearestKey(name: string): string | null {
-  const names = KEY_TABLE.filter((row) => row.scope !== 'environment').map((row) => row.name);
+  if (name.startsWith(OPTION_PREFIX)) return nearestOption(name.slice(OPTION_PREFIX.length));
   // Who forgets the prefix means the option.
-  return byName.has(`option.${name}`) ? `option.${name}` : nearestName(name, names);
+  return byName.has(`option.${name}`) ? `option.${name}` : nearestName(name, FILE_KEYS);
 }
+
+/** Who writes the prefix before a model's key that has none means the key. @param furthest letters that may differ */
+function nearestOption(bare: string, furthest?: number): string | null {
+  if (findKey(bare)?.scope === 'model') return bare;
+  const nearest = nearestName(bare, OPTIONS, furthest);
+  return nearest === null ? null : `${OPTION_PREFIX}${nearest}`;
+}
+
+/**
+ * The key that an unknown option must have meant, a slip of the keys away: a letter, two of a long name. Engines that LMI passes options on
+ * to have hundreds, many of them as near to one of ours as max_input_len is to max_model_len; a third of a name would make slips of those.
+ */
+export function misspeltOption(name: string): string | null {
+  const bare = name.slice(OPTION_PREFIX.length);
+  return nearestOption(bare, Math.max(1, Math.floor(bare.length / 6)));
+}
+
+export const isOption = (name: string): boolean => name.startsWith(OPTION_PREFIX);
 
 /** The known environment variable that a mistyped one most likely meant. */
 export function nearestEnvironment(name: string): string | null {

@@ -11,7 +11,8 @@ Where a key may stand: *server-wide* in \`serving.properties\` of the working di
 environment; *of a model* in \`serving.properties\` of the model's folder, or server-wide as every model's default.
 What wins, for a key of a model: arguments of the registration, the model's file, the environment, \`-f\`, the root's file, the default.
 For a server-wide key: the environment, flags, \`-f\`, the root's file, the default.
-A key in no table here, or a value out of its range, is an error at start that names file, line, key, value and range.
+A key in no table here, or a value out of its range, is an error at start that names file, line, key, value and range; an \`option.\` in
+no table is a warning, as LMI passes such on, unless it is a slip of the keys away from one that is.
 An environment variable in no table is somebody else's, unless it starts with \`OPTION_\` or \`SERVING_\`: then there is a warning.`;
 
 const cell = (text: string): string => text.replaceAll('|', '\\|');
@@ -46,6 +47,13 @@ function mappedTable(): string {
     row.status.kind === 'mapped' ? [[code(row.name), code(row.status.to), envCell(row)]] : [],
   );
   return table(['Key', 'The same as', 'Environment'], rows);
+}
+
+function elsewhereTable(): string {
+  const rows = KEY_TABLE.flatMap((row) =>
+    row.status.kind === 'elsewhere' ? [[envCell(row), row.what]] : [],
+  );
+  return table(['Environment', 'What it is'], rows);
 }
 
 function noEffectTable(): string {
@@ -110,6 +118,8 @@ export function keyTableMarkdown(): string {
     workingTable('model'),
     '## Other names',
     mappedTable(),
+    '## The environment alone',
+    elsewhereTable(),
     '## Known, without effect here',
     'Giving one logs one warning with the reason.',
     noEffectTable(),

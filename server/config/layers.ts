@@ -11,7 +11,9 @@ import type { KeyRow } from './key-row.js';
 import {
   findEnvironment,
   findKey,
+  isOption,
   looksLikeOurs,
+  misspeltOption,
   nearestEnvironment,
   nearestKey,
   targetOf,
@@ -40,7 +42,6 @@ export interface Setting {
   readonly text: string;
 }
 
-const OPTION_PREFIX = 'option.';
 const MAX_QUOTED_CHARS = 100;
 
 function quote(entry: Entry): string {
@@ -80,12 +81,13 @@ export function fileLayer(file: string, place: 'server' | 'model', cwd: string, 
     const row = findKey(key);
     if (!row) {
       const nearest = nearestKey(key);
+      const question = nearest ? `; did you mean ${nearest}?` : '';
       // LMI passes an option that it does not know on to its engine, so files of its users hold many.
-      if (key.startsWith(OPTION_PREFIX) && !nearest) {
-        problems.warn(`${where}: ${key} is not known here and has no effect`);
+      if (isOption(key) && misspeltOption(key) === null) {
+        problems.warn(`${where}: ${key} is not known here and has no effect${question}`);
         continue;
       }
-      problems.error(`${where}: ${key} is not a known key${nearest ? `; did you mean ${nearest}?` : ''}`);
+      problems.error(`${where}: ${key} is not a known key${question}`);
     } else if (place === 'model' && row.scope === 'server') {
       problems.error(
         `${where}: ${key} is a key of the whole server; it belongs in the root's serving.properties`,
@@ -151,6 +153,7 @@ export function isAccepted(text: string, unless: readonly string[]): boolean {
 function applyEntry(entry: Entry, problems: Problems): { field: string; setting: Setting } | null {
   const { row, where, given, text } = entry;
   const source = `${where}: ${given}`;
+  if (row.status.kind === 'elsewhere') return null;
   if (row.status.kind === 'noEffect') {
     problems.warn(`${source} has no effect here: ${row.status.reason}`);
     return null;

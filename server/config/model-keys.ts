@@ -18,10 +18,11 @@ import { SPECULATION_KEYS } from './speculation-keys.js';
 import { boolean, type Choice, choice, integer, orWord, text } from './value-types.js';
 import { WEIGHT_KEYS } from './weight-keys.js';
 
-const CHAT_BY_PATH = {
+const CHAT_BY_BODY = {
   refused:
-    'the answer to a chat has its own form on /v1/chat/completions; a formatter for it follows in a later version',
+    'a chat is answered as one whatever the formatter: a body with messages, on /v1/chat/completions or on the prediction paths',
 };
+const NO_BEDROCK = { refused: "Bedrock's form of answer is not served" };
 const QUANTISED_CHECKPOINT: Choice<null> = {
   value: null,
   warning:
@@ -372,11 +373,11 @@ export const MODEL_KEYS: readonly KeyRow[] = [
       json: { value: 'json' },
       jsonlines: { value: 'jsonlines' },
       sse: { value: 'sse' },
-      json_chat: CHAT_BY_PATH,
-      jsonlines_chat: CHAT_BY_PATH,
-      sse_chat: CHAT_BY_PATH,
-      '3p': { refused: "Bedrock's form of answer follows in a later version" },
-      '3p_stream': { refused: "Bedrock's form of answer follows in a later version" },
+      json_chat: CHAT_BY_BODY,
+      jsonlines_chat: CHAT_BY_BODY,
+      sse_chat: CHAT_BY_BODY,
+      '3p': NO_BEDROCK,
+      '3p_stream': NO_BEDROCK,
       none: { refused: 'an answer without any form is not offered here' },
     }),
     null,

@@ -1,7 +1,7 @@
 /**
  * The known name that a mistyped one most likely meant.
  *
- * Limits  names of at most MAX_NAME_CHARS; a name further away than a third of its length is no suggestion
+ * Limits  names of at most MAX_NAME_CHARS; a name further away than a third of its length is no suggestion, unless the caller says how far
  * Source  Levenshtein distance by rows (Wagner and Fischer, 1974), whatever the case
  */
 const MAX_NAME_CHARS = 128;
@@ -19,11 +19,18 @@ function distance(a: string, b: string): number {
   return previous[b.length]!;
 }
 
-/** @returns the nearest of `names` (the first of equals), or null when none is near */
-export function nearestName(given: string, names: Iterable<string>): string | null {
+/**
+ * @param furthest letters that may differ
+ * @returns the nearest of `names` (the first of equals), or null when none is near
+ */
+export function nearestName(
+  given: string,
+  names: Iterable<string>,
+  furthest = Math.max(2, Math.floor(given.length / 3)),
+): string | null {
   if (given.length > MAX_NAME_CHARS) return null;
   let best: string | null = null;
-  let bestDistance = Math.max(2, Math.floor(given.length / 3)) + 1;
+  let bestDistance = furthest + 1;
   for (const name of names) {
     if (Math.abs(name.length - given.length) >= bestDistance) continue;
     const between = distance(given.toLowerCase(), name.toLowerCase());

@@ -7,6 +7,7 @@
 import { ACCESS_KEYS } from './access-keys.js';
 import type { ListenAddress } from './config.js';
 import { DEVICE_FOLDERS } from './device-keys.js';
+import { ENVIRONMENT_KEYS } from './environment-keys.js';
 import { converted, type KeyRow, refused, serverKey, withoutEffect } from './key-row.js';
 import {
   boolean,
@@ -29,8 +30,6 @@ const httpErrorCode = integer(400, 599);
 const headerValue = text('the value of a response header');
 
 const GRPC_BY_ADDRESS = 'gRPC is set by grpc_address alone, http://HOST:PORT';
-const MEMORY_CACHE = 'asynchronous answers are kept in the memory of this server, bounded by async_result_*';
-const NO_JVM = 'there is no Java virtual machine here';
 const ONE_LOOP = 'one event loop carries all connections';
 
 /** Set by load-config from the folder of the installation; a row needs some default. */
@@ -345,47 +344,5 @@ export const SERVER_KEYS: readonly KeyRow[] = [
   ]),
   ...withoutEffect('server', 'no static files are served', ['WEB_ROOT']),
 
-  ...withoutEffect('environment', 'one engine is built in', ['SERVING_FEATURES', 'DJL_DEFAULT_ENGINE']),
-  ...withoutEffect('environment', NO_JVM, [
-    'SERVING_OPTS',
-    'JAVA_OPTS',
-    'DEFAULT_JVM_OPTS',
-    'MAX_NETTY_BUFFER_SIZE',
-    'SAGEMAKER_MODEL_SERVER_VMARGS',
-  ]),
-  ...withoutEffect('environment', MEMORY_CACHE, [
-    'SERVING_CACHE_MULTITENANT',
-    'SERVING_CACHE_BATCH',
-    'SERVING_DDB_CACHE',
-    'SERVING_DDB_TABLE_NAME',
-    'SERVING_S3_CACHE',
-    'SERVING_S3_CACHE_BUCKET',
-    'SERVING_S3_CACHE_KEY_PREFIX',
-    'SERVING_S3_CACHE_AUTOCREATE',
-  ]),
-  ...withoutEffect('environment', 'except that `serve` loads no model at start when it is true', [
-    'SAGEMAKER_MULTI_MODEL',
-  ]),
-  ...withoutEffect('environment', 'the installation finds its own folder', ['APP_HOME']),
-  ...withoutEffect(
-    'environment',
-    'except that conf/config.properties or config.properties in it is read when there is no -f',
-    ['MODEL_SERVER_HOME'],
-  ),
-  refused('environment', 'DJL_CLUSTER_SIZE', 'all ranks of a model run on this host in this version', ['1']),
-  ...withoutEffect('environment', 'all ranks of a model run on this host', [
-    'DJL_LEADER_ADDR',
-    'DJL_WORKER_ADDR_FORMAT',
-    'MASTER_ADDR',
-  ]),
-  ...withoutEffect('environment', 'threads of a rank are set by option.threads_per_rank', [
-    'OMP_NUM_THREADS',
-    'NO_OMP_NUM_THREADS',
-  ]),
-  ...withoutEffect('environment', 'only the CPU is served in this version', ['CUDA_VISIBLE_DEVICES']),
-  ...withoutEffect('environment', 'there is no handler that a request could override', [
-    'ALLOW_REQUEST_HANDLER_OVERRIDE',
-  ]),
-  ...withoutEffect('environment', 'there is no Python environment', ['DJL_VENV_DIR']),
-  ...withoutEffect('environment', 'arguments of Java translators have no use here', ['ARGS_<NAME>']),
+  ...ENVIRONMENT_KEYS,
 ];

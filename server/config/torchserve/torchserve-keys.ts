@@ -11,7 +11,7 @@ import type { TorchServeModels, TorchServeSettings } from './torchserve-config.j
 
 export interface TorchServeRow {
   readonly name: string;
-  readonly status: KeyStatus;
+  readonly status: Exclude<KeyStatus, { kind: 'elsewhere' }>;
   readonly what: string;
   readonly secret: boolean;
 }

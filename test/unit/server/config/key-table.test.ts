@@ -5,11 +5,18 @@ import {
   findEnvironment,
   findKey,
   KEY_TABLE,
+  misspeltOption,
   nearestEnvironment,
   nearestKey,
   targetOf,
 } from '../../../../server/config/key-table.js';
-import { CONFIG_PROPERTIES, ENVIRONMENT, OPTIONS, SERVING_PROPERTIES } from './reference-keys.js';
+import {
+  CONFIG_PROPERTIES,
+  ENGINE_OPTIONS,
+  ENVIRONMENT,
+  OPTIONS,
+  SERVING_PROPERTIES,
+} from './reference-keys.js';
 
 describe('key table', () => {
   it('has a row for every key of DJLServing and LMI', () => {
@@ -56,7 +63,8 @@ describe('key table', () => {
       if (status.kind === 'mapped') expect(targetOf(row).status.kind, row.name).toBe('works');
       if (status.kind === 'noEffect') expect(status.reason.length, row.name).toBeGreaterThan(15);
       if (status.kind === 'refused') expect(status.because.length, row.name).toBeGreaterThan(15);
-      if (status.kind === 'works') expect(row.what.length, row.name).toBeGreaterThan(5);
+      if (status.kind === 'works' || status.kind === 'elsewhere')
+        expect(row.what.length, row.name).toBeGreaterThan(5);
     }
   });
 
@@ -99,7 +107,28 @@ describe('key table', () => {
     expect(nearestKey('option.tensor_paralel_degre')).toBe('option.tensor_parallel_degree');
     expect(nearestKey('tensor_parallel_degree')).toBe('option.tensor_parallel_degree');
     expect(nearestKey('batchsize')).toBe('batch_size');
+    expect(nearestKey('option.batch_size')).toBe('batch_size');
     expect(nearestKey('zzzzzzzzzzzz')).toBeNull();
     expect(nearestEnvironment('SERVING_BATCHSIZE')).toBe('SERVING_BATCH_SIZE');
+  });
+
+  it.each([
+    ['tensor_parallel_degre', 'option.tensor_parallel_degree'],
+    ['tensor_paralel_degre', 'option.tensor_parallel_degree'],
+    ['ouput_formatter', 'option.output_formatter'],
+    ['max_rolling_batchsize', 'option.max_rolling_batch_size'],
+    ['max_model_length', null],
+    ['dtyp', 'option.dtype'],
+    ['modelid', 'option.model_id'],
+    ['batch_size', 'batch_size'],
+  ])('option.%s is a slip away from %s', (name, meant) => {
+    expect(misspeltOption(`option.${name}`)).toBe(meant);
+  });
+
+  it("takes no option of LMI's engines for a slip", () => {
+    const unknown = ENGINE_OPTIONS.filter((name) => findKey(`option.${name}`) === null);
+    expect(unknown.length).toBeGreaterThan(150);
+    const slips = unknown.map((name) => [name, misspeltOption(`option.${name}`)]);
+    expect(slips.filter(([, meant]) => meant !== null)).toEqual([]);
   });
 });

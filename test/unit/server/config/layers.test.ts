@@ -99,14 +99,14 @@ describe('applyLayers', () => {
   });
 
   it.each([
-    ['engine', 'PyTorch', /it must be one of Rubikon, DeepSpeed, MPI, Python, OnnxRuntime/],
+    ['engine', '/bin/sh', /it must be one of Rubikon, DeepSpeed, MPI, Python, OnnxRuntime/],
     ['load_on_devices', 'nc0', /it must be \*, cpu, -1, or GPUs like 0;1 or gpu0;gpu1/],
     ['option.gpu_memory_utilization', '1.1', /above 0 and at most 1/],
     ['option.entryPoint', '../model.ts', /custom Python handlers cannot run here; write it in TypeScript/],
     ['option.entryPoint', 'other.py', /custom Python handlers cannot run/],
     ['option.pipeline_parallel_degree', '2', /split by tensors only/],
     ['option.quantize', 'squeezellm', /must be int8, int4 or none/],
-    ['option.output_formatter', 'sse_chat', /follows in a later version/],
+    ['option.output_formatter', 'sse_chat', /a chat is answered as one/],
     ['option.dtype', 'fp8', /must be one of auto, fp32/],
   ])('refuses %s=%s with a sentence', (key, text, message) => {
     const problems = new Problems();
