@@ -34,6 +34,24 @@ export function answerForm(body: Given): ConstraintSpec | null {
   throw new InvalidInput('only one form of the answer may be asked for', 'structured_outputs');
 }
 
+/** The fields that ask for a form, of whatever type: answerForm reads them. */
+export const FORM_FIELDS = [
+  'response_format',
+  'structured_outputs',
+  ...KINDS.map((kind) => `guided_${kind}` as const),
+] as const;
+
+/** Why a body's form is none, or null. */
+export function answerFormRefusal(body: Given): InvalidInput | null {
+  try {
+    answerForm(body);
+    return null;
+  } catch (error) {
+    if (error instanceof InvalidInput) return error;
+    throw error;
+  }
+}
+
 function responseFormat(format: unknown): ConstraintSpec | null {
   if (format === undefined || format === null) return null;
   const given = objectOf(format, 'response_format');

@@ -12,7 +12,7 @@
  */
 import { type Static, Type } from '@sinclair/typebox';
 import type { AnswerConstraint, ConstraintSpec } from './answer-constraint.js';
-import { answerForm } from './answer-form.js';
+import { answerForm, answerFormRefusal } from './answer-form.js';
 import type { GenerateRequest, Prompt, RequestSampling } from './generate-request.js';
 import { InvalidInput } from './invalid-input.js';
 import {
@@ -129,15 +129,8 @@ export function checkCompletionBody(body: unknown): Checked<CompletionBody> {
     const error = 'max_tokens must be at least 1 (0 with echo and logprobs, or with prompt_logprobs), got 0';
     return { error: new InvalidInput(error, 'max_tokens') };
   }
-  const refusal = promptLogprobsRefusal(checked.value);
-  if (refusal !== null) return { error: refusal };
-  try {
-    answerForm(checked.value);
-    return checked;
-  } catch (error) {
-    if (error instanceof InvalidInput) return { error };
-    throw error;
-  }
+  const refusal = promptLogprobsRefusal(checked.value) ?? answerFormRefusal(checked.value);
+  return refusal === null ? checked : { error: refusal };
 }
 
 /** As vLLM has it. */

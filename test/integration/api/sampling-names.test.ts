@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { GenerateRequest } from '../../../server/requests/generate-request.js';
 import { postJson, startServer, type TestServer } from '../../support/http-fixtures.js';
+import { readText } from '../../tidy/repository.js';
 
 let test: TestServer;
 beforeAll(async () => {
@@ -32,6 +33,13 @@ const SERVED: readonly (readonly [object, object])[] = [
   [{ top_p: 0.5 }, { sampling: { topP: 0.5 } }],
   [{ max_new_tokens: 7 }, { maxNewTokens: 7 }],
   [{ details: true }, { logprob: true }],
+  // It shapes the answer alone (djl.test).
+  [{ return_full_text: true }, {}],
+  [{ cache_salt: 'a' }, { cacheSalt: '[null,"a"]' }],
+  [{ guided_json: { type: 'object' } }, { constraint: { spec: { kind: 'json-schema' } } }],
+  [{ guided_choice: ['a'] }, { constraint: { spec: { kind: 'choice', texts: ['a'] } } }],
+  [{ guided_grammar: 'root ::= "a"' }, { constraint: { spec: { kind: 'grammar' } } }],
+  [{ guided_json_object: true }, { constraint: { spec: { kind: 'json-object' } } }],
   [{ stop_sequences: ['a'] }, { stopStrings: ['a'] }],
   [{ min_p: 0.1 }, { sampling: { minP: 0.1 } }],
   [{ presence_penalty: 1 }, { sampling: { presencePenalty: 1 } }],
@@ -50,6 +58,15 @@ const SERVED: readonly (readonly [object, object])[] = [
   [{ min_length: 2 }, { sampling: { minNewTokens: 2 } }],
   [{ min_new_tokens: 2 }, { sampling: { minNewTokens: 2 } }],
   [{ typical_p: 0.5 }, { sampling: { typicalP: 0.5 } }],
+  [{ allowed_token_ids: [1, 2] }, { sampling: { allowedTokenIds: [1, 2] } }],
+  [{ bad_words: ['a'], bad_sequences: ['b'] }, { sampling: { badWords: ['a', 'b'] } }],
+  [
+    { details: true, decoder_input_details: true },
+    { logprob: true, promptLogprobs: 0 },
+  ],
+  [{ guided_regex: 'a+' }, { constraint: { spec: { kind: 'regex', pattern: 'a+' } } }],
+  [{ structured_outputs: { choice: ['a'] } }, { constraint: { spec: { kind: 'choice', texts: ['a'] } } }],
+  [{ response_format: { type: 'json_object' } }, { constraint: { spec: { kind: 'json-object' } } }],
   [{ manual_seed: 8 }, { sampling: { seed: 8 } }],
   // As LMI's users send them.
   [
@@ -58,8 +75,29 @@ const SERVED: readonly (readonly [object, object])[] = [
   ],
 ];
 
+/** LMI's reference: in common, vLLM's (any field of its SamplingParams), TensorRT-LLM's, accelerate's. */
+const LMI_NAMES = [
+  ...[
+    'do_sample',
+    'seed',
+    'temperature',
+    'repetition_penalty',
+    'top_k',
+    'top_p',
+    'max_new_tokens',
+    'details',
+  ],
+  ...['return_full_text', 'stop_sequences', 'decoder_input_details', 'min_p', 'presence_penalty'],
+  ...['frequency_penalty', 'n', 'best_of', 'num_beams', 'length_penalty', 'early_stopping', 'stop_token_ids'],
+  ...['include_stop_str_in_output', 'ignore_eos_token', 'logprobs', 'prompt_logprobs', 'skip_special_tokens'],
+  ...['spaces_between_special_tokens', 'top_n_tokens', 'truncate', 'min_length', 'bad_sequences', 'stop'],
+  ...['typical_p', 'manual_seed', 'min_tokens', 'ignore_eos', 'max_tokens', 'allowed_token_ids', 'bad_words'],
+  ...['logit_bias', 'logits_processors', 'detokenize', 'truncate_prompt_tokens', 'output_kind', 'extra_args'],
+  ...['guided_decoding', 'structured_outputs', 'flat_logprobs', 'logprob_token_ids', 'repetition_detection'],
+  ...['skip_reading_prefix_cache', 'thinking_token_budget'],
+];
+
 const REFUSED: Readonly<Record<string, unknown>> = {
-  decoder_input_details: true,
   n: 2,
   best_of: 2,
   num_beams: 2,
@@ -69,9 +107,6 @@ const REFUSED: Readonly<Record<string, unknown>> = {
   spaces_between_special_tokens: false,
   truncate: 5,
   truncate_prompt_tokens: 5,
-  allowed_token_ids: [1, 2],
-  bad_words: ['a'],
-  bad_sequences: ['a'],
   logits_processors: ['a'],
   logprob_token_ids: [1],
   flat_logprobs: true,
@@ -79,9 +114,12 @@ const REFUSED: Readonly<Record<string, unknown>> = {
   add_special_tokens: false,
   output_kind: 1,
   extra_args: { a: 1 },
-  structured_outputs: { json: {} },
   guided_decoding: { json: {} },
-  guided_json: {},
+  use_beam_search: true,
+  thinking_token_budget: 5,
+  repetition_detection: { a: 1 },
+  skip_reading_prefix_cache: true,
+  vllm_xargs: { a: 1 },
   watermark: true,
   grammar: { type: 'json' },
   adapter_id: 'a',
@@ -94,6 +132,41 @@ describe("LMI's sampling names", () => {
 
   it.each(Object.entries(REFUSED))('%s is refused by a sentence', async (name, value) => {
     expect(await lmi({ [name]: value })).toMatch(new RegExp(`\\b${name} is not supported by this server`));
+  });
+
+  it("are all of them in these tables, and the dialect's README tells which is which", () => {
+    const served = SERVED.flatMap(([parameters]) => Object.keys(parameters));
+    const refused = Object.keys(REFUSED);
+    expect(LMI_NAMES.filter((name) => !served.includes(name) && !refused.includes(name))).toEqual([]);
+    const readme = readText('server/http/dialects/djl/README.md');
+    const told = (begins: string) => {
+      const [paragraph = ''] = new RegExp(`^${begins}[^]*?\n\n`, 'm').exec(`${readme}\n`) ?? [];
+      return [...new Set([...paragraph.matchAll(/`(\w+)`/g)].map(([, name]) => name))].sort();
+    };
+    expect(told('Served: ')).toEqual([...new Set(served)].sort());
+    expect(told('Refused')).toEqual([...refused].sort());
+  });
+
+  it("the prompt's tokens are told in the details, with a request that has some and no stream", async () => {
+    expect(await lmi({ decoder_input_details: true })).toMatch(/send details=true too/);
+    const body = { inputs: 'once upon', parameters: { details: true, decoder_input_details: true } };
+    expect(await requestOf('/invocations', { ...body, stream: true })).toMatch(/not told in a stream/);
+    const { text } = await postJson(`${test.url}/invocations`, body);
+    const { details } = JSON.parse(text) as {
+      details: { prefill: { text: string; log_prob: number | null }[] };
+    };
+    expect(details.prefill.map(({ log_prob, text: own }) => [own, log_prob])).toEqual([
+      ...[
+        ['once', null],
+        [' upon', -1],
+        [' a', -2],
+      ],
+    ]);
+  });
+
+  it('one form of the answer may be asked for, and a bad one is told', async () => {
+    expect(await lmi({ guided_regex: 'a', guided_choice: ['b'] })).toMatch(/only one form of the answer/);
+    expect(await lmi({ guided_choice: 'b' })).toMatch(/guided_choice must be a list/);
   });
 
   it.each([

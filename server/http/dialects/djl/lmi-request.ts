@@ -8,7 +8,8 @@
  * Source  LMI's input and output schema. Differences: a parameter of a wrong type or range is refused, never passed on;
  *         a list of inputs gives a list of answers with continuous batching too
  */
-import { type Static, Type } from '@sinclair/typebox';
+import { type Static, type TOptional, type TUnknown, Type } from '@sinclair/typebox';
+import { answerForm, answerFormRefusal, FORM_FIELDS } from '../../../requests/answer-form.js';
 import type { GenerateRequest, RequestSampling } from '../../../requests/generate-request.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import {
@@ -31,6 +32,11 @@ const DEFAULT_MAX_NEW_TOKENS = 30;
 const SAMPLING_DEFAULTS: RequestSampling = { doSample: false, temperature: 1 };
 
 const optional = Type.Optional;
+/** Read by answer-form.ts. */
+const formFields = Object.fromEntries(FORM_FIELDS.map((name) => [name, optional(Type.Unknown())])) as Record<
+  (typeof FORM_FIELDS)[number],
+  TOptional<TUnknown>
+>;
 const Parameters = Type.Object({
   ...textNames,
   do_sample: optional(Type.Boolean()),
@@ -45,6 +51,11 @@ const Parameters = Type.Object({
   ignore_eos_token: optional(Type.Boolean()),
   logprobs: optional(Type.Union([Type.Boolean(), fields.topLogprobs], { expects: 'true, false or 0 … 20' })),
   top_n_tokens: optional(fields.topLogprobs),
+  decoder_input_details: optional(Type.Boolean()),
+  allowed_token_ids: optional(fields.allowedTokenIds),
+  bad_words: optional(fields.badWords),
+  bad_sequences: optional(fields.badWords),
+  ...formFields,
 });
 
 const Inputs = Type.Union(
@@ -73,11 +84,7 @@ const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   length_penalty: [1],
   early_stopping: [false],
   use_beam_search: [false],
-  decoder_input_details: [false],
   prompt_logprobs: [0, false],
-  bad_sequences: [],
-  bad_words: [],
-  allowed_token_ids: [],
   logits_processors: [],
   logprob_token_ids: [],
   flat_logprobs: [false],
@@ -86,7 +93,6 @@ const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   output_kind: [],
   extra_args: [],
   vllm_xargs: [],
-  structured_outputs: [],
   guided_decoding: [],
   thinking_token_budget: [],
   repetition_detection: [],
@@ -97,11 +103,6 @@ const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   spaces_between_special_tokens: [true],
   watermark: [false],
   grammar: [],
-  guided_json: [],
-  guided_regex: [],
-  guided_choice: [],
-  guided_grammar: [],
-  response_format: [],
 };
 
 /** One thing under the names that LMI's backends have for it. */
@@ -122,6 +123,16 @@ function refuseContradiction(given: Static<typeof Parameters>): InvalidInput | n
     const sentence = `${first} and ${second} mean the same, but are ${values}: send one of them`;
     return new InvalidInput(sentence, second);
   }
+  return null;
+}
+
+/** The prompt's tokens are a part of the details, which a stream tells with its last line. */
+function refusePrefill(given: Static<typeof Parameters>, stream: boolean | undefined): InvalidInput | null {
+  if (given.decoder_input_details !== true) return null;
+  if (given.details !== true)
+    return new InvalidInput('decoder_input_details is told in the details: send details=true too', 'details');
+  if (stream === true)
+    return new InvalidInput('decoder_input_details is not told in a stream', 'decoder_input_details');
   return null;
 }
 
@@ -161,7 +172,9 @@ export function checkLmiBody(body: unknown): Checked<LmiBody> {
   if (unserved !== null) return { error: unserved };
   const checked = validator.check(body);
   if ('error' in checked) return checked;
-  const contradiction = refuseContradiction(checked.value.parameters ?? {});
+  const asked = checked.value.parameters ?? {};
+  const contradiction =
+    refuseContradiction(asked) ?? answerFormRefusal(asked) ?? refusePrefill(asked, checked.value.stream);
   if (contradiction !== null) return { error: contradiction };
   if (checked.value.stream === true && Array.isArray(inputs)) {
     return refuse("A list of 'inputs' cannot be streamed: send one text, or stream=false", 'stream');
@@ -206,6 +219,8 @@ export interface LmiFormat {
   details: boolean;
   returnFullText: boolean;
   topTokens: boolean;
+  /** The prompt's tokens are told. */
+  prefill: boolean;
 }
 
 export function lmiFormat(body: LmiBody): LmiFormat {
@@ -214,6 +229,7 @@ export function lmiFormat(body: LmiBody): LmiFormat {
     details: parameters.details ?? false,
     returnFullText: parameters.return_full_text ?? false,
     topTokens: (parameters.top_n_tokens ?? 0) > 0,
+    prefill: parameters.decoder_input_details ?? false,
   };
 }
 
@@ -229,12 +245,16 @@ export function lmiRequest(
 ): GenerateRequest {
   const given = body.parameters ?? {};
   const topLogprobs = given.top_n_tokens ?? 0;
+  const badWords = [...asList(given.bad_words), ...asList(given.bad_sequences)];
   const sampling: RequestSampling = {
     ...samplingOf(given),
     ...present('doSample', given.do_sample),
     ...present('seed', given.seed ?? given.manual_seed),
     ...present('minNewTokens', given.min_new_tokens ?? given.min_length ?? given.min_tokens),
+    ...present('allowedTokenIds', given.allowed_token_ids),
+    ...present('badWords', badWords.length > 0 ? badWords : undefined),
   };
+  const form = answerForm(given);
   return {
     kind: 'generate',
     ...target,
@@ -249,6 +269,8 @@ export function lmiRequest(
     ignoreEndIds: given.ignore_eos_token ?? given.ignore_eos ?? false,
     logprob: streamed || (given.details ?? false) || topLogprobs > 0 || wantsLogprobs(given.logprobs),
     topLogprobs,
+    ...(given.decoder_input_details === true && !streamed && { promptLogprobs: 0 }),
+    ...(form !== null && { constraint: { spec: form, behind: null } }),
   };
 }
 

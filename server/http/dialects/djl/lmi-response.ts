@@ -10,6 +10,7 @@ import type { ServingError } from '../../../../proto/errors.js';
 import type {
   FinishEvent,
   GenerationEvent,
+  PromptTokenEvent,
   TokenAlternative,
   TokenEvent,
 } from '../../../requests/job-events.js';
@@ -19,12 +20,17 @@ import { tokensWithFinish } from '../../answers/tokens-with-finish.js';
 import type { LmiFormat } from './lmi-request.js';
 
 /** @param prompt text as it came in */
-export function lmiAnswer({ tokens, finish }: Collected, prompt: string, format: LmiFormat) {
+export function lmiAnswer(
+  { finish, prompt: prefill = [], tokens }: Collected,
+  prompt: string,
+  format: LmiFormat,
+) {
   return {
     generated_text: fullText(finish, prompt, format),
     ...(format.details && {
       details: {
         ...details(finish, prompt),
+        ...(format.prefill && { prefill: prefill.map(prefillObject) }),
         tokens: tokens.map(tokenObject),
         ...(format.topTokens && {
           top_tokens: tokens.map(({ topLogprobs }) => topLogprobs.map(alternativeObject)),
@@ -97,6 +103,11 @@ function tokenObject(token: TokenEvent) {
     log_prob: token.logprob,
     ...(token.special && { special_token: true }),
   };
+}
+
+/** The first has no probability. */
+function prefillObject({ logprob, own, tokenId }: PromptTokenEvent) {
+  return { id: tokenId, text: own.text, log_prob: Number.isNaN(logprob) ? null : logprob };
 }
 
 function alternativeObject({ tokenId, text, logprob }: TokenAlternative) {
