@@ -6,7 +6,7 @@
  * Limits  a model that some process has open is never deleted, whoever asks
  * Errors  those of the file system
  *
- * The time of a model's folder is when it was last asked for: the one that was not asked for longest goes first.
+ * The time of a model's folder is when it was last asked for or let go: the one that was not used longest goes first.
  */
 import { randomUUID } from 'node:crypto';
 import { lstat, readdir, rename, rm, stat } from 'node:fs/promises';

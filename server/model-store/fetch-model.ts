@@ -94,6 +94,8 @@ export async function fetchModel(options: FetchOptions): Promise<FetchedModel> {
 export async function releaseModel({ folder, owned }: Pick<FetchedModel, 'folder' | 'owned'>): Promise<void> {
   if (!owned || !letGo(folder)) return;
   const isOnce = transient.delete(folder);
+  // It was used until now, however long ago it was asked for.
+  if (!isOnce) await touch(folder).catch(() => {});
   await unmarkUsed(folder);
   if (isOnce) await removeModel(path.dirname(folder), path.basename(folder));
 }
@@ -286,7 +288,7 @@ async function giveUp(folder: string): Promise<void> {
   await unmarkUsed(folder);
 }
 
-/** It was asked for now: the least recently used go first when room is made. */
+/** It is used now: the least recently used go first when room is made. */
 async function touch(folder: string): Promise<void> {
   await utimes(folder, new Date(), new Date());
 }

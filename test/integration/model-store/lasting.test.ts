@@ -235,6 +235,17 @@ describe('room in the cache', () => {
     await releaseModel(mine);
   });
 
+  it('counts from when a model was let go, not from when it was asked for', async () => {
+    const long = await store.fetch(`${HUB}@${COMMITS.main}`);
+    const short = await fetchAndLeave(http());
+    age(long.folder, 3);
+    age(short, 1);
+    await releaseModel(long);
+    expect((await cachedModels(root())).map(({ name }) => name)).toEqual(
+      [short, long.folder].map((folder) => path.basename(folder)),
+    );
+  });
+
   it('is kept to a limit as models come', async () => {
     const first = await fetchAndLeave(`${HUB}@${COMMITS.main}`);
     age(first, 1);
