@@ -5,6 +5,7 @@
  * Out     a row a listener, secret, path and setting; exit code 1 when one of them is bad. `--json`: the rows, for programs
  * Errors  CONFIG_INVALID: a configuration that no server would start with
  */
+import { ALL_ENGINES } from './all-engines.js';
 import { loadConfig } from './config/load-config.js';
 import { type SecurityRow, securityReport } from './security-report.js';
 
@@ -19,7 +20,8 @@ export function main(argv: readonly string[]): number {
     console.log(HELP);
     return argv.includes('--security') ? 0 : 2;
   }
-  const rows = securityReport(loadConfig({ argv: rest, env: process.env, cwd: process.cwd() }));
+  const engines = Object.keys(ALL_ENGINES);
+  const rows = securityReport(loadConfig({ argv: rest, env: process.env, cwd: process.cwd(), engines }));
   if (argv.includes('--json')) console.log(JSON.stringify(rows, null, 2));
   else for (const line of linesOf(rows)) console.log(line);
   return rows.some(({ level }) => level === 'bad') ? 1 : 0;

@@ -15,12 +15,10 @@ import type { Logger } from 'pino';
 import { ServingError } from '../proto/errors.js';
 import { AccessControl } from './access/access-control.js';
 import { TlsFiles } from './access/tls-files.js';
+import { ALL_ENGINES, openEngines } from './all-engines.js';
 import { openBoundModel } from './bound-model.js';
 import type { Config, ModelConfig, ModelRegistration } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
-import { HandlerEngine } from './engines/handlers/handler-engine.js';
-import { LlmEngine } from './engines/llm/llm-engine.js';
-import { OnnxEngine } from './engines/onnx/onnx-engine.js';
 import { createGrpcServer, type GrpcServer, type GrpcServerOptions } from './grpc/grpc-server.js';
 import { refuseOpenAddress } from './http/access-gate.js';
 import { accessLogOf, type HttpDeps } from './http/http-context.js';
@@ -68,7 +66,8 @@ const PARTITIONER_PROGRAM = fileURLToPath(new URL('../partitioner/main.js', impo
  * @throws ServingError when it cannot start
  */
 export async function main(argv: string[]): Promise<void> {
-  await runServer(loadConfig({ argv, env: process.env, cwd: process.cwd() }));
+  const engines = Object.keys(ALL_ENGINES);
+  await runServer(loadConfig({ argv, env: process.env, cwd: process.cwd(), engines }));
 }
 
 /** The same, of a configuration that is read. @throws ServingError when it cannot start */
@@ -103,21 +102,19 @@ export async function runServer(config: Config): Promise<void> {
       declared: theirs.declared,
     }),
   });
-  const llm = new LlmEngine({
-    shardStore: config.server.shardStore,
-    shardStoreMaxBytes: config.server.shardStoreMaxGb * 2 ** 30,
-    partitionerProgram: PARTITIONER_PROGRAM,
-    launcher: new LocalLauncher(WORKER_PROGRAM),
-    gpus: new MachineGpus({ gpus, readAgain, cudaFolder: config.server.cudaFolder }),
+  const engineOf = openEngines(ALL_ENGINES, {
+    llm: {
+      shardStore: config.server.shardStore,
+      shardStoreMaxBytes: config.server.shardStoreMaxGb * 2 ** 30,
+      partitionerProgram: PARTITIONER_PROGRAM,
+      launcher: new LocalLauncher(WORKER_PROGRAM),
+      gpus: new MachineGpus({ gpus, readAgain, cudaFolder: config.server.cudaFolder }),
+    },
+    openBoundModel: openBoundModel(() => manager),
   });
   const registration = registrationParts(config, logger);
-  const engines = {
-    llm,
-    onnx: new OnnxEngine(),
-    handler: new HandlerEngine(openBoundModel(() => manager)),
-  };
   const manager: WorkLoadManager = new WorkLoadManager({
-    engineOf: ({ engine }) => engines[engine],
+    engineOf,
     registration,
     versionRule: config.torchServe === null ? 'round-robin' : 'default',
     logger,
@@ -188,7 +185,7 @@ export async function runServer(config: Config): Promise<void> {
       ...((await torchServe?.startupModels()) ?? []),
     ];
     // A start that waits for all ends with the first bad one: before the others have loaded, if that can be seen.
-    if (config.server.waitModelLoading && startup.length > 1) await checkModels(startup, llm, logger);
+    if (config.server.waitModelLoading && startup.length > 1) await checkModels(startup, engineOf, logger);
     await startServing(config.server.waitModelLoading, startup, manager, http, logger, (url) => {
       metrics.started(performance.now());
       torchServe?.started();
@@ -305,13 +302,17 @@ async function startServing(
   );
 }
 
-/** Language models whose folder is there. @throws ServingError */
-async function checkModels(startup: StartupModels, llm: LlmEngine, logger: Logger): Promise<void> {
+/** Models whose folder is there. @throws ServingError */
+async function checkModels(
+  startup: StartupModels,
+  engineOf: ReturnType<typeof openEngines>,
+  logger: Logger,
+): Promise<void> {
   let first: unknown = null;
   for (const model of startup) {
-    if (!('engine' in model) || model.engine !== 'llm' || model.checkpointUrl !== null) continue;
+    if (!('engine' in model) || model.checkpointUrl !== null) continue;
     try {
-      await llm.check(model, new AbortController().signal);
+      await engineOf(model).check?.(model, new AbortController().signal);
     } catch (error) {
       logFailure(logger, model.name, error);
       first ??= error;

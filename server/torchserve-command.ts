@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ServingError } from '../proto/errors.js';
+import { ALL_ENGINES } from './all-engines.js';
 import { loadTorchServe } from './config/torchserve/load-torchserve.js';
 import { parseTorchServeFlags, TORCHSERVE_HELP } from './config/torchserve/torchserve-flags.js';
 import { IDENTITY_PATTERN, identityOf, isGone, machineId } from './machine/process-identity.js';
@@ -49,7 +50,8 @@ async function start(argv: readonly string[], foreground: boolean): Promise<numb
     return 1;
   }
   // What is wrong with it is told here, where somebody reads it.
-  const config = loadTorchServe({ argv, env: process.env, cwd: process.cwd() });
+  const engines = Object.keys(ALL_ENGINES);
+  const config = loadTorchServe({ argv, env: process.env, cwd: process.cwd(), engines });
   if (foreground) {
     remember(process.pid, config.torchServe!.keyFile);
     await runServer(config);

@@ -177,8 +177,8 @@ export interface ModelConfig {
   folder: string;
   /** Where the checkpoint must be fetched from first, when option.model_id names no local folder; null: it is there. */
   checkpointUrl: string | null;
-  /** What serves it: split over shard workers, ONNX Runtime as it is, or its own code. */
-  engine: 'llm' | 'onnx' | 'handler';
+  /** What serves it, by the name in server/all-engines.ts: llm (split over shard workers), onnx (ONNX Runtime as it is), handler (its own code). */
+  engine: string;
   tensorParallelDegree: number | 'max';
   /** Worker groups as many as there are GPUs for (DJLServing), since nobody has said how many. */
   fillDevices: boolean;
@@ -189,7 +189,7 @@ export interface ModelConfig {
   /** What its ranks compute on; auto: the CPU. */
   device: 'auto' | 'cpu' | 'webgpu' | 'cuda';
   dtype: 'auto' | 'fp32' | 'fp16' | 'bf16' | 'int8' | 'int4';
-  /** Weights that share a scale (int4, int8); null: 128. */
+  /** Weights that share a scale (int4, int8); null: 32. */
   blockSize: number | null;
   /** int4, int8: blocks without zero points; null: int4 has them where our own kernels run. */
   symmetric: boolean | null;
@@ -199,7 +199,7 @@ export interface ModelConfig {
   eightBit: readonly ('head' | 'first' | 'last' | 'down')[];
   /** Degrees that divide it give int8 and int4 models the same text. */
   reproducibleDegree: 1 | 2 | 4 | 8;
-  /** Whether int8 and int4 models hold their weights a second time, for steps of many tokens. */
+  /** Whether requests join and leave at every step, or run as whole batches. */
   batching: 'rolling' | 'dynamic';
   /** Sequences at once (rolling). */
   maxRollingBatchSize: number | null;

@@ -22,11 +22,12 @@ import type {
   ServerConfig,
   StoreConfig,
 } from './config.js';
+import { USUAL_ENGINES } from './engine-names.js';
 import { type Flags, parseFlags } from './flags.js';
 import { defaultsOf } from './key-table.js';
 import { applyLayers, argumentLayer, environmentLayer, fileLayer, type Layer } from './layers.js';
 import { startupModels } from './load-models.js';
-import { resolveModel } from './model-config.js';
+import { type ModelContext, resolveModel } from './model-config.js';
 import type { ModelTrust } from './model-trust.js';
 import { WHAT_A_MODEL_IS } from './no-model.js';
 import { Problems } from './problems.js';
@@ -41,6 +42,8 @@ export interface ConfigSources {
   installation?: string;
   /** Another server's configuration: weaker than flags and environment, stronger than files. */
   layer?: Layer;
+  /** Names of the engines that there are; absent: those that DJLServing has words for. */
+  engines?: readonly string[];
   /** Where SageMaker puts the model; an argument so that a test can pretend. */
   sageMakerModelFolder?: string;
 }
@@ -155,15 +158,22 @@ function storeOf(server: ServerConfig): StoreConfig {
 function configure(
   { arguments: given, byOperator = false, name, url, version, where }: ModelRegistration,
   folder: string | null,
-  shared: readonly Layer[],
-  cwd: string,
+  context: ModelContext,
   downloadFolder: string,
 ): ConfiguredModel {
   const problems = new Problems();
   const isFetched = folder?.startsWith(`${downloadFolder}${path.sep}`) ?? false;
   const trust: ModelTrust = isFetched ? 'fetched' : byOperator ? 'operator' : 'registered';
-  const entry = { name, version, folder, url, where, trust, registration: argumentLayer(given, where, cwd) };
-  const config = resolveModel(entry, shared, cwd, problems);
+  const entry = {
+    name,
+    version,
+    folder,
+    url,
+    where,
+    trust,
+    registration: argumentLayer(given, where, context.cwd),
+  };
+  const config = resolveModel(entry, context, problems);
   problems.throwIfAny();
   return { config, warnings: problems.warnings };
 }
@@ -172,7 +182,7 @@ function configure(
  * @throws ServingError CONFIG_INVALID with every problem found
  */
 export function loadConfig(sources: ConfigSources): Config {
-  const { argv, cwd, env, layer = [] } = sources;
+  const { argv, cwd, engines = USUAL_ENGINES, env, layer = [] } = sources;
   const installation = sources.installation ?? findInstallation();
   const problems = new Problems();
   const flags = parseFlags(argv);
@@ -214,7 +224,8 @@ export function loadConfig(sources: ConfigSources): Config {
     cwd,
     problems,
   );
-  const models = startup.local.map((entry) => resolveModel(entry, shared, cwd, problems));
+  const context: ModelContext = { shared, engines, cwd };
+  const models = startup.local.map((entry) => resolveModel(entry, context, problems));
   problems.throwIfAny();
   if (models.length + startup.remote.length === 0 && server.loadModels !== 'NONE') {
     problems.warn(`model_store: no model was found in ${server.modelStore}. ${WHAT_A_MODEL_IS}`);
@@ -226,7 +237,7 @@ export function loadConfig(sources: ConfigSources): Config {
     remoteModels: Object.freeze(startup.remote),
     store: Object.freeze(storeOf(server)),
     configure: (registration: ModelRegistration, folder: string | null) =>
-      configure(registration, folder, shared, cwd, server.downloadFolder),
+      configure(registration, folder, context, server.downloadFolder),
     torchServe: null,
     warnings: Object.freeze(problems.warnings),
   });

@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { withoutGgufEnding } from '../../proto/gguf-folder.js';
 import { HANDLER_FILES, hasCheckpoint } from '../../proto/model-files.js';
 import type { ModelConfig } from './config.js';
+import { unknownEngine } from './engine-names.js';
 import { foreignModel } from './foreign-model.js';
 import type { ModelFields } from './key-row.js';
 import { defaultsOf } from './key-table.js';
@@ -133,6 +134,18 @@ function engineOf(folder: string | null): ModelConfig['engine'] {
   return readdirSync(folder).some((name) => name.endsWith('.onnx')) ? 'onnx' : 'llm';
 }
 
+function checkEngine(
+  given: Setting | undefined,
+  engine: string,
+  engines: readonly string[],
+  problems: Problems,
+): void {
+  const expected = given === undefined ? null : unknownEngine(engine, engines);
+  if (given === undefined || expected === null) return;
+  const name = given.given === 'engine' ? 'engine' : `${given.given} (engine)`;
+  problems.error(`${given.where}: ${name} is ${given.text}; it must be ${expected}`);
+}
+
 /** `batch_size` above 1 asks for dynamic batching, unless rolling batch was asked for: then both cannot be. */
 function chooseBatching(
   fields: ModelFields,
@@ -208,14 +221,19 @@ export function groupLimits(
   return { minGroups: Math.min(min ?? 1, maxGroups), maxGroups };
 }
 
-/**
- * @param shared layers of all models, the strongest last
- * @param cwd messages show paths from here
- */
+/** What every model of a server is read with. */
+export interface ModelContext {
+  /** Layers of all models, the strongest last. */
+  readonly shared: readonly Layer[];
+  /** Names of the engines that there are. */
+  readonly engines: readonly string[];
+  /** Messages show paths from here. */
+  readonly cwd: string;
+}
+
 export function resolveModel(
   entry: ModelEntry,
-  shared: readonly Layer[],
-  cwd: string,
+  { cwd, engines, shared }: ModelContext,
   problems: Problems,
 ): ModelConfig {
   const ownFile = entry.folder === null ? null : path.join(entry.folder, 'serving.properties');
@@ -244,6 +262,7 @@ export function resolveModel(
   for (const [field, { value }] of settings) Object.assign(fields, { [field]: value });
 
   const engine = fields.engineName ?? engineOf(entry.folder);
+  checkEngine(settings.get('engineName'), engine, engines, problems);
   const batching = chooseBatching(fields, settings, problems);
   const dtype = chooseDtype(fields, settings, problems);
   const { checkpointUrl, folder } = checkpointOf(entry, settings, engine, problems);

@@ -6,8 +6,8 @@
  *         request becomes a job of its own and how a replica runs jobs, and knows no other model
  * Errors  ServingError; an engine's own bugs are its replica's death
  *
- * A new engine is a folder beside llm/, its line in server/main.ts, and its name in config/engine-keys.ts. One that answers whole
- * requests begins with WholeRequestModel and BatchedReplica; a toy of that kind is in test/integration/engines/toy-engine.test.ts.
+ * A new engine is a folder beside llm/ and its line in server/all-engines.ts. One that answers whole requests begins with
+ * WholeRequestModel and BatchedReplica; a toy of that kind is in test/integration/engines/toy-engine.test.ts.
  */
 import type { Logger } from 'pino';
 import type { ModelConfig } from '../config/config.js';
@@ -23,6 +23,8 @@ import type { Signature } from '../requests/signature.js';
 import type { TextLabels } from '../requests/text-labels.js';
 
 export interface Engine {
+  /** What can be said against a model in a moment, before others load; nothing is written. Absent: nothing. @throws ServingError */
+  check?(config: ModelConfig, signal: AbortSignal): Promise<void>;
   /** Everything that is needed of a model before a replica can start. @throws ServingError: nothing was left running */
   prepare(config: ModelConfig, options: PrepareOptions): Promise<PreparedModel>;
 }

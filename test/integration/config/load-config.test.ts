@@ -65,7 +65,9 @@ describe('precedence of a key of a model', () => {
 
   it('a registration argument wins over the model file', () => {
     const folder = makeModel('m', 'engine=Python\n');
-    expect(errorOf(['-m', `m::PyTorch=${folder}`])).toMatch(/engine is PyTorch; it must be one of/);
+    expect(errorOf(['-m', `m::PyTorch=${folder}`])).toMatch(
+      /engine is PyTorch; it must be one of Rubikon, DeepSpeed, MPI, Python, OnnxRuntime, Handler$/,
+    );
     expect(only(load(['-m', `m::MPI=${folder}`])).name).toBe('m');
   });
 });

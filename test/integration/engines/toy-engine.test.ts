@@ -1,6 +1,13 @@
-/** An engine is one object: a toy one, given to the manager, is registered over HTTP, answers in batches, and is unregistered. */
+/**
+ * An engine is one object and one line: a toy one, in the table of all engines under its name, is what `engine=toy` in a model's folder
+ * says; the model is registered over HTTP, answers in batches, and is unregistered.
+ */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { ModelConfig } from '../../../server/config/config.js';
+import { ALL_ENGINES, type EngineParts, openEngines } from '../../../server/all-engines.js';
+import { loadConfig } from '../../../server/config/load-config.js';
 import {
   type BatchedChild,
   type BatchedJob,
@@ -14,7 +21,6 @@ import type { JobRequest, Task } from '../../../server/requests/service.js';
 import type { Signature } from '../../../server/requests/signature.js';
 import { WorkLoadManager } from '../../../server/work-load-manager/work-load-manager.js';
 import { LogRecorder } from '../../fixtures/log-recorder.js';
-import { FAKE_CONFIG, fakeStore } from '../../support/fake-model.js';
 import { startServer, type TestServer } from '../../support/http-fixtures.js';
 
 /** Gives each tensor back, reversed. */
@@ -53,14 +59,30 @@ const toyEngine: Engine = {
     new ToyModel(config, { weightBytes: 0, kvBytes: 0, workspaceBytes: 1, totalBytes: 1 }, SIGNATURE),
 };
 
+/** The line. */
+const engines = { ...ALL_ENGINES, toy: () => toyEngine };
+
 const batches: number[] = [];
+const scratch = mkdtempSync(path.join(tmpdir(), 'shardserve-toy-'));
+const folder = path.join(scratch, 'models', 'reverse');
 let manager: WorkLoadManager;
 let http: TestServer;
 beforeAll(async () => {
-  const config: Partial<ModelConfig> = { ...FAKE_CONFIG, batchSize: 2, maxBatchDelayMs: 60_000 };
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(path.join(folder, 'serving.properties'), 'engine=toy\nbatch_size=2\nmax_batch_delay=60000\n');
+  const config = loadConfig({
+    ...{ argv: ['-m', 'NONE'], env: {}, cwd: scratch, installation: scratch },
+    engines: Object.keys(engines),
+  });
   manager = new WorkLoadManager({
-    engineOf: () => toyEngine,
-    registration: { ...fakeStore(config), fetch: async () => ({ folder: '/none', owned: false }) },
+    // The others' parts are for models of theirs.
+    engineOf: openEngines(engines, {} as EngineParts),
+    registration: {
+      fetch: async () => ({ folder, owned: false }),
+      release: async () => {},
+      nameOf: () => 'reverse',
+      configure: (registration, at) => config.configure(registration, at).config,
+    },
     logger: new LogRecorder().logger,
   });
   http = await startServer({}, null, { service: manager, management: manager });
@@ -68,6 +90,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await manager.close();
   await http.server.close();
+  rmSync(scratch, { recursive: true });
 });
 
 const call = async (path: string, method: string, body?: unknown) => {
@@ -80,7 +103,7 @@ const call = async (path: string, method: string, body?: unknown) => {
 };
 
 it('is registered, answers two requests as one batch, and is unregistered', async () => {
-  const registered = await call('/models?url=file:///toy&model_name=toy&synchronous=true', 'POST');
+  const registered = await call(`/models?url=${folder}&model_name=toy&synchronous=true`, 'POST');
   expect(registered.status, JSON.stringify(registered.body)).toBe(200);
   const ask = (data: number[]) =>
     call('/predictions/toy', 'POST', {
