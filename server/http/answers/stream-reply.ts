@@ -101,6 +101,24 @@ async function settledOrLater(promise: Promise<unknown>, limitMs: number): Promi
   }
 }
 
+/**
+ * Frames, and before them some that say nothing of the answer: these wait for the first of the others as long as the head does, so that an
+ * error that is known by then has its own status.
+ */
+export async function* withOpening(
+  opening: readonly string[],
+  frames: AsyncGenerator<string>,
+): AsyncGenerator<string> {
+  const first = frames.next();
+  try {
+    await settledOrLater(first, HEAD_DELAY_MS);
+    yield* opening;
+    for (let frame = await first; !frame.done; frame = await frames.next()) yield frame.value;
+  } finally {
+    await frames.return(undefined);
+  }
+}
+
 /** Frames, and what the dialect says of an error that comes after the head. */
 export function withErrorFrames(
   texts: AsyncGenerator<string>,

