@@ -12,6 +12,7 @@ import type { FastifyInstance } from 'fastify';
 import type { ServingError } from '../../proto/errors.js';
 import type { Scope } from '../access/access-key.js';
 import type { ServerConfig } from '../config/config.js';
+import type { Task } from '../requests/service.js';
 import type { ErrorAnswer } from './errors.js';
 import type { HttpContext } from './http-context.js';
 
@@ -41,8 +42,12 @@ export interface DocumentedRoute {
   readonly summary: string;
   readonly query?: TObject;
   readonly body?: TSchema;
+  /** What it cannot do without of its query, each with what stands for it in an example. */
+  readonly requiredQuery?: Readonly<Record<string, string>>;
   /** A body that works, for the model of this name. */
   readonly example?: (model: string) => unknown;
+  /** What the example's model is for; absent: anything. */
+  readonly tasks?: readonly Task[];
 }
 
 export interface Dialect {

@@ -47,6 +47,10 @@ describe('the documents of the root', () => {
     expect(linesLike(/^(?!\|).{160}/u, files)).toEqual([]);
   });
 
+  it('have whole rows of tables', () => {
+    expect(linesLike(/^\|.*[^|\s]\s*$/, files)).toEqual([]);
+  });
+
   it('name files that there are', () => {
     const named = files.flatMap((file) => {
       const linked = [...readText(file).matchAll(/\]\(([\w./-]+)\)/g)].map(([, to]) =>

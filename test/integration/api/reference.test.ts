@@ -33,6 +33,30 @@ describe('the reference', () => {
     expect(page).not.toMatch(/<script|https?:\/\/(?!127\.0\.0\.1)/);
   });
 
+  it('has lines for a shell: what nobody can know stands in capitals, a stream is not kept back', async () => {
+    const page = await (await fetch(test.url)).text();
+    const lines = [...page.matchAll(/<pre>(.*)<\/pre>/g)].map(([, line]) =>
+      line!.replaceAll('&quot;', '"').replaceAll('&amp;', '&'),
+    );
+    expect(lines.length).toBeGreaterThan(40);
+    expect(lines.filter((line) => /\/:|\{version\}/.test(line))).toEqual([]);
+    expect(lines).toEqual(
+      expect.arrayContaining([
+        `curl -X POST '${test.url}/models?url=URL'`,
+        `curl ${test.url}/models/mlp`,
+        `curl -X POST ${test.url}/wfpredict/WORKFLOW`,
+        expect.stringMatching(/^curl -N -X POST .*\/predictions\/mlp\/VERSION -H/),
+        expect.stringMatching(/^curl -N -X POST .*\/generate_stream -H/),
+        // No model of this server makes vectors.
+        expect.stringMatching(/\/v1\/embeddings .*"model":"MODEL"/),
+      ]),
+    );
+    expect(page).toContain('<td>url (required)</td><td>query</td>');
+    expect((await openApi()).paths['/models']!.post).toMatchObject({
+      parameters: expect.arrayContaining([expect.objectContaining({ name: 'url', required: true })]),
+    });
+  });
+
   it('is told to programs by the schemas that requests are checked by', async () => {
     const { openapi, paths } = await openApi();
     expect(openapi).toBe('3.1.0');

@@ -66,6 +66,7 @@ export const anthropicDialect: Dialect = {
         body: MessagesFields,
       },
       example: (model) => ({ model, max_tokens: 50, messages: [{ role: 'user', content: 'Hello' }] }),
+      tasks: ['text-generation'],
     },
     {
       ...{
@@ -75,6 +76,7 @@ export const anthropicDialect: Dialect = {
       },
       summary: 'How many tokens the prompt of such a chat has.',
       example: (model) => ({ model, messages: [{ role: 'user', content: 'Hello' }] }),
+      tasks: ['text-generation'],
     },
   ],
   routes: messagesRoutes,

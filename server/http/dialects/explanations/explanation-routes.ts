@@ -33,6 +33,7 @@ export const explanationsIn = (tell: typeof djlError): Dialect => ({
       ...{ method: 'POST', path: '/explanations/:model', query: ExplainQuery, body: Type.Unknown() },
       summary: 'What of a request a prediction comes from: Shapley values, occlusion, integrated gradients.',
       example: () => ({ inputs: 'Once upon a time', parameters: { max_new_tokens: 4 } }),
+      tasks: ['text-generation'],
     },
   ],
   routes: (app, context) => explanationRoutes(app, context, tell),

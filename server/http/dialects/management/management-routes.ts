@@ -59,7 +59,13 @@ export const managementDialect: Dialect = {
   refusesMethods: true,
   reference: [
     { method: 'GET', path: '/models', summary: 'Every model, by pages.', query: PageParameters },
-    { method: 'POST', path: '/models', summary: 'Registers a model by its URL.', query: RegisterParameters },
+    {
+      method: 'POST',
+      path: '/models',
+      summary: 'Registers a model by its URL.',
+      query: RegisterParameters,
+      requiredQuery: { url: 'URL' },
+    },
     { method: 'GET', path: '/models/:model', summary: 'Describes a model and its workers.' },
     {
       method: 'PUT',
@@ -73,6 +79,7 @@ export const managementDialect: Dialect = {
       path: '/workflows',
       summary: 'Registers a workflow by its URL: a .war, a folder with workflow.json, or an ensemble.',
       query: WorkflowParameters,
+      requiredQuery: { url: 'URL' },
     },
     {
       method: 'GET',

@@ -73,6 +73,7 @@ export const oipDialect: Dialect = {
       },
       example: () => ({ inputs: [{ name: 'text_input', shape: [1], datatype: 'BYTES', data: ['Once'] }] }),
       body: InferSchema,
+      tasks: ['text-generation'] as const,
     },
     ...(
       [
@@ -82,6 +83,7 @@ export const oipDialect: Dialect = {
     ).map(([verb, summary]) => ({
       ...{ method: 'POST', path: `/v2/models/:model/${verb}`, summary, body: GenerateSchema },
       example: () => ({ text_input: 'Once upon a time', parameters: { max_tokens: 50 } }),
+      tasks: ['text-generation'] as const,
     })),
   ],
   routes: oipRoutes,

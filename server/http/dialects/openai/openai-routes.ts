@@ -80,14 +80,17 @@ export const openAiDialect: Dialect = {
     {
       ...{ method: 'POST', path: '/v1/completions', summary: 'Continues a text.', body: CompletionSchema },
       example: (model) => ({ model, prompt: 'Once upon a time', max_tokens: 50 }),
+      tasks: ['text-generation'],
     },
     {
       ...{ method: 'POST', path: '/v1/chat/completions', summary: 'Answers a chat.', body: ChatSchema },
       example: (model) => ({ model, messages: [{ role: 'user', content: 'Hello' }], max_tokens: 50 }),
+      tasks: ['text-generation'],
     },
     {
       ...{ method: 'POST', path: '/v1/embeddings', summary: 'Vectors of texts.', body: EmbeddingSchema },
       example: (model) => ({ model, input: ['a text', 'another'] }),
+      tasks: ['text-embedding'],
     },
     {
       ...{
@@ -97,6 +100,7 @@ export const openAiDialect: Dialect = {
         body: ResponseFields,
       },
       example: (model) => ({ model, input: 'Hello', max_output_tokens: 50 }),
+      tasks: ['text-generation'],
     },
     ...POOLING_REFERENCE,
     { method: 'GET', path: '/v1/models', summary: 'Every model.' },

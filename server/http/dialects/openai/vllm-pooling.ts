@@ -61,22 +61,29 @@ type Answers = (
 const SCORE_PATHS = ['/score', '/v1/score'] as const;
 const RERANK_PATHS = ['/rerank', '/v1/rerank', '/v2/rerank'] as const;
 
+/** Cross-encoders, and vectors by their cosine. */
+const PAIRS = ['text-classification', 'text-embedding'] as const;
+
 export const POOLING_REFERENCE: readonly DocumentedRoute[] = [
   {
     ...{ method: 'POST', path: '/classify', summary: 'Chances of a classifier’s labels.', body: InputBody },
     example: (model) => ({ model, input: ['a text', 'another'] }),
+    tasks: ['text-classification'],
   },
   ...SCORE_PATHS.map((path) => ({
     ...{ method: 'POST', path, summary: 'How well two texts go together.', body: ScoreBody },
     example: (model: string) => ({ model, text_1: 'a question', text_2: ['an answer', 'another'] }),
+    tasks: PAIRS,
   })),
   ...RERANK_PATHS.map((path) => ({
     ...{ method: 'POST', path, summary: 'Documents by how well they answer.', body: RerankBody },
     example: (model: string) => ({ model, query: 'a question', documents: ['an answer', 'another'] }),
+    tasks: PAIRS,
   })),
   {
     ...{ method: 'POST', path: '/pooling', summary: 'Vectors or scores as they are.', body: InputBody },
     example: (model) => ({ model, input: 'a text' }),
+    tasks: PAIRS,
   },
 ];
 

@@ -52,10 +52,12 @@ export const VLLM_REFERENCE: NonNullable<Dialect['reference']> = [
       body: TokenizeBody,
     },
     example: (model) => ({ model, prompt: 'Once upon a time' }),
+    tasks: ['text-generation'],
   },
   {
     ...{ method: 'POST', path: '/detokenize', summary: 'The text of ids.', body: DetokenizeBody },
     example: (model) => ({ model, tokens: [1, 2, 3] }),
+    tasks: ['text-generation'],
   },
   { method: 'GET', path: '/version', summary: "The version of vLLM's API that is served." },
   {

@@ -8,14 +8,14 @@ import type { TObject, TSchema } from '@sinclair/typebox';
 import { ERROR_TABLE } from '../../../../proto/errors.js';
 import type { Dialect, DocumentedRoute } from '../../dialect.js';
 
-/** @param model a name for the examples */
-export function openApiOf(dialects: readonly Dialect[], model: string) {
+/** @param modelFor a name for the examples */
+export function openApiOf(dialects: readonly Dialect[], modelFor: (route: DocumentedRoute) => string) {
   const paths: Record<string, Record<string, object>> = {};
   for (const { name, reference = [] } of dialects) {
     for (const route of reference) {
       const at = route.path.replace(/:(\w+)/g, '{$1}');
       paths[at] ??= {};
-      paths[at][route.method.toLowerCase()] = operation(name, route, model);
+      paths[at][route.method.toLowerCase()] = operation(name, route, modelFor(route));
     }
   }
   return {
@@ -28,7 +28,7 @@ export function openApiOf(dialects: readonly Dialect[], model: string) {
 
 function operation(
   tag: string,
-  { body, example, path, query, summary }: DocumentedRoute,
+  { body, example, path, query, requiredQuery, summary }: DocumentedRoute,
   model: string,
 ): object {
   const inPath = [...path.matchAll(/:(\w+)/g)].map(([, name]) => ({
@@ -36,6 +36,7 @@ function operation(
   }));
   const inQuery = Object.entries(query?.properties ?? {}).map(([name, schema]) => ({
     ...{ name, in: 'query', schema: plain(schema) },
+    ...(requiredQuery !== undefined && Object.hasOwn(requiredQuery, name) && { required: true }),
   }));
   const errors = { description: `one of ${Object.keys(ERROR_TABLE).length} errors: see the reference at /` };
   return {

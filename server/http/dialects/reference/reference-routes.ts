@@ -6,14 +6,14 @@
  * Errors  none of its own
  */
 import type { FastifyInstance } from 'fastify';
-import type { Dialect } from '../../dialect.js';
+import type { Dialect, DocumentedRoute } from '../../dialect.js';
 import type { HttpContext } from '../../http-context.js';
 import { openApiOf } from './openapi.js';
 import { referencePage } from './reference-page.js';
 
 export const REFERENCE_PATH = '/';
 export const OPENAPI_PATH = '/openapi.json';
-/** In the examples, where no model is loaded. */
+/** In the examples, where no model that they could ask is loaded. */
 const ANY_MODEL = 'MODEL';
 
 /** @param dialects whose routes it lists */
@@ -24,12 +24,16 @@ export const referenceDialect = (dialects: readonly Dialect[]): Dialect => ({
   access: 'open',
   refusesMethods: false,
   routes: async (app: FastifyInstance, { service }: HttpContext) => {
-    const model = (): string => service.models()[0]?.name ?? ANY_MODEL;
-    app.get(REFERENCE_PATH, async ({ headers: { host } }, reply) =>
-      reply.type('text/html; charset=utf-8').send(referencePage(dialects, `http://${host ?? ''}`, model())),
+    const modelFor = ({ tasks }: DocumentedRoute): string =>
+      service.models().find(({ task }) => tasks === undefined || (task !== null && tasks.includes(task)))
+        ?.name ?? ANY_MODEL;
+    app.get(REFERENCE_PATH, async ({ headers: { host }, protocol }, reply) =>
+      reply
+        .type('text/html; charset=utf-8')
+        .send(referencePage(dialects, `${protocol}://${host ?? ''}`, modelFor)),
     );
     app.get(OPENAPI_PATH, async (_request, reply) =>
-      reply.type('application/json').send(JSON.stringify(openApiOf(dialects, model()))),
+      reply.type('application/json').send(JSON.stringify(openApiOf(dialects, modelFor))),
     );
   },
 });

@@ -24,7 +24,12 @@ import { tgiError } from './tgi-errors.js';
 import { checkTgiBody, MAX_BEST_OF, MAX_STOPS, TgiBody, tgiFormat, tgiRequests } from './tgi-request.js';
 import { tgiAnswer, tgiErrorFrame, tgiFrames } from './tgi-response.js';
 
-const example = () => ({ inputs: 'Once upon a time', parameters: { max_new_tokens: 20 } });
+const example = (model: string) => ({
+  model,
+  inputs: 'Once upon a time',
+  parameters: { max_new_tokens: 20 },
+});
+const tasks = ['text-generation'] as const;
 
 export const tgiDialect: Dialect = {
   name: 'tgi',
@@ -38,11 +43,19 @@ export const tgiDialect: Dialect = {
         path: '/generate',
         summary: "Continues a text (Text Generation Inference's API).",
       },
-      ...{ body: TgiBody, example },
+      ...{ body: TgiBody, example, tasks },
     },
     {
       ...{ method: 'POST', path: '/generate_stream', summary: 'The same, an event a token.' },
-      ...{ body: TgiBody, example },
+      ...{ body: TgiBody, example, tasks },
+    },
+    {
+      ...{
+        method: 'POST',
+        path: '/',
+        summary: 'The same as /generate, in a list; as /generate_stream with "stream": true.',
+      },
+      ...{ body: TgiBody, example, tasks },
     },
     { method: 'GET', path: '/info', summary: 'The model that /generate asks, and its limits.' },
   ],
