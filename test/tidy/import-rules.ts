@@ -116,6 +116,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'server/grpc',
     'server/work-load-manager',
     'server/workflows',
+    'server/engines',
     'server/engines/llm',
     'server/engines/onnx',
     'server/engines/handlers',
