@@ -8,6 +8,7 @@ import type { Batcher } from './batcher.js';
 import type { ChunkBudget } from './chunk-budget.js';
 import type { DraftOptions } from './drafts.js';
 import type { PrefixCache } from './prefix-cache.js';
+import type { DeathLimits } from './resumption.js';
 import type { TokenTexts } from './sequence.js';
 import type { SlotTable } from './slot-table.js';
 
@@ -36,8 +37,8 @@ export interface BatchLoopOptions {
   /** An embedding model: a prompt runs in one step. */
   wholePrompts?: boolean;
   clock: Clock;
-  /** Deaths of its group that a job survives: it goes on in the next one, or in another; default 0: it ends with the group. */
-  jobRetries?: number;
+  /** Deaths of its group that a job survives: it goes on in the next one, or in another; absent: none, it ends with the group. */
+  deathLimits?: DeathLimits;
   /** Jobs that this loop may start now, when several loops share the queue; absent: all. */
   mayStart?: () => number;
   /** Nothing runs and no step is in flight (true), or there is something again. A new loop is idle. */

@@ -19,7 +19,8 @@ import { ServingError } from '../../proto/errors.js';
 import type { GenerationJob } from '../jobs/generation-job.js';
 import { WakeUp } from '../jobs/wake-up.js';
 import type { BatchLoopOptions, StepPlan } from './batch-loop-options.js';
-import type { Batch, BatcherState } from './batcher.js';
+import type { Batch, BatcherState, RunningSequence } from './batcher.js';
+import type { DeathLimits } from './resumption.js';
 import { asQueued, asWaiting, RunningSet } from './running-set.js';
 import { Sequence } from './sequence.js';
 import type { SlotTable } from './slot-table.js';
@@ -29,6 +30,10 @@ import type { TextVector } from './text-vector.js';
 const MAX_STEPS_IN_FLIGHT = 2;
 /** Sequences that do not run ahead step together: one whose mask is made waits so long at most for the masks of others. */
 const MASKS_WAIT_MS = 5;
+
+const NO_DEATHS: DeathLimits = { retries: 0, mostDeaths: 0 };
+/** One that waits for another to step alone. */
+const PAUSED: RunningSequence = { promptLeft: 0, awaits: true, decodesLeft: 0 };
 
 interface InFlight {
   plan: StepPlan;
@@ -83,7 +88,7 @@ export class BatchLoop {
 
   /** Until stop, or until the group fails. @throws the group's error */
   async run(): Promise<void> {
-    const { group, jobRetries = 0, queue } = this.#options;
+    const { deathLimits = NO_DEATHS, group, queue } = this.#options;
     const stopListening = queue.onPush(() => this.#wakeUp.notify());
     void group.failed.then((error) => {
       this.#groupError = { error };
@@ -100,7 +105,7 @@ export class BatchLoop {
       }
     } catch (error) {
       // What the group had begun goes before all that waits.
-      queue.putBack(this.#set.loseAll(ServingError.from(error), jobRetries));
+      queue.putBack(this.#set.loseAll(ServingError.from(error), deathLimits, this.#numbersInFlight));
       throw error;
     } finally {
       stopListening();
@@ -229,6 +234,15 @@ export class BatchLoop {
   #state(waiting: readonly GenerationJob[]): BatcherState {
     const { chunkBudget, slots, wholePrompts = false } = this.#options;
     const { preempted, running, soonGrown } = this.#set;
+    const suspect = this.#suspect;
+    if (suspect) {
+      const { promptLeft } = suspect;
+      return {
+        ...{ wholePrompts, waiting: [], freeSlots: 0, freeKvTokens: 0 },
+        running: running.map((one) => (one === suspect ? one : PAUSED)),
+        prefillTokens: chunkBudget.tokens({ decodes: 0, prompts: promptLeft > 0 ? 1 : 0 }),
+      };
+    }
     const prompts = running.filter(({ held, promptLeft }) => promptLeft > 0 && !held).length;
     const decodes = running.filter(({ decodesLeft, promptLeft }) => promptLeft === 0 && decodesLeft > 0);
     const load = {
@@ -278,11 +292,22 @@ export class BatchLoop {
     );
   }
 
-  /** The batcher has planned the whole prompt of a job that starts: what the prefix cache has of it is for the others. */
+  /**
+   * The batcher has planned the whole prompt of a job that starts: what the prefix cache has of it is for the others. And it may be one
+   * that is to step alone.
+   */
   #rowsOf(batch: Batch, prefillTokens: number): Batch['rows'] {
     const { batcher, clock, prefixCache } = this.#options;
-    if (!prefixCache || batch.starts === 0) return batch.rows;
+    if (batch.starts === 0 || (!prefixCache && !this.#suspect)) return batch.rows;
     return batcher.next({ ...this.#state([]), prefillTokens }, clock.nowMs())?.rows ?? [];
+  }
+
+  get #suspect(): Sequence | TextVector | undefined {
+    return this.#set.suspect(this.#options.deathLimits ?? NO_DEATHS);
+  }
+
+  get #numbersInFlight(): ReadonlySet<number> {
+    return new Set(this.#inFlight.flatMap(({ plan }) => plan.rows.map(({ sequence }) => sequence)));
   }
 
   get #isIdle(): boolean {

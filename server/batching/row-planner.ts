@@ -78,8 +78,8 @@ function shareByLength(prompts: readonly Prompt[], prefillTokens: number): void 
 function planWholePrompts(sequences: readonly RunningSequence[], prefillTokens: number): BatchRow[] {
   const rows: BatchRow[] = [];
   let left = prefillTokens;
-  sequences.forEach(({ promptLeft }, index) => {
-    if (promptLeft === 0 || (rows.length > 0 && promptLeft > left)) return;
+  sequences.forEach(({ awaits = false, promptLeft }, index) => {
+    if (awaits || promptLeft === 0 || (rows.length > 0 && promptLeft > left)) return;
     rows.push({ index, tokens: promptLeft });
     left -= promptLeft;
   });

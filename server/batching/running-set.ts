@@ -18,7 +18,7 @@ import type { BatchLoopOptions } from './batch-loop-options.js';
 import type { WaitingJob } from './batcher.js';
 import { planGrowth } from './kv-growth.js';
 import type { Place } from './prefix-cache.js';
-import { goesOn } from './resumption.js';
+import { type DeathLimits, goesOn, isSuspect } from './resumption.js';
 import { Sequence } from './sequence.js';
 import { KV_PAGE_TOKENS, kvTokensOf, kvTokensToStart, roundUpToPages } from './slot-table.js';
 import { TextVector } from './text-vector.js';
@@ -68,6 +68,13 @@ export class RunningSet {
     for (const { job, slot } of this.#running)
       tokens += Math.min(KV_PAGE_TOKENS, kvTokensOf(job) - slots.held(slot));
     return tokens;
+  }
+
+  /** The oldest that is to step alone; one whose prompt waits for another's is not. undefined: there is none. */
+  suspect({ retries }: DeathLimits): Sequence | TextVector | undefined {
+    return this.#running.find(
+      ({ finish, held, job, newTokens }) => finish === null && !held && isSuspect(job, newTokens, retries),
+    );
   }
 
   /** Slots for the oldest of those that were preempted. */
@@ -136,14 +143,15 @@ export class RunningSet {
   /**
    * The group is lost.
    *
-   * @param retries deaths that a job survives
+   * @param limits deaths that a job survives
+   * @param inFlight numbers of the sequences in steps that have not come back
    * @returns jobs that go on in another one, oldest first; the others have ended with the error
    */
-  loseAll(error: ServingError, retries: number): GenerationJob[] {
+  loseAll(error: ServingError, limits: DeathLimits, inFlight: ReadonlySet<number>): GenerationJob[] {
     const back: GenerationJob[] = [];
     for (const sequence of [...this.#running, ...this.#preempted.splice(0)]) {
-      const { job } = sequence;
-      const survives = goesOn(job, error, retries);
+      const { job, newTokens } = sequence;
+      const survives = goesOn(job, error, limits, { newTokens, ran: inFlight.has(sequence.sequence) });
       if (this.#byNumber.has(sequence.sequence)) this.leave(sequence, survives ? 'lost' : 'failed');
       if (!survives) continue;
       if (sequence instanceof Sequence) {

@@ -62,6 +62,10 @@ export class GenerationJob extends Job {
   readonly tellsCached: boolean;
   /** Groups that died while they ran it. */
   deaths = 0;
+  /** Those of them in a row that came at one place (batching/resumption.ts), with a step of it in flight. */
+  deathsHere = 0;
+  /** New tokens at the last of those. */
+  placeTokens = 0;
   /** The sequence (batching/sequence.ts) that a job was in the group it lost, to go on from. */
   lost: object | null = null;
   firstTokenAtMs: number | null = null;

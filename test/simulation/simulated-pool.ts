@@ -9,6 +9,7 @@ import { GREEDY_SAMPLING } from '../../proto/control.js';
 import { ChunkBudget } from '../../server/batching/chunk-budget.js';
 import { ContinuousBatcher } from '../../server/batching/continuous-batcher.js';
 import { PrefixCache } from '../../server/batching/prefix-cache.js';
+import { deathLimits } from '../../server/batching/resumption.js';
 import { SlotTable } from '../../server/batching/slot-table.js';
 import type { ModelConfig } from '../../server/config/config.js';
 import type { FittedModel, PreparedModel, Replica, ReplicaOptions } from '../../server/engines/engine.js';
@@ -167,7 +168,7 @@ export class SimulatedPool {
           chunkBudget: new ChunkBudget({ gapMs: 20, scheduling: 'balanced', maxTokens: maxPrefill }),
           texts: FAKE_TEXTS,
           clock: systemClock,
-          jobRetries: config.requestRetries,
+          deathLimits: deathLimits(config.requestRetries, config.retryThreshold),
           mayStart: options.mayStart,
           ...(options.hooks.onJobStarted && { onJobStarted: options.hooks.onJobStarted }),
           ...(options.hooks.observer && { observer: options.hooks.observer }),

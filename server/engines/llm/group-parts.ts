@@ -11,6 +11,7 @@ import { ContinuousBatcher } from '../../batching/continuous-batcher.js';
 import { promptLookup } from '../../batching/drafts.js';
 import { DynamicBatcher } from '../../batching/dynamic-batcher.js';
 import { PrefixCache } from '../../batching/prefix-cache.js';
+import { deathLimits } from '../../batching/resumption.js';
 import { SlotTable } from '../../batching/slot-table.js';
 import type { ModelConfig } from '../../config/config.js';
 import type { CoordinatorOptions } from '../../coordinator/coordinator.js';
@@ -89,7 +90,7 @@ export function makeGroupParts(options: GroupPartsOptions): GroupParts {
       texts: model.texts,
       wholePrompts: model.manifest.model.embedding !== undefined,
       clock: systemClock,
-      jobRetries: config.requestRetries,
+      deathLimits: deathLimits(config.requestRetries, config.retryThreshold),
       mayStart,
       onJobStarted: (job) => {
         const waitMs = (job.startedAtMs ?? job.queuedAtMs) - job.queuedAtMs;

@@ -247,7 +247,7 @@ describe(`simulation (seed ${testSeed})`, () => {
             chunkBudget: new ChunkBudget({ gapMs: 20, scheduling: 'balanced', maxTokens: MAX_PREFILL }),
             texts: FAKE_TEXTS,
             clock: new ManualClock(),
-            jobRetries: 1000,
+            deathLimits: { retries: 1000, mostDeaths: 1000 },
             observer: { ...NO_OBSERVER, jobResumed: () => void resumed++ },
           });
           const ended = loop.run().catch((error: unknown) => error);
