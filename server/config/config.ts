@@ -138,6 +138,15 @@ export interface ModelRegistration {
   readonly arguments: Readonly<Record<string, string>>;
   /** Named at start; absent: by a request. */
   readonly byOperator?: boolean;
+  /** A workflow's file names the model and gives its keys: they count as that file does. Absent: who registers gives them. */
+  readonly workflow?: WorkflowOrigin;
+}
+
+export interface WorkflowOrigin {
+  /** What it was registered with. */
+  readonly url: string;
+  /** Absolute, where the model lies in it; null: it lies elsewhere. */
+  readonly folder: string | null;
 }
 
 export interface ConfiguredModel {

@@ -21,14 +21,15 @@ import type {
   ModelRegistration,
   ServerConfig,
   StoreConfig,
+  WorkflowOrigin,
 } from './config.js';
 import { USUAL_ENGINES } from './engine-names.js';
 import { type Flags, parseFlags } from './flags.js';
 import { defaultsOf } from './key-table.js';
 import { applyLayers, argumentLayer, environmentLayer, fileLayer, type Layer } from './layers.js';
 import { startupModels } from './load-models.js';
-import { type ModelContext, resolveModel } from './model-config.js';
-import type { ModelTrust } from './model-trust.js';
+import { type ModelContext, placeOf, resolveModel } from './model-config.js';
+import { type ModelTrust, trustedLayer } from './model-trust.js';
 import { WHAT_A_MODEL_IS } from './no-model.js';
 import { Problems } from './problems.js';
 import { DEFAULT_ADDRESS } from './server-keys.js';
@@ -154,9 +155,23 @@ function storeOf(server: ServerConfig): StoreConfig {
   };
 }
 
+/** Keys that a workflow's file gives a model are no more the operator's than that file. */
+function workflowLayer(
+  given: ModelRegistration['arguments'],
+  where: string,
+  folder: string,
+  { url }: WorkflowOrigin,
+  shared: readonly Layer[],
+  problems: Problems,
+): Layer {
+  const isRemote = 'fetched' in placeOf(url, folder);
+  const layer = argumentLayer(given, where, folder);
+  return trustedLayer(layer, folder, isRemote ? 'fetched' : 'registered', shared, problems);
+}
+
 /** @throws ServingError CONFIG_INVALID */
 function configure(
-  { arguments: given, byOperator = false, name, url, version, where }: ModelRegistration,
+  { arguments: given, byOperator = false, name, url, version, where, workflow }: ModelRegistration,
   folder: string | null,
   context: ModelContext,
   downloadFolder: string,
@@ -164,15 +179,12 @@ function configure(
   const problems = new Problems();
   const isFetched = folder?.startsWith(`${downloadFolder}${path.sep}`) ?? false;
   const trust: ModelTrust = isFetched ? 'fetched' : byOperator ? 'operator' : 'registered';
-  const entry = {
-    name,
-    version,
-    folder,
-    url,
-    where,
-    trust,
-    registration: argumentLayer(given, where, context.cwd),
-  };
+  const registration =
+    workflow === undefined
+      ? argumentLayer(given, where, context.cwd)
+      : workflowLayer(given, where, folder ?? context.cwd, workflow, context.shared, problems);
+  const source = workflow?.folder == null ? undefined : workflow.url;
+  const entry = { name, version, folder, url, source, where, trust, registration };
   const config = resolveModel(entry, context, problems);
   problems.throwIfAny();
   return { config, warnings: problems.warnings };

@@ -31,6 +31,8 @@ export interface ModelEntry {
   readonly folder: string | null;
   /** Where it was fetched from; absent: the folder. */
   readonly url?: string;
+  /** Where what it lies in was fetched from; absent: it lies in nothing else. */
+  readonly source?: string | undefined;
   /** Absent: the operator's. */
   readonly trust?: ModelTrust;
   /** Who named it, for messages. */
@@ -182,14 +184,13 @@ function chooseDtype(
 
 /** An archive of this host is its operator's, as a folder is. */
 function refuseRemoteCode(
-  { folder, trust, url, where }: ModelEntry,
+  { folder, source, trust, url = '', where }: ModelEntry,
   { entryPoint, trustRemoteCode }: ModelFields,
   problems: Problems,
 ): void {
   // TorchServe's own handlers come with the server; a pipeline pack holds code.
   const isOwn = entryPoint?.startsWith('builtin:') === true && entryPoint !== 'builtin:pipeline';
-  const isRemote =
-    !isOwn && trust === 'fetched' && url !== undefined && 'fetched' in placeOf(url, folder ?? '.');
+  const isRemote = !isOwn && trust === 'fetched' && 'fetched' in placeOf(source ?? url, folder ?? '.');
   if (isRemote && !trustRemoteCode) {
     problems.error(
       `${where}: the model has a handler, code that came from elsewhere: it runs only where the operator has set option.trust_remote_code=true for all models`,

@@ -5,6 +5,7 @@
  * Out     what is known before anything is fetched (`provisional`), then the configuration; `release` gives back what was fetched
  * Errors  those of the model store, CONFIG_INVALID of the model's own serving.properties
  */
+import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import type { ModelConfig, ModelRegistration } from '../config/config.js';
 import type { LoadingProgress } from '../requests/management.js';
@@ -71,7 +72,8 @@ export class ModelOrigin {
     const options = { ...given, byRequest: this.#byRequest };
     let config = this.provisional;
     if (registration) {
-      const folder = await this.#fetch(registration.url, options);
+      const isOwn = await liesInWorkflow(registration);
+      const folder = await this.#fetch(registration.url, isOwn ? { ...options, byRequest: false } : options);
       config = this.#parts!.configure(registration, folder);
       // A checkpoint elsewhere on this host: as if the request had named it.
       if (this.#byRequest && config.checkpointUrl === null && !isInside(folder, config.folder))
@@ -103,6 +105,12 @@ export class ModelOrigin {
     this.#fetched.push(fetched);
     return fetched.folder;
   }
+}
+
+/** What lies in a workflow's folder is let in with it: links followed. */
+async function liesInWorkflow({ url, workflow }: ModelRegistration): Promise<boolean> {
+  if (workflow === undefined || workflow.folder === null) return false;
+  return isInside(await realpath(workflow.folder), await realpath(url));
 }
 
 /** Links in what was found or fetched are checked by then. */

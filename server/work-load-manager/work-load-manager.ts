@@ -149,13 +149,13 @@ export class WorkLoadManager implements InferenceService, ManagementService {
    * @throws ServingError ALREADY_REGISTERED, and why it was not loaded: nothing is left of it
    */
   async attach(
-    given: ModelConfig | { registration: ModelRegistration & { name: string }; byRequest: boolean },
+    given: ModelConfig | (ModelRegistration & { name: string }),
     signal: AbortSignal,
   ): Promise<AttachedModel> {
     const origin =
-      'registration' in given
-        ? ModelOrigin.ofRegistration(given.registration, this.#registrationParts().parts, given.byRequest)
-        : ModelOrigin.ofConfig(given, this.#options.registration ?? null);
+      'engine' in given
+        ? ModelOrigin.ofConfig(given, this.#options.registration ?? null)
+        : ModelOrigin.ofRegistration(given, this.#registrationParts().parts, true);
     const model = this.#add(origin, false);
     const close = async (): Promise<void> => {
       this.#models.remove(model);

@@ -33,9 +33,9 @@ export interface WorkflowParts {
   nameOf(url: string): string;
   /** @throws ServingError CONFIG_INVALID */
   configure(registration: ModelRegistration, folder: string): ModelConfig;
-  /** Loads a model until it is closed. @param byRequest its URL is a request's word. @throws ServingError */
+  /** Loads a model until it is closed. @throws ServingError */
   attach(
-    model: ModelConfig | { registration: ModelRegistration & { name: string }; byRequest: boolean },
+    model: ModelConfig | (ModelRegistration & { name: string }),
     signal: AbortSignal,
   ): Promise<{ close(): Promise<void> }>;
   /** A model of that name is registered. */
@@ -142,7 +142,7 @@ export class WorkflowRegistry implements WorkflowService {
     const ownName = (one: string): string => `${name}__${one}`.replace(/[^\w.-]/g, '_');
     const attach = async (uses: string, model: Parameters<WorkflowParts['attach']>[0]): Promise<void> => {
       workflow.attached.push(await this.#parts.attach(model, stop.signal));
-      models.set(uses, 'registration' in model ? model.registration.name : model.name);
+      models.set(uses, model.name);
     };
     const where = `workflow ${name}`;
     for (const model of spec.models) {
@@ -158,8 +158,9 @@ export class WorkflowRegistry implements WorkflowService {
         url: place,
         where,
         arguments: model.keys,
+        workflow: { url, folder: isOwn ? folder : null },
       };
-      await attach(model.name, { registration, byRequest: !isOwn });
+      await attach(model.name, registration);
     }
     for (const { exported, file, name: own } of spec.functions) {
       if (!existsSync(path.join(folder, file))) throw invalid(`there is no file ${file} in it`);

@@ -1,5 +1,9 @@
 /** Workflows over HTTP: TorchServe's archive, DJLServing's file and Triton's ensemble, registered, asked, described and gone. */
+
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -102,7 +106,7 @@ describe('workflows', () => {
       argv: ['-s', store],
       env: {
         ...{ SERVING_DOWNLOAD_DIR: path.join(root, 'downloads'), SERVING_LOAD_MODELS: 'NONE' },
-        OPTION_THREADS_PER_RANK: '1',
+        ...{ OPTION_THREADS_PER_RANK: '1', SERVING_ALLOWED_HOSTS: '127.0.0.1' },
       },
       cwd: root,
       installation: root,
@@ -284,6 +288,54 @@ describe('workflows', () => {
     expect(refused.status).toBe(status);
     expect(JSON.stringify(refused.body)).toMatch(words);
     expect(manager.models()).toEqual([]);
+  });
+
+  it('that were fetched bring no code of their own, whatever they say, and no keys but a model file may', async () => {
+    const spec = (options: object) =>
+      JSON.stringify({
+        models: { inner: { modelUrl: 'inner', options } },
+        workflow: { out: ['inner', 'in'] },
+      });
+    const entries = {
+      'workflow.json': spec({ trust_remote_code: true }),
+      'inner/model.mjs': 'export const handle = () => null;',
+    };
+    const archive = zipBytes(
+      Object.entries(entries).map(([name, text]) => ({ name, content: Buffer.from(text) })),
+    );
+    const elsewhere = createServer((_request, response) => response.end(archive)).listen(0, '127.0.0.1');
+    await once(elsewhere, 'listening');
+    const { port } = elsewhere.address() as AddressInfo;
+    const fetched = await register(`http://127.0.0.1:${port}/evil.zip`);
+    elsewhere.close();
+    expect([fetched.status, JSON.stringify(fetched.body)]).toEqual([
+      400,
+      expect.stringContaining('only where the operator has set option.trust_remote_code=true'),
+    ]);
+    const folder = write('curious', {
+      'workflow.json': spec({ chat_template: '/etc/passwd' }),
+      'inner/model.onnx': scaled(1),
+    });
+    const curious = await register(folder);
+    expect([curious.status, JSON.stringify(curious.body)]).toEqual([
+      400,
+      expect.stringContaining("names a file outside the model's folder"),
+    ]);
+    expect(manager.models()).toEqual([]);
+  });
+
+  it('take no JSON that is nested too deep', async () => {
+    const ensemble = write('one', {
+      'config.pbtxt': `name: "one" platform: "ensemble" max_batch_size: 8
+        input [ { name: "given" data_type: TYPE_FP32 dims: [ 2 ] } ]
+        output [ { name: "two" data_type: TYPE_FP32 dims: [ 2 ] } ]
+        ensemble_scheduling { step [ { model_name: "double" model_version: -1 input_map { key: "x" value: "given" } output_map { key: "y" value: "two" } } ] }`,
+      '1/.keep': '',
+    });
+    expect((await register(ensemble)).status).toBe(200);
+    const deep = await ask('one', `{"given": ${'['.repeat(200)}${']'.repeat(200)}}`, 'application/json');
+    expect([deep.status, deep.text]).toEqual([400, expect.stringContaining('The request body is nested')]);
+    await manage('DELETE', '/workflows/one');
   });
 
   it('of another folder are not read for a request', async () => {

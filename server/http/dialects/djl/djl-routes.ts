@@ -128,9 +128,10 @@ async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
       handler: (request, reply) => {
         const workflow = workflowOf(context, request);
         if (workflow !== null) {
-          const { headers, id: requestId, log, query } = request;
+          const { accessKey, headers, id: requestId, log, query } = request;
           const { body } = request.body as Extract<DjlBody, { kind: 'content' }>;
-          const asked = { workflow, body, requestId, properties: propertiesOf(headers, query) };
+          const origin = { requestId, ...requestControl(headers, accessKey) };
+          const asked = { workflow, body, origin, properties: propertiesOf(headers, query) };
           return answerNowOrLater(context, request, reply, (client) =>
             answerWorkflow(context, context.workflows!, log, asked, client),
           );

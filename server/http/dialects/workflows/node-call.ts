@@ -7,6 +7,7 @@
  */
 import type { FastifyBaseLogger } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
+import type { Tenant } from '../../../requests/addressed-request.js';
 import type { ContentPart } from '../../../requests/invoke-request.js';
 import type { PredictRequest } from '../../../requests/predict-request.js';
 import type { ModelStatus } from '../../../requests/service.js';
@@ -15,6 +16,7 @@ import type { NodeCall, NodeValue } from '../../../requests/workflows.js';
 import { type Answer, allOf } from '../../answers/answer.js';
 import { answerHandler, ContentBody } from '../../answers/handler-answer.js';
 import { answerTensors, TensorBody } from '../../answers/tensor-answer.js';
+import { bodyTooDeep } from '../../bodies/json-body.js';
 import type { HttpContext } from '../../http-context.js';
 import { answerLmiEmbeddings } from '../djl/lmi-embeddings.js';
 import { answerLmi } from '../djl/lmi-handler.js';
@@ -22,12 +24,15 @@ import { checkLmiBody } from '../djl/lmi-request.js';
 
 const JSON_TYPE = 'application/json';
 
+/** What the nodes of a request have of it: whose it is, how urgent. */
+export type NodeOrigin = Pick<Target, 'requestId' | 'priority' | 'cacheSalt'> & { tenant?: Tenant };
+
 /** @param properties headers and query of the request, for functions */
 export const nodeCaller =
   (
     context: HttpContext,
     log: FastifyBaseLogger,
-    requestId: string,
+    origin: NodeOrigin,
     properties: Readonly<Record<string, string>>,
   ): NodeCall =>
   async (model, value, { signal, timeoutMs }) => {
@@ -38,7 +43,7 @@ export const nodeCaller =
     const leave = (): void => client.abort();
     signal.addEventListener('abort', leave, { once: true });
     if (signal.aborted) leave();
-    const target: Target = { requestId, model, version: null, timeoutMs };
+    const target: Target = { ...origin, model, version: null, timeoutMs };
     try {
       if (value.kind === 'tensors') return await predicted(context, value, target, client.signal);
       const answer = await answered(context, log, status, value.parts, properties, target, client);
@@ -51,13 +56,10 @@ export const nodeCaller =
 async function predicted(
   { service }: HttpContext,
   { tensors }: Extract<NodeValue, { kind: 'tensors' }>,
-  { model, requestId, timeoutMs, version }: Target,
+  { cacheSalt: _salt, ...to }: Target,
   signal: AbortSignal,
 ): Promise<NodeValue> {
-  const request: PredictRequest = {
-    ...{ kind: 'predict', requestId, model, version, inputs: tensors, outputs: null },
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
-  };
+  const request: PredictRequest = { kind: 'predict', ...to, inputs: tensors, outputs: null };
   const { events } = await service.submit(request, signal);
   for await (const event of events)
     if (event.kind === 'value') return { kind: 'tensors', tensors: event.outputs };
@@ -102,6 +104,8 @@ function ofPart({ bytes, contentType }: ContentPart): unknown {
     throw new ServingError('BAD_REQUEST', 'A model takes JSON or text, not bytes');
   }
   if (contentType !== null && contentType !== JSON_TYPE && !contentType.endsWith('+json')) return text;
+  const error = bodyTooDeep(text);
+  if (error !== null) throw error;
   try {
     return JSON.parse(text) as unknown;
   } catch {

@@ -11,14 +11,15 @@ import type { ContentPart } from '../../../requests/invoke-request.js';
 import type { NodeValue, WorkflowDescription, WorkflowService } from '../../../requests/workflows.js';
 import type { Answer } from '../../answers/answer.js';
 import type { ContentBody } from '../../answers/handler-answer.js';
+import { bodyTooDeep } from '../../bodies/json-body.js';
 import { tensorsAsJson, tensorsOfJson } from '../../bodies/tensor-json.js';
 import type { HttpContext } from '../../http-context.js';
-import { nodeCaller } from './node-call.js';
+import { type NodeOrigin, nodeCaller } from './node-call.js';
 
 export interface WorkflowRequest {
   workflow: WorkflowDescription;
   body: ContentBody;
-  requestId: string;
+  origin: NodeOrigin;
   /** From headers and query. */
   properties: Readonly<Record<string, string>>;
 }
@@ -27,10 +28,10 @@ export async function answerWorkflow(
   context: HttpContext,
   workflows: WorkflowService,
   log: FastifyBaseLogger,
-  { body, properties, requestId, workflow }: WorkflowRequest,
+  { body, origin, properties, workflow }: WorkflowRequest,
   client: AbortController,
 ): Promise<Answer> {
-  const call = nodeCaller(context, log, requestId, properties);
+  const call = nodeCaller(context, log, origin, properties);
   const run = (value: NodeValue) => workflows.run(workflow.name, value, call, client.signal);
   if (workflow.signature !== null) {
     const { form, inputs } = tensorsOfJson(jsonOf(body), workflow.signature);
@@ -54,8 +55,11 @@ export async function answerWorkflow(
 }
 
 function jsonOf({ parts }: ContentBody): unknown {
+  const text = Buffer.from(parts[0]?.bytes ?? []).toString('utf8');
+  const tooDeep = bodyTooDeep(text);
+  if (tooDeep !== null) throw tooDeep;
   try {
-    return JSON.parse(Buffer.from(parts[0]?.bytes ?? []).toString('utf8')) as unknown;
+    return JSON.parse(text) as unknown;
   } catch (error) {
     throw new ServingError('BAD_REQUEST', `The body is not JSON: ${(error as Error).message}`);
   }

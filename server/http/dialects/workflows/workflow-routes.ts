@@ -9,6 +9,7 @@
 import { Type } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
+import { requestControl } from '../../../requests/request-control.js';
 import { answerNowOrLater } from '../../answers/async-replies.js';
 import { ContentBody, contentOfBody, propertiesOf } from '../../answers/handler-answer.js';
 import type { Dialect } from '../../dialect.js';
@@ -51,11 +52,12 @@ async function workflowRoutes(app: FastifyInstance, context: HttpContext): Promi
       const workflow = workflows?.find(name) ?? null;
       if (workflow === null || workflows === undefined)
         throw new ServingError('MODEL_NOT_FOUND', `Model or workflow not found: ${name}`);
-      const { headers, id: requestId, log, query } = request;
+      const { accessKey, headers, id: requestId, log, query } = request;
       const body = request.body instanceof ContentBody ? request.body : new ContentBody([]);
       const properties = propertiesOf(headers, query);
+      const origin = { requestId, ...requestControl(headers, accessKey) };
       return answerNowOrLater(context, request, reply, (client) =>
-        answerWorkflow(context, workflows, log, { body, properties, requestId, workflow }, client),
+        answerWorkflow(context, workflows, log, { body, origin, properties, workflow }, client),
       );
     },
   });
