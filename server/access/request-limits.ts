@@ -21,7 +21,10 @@ interface Account {
   limits: KeyLimits;
   requests: TokenBucket | null;
   tokens: TokenBucket | null;
+  /** Responses that have not ended. */
   running: number;
+  /** Requests that go on behind their responses. */
+  behind: number;
 }
 
 /** What is left to a key; null where there is no limit. */
@@ -43,28 +46,33 @@ export class RequestLimits {
   /**
    * A request begins.
    *
+   * @param isPoll it asks for what another one has begun: that one is not counted beside it
    * @returns to be called once when it has ended
    * @throws ServingError RATE_LIMITED
    */
-  begin(key: AccessKey | null): () => void {
+  begin(key: AccessKey | null, isPoll = false): () => void {
     const account = this.#accountOf(key);
     const { limits, requests, tokens } = account;
     const nowMs = this.#nowMs();
+    const atOnce = account.running + (isPoll ? 0 : account.behind);
     const name = key === null ? 'Requests without a key' : `The key ${key.name}`;
-    if (limits.concurrentRequests !== null && account.running >= limits.concurrentRequests)
+    if (limits.concurrentRequests !== null && atOnce >= limits.concurrentRequests)
       throw refusal(`${name} may run ${limits.concurrentRequests} at once`, CONCURRENT_RETRY_SECONDS * 1000);
     const waitMs = requests?.waitMs(1, nowMs) ?? 0;
     if (waitMs > 0) throw refusal(`${name} may send ${limits.requestsPerMinute} requests a minute`, waitMs);
     const owedMs = tokens?.waitMs(1, nowMs) ?? 0;
     if (owedMs > 0) throw refusal(`${name} may use ${limits.tokensPerMinute} tokens a minute`, owedMs);
     requests?.charge(1, nowMs);
-    account.running += 1;
-    let hasEnded = false;
-    return () => {
-      if (hasEnded) return;
-      hasEnded = true;
-      account.running -= 1;
-    };
+    return counted(account, 'running');
+  }
+
+  /**
+   * A request that has begun goes on behind its response, as an asynchronous one does: it is one of those at once.
+   *
+   * @returns to be called when it has ended
+   */
+  goOn(key: AccessKey | null): () => void {
+    return counted(this.#accountOf(key), 'behind');
   }
 
   /** Whether anybody wants to know of the tokens of this key, by its id. */
@@ -98,6 +106,7 @@ export class RequestLimits {
       requests: bucket(limits.requestsPerMinute),
       tokens: bucket(limits.tokensPerMinute),
       running: 0,
+      behind: 0,
     };
     // A key's limits may have changed: what runs is told to the account that it began with.
     this.#accounts.set(id, account);
@@ -105,10 +114,26 @@ export class RequestLimits {
     return account;
   }
 
+  /** What one has used up, or owes, is not forgiven. */
   #forgetIdle(but: string): void {
-    for (const [id, { running }] of this.#accounts)
-      if (running === 0 && id !== but) this.#accounts.delete(id);
+    const nowMs = this.#nowMs();
+    const isFull = (bucket: TokenBucket | null): boolean =>
+      bucket === null || bucket.left(nowMs) >= Math.floor(bucket.perMinute);
+    for (const [id, { behind, requests, running, tokens }] of this.#accounts)
+      if (running + behind === 0 && id !== but && isFull(requests) && isFull(tokens))
+        this.#accounts.delete(id);
   }
+}
+
+/** @returns to be called once or oftener when it has ended */
+function counted(account: Account, how: 'running' | 'behind'): () => void {
+  account[how] += 1;
+  let hasEnded = false;
+  return () => {
+    if (hasEnded) return;
+    hasEnded = true;
+    account[how] -= 1;
+  };
 }
 
 const isSame = (a: KeyLimits, b: KeyLimits): boolean =>

@@ -18,6 +18,7 @@ import type { AccessControl } from '../access/access-control.js';
 import type { AccessKey, Scope } from '../access/access-key.js';
 import type { Allowance, RequestLimits } from '../access/request-limits.js';
 import type { ListenAddress, ServerConfig } from '../config/config.js';
+import { CUSTOM_ATTRIBUTES_HEADER } from '../requests/request-control.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -79,11 +80,16 @@ export function beginRequest(request: FastifyRequest, reply: FastifyReply, limit
   const asked = request.is404 ? 'open' : (request.routeOptions.config.access ?? []);
   if (asked === 'open' || !asked.includes('infer') || request.method === 'OPTIONS') return;
   try {
-    reply.raw.once('close', limits.begin(request.accessKey));
+    reply.raw.once('close', limits.begin(request.accessKey, isPoll(request)));
   } finally {
     tellAllowance(reply, limits.allowance(request.accessKey));
   }
 }
+
+/** It asks for an asynchronous answer. */
+const isPoll = ({ headers }: FastifyRequest): boolean =>
+  headers['x-starting-token'] !== undefined ||
+  /x-starting-token *=/i.test(String(headers[CUSTOM_ATTRIBUTES_HEADER] ?? ''));
 
 /** A request that changes the server, also one that was refused: they are told apart in the log. */
 export function isManagement({ is404, method, routeOptions, url }: FastifyRequest): boolean {

@@ -9,11 +9,12 @@
  * Source  DJLServing 0.36: InferenceRequestHandler, its paginated answers
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { idOf } from '../../access/access-key.js';
+import { type AccessKey, idOf } from '../../access/access-key.js';
 import { integerHeader } from '../../requests/request-control.js';
 import { djlErrorWith } from '../dialects/djl/djl-errors.js';
 import type { HttpContext } from '../http-context.js';
 import { type Answer, sendAnswer } from './answer.js';
+import type { Reservation } from './async-results.js';
 import { clientSignal } from './stream-reply.js';
 
 const PENDING_REASON = 'The model result is not yet available';
@@ -28,19 +29,27 @@ export async function answerNowOrLater(
   answer: (client: AbortController) => Promise<Answer>,
 ): Promise<FastifyReply> {
   if (headers['x-synchronous']?.toString().toLowerCase() === 'false')
-    return sendLater(context, accessKey && idOf(accessKey), reply, answer);
+    return sendLater(context, accessKey, reply, answer);
   const stallLimitMs = context.config.chunkedReadTimeoutSeconds * 1000;
   return sendAnswer(reply, await answer(clientSignal(reply)), stallLimitMs);
 }
 
 /** @throws ServingError of the door: the request, the queue, or too many answers kept */
 async function sendLater(
-  { asyncResults }: HttpContext,
-  owner: string | null,
+  { access, asyncResults }: HttpContext,
+  key: AccessKey | null,
   reply: FastifyReply,
   answer: (client: AbortController) => Promise<Answer>,
 ): Promise<FastifyReply> {
-  const reservation = asyncResults.reserve(owner);
+  // The response ends at once, the request when its answer is there.
+  const onEnd = access.limits.goOn(key);
+  let reservation: Reservation;
+  try {
+    reservation = asyncResults.reserve({ owner: key && idOf(key), onEnd });
+  } catch (error) {
+    onEnd();
+    throw error;
+  }
   try {
     reservation.fill(await answer(reservation.client));
   } catch (error) {
@@ -53,11 +62,15 @@ async function sendLater(
 /** @throws ServingError INVALID_TOKEN, BAD_REQUEST */
 export function pollAnswer(
   { asyncResults }: HttpContext,
-  { headers }: FastifyRequest,
+  { accessKey, headers }: FastifyRequest,
   reply: FastifyReply,
 ): FastifyReply {
   const maxItems = integerHeader(headers, 'x-max-items', 1, MAX_ITEMS) ?? MAX_ITEMS;
-  const polled = asyncResults.poll(String(headers['x-starting-token']), maxItems);
+  const polled = asyncResults.poll(
+    String(headers['x-starting-token']),
+    maxItems,
+    accessKey && idOf(accessKey),
+  );
   switch (polled.kind) {
     case 'pending':
       reply.raw.statusMessage = PENDING_REASON;

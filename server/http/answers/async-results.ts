@@ -6,7 +6,7 @@
  * Out     tokens: an id of 36 characters, followed by the index of the next item
  * Limits  maxResults and maxBytes over all results; where they are reached, ended results that were read to their end make room,
  *         then the one that ended first, if that is KEPT_UNREAD_MS ago: unread answers lock nobody out for longer
- *         one key has half of maxResults at most
+ *         one key has half of maxResults at most, and reads its own alone
  * Errors  QUEUE_FULL at the door, INVALID_TOKEN at a poll; a result that fails ends with its error
  * Source  DJLServing 0.36: the memory cache of its asynchronous mode
  */
@@ -44,6 +44,13 @@ export interface Reservation {
   release(): void;
 }
 
+export interface ReserveOptions {
+  /** Who asks, and may read it; null: nobody in particular. */
+  owner?: string | null;
+  /** Called once, when its job has ended or was given up. */
+  onEnd?: () => void;
+}
+
 interface StoredResult {
   readonly client: AbortController;
   contentType: string;
@@ -52,6 +59,7 @@ interface StoredResult {
   endedAtMs: number | null;
   error: ServingError | null;
   owner: string | null;
+  onEnd: () => void;
   expiry: NodeJS.Timeout | null;
 }
 
@@ -68,11 +76,8 @@ export class AsyncResults {
     this.#limits = limits;
   }
 
-  /**
-   * @param owner who asks; null: nobody in particular
-   * @throws ServingError QUEUE_FULL
-   */
-  reserve(owner: string | null = null): Reservation {
+  /** @throws ServingError QUEUE_FULL */
+  reserve({ onEnd = () => {}, owner = null }: ReserveOptions = {}): Reservation {
     const { maxResults, maxBytes } = this.#limits;
     if (owner !== null) this.#checkShare(owner);
     if (this.#results.size >= maxResults) this.#forgetOne();
@@ -95,6 +100,7 @@ export class AsyncResults {
       endedAtMs: null,
       error: null,
       owner,
+      onEnd,
       expiry: null,
     };
     this.#results.set(id, result);
@@ -106,12 +112,15 @@ export class AsyncResults {
     };
   }
 
-  /** @throws ServingError INVALID_TOKEN */
-  poll(token: string, maxItems: number): Polled {
+  /**
+   * @param owner who asks: a token that got into other hands is none of theirs
+   * @throws ServingError INVALID_TOKEN
+   */
+  poll(token: string, maxItems: number, owner: string | null = null): Polled {
     const [, id = '', index = ''] = TOKEN.exec(token) ?? [];
     const result = this.#results.get(id);
     const start = Number(index);
-    if (result === undefined || start > result.items.length) {
+    if (result === undefined || result.owner !== owner || start > result.items.length) {
       throw new ServingError('INVALID_TOKEN', `Invalid x-starting-token: ${quote(token).slice(1, -1)}`);
     }
     const end = Math.min(result.items.length, start + maxItems);
@@ -152,6 +161,7 @@ export class AsyncResults {
       result.client.abort();
     }
     result.endedAtMs = performance.now();
+    result.onEnd();
     if (!this.#results.has(id)) return;
     this.#ended.add(id);
     result.expiry = setTimeout(() => this.#forget(id), this.#limits.ttlMs).unref();
@@ -213,6 +223,7 @@ export class AsyncResults {
     this.#bytes -= result.bytes;
     if (result.expiry !== null) clearTimeout(result.expiry);
     result.client.abort();
+    if (result.endedAtMs === null) result.onEnd();
   }
 }
 

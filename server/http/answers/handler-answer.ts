@@ -68,15 +68,10 @@ export async function answerHandler(
   { service }: Pick<HttpContext, 'service'>,
   body: ContentBody,
   properties: Readonly<Record<string, string>>,
-  { model, priority, requestId, timeoutMs, version }: Target,
+  { cacheSalt: _salt, ...to }: Target,
   client: AbortController,
 ): Promise<Answer> {
-  const request: InvokeRequest = {
-    kind: 'invoke',
-    ...{ requestId, model, version, properties, content: body.parts },
-    ...(priority === undefined ? {} : { priority }),
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
-  };
+  const request: InvokeRequest = { kind: 'invoke', ...to, properties, content: body.parts };
   const { events } = await service.submit(request, client.signal);
   return {
     kind: 'content',

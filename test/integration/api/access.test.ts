@@ -172,6 +172,18 @@ describe('a browser', () => {
     expect(await status(`${url}/ping`, 'GET', { host: 'rebound.test' })).not.toBe(403);
   });
 
+  it('is told that no page of another origin may read an answer, unless the operator names one', async () => {
+    const allowed = async (config: Partial<ServerConfig>) => {
+      const { url } = await start(config);
+      const { headers } = await fetch(`${url}/v1/models`);
+      return headers.get('access-control-allow-origin');
+    };
+    expect([await allowed({}), await allowed({ corsAllowedOrigin: 'https://a.test' })]).toEqual([
+      null,
+      'https://a.test',
+    ]);
+  });
+
   it('may ask where the operator names the origin or the host', async () => {
     const { url } = await start({ corsAllowedOrigin: 'https://app.test', hostNames: ['api.test'] });
     const headers = { origin: 'https://app.test', host: 'api.test' };
@@ -180,6 +192,24 @@ describe('a browser', () => {
 });
 
 describe('a key', () => {
+  it('reads its own asynchronous answers alone, and those that run are among its requests at once', async () => {
+    writeKeys([entry('a', ['infer']), entry('b', ['infer'])]);
+    const { service, url } = await start({ keyFile, keyConcurrentRequests: 2 });
+    service.words = null;
+    const ask = (name: string, more: Record<string, string>) =>
+      postJson(`${url}/predictions/mlp`, { inputs: 'x' }, { ...bearer(name), ...more });
+    const begin = (name: string) => ask(name, { 'x-synchronous': 'false' });
+    const tokens = [await begin('a'), await begin('a')].map(({ headers }) => headers.get('x-next-token')!);
+    expect(await begin('a')).toMatchObject({ status: 429 });
+    expect(await begin('b')).toMatchObject({ status: 200 });
+    const poll = (name: string) => ask(name, { 'x-starting-token': tokens[0]! });
+    expect((await poll('a')).status).toBe(202);
+    expect((await poll('b')).text).toContain('Invalid x-starting-token');
+    service.submitted[0]!.finish('length');
+    while ((await poll('a')).status === 202);
+    expect(await begin('a')).toMatchObject({ status: 200 });
+  });
+
   it('has prompts of its own in the prefix cache, and its range of priorities', async () => {
     writeKeys([entry('a', ['infer'], { priority: [2, 5] }), entry('b', ['infer'])]);
     const { service, url } = await start({ keyFile });

@@ -86,6 +86,25 @@ describe('limits of a key', () => {
     expect(refusal(() => limits.begin(null)).retryAfterSeconds).toBe(301);
   });
 
+  it('count a request that goes on behind its response, but not against who asks for its answer', () => {
+    const { limits } = limited({ concurrentRequests: 1 });
+    const end = limits.begin(null);
+    const endBehind = limits.goOn(null);
+    end();
+    expect(refusal(() => limits.begin(null)).code).toBe('RATE_LIMITED');
+    limits.begin(null, true)();
+    endBehind();
+    endBehind();
+    limits.begin(null)();
+  });
+
+  it('forgive nothing, however many other keys ask', () => {
+    const { limits } = limited({ requestsPerMinute: 1 });
+    limits.begin(keyOf('a'))();
+    for (let count = 0; count < 2500; count++) limits.begin(keyOf(`other ${count}`))();
+    expect(refusal(() => limits.begin(keyOf('a'))).code).toBe('RATE_LIMITED');
+  });
+
   it('that are none refuse nothing', () => {
     const { limits } = limited({});
     for (let count = 0; count < 10_000; count++) limits.begin(keyOf('a'));

@@ -43,19 +43,34 @@ describe('AsyncResults', () => {
   it('a key has half of them at most, and the others still find a place', async () => {
     const results = new AsyncResults({ ...LIMITS, maxResults: 4 });
     const ofKey = async (owner: string) => {
-      const { token, fill } = results.reserve(owner);
+      const { token, fill } = results.reserve({ owner });
       fill(value('a'));
       await settle();
       return token;
     };
     const [first] = [await ofKey('greedy'), await ofKey('greedy')];
-    expect(() => results.reserve('greedy')).toThrow(/2 asynchronous answers of this key are kept/);
+    expect(() => results.reserve({ owner: 'greedy' })).toThrow(/2 asynchronous answers of this key are kept/);
     await ofKey('other');
     // One that was read to its end makes room.
-    results.poll(first, 10);
+    results.poll(first, 10, 'greedy');
     await ofKey('greedy');
-    expect(() => results.poll(first, 10)).toThrow('Invalid');
-    expect(() => results.reserve('greedy')).toThrow(/of this key/);
+    expect(() => results.poll(first, 10, 'greedy')).toThrow('Invalid');
+    expect(() => results.reserve({ owner: 'greedy' })).toThrow(/of this key/);
+  });
+
+  it('is read by its own key alone, and tells once that its job has ended', async () => {
+    const results = new AsyncResults({ ...LIMITS, maxResults: 10 });
+    let ends = 0;
+    const { fill, token } = results.reserve({ owner: 'a', onEnd: () => ends++ });
+    for (const owner of ['b', null]) expect(() => results.poll(token, 10, owner)).toThrow('Invalid');
+    expect([results.poll(token, 10, 'a').kind, ends]).toEqual(['pending', 0]);
+    fill(value('x'));
+    await settle();
+    expect([results.poll(token, 10, 'a').kind, ends]).toEqual(['items', 1]);
+    const given = results.reserve({ onEnd: () => ends++ });
+    given.release();
+    results.close();
+    expect(ends).toBe(2);
   });
 
   it('at most maxResults; those that were read to their end go first', async () => {
