@@ -3,7 +3,7 @@
  *
  * In      JPEG, PNG, WebP, GIF (the first picture), TIFF; turned as their EXIF says, without transparency
  * Out     three bytes a pixel, row by row
- * Limits  MAX_PIXELS an image
+ * Limits  MAX_PIXELS an image, as it is and as it becomes
  * Errors  ServingError BAD_REQUEST: it cannot be read, or is smaller than the crop
  * Source  sharp (libvips); bilinear over all pixels that a new one covers, as PIL's and torchvision's antialiased resize
  */
@@ -33,12 +33,19 @@ export async function decodedImage(bytes: Uint8Array): Promise<Pixels> {
 }
 
 /** The shorter side to `side`, the other in proportion. @throws ServingError BAD_REQUEST */
-export const resizedShorter = ({ data, height, width }: Pixels, side: number): Promise<Pixels> =>
-  pixelsOf(
+export async function resizedShorter({ data, height, width }: Pixels, side: number): Promise<Pixels> {
+  // A line of a pixel's width, whose file is small, would take gigabytes.
+  const pixels = (side * side * Math.max(width, height)) / Math.min(width, height);
+  if (pixels > MAX_PIXELS)
+    throw bad(
+      `An image of ${width} × ${height} pixels whose shorter side becomes ${side} has ${Math.round(pixels)} pixels then, of at most ${MAX_PIXELS}`,
+    );
+  return pixelsOf(
     sharp(data, { raw: { width, height, channels: 3 } }).resize({
       ...{ width: side, height: side, fit: 'outside', kernel: 'linear' },
     }),
   );
+}
 
 /** The middle. @throws ServingError BAD_REQUEST */
 export function centreCropped(image: Pixels, height: number, width: number): Pixels {

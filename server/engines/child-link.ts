@@ -88,10 +88,21 @@ export class ChildLink<To extends object, From extends object> {
       this.#child.once('error', (error) => gone(`failed: ${error.message}`));
     });
     this.#child.on('message', (message: From) => {
-      const waiting = this.#waiting;
-      if (this.onMessage(message) || waiting?.onNotice?.(message)) waiting?.timer.refresh();
-      else waiting?.resolve(message);
+      try {
+        this.#heard(message);
+      } catch (error) {
+        // A program that is a model's own may send anything.
+        const words = `The ${what} sent what it must not: ${(error as Error).message}`;
+        this.kill(new ServingError('WORKER_FAILED', words));
+      }
     });
+  }
+
+  #heard(message: From): void {
+    if (typeof message !== 'object' || message === null) throw new TypeError('no message');
+    const waiting = this.#waiting;
+    if (this.onMessage(message) || waiting?.onNotice?.(message)) waiting?.timer.refresh();
+    else waiting?.resolve(message);
   }
 
   /** Resolves when the process is gone, however. */

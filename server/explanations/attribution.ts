@@ -3,7 +3,8 @@
  *
  * In      a score of any choice of features (the others are left out), or of any point (integrated gradients)
  * Out     a contribution each; what all of them together must explain: the score with all features less that with none
- * Limits  evaluations are counted before anything is asked: MAX_EVALUATIONS
+ * Limits  evaluations are counted before anything is asked: MAX_EVALUATIONS; ASKED_AT_ONCE of them run, and no more of them are in
+ *         memory: all of some thousand features would be gigabytes
  * Errors  ServingError BAD_REQUEST: too many evaluations
  * Source  occlusion (Zeiler and Fergus 2014); Shapley values by sampled orders (Castro et al. 2009), each with its reverse; integrated
  *         gradients (Sundararajan et al. 2017), their gradients by central differences, since ONNX Runtime gives none
@@ -11,6 +12,7 @@
 import { ServingError } from '../../proto/errors.js';
 
 export const MAX_EVALUATIONS = 20_000;
+const ASKED_AT_ONCE = 16;
 
 export interface Attribution {
   contributions: number[];
@@ -29,14 +31,14 @@ export type PointScore = (point: readonly number[]) => Promise<number>;
 /** What is lost when one feature is left out. */
 export async function occlusion(count: number, score: MaskedScore): Promise<Attribution> {
   checkCost(count + 2);
-  const keep = (missing: number): boolean[] => Array.from({ length: count }, (_, at) => at !== missing);
-  const [all, base, ...without] = await Promise.all([
-    score(keep(-1)),
-    score(new Array<boolean>(count).fill(false)),
-    ...Array.from({ length: count }, (_, at) => score(keep(at))),
-  ]);
-  const contributions = without.map((one) => all! - one!);
-  return attribution(contributions, all!, base!, count + 2);
+  const scores = new Array<number>(count + 2).fill(0);
+  // All, none, and all but one.
+  await inLanes(scores.keys(), async (at) => {
+    scores[at] = await score(Array.from({ length: count }, (_, one) => at !== 1 && one !== at - 2));
+  });
+  const [all, base, ...without] = scores as [number, number, ...number[]];
+  const contributions = without.map((one) => all - one);
+  return attribution(contributions, all, base, count + 2);
 }
 
 /**
@@ -51,36 +53,50 @@ export async function shapley(
   samples: number,
   random: () => number,
 ): Promise<Attribution> {
-  const asked = new Map<string, Promise<number>>();
-  const scoreOf = (kept: readonly boolean[]): Promise<number> => {
-    const key = kept.map(Number).join('');
-    const known = asked.get(key) ?? score([...kept]);
-    asked.set(key, known);
-    return known;
-  };
   checkCost(samples * Math.max(0, count - 1) + 2);
   let last: number[] = [];
   const orders = Array.from({ length: samples }, (_, sample) => {
     last = sample % 2 === 1 ? last.toReversed() : shuffled(count, random);
     return last;
   });
-  const none = new Array<boolean>(count).fill(false);
-  const added = await Promise.all(
-    orders.map(async (order) => {
-      const kept = [...none];
-      const scores = [scoreOf(kept)];
-      for (const feature of order) {
-        kept[feature] = true;
-        scores.push(scoreOf(kept));
+  // A choice of features is known by the marks of those in it: thousands of choices of thousands of features are not kept.
+  const marks = Array.from({ length: count }, () => (BigInt(mark(random)) << 32n) | BigInt(mark(random)));
+  const choices = function* (order: readonly number[]): Generator<{ key: bigint; length: number }> {
+    let key = 0n;
+    yield { key, length: 0 };
+    for (const [at, feature] of order.entries()) {
+      key ^= marks[feature]!;
+      yield { key, length: at + 1 };
+    }
+  };
+  const scores = new Map<bigint, number>();
+  const wanted = function* (): Generator<{ key: bigint; order: readonly number[]; length: number }> {
+    const begun = new Set<bigint>();
+    for (const order of orders) {
+      for (const { key, length } of choices(order)) {
+        if (begun.has(key)) continue;
+        begun.add(key);
+        yield { key, order, length };
       }
-      const known = await Promise.all(scores);
-      return order.map((feature, at) => ({ feature, gain: known[at + 1]! - known[at]! }));
-    }),
-  );
+    }
+  };
+  await inLanes(wanted(), async ({ key, length, order }) => {
+    const kept = new Array<boolean>(count).fill(false);
+    for (const feature of order.slice(0, length)) kept[feature] = true;
+    scores.set(key, await score(kept));
+  });
   const contributions = new Array<number>(count).fill(0);
-  for (const { feature, gain } of added.flat()) contributions[feature]! += gain / samples;
-  const [all, base] = await Promise.all([scoreOf(new Array<boolean>(count).fill(true)), scoreOf(none)]);
-  return attribution(contributions, all, base, asked.size);
+  for (const order of orders) {
+    let before = scores.get(0n)!;
+    for (const { key, length } of choices(order)) {
+      if (length === 0) continue;
+      const after = scores.get(key)!;
+      contributions[order[length - 1]!]! += (after - before) / samples;
+      before = after;
+    }
+  }
+  const everything = marks.reduce((key, one) => key ^ one, 0n);
+  return attribution(contributions, scores.get(everything)!, scores.get(0n)!, scores.size);
 }
 
 /** Along the straight line from a baseline to the input. @param steps points of the line */
@@ -98,20 +114,43 @@ export async function integratedGradients(
     // The middle of each piece.
     const share = (step + 0.5) / steps;
     const point = input.map((value, at) => baseline[at]! + share * (value - baseline[at]!));
-    await Promise.all(
-      moving.map(async (at) => {
-        const length = input[at]! - baseline[at]!;
-        // float32 has seven digits: a smaller step would be noise.
-        const width = 1e-2 * Math.max(1e-2, Math.abs(length));
-        const beside = (by: number): number[] => point.with(at, point[at]! + by);
-        const [above, below] = await Promise.all([score(beside(width)), score(beside(-width))]);
-        contributions[at]! += ((above - below) / (2 * width)) * (length / steps);
-      }),
-    );
+    await inLanes(moving, async (at) => {
+      const length = input[at]! - baseline[at]!;
+      // float32 has seven digits: a smaller step would be noise.
+      const width = 1e-2 * Math.max(1e-2, Math.abs(length));
+      const beside = (by: number): number[] => point.with(at, point[at]! + by);
+      const above = await score(beside(width));
+      const below = await score(beside(-width));
+      contributions[at]! += ((above - below) / (2 * width)) * (length / steps);
+    });
   }
   const [all, base] = await Promise.all([score(input), score(baseline)]);
   return attribution(contributions, all, base, evaluations);
 }
+
+/**
+ * Each of what is made as it is wanted, ASKED_AT_ONCE at a time; after a failure none begins.
+ *
+ * @throws what the first one failed with
+ */
+export async function inLanes<T>(items: Iterable<T>, run: (item: T) => Promise<void>): Promise<void> {
+  const rest = items[Symbol.iterator]();
+  let hasFailed = false;
+  const lane = async (): Promise<void> => {
+    for (let next = rest.next(); next.done !== true && !hasFailed; next = rest.next()) {
+      try {
+        await run(next.value);
+      } catch (error) {
+        hasFailed = true;
+        throw error;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: ASKED_AT_ONCE }, lane));
+}
+
+/** 32 bits. */
+const mark = (random: () => number): number => Math.floor(random() * 2 ** 32);
 
 function attribution(contributions: number[], score: number, base: number, evaluations: number): Attribution {
   const sum = contributions.reduce((total, one) => total + one, 0);

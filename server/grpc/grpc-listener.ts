@@ -3,7 +3,7 @@
  *
  * In      services with their handlers; an address
  * Out     listen, close
- * Limits  max_request_size a message; MAX_STREAMS calls of a connection; keep-alive pings no oftener than MIN_PING_MS; close() waits so long as it is told for running calls
+ * Limits  max_request_size a message; MAX_STREAMS calls of a connection; keep-alive pings no oftener than MIN_PING_MS; IDLE_MS of a connection without a call; close() waits so long as it is told for running calls
  * Errors  CONFIG_INVALID: the address cannot be listened on
  * Source  grpc/grpc doc/health-checking.md, doc/server-reflection.md: both by the packages of grpc-node
  */
@@ -19,6 +19,8 @@ import { grpcCredentials } from './grpc-credentials.js';
 /** A client that pings oftener is cut off: the protocol's own defence. */
 const MIN_PING_MS = 10_000;
 const KEEP_ALIVE_MS = 60_000;
+/** A connection without a call is ended: clients open another by themselves. */
+const IDLE_MS = 300_000;
 /** Calls of one connection at once. */
 const MAX_STREAMS = 1000;
 
@@ -70,6 +72,7 @@ export function grpcListener(options: ListenerOptions): GrpcServer {
     'grpc.max_send_message_length': -1,
     'grpc.max_concurrent_streams': MAX_STREAMS,
     'grpc.keepalive_time_ms': KEEP_ALIVE_MS,
+    'grpc.max_connection_idle_ms': IDLE_MS,
     'grpc.http2.min_ping_interval_without_data_ms': MIN_PING_MS,
     ...(maxAgeMs !== null && { 'grpc.max_connection_age_ms': maxAgeMs }),
     ...(graceMs !== null && { 'grpc.max_connection_age_grace_ms': graceMs }),

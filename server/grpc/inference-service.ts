@@ -9,6 +9,7 @@
  * Source  Open Inference Protocol v2; Triton's ModelStreamInfer: with triton_enable_empty_final_response a last, empty response says that
  *         a request is done; triton_final_response says so in every response
  */
+import { setMaxListeners } from 'node:events';
 import path from 'node:path';
 import type { ServerDuplexStream, ServerUnaryCall, StatusObject } from '@grpc/grpc-js';
 import { ServingError } from '../../proto/errors.js';
@@ -241,22 +242,27 @@ function streamInfer(stream: Stream, access: AccessControl, stallLimitMs: number
     return;
   }
   const client = callController(stream);
+  // Each of its requests may wait for its reader.
+  stream.setMaxListeners(2 * MAX_STREAM_REQUESTS);
+  setMaxListeners(2 * MAX_STREAM_REQUESTS, client.signal);
   let running = 0;
   let hasEnded = false;
   const endIfDone = (): void => {
     if (hasEnded && running === 0 && !stream.cancelled) stream.end();
   };
+  /** Also errors wait for their reader: it may send what is refused for ever. @returns false: it takes nothing, and the stream has ended */
+  const tell = async (response: Parameters<Stream['write']>[0]): Promise<boolean> => {
+    if (stream.write(response) || (await drained(stream, client.signal, stallLimitMs))) return true;
+    client.abort();
+    stream.emit('error', statusOf(readerStopped(stallLimitMs)));
+    return false;
+  };
   const answer = async (message: InferRequestMessage): Promise<void> => {
     const end = access.limits.begin(key);
     try {
       const target = targetOf(stream, key, message);
-      for await (const response of infer(message, target, client.signal, true)) {
-        if (stream.write({ error_message: '', infer_response: response })) continue;
-        if (await drained(stream, client.signal, stallLimitMs)) continue;
-        client.abort();
-        stream.emit('error', statusOf(readerStopped(stallLimitMs)));
-        return;
-      }
+      for await (const response of infer(message, target, client.signal, true))
+        if (!(await tell({ error_message: '', infer_response: response }))) return;
     } finally {
       end();
     }
@@ -265,12 +271,12 @@ function streamInfer(stream: Stream, access: AccessControl, stallLimitMs: number
     running += 1;
     if (running >= MAX_STREAM_REQUESTS) stream.pause();
     answer(message)
-      .catch((error: unknown) => {
+      .catch(async (error: unknown) => {
         if (client.signal.aborted) return;
         const { details } = statusOf(error);
         const { id, model_name, model_version } = message;
         const empty = { id, model_name, model_version, outputs: [], raw_output_contents: [] };
-        stream.write({ error_message: details || 'Internal error', infer_response: empty });
+        await tell({ error_message: details || 'Internal error', infer_response: empty });
       })
       .finally(() => {
         running -= 1;

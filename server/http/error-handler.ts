@@ -24,7 +24,7 @@ export function setErrorWords(
   { counted = true, retryAfterSeconds, tell }: ErrorWords,
 ): void {
   app.setErrorHandler((thrown, request, reply) => {
-    const error = toServingError(thrown, config.maxRequestBytes);
+    const error = toServingError(thrown, config.maxRequestBytes, request.routeOptions.bodyLimit);
     if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
     const { body, status } = tell(error, thrown, request);
     if (counted) countError(error, status);

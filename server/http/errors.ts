@@ -29,14 +29,21 @@ export function addRetryAfter(reply: FastifyReply, error: ServingError, otherwis
  * The one converter for what reaches an error handler: Fastify's own refusals by their code, the rest by ServingError.from.
  *
  * @param maxRequestBytes for the sentence about a body that is too large
+ * @param routeBytes the route's own limit, where it has one
  */
-export function toServingError(error: unknown, maxRequestBytes: number): ServingError {
+export function toServingError(
+  error: unknown,
+  maxRequestBytes: number,
+  routeBytes = maxRequestBytes,
+): ServingError {
   if (error instanceof ServingError) return error;
   const { code, statusCode, message } = error as { code?: unknown; statusCode?: unknown; message?: unknown };
   if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
     return new ServingError(
       'BODY_TOO_LARGE',
-      `The request body is longer than max_request_size, which is ${maxRequestBytes} bytes`,
+      routeBytes < maxRequestBytes
+        ? `The request body is longer than ${routeBytes} bytes, the limit where no model is asked`
+        : `The request body is longer than max_request_size, which is ${maxRequestBytes} bytes`,
     );
   }
   if (code === 'FST_ERR_CTP_EMPTY_JSON_BODY') return new InvalidInput('The request body is empty', null);

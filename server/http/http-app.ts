@@ -3,7 +3,7 @@
  *
  * In      the context of the server, with its dialects; what the listener is for
  * Out     a Fastify instance that is ready to listen (or to be injected into)
- * Limits  max_request_size a body, and all of a listener at a time (body-budget.ts); MAX_REQUEST_ID_CHARACTERS, MAX_MODEL_NAME_CHARACTERS a path parameter, REQUEST_TIMEOUT_MS to send a
+ * Limits  max_request_size a body (SHORT_BODY_BYTES where no model is asked), and all of a listener at a time (body-budget.ts); MAX_REQUEST_ID_CHARACTERS, MAX_MODEL_NAME_CHARACTERS a path parameter, REQUEST_TIMEOUT_MS to send a
  *         whole request
  * Errors  each dialect's own; unknown paths: of the dialect with the longest prefix that fits
  * Source  DJLServing 0.36: its order of handlers, its headers of every response
@@ -37,6 +37,8 @@ const MAX_REQUEST_ID_CHARACTERS = 256;
 const JSON_WITH_CHARSET = /^(application\/json(?:lines)?); charset=utf-8$/;
 /** To receive a whole request: a sender that drips is dropped. */
 const REQUEST_TIMEOUT_MS = 120_000;
+/** Of registrations, probes, readers of metrics. */
+const SHORT_BODY_BYTES = 1_048_576;
 /** To send a request's head: who sends it byte by byte holds a connection no longer. */
 const HEADERS_TIMEOUT_MS = 30_000;
 
@@ -165,7 +167,7 @@ export async function createHttpApp(
     return reply.code(status).type('application/json').send(body);
   });
   app.setErrorHandler((thrown, request, reply) => {
-    const error = toServingError(thrown, config.maxRequestBytes);
+    const error = toServingError(thrown, config.maxRequestBytes, request.routeOptions.bodyLimit);
     if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');
     const { status, body } = errorAnswer(request.url, error);
     return reply.code(status).type('application/json').send(body);
@@ -173,7 +175,12 @@ export async function createHttpApp(
 
   for (const dialect of dialects.filter((one) => one.roles.some((role) => roles.includes(role)))) {
     await app.register(async (scope) => {
-      scope.addHook('onRoute', ({ url }) => known.add(url, dialect));
+      scope.addHook('onRoute', (route) => {
+        known.add(route.url, dialect);
+        // Only what asks a model is long.
+        if (dialect.access === 'open' || !dialect.access.includes('infer'))
+          route.bodyLimit = Math.min(config.maxRequestBytes, SHORT_BODY_BYTES);
+      });
       await within(dialect.access, (inner: FastifyInstance) => dialect.routes(inner, context))(scope, {});
     });
   }

@@ -7,6 +7,7 @@
  * Source  OpenAI API reference (structured outputs); vLLM: structured_outputs, and guided_* as it was before
  */
 import type { ConstraintSpec } from './answer-constraint.js';
+import { boundedJson } from './bounded-json.js';
 import { InvalidInput } from './invalid-input.js';
 import { quote } from './validation.js';
 
@@ -126,7 +127,7 @@ function formOf(kind: Kind, value: unknown, field: string): ConstraintSpec | nul
 function jsonForm(value: unknown, field: string): ConstraintSpec {
   if (typeof value !== 'string') return { kind: 'json-schema', schema: value };
   try {
-    return { kind: 'json-schema', schema: JSON.parse(textOf(value, field)) as unknown };
+    return { kind: 'json-schema', schema: boundedJson(textOf(value, field), field, paramOf(field)) };
   } catch (error) {
     if (error instanceof InvalidInput) throw error;
     throw new InvalidInput(`${field} is not the JSON text of a schema`, paramOf(field));

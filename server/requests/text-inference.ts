@@ -7,6 +7,7 @@
  * Source  Triton's vLLM backend; the request's parameters may hold the fields too (max_tokens, temperature, …), as Triton's generate does
  */
 import { ServingError } from '../../proto/errors.js';
+import { boundedJson } from './bounded-json.js';
 import { checkCompletionBody, completionRequests } from './completion-request.js';
 import type { GenerateRequest } from './generate-request.js';
 import type { NamedTensor } from './predict-request.js';
@@ -63,8 +64,9 @@ function samplingParameters(inputs: readonly NamedTensor[]): Record<string, unkn
   if (text === null || text.trim() === '') return {};
   let value: unknown;
   try {
-    value = JSON.parse(text);
-  } catch {
+    value = boundedJson(text, 'sampling_parameters', 'sampling_parameters');
+  } catch (error) {
+    if (error instanceof ServingError) throw error;
     throw new ServingError('BAD_REQUEST', 'sampling_parameters is not JSON');
   }
   if (typeof value === 'object' && value !== null && !Array.isArray(value))

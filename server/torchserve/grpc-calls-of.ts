@@ -27,6 +27,7 @@ import type {
 } from '../http/dialects/torchserve/torchserve-models.js';
 import { methodNotAllowed, prettyJson } from '../http/errors.js';
 import type { HttpContext } from '../http/http-context.js';
+import { boundedJson } from '../requests/bounded-json.js';
 import type { Target } from '../requests/target.js';
 
 type Fields = Readonly<Record<string, string | number | boolean>>;
@@ -85,8 +86,9 @@ function textOf(input: PredictionsMessage['input'], streamed: boolean): unknown 
   if (!/^\s*[[{]/.test(text)) return streamed ? { inputs: text, stream: true } : new TextBody(text);
   let body: unknown;
   try {
-    body = JSON.parse(text);
-  } catch {
+    body = boundedJson(text, `Input ${key}`, null);
+  } catch (error) {
+    if (error instanceof ServingError) throw error;
     throw new ServingError('BAD_REQUEST', `Input ${key} is not JSON`);
   }
   return streamed && !Array.isArray(body) ? { ...(body as object), stream: true } : body;

@@ -32,8 +32,11 @@ let handler: LoadedHandler | null = null;
 /** Those of the batch that runs. */
 let clients: { id: number; aborts: AbortController[] } = { id: 0, aborts: [] };
 
+const channel = process.send?.bind(process);
+// Libraries that look for whoever has started them would speak in between.
+delete process.send;
 const send = (message: FromHandler): void => {
-  process.send?.(message, undefined, undefined, () => {});
+  channel?.(message, undefined, undefined, () => {});
 };
 
 const wordsOf = (error: unknown): string =>

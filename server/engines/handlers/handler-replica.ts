@@ -57,7 +57,7 @@ export class HandlerReplica extends BatchedReplica<HandlerJob, HandlerChild> {
     }));
     try {
       const { answers, us } = await child.run(requests, config.stepTimeoutSeconds * 1000, (piece) =>
-        this.#piece(jobs[piece.index]!, piece),
+        this.#piece(jobs[piece.index], piece),
       );
       hooks.observer?.stepDone(jobs.length, us, 0, 0);
       // TorchServe's own of every batch.
@@ -75,8 +75,8 @@ export class HandlerReplica extends BatchedReplica<HandlerJob, HandlerChild> {
     }
   }
 
-  #piece(job: HandlerJob, piece: Extract<FromHandler, { kind: 'head' | 'chunk' }>): void {
-    if (job.stream.ended) return;
+  #piece(job: HandlerJob | undefined, piece: Extract<FromHandler, { kind: 'head' | 'chunk' }>): void {
+    if (job === undefined || job.stream.ended) return;
     job.pieces += 1;
     if (piece.kind === 'head') {
       job.stream.push({ kind: 'head', ...piece.head });

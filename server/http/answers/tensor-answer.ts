@@ -28,16 +28,19 @@ export class TensorBody {
 export class NumpyBody {
   readonly bytes: Buffer;
   readonly isArchive: boolean;
+  /** What an archive may unpack to: what a body may have that is none. */
+  readonly maxBytes: number;
 
-  private constructor(bytes: Buffer, isArchive: boolean) {
+  private constructor(bytes: Buffer, isArchive: boolean, maxBytes: number) {
     this.bytes = bytes;
     this.isArchive = isArchive;
+    this.maxBytes = maxBytes;
   }
 
-  /** null: it is none. */
-  static of(contentType: string, bytes: Buffer): NumpyBody | null {
+  /** @param maxBytes the limit of a body. @returns null: it is none */
+  static of(contentType: string, bytes: Buffer, maxBytes: number): NumpyBody | null {
     const isArchive = NPZ_TYPES.includes(contentType);
-    return isArchive || NPY_TYPES.includes(contentType) ? new NumpyBody(bytes, isArchive) : null;
+    return isArchive || NPY_TYPES.includes(contentType) ? new NumpyBody(bytes, isArchive, maxBytes) : null;
   }
 }
 
@@ -59,13 +62,8 @@ export async function answerTensors(
     numpy === null
       ? tensorsOfJson(body.value, status.signature)
       : { form: 'listed' as const, inputs: await inputsOf(numpy) };
-  const { model, priority, requestId, timeoutMs, version } = target;
-  const request: PredictRequest = {
-    kind: 'predict',
-    ...{ requestId, model, version, inputs, outputs: null },
-    ...(priority === undefined ? {} : { priority }),
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
-  };
+  const { cacheSalt: _salt, ...to } = target;
+  const request: PredictRequest = { kind: 'predict', ...to, inputs, outputs: null };
   const accepted = await service.submit(request, client.signal);
   if (numpy !== null)
     return { kind: 'content', make: async () => numpyContent(await outputsOf(accepted), numpy) };
@@ -73,9 +71,9 @@ export async function answerTensors(
 }
 
 /** Arrays without names of their own go by their places. */
-async function inputsOf({ bytes, isArchive }: NumpyBody): Promise<NamedTensor[]> {
+async function inputsOf({ bytes, isArchive, maxBytes }: NumpyBody): Promise<NamedTensor[]> {
   if (!isArchive) return [readNpy('', bytes)];
-  const tensors = await readNpz(bytes);
+  const tensors = await readNpz(bytes, maxBytes);
   const byPlace = tensors.every(({ name }, index) => name === `arr_${index}`);
   return byPlace ? tensors.map((tensor) => ({ ...tensor, name: '' })) : tensors;
 }

@@ -3,7 +3,7 @@
  *
  * In      bytes
  * Out     NamedTensors; and back
- * Limits  headers of MAX_HEADER_BYTES, MAX_ARRAYS of an archive, what they unpack to is at most UNPACKED_RATIO times its size; numbers, truth
+ * Limits  headers of MAX_HEADER_BYTES, MAX_ARRAYS of an archive, what they unpack to is at most UNPACKED_RATIO times its size and `maxBytes`; numbers, truth
  *         values and texts, little-endian, row by row
  * Errors  ServingError BAD_REQUEST: anything else
  * Source  NumPy's format specification, versions 1 to 3
@@ -129,10 +129,11 @@ export function writeNpy({ bytes, name, shape, type }: NamedTensor): Buffer {
   return Buffer.concat([head, Buffer.from(`${words.padEnd(padded - 1)}\n`, 'latin1'), data]);
 }
 
-/** Reads what savez and savez_compressed write. @throws ServingError BAD_REQUEST */
-export async function readNpz(bytes: Buffer): Promise<NamedTensor[]> {
+/** Reads what savez and savez_compressed write. @param maxBytes unpacked. @throws ServingError BAD_REQUEST */
+export async function readNpz(bytes: Buffer, maxBytes: number): Promise<NamedTensor[]> {
   const tensors: NamedTensor[] = [];
-  let room = Math.max(UNPACKED_FLOOR, bytes.length * UNPACKED_RATIO);
+  const most = Math.min(maxBytes, Math.max(UNPACKED_FLOOR, bytes.length * UNPACKED_RATIO));
+  let room = most;
   try {
     const zip = await fromBufferPromise(bytes, { validateEntrySizes: true });
     if (zip.entryCount > MAX_ARRAYS)
@@ -141,7 +142,10 @@ export async function readNpz(bytes: Buffer): Promise<NamedTensor[]> {
     for await (const entry of zip.eachEntry()) entries.push(entry);
     for (const entry of entries) {
       room -= entry.uncompressedSize;
-      if (room < 0) throw bad(`An archive may unpack to at most ${UNPACKED_RATIO} times its size`);
+      if (room < 0)
+        throw bad(
+          `An archive of ${bytes.length} bytes may unpack to at most ${most}: ${UNPACKED_RATIO} times its size, and no more than max_request_size`,
+        );
       const pieces: Buffer[] = [];
       for await (const piece of await zip.openReadStreamPromise(entry)) pieces.push(piece as Buffer);
       tensors.push(readNpy(String(entry.fileName).replace(/\.npy$/, ''), Buffer.concat(pieces)));

@@ -156,7 +156,12 @@ export const REQUEST_TARGETS: readonly FuzzTarget[] = [
     run: (random) => readNpy('x', random.next() < 0.5 ? npyWithHeader(random) : mutatedBytes(NPY, random)),
     isExpected: isOperating,
   },
-  { name: 'npz', weight: 3, run: (random) => readNpz(mutatedBytes(NPZ, random)), isExpected: isOperating },
+  {
+    name: 'npz',
+    weight: 3,
+    run: (random) => readNpz(mutatedBytes(NPZ, random), 2 ** 20),
+    isExpected: isOperating,
+  },
   {
     name: 'tensor-json',
     weight: 10,

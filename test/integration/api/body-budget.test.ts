@@ -71,3 +71,18 @@ describe.each([
 it('a body that is longer than max_request_size is still a 413', async () => {
   expect((await post('/v1/completions', bodyOf(LIMIT))).status).toBe(413);
 });
+
+it('a body that asks no model is bounded by itself, whatever models may be sent', async () => {
+  const wide = await startServer({ maxRequestBytes: 4 * LIMIT });
+  const register = (bytes: number) =>
+    fetch(`${wide.url}/models?url=x`, {
+      method: 'POST',
+      body: JSON.stringify({ url: 'x'.repeat(bytes) }),
+      headers: { 'content-type': 'application/json' },
+    });
+  const long = await register(LIMIT);
+  expect(long.status).toBe(413);
+  expect(await long.text()).toContain('longer than 1048576 bytes, the limit where no model is asked');
+  expect((await register(LIMIT / 2)).status).not.toBe(413);
+  await wide.server.close();
+});

@@ -1,4 +1,6 @@
 /** The Open Inference Protocol over gRPC, asked by grpc-js's own client: text and tensors, streams, errors, keys, health, reflection. */
+
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:http2';
 import { createRequire } from 'node:module';
@@ -14,7 +16,7 @@ import {
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { protoPath as healthProto } from 'grpc-health-check';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { OnnxWriter } from '../../../partitioner/graph/onnx-writer.js';
 import { protoFile } from '../../../proto/proto-file.js';
 import { AccessControl } from '../../../server/access/access-control.js';
@@ -352,22 +354,49 @@ describe('keys over gRPC', () => {
 });
 
 describe('a reader of a stream that takes nothing', () => {
-  it('is given up after the limit, and its requests end', async () => {
-    const { address, service } = await start({ stallLimitMs: 100 });
-    service.words = null;
+  /** grpc-js's client reads on whatever its reader does: this one has a window, and closes it. */
+  function deafStream(address: string) {
     const definitions = loadSync(protoFile('open_inference.proto'), PROTO_OPTIONS);
     const { ModelStreamInfer: method } = definitions['inference.GRPCInferenceService'] as unknown as Record<
       string,
       { path: string; requestSerialize(message: object): Buffer }
     >;
-    // grpc-js's client reads on whatever its reader does: this one has a window, and closes it.
     const session = connect(`http://${address}`);
+    session.on('error', () => {});
     const stream = session.request({
       ...{ ':method': 'POST', ':path': method!.path, te: 'trailers' },
       'content-type': 'application/grpc',
     });
     stream.on('error', () => {});
-    const message = method!.requestSerialize(
+    const frame = (request: object): Buffer => {
+      const message = method!.requestSerialize(request);
+      const head = Buffer.alloc(5);
+      head.writeUInt32BE(message.length, 1);
+      return Buffer.concat([head, message]);
+    };
+    return { frame, session, stream };
+  }
+
+  it('is given up also where all it sends is refused: no heap of refusals grows', async () => {
+    const access = new AccessControl(NO_KEYS, () => {});
+    const begin = vi.spyOn(access.limits, 'begin');
+    const { address } = await start({ access, stallLimitMs: 500 });
+    const { frame, session, stream } = deafStream(address);
+    const refused = frame(textRequest('Once', { model_name: 'x'.repeat(200) }));
+    const over = once(session, 'close');
+    setTimeout(() => session.destroy(), 300);
+    while (!stream.destroyed)
+      if (!stream.write(refused)) await Promise.race([over, once(stream, 'drain').catch(() => {})]);
+    // What its window holds, and what waits for it; where they were written unread they were thousands.
+    expect(begin.mock.calls.length).toBeGreaterThan(100);
+    expect(begin.mock.calls.length).toBeLessThan(1000);
+  });
+
+  it('is given up after the limit, and its requests end', async () => {
+    const { address, service } = await start({ stallLimitMs: 100 });
+    service.words = null;
+    const { frame, session, stream } = deafStream(address);
+    const asked = frame(
       textRequest('Once', {
         inputs: [
           { name: 'text_input', datatype: 'BYTES', shape: [1] },
@@ -376,9 +405,7 @@ describe('a reader of a stream that takes nothing', () => {
         raw_input_contents: [text('Once'), Buffer.from([1])],
       }),
     );
-    const head = Buffer.alloc(5);
-    head.writeUInt32BE(message.length, 1);
-    stream.write(Buffer.concat([head, message]));
+    stream.write(asked);
     const job = await service.request(0);
     const left = aborted(job.signal);
     for (let at = 0; at < 400; at++) job.token('x'.repeat(20_000));

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { postJson, startServer, type TestServer } from '../../support/http-fixtures.js';
+import { aborted, postJson, startServer, type TestServer } from '../../support/http-fixtures.js';
 
 const MIB = 1_048_576;
 let test: TestServer;
@@ -44,6 +44,23 @@ describe('200 idle connections and 100 that send a head byte by byte', () => {
       expect(await ask()).toBe(200);
     }
     for (const socket of sockets.splice(0)) socket.destroy();
+  });
+});
+
+describe('a client that half-closes its connection', () => {
+  it('has left: its request ends, and what it asked is given up', async () => {
+    test.service.words = null;
+    const count = test.service.submitted.length;
+    const body = JSON.stringify({ prompt: 'a', stream: true });
+    const socket = await open(
+      `POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+    );
+    const { signal } = await test.service.request(count);
+    const left = aborted(signal);
+    socket.end();
+    await left;
+    test.service.words = 3;
+    expect(await ask()).toBe(200);
   });
 });
 

@@ -368,3 +368,40 @@ it('leaves no route out that takes a body', () => {
     .map(({ url }) => url);
   expect(left).toEqual([]);
 });
+
+const DEEP = `${'['.repeat(20_000)}${']'.repeat(20_000)}`;
+const text = (name: string, data: string) => ({ name, shape: [1], datatype: 'BYTES', data: [data] });
+
+describe('JSON within a text of a body', () => {
+  it.each<[string, object]>([
+    [
+      '/v1/chat/completions',
+      {
+        model: 'mlp',
+        messages: [
+          { role: 'user', content: 'Hi' },
+          {
+            role: 'assistant',
+            tool_calls: [{ id: 'a', type: 'function', function: { name: 'f', arguments: DEEP } }],
+          },
+        ],
+      },
+    ],
+    ['/v1/completions', { model: 'mlp', prompt: 'a', guided_json: DEEP }],
+    ['/generate', { inputs: 'a', parameters: { grammar: { type: 'json', value: DEEP } } }],
+    [
+      '/v2/models/mlp/infer',
+      { inputs: [text('text_input', 'a'), text('sampling_parameters', `{"guided_json": ${DEEP}}`)] },
+    ],
+  ])('is bounded as the body is: %s', async (path, body) => {
+    const response = await fetch(test.url + path, {
+      method: 'POST',
+      body: JSON.stringify(body),
+      headers: { 'content-type': 'application/json' },
+    });
+    expect([response.status, await response.text()]).toEqual([
+      expect.toSatisfy((status: number) => status === 400 || status === 422),
+      expect.stringMatching(/nested 2000\d deep, the limit is 128/),
+    ]);
+  });
+});

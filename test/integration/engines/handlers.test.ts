@@ -76,6 +76,7 @@ export async function handle(data, context) {
       sendIntermediatePredictResponse(['a', 'b'].slice(0, 1), context.requestIds, 'ok', 200, context);
       sendIntermediatePredictResponse(['b'], context.requestIds, 'ok', 200, context);
       return ['c'];
+    case 'ready': process.send?.('ready'); return ['still here'];
     case 'env': return [{ env: Object.keys(process.env), id: context.getRequestId(0) === context.requestIds[0] }];
     default: return data.map((one) => 'fine: ' + one.body);
   }
@@ -159,6 +160,8 @@ describe('handlers', () => {
     expect(response.headers.get('x-made-by')).toBe('handler');
     expect(await response.text()).toBe('{"n":1}\n{"n":2}\n{"n":3}\n');
     expect(await (await ask('faults', 'pieces', plain)).text()).toBe('abc');
+    // As libraries tell whoever has started them.
+    expect(await (await ask('faults', 'ready', plain)).text()).toBe('still here');
   });
 
   it('override steps of TorchServe’s BaseHandler, with a session of the ONNX model as context.model', async () => {
@@ -226,7 +229,7 @@ describe('handlers', () => {
   it('have the stack of a throw in the log, by the lines of their sources', async () => {
     await ask('faults', 'throw', plain);
     const { stack } = await log.find((line) => line.msg === 'a handler threw');
-    expect(stack).toMatch(/Error: went off\n {4}at explode \(.*faults\/model\.js:28:28\)/);
+    expect(stack).toMatch(/Error: went off\n {4}at explode \(.*faults\/model\.js:29:28\)/);
   });
 
   it('see no environment', async () => {

@@ -294,6 +294,8 @@ describe('operators', () => {
     )) as Tensor;
     expect([...flipped.data]).toEqual([4, 5, 6, 1, 2, 3]);
     await expect(run(image.decode(), Uint8Array.of(1, 2))).rejects.toThrow('The image cannot be read');
+    const line = new Tensor('uint8', [1, 60_000, 3], new Uint8Array(180_000));
+    await expect(run(image.resize(224), line)).rejects.toThrow(/has 3010560000 pixels then, of at most/);
     await expect(run(image.centreCrop(9), flipped)).rejects.toThrow('smaller than the crop');
     await expect(run(tensor.floats(), [[1], [2, 3]])).rejects.toThrow('the same length');
     expect(() => new Tensor('float32', [2, 2], new Float32Array(3))).toThrow('has 4 elements, not 3');

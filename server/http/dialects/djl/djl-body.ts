@@ -79,7 +79,7 @@ export function addDjlBodyParsers(
       return;
     }
     const type = given.split(';')[0]!.trim().toLowerCase();
-    const numpy = NumpyBody.of(type, bytes);
+    const numpy = NumpyBody.of(type, bytes, app.initialConfig.bodyLimit ?? bytes.length);
     if (numpy !== null) {
       done(null, numpy);
     } else if (type === '' || type === 'application/json' || type.endsWith('+json')) {

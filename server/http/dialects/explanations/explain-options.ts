@@ -1,7 +1,7 @@
 /**
  * What an explanation is asked by: parameters of the query, whatever the body is.
  *
- * Limits  the ranges below; ASKED_AT_ONCE requests of one explanation run at a time
+ * Limits  the ranges below
  * Errors  InvalidInput
  */
 import { type Static, Type } from '@sinclair/typebox';
@@ -13,7 +13,6 @@ import {
   shapley,
 } from '../../../explanations/attribution.js';
 
-const ASKED_AT_ONCE = 16;
 export const METHODS = ['shapley', 'occlusion', 'integrated_gradients'] as const;
 
 export const ExplainQuery = Type.Object({
@@ -45,35 +44,7 @@ export function explainMasked(
   score: MaskedScore,
   { method, samples = DEFAULT_SAMPLES, seed = 0 }: ExplainOptions,
 ): Promise<Attribution> {
-  const limited = atMost(ASKED_AT_ONCE, score);
-  return method === 'occlusion' ? occlusion(count, limited) : shapley(count, limited, samples, seeded(seed));
-}
-
-/** At most so many calls run at a time; after a failure none begins. */
-export function atMost<A extends unknown[], R>(
-  count: number,
-  call: (...args: A) => Promise<R>,
-): (...args: A) => Promise<R> {
-  const waiting: (() => void)[] = [];
-  let running = 0;
-  let failure: { error: unknown } | null = null;
-  return async (...args) => {
-    if (running >= count) await new Promise<void>((resolve) => waiting.push(resolve));
-    if (failure !== null) {
-      waiting.shift()?.();
-      throw failure.error;
-    }
-    running += 1;
-    try {
-      return await call(...args);
-    } catch (error) {
-      failure = { error };
-      throw error;
-    } finally {
-      running -= 1;
-      waiting.shift()?.();
-    }
-  };
+  return method === 'occlusion' ? occlusion(count, score) : shapley(count, score, samples, seeded(seed));
 }
 
 /** What every explanation tells, beside its features. */

@@ -14,10 +14,9 @@ import type { ModelStatus } from '../../../requests/service.js';
 import type { Target } from '../../../requests/target.js';
 import { elementsOfTensor, tensorsOfJson } from '../../bodies/tensor-json.js';
 import type { HttpContext } from '../../http-context.js';
-import { atMost, DEFAULT_STEPS, type ExplainOptions, explainMasked, toldOf } from './explain-options.js';
+import { DEFAULT_STEPS, type ExplainOptions, explainMasked, toldOf } from './explain-options.js';
 
 const MAX_FEATURES = 4096;
-const ASKED_AT_ONCE = 16;
 
 export async function explainTensors(
   { service }: Pick<HttpContext, 'service'>,
@@ -65,7 +64,7 @@ export async function explainTensors(
       ? await integratedGradients(
           values,
           values.map(() => 0),
-          atMost(ASKED_AT_ONCE, score),
+          score,
           options.steps ?? DEFAULT_STEPS,
         )
       : await explainMasked(

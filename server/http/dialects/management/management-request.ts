@@ -36,7 +36,7 @@ const name = optional(
 // GET /models/{name}/invoke and …/ready are other things than a version.
 const version = optional(
   Type.String({
-    pattern: '^(?!(?:invoke|ready|adapters)$)[^\\s/?#%]{1,128}$',
+    pattern: '^(?!(?:invoke|ready|adapters)$)[^\\s/?#%\\u0000-\\u001f\\u007f-\\u009f]{1,128}$',
     expects: 'a version of 1 … 128 characters that may stand in a path, not invoke, ready or adapters',
   }),
 );

@@ -9,6 +9,7 @@
  */
 import { type Static, Type } from '@sinclair/typebox';
 import type { AnswerConstraint } from '../../../requests/answer-constraint.js';
+import { boundedJson } from '../../../requests/bounded-json.js';
 import type { GenerateRequest, RequestSampling } from '../../../requests/generate-request.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import {
@@ -159,8 +160,9 @@ function constraintOf({ type, value }: Static<typeof Grammar>): AnswerConstraint
   let schema = value;
   if (typeof value === 'string') {
     try {
-      schema = JSON.parse(value);
-    } catch {
+      schema = boundedJson(value, 'grammar.value', 'grammar');
+    } catch (error) {
+      if (error instanceof InvalidInput) throw error;
       throw new InvalidInput('grammar.value is not JSON', 'grammar');
     }
   }

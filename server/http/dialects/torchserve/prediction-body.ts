@@ -44,7 +44,7 @@ export function addPredictionParsers(
       return;
     }
     const type = given.split(';')[0]!.trim().toLowerCase();
-    const numpy = NumpyBody.of(type, bytes);
+    const numpy = NumpyBody.of(type, bytes, app.initialConfig.bodyLimit ?? bytes.length);
     const whole = (): void => {
       if (!isUtf8(bytes)) done(new InvalidInput('The body must be JSON, or text in UTF-8', null));
       else readText(bytes.toString('utf8'));

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { readNpy, readNpz, writeNpy, writeNpz } from '../../../../server/http/bodies/numpy-format.js';
 import { elementsOfTensor } from '../../../../server/http/bodies/tensor-json.js';
 import type { NamedTensor } from '../../../../server/requests/predict-request.js';
+import { zipBytes } from '../../../support/model-store-bytes.js';
 import { repositoryRoot } from '../../../support/repository-root.js';
 
 const FOLDER = path.join(repositoryRoot, 'test/golden/onnx-models');
@@ -28,9 +29,9 @@ const rounded = wanted.map((one) => ({
 
 describe('NumPy’s format', () => {
   it.each(['arrays.npz', 'compressed.npz'])('of %s, as NumPy wrote it, is read and written', async (name) => {
-    const tensors = await readNpz(readFileSync(path.join(FOLDER, name)));
+    const tensors = await readNpz(readFileSync(path.join(FOLDER, name)), 2 ** 20);
     expect(plain(tensors)).toEqual(rounded);
-    expect(plain(await readNpz(await writeNpz(tensors)))).toEqual(rounded);
+    expect(plain(await readNpz(await writeNpz(tensors), 2 ** 20))).toEqual(rounded);
   });
 
   it('column by column is refused, with what to do', () => {
@@ -47,11 +48,18 @@ describe('NumPy’s format', () => {
       expect(() => readNpy('x', npy.subarray(0, length)), String(length)).toThrow(/^Array x (?:is not|has)/);
     const npz = await writeNpz([tensor]);
     for (let length = 0; length < npz.length; length += 7)
-      await expect(readNpz(npz.subarray(0, length)), String(length)).rejects.toMatchObject({
+      await expect(readNpz(npz.subarray(0, length), 2 ** 20), String(length)).rejects.toMatchObject({
         code: 'BAD_REQUEST',
       });
     const big = Buffer.from(npy.toString('latin1').replace('<f4', '>f4'), 'latin1');
     expect(() => readNpy('x', big)).toThrow('is of >f4, which is not served');
+  });
+
+  it('unpack to no more than a body may have', async () => {
+    const zeros: NamedTensor = { name: 'x', type: 'UINT8', shape: [2 ** 21], bytes: new Uint8Array(2 ** 21) };
+    const npz = zipBytes([{ name: 'x.npy', content: writeNpy(zeros) }]);
+    await expect(readNpz(npz, 2 ** 20)).rejects.toThrow(/may unpack to at most 1048576: .* max_request_size/);
+    expect(plain(await readNpz(await writeNpz([zeros]), 2 ** 22))).toHaveLength(1);
   });
 
   /** An array with such a header, and data. */

@@ -16,6 +16,14 @@ describe('a line on a terminal', () => {
     expect(line({ level: 40, big: 'x'.repeat(200) })).toBe(`WARN  m  big=${'x'.repeat(120)}…\n`);
   });
 
+  it('is one line, and moves no cursor, whatever a client calls its request', () => {
+    const forged = 'a\n12:00:00 INFO  all is well\u001b[2J\u009b31m\u202e';
+    const codes = 'a\\u000a12:00:00 INFO  all is well\\u001b[2J\\u009b31m\\u202e';
+    expect(line({ msg: forged, id: forged })).toBe(`INFO  ${codes}  id=${codes}\n`);
+    const err = { type: 'ServingError', message: forged };
+    expect(line({ level: 50, err })).toBe(`ERROR m  ${codes}\n`);
+  });
+
   it('tells an operating error by its sentence, once, and a bug with its stack', () => {
     const operating = {
       type: 'ServingError',
