@@ -233,6 +233,14 @@ async function writeShards(options: PartitionOptions, context: WriteContext): Pr
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
     if (code === 'ENOSPC' || code === 'EDQUOT') throw diskTooSmall(store.folder, error);
+    if (code === 'EIO' || code === 'EROFS')
+      throw new ServingError(
+        'WORKER_FAILED',
+        `the disk under ${store.folder} or the checkpoint has failed: ${code}`,
+        {
+          cause: error,
+        },
+      );
     throw error;
   } finally {
     for (const file of files) file.close();

@@ -1,5 +1,5 @@
 /**
- * `shardserve doctor --security [flags of start]`: what the server would open, to whom, and what it would write to.
+ * `shardserve doctor --security [torchserve] [flags of start]`: what the server would open, to whom, and what it would write to.
  *
  * In      the arguments and environment that the server would be started with
  * Out     a row a listener, secret, path and setting; exit code 1 when one of them is bad. `--json`: the rows, for programs
@@ -7,12 +7,14 @@
  */
 import { ALL_ENGINES } from './all-engines.js';
 import { loadConfig } from './config/load-config.js';
+import { loadTorchServe } from './config/torchserve/load-torchserve.js';
 import { type SecurityRow, securityReport } from './security-report.js';
 
-const HELP = `Usage: shardserve doctor --security [--json] [flags of start]
+const HELP = `Usage: shardserve doctor --security [--json] [torchserve] [flags of start]
 
   Lists every listener, its address and scopes, every file of secrets and every folder that the server writes to,
-  as it would be started with the same flags and environment; ends with 1 when one of them is bad.`;
+  as it would be started with the same flags and environment (torchserve: by \`shardserve torchserve\`); ends with 1
+  when one of them is bad.`;
 
 export function main(argv: readonly string[]): number {
   const rest = argv.filter((argument) => argument !== '--security' && argument !== '--json');
@@ -20,8 +22,12 @@ export function main(argv: readonly string[]): number {
     console.log(HELP);
     return argv.includes('--security') ? 0 : 2;
   }
-  const engines = Object.keys(ALL_ENGINES);
-  const rows = securityReport(loadConfig({ argv: rest, env: process.env, cwd: process.cwd(), engines }));
+  const sources = { env: process.env, cwd: process.cwd(), engines: Object.keys(ALL_ENGINES) };
+  const config =
+    rest[0] === 'torchserve'
+      ? loadTorchServe({ ...sources, argv: rest.slice(1) })
+      : loadConfig({ ...sources, argv: rest });
+  const rows = securityReport(config);
   if (argv.includes('--json')) console.log(JSON.stringify(rows, null, 2));
   else for (const line of linesOf(rows)) console.log(line);
   return rows.some(({ level }) => level === 'bad') ? 1 : 0;

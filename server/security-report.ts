@@ -31,22 +31,27 @@ const OTHERS_WRITE = 0o002;
 const GROUP_WRITES = 0o020;
 const STICKY = 0o1000;
 
-export function securityReport({ models, server, store }: Config, nowMs = Date.now()): SecurityRow[] {
-  const secrets = secretRows(server, nowMs);
+export function securityReport(config: Config, nowMs = Date.now()): SecurityRow[] {
+  const secrets = secretRows(config, nowMs);
   return [
-    ...listenerRows(server, secrets.access),
+    ...listenerRows(config, secrets.access),
     ...secrets.rows,
-    ...pathRows(server, store.downloadFolder),
-    ...settingRows(server, secrets.access, models),
+    ...pathRows(config),
+    ...settingRows(config, secrets.access),
   ];
 }
 
-function secretRows(server: ServerConfig, nowMs: number) {
+function secretRows(config: Config, nowMs: number) {
+  const { server, torchServe } = config;
   const rows: SecurityRow[] = [];
   let access: AccessControl | null = null;
   const said: string[] = [];
+  // Made at the start: whoever has none of them is somebody without a key.
+  const tokens = torchServe === null || torchServe.disableTokens ? [] : [{ keys: () => [] }];
+  if (tokens.length > 0)
+    rows.push(row('ok', 'secret', 'tokens', `${torchServe!.keyFile}, written at the start, mode 600`));
   try {
-    access = new AccessControl(server, (sentence) => said.push(sentence));
+    access = new AccessControl(server, (sentence) => said.push(sentence), undefined, tokens);
     if (server.keyFile !== null) rows.push(row('ok', 'secret', 'key_file', server.keyFile));
   } catch (error) {
     rows.push(row('bad', 'secret', 'key_file', (error as Error).message));
@@ -60,7 +65,7 @@ function secretRows(server: ServerConfig, nowMs: number) {
       : 'is set, in clear, by environment or file';
     rows.push(row('note', 'secret', name, says));
   }
-  if (addressesOf(server).some(({ address }) => address.tls === true))
+  if (addressesOf(config).some(({ address }) => address.tls === true))
     rows.push(certificateRow(server, nowMs));
   return { rows, access };
 }
@@ -91,19 +96,26 @@ interface NamedAddress {
   scopes: readonly Scope[];
 }
 
-function addressesOf(server: ServerConfig): NamedAddress[] {
+function addressesOf({ server, torchServe }: Config): NamedAddress[] {
   const http = listenersOf(server).map(({ address, keys, roles }) => ({
     ...{ address, keys },
     scopes: roles.map((role) => SCOPE_OF_ROLE[role]),
   }));
-  const { grpcAddress } = server;
-  if (grpcAddress === null) return http;
-  return [...http, { keys: ['grpc_address'], address: grpcAddress, scopes: ['infer', 'manage'] }];
+  const grpc: [string, ListenAddress | null | undefined, Scope[]][] = [
+    ['grpc_address', server.grpcAddress, ['infer', 'manage']],
+    ['grpc_inference_address', torchServe?.grpcInferenceAddress, ['infer', 'manage']],
+    ['grpc_management_address', torchServe?.grpcManagementAddress, ['manage']],
+  ];
+  return [
+    ...http,
+    ...grpc.flatMap(([key, address, scopes]) => (address ? [{ keys: [key], address, scopes }] : [])),
+  ];
 }
 
-function listenerRows(server: ServerConfig, access: AccessControl | null): SecurityRow[] {
+function listenerRows(config: Config, access: AccessControl | null): SecurityRow[] {
+  const { server } = config;
   const open = access?.anonymousScopes ?? [];
-  return addressesOf(server).map(({ address, keys, scopes }) => {
+  return addressesOf(config).map(({ address, keys, scopes }) => {
     const isReached = !isLoopback(address);
     const asksClients = address.tls === true && server.clientCaFile !== null;
     const without = scopes.filter((scope) => open.includes(scope));
@@ -136,12 +148,19 @@ function urlOf({ host, kind, path: socket, port, tls }: ListenAddress): string {
 }
 
 /** Folders that the server writes to, or takes models and code from. */
-function pathRows(server: ServerConfig, downloadFolder: string): SecurityRow[] {
-  const written: [string, string | null][] = [
+function pathRows({ server, store: { downloadFolder }, torchServe }: Config): SecurityRow[] {
+  const written: (readonly [string, string | null])[] = [
     ['shard_store', server.shardStore],
     ['download_dir', downloadFolder],
     ['log_folder', server.logFolder],
     ['temporary files', tmpdir()],
+    ...(torchServe === null
+      ? []
+      : ([
+          ['logs and snapshots', torchServe.logFolder],
+          ['logs of metrics', torchServe.metricsFolder],
+          ['tokens', path.dirname(torchServe.keyFile)],
+        ] as const)),
   ];
   const trusted: [string, string][] = [
     ['model_store', server.modelStore],
@@ -190,14 +209,11 @@ function looseParent(folder: string): string | null {
   }
 }
 
-function settingRows(
-  server: ServerConfig,
-  access: AccessControl | null,
-  models: Config['models'],
-): SecurityRow[] {
+function settingRows(config: Config, access: AccessControl | null): SecurityRow[] {
+  const { models, server } = config;
   const rows: SecurityRow[] = [];
   const open = access?.anonymousScopes ?? [];
-  const isReached = addressesOf(server).some(({ address }) => !isLoopback(address));
+  const isReached = addressesOf(config).some(({ address }) => !isLoopback(address));
   if (server.insecure)
     rows.push(
       row(

@@ -321,5 +321,14 @@ function asServingError(error: unknown, display: string, signal: AbortSignal | u
   if (code === 'ENOSPC' || code === 'EDQUOT') {
     return new ServingError('OUT_OF_MEMORY', `There is no room on the disk for ${display}`, { cause: error });
   }
+  if (code === 'EIO' || code === 'EROFS') {
+    return new ServingError(
+      'WORKER_FAILED',
+      `The disk has failed while ${display} was written to it: ${code}`,
+      {
+        cause: error,
+      },
+    );
+  }
   return error instanceof ServingError ? error : ServingError.from(error);
 }

@@ -36,6 +36,8 @@ function errorEvent(error: unknown): StoreEvent {
   if (error instanceof ServingError) return { event: 'error', code: error.code, message: error.message };
   const { code, message } = error as NodeJS.ErrnoException;
   const isFull = code === 'ENOSPC' || code === 'EDQUOT';
+  const isBroken = code === 'EIO' || code === 'EROFS';
+  if (isBroken) return { event: 'error', code: 'WORKER_FAILED', message: `The disk has failed: ${message}` };
   return { event: 'error', code: isFull ? 'OUT_OF_MEMORY' : 'INTERNAL', message: `${message}` };
 }
 

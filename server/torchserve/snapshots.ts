@@ -64,12 +64,14 @@ export class Snapshots {
   #text(name: string): string {
     const { management, models, torchServe } = this.#options;
     const pools = management.list();
-    const byName: Record<string, Record<string, object>> = {};
+    const byName = new Map<string, [version: string, told: object][]>();
     for (const pool of pools) {
-      byName[pool.name] ??= {};
-      byName[pool.name]![pool.version ?? ''] = snapshotOf(pool, models.recordOf(pool));
+      const told: [string, object] = [pool.version ?? '', snapshotOf(pool, models.recordOf(pool))];
+      byName.set(pool.name, [...(byName.get(pool.name) ?? []), told]);
     }
-    const snapshot = { name, modelCount: pools.length, created: Date.now(), models: byName };
+    // A name may be __proto__.
+    const told = Object.fromEntries([...byName].map(([of, versions]) => [of, Object.fromEntries(versions)]));
+    const snapshot = { name, modelCount: pools.length, created: Date.now(), models: told };
     const properties = { ...torchServe.given, model_snapshot: JSON.stringify(snapshot) };
     const lines = Object.entries(properties).map(([key, text]) => `${key}=${escaped(text)}`);
     return `#Saving snapshot\n${lines.join('\n')}\n`;

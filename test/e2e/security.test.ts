@@ -1,6 +1,8 @@
 /** The running server seen by who looks for holes: its sockets, its secrets in whatever it says, the doctor's list beside it. */
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { repositoryRoot } from '../support/repository-root.js';
 import { ServerProcess } from '../support/server-process.js';
@@ -123,6 +125,34 @@ describe('the doctor', () => {
     expect(file.rows.find(({ what }) => what === 'key_file')?.says).toMatch(
       /may be read or written by others/,
     );
+  });
+});
+
+describe("the doctor of TorchServe's command", () => {
+  it('lists its listeners, gRPC among them, its tokens and folders, and fails on an open one', () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'shardserve-doctor-'));
+    const of = (properties: string) => {
+      writeFileSync(path.join(folder, 'config.properties'), `model_store=${folder}\n${properties}`);
+      return doctor({}, 'torchserve', '--ts-config', path.join(folder, 'config.properties'));
+    };
+    const usual = of('');
+    expect([usual.status, usual.stdout]).toEqual([0, expect.any(String)]);
+    const listed = usual.rows.filter(({ kind }) => kind === 'listener');
+    expect(listed.map(({ what, says }) => [what, says.replace(/^\S+; /, '')])).toEqual([
+      ['inference_address, management_address', 'this machine only; no TLS; with a key: infer, manage'],
+      ['metrics_address', 'this machine only; no TLS; without a key: metrics'],
+      ['grpc_inference_address', 'this machine only; no TLS; with a key: infer, manage'],
+      ['grpc_management_address', 'this machine only; no TLS; with a key: manage'],
+    ]);
+    const paths = usual.rows.filter(({ kind }) => kind !== 'listener').map(({ what }) => what);
+    expect(paths).toEqual(expect.arrayContaining(['tokens', 'logs and snapshots', 'model_store']));
+    const open = of('disable_token_authorization=true\ngrpc_inference_address=0.0.0.0\n');
+    expect(open.rows.filter(({ level }) => level === 'bad').map(({ what }) => what)).toEqual([
+      'grpc_inference_address',
+      'insecure',
+    ]);
+    expect(open.status).toBe(1);
+    rmSync(folder, { recursive: true });
   });
 });
 
