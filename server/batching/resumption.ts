@@ -26,7 +26,7 @@ export interface DeathLimits {
 }
 
 export interface Life {
-  /** Of all lives. */
+  /** In all lives. */
   newTokens: number;
   /** A step with it was in flight. */
   ran: boolean;

@@ -37,7 +37,7 @@ const MAX_REQUEST_ID_CHARACTERS = 256;
 const JSON_WITH_CHARSET = /^(application\/json(?:lines)?); charset=utf-8$/;
 /** To receive a whole request: a sender that drips is dropped. */
 const REQUEST_TIMEOUT_MS = 120_000;
-/** Of registrations, probes, readers of metrics. */
+/** For registrations, probes, readers of metrics. */
 const SHORT_BODY_BYTES = 1_048_576;
 /** To send a request's head: who sends it byte by byte holds a connection no longer. */
 const HEADERS_TIMEOUT_MS = 30_000;
