@@ -10,7 +10,7 @@ import type { FastifyBaseLogger } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
 import type { ManagementCall, PredictionsMessage, TorchServeCalls } from '../grpc/torchserve-servers.js';
 import { type Answer, allOf } from '../http/answers/answer.js';
-import { ContentBody } from '../http/answers/handler-answer.js';
+import { ContentBody } from '../http/bodies/model-bodies.js';
 import { statusOf } from '../http/dialects/djl/djl-predict.js';
 import { health } from '../http/dialects/torchserve/health.js';
 import { TextBody } from '../http/dialects/torchserve/prediction-body.js';

@@ -7,10 +7,10 @@
  * Errors  those of the job
  */
 import type { IncomingHttpHeaders } from 'node:http';
-import type { ContentPart, InvokeRequest } from '../../requests/invoke-request.js';
+import type { InvokeRequest } from '../../requests/invoke-request.js';
 import type { ChunkEvent, FinishEvent, HeadEvent } from '../../requests/job-events.js';
 import type { Target } from '../../requests/target.js';
-import { formPartsOf } from '../bodies/form-fields.js';
+import type { ContentBody } from '../bodies/model-bodies.js';
 import type { HttpContext } from '../http-context.js';
 import type { Answer } from './answer.js';
 
@@ -25,32 +25,6 @@ const CONNECTION_HEADERS = [
   'transfer-encoding',
   'upgrade',
 ];
-
-/** A body that its model reads by itself. */
-export class ContentBody {
-  readonly parts: readonly ContentPart[];
-
-  constructor(parts: readonly ContentPart[]) {
-    this.parts = parts;
-  }
-}
-
-/** @throws InvalidInput: not a form, though its type says so */
-export async function contentOfBody(bytes: Buffer, contentType: string): Promise<ContentBody> {
-  const type = contentType.split(';')[0]!.trim().toLowerCase();
-  if (type !== 'multipart/form-data' && type !== 'application/x-www-form-urlencoded') {
-    return new ContentBody([{ key: '', bytes, contentType: type === '' ? null : type }]);
-  }
-  const parts = await formPartsOf(bytes, contentType);
-  return new ContentBody(
-    // A field of a form is text unless it says otherwise.
-    [...parts].map(([key, part]) => ({
-      key,
-      bytes: part.bytes,
-      contentType: part.contentType ?? 'text/plain',
-    })),
-  );
-}
 
 /** @param query parameters of the URL; they win over headers */
 export function propertiesOf(headers: IncomingHttpHeaders, query: unknown): Record<string, string> {

@@ -10,42 +10,11 @@ import { ServingError } from '../../../proto/errors.js';
 import type { NamedTensor, PredictRequest } from '../../requests/predict-request.js';
 import type { Accepted, EventsOf, ModelStatus } from '../../requests/service.js';
 import type { Target } from '../../requests/target.js';
+import { NPY_TYPES, NPZ_TYPES, NumpyBody, type TensorBody } from '../bodies/model-bodies.js';
 import { readNpy, readNpz, writeNpy, writeNpz } from '../bodies/numpy-format.js';
 import { tensorsAsJson, tensorsOfJson } from '../bodies/tensor-json.js';
 import type { HttpContext } from '../http-context.js';
 import type { Answer, Content } from './answer.js';
-
-/** A body that is tensors' JSON, whatever its keys: its model takes nothing else. */
-export class TensorBody {
-  readonly value: unknown;
-
-  constructor(value: unknown) {
-    this.value = value;
-  }
-}
-
-/** A body in NumPy's format, whatever its model makes of it. */
-export class NumpyBody {
-  readonly bytes: Buffer;
-  readonly isArchive: boolean;
-  /** What an archive may unpack to: what a body may have that is none. */
-  readonly maxBytes: number;
-
-  private constructor(bytes: Buffer, isArchive: boolean, maxBytes: number) {
-    this.bytes = bytes;
-    this.isArchive = isArchive;
-    this.maxBytes = maxBytes;
-  }
-
-  /** @param maxBytes the limit of a body. @returns null: it is none */
-  static of(contentType: string, bytes: Buffer, maxBytes: number): NumpyBody | null {
-    const isArchive = NPZ_TYPES.includes(contentType);
-    return isArchive || NPY_TYPES.includes(contentType) ? new NumpyBody(bytes, isArchive, maxBytes) : null;
-  }
-}
-
-const NPY_TYPES = ['tensor/npy', 'application/x-npy'];
-const NPZ_TYPES = ['tensor/npz', 'application/x-npz'];
 
 export async function answerTensors(
   { service }: Pick<HttpContext, 'service'>,

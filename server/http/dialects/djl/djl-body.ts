@@ -13,10 +13,10 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { type CompletionBody, checkCompletionBody } from '../../../requests/completion-request.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import type { Checked } from '../../../requests/validation.js';
-import { ContentBody, contentOfBody } from '../../answers/handler-answer.js';
-import { NumpyBody, TensorBody } from '../../answers/tensor-answer.js';
+import { addBodyReader } from '../../bodies/body-reader.js';
 import { formFieldsOf } from '../../bodies/form-fields.js';
 import { bodyTooDeep, jsonBodyParser } from '../../bodies/json-body.js';
+import { ContentBody, TensorBody } from '../../bodies/model-bodies.js';
 import { type ChatBody, checkChatBody } from '../openai/chat-request.js';
 import { checkEmbeddingBody, type EmbeddingBody } from '../openai/openai-embeddings.js';
 import { checkLmiBody, type LmiBody } from './lmi-request.js';
@@ -70,28 +70,20 @@ export function addDjlBodyParsers(
   app.addHook('onRequest', async (request) => {
     request.formFields = new Map();
   });
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, (request, payload, done) => {
-    const bytes = payload as Buffer;
-    const given = request.headers['content-type'] ?? '';
-    if (isContent(request)) {
-      contentOfBody(bytes, given).then((body) => done(null, body), done);
-      return;
-    }
-    const type = given.split(';')[0]!.trim().toLowerCase();
-    const numpy = NumpyBody.of(type, bytes, app.initialConfig.bodyLimit ?? bytes.length);
-    if (numpy !== null) {
-      done(null, numpy);
-    } else if (type === '' || type === 'application/json' || type.endsWith('+json')) {
-      parseJson(request, bytes.toString('utf8'), done);
-    } else if (type === 'multipart/form-data' || type === 'application/x-www-form-urlencoded') {
-      parseForm(request, bytes, given).then((body) => done(null, body), done);
-    } else if (isUtf8(bytes)) {
-      request.isWholeText = true;
-      done(null, { inputs: bytes.toString('utf8') });
-    } else {
-      done(new InvalidInput(`A body of ${type.slice(0, 80)} must be text in UTF-8`, null));
-    }
+  addBodyReader(app, {
+    isContent,
+    plain: (request, { bytes, contentType, type }, done) => {
+      if (type === '' || type === 'application/json' || type.endsWith('+json')) {
+        parseJson(request, bytes.toString('utf8'), done);
+      } else if (type === 'multipart/form-data' || type === 'application/x-www-form-urlencoded') {
+        parseForm(request, bytes, contentType).then((body) => done(null, body), done);
+      } else if (isUtf8(bytes)) {
+        request.isWholeText = true;
+        done(null, { inputs: bytes.toString('utf8') });
+      } else {
+        done(new InvalidInput(`A body of ${type.slice(0, 80)} must be text in UTF-8`, null));
+      }
+    },
   });
 }
 

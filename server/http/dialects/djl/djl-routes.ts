@@ -20,8 +20,8 @@ import { requestControl, spreadCustomAttributes } from '../../../requests/reques
 import { compileValidator } from '../../../requests/validation.js';
 import type { WorkflowDescription } from '../../../requests/workflows.js';
 import { answerNowOrLater, pollAnswer } from '../../answers/async-replies.js';
-import { ContentBody, propertiesOf } from '../../answers/handler-answer.js';
-import { NumpyBody, TensorBody } from '../../answers/tensor-answer.js';
+import { propertiesOf } from '../../answers/handler-answer.js';
+import { ContentBody, NumpyBody, TensorBody } from '../../bodies/model-bodies.js';
 import type { Dialect } from '../../dialect.js';
 import { setErrorWords } from '../../error-handler.js';
 import { prettyJson } from '../../errors.js';

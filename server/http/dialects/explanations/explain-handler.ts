@@ -10,7 +10,8 @@ import { ServingError } from '../../../../proto/errors.js';
 import type { ContentPart } from '../../../requests/invoke-request.js';
 import type { Target } from '../../../requests/target.js';
 import { allOf } from '../../answers/answer.js';
-import { answerHandler, ContentBody } from '../../answers/handler-answer.js';
+import { answerHandler } from '../../answers/handler-answer.js';
+import { ContentBody } from '../../bodies/model-bodies.js';
 import type { HttpContext } from '../../http-context.js';
 import { type ExplainOptions, explainMasked, toldOf } from './explain-options.js';
 

@@ -16,8 +16,8 @@ import { requestControl, spreadCustomAttributes } from '../../../requests/reques
 import type { Target } from '../../../requests/target.js';
 import { compileValidator } from '../../../requests/validation.js';
 import { sendAnswer } from '../../answers/answer.js';
-import { ContentBody } from '../../answers/handler-answer.js';
 import { clientSignal } from '../../answers/stream-reply.js';
+import { ContentBody } from '../../bodies/model-bodies.js';
 import type { Dialect } from '../../dialect.js';
 import { setErrorWords } from '../../error-handler.js';
 import { prettyJson } from '../../errors.js';

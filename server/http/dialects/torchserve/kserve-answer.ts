@@ -12,7 +12,7 @@ import { ServingError } from '../../../../proto/errors.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import type { Target } from '../../../requests/target.js';
 import { type Answer, allOf } from '../../answers/answer.js';
-import { ContentBody } from '../../answers/handler-answer.js';
+import { ContentBody } from '../../bodies/model-bodies.js';
 import type { HttpContext } from '../../http-context.js';
 import { statusOf } from '../djl/djl-predict.js';
 import { answerPrediction } from './torchserve-answer.js';

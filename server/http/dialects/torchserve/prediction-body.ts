@@ -10,8 +10,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { InvalidInput } from '../../../requests/invalid-input.js';
-import { contentOfBody } from '../../answers/handler-answer.js';
-import { NumpyBody } from '../../answers/tensor-answer.js';
+import { addBodyReader } from '../../bodies/body-reader.js';
 import { formFieldsOf } from '../../bodies/form-fields.js';
 import { jsonBodyParser } from '../../bodies/json-body.js';
 
@@ -35,34 +34,29 @@ export function addPredictionParsers(
   isContent: (request: FastifyRequest) => boolean,
 ): void {
   const parseJson = jsonBodyParser(app);
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, (request, payload, done) => {
-    const bytes = payload as Buffer;
-    const given = request.headers['content-type'] ?? '';
-    if (isContent(request)) {
-      contentOfBody(bytes, given).then((body) => done(null, body), done);
-      return;
-    }
-    const type = given.split(';')[0]!.trim().toLowerCase();
-    const numpy = NumpyBody.of(type, bytes, app.initialConfig.bodyLimit ?? bytes.length);
-    const whole = (): void => {
-      if (!isUtf8(bytes)) done(new InvalidInput('The body must be JSON, or text in UTF-8', null));
-      else readText(bytes.toString('utf8'));
-    };
-    const readText = (text: string): void => {
-      if (type.includes('json') || /^\s*[[{]/.test(text)) parseJson(request, text, done);
-      else done(null, new TextBody(text));
-    };
-    const isForm =
-      type === 'multipart/form-data' || (type === FORM && NAMED_FIELD.test(bytes.toString('latin1', 0, 16)));
-    if (numpy !== null) done(null, numpy);
-    else if (!isForm) whole();
-    else {
-      formFieldsOf(bytes, given).then((fields) => {
+  addBodyReader(app, {
+    isContent,
+    plain: (request, { bytes, contentType, type }, done) => {
+      const whole = (): void => {
+        if (!isUtf8(bytes)) done(new InvalidInput('The body must be JSON, or text in UTF-8', null));
+        else readText(bytes.toString('utf8'));
+      };
+      const readText = (text: string): void => {
+        if (type.includes('json') || /^\s*[[{]/.test(text)) parseJson(request, text, done);
+        else done(null, new TextBody(text));
+      };
+      const isForm =
+        type === 'multipart/form-data' ||
+        (type === FORM && NAMED_FIELD.test(bytes.toString('latin1', 0, 16)));
+      if (!isForm) {
+        whole();
+        return;
+      }
+      formFieldsOf(bytes, contentType).then((fields) => {
         const name = PAYLOAD_FIELDS.find((one) => fields.has(one)) ?? [...fields.keys()][0];
         if (name === undefined) done(new InvalidInput('The form has no field', null));
         else readText(fields.get(name)!);
       }, done);
-    }
+    },
   });
 }
