@@ -39,6 +39,7 @@ import { meteredService } from './requests/metered-service.js';
 import type { ModelStatus } from './requests/service.js';
 import type { TensorSpec } from './requests/signature.js';
 import { StartupProgress } from './startup-progress.js';
+import { startWorkflows } from './startup-workflows.js';
 import { stopServer } from './stop-server.js';
 import { torchServeMetrics } from './torchserve/metrics-of.js';
 import { TorchServeServer } from './torchserve/torchserve-server.js';
@@ -134,13 +135,14 @@ export async function runServer(config: Config): Promise<void> {
   const access = new AccessControl(config.server, onProblem, undefined, torchServe?.keySources);
   const tls = tlsFiles(config, onProblem);
   const service = meteredService(manager, access.limits);
+  const workflows = new WorkflowRegistry(workflowParts(registration, manager));
   const deps: HttpDeps = {
     config: config.server,
     access,
     tls,
     service,
     management: manager,
-    workflows: new WorkflowRegistry(workflowParts(registration, manager)),
+    workflows,
     logger,
     metrics,
     onResponse: (response) => {
@@ -186,7 +188,13 @@ export async function runServer(config: Config): Promise<void> {
     ];
     // A start that waits for all ends with the first bad one: before the others have loaded, if that can be seen.
     if (config.server.waitModelLoading && startup.length > 1) await checkModels(startup, engineOf, logger);
-    await startServing(config.server.waitModelLoading, startup, manager, http, logger, (url) => {
+    const load = async (): Promise<void> => {
+      const models = loadModels(startup, manager, logger);
+      const all = [models, startWorkflows(config.workflows, workflows, models, logger)];
+      const failed = (await Promise.allSettled(all)).find((one) => one.status === 'rejected');
+      if (failed) throw failed.reason;
+    };
+    await startServing(config.server.waitModelLoading, load, http, (url) => {
       metrics.started(performance.now());
       torchServe?.started();
       theirs?.metrics.start();
@@ -258,7 +266,8 @@ function registrationParts(config: Config, logger: Logger): RegistrationParts {
   const { downloadFolder, ...limits } = config.store;
   const policy = { ...limits, modelStore: config.server.modelStore };
   const onWarning = (sentence: string): void => logger.warn(sentence);
-  const allowed = new RegistrationFolders([config.server.modelStore, ...config.server.registrationFolders]);
+  const stores = [config.server.modelStore, ...(config.torchServe ? [config.torchServe.workflowStore] : [])];
+  const allowed = new RegistrationFolders([...stores, ...config.server.registrationFolders]);
   return {
     fetch: (url, { byRequest, onProgress, signal }) =>
       fetchModel({
@@ -282,14 +291,12 @@ function registrationParts(config: Config, logger: Logger): RegistrationParts {
 
 async function startServing(
   waitModelLoading: boolean,
-  startup: StartupModels,
-  manager: WorkLoadManager,
+  load: () => Promise<void>,
   http: Pick<HttpServer, 'listen' | 'tryAddresses'>,
-  logger: Logger,
   onReady: (url: string) => void,
 ): Promise<void> {
   await http.tryAddresses();
-  const loading = loadModels(startup, manager, logger);
+  const loading = load();
   if (waitModelLoading) {
     await loading;
     onReady(await http.listen());

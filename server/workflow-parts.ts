@@ -9,9 +9,9 @@ import type { WorkflowParts } from './workflows/workflow-registry.js';
 
 export function workflowParts(registration: RegistrationParts, manager: WorkLoadManager): WorkflowParts {
   return {
-    fetch: async (url) => {
+    fetch: async (url, byRequest) => {
       const { signal } = new AbortController();
-      const fetched = await registration.fetch(url, { byRequest: true, signal, onProgress: () => {} });
+      const fetched = await registration.fetch(url, { byRequest, signal, onProgress: () => {} });
       return { folder: fetched.folder, release: () => registration.release(fetched) };
     },
     nameOf: (url) => registration.nameOf(url),

@@ -149,6 +149,13 @@ export interface WorkflowOrigin {
   readonly folder: string | null;
 }
 
+/** A workflow to be loaded at start, after the models. */
+export interface WorkflowEntry {
+  /** null: the file's own, else the URL's. */
+  readonly name: string | null;
+  readonly url: string;
+}
+
 export interface ConfiguredModel {
   readonly config: ModelConfig;
   readonly warnings: readonly string[];
@@ -310,6 +317,8 @@ export interface Config {
   models: readonly ModelConfig[];
   /** Models to load at start, after those, that must be fetched or unpacked first. */
   remoteModels: readonly ModelRegistration[];
+  /** Workflows to load at start, after all models. */
+  workflows: readonly WorkflowEntry[];
   /** What the model store may fetch, and where it puts it. */
   store: StoreConfig;
   /**

@@ -239,7 +239,10 @@ export function loadConfig(sources: ConfigSources): Config {
   const context: ModelContext = { shared, engines, cwd };
   const models = startup.local.map((entry) => resolveModel(entry, context, problems));
   problems.throwIfAny();
-  if (models.length + startup.remote.length === 0 && server.loadModels !== 'NONE') {
+  if (
+    models.length + startup.remote.length + startup.workflows.length === 0 &&
+    server.loadModels !== 'NONE'
+  ) {
     problems.warn(`model_store: no model was found in ${server.modelStore}. ${WHAT_A_MODEL_IS}`);
   }
   for (const value of Object.values(server)) Object.freeze(value);
@@ -247,6 +250,7 @@ export function loadConfig(sources: ConfigSources): Config {
     server: Object.freeze(server),
     models: Object.freeze(models),
     remoteModels: Object.freeze(startup.remote),
+    workflows: Object.freeze(startup.workflows),
     store: Object.freeze(storeOf(server)),
     configure: (registration: ModelRegistration, folder: string | null) =>
       configure(registration, folder, context, server.downloadFolder),

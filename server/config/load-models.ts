@@ -1,8 +1,9 @@
 /**
- * Which models load at start.
+ * Which models and workflows load at start.
  *
  * In      load_models (`ALL`, `NONE` or entries), the model store, a server-wide option.model_id (HF_MODEL_ID)
- * Out     an entry a model, in order: folders that exist, and what must be fetched or unpacked first
+ * Out     an entry a model, in order: folders that exist, and what must be fetched or unpacked first; an entry a workflow: a folder of one,
+ *         a .war, a URL that ends in workflow.json, .yml or .yaml
  * Limits  MAX_MODELS; entries are `[name[:version[:engine[:devices]]]=]url`, brackets around the name allowed
  * Errors  Problems: a URL of another scheme, a folder or archive that is not there, the same name and version twice
  */
@@ -10,11 +11,12 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { isGgufFile } from '../../proto/gguf-folder.js';
 import { isModelFolder } from '../../proto/model-files.js';
-import type { ModelRegistration, ServerConfig } from './config.js';
+import type { ModelRegistration, ServerConfig, WorkflowEntry } from './config.js';
 import { argumentLayer, type Setting } from './layers.js';
 import { hubUrl, type ModelEntry, modelNameOf, placeOf } from './model-config.js';
 import { foreignFile, WHAT_A_MODEL_IS } from './no-model.js';
 import type { Problems } from './problems.js';
+import { isWorkflowFolder } from './workflow-folder.js';
 
 /** A host holds a few models; more folders than this are a mistaken model_store. */
 const MAX_MODELS = 256;
@@ -24,12 +26,14 @@ const MODEL_NAME = /^[\w.-]{1,128}$/;
 
 const isFolder = (at: string): boolean => statSync(at, { throwIfNoEntry: false })?.isDirectory() ?? false;
 
+const WORKFLOW = /\.war$|\/workflow\.(?:json|ya?ml)$/i;
 const ARCHIVE = /\.(?:tar\.gz|tgz|tar|zip|mar)$/i;
 
 /** Models to load at start: those whose folder is there, and those that must be fetched or unpacked first. */
 export interface StartupModels {
   readonly local: ModelEntry[];
   readonly remote: ModelRegistration[];
+  readonly workflows: WorkflowEntry[];
 }
 
 /** What a folder holds, but for what operating systems leave in it. */
@@ -64,6 +68,10 @@ function addModelsOfStore(
   const isItself =
     existsSync(path.join(store, 'config.json')) || (existsSync(own) && !serverFiles.includes(own));
   for (const at of isItself ? [store] : contentOf(store)) {
+    if (isFolder(at) ? isWorkflowFolder(at) : WORKFLOW.test(at)) {
+      models.workflows.push({ name: null, url: at });
+      continue;
+    }
     const found = isFolder(at) || isGgufFile(at) ? modelIn(at) : ARCHIVE.test(at) ? { archiveIn: at } : null;
     if (found === null) {
       // Other folders may lie there; one with weights is meant.
@@ -92,6 +100,14 @@ function parseEntry(text: string): { endpoint: string[]; url: string } {
   return { endpoint: match?.[1]?.split(':') ?? [], url: match?.[2] ?? text };
 }
 
+/** The workflow's place; null: it is none. @param folder where the entry points on this host; null: elsewhere */
+function workflowOf(url: string, folder: string | null, store: string): string | null {
+  if (folder === null) return WORKFLOW.test(url) ? url : null;
+  const at = [folder, path.resolve(store, url)].find((one) => existsSync(one));
+  if (at === undefined) return null;
+  return (isFolder(at) ? isWorkflowFolder(at) : WORKFLOW.test(at)) ? at : null;
+}
+
 /** Adds the model of a load_models entry. */
 function addEntry(text: string, store: string, cwd: string, models: StartupModels, problems: Problems): void {
   const { endpoint, url } = parseEntry(text);
@@ -116,6 +132,13 @@ function addEntry(text: string, store: string, cwd: string, models: StartupModel
     const used = Object.entries(given).filter((entry): entry is [string, string] => entry[1] !== null);
     models.remote.push({ ...known, url: from, byOperator: true, arguments: Object.fromEntries(used) });
   };
+  const workflow = workflowOf(url, 'fetched' in place ? null : place.folder, store);
+  if (workflow !== null) {
+    if (version || engine || devices)
+      problems.error(`${where}: a workflow has a name only; its file says the rest`);
+    models.workflows.push({ name: known.name, url: workflow });
+    return;
+  }
   if ('fetched' in place) {
     remote(url);
     return;
@@ -193,7 +216,7 @@ export function startupModels(
   cwd: string,
   problems: Problems,
 ): StartupModels {
-  const models: StartupModels = { local: [], remote: [] };
+  const models: StartupModels = { local: [], remote: [], workflows: [] };
   const { loadModels, modelStore } = server;
   const modelId = settings.get('modelId');
   if (typeof modelId?.value === 'string') {
@@ -206,10 +229,10 @@ export function startupModels(
     if (!isFolder(modelStore)) problems.error(`model_store: there is no folder ${modelStore}`);
     else addModelsOfStore(modelStore, serverFiles, models, problems);
   }
-  const count = models.local.length + models.remote.length;
+  const count = models.local.length + models.remote.length + models.workflows.length;
   if (count > MAX_MODELS) {
     problems.error(`load_models: ${count} models were found, at most ${MAX_MODELS} are loaded`);
-    return { local: [], remote: [] };
+    return { local: [], remote: [], workflows: [] };
   }
   const seen = new Set<string>();
   for (const entry of [...models.local, ...models.remote]) {

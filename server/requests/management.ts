@@ -100,6 +100,8 @@ export interface PoolDescription {
   coresOversubscribed: boolean;
   /** Requests without a version get it; absent: no version is preferred. */
   isDefault?: boolean;
+  /** Another model or a workflow asks it, and it goes with that one. */
+  isAttached?: boolean;
   /** Until a batch is answered. */
   stepTimeoutSeconds?: number;
   loadingTimeoutSeconds?: number;

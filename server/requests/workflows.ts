@@ -1,7 +1,7 @@
 /**
  * What transports may ask of workflows: models and functions that answer one request together. Plain data, the same for every dialect.
  */
-import type { ContentPart } from './invoke-request.js';
+import type { ContentHead, ContentPart } from './invoke-request.js';
 import type { NamedTensor } from './predict-request.js';
 import type { Signature } from './signature.js';
 
@@ -10,12 +10,29 @@ export type NodeValue =
   | { kind: 'content'; parts: readonly ContentPart[] }
   | { kind: 'tensors'; tensors: readonly NamedTensor[] };
 
-/** Asks one model for one node. @throws ServingError */
+/** An answer that is told as it is made. */
+export interface NodeStream {
+  kind: 'stream';
+  head: ContentHead;
+  /** Left early (its `return` is called) when nobody waits any longer. */
+  chunks: AsyncGenerator<string | Uint8Array>;
+  /** What is still told where it breaks after its beginning; null: it is cut. */
+  broken: ((thrown: unknown) => readonly string[]) | null;
+}
+
+export interface NodeCallOptions {
+  signal: AbortSignal;
+  timeoutMs: number;
+  /** Its answer is the workflow's: it may be told as it is made, where the model does so or the request asks for it. */
+  mayStream: boolean;
+}
+
+/** Asks one model for one node; a stream only where it may. @throws ServingError */
 export type NodeCall = (
   model: string,
   value: NodeValue,
-  options: { signal: AbortSignal; timeoutMs: number },
-) => Promise<NodeValue>;
+  options: NodeCallOptions,
+) => Promise<NodeValue | NodeStream>;
 
 export interface WorkflowDescription {
   name: string;
@@ -37,16 +54,24 @@ export interface WorkflowDescription {
 /** One output of several is by name. */
 export type WorkflowAnswer =
   | { kind: 'one'; value: NodeValue }
+  | NodeStream
   | { kind: 'named'; values: Readonly<Record<string, NodeValue>> };
+
+export interface WorkflowRegistration {
+  url: string;
+  name?: string;
+  byOperator?: boolean;
+  after?: Promise<unknown>;
+}
 
 export interface WorkflowService {
   /**
    * Resolves when it is read and its name is taken; `ready` when its models are loaded, or rejects: nothing is left of it then.
    *
-   * @param request without a name: the file's, else the URL's
+   * @param request without a name: the file's, else the URL's; `byOperator`: it was named at start; nothing is loaded before `after`
    * @throws ServingError ALREADY_REGISTERED, BAD_REQUEST, CHECKPOINT_INVALID, MODEL_NOT_FOUND
    */
-  register(request: { url: string; name?: string }): Promise<{ name: string; ready: Promise<void> }>;
+  register(request: WorkflowRegistration): Promise<{ name: string; ready: Promise<void> }>;
   /** Runs that have begun end first. @throws ServingError MODEL_NOT_FOUND */
   unregister(name: string): Promise<void>;
   /** null: there is none. */

@@ -63,7 +63,8 @@ export class Snapshots {
 
   #text(name: string): string {
     const { management, models, torchServe } = this.#options;
-    const pools = management.list();
+    // Those go with a workflow or a handler.
+    const pools = management.list().filter(({ isAttached }) => !isAttached);
     const byName = new Map<string, [version: string, told: object][]>();
     for (const pool of pools) {
       const told: [string, object] = [pool.version ?? '', snapshotOf(pool, models.recordOf(pool))];

@@ -76,6 +76,7 @@ export class WorkLoadManager implements InferenceService, ManagementService {
   readonly #coreYield: CoreYield | null;
   readonly #models: ModelRegistry<RegisteredModel>;
   /** Models that nobody finds any more and that are not gone yet. */
+  readonly #attached = new WeakSet<RegisteredModel>();
   readonly #leaving = new Map<RegisteredModel, Promise<void>>();
   readonly #loads = new LoadingGate(LOADS_AT_ONCE);
   #draining = false;
@@ -155,8 +156,9 @@ export class WorkLoadManager implements InferenceService, ManagementService {
     const origin =
       'engine' in given
         ? ModelOrigin.ofConfig(given, this.#options.registration ?? null)
-        : ModelOrigin.ofRegistration(given, this.#registrationParts().parts, true);
+        : ModelOrigin.ofRegistration(given, this.#registrationParts().parts, given.byOperator !== true);
     const model = this.#add(origin, false);
+    this.#attached.add(model);
     const close = async (): Promise<void> => {
       this.#models.remove(model);
       await this.#leave(model, 0);
@@ -267,7 +269,12 @@ export class WorkLoadManager implements InferenceService, ManagementService {
   }
 
   #describe(model: RegisteredModel): PoolDescription {
-    return { ...model.describe(), isDefault: this.#models.isDefault(model) };
+    const isAttached = this.#attached.has(model);
+    return {
+      ...model.describe(),
+      isDefault: this.#models.isDefault(model),
+      ...(isAttached && { isAttached }),
+    };
   }
 
   #everyone(): RegisteredModel[] {

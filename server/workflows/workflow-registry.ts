@@ -15,6 +15,7 @@ import type {
   NodeValue,
   WorkflowAnswer,
   WorkflowDescription,
+  WorkflowRegistration,
   WorkflowService,
 } from '../requests/workflows.js';
 import { readWorkflow } from './read-workflow.js';
@@ -23,12 +24,13 @@ import { invalid, type WorkflowSpec } from './workflow-spec.js';
 
 const MAX_WORKFLOWS = 256;
 const DRAIN_MS = 30_000;
+const REMOTE = /^(?!file:)[a-z][a-z0-9+.-]*:/i;
 const NAME = /^[\w.-]{1,64}$/;
 
 /** What the server gives. */
 export interface WorkflowParts {
-  /** As a request's: within what a request may register. @throws ServingError */
-  fetch(url: string): Promise<{ folder: string; release(): Promise<void> }>;
+  /** @param byRequest within what a request may register. @throws ServingError */
+  fetch(url: string, byRequest: boolean): Promise<{ folder: string; release(): Promise<void> }>;
   /** @throws ServingError BAD_REQUEST */
   nameOf(url: string): string;
   /** @throws ServingError CONFIG_INVALID */
@@ -46,6 +48,7 @@ interface Workflow {
   name: string;
   url: string;
   spec: WorkflowSpec;
+  byOperator: boolean;
   isReady: boolean;
   /** Registered model by what nodes use. */
   models: Map<string, string>;
@@ -63,11 +66,11 @@ export class WorkflowRegistry implements WorkflowService {
     this.#parts = parts;
   }
 
-  async register({ name: given, url }: { url: string; name?: string }) {
+  async register({ after, byOperator = false, name: given, url }: WorkflowRegistration) {
     // A file's URL is its folder's.
     const place = url.replace(/\/workflow\.(?:json|ya?ml)$/i, '') || '/';
     const suggested = this.#parts.nameOf(place);
-    const { folder, release } = await this.#parts.fetch(place);
+    const { folder, release } = await this.#parts.fetch(place, !byOperator);
     try {
       const spec = readWorkflow(folder);
       const name = given ?? spec.name ?? suggested;
@@ -81,14 +84,19 @@ export class WorkflowRegistry implements WorkflowService {
       if (this.#workflows.size >= MAX_WORKFLOWS)
         throw new ServingError('BAD_REQUEST', `At most ${MAX_WORKFLOWS} workflows are registered`);
       const workflow: Workflow = {
-        ...{ name, url, spec, release, isReady: false, stop: new AbortController() },
+        ...{ name, url, spec, release, byOperator, isReady: false, stop: new AbortController() },
         ...{ models: new Map(), attached: [], runs: new Set() },
       };
       this.#workflows.set(name, workflow);
-      const ready = this.#load(workflow, folder).catch(async (error: unknown) => {
-        await this.#close(workflow);
-        throw ServingError.from(error);
-      });
+      const ready = (async () => {
+        try {
+          await after;
+          await this.#load(workflow, folder);
+        } catch (error) {
+          await this.#close(workflow);
+          throw ServingError.from(error);
+        }
+      })();
       // Nobody need wait for it.
       ready.catch(() => {});
       return { name, ready };
@@ -124,27 +132,56 @@ export class WorkflowRegistry implements WorkflowService {
     const { models, runs, spec, stop } = workflow;
     if (!workflow.isReady)
       throw new ServingError('MODEL_NOT_READY', `Model or workflow is not ready: ${name}`);
+    const either = AbortSignal.any([signal, stop.signal]);
     const run = runWorkflow(request, {
-      ...{ nodes: spec.nodes, outputs: spec.outputs, call },
+      ...{ nodes: spec.nodes, outputs: spec.outputs, call, signal: either },
       modelOf: (uses) => models.get(uses)!,
-      signal: AbortSignal.any([signal, stop.signal]),
     });
-    runs.add(run);
+    return this.#counted(run, runs, either);
+  }
+
+  /** It runs until its stream has ended, too. */
+  async #counted(
+    run: Promise<WorkflowAnswer>,
+    runs: Set<Promise<unknown>>,
+    signal: AbortSignal,
+  ): Promise<WorkflowAnswer> {
+    let end = (): void => {};
+    const ended = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    runs.add(ended);
+    const leave = (): void => {
+      runs.delete(ended);
+      end();
+    };
+    let answer: WorkflowAnswer;
     try {
-      return await run;
-    } finally {
-      runs.delete(run);
+      answer = await run;
+    } catch (error) {
+      leave();
+      throw error;
     }
+    if (answer.kind !== 'stream') {
+      leave();
+      return answer;
+    }
+    // A stream that nobody has begun to read never ends by itself.
+    signal.addEventListener('abort', leave, { once: true });
+    if (signal.aborted) leave();
+    return { ...answer, chunks: untilEnd(answer.chunks, leave) };
   }
 
   async #load(workflow: Workflow, folder: string): Promise<void> {
-    const { models, name, spec, stop, url } = workflow;
+    const { byOperator, models, name, spec, stop, url } = workflow;
     const ownName = (one: string): string => `${name}__${one}`.replace(/[^\w.-]/g, '_');
     const attach = async (uses: string, model: Parameters<WorkflowParts['attach']>[0]): Promise<void> => {
       workflow.attached.push(await this.#parts.attach(model, stop.signal));
       models.set(uses, model.name);
     };
     const where = `workflow ${name}`;
+    // What came from another host names models as a request does, whoever named it.
+    const isTrusted = byOperator && !REMOTE.test(url);
     for (const model of spec.models) {
       const registered = model.name.replace(/\W/g, '_');
       if (model.mayBeThere && this.#parts.hasModel(registered)) {
@@ -157,6 +194,7 @@ export class WorkflowRegistry implements WorkflowService {
         version: null,
         url: place,
         where,
+        byOperator: isTrusted,
         arguments: model.keys,
         workflow: { url, folder: isOwn ? folder : null },
       };
@@ -165,7 +203,14 @@ export class WorkflowRegistry implements WorkflowService {
     for (const { exported, file, name: own } of spec.functions) {
       if (!existsSync(path.join(folder, file))) throw invalid(`there is no file ${file} in it`);
       const keys = { engine: 'Handler', 'option.entryPoint': `${file}:${exported}` };
-      const registration = { name: ownName(own), version: null, url, where, arguments: keys };
+      const registration = {
+        name: ownName(own),
+        version: null,
+        url,
+        where,
+        byOperator: isTrusted,
+        arguments: keys,
+      };
       await attach(own, this.#parts.configure(registration, folder));
     }
     workflow.isReady = true;
@@ -183,6 +228,15 @@ export class WorkflowRegistry implements WorkflowService {
     if (workflow === undefined)
       throw new ServingError('MODEL_NOT_FOUND', `Model or workflow not found: ${name}`);
     return workflow;
+  }
+}
+
+/** @param end called once, also where the reader leaves early */
+async function* untilEnd<T>(chunks: AsyncGenerator<T>, end: () => void): AsyncGenerator<T> {
+  try {
+    yield* chunks;
+  } finally {
+    end();
   }
 }
 

@@ -103,10 +103,25 @@ function archive(name: string, files: Readonly<Record<string, string>>): string 
   return target;
 }
 
+/** A workflow whose last node is a language model. */
+const FLOW = {
+  name: 'flow',
+  models: { story: { modelUrl: 'checkpoint', options: { dtype: 'fp32' } } },
+  functions: { pre: 'functions.ts:pre' },
+  workflow: { out: ['story', ['pre', 'in']] },
+};
+const FLOW_TS = `
+import { type Input, Output } from 'shardserve/handler';
+export const pre = (inputs: Input) =>
+  inputs.isEmpty() ? null : new Output().add({ inputs: inputs.getAsString(), parameters: { max_new_tokens: 8 }, stream: true });
+`;
+
 beforeAll(async () => {
   scratch = mkdtempSync(path.join(tmpdir(), 'articles-'));
+  const flow = write('flow', { 'workflow.json': JSON.stringify(FLOW), 'functions.ts': FLOW_TS });
+  GPTJ.write(path.join(flow, 'checkpoint'));
   server = await ServerProcess.start({
-    SERVING_LOAD_MODELS: `embedded=${path.join(repositoryRoot, 'models', 'embedded')}`,
+    SERVING_LOAD_MODELS: `embedded=${path.join(repositoryRoot, 'models', 'embedded')} ${flow}/workflow.json`,
     SERVING_DOWNLOAD_DIR: path.join(scratch, 'downloads'),
     SERVING_REGISTRATION_FOLDERS: scratch,
     TENSOR_PARALLEL_DEGREE: '2',
@@ -133,6 +148,16 @@ const describeModel = async (name: string) =>
   (await (await fetch(`${server.url}/models/${name}`)).json()) as {
     models: { tensorParallelDegree: number }[];
   }[];
+
+it('a workflow of the start streams the tokens of its last node', async () => {
+  const body = TINY_GPTJ.prompt;
+  const headers = { 'content-type': 'text/plain' };
+  const response = await fetch(`${server.url}/wfpredict/flow`, { method: 'POST', headers, body });
+  const lines = (await response.text()).trim().split('\n');
+  const told = lines.map((line) => JSON.parse(line) as { token: { text: string }; generated_text?: string });
+  expect(told.map(({ token }) => token.text).join('')).toBe(TINY_GPTJ.continued.slice(0, 8));
+  expect([told.length, told.at(-1)!.generated_text]).toEqual([8, TINY_GPTJ.continued.slice(0, 8)]);
+});
 
 it('gpt-j.tar.gz with engine=Rubikon and a model.py registers, splits and answers a plain text as its pipeline does', async () => {
   const properties = 'engine=Rubikon\n';

@@ -31,6 +31,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { protoFile } from '../../proto/proto-file.js';
 import { archiveModel } from '../../server/archive-main.js';
 import { PROTO_OPTIONS } from '../../server/grpc/oip-messages.js';
+import { zipBytes } from '../support/model-store-bytes.js';
 import { repositoryRoot } from '../support/repository-root.js';
 import { ServerProcess } from '../support/server-process.js';
 
@@ -111,6 +112,23 @@ const keys = () =>
   JSON.parse(readFileSync(inFolder('key_file.json'), 'utf8')) as Record<string, { key: string }>;
 const bearer = (kind: string) => ['-H', `Authorization: Bearer ${keys()[kind]!.key}`];
 
+const FLOW = `
+export const pre = async (data, context) => (data === null ? null : data.map(({ body }) => 'pre ' + body));
+export const post = async (data, context) => (data === null ? null : data.map(({ body }) => body + ' post'));`;
+
+/** NAME.war of the workflow store. */
+function workflow(name: string): void {
+  const manifest = { workflow: { workflowName: name, specFile: 'spec.yaml', handler: 'handler.ts' } };
+  const files = {
+    'WAR-INF/MANIFEST.json': JSON.stringify(manifest),
+    'spec.yaml': 'models: {}\ndag: {pre: [post]}\n',
+    'handler.ts': FLOW,
+  };
+  const entries = Object.entries(files).map(([at, text]) => ({ name: at, content: Buffer.from(text) }));
+  mkdirSync(inFolder('workflow-store'), { recursive: true });
+  writeFileSync(path.join(inFolder('workflow-store'), `${name}.war`), zipBytes(entries));
+}
+
 async function archive(version: string): Promise<void> {
   const source = inFolder('handler.ts');
   writeFileSync(source, HANDLER);
@@ -124,6 +142,7 @@ beforeAll(async () => {
   mkdirSync(store);
   await archive('1.0');
   await archive('2.0');
+  for (const name of ['flow', 'other']) workflow(name);
   symlinkSync(path.join(repositoryRoot, 'models/embedded'), path.join(store, 'embedded'));
   writeFileSync(
     inFolder('config.properties'),
@@ -146,9 +165,11 @@ number_of_netty_threads=4
     '--model-store',
     store,
     '--enable-model-api',
+    ...['--workflow-store', 'workflow-store'],
     '--models',
     'noop.mar',
     'story=embedded',
+    'flow.war',
   ];
   const environment = { ...ENVIRONMENT, TMPDIR: work };
   server = new ServerProcess(environment, [], ['torchserve', ...flags], work);
@@ -362,6 +383,53 @@ describe("TorchServe's management API", () => {
     ]);
     expect((await manage('/v1/models/story')).json).toEqual({ name: 'story', ready: true });
     expect((await curl(`${server.url}/models`, ...bearer('management'))).status).toBe(404);
+  });
+});
+
+describe("TorchServe's workflows", () => {
+  const manage = (target: string, ...args: string[]) =>
+    curl(`${management}${target}`, ...bearer('management'), ...args);
+  const ask = (name: string) =>
+    curl(`${server.url}/wfpredict/${name}`, ...bearer('inference'), '-T', 'prompt.txt');
+
+  it('of the workflow store are served from the start, registered, described and gone', async () => {
+    expect((await ask('flow')).body).toBe('pre Once upon a time post');
+    const registered = await manage('/workflows?url=other.war&workflow_name=second', '-X', 'POST');
+    expect([registered.status, registered.json]).toEqual([
+      200,
+      { status: 'Workflow second has been registered and scaled successfully.' },
+    ]);
+    expect((await ask('second')).body).toBe('pre Once upon a time post');
+    const { workflows } = (await manage('/workflows')).json;
+    expect(workflows.map((one: { workflowName: string }) => one.workflowName)).toEqual(['flow', 'second']);
+    expect((await manage('/workflows/second')).json).toEqual([
+      {
+        workflowName: 'second',
+        workflowUrl: expect.stringMatching(/other\.war$/),
+        workflowDag: { pre: [], post: ['pre'] },
+      },
+    ]);
+    // Its models are its own: no list has them, and no snapshot.
+    const { models } = (await manage('/models')).json;
+    expect(models.map((one: { modelName: string }) => one.modelName)).toEqual(['noop', 'story']);
+    expect((await manage('/workflows/second', '-X', 'DELETE')).json).toEqual({
+      status: 'Workflow "second" unregistered',
+    });
+    const gone = {
+      code: 404,
+      type: 'ModelNotFoundException',
+      message: 'Model or workflow not found: second',
+    };
+    expect((await ask('second')).json).toEqual(gone);
+    for (const [target, status, message] of [
+      ['/workflows?url=absent.war', 404, 'Workflow not found at: absent.war'],
+      ['/workflows?url=../x.war', 404, 'Relative path is not allowed in url: ../x.war'],
+      ['/workflows', 400, 'Parameter url is required.'],
+      ['/workflows?url=flow.war', 409, 'Workflow flow is already registered.'],
+    ] as const) {
+      const told = await manage(target, '-X', 'POST');
+      expect([target, told.status, told.json.message]).toEqual([target, status, message]);
+    }
   });
 });
 

@@ -13,7 +13,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { MODEL_FILES } from '../../../proto/model-files.js';
-import type { Config, ListenAddress } from '../config.js';
+import type { Config, ListenAddress, WorkflowEntry } from '../config.js';
 import { findKey, nearestKey } from '../key-table.js';
 import { type Entry, isAccepted, type Layer } from '../layers.js';
 import { type ConfigSources, loadConfig } from '../load-config.js';
@@ -30,12 +30,13 @@ import {
 } from './torchserve-keys.js';
 
 const ARCHIVE = /\.(?:mar|model|zip|tar|tgz|tar\.gz)$/i;
+const WORKFLOW = /\.war$/i;
 const SNAPSHOT = /^\d{17}-(?:startup|snapshot|shutdown)\.cfg$/;
 
 /** Keys whose value is a path. */
 const PATHS = [
   ...['keystore', 'private_key_file', 'certificate_file'],
-  'model_store',
+  ...['model_store', 'workflow_store'],
   'metrics_config',
   'shard_store',
   'download_dir',
@@ -75,6 +76,8 @@ export function loadTorchServe(sources: ConfigSources): Config {
   );
   const config = loadConfig({ ...sources, argv: [], layer: [...defaults, ...layer] });
   const startupModels = startupOf(settings, config.server.modelStore, problems);
+  const workflowStore = settings.workflowFolder ?? config.server.modelStore;
+  const workflows = workflowsOf(settings, workflowStore, problems);
   problems.throwIfAny();
   const torchServe: TorchServeConfig = Object.freeze({
     ...settings,
@@ -87,6 +90,7 @@ export function loadTorchServe(sources: ConfigSources): Config {
     keyFile: path.join(cwd, 'key_file.json'),
     noSnapshots: flags.noSnapshots,
     logFolder,
+    workflowStore,
     metricsFolder: path.resolve(cwd, env.METRICS_LOCATION || 'logs'),
     startupModels,
     given: Object.fromEntries(
@@ -97,7 +101,12 @@ export function loadTorchServe(sources: ConfigSources): Config {
       }),
     ),
   });
-  return Object.freeze({ ...config, torchServe, warnings: [...config.warnings, ...problems.warnings] });
+  return Object.freeze({
+    ...config,
+    torchServe,
+    workflows,
+    warnings: [...config.warnings, ...problems.warnings],
+  });
 }
 
 /** Which file says it; null: none. */
@@ -159,6 +168,7 @@ function environmentOf(env: ConfigSources['env'], cwd: string, inFile: readonly 
 function flagsOf(flags: TorchServeFlags, cwd: string): Given[] {
   const values: Record<string, string | null> = {
     model_store: flags.modelStore,
+    workflow_store: flags.workflowStore,
     load_models: flags.models,
     disable_token_authorization: flags.disableTokens ? 'true' : null,
     enable_model_api: flags.enableModelApi ? 'true' : null,
@@ -256,14 +266,33 @@ function startupOf(
       .sort()
       .map((file) => ({ name: null, url: path.join(store, file), shown: file }));
   }
-  return loadModels!
+  return namedIn(loadModels!)
+    .filter(({ url }) => !WORKFLOW.test(url))
+    .flatMap(({ name, url }) => startupEntry(name, url, store, problems));
+}
+
+/** Those of load_models that are workflows. A snapshot has none. */
+function workflowsOf(
+  { loadModels, snapshot }: TorchServeSettings,
+  store: string,
+  problems: Problems,
+): readonly WorkflowEntry[] {
+  if (snapshot !== null) return [];
+  return namedIn(loadModels ?? '')
+    .filter(({ url }) => WORKFLOW.test(url))
+    .flatMap(({ name, url }) =>
+      startupEntry(name, url, store, problems).map((one) => ({ name, url: one.url })),
+    );
+}
+
+const namedIn = (text: string): { name: string | null; url: string }[] =>
+  text
     .split(/[,\s]+/)
     .filter((one) => one !== '')
-    .flatMap((one) => {
+    .map((one) => {
       const [, name = null, url = ''] = /^(?:([^=]+)=)?(.+)$/.exec(one) ?? [];
-      return startupEntry(name, url, store, problems);
+      return { name, url };
     });
-}
 
 function startupEntry(name: string | null, given: string, store: string, problems: Problems): StartupEntry[] {
   if (/^[a-z][a-z0-9+.-]*:\/\//i.test(given)) return [{ name, url: given, shown: given }];

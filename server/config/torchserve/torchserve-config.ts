@@ -36,6 +36,8 @@ export type MetricsMode = 'log' | 'prometheus' | 'legacy';
 /** What `TorchServeConfig` has of the keys. */
 export interface TorchServeSettings {
   enableModelApi: boolean;
+  /** As given; null: the model store. */
+  workflowFolder: string | null;
   disableTokens: boolean;
   tokenExpirationMinutes: number;
   enableMetricsApi: boolean;
@@ -72,6 +74,8 @@ export interface TorchServeSettings {
 export interface TorchServeConfig extends Readonly<TorchServeSettings> {
   readonly grpcInferenceAddress: ListenAddress;
   readonly grpcManagementAddress: ListenAddress;
+  /** Absolute folder of workflows. */
+  readonly workflowStore: string;
   /** Where key_file.json is written. */
   readonly keyFile: string;
   /** No snapshots are read or written. */

@@ -13,6 +13,7 @@ export interface TorchServeFlags {
   action: 'start' | 'stop' | 'version' | 'help';
   tsConfig: string | null;
   modelStore: string | null;
+  workflowStore: string | null;
   /** With commas; null: not given. */
   models: string | null;
   foreground: boolean;
@@ -27,6 +28,7 @@ export const TORCHSERVE_HELP = `Usage: shardserve torchserve --start|--stop|--ve
   --stop                     end the one that was started from this account, and delete its tokens
   --model-store FOLDER       models: archives (.mar), folders
   --models [NAME=]FILE …     of them, those that are loaded at start; all: every one
+  --workflow-store FOLDER    workflows (.war), for registrations; default: the model store
   --ts-config FILE           config.properties; default: TS_CONFIG_FILE, config.properties here, else the newest snapshot
   --ncs                      read and write no snapshots
   --foreground               stay in the foreground
@@ -34,7 +36,7 @@ export const TORCHSERVE_HELP = `Usage: shardserve torchserve --start|--stop|--ve
   --enable-model-api         let models be registered and unregistered
   -v, --version              print the version
 
---workflow-store, --log-config, --cpp-log-config and --ppath are accepted and have no effect. Keys: server/config/KEYS.md.`;
+--log-config, --cpp-log-config and --ppath are accepted and have no effect. Keys: server/config/KEYS.md.`;
 
 const SWITCHES = {
   start: { type: 'boolean' },
@@ -105,6 +107,7 @@ export function parseTorchServeFlags(argv: readonly string[]): TorchServeFlags {
     action: actions[0] ?? 'help',
     tsConfig: text('ts-config'),
     modelStore: text('model-store'),
+    workflowStore: text('workflow-store'),
     models: models.length === 0 ? null : models.join(','),
     foreground: given.has('foreground'),
     noSnapshots: given.has('ncs') || given.has('no-config-snapshots'),

@@ -6,7 +6,7 @@
  * Source  TorchServe's configuration: names and defaults
  */
 import type { KeyStatus } from '../key-row.js';
-import { boolean, file, integer, oneOf, pattern, text, type ValueType } from '../value-types.js';
+import { boolean, file, folder, integer, oneOf, pattern, text, type ValueType } from '../value-types.js';
 import type { TorchServeModels, TorchServeSettings } from './torchserve-config.js';
 
 export interface TorchServeRow {
@@ -224,6 +224,13 @@ export const TORCHSERVE_KEYS: readonly TorchServeRow[] = [
     60,
     'life of a token',
   ),
+  works(
+    'workflow_store',
+    'workflowFolder',
+    folder(),
+    null,
+    'where POST /workflows and a .war of load_models find workflows; default: the model store',
+  ),
   works('enable_model_api', 'enableModelApi', boolean(), false, 'models may be registered and unregistered'),
   works('enable_metrics_api', 'enableMetricsApi', boolean(), true, 'metrics_address answers'),
   works(
@@ -266,7 +273,6 @@ export const TORCHSERVE_KEYS: readonly TorchServeRow[] = [
     'kserve',
     'kservev2',
   ),
-  ...withoutEffect('workflows are not served', 'workflow_store'),
   ...withoutEffect('answers have no limit of their own', 'max_response_size'),
   ...withoutEffect('models compute on the CPU or where option.device says', 'number_of_gpu'),
   ...withoutEffect('images are always limited', 'limit_max_image_pixels'),

@@ -289,6 +289,30 @@ describe('models to load', () => {
     expect(load([], hub)).toMatchObject({ models: [], remoteModels: [{ url: 'hf://org/model@v2' }] });
   });
 
+  it('workflows of the store and of load_models are loaded after the models, under the name given', () => {
+    makeModel('m');
+    const flow = path.dirname(write('models/flow/workflow.json', '{}'));
+    const war = write('models/packed.war', '');
+    const ensemble = path.dirname(
+      write('models/both/config.pbtxt', 'name: "both"\nensemble_scheduling { step [] }\n'),
+    );
+    const workflows = (argv: string[]) => {
+      const config = load(argv);
+      expect(config.remoteModels).toEqual([]);
+      return config.workflows;
+    };
+    expect(workflows([])).toEqual([ensemble, flow, war].map((url) => ({ name: null, url })));
+    expect(only(load([])).name).toBe('m');
+    const url = 'https://host/x/workflow.json';
+    expect(workflows(['-m', `flow [y]=packed.war z=${flow}/workflow.json ${url}`])).toEqual([
+      { name: null, url: flow },
+      { name: 'y', url: war },
+      { name: 'z', url: `${flow}/workflow.json` },
+      { name: null, url },
+    ]);
+    expect(errorOf(['-m', 'x:v1=packed.war'])).toContain('a workflow has a name only');
+  });
+
   it("option.model_id in a model's file may be the id of a model of the hub, or a URL", () => {
     write('models/m/serving.properties', 'option.model_id=org/model\noption.revision=v2\n');
     expect(only(load())).toMatchObject({ name: 'm', folder: '', checkpointUrl: 'hf://org/model@v2' });

@@ -58,12 +58,31 @@ export async function flaky(data, context) {
 export async function slow(data, context) { return data === null ? null : new Promise(() => {}); }
 `;
 const DJL_FUNCTIONS = `
+import { existsSync, watch } from 'node:fs';
+import path from 'node:path';
 import { type Input, Output } from 'shardserve/handler';
 export function shout(inputs: Input) {
   return inputs.isEmpty() ? null : new Output().add({ text: inputs.getAsString().toUpperCase() });
 }
 export function both(inputs: Input) {
   return inputs.isEmpty() ? null : new Output().add({ keys: inputs.getKeys(), mid: inputs.getAsJson('mid'), in: inputs.getAsString('in') });
+}
+/** The second piece waits until somebody has seen the first. */
+export function tell(inputs: Input) {
+  if (inputs.isEmpty()) return null;
+  const given = inputs.getAsString();
+  return new Output().addStreamContent((async function* () {
+    yield given + ' ';
+    const folder = inputs.getProperty('x-folder', '');
+    if (given !== 'all') {
+      await new Promise((resolve) => {
+        watch(folder, resolve);
+        if (existsSync(path.join(folder, 'seen'))) resolve(null);
+      });
+    }
+    if (given === 'break') throw new Error('went off');
+    yield 'two';
+  })());
 }`;
 
 describe('workflows', () => {
@@ -245,6 +264,54 @@ describe('workflows', () => {
     });
     expect(await predicted.json()).toEqual(wanted);
     await manage('DELETE', '/workflows/calls');
+  });
+
+  it('tell the answer of their last node as it is made, and end before they are unregistered', async () => {
+    const folder = write('streaming', {
+      'functions.ts': DJL_FUNCTIONS,
+      'workflow.json': JSON.stringify({
+        name: 'streaming',
+        functions: { tell: 'functions.ts:tell' },
+        workflow: { out: ['tell', 'in'] },
+      }),
+    });
+    expect((await register(folder)).status).toBe(200);
+    const stream = async (body: string) => {
+      const headers = { 'content-type': 'text/plain', 'x-folder': folder };
+      const response = await fetch(`${http.url}/wfpredict/streaming`, { method: 'POST', body, headers });
+      return response.body!.pipeThrough(new TextDecoderStream()).getReader();
+    };
+    const seen = (): void => writeFileSync(path.join(folder, 'seen'), '');
+    const reader = await stream('one');
+    expect((await reader.read()).value).toBe('one ');
+    const gone = manage('DELETE', '/workflows/streaming');
+    seen();
+    expect([(await reader.read()).value, (await reader.read()).done]).toEqual(['two', true]);
+    expect((await gone).status).toBe(200);
+    expect(manager.models()).toEqual([]);
+
+    expect((await register(folder)).status).toBe(200);
+    const cut = await stream('break');
+    await expect(
+      (async () => {
+        while (!(await cut.read()).done);
+      })(),
+    ).rejects.toThrow();
+    await manage('DELETE', '/workflows/streaming');
+  });
+
+  it('join the stream of a node in the middle', async () => {
+    const folder = write('middle', {
+      'functions.ts': DJL_FUNCTIONS,
+      'workflow.json': JSON.stringify({
+        name: 'middle',
+        functions: { tell: 'functions.ts:tell', shout: 'functions.ts:shout' },
+        workflow: { out: ['shout', ['tell', 'in']] },
+      }),
+    });
+    expect((await register(folder)).status).toBe(200);
+    expect(JSON.parse((await ask('middle', 'all')).text)).toEqual({ text: 'ALL TWO' });
+    await manage('DELETE', '/workflows/middle');
   });
 
   it('of Triton join models by their tensors, those of the repository among them', async () => {

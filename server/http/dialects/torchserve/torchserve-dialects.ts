@@ -7,10 +7,12 @@ import { metricsDialect } from '../metrics/metrics-routes.js';
 import { oipDialect } from '../oip/oip-routes.js';
 import { openAiDialect } from '../openai/openai-routes.js';
 import { referenceDialect } from '../reference/reference-routes.js';
+import { workflowsIn } from '../workflows/workflow-routes.js';
 import { torchServeInference } from './inference-routes.js';
 import { torchServeManagement } from './management-routes.js';
 import { torchServeError } from './torchserve-errors.js';
 import type { TorchServeModels } from './torchserve-models.js';
+import { torchServeWorkflows } from './workflow-routes.js';
 
 export function torchServeDialects(models: TorchServeModels): Dialect[] {
   const { enableMetricsApi } = models.parts.config;
@@ -20,8 +22,10 @@ export function torchServeDialects(models: TorchServeModels): Dialect[] {
     anthropicDialect,
     oipDialect,
     explanationsIn(torchServeError),
+    workflowsIn(torchServeError),
     torchServeInference(models),
     torchServeManagement(models),
+    torchServeWorkflows(models),
     ...(enableMetricsApi ? [metricsDialect] : []),
   ];
   return [...spoken, referenceDialect(spoken)];

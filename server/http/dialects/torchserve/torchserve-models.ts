@@ -68,7 +68,7 @@ export class TorchServeModels {
     if (url === undefined || url === '') throw new ServingError('BAD_REQUEST', 'Parameter url is required.');
     if (runtime !== undefined && !RUNTIMES.includes(runtime))
       throw new ServingError('BAD_REQUEST', `Invalid RuntimeType value: ${runtime.slice(0, 40)}`);
-    const place = this.#placeOf(url);
+    const place = torchServePlace(url, this.parts.modelStore, this.parts.config.allowedUrls, 'Model');
     const manifest = await this.parts.manifestOf(place);
     const { minWorkers, modelName, modelVersion } = manifest;
     const version = modelVersion ?? FIRST_VERSION;
@@ -166,7 +166,7 @@ export class TorchServeModels {
 
   /** Default versions, by pages. */
   list(limit: number | null, token: number | null) {
-    const all = this.#management.list().filter(({ isDefault }) => isDefault === true);
+    const all = this.#management.list().filter((pool) => pool.isDefault === true && !pool.isAttached);
     const size = limit !== null && limit > 0 && limit <= DEFAULT_LIMIT ? limit : DEFAULT_LIMIT;
     const start = Math.max(0, token ?? 0);
     const items = all.slice(start, start + size);
@@ -200,26 +200,30 @@ export class TorchServeModels {
   #versionsOf(name: string): PoolDescription[] {
     return this.#management.list().filter((pool) => pool.name === name);
   }
+}
 
-  /** @throws ServingError */
-  #placeOf(url: string): string {
-    if (url.includes('..')) throw notFoundModel(`Relative path is not allowed in url: ${shown(url)}`);
-    if (SCHEME.test(url)) {
-      const { allowedUrls } = this.parts.config;
-      if (!allowedUrls.some((allowed) => new RegExp(`^(?:${allowed})$`).test(url)))
-        throw notFoundModel(`Given URL ${shown(url)} does not match any allowed URL(s)`);
-      return url;
-    }
-    const file = path.join(this.parts.modelStore, url);
-    if (!existsSync(file)) throw notFoundModel(`Model not found at: ${shown(url)}`);
-    return file;
+/** A file of the store, or a URL that the operator allows. @throws ServingError */
+export function torchServePlace(
+  url: string,
+  store: string,
+  allowedUrls: readonly string[],
+  what: 'Model' | 'Workflow',
+): string {
+  const refusal = (sentence: string): ServingError =>
+    new TorchServeRefusal('MODEL_NOT_FOUND', `${what}NotFoundException`, 404, sentence);
+  if (url.includes('..')) throw refusal(`Relative path is not allowed in url: ${shown(url)}`);
+  if (SCHEME.test(url)) {
+    if (!allowedUrls.some((allowed) => new RegExp(`^(?:${allowed})$`).test(url)))
+      throw refusal(`Given URL ${shown(url)} does not match any allowed URL(s)`);
+    return url;
   }
+  const file = path.join(store, url);
+  if (!existsSync(file)) throw refusal(`${what} not found at: ${shown(url)}`);
+  return file;
 }
 
 const idOf = (name: string, version: string | null): string => JSON.stringify([name, version]);
 const shown = (url: string): string => url.slice(0, 200);
-const notFoundModel = (sentence: string): ServingError =>
-  new TorchServeRefusal('MODEL_NOT_FOUND', 'ModelNotFoundException', 404, sentence);
 
 /** The file's, without what follows its first dot of an archive. */
 const nameOf = (url: string): string =>

@@ -2,16 +2,21 @@
  * Answers a request by a workflow.
  *
  * In      the body's parts; the workflow
- * Out     an Answer: one output as it is, several as JSON by name; an ensemble's tensors in the form of the question
+ * Out     an Answer: one output as it is, streamed where its node streams; several as JSON by name; an ensemble's tensors in the form of the question
  * Errors  those of its nodes
  */
 import type { FastifyBaseLogger } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
 import type { ContentPart } from '../../../requests/invoke-request.js';
-import type { NodeValue, WorkflowDescription, WorkflowService } from '../../../requests/workflows.js';
+import type {
+  NodeStream,
+  NodeValue,
+  WorkflowDescription,
+  WorkflowService,
+} from '../../../requests/workflows.js';
 import type { Answer } from '../../answers/answer.js';
-import type { ContentBody } from '../../answers/handler-answer.js';
 import { bodyTooDeep } from '../../bodies/json-body.js';
+import type { ContentBody } from '../../bodies/model-bodies.js';
 import { tensorsAsJson, tensorsOfJson } from '../../bodies/tensor-json.js';
 import type { HttpContext } from '../../http-context.js';
 import { type NodeOrigin, nodeCaller } from './node-call.js';
@@ -42,6 +47,7 @@ export async function answerWorkflow(
     return { kind: 'value', make: async () => tensorsAsJson(tensors, form) };
   }
   const answer = await run({ kind: 'content', parts: body.parts });
+  if (answer.kind === 'stream') return streamed(answer);
   if (answer.kind === 'named') {
     const named = Object.entries(answer.values).map(([name, value]) => [name, shown(partOf(value))]);
     return { kind: 'value', make: async () => Object.fromEntries(named) as unknown };
@@ -52,6 +58,14 @@ export async function answerWorkflow(
   })();
   const head = { status: 200, contentType: contentType ?? 'application/json', headers: {}, isStream: false };
   return { kind: 'content', make: async () => ({ ...head, chunks }) };
+}
+
+/** A model's frames, or a handler's chunks with its head. */
+function streamed({ broken, chunks, head }: NodeStream): Answer {
+  if (broken === null)
+    return { kind: 'content', make: async () => ({ ...head, chunks: chunks as AsyncGenerator<Uint8Array> }) };
+  const frames = { texts: chunks as AsyncGenerator<string>, broken };
+  return { kind: 'stream', contentType: head.contentType, frames };
 }
 
 function jsonOf({ parts }: ContentBody): unknown {

@@ -3,7 +3,7 @@
  *
  * In      any body, as it came; the method is not looked at
  * Out     the workflow's answer
- * Errors  in DJLServing's words
+ * Errors  in the words of the dialect that it is served beside: DJLServing's or TorchServe's
  * Source  TorchServe 0.12 (workflow management, wfpredict); DJLServing 0.36 (workflow.json)
  */
 import { Type } from '@sinclair/typebox';
@@ -11,7 +11,9 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
 import { requestControl } from '../../../requests/request-control.js';
 import { answerNowOrLater } from '../../answers/async-replies.js';
-import { ContentBody, contentOfBody, propertiesOf } from '../../answers/handler-answer.js';
+import { propertiesOf } from '../../answers/handler-answer.js';
+import { addBodyReader } from '../../bodies/body-reader.js';
+import { ContentBody } from '../../bodies/model-bodies.js';
 import type { Dialect } from '../../dialect.js';
 import { setErrorWords } from '../../error-handler.js';
 import type { HttpContext } from '../../http-context.js';
@@ -20,7 +22,8 @@ import { answerWorkflow } from './workflow-answer.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
 
-export const workflowDialect: Dialect = {
+/** @param tell what an error is */
+export const workflowsIn = (tell: typeof djlError): Dialect => ({
   name: 'workflows',
   roles: ['inference'],
   access: ['infer'],
@@ -31,19 +34,19 @@ export const workflowDialect: Dialect = {
       summary: 'Asks a workflow: the body goes to its first nodes, what its last ones give comes back.',
     },
   ],
-  routes: workflowRoutes,
-};
+  routes: (app, context) => workflowRoutes(app, context, tell),
+});
 
-async function workflowRoutes(app: FastifyInstance, context: HttpContext): Promise<void> {
+export const workflowDialect = workflowsIn(djlError);
+
+async function workflowRoutes(
+  app: FastifyInstance,
+  context: HttpContext,
+  tell: typeof djlError,
+): Promise<void> {
   const { config, workflows } = context;
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, (request, payload, done) => {
-    contentOfBody(payload as Buffer, request.headers['content-type'] ?? '').then(
-      (body) => done(null, body),
-      done,
-    );
-  });
-  setErrorWords(app, context, { tell: (error) => djlError(error, config) });
+  addBodyReader(app, { isContent: () => true, plain: (_request, _body, done) => done(null) });
+  setErrorWords(app, context, { tell: (error) => tell(error, config) });
   app.route({
     method: METHODS,
     url: '/wfpredict/:workflow',
