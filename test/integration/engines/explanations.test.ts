@@ -32,6 +32,7 @@ export function handle(inputs) {
   const output = new Output();
   for (const [index, one] of inputs.getBatches().entries()) {
     const text = one.getProperty('content-type')?.startsWith('text/') ? one.getAsString() : one.getAsJson().text;
+    if (text === 'wait') return new Promise(() => {});
     const joy = text.split(' ').reduce((sum, word) => sum + (WEIGHTS[word] ?? 0), 1);
     output.add({ joy, inner: { half: joy / 2 }, words: text }, null, index);
   }
@@ -77,11 +78,11 @@ describe('explanations', () => {
     rmSync(root, { recursive: true, force: true });
   });
 
-  const ask = async (target: string, body: unknown) => {
+  const ask = async (target: string, body: unknown, more: Readonly<Record<string, string>> = {}) => {
     const isText = typeof body === 'string';
     const response = await fetch(`${http.url}/explanations/${target}`, {
       method: 'POST',
-      headers: { 'content-type': isText ? 'text/plain' : 'application/json' },
+      headers: { 'content-type': isText ? 'text/plain' : 'application/json', ...more },
       body: isText ? body : JSON.stringify(body),
     });
     return { status: response.status, body: (await response.json()) as Explanation & { message: string } };
@@ -142,5 +143,14 @@ describe('explanations', () => {
   ])('%s is refused in a sentence', async (target, body, status, words) => {
     const refused = await ask(target, body);
     expect([refused.status, refused.body.message]).toEqual([status, expect.stringMatching(words)]);
+  });
+
+  it('have one deadline, however many requests they make', async () => {
+    // The handler answers the whole text, and never its second word alone.
+    const late = await ask('joy?method=occlusion&target=joy', 'good wait', { 'x-request-timeout-ms': '300' });
+    expect([late.status, late.body.message]).toEqual([
+      400,
+      expect.stringMatching(/^The explanation was not there after 300 ms: fewer samples/),
+    ]);
   });
 });

@@ -3,7 +3,8 @@
  *
  * In      the body of a prediction, as JSON or text
  * Out     plain data
- * Errors  BAD_REQUEST; those of the model
+ * Limits  x-request-timeout-ms (default DEFAULT_LIMIT_MS) is for the whole of it, not for each of its requests
+ * Errors  BAD_REQUEST; REQUEST_TIMEOUT; those of the model
  */
 import { setMaxListeners } from 'node:events';
 import type { IncomingHttpHeaders } from 'node:http';
@@ -24,14 +25,45 @@ export interface ExplainRequest {
   options: ExplainOptions;
 }
 
+const DEFAULT_LIMIT_MS = 600_000;
+
 /** @throws ServingError */
 export async function explain(
+  context: HttpContext,
+  { target, ...request }: ExplainRequest,
+  client: AbortController,
+): Promise<object> {
+  const { timeoutMs, ...untimed } = target;
+  const limitMs = timeoutMs ?? DEFAULT_LIMIT_MS;
+  const whole = new AbortController();
+  // Each of its requests listens.
+  setMaxListeners(0, whole.signal);
+  const leave = (): void => whole.abort();
+  client.signal.addEventListener('abort', leave, { once: true });
+  if (client.signal.aborted) leave();
+  let isLate = false;
+  const timer = setTimeout(() => {
+    isLate = true;
+    leave();
+  }, limitMs);
+  try {
+    return await explainBy(context, { ...request, target: untimed }, whole);
+  } catch (error) {
+    if (!isLate) throw error;
+    const hint = 'fewer samples or steps take less, and x-request-timeout-ms says how long it may take';
+    const sentence = `The explanation was not there after ${limitMs} ms: ${hint}`;
+    throw new ServingError('REQUEST_TIMEOUT', sentence, { cause: error });
+  } finally {
+    clearTimeout(timer);
+    client.signal.removeEventListener('abort', leave);
+  }
+}
+
+async function explainBy(
   context: HttpContext,
   { body, headers, options, target }: ExplainRequest,
   client: AbortController,
 ): Promise<object> {
-  // Each of its requests listens.
-  setMaxListeners(0, client.signal);
   const { model, version } = target;
   const status = context.service
     .models()
