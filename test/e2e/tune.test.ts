@@ -3,8 +3,10 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { makeBert } from '../../bench/onnx/make-bert.js';
 import { readJournal } from '../../tuner/journal/journal.js';
+import { main as tuneHere } from '../../tuner/tune.js';
 import { repositoryRoot } from '../support/repository-root.js';
 
 let folder = '';
@@ -33,15 +35,12 @@ afterAll(() => rmSync(folder, { recursive: true }));
 /** @param onLine may act on what it says */
 function tune(
   onLine: (line: string, pid: number) => void = () => {},
+  args: readonly string[] = ['-f', path.join(folder, 'plan.yaml')],
 ): Promise<{ code: number | null; said: string }> {
-  const child = spawn(
-    process.execPath,
-    ['server/shardserve.mjs', 'tune', '-f', path.join(folder, 'plan.yaml')],
-    {
-      cwd: repositoryRoot,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  );
+  const child = spawn(process.execPath, ['server/shardserve.mjs', 'tune', ...args], {
+    cwd: repositoryRoot,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let said = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (text: string) => {
@@ -88,3 +87,52 @@ describe('shardserve tune', () => {
     expect(summary).toContain('1 of the configurations could not be served');
   }, 240_000);
 });
+
+it("the articles' three files: a small BERT swept, then judged under limits, of one journal", async () => {
+  const models = path.join(folder, 'models');
+  const sizes = { layers: 1, hidden: 32, heads: 2, vocabulary: 100, positions: 16 };
+  makeBert(path.join(models, 'bert-large'), sizes);
+  /** As it is in the examples, with small numbers. */
+  const file = (name: string, numbers: Readonly<Record<string, string | number>>): string => {
+    const example = path.join(repositoryRoot, 'tuner/examples/bert-cpu', `${name}.yaml`);
+    const text = Object.entries(numbers).reduce(
+      (all, [key, value]) => {
+        const line = new RegExp(`(${key}:) .*`);
+        expect(all).toMatch(line);
+        return all.replace(line, `$1 ${value}`);
+      },
+      readFileSync(example, 'utf8'),
+    );
+    const at = path.join(folder, `${name}.yaml`);
+    writeFileSync(at, text.replaceAll('tune-bert', path.join(folder, 'bert')));
+    return at;
+  };
+  const sweep = file('sweep', {
+    'model-repository': models,
+    'max-model-batch-size': 1,
+    concurrency: '[2]',
+    shape: '[input_ids:16, attention_mask:16, token_type_ids:16]',
+    'measurement-interval': 50,
+  });
+  const swept = await tune(() => {}, ['profile', '-f', sweep, '--rounds', '0', '--no-pictures']);
+  expect([swept.code, swept.said]).toEqual([0, expect.stringContaining('In 3 measurements')]);
+  const kept = readFileSync(path.join(folder, 'bert/checkpoints/journal.jsonl'), 'utf8');
+  const files = {
+    loose: file('latency_constraint', { max: 1e6 }),
+    tight: file('multiple_constraint', { min: 1e6 }),
+  };
+  const said: string[] = [];
+  const write = vi.spyOn(process.stdout, 'write').mockImplementation((text) => said.push(String(text)) > 0);
+  try {
+    expect(await tuneHere(['analyze', '-f', files.loose, '--no-pictures'])).toBe(0);
+    expect(await tuneHere(['analyze', '-f', files.tight, '--no-pictures'])).toBe(1);
+  } finally {
+    write.mockRestore();
+  }
+  expect(said.join('')).toMatch(/none meets the constraints[\s\S]*Nearest: .*Throughput/);
+  expect(readFileSync(path.join(folder, 'bert/checkpoints/journal.jsonl'), 'utf8')).toBe(kept);
+  for (const name of ['sweep', 'latency', 'multiple'])
+    expect(readFileSync(path.join(folder, 'bert', name, 'reports/summary.md'), 'utf8')).toContain(
+      'bert-large',
+    );
+}, 120_000);

@@ -229,6 +229,9 @@ function loadOf(config: Fields, models: Map<string, Fields>): NonNullable<PlanVa
     ...(number(flags.measurement_request_count) === null
       ? {}
       : { window_requests: number(flags.measurement_request_count)! }),
+    ...(number(flags.warmup_request_count) === null
+      ? {}
+      : { warm_up_requests: number(flags.warmup_request_count)! }),
   };
   const rate = of('request_rate');
   const concurrency = of('concurrency');
@@ -258,6 +261,7 @@ function requestOf(name: string, flags: Fields, genai: Fields, config: Fields, n
       'stability_percentage',
       'max_trials',
       'measurement_request_count',
+      'warmup_request_count',
     ];
     if (!works.includes(key)) notes.push(`perf_analyzer_flags.${key} has no effect here`);
   }

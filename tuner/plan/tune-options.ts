@@ -30,6 +30,7 @@ export const TUNE_HELP = `Usage: shardserve tune [profile|analyze|report] [-f FI
   --output DIR               journal, tables, report, winner (default tune-results)
   --journal FILE             another place for the journal    --force  go on in one of another host or build
   --profile                  time of each rank by part        --keep-requests  every request as a JSON line
+  --no-pictures              the page alone, no PNG and PDF of it
   --schema                   print the JSON Schema of a plan
 
 Exit code: 0 fine, 1 nothing met the constraints, 2 nothing could be measured, 130 stopped.`;
@@ -66,6 +67,7 @@ const OWN = {
   force: { type: 'boolean' },
   profile: { type: 'boolean' },
   'keep-requests': { type: 'boolean' },
+  'no-pictures': { type: 'boolean' },
   verbose: { type: 'boolean', short: 'v' },
   quiet: { type: 'boolean', short: 'q' },
 } as const;
@@ -191,6 +193,7 @@ function overlaid(value: Partial<PlanValue>, given: Given): unknown {
   if (typeof given.output === 'string') whole.output = path.resolve(given.output);
   if (given.profile === true) whole.profile = true;
   if (given['keep-requests'] === true) whole.keep_requests = true;
+  if (given['no-pictures'] === true) whole.pictures = false;
   return plan;
 }
 
