@@ -34,6 +34,10 @@ const EXPECTED = new Map([
   ['long/exhausted.test.js', true],
   // Python's packages that are fetched.
   ['long/python-clients.test.js', true],
+  // Chromium.
+  ['long/tuner-report.test.js', true],
+  ['long/joint-model.test.js', true],
+  ['long/pipeline-python.test.js', true],
   // A model that is fetched.
   ['real/real-model.test.js', true],
 ]);
