@@ -68,6 +68,32 @@ describe('the documents of the root', () => {
   });
 });
 
+describe('what somebody had and does now', () => {
+  const lines = readText('README.md').split('\n');
+  const start = lines.findIndex((line) => line.startsWith('| You had |')) + 2;
+  const rows = lines.slice(start, lines.indexOf('', start)).map((line) => line.split(' | '));
+
+  it('is held by a test in each row, of the name given', () => {
+    const named = rows.flatMap((cells) => {
+      const found = [...cells.at(-1)!.matchAll(/\[[\w-]+\]\((test\/[\w/.-]+)\): ([^;|]+?)(?=;| \|)/g)];
+      expect([cells[0], found.length > 0]).toEqual([cells[0], true]);
+      return found.map(([, file = '', words = '']) => ({ file, words }));
+    });
+    expect(rows.length).toBeGreaterThan(8);
+    const absent = named.filter(
+      ({ file, words }) =>
+        !readText(file)
+          .split('\n')
+          .some((line) => opens(line, words)),
+    );
+    expect(absent).toEqual([]);
+  });
+
+  /** The line opens a test, or each row of a table of them, whose name begins so. */
+  const opens = (line: string, words: string): boolean =>
+    ['it(', ')('].some((call) => [`'`, '"', '`'].some((quote) => line.includes(call + quote + words)));
+});
+
 describe('classes', () => {
   it('keep to themselves by #, not by `private`; a constructor alone has no other way', () => {
     const files = TEXTS.filter((file) => file.endsWith('.ts'));
