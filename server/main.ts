@@ -170,7 +170,15 @@ export async function runServer(config: Config): Promise<void> {
   const stop = (): Promise<void> => {
     torchServe?.stopping();
     theirs?.metrics.stop();
-    return stopServer({ http, grpc: oneOf([...(grpc ? [grpc] : []), ...theirGrpc]), manager, log }, drainMs);
+    const running = {
+      drain: (limitMs: number) => manager.drain(limitMs),
+      close: async () => {
+        await manager.close();
+        await workflows.close();
+      },
+    };
+    const calls = oneOf([...(grpc ? [grpc] : []), ...theirGrpc]);
+    return stopServer({ http, grpc: calls, manager: running, log }, drainMs);
   };
   const ending = endWithProcess(stop, logger, drainMs + STOP_GRACE_MS);
   try {

@@ -118,6 +118,14 @@ export class WorkflowRegistry implements WorkflowService {
     await this.#close(workflow);
   }
 
+  /** The server ends: their models end with the work load manager, and what was unpacked of them is given back here. */
+  async close(): Promise<void> {
+    const all = [...this.#workflows.values()];
+    this.#workflows.clear();
+    for (const { stop } of all) stop.abort();
+    await Promise.all(all.map((workflow) => workflow.release()));
+  }
+
   find(name: string): WorkflowDescription | null {
     const workflow = this.#workflows.get(name);
     return workflow === undefined ? null : descriptionOf(workflow);

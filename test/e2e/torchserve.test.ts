@@ -171,7 +171,7 @@ number_of_netty_threads=4
     'story=embedded',
     'flow.war',
   ];
-  const environment = { ...ENVIRONMENT, TMPDIR: work };
+  const environment = { ...ENVIRONMENT, TMPDIR: work, SERVING_DOWNLOAD_DIR: inFolder('downloads') };
   server = new ServerProcess(environment, [], ['torchserve', ...flags], work);
   await server.ready();
   management = String((await server.line(({ managementUrl }) => managementUrl !== undefined)).managementUrl);

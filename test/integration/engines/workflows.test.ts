@@ -1,7 +1,7 @@
 /** Workflows over HTTP: TorchServe's archive, DJLServing's file and Triton's ensemble, registered, asked, described and gone. */
 
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -90,6 +90,7 @@ describe('workflows', () => {
   const store = path.join(root, 'store');
   let manager: WorkLoadManager;
   let http: TestServer;
+  let workflows: WorkflowRegistry;
 
   const write = (name: string, files: Readonly<Record<string, string | Uint8Array>>): string => {
     for (const [file, content] of Object.entries(files)) {
@@ -147,7 +148,7 @@ describe('workflows', () => {
       logger: new LogRecorder().logger,
       registration,
     });
-    const workflows = new WorkflowRegistry(workflowParts(registration, manager));
+    workflows = new WorkflowRegistry(workflowParts(registration, manager));
     http = await startServer({}, null, { service: manager, management: manager, workflows });
   });
   afterAll(async () => {
@@ -413,5 +414,14 @@ describe('workflows', () => {
       readFileSync(path.join(store, 'calls', 'workflow.json')),
     );
     expect((await register(outside)).status).toBe(404);
+  });
+
+  it('leave nothing of their archives when the server ends', async () => {
+    const spec = { models: {}, dag: { pre: ['join'] } };
+    expect((await register(war('last', spec))).status).toBe(200);
+    const unpacked = () => readdirSync(path.join(root, 'downloads')).filter((name) => /^last/.test(name));
+    expect(unpacked()).toHaveLength(1);
+    await workflows.close();
+    expect([unpacked(), workflows.list()]).toEqual([[], []]);
   });
 });
