@@ -58,13 +58,14 @@ describe('elements', () => {
   it(`of float32 have nine digits at most, and are told apart (TEST_SEED=${testSeed})`, () => {
     const random = seededRandom(testSeed);
     const bits = new Uint32Array(1);
+    const wrong: number[] = [];
     const float = new Float32Array(bits.buffer);
     for (let round = 0; round < 20_000; round++) {
       bits[0] = random.integer(0, 2 ** 32 - 1);
       if (!Number.isFinite(float[0]!)) continue;
       const told = short(float[0]!);
-      expect(Math.fround(told)).toBe(float[0]);
-      expect(Number(told.toPrecision(9))).toBe(told);
+      if (Math.fround(told) !== float[0] || Number(told.toPrecision(9)) !== told) wrong.push(float[0]!);
     }
+    expect(wrong).toEqual([]);
   });
 });
