@@ -54,8 +54,19 @@ export const attend = Type.Object({
   sinkColumn: Type.Optional(count),
   /** ALiBi: in this column of each KV head a key has its position. Absent: there is no such column. */
   positionColumn: Type.Optional(count),
+  /**
+   * A value is its key (multi-head latent attention): the cache has keys alone, and the buffer of both is one. Absent: it has keys and
+   * values.
+   */
+  valuesAreKeys: Type.Optional(Type.Literal(true)),
   /** Segments add to scores what they know of distances: our own kernels do not attend then. Absent: they add nothing. */
   bias: Type.Optional(Type.Literal('relative')),
+  /**
+   * Vectors of distances, of which each layer makes queries and keys, so many rows: segment `distances-L` of layer L, without inputs, makes
+   * `distance-query` and `distance-key` [rows, heads · dim] once, which attention of this layer then reads. Our own kernels do not attend
+   * then. Absent: there are none.
+   */
+  distanceRows: Type.Optional(positive),
   /** Scores s become softCap · tanh(s / softCap). Absent: they stay. */
   softCap: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
   /**

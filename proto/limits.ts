@@ -8,7 +8,7 @@
 export const MAX_WORLD_SIZE = 64;
 
 /** Version of the shard layout on disk. Shards of another version are made again. */
-export const MANIFEST_FORMAT_VERSION = 8;
+export const MANIFEST_FORMAT_VERSION = 9;
 
 /** Version of the messages between coordinator and shard workers (proto/control.proto). */
 export const CONTROL_VERSION = 2;

@@ -86,6 +86,8 @@ const attendOp = Type.Object({
   output: name,
   /** Tokens a query sees up to itself, itself included, and where keys are in the step as many from itself on; null: all. */
   window: Type.Union([positive, Type.Null()]),
+  /** Texts are cut into pieces of so many tokens, and a query sees its own piece alone; absent: not cut. */
+  piece: Type.Optional(positive),
 });
 
 /** partial (this rank's summand) → sum (the same bits on every rank). float32 [tokens, columns]. */

@@ -16,6 +16,7 @@
 import type { HostDevice, HostMemory, Segment, SegmentBinding, TensorHandle } from './device/device.js';
 import { type KvCache, Plane } from './kv-cache.js';
 import type { Span } from './span.js';
+import { pieceStart } from './span-pieces.js';
 
 /** A buffer of packed activations, float32 [tokens, columns]. */
 export interface Activations {
@@ -74,6 +75,12 @@ export const tokenInputs = (numKvHeads: number): string[] => [
 export const tokenOutputs = (numKvHeads: number): string[] =>
   Array.from({ length: numKvHeads }, (_, head) => `output-${head}`);
 
+/** How far back queries of a layer see. */
+export interface Seen {
+  window: number | null;
+  piece: number | null;
+}
+
 export class Attention {
   readonly #device: HostDevice;
   readonly #kvCache: KvCache;
@@ -123,16 +130,11 @@ export class Attention {
   }
 
   /**
-   * @param window tokens a query sees, itself included; null: all
+   * @param span within one piece
+   * @param seen window: tokens a query sees, itself included; null: all. piece: tokens of a text's pieces; null: it is whole
    * @param newKeys float32 [tokens, kvColumns], likewise newValues
    */
-  attend(
-    span: Span,
-    layer: number,
-    window: number | null,
-    newKeys: Float32Array,
-    newValues: Float32Array,
-  ): void {
+  attend(span: Span, layer: number, seen: Seen, newKeys: Float32Array, newValues: Float32Array): void {
     const { slot } = span.sequence;
     const cache = this.#kvCache;
     cache.write(slot, layer, Plane.KEY, span.position, newKeys, span.offset, span.count);
@@ -142,17 +144,18 @@ export class Attention {
       this.#attendQueries(
         { ...span, offset: span.offset + done, position: span.position + done, count },
         layer,
-        window,
+        seen,
       );
     }
   }
 
   /** Some of a span's tokens, over rows that are all written. */
-  #attendQueries(span: Span, layer: number, window: number | null): void {
+  #attendQueries(span: Span, layer: number, { piece, window }: Seen): void {
     const { slot } = span.sequence;
     const end = span.position + span.count;
     // The first query is the one that sees furthest back.
-    const start = window === null ? 0 : Math.max(0, span.position + 1 - window);
+    const least = pieceStart(span.position, piece);
+    const start = window === null ? least : Math.max(least, span.position + 1 - window);
     const first = this.#sinkColumn === null ? start : start - 1;
     this.#length[0] = BigInt(end - first);
     this.#cover(slot, layer, first);

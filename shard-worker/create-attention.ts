@@ -10,7 +10,7 @@ import assert from 'node:assert/strict';
 import { type AttendVariant, attendSegment } from '../proto/attend.js';
 import type { AttendOp, Manifest } from '../proto/manifest.js';
 import { Attention, attendInputs, tokenInputs, tokenOutputs } from './attention.js';
-import type { HostDevice, LoadSegment, RemoteDevice, Segment } from './device/device.js';
+import type { HostDevice, LoadSegment, RemoteDevice, Segment, TensorHandle } from './device/device.js';
 import type { KvCache } from './kv-cache.js';
 import { loadKernels } from './native/kernels.js';
 import { NativeAttention } from './native-attention.js';
@@ -18,6 +18,7 @@ import { RemoteAttention } from './remote-attention.js';
 import type { RemoteKvCache } from './remote-kv-cache.js';
 import type { RemoteStepBuffers } from './remote-step-buffers.js';
 import type { Span } from './span.js';
+import { spanPieces } from './span-pieces.js';
 import { StepAttention } from './step-attention.js';
 import type { HostStepBuffers } from './step-buffers.js';
 
@@ -27,8 +28,11 @@ type Queries = AttendVariant['when']['queries'];
 export interface StepAttends {
   /** Before the first layer of a step. */
   begin?(spans: readonly Span[]): void;
-  /** @param window tokens a query sees, itself included; null: all */
-  attendAll(spans: readonly Span[], layer: number, window: number | null): void;
+  /**
+   * @param window tokens a query sees, itself included; null: all
+   * @param piece tokens of the pieces that a text is cut into; null: it is not
+   */
+  attendAll(spans: readonly Span[], layer: number, window: number | null, piece: number | null): void;
 }
 
 export interface HostAttentionOptions {
@@ -55,7 +59,7 @@ export function attendOf(manifest: Manifest): AttendOp {
 
 export function createHostAttention(options: HostAttentionOptions): StepAttends {
   const { buffers, device, kvCache, loadSegment, manifest, maxStepTokens } = options;
-  const { bias, keysIn } = manifest.attend;
+  const { bias, distanceRows, keysIn } = manifest.attend;
   const load = (queries: Queries, inputs: readonly string[], outputs: readonly string[]): Segment => {
     const segment = attendSegment(manifest.attend, queries);
     assert(segment !== undefined, `the shards have no attention for ${queries}`);
@@ -67,7 +71,8 @@ export function createHostAttention(options: HostAttentionOptions): StepAttends 
     ...{ query: buffers.activations(first.query), output: buffers.activations(first.output) },
     ...{ key: buffers.activations(first.key), value: buffers.activations(first.value) },
   };
-  const kernels = device.hasKernels && bias === undefined ? loadKernels() : null;
+  const ownScores = bias !== undefined || distanceRows !== undefined;
+  const kernels = device.hasKernels && !ownScores ? loadKernels() : null;
   const native =
     kernels === null
       ? null
@@ -78,22 +83,26 @@ export function createHostAttention(options: HostAttentionOptions): StepAttends 
   const oneByOne = (attention: Pick<Attention, 'attend'>): StepAttends => {
     const [newKeys, newValues] = [buffers.float32(first.key), buffers.float32(first.value)];
     return {
-      attendAll: (spans, layer, window) => {
-        for (const span of spans) attention.attend(span, layer, window, newKeys, newValues);
+      attendAll: (spans, layer, window, piece) => {
+        for (const span of spans.flatMap((whole) => spanPieces(whole, piece))) {
+          attention.attend(span, layer, { window, piece }, newKeys, newValues);
+        }
       },
     };
   };
   if (keysIn === 'step') {
     const inputs = ['query', 'key', 'value', 'length'];
+    const distances = distanceRows === undefined ? [] : distanceTables(options, distanceRows);
+    const tables = distances.length === 0 ? [] : DISTANCE_TABLES;
     const attention = new StepAttention({
-      ...{ device, maxStepTokens, ...roles },
-      attend: load('chunk', inputs, ['output']),
+      ...{ device, maxStepTokens, ...roles, distances },
+      attend: load('chunk', [...inputs, ...tables], ['output']),
       masked: isWindowed ? load('masked-chunk', [...inputs, 'mask'], ['output']) : null,
     });
     const inTurn = oneByOne(attention);
     return {
-      attendAll: (spans, layer, window) =>
-        (window === null && native !== null ? native : inTurn).attendAll(spans, layer, window),
+      attendAll: (spans, layer, window, piece) =>
+        (window === null && native !== null ? native : inTurn).attendAll(spans, layer, window, piece),
     };
   }
   const { numKvHeads } = kvCache;
@@ -113,6 +122,27 @@ export function createHostAttention(options: HostAttentionOptions): StepAttends 
       maxStepTokens,
     }),
   );
+}
+
+const DISTANCE_TABLES = ['distance-query', 'distance-key'];
+
+/** Both tables of each layer, made once. */
+function distanceTables(
+  { buffers, device, loadSegment, manifest }: HostAttentionOptions,
+  rows: number,
+): TensorHandle[][] {
+  const { columns } = buffers.spec(attendOf(manifest).query);
+  return Array.from({ length: manifest.model.numLayers }, (_, layer) => {
+    const segment = loadSegment(`distances-${layer}`, [], DISTANCE_TABLES);
+    const binding = segment.newBinding();
+    const tables = DISTANCE_TABLES.map(() =>
+      device.tensor(device.reserve(rows * columns * 4), 0, 'float32', [rows, columns]),
+    );
+    for (const [index, table] of tables.entries()) binding.setOutput(index, table);
+    segment.run(binding);
+    segment.release();
+    return tables;
+  });
 }
 
 export function createRemoteAttention(options: {

@@ -329,6 +329,6 @@ export class Executor {
   }
 
   #attend(op: AttendOp): void {
-    this.#attention.attendAll(this.#spans, op.layer, op.window);
+    this.#attention.attendAll(this.#spans, op.layer, op.window, op.piece ?? null);
   }
 }

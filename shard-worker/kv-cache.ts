@@ -1,7 +1,7 @@
 /**
  * This rank's keys and values, by slot.
  *
- * A slot holds one sequence: for each layer and KV head a plane of keys and one of values, `slotTokens` rows each, row-major
+ * A slot holds one sequence: for each layer and KV head a plane of keys and one of values (or keys alone, which are the values too), `slotTokens` rows each, row-major
  * [slotTokens, headDim] of floats, or of halves, which only our own kernels read and write. A head's rows lie side by side because attention of one token is bound by reading them
  * (README). Where a model has sinks there is room for one row more before a plane's first, row −1 (attention.ts). A slot is
  * address space for its full length, and memory only for the rows that were written; closing it gives the pages
@@ -30,6 +30,8 @@ export interface KvCacheShape {
   headDim: number;
   /** Rows of a plane before its first, 0 or 1. */
   leadingRows?: number;
+  /** A value is its key: there are planes of keys alone. */
+  valuesAreKeys?: boolean;
 }
 
 export interface KvCacheOptions extends KvCacheShape {
@@ -51,6 +53,7 @@ export function kvCacheShape({ attend, model, perRank }: Manifest): KvCacheShape
     numKvHeads: perRank.numKvHeads,
     headDim: perRank.headDim,
     leadingRows: attend.sinkColumn === undefined ? 0 : 1,
+    valuesAreKeys: attend.valuesAreKeys === true,
   };
 }
 
@@ -69,8 +72,10 @@ export class KvCache extends Slots<Slot> {
   readonly planeBytes: number;
   readonly #device: HostDevice;
   readonly #leadingRows: number;
-  /** Bytes of a row of a plane. */
-  readonly #rowBytes: number;
+  /** A layer's and KV head's. */
+  readonly #planesOfHead: 1 | 2;
+  /** A plane's. */
+  readonly rowBytes: number;
 
   constructor(options: KvCacheOptions) {
     super(options.maxSlots, options.slotTokens);
@@ -79,9 +84,10 @@ export class KvCache extends Slots<Slot> {
     this.numKvHeads = options.numKvHeads;
     this.headDim = options.headDim;
     this.#leadingRows = options.leadingRows ?? 0;
+    this.#planesOfHead = options.valuesAreKeys ? 1 : 2;
     this.type = options.type ?? 'fp32';
-    this.#rowBytes = options.headDim * TYPE_BYTES[this.type];
-    this.planeBytes = wholePages((this.#leadingRows + options.slotTokens) * this.#rowBytes);
+    this.rowBytes = options.headDim * TYPE_BYTES[this.type];
+    this.planeBytes = wholePages((this.#leadingRows + options.slotTokens) * this.rowBytes);
   }
 
   override close(index: number): void {
@@ -130,14 +136,14 @@ export class KvCache extends Slots<Slot> {
   rowsToWrite(index: number, row: number, count: number): number {
     const { memory } = this.toWrite(index, row, count);
     assert(memory.address !== undefined, 'memory of this process');
-    return memory.address + this.#leadingRows * this.#rowBytes;
+    return memory.address + this.#leadingRows * this.rowBytes;
   }
 
   /** Keep the first `count` rows; the others are zeros again, and their memory is given back. */
   truncate(index: number, count: number): void {
     const slot = this.toTruncate(index, count);
-    const first = (this.#leadingRows + count) * this.#rowBytes;
-    const end = (this.#leadingRows + slot.rows) * this.#rowBytes;
+    const first = (this.#leadingRows + count) * this.rowBytes;
+    const end = (this.#leadingRows + slot.rows) * this.rowBytes;
     // Only whole pages are given back, and a view may reach past the rows that there are.
     const pageEnd = wholePages(first);
     // What lies behind the last row, to the end of its page, was never written.
@@ -179,7 +185,7 @@ export class KvCache extends Slots<Slot> {
     return {
       memory: this.opened(index).memory,
       byteOffset:
-        this.#plane(layer, plane, head) * this.planeBytes + (this.#leadingRows + row) * this.#rowBytes,
+        this.#plane(layer, plane, head) * this.planeBytes + (this.#leadingRows + row) * this.rowBytes,
     };
   }
 
@@ -188,15 +194,16 @@ export class KvCache extends Slots<Slot> {
   }
 
   protected get bytesOfRow(): number {
-    return this.#rowBytes * this.#numPlanes;
+    return this.rowBytes * this.#numPlanes;
   }
 
   get #numPlanes(): number {
-    return this.numLayers * 2 * this.numKvHeads;
+    return this.numLayers * this.#planesOfHead * this.numKvHeads;
   }
 
   #plane(layer: number, plane: Plane, head: number): number {
-    return (layer * 2 + plane) * this.numKvHeads + head;
+    const ofLayer = this.#planesOfHead === 1 ? layer : layer * 2 + plane;
+    return ofLayer * this.numKvHeads + head;
   }
 
   protected reserve(): Slot {

@@ -15,9 +15,12 @@ import type { HostDevice, HostMemory } from './device/device.js';
 import type { KvCache } from './kv-cache.js';
 import { AttendWork, type Kernels } from './native/kernels.js';
 import type { Span } from './span.js';
+import { pieceStart, spanPieces } from './span-pieces.js';
 
 /** SsAttention of kernels.h: six doubles, eight ints, a float and a gap. */
 const SHAPE_BYTES = 6 * 8 + 10 * 4;
+/** Where its sixth double is, `capacity`. */
+const CAPACITY_AT = 5 * 8;
 /** Doubles of an SsAttendSpan. */
 const SPAN_NUMBERS = 4;
 
@@ -40,6 +43,10 @@ export class NativeAttention {
   readonly #kernels: NativeAttentionOptions['kernels'];
   readonly #kvCache: KvCache;
   readonly #keepsRows: boolean;
+  /** A value is its key. */
+  readonly #isOnePlane: boolean;
+  /** An SsAttention. */
+  readonly #shape: DataView;
   readonly #spans: Float64Array;
   readonly #shapeAddress: number;
   readonly #spansAddress: number;
@@ -50,6 +57,8 @@ export class NativeAttention {
     this.#kernels = kernels;
     this.#kvCache = kvCache;
     this.#keepsRows = manifest.attend.keysIn === 'slot';
+    this.#isOnePlane = manifest.attend.valuesAreKeys === true;
+    assert(!this.#isOnePlane || manifest.perRank.numKvHeads === 1, 'latents are one head');
     const scratchBytes = kernels.attendScratch(manifest.perRank.headDim);
     assert(scratchBytes > 0, `heads of ${manifest.perRank.headDim}`);
     const shape = device.reserve(SHAPE_BYTES);
@@ -58,26 +67,52 @@ export class NativeAttention {
     this.#shapeAddress = addressOf(shape);
     this.#spansAddress = addressOf(spans);
     this.#scratchAddress = addressOf(device.reserve(scratchBytes));
-    describe(new DataView(shape.float32(0, SHAPE_BYTES / 4).buffer), options);
+    this.#shape = new DataView(shape.float32(0, SHAPE_BYTES / 4).buffer);
+    describe(this.#shape, options);
   }
 
-  /** @param window tokens a query sees, itself included; null: all */
-  attendAll(spans: readonly Span[], layer: number, window: number | null): void {
+  /**
+   * @param window tokens a query sees, itself included; null: all
+   * @param piece tokens of the pieces that a text is cut into; null: it is not
+   */
+  attendAll(spans: readonly Span[], layer: number, window: number | null, piece: number | null = null): void {
+    if (piece === null) {
+      this.#attend(spans, layer, window, 0);
+      return;
+    }
+    const byStart = new Map<number, Span[]>();
+    for (const part of spans.flatMap((span) => spanPieces(span, piece))) {
+      const start = pieceStart(part.position, piece);
+      byStart.set(start, [...(byStart.get(start) ?? []), part]);
+    }
+    // A sequence's rows are written in order.
+    const starts = [...byStart].sort(([a], [b]) => a - b);
+    for (const [start, parts] of starts) this.#attend(parts, layer, window, start);
+  }
+
+  /** @param start position of the first row that is seen, and counted from */
+  #attend(spans: readonly Span[], layer: number, window: number | null, start: number): void {
     const numbers = this.#spans;
+    const { planeBytes, rowBytes, slotTokens } = this.#kvCache;
+    // Where a value is its key the layers' planes are not the kernel's.
+    const before = start * rowBytes + (this.#isOnePlane ? layer * planeBytes : 0);
     let at = 0;
     for (const { count, offset, position, sequence } of spans) {
       numbers[at++] = offset;
       numbers[at++] = count;
-      numbers[at++] = position;
-      if (this.#keepsRows) numbers[at++] = this.#kvCache.rowsToWrite(sequence.slot, position, count);
-      else {
+      numbers[at++] = position - start;
+      if (this.#keepsRows) {
+        numbers[at++] = this.#kvCache.rowsToWrite(sequence.slot, position, count) + before;
+      } else {
         assert(position === 0, 'a text attends in one piece');
         numbers[at++] = 0;
       }
     }
+    this.#shape.setFloat64(CAPACITY_AT, slotTokens - start, true);
     const work = AttendWork.WRITE | AttendWork.READ;
     const [shape, list, scratch] = [this.#shapeAddress, this.#spansAddress, this.#scratchAddress];
-    const code = this.#kernels.attend(shape, list, spans.length, layer, window ?? 0, work, 0, 1, scratch);
+    const ofKernel = this.#isOnePlane ? 0 : layer;
+    const code = this.#kernels.attend(shape, list, spans.length, ofKernel, window ?? 0, work, 0, 1, scratch);
     assert.equal(code, 0, 'attention');
   }
 }
@@ -93,7 +128,8 @@ function describe(view: DataView, options: NativeAttentionOptions): void {
   const { attend, perRank } = manifest;
   const doubles = [
     ...[options.query, options.key, options.value, options.output].map(({ memory }) => addressOf(memory)),
-    ...[kvCache.planeBytes, kvCache.slotTokens],
+    // Without a way from one to the next, keys and values lie in one plane.
+    ...[attend.valuesAreKeys === true ? 0 : kvCache.planeBytes, kvCache.slotTokens],
   ];
   const ints = [
     ...[perRank.numHeads, perRank.numKvHeads, perRank.headDim],

@@ -22,6 +22,8 @@ export interface StepAttentionOptions {
   /** null: no layer has a window. */
   masked: Segment | null;
   maxStepTokens: number;
+  /** Both tables of each layer (manifest: attend.distanceRows); empty: there are none. */
+  distances: readonly (readonly TensorHandle[])[];
   query: Activations;
   key: Activations;
   value: Activations;
@@ -57,13 +59,14 @@ export class StepAttention {
   /**
    * One sequence; where its rows are in the four buffers is all it needs.
    *
-   * @param window tokens a query sees to either side, itself included; null: all
+   * @param seen window: tokens a query sees to either side, itself included; null: all
    */
-  attend(span: Span, _layer: number, window: number | null): void {
+  attend(span: Span, layer: number, { window }: { window: number | null }): void {
     assert(span.position === 0 && span.outputRows === 1, 'a text attends in one piece');
     const { count } = span;
     if (window === null || window >= count) {
-      this.#run(span.offset, { first: 0, count }, { first: 0, count }, null);
+      const whole = { first: 0, count };
+      this.#run(span.offset, whole, whole, null, this.#options.distances[layer]);
       return;
     }
     for (let first = 0; first < count; first += QUERIES_TOGETHER) {
@@ -75,7 +78,13 @@ export class StepAttention {
   }
 
   /** Some of a text's queries over some of its keys. @param offset of the text among the packed rows */
-  #run(offset: number, queries: Range, keys: Range, window: number | null): void {
+  #run(
+    offset: number,
+    queries: Range,
+    keys: Range,
+    window: number | null,
+    distances: readonly TensorHandle[] = [],
+  ): void {
     const { attend, device, key, masked, output, query, value } = this.#options;
     const segment = window === null ? attend : masked;
     const binding = window === null ? this.#binding : this.#maskedBinding;
@@ -91,6 +100,7 @@ export class StepAttention {
       });
       binding.setInput(3, this.#lengthTensor);
       if (views[4] !== undefined) binding.setInput(4, views[4]);
+      for (const [index, table] of distances.entries()) binding.setInput(4 + index, table);
       binding.setOutput(0, views[3]!);
       segment.run(binding);
     } finally {

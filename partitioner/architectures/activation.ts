@@ -6,6 +6,7 @@
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
 import { entryOf } from '../checkpoint/json-file.js';
+import type { VectorActivation } from '../plan/embedding-shape.js';
 import type { Activation } from '../plan/model-shape.js';
 
 const ACTIVATIONS: Readonly<Record<string, Activation>> = {
@@ -27,4 +28,17 @@ export function readActivation(config: CheckpointConfig, key: string, fallback: 
   const found = entryOf(ACTIVATIONS, config.string(key, fallback));
   if (found === undefined) throw config.wrong(key, `one of ${Object.keys(ACTIVATIONS).join(', ')}`);
   return found;
+}
+
+/** The same of a dense layer behind the pooling. @throws ServingError CHECKPOINT_INVALID */
+export function readVectorActivation(
+  config: CheckpointConfig,
+  key: string,
+  fallback: string,
+): VectorActivation {
+  const name = config.string(key, fallback);
+  if (name === 'tanh' || name === 'sigmoid') return name;
+  const found = readActivation(config, key, fallback);
+  if (found === 'gelu' || found === 'gelu-tanh' || found === 'relu' || found === 'silu') return found;
+  throw config.wrong(key, 'tanh, sigmoid, gelu, relu or silu');
 }

@@ -12,7 +12,7 @@
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
 import { entryOf, isJsonObject } from '../checkpoint/json-file.js';
 import { tokenizerLength } from '../checkpoint/sentence-modules.js';
-import type { EmbeddingShape, LabelActivation, LabelsShape, VectorStep } from '../plan/model-shape.js';
+import type { EmbeddingShape, LabelActivation, LabelsShape, VectorStep } from '../plan/embedding-shape.js';
 
 const MAX_LABELS = 100_000;
 

@@ -72,12 +72,16 @@ export interface FamilyTraits {
   headNormAfterRotation?: boolean;
   /** Window of each layer; null: every layer sees all. */
   windows?: readonly (number | null)[] | null;
+  pieces?: ModelShape['pieces'];
   /** KV heads, whatever config.json says. */
   numKvHeads?: number;
   /** Used where config.json has no `num_key_value_heads`; null: as many as heads. */
   defaultKvHeads?: number | null;
   /** Used where config.json has no `head_dim`; null: hidden size / heads. */
   defaultHeadDim?: number | null;
+  /** Whatever config.json says. */
+  headDim?: number;
+  latent?: ModelShape['latent'];
   /** Whatever config.json says. */
   ffnSize?: number;
   /** Used where config.json has no ffn size: this many hidden sizes. */
@@ -95,7 +99,10 @@ export interface FamilyTraits {
   layerRopes?: readonly (number | null)[];
   queryRope?: number;
   alibiSlopes?: (numHeads: number) => number[];
+  alibiRounded?: boolean;
+  unrotatedGrowth?: ModelShape['unrotatedGrowth'];
   relativeBias?: ModelShape['relativeBias'];
+  distances?: ModelShape['distances'];
   /** Scale of scores by layer, instead of 1/sqrt(headDim). */
   queryScale?: (layer: number, headDim: number) => number;
   qkvClip?: number | null;
@@ -137,6 +144,7 @@ const LAYER_NAMES: LayerNames = {
   query: 'model.layers.{layer}.self_attn.q_proj',
   key: 'model.layers.{layer}.self_attn.k_proj',
   value: 'model.layers.{layer}.self_attn.v_proj',
+  latent: null,
   queryNorm: 'model.layers.{layer}.self_attn.q_norm',
   keyNorm: 'model.layers.{layer}.self_attn.k_norm',
   sinks: null,
@@ -159,6 +167,8 @@ const NAMES: TensorNames = {
   tokenType: null,
   embeddingNorm: null,
   relativeBias: null,
+  distances: null,
+  distancesNorm: null,
   finalNorm: 'model.norm',
   head: 'lm_head',
   layer: LAYER_NAMES,
@@ -207,6 +217,7 @@ export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits)
     numHeads,
     numKvHeads,
     headDim,
+    latent: traits.latent ?? null,
     ffnSize,
     vocabSize: size('vocab_size'),
     contextLength: traits.contextLength ?? size(keys.contextLength),
@@ -218,11 +229,15 @@ export function readDecoderShape(config: CheckpointConfig, traits: FamilyTraits)
     attention: traits.attention ?? 'causal',
     residualScale: traits.residualScale ?? 1,
     windows: traits.windows ?? byLayer(() => null),
+    pieces: traits.pieces ?? byLayer(() => null),
     ropes,
     layerRopes: traits.layerRopes ?? byLayer(() => (ropes.length === 0 ? null : 0)),
     queryRope: traits.queryRope ?? null,
     alibiSlopes: traits.alibiSlopes?.(numHeads) ?? null,
+    alibiRounded: traits.alibiRounded ?? false,
+    unrotatedGrowth: traits.unrotatedGrowth ?? null,
     relativeBias: traits.relativeBias ?? null,
+    distances: traits.distances ?? null,
     queryScales: byLayer((layer) => queryScale(layer, headDim)),
     headNorm: traits.headNorm ?? 'none',
     headNormAfterRotation: traits.headNormAfterRotation ?? false,
@@ -287,6 +302,7 @@ function readHeadDim(
   hiddenSize: number,
   numHeads: number,
 ): number {
+  if (traits.headDim !== undefined) return traits.headDim;
   const headDim = config.nullablePositiveInteger('head_dim') ?? traits.defaultHeadDim ?? null;
   if (headDim !== null) {
     if (headDim % 2 !== 0 || headDim > MAX_SIZE) throw config.wrong('head_dim', 'an even number');

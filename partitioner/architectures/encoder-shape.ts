@@ -18,7 +18,15 @@ import { requireValue } from './known-keys.js';
 export interface EncoderTraits
   extends Pick<
     FamilyTraits,
-    'defaultEpsilon' | 'defaultActivation' | 'names' | 'layer' | 'honours' | 'relativeBias'
+    | 'defaultEpsilon'
+    | 'defaultActivation'
+    | 'names'
+    | 'layer'
+    | 'honours'
+    | 'relativeBias'
+    | 'distances'
+    | 'queryScale'
+    | 'embeddingSize'
   > {
   keys?: Partial<ConfigKeys>;
   /** Rows of the position table before the first token's; absent: none. */

@@ -18,19 +18,45 @@ export interface ExpertKeys {
 
 const SOFTMAX: RoutingShape = { scoring: 'softmax', groups: null, scale: 1 };
 
+/** What config.json need not say. */
+interface RoutingDefaults {
+  groups: number;
+  chosen: number;
+  scale: number;
+}
+const ONE_GROUP: RoutingDefaults = { groups: 1, chosen: 1, scale: 1 };
+
 /** DeepSeek V3's: sigmoids, a bias for the choice, the best groups, a scale. */
-export function readSigmoidRouting(config: CheckpointConfig, count: number): RoutingShape {
-  const groups = config.positiveInteger('n_group', 1);
-  const chosen = config.positiveInteger('topk_group', 1);
-  if (count % groups !== 0 || count / groups < 2) {
-    throw config.wrong('n_group', `a divisor of the ${count} experts, of two at least`);
-  }
-  if (chosen > groups) throw config.wrong('topk_group', `at most n_group (${groups})`);
+export function readSigmoidRouting(
+  config: CheckpointConfig,
+  count: number,
+  defaults = ONE_GROUP,
+): RoutingShape {
   return {
     scoring: 'sigmoid',
-    groups: groups === chosen ? null : { count: groups, chosen },
-    scale: config.positiveNumber('routed_scaling_factor', 1),
+    groups: readGroups(config, count, 2, defaults),
+    scale: config.positiveNumber('routed_scaling_factor', defaults.scale),
   };
+}
+
+/** Groups of experts. @param by so many of its best scores a group is judged */
+export function readGroups(
+  config: CheckpointConfig,
+  count: number,
+  by: 1 | 2,
+  defaults = ONE_GROUP,
+): RoutingShape['groups'] {
+  const groups = config.positiveInteger('n_group', defaults.groups);
+  const chosen = config.positiveInteger('topk_group', defaults.chosen);
+  if (count % groups !== 0 || count / groups < by) {
+    throw config.wrong('n_group', `a divisor of the ${count} experts, of ${by} at least`);
+  }
+  if (chosen > groups) throw config.wrong('topk_group', `at most n_group (${groups})`);
+  const reachable = (count / groups) * chosen;
+  if (config.positiveInteger('num_experts_per_tok', 1) > reachable) {
+    throw config.wrong('num_experts_per_tok', `at most the ${reachable} experts of topk_group groups`);
+  }
+  return groups === chosen ? null : { count: groups, chosen, by };
 }
 
 /** Layers with experts: all from the first on. */

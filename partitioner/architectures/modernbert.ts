@@ -6,7 +6,8 @@
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
 import { readEmbedding } from '../checkpoint/sentence-modules.js';
-import type { RopeShape, VectorActivation } from '../plan/model-shape.js';
+import type { VectorActivation } from '../plan/embedding-shape.js';
+import type { RopeShape } from '../plan/model-shape.js';
 import { readActivation } from './activation.js';
 import { classifiersOf, type HeadTraits, readHead, squareDense } from './classifier-head.js';
 import { type Family, readDecoderShape, readWindows } from './decoder-shape.js';

@@ -66,8 +66,9 @@ export function readRopeParameters(config: ConfigSection): RopeParameters {
   if (type === 'llama3') {
     parameters.lowFreqFactor = scaling.positiveNumber('low_freq_factor');
     parameters.highFreqFactor = scaling.positiveNumber('high_freq_factor');
-    if (parameters.highFreqFactor <= parameters.lowFreqFactor)
-      throw scaling.wrong('high_freq_factor', `more than low_freq_factor (${parameters.lowFreqFactor})`);
+    // Llama 4 has them equal: nothing is mixed.
+    if (parameters.highFreqFactor < parameters.lowFreqFactor)
+      throw scaling.wrong('high_freq_factor', `at least low_freq_factor (${parameters.lowFreqFactor})`);
     if (original === null) scaling.positiveInteger('original_max_position_embeddings');
   }
   return parameters;

@@ -13,7 +13,7 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { MAX_CONFIG_FILE_BYTES } from '../../proto/limits.js';
 import type { Pooling } from '../../proto/manifest.js';
-import type { EmbeddingShape, VectorStep } from '../plan/model-shape.js';
+import type { EmbeddingShape, VectorStep } from '../plan/embedding-shape.js';
 import type { CheckpointConfig } from './config-file.js';
 import { ConfigSection } from './config-section.js';
 import { checkpointError, entryOf, readJsonFile, readJsonList } from './json-file.js';

@@ -12,26 +12,16 @@
  */
 
 import assert from 'node:assert';
-import { attentionNormOf, cachedHeadDim, type RelativeBiasShape, sinkColumn } from '../plan/model-shape.js';
+import { attentionNormOf, cachedHeadDim, hasHeadNorm, sinkColumn } from '../plan/model-shape.js';
 import { ropeName } from '../plan/plan-items.js';
 import { headSlices } from '../plan/rank-slices.js';
+import { growWithPosition, roundToBfloat16, toBfloat16 } from './by-position.js';
+import { distanceScores } from './distance-scores.js';
+import { latentQkv } from './latent-segments.js';
 import type { Attribute, OnnxWriter } from './onnx-writer.js';
-import { chain, type SegmentBuilder, type Step } from './segment-builder.js';
-
-/**
- * Bucket of a key that is so far behind its query (before it: below 0): half of them for either side, of these half a distance each,
- * the others by logarithm. In float32, which decides at borders.
- */
-export function bucketOf(apart: number, { buckets, maxDistance }: RelativeBiasShape): number {
-  const side = buckets / 2;
-  const exact = Math.floor(side / 2);
-  const distance = Math.abs(apart);
-  const first = apart > 0 ? side : 0;
-  if (distance < exact) return first + distance;
-  const logarithm = Math.fround(Math.log(Math.fround(distance / exact)));
-  const share = Math.fround(Math.fround(logarithm / Math.log(maxDistance / exact)) * (side - exact));
-  return first + Math.min(exact + Math.trunc(share), side - 1);
-}
+import { relativeBias } from './relative-bias.js';
+import type { SegmentBuilder } from './segment-builder.js';
+import { chain, type Step } from './steps.js';
 
 type Role = 'query' | 'key' | 'value';
 
@@ -49,6 +39,8 @@ interface Heads {
 
 /** Node that rotates the last axis' pairs. */
 const ROTATE = 'RotaryEmbedding';
+/** Of TensorProto.DataType. */
+const FLOAT = 1;
 
 export class AttentionSegments {
   readonly #builder: SegmentBuilder;
@@ -69,11 +61,18 @@ export class AttentionSegments {
       stream: 'next-residual',
     });
     const rope = shape.layerRopes[layer] ?? null;
-    if (rope !== null || shape.alibiSlopes !== null) graph.input('positions', 'int64', [1, 'tokens']);
+    if (rope !== null || shape.alibiSlopes !== null || shape.unrotatedGrowth !== null) {
+      graph.input('positions', 'int64', [1, 'tokens']);
+    }
     if (rope !== null) {
       for (const table of new Set([rope, shape.queryRope ?? rope])) {
         for (const part of ['cos', 'sin'] as const) this.#builder.weight(graph, ropeName(table, part));
       }
+    }
+    if (layer > 0) this.#builder.hiddenOutput(graph, 'next-residual');
+    if (shape.latent !== null) {
+      latentQkv(this.#builder, graph, layer, shape.latent, normed);
+      return;
     }
     const packed = this.#builder.linear(graph, `layer-${layer}.qkv`, normed, 'packed');
     const roles: Role[] = ['query', 'key', 'value'];
@@ -93,7 +92,6 @@ export class AttentionSegments {
       const width = this.#heads(role).kept * cachedHeadDim(shape);
       graph.output(role, 'float32', [1, 'tokens', width]);
     });
-    if (layer > 0) this.#builder.hiddenOutput(graph, 'next-residual');
   }
 
   /**
@@ -114,7 +112,7 @@ export class AttentionSegments {
       ? Array.from({ length: numKvHeads }, (_, head) => this.#plane(graph, head))
       : [this.#keysAndValues(graph, ['key', 'value'], numKvHeads * headDim)];
     const length = graph.input('length', 'int64', [1]);
-    const mask = isMasked ? graph.input('mask', 'float32', ['s', 't']) : this.#relativeBias(graph);
+    const mask = isMasked ? graph.input('mask', 'float32', ['s', 't']) : this.#bias(graph);
     const parts = (role: string, whole: string): string[] =>
       planes.length === 1 ? [whole] : planes.map((_, head) => `${role}-part-${head}`);
     const queries = parts('query', query);
@@ -157,33 +155,15 @@ export class AttentionSegments {
     }
   }
 
-  /** [1, heads, s, s], added to the scores of a whole text; '': nothing. Source: transformers modeling_mpnet.py */
-  #relativeBias(graph: OnnxWriter): string {
-    const { contextLength, relativeBias: shape } = this.#builder.plan.shape;
+  /** What is added to the scores of a whole text; '': nothing. */
+  #bias(graph: OnnxWriter): string {
+    const { contextLength, distances, relativeBias: shape } = this.#builder.plan.shape;
+    if (distances !== null) return distanceScores(this.#builder, graph);
     if (shape === null) return '';
     const table = this.#builder.weight(graph, 'relative-bias');
     const { kept, total } = this.#heads('query');
     const own = kept === total ? table : this.#ownHeads(graph, 'query', 1, 1, 2)(table, 'own-bias');
-    const ends = Array.from({ length: 2 * contextLength - 1 }, (_, at) =>
-      bucketOf(at - (contextLength - 1), shape),
-    );
-    const size = graph.node('Shape', ['query'], ['text-size'], { start: 1, end: 2 });
-    const length = graph.node('Squeeze', [size], ['text-length']);
-    const [zero, one] = [graph.integers('zero', [0], []), graph.integers('one', [1], [])];
-    const places = graph.node('Range', [zero, length, one], ['places']);
-    const asColumn = graph.node('Unsqueeze', [places, graph.integers('last-axis', [1])], ['query-places']);
-    const apart = graph.node('Sub', [places, asColumn], ['apart']);
-    const shifted = graph.node(
-      'Add',
-      [apart, graph.integers('most-apart', [contextLength - 1], [])],
-      ['shifted'],
-    );
-    const buckets = graph.node('Gather', [graph.integers('bucket-of', ends), shifted], ['buckets'], {
-      axis: 0,
-    });
-    graph.node('Gather', [own, buckets], ['bias-by-place'], { axis: 0 });
-    const byHead = graph.node('Transpose', ['bias-by-place'], ['bias-by-head'], { perm: [2, 0, 1] });
-    return graph.node('Unsqueeze', [byHead, graph.integers('batch-axis', [0])], ['bias']);
+    return relativeBias(graph, own, shape, contextLength);
   }
 
   /** Keys and values of one KV head. */
@@ -233,6 +213,9 @@ export class AttentionSegments {
       const own = role === 'query' ? (shape.queryRope ?? rope) : rope;
       const rotation = rope === null || own === null ? [] : [this.#rotate(graph, role, own)];
       steps.push(...(shape.headNormAfterRotation ? [...rotation, ...norm] : [...norm, ...rotation]));
+      if (role === 'query' && rope === null && shape.unrotatedGrowth !== null) {
+        steps.push(growWithPosition(graph, shape.unrotatedGrowth));
+      }
     }
     steps.push(...this.#furtherColumns(graph, layer, role));
     return steps;
@@ -240,17 +223,20 @@ export class AttentionSegments {
 
   /** The query is cut at a limit that is scaled as it is. */
   #clip(graph: OnnxWriter, layer: number, role: Role, limit: number): Step {
-    const { headNorm, queryScales } = this.#builder.plan.shape;
-    const factor = role === 'query' && headNorm === 'none' ? (queryScales[layer] ?? 1) : 1;
+    const { shape } = this.#builder.plan;
+    const isScaled = role === 'query' && !hasHeadNorm(shape, layer);
+    const factor = isScaled ? (shape.queryScales[layer] ?? 1) : 1;
     const least = graph.floats(`${role}-least`, [-limit * factor], []);
     const most = graph.floats(`${role}-most`, [limit * factor], []);
     return (x, output) => graph.node('Clip', [x, least, most], [output]);
   }
 
   #headNorm(graph: OnnxWriter, layer: number, role: 'query' | 'key'): Step[] {
-    const { headNorm, headDim } = this.#builder.plan.shape;
+    const { shape } = this.#builder.plan;
+    const { headNorm, headDim } = shape;
     const { computed, kept, total } = this.#heads(role);
-    if (headNorm === 'none') return [];
+    if (!hasHeadNorm(shape, layer)) return [];
+    if (headNorm === 'unit') return this.#unitNorm(graph, layer, role);
     const weight = this.#builder.weight(graph, `layer-${layer}.${role}-norm`);
     if (headNorm === 'whole') {
       return [
@@ -272,6 +258,21 @@ export class AttentionSegments {
       (x, output) => this.#builder.normNode(graph, [x, ones], output),
       (x, output) => graph.node('Mul', [x, scales], [output]),
       close,
+    ];
+  }
+
+  /** The scale of scores is all the scale that there is. */
+  #unitNorm(graph: OnnxWriter, layer: number, role: 'query' | 'key'): Step[] {
+    const { headDim, queryScales } = this.#builder.plan.shape;
+    const { kept } = this.#heads(role);
+    const scale = role === 'query' ? (queryScales[layer] ?? 1) : 1;
+    const scales = graph.floats(`${role}-unit-scale`, new Array<number>(headDim).fill(scale));
+    const byHead = graph.integers(`${role}-heads-shape`, [1, -1, kept, headDim]);
+    const flat = graph.integers(`${role}-flat-shape`, [1, -1, kept * headDim]);
+    return [
+      (x, output) => graph.node('Reshape', [x, byHead], [output]),
+      (x, output) => this.#builder.normNode(graph, [x, scales], output),
+      (x, output) => graph.node('Reshape', [x, flat], [output]),
     ];
   }
 
@@ -324,7 +325,7 @@ export class AttentionSegments {
     const flat = graph.integers(`${role}-flat-shape`, [1, -1, kept * width]);
     const padding = graph.integers(`${role}-padding`, [0, 0, 0, 0, 0, 0, 0, width - shape.headDim]);
     const added = [
-      ...(shape.alibiSlopes === null ? [] : this.#alibi(graph, role, shape.alibiSlopes)),
+      ...(shape.alibiSlopes === null ? [] : this.#alibi(graph, layer, role, shape.alibiSlopes)),
       ...(sinkColumn(shape) !== null && role === 'query' ? [this.#sinks(graph, layer)] : []),
     ];
     return [
@@ -339,28 +340,31 @@ export class AttentionSegments {
     ];
   }
 
-  /** What is added to [1, tokens, kept, width]: every query's slope, or every key's position. */
-  #alibi(graph: OnnxWriter, role: Role, slopes: readonly number[]): string[] {
+  /** What is added to [1, tokens, kept, width]: every query's slope, or every key's position; where it is rounded, their product to the key. */
+  #alibi(graph: OnnxWriter, layer: number, role: Role, slopes: readonly number[]): string[] {
     const { shape } = this.#builder.plan;
+    const { alibiRounded, headDim, queryScales } = shape;
     const { first, kept, own } = this.#heads(role);
     const width = cachedHeadDim(shape);
     const inColumn = (value: number): number[] =>
-      Array.from({ length: width }, (_, column) => (column === shape.headDim ? value : 0));
+      Array.from({ length: width }, (_, column) => (column === headDim ? value : 0));
     if (role === 'value') return [];
+    const ofHeads = [...slopes.slice(first, first + own), ...new Array<number>(kept - own).fill(0)];
     if (role === 'query') {
-      const missing = new Array<number>(kept - own).fill(0);
-      const columns = [...slopes.slice(first, first + own), ...missing].flatMap(inColumn);
-      return [graph.floats('slopes', columns, [1, 1, kept, width])];
+      const factors = alibiRounded ? ofHeads.map(() => queryScales[layer] ?? 1) : ofHeads;
+      return [graph.floats('slopes', factors.flatMap(inColumn), [1, 1, kept, width])];
     }
-    // 1: FLOAT of TensorProto.DataType
-    const positions = graph.node('Cast', ['positions'], ['float-positions'], { to: 1 });
+    const positions = graph.node('Cast', ['positions'], ['float-positions'], { to: FLOAT });
     const shaped = graph.node(
       'Reshape',
       [positions, graph.integers('position-shape', [1, -1, 1, 1])],
       ['column-positions'],
     );
     const unit = graph.floats('position-column', inColumn(1), [1, 1, 1, width]);
-    return [graph.node('Mul', [shaped, unit], ['added-positions'])];
+    if (!alibiRounded) return [graph.node('Mul', [shaped, unit], ['added-positions'])];
+    const rounded = graph.floats('rounded-slopes', ofHeads.map(toBfloat16), [1, 1, kept, 1]);
+    const product = graph.node('Mul', [roundToBfloat16(graph, shaped), rounded], ['position-by-slope']);
+    return [graph.node('Mul', [roundToBfloat16(graph, product), unit], ['added-products'])];
   }
 
   /** The rank's sinks in their column of [1, 1, kept, width]. */

@@ -10,7 +10,7 @@
  * Source   transformers modeling_mixtral.py, modeling_qwen2_moe.py
  */
 import assert from 'node:assert';
-import { type Activation, type ExpertsShape, hasExperts } from '../plan/model-shape.js';
+import { type Activation, type ExpertsShape, hasExperts, type RoutingShape } from '../plan/model-shape.js';
 import type { Plan } from '../plan/plan.js';
 import type { OnnxWriter } from './onnx-writer.js';
 
@@ -148,7 +148,13 @@ function experts(builder: LinearBuilder, graph: OnnxWriter, role: string, x: str
   const n = graph.node('Shape', [flat], ['n']);
   graph.node('TopK', [flat, n], ['sorted', 'order'], { largest: 0 });
   const tokens = graph.node('Div', ['order', k], ['visiting']);
-  const rows = graph.node('Gather', [x, tokens], ['rows-by-expert'], { axis: 0 });
+  const isWeighedBefore = shape.routing.weighs === 'inputs';
+  let rows = graph.node('Gather', [x, tokens], ['rows-by-expert'], { axis: 0 });
+  if (isWeighedBefore) {
+    const all = graph.node('Reshape', [weights, graph.integers('weight-column', [-1, 1])], ['weight-rows']);
+    const own = graph.node('Gather', [all, 'order'], ['weights-by-expert'], { axis: 0 });
+    rows = graph.node('Mul', [rows, own], ['weighed-rows']);
+  }
   const column = graph.node('Reshape', [flat, graph.integers('column', [-1, 1])], ['visits-column']);
   const ids = graph.integers(
     'ids',
@@ -177,6 +183,10 @@ function experts(builder: LinearBuilder, graph: OnnxWriter, role: string, x: str
     [back, graph.integers('visits-shape', [-1, perToken, hiddenSize])],
     ['visits-by-token'],
   );
+  if (isWeighedBefore) {
+    graph.node('ReduceSum', [visits, graph.integers('visit-axis', [1])], [output], { keepdims: 0 });
+    return;
+  }
   const factors = graph.node(
     'Reshape',
     [weights, graph.integers('weights-shape', [-1, perToken, 1])],
@@ -253,7 +263,9 @@ function chooseByScores(
     routing.scoring === 'sigmoid'
       ? graph.node('Sigmoid', [scores], ['probabilities'])
       : graph.node('Softmax', [scores], ['probabilities'], { axis: -1 });
-  let choice = addend === null ? own : graph.node('Add', [own, addend], ['choice']);
+  // Far from 0 sigmoids are one number: the scores themselves have an order.
+  const isOrder = routing.scoring === 'sigmoid' && addend === null && routing.groups === null;
+  let choice = isOrder ? scores : addend === null ? own : graph.node('Add', [own, addend], ['choice']);
   if (routing.groups !== null) choice = ofBestGroups(graph, choice, count, routing.groups);
   graph.node('TopK', [choice, k], ['chosen-scores', 'chosen-experts'], { axis: -1 });
   let weights = graph.node('GatherElements', [own, 'chosen-experts'], ['chosen'], { axis: 1 });
@@ -265,20 +277,22 @@ function chooseByScores(
   return graph.node('Mul', [weights, graph.floats('routing-scale', [routing.scale], [])], ['scaled-weights']);
 }
 
-/** Scores of the groups whose two best have the largest sum, -infinity for the others. */
+/** Scores of the groups whose best (one or two) have the largest sum, -infinity for the others. */
 function ofBestGroups(
   graph: OnnxWriter,
   scores: string,
   experts: number,
-  { chosen, count }: { count: number; chosen: number },
+  { by, chosen, count }: NonNullable<RoutingShape['groups']>,
 ): string {
   const grouped = graph.node(
     'Reshape',
     [scores, graph.integers('groups-shape', [-1, count, experts / count])],
     ['grouped'],
   );
-  graph.node('TopK', [grouped, graph.integers('two', [2])], ['best-two', 'best-two-at'], { axis: -1 });
-  const sums = graph.node('ReduceSum', ['best-two', graph.integers('group-axis', [2])], ['group-sums'], {
+  graph.node('TopK', [grouped, graph.integers('judged-by', [by])], ['best-of-group', 'best-of-group-at'], {
+    axis: -1,
+  });
+  const sums = graph.node('ReduceSum', ['best-of-group', graph.integers('group-axis', [2])], ['group-sums'], {
     keepdims: 0,
   });
   const most = graph.integers('chosen-groups', [chosen]);

@@ -15,7 +15,8 @@
  */
 import type { AttendVariant } from '../../proto/attend.js';
 import type { Manifest, ManifestBuffer, ProgramOp } from '../../proto/manifest.js';
-import { cachedHeadDim, type ModelShape, pooledColumns, sinkColumn } from '../plan/model-shape.js';
+import { pooledColumns } from '../plan/embedding-shape.js';
+import { cachedHeadDim, type ModelShape, sinkColumn } from '../plan/model-shape.js';
 
 type Place = ManifestBuffer['place'];
 
@@ -82,7 +83,8 @@ export function planBuffers(
     floats('residual1', hiddenSize),
     floats('query', queryColumns, 'worker', 'rank3'),
     floats('key', kvColumns, 'worker', 'rank3'),
-    floats('value', kvColumns, 'worker', 'rank3'),
+    // Where latents are cached, values are the keys' first columns.
+    ...(shape.latent === null ? [floats('value', kvColumns, 'worker', 'rank3')] : []),
     floats('attended', queryColumns),
     ...(isSplit ? partials.map((name) => floats(name, hiddenSize, 'partial')) : []),
     floats('sum0', hiddenSize, isSplit ? 'sum' : 'worker'),
@@ -95,8 +97,8 @@ export function planBuffers(
 }
 
 /** Some families' segments ask for no positions. */
-const rotates = (shape: ModelShape, layer: number): boolean =>
-  shape.alibiSlopes !== null || (shape.layerRopes[layer] ?? null) !== null;
+const needsPositions = (shape: ModelShape, layer: number): boolean =>
+  shape.alibiSlopes !== null || shape.unrotatedGrowth !== null || (shape.layerRopes[layer] ?? null) !== null;
 
 /** A sequence that is alone in its step and one among several, for each window that layers have. */
 const remoteVariants = ({ windows }: ModelShape): AttendVariant[] =>
@@ -149,7 +151,8 @@ export function planProgram(
   };
   const lastSum = (): string => sumOf(sums - 1);
   shape.windows.forEach((window, layer) => {
-    const qkv = { query: 'query', key: 'key', value: 'value' };
+    const made = { query: 'query', key: 'key', ...(shape.latent === null ? { value: 'value' } : {}) };
+    const piece = shape.pieces[layer] ?? null;
     const isFirst = layer === 0;
     program.push({
       op: 'run',
@@ -157,12 +160,16 @@ export function planProgram(
       inputs: {
         residual: `residual${residual}`,
         ...(isFirst ? {} : { sum: lastSum() }),
-        ...(rotates(shape, layer) ? positions : {}),
+        ...(needsPositions(shape, layer) ? positions : {}),
       },
-      outputs: isFirst ? qkv : { ...qkv, 'next-residual': `residual${1 - residual}` },
+      outputs: isFirst ? made : { ...made, 'next-residual': `residual${1 - residual}` },
     });
     if (!isFirst) residual = 1 - residual;
-    program.push({ op: 'attend', layer, ...qkv, output: 'attended', window });
+    program.push({
+      ...{ op: 'attend', layer, query: 'query', key: 'key', output: 'attended', window },
+      value: shape.latent === null ? 'value' : 'key',
+      ...(piece === null ? {} : { piece }),
+    });
     if (shape.residual === 'parallel') {
       runAndSum(`layer-${layer}-out-mlp`, { attended: 'attended', residual: `residual${residual}` });
       return;
@@ -197,8 +204,11 @@ export function planProgram(
       variants: deviceClass === 'cpu' ? hostVariants : remoteVariants(shape),
       keysIn,
       ...(column === null ? {} : { sinkColumn: column }),
-      ...(shape.alibiSlopes === null ? {} : { positionColumn: shape.headDim }),
+      // Rounded ones are a column like others.
+      ...(shape.alibiSlopes === null || shape.alibiRounded ? {} : { positionColumn: shape.headDim }),
+      ...(shape.latent === null ? {} : { valuesAreKeys: true as const }),
       ...(shape.relativeBias === null ? {} : { bias: 'relative' as const }),
+      ...(shape.distances === null ? {} : { distanceRows: 2 * shape.distances.span }),
       ...(shape.attentionSoftCap === null ? {} : { softCap: shape.attentionSoftCap }),
       ...(deviceClass === 'cpu' ? {} : { copyRows: 'copy-rows' }),
       // CUDA's operator takes halves alone.

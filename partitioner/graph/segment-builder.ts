@@ -8,14 +8,15 @@
 import assert from 'node:assert';
 import type { TensorEntry } from '../../proto/manifest.js';
 import { squaresName } from '../importance/squares.js';
-import type { Padding } from '../plan/degrees.js';
-import { cachedHeadDim } from '../plan/model-shape.js';
+import { cachedHeadDim, valueDim } from '../plan/model-shape.js';
 import type { Plan } from '../plan/plan.js';
 import type { LinearItem, PlanItem } from '../plan/plan-item.js';
 import { pieceName } from '../plan/plan-items.js';
 import { addAsTree } from './add-as-tree.js';
-import { feedForward, type LinearBuilder } from './feed-forward.js';
+import { feedForward } from './feed-forward.js';
+import { type LatentBuilder, latentValues } from './latent-segments.js';
 import { type Dimension, OnnxWriter } from './onnx-writer.js';
+import { chain, padHeads, type Step } from './steps.js';
 import { rankWeights, SHARED_WEIGHTS } from './weight-files.js';
 
 /** MatMulNBits quantises the activations of a block to 8 bits: the fast kernels of x64 and arm64. */
@@ -23,7 +24,7 @@ const ACCURACY_LEVEL = 4;
 /** As they are: a GPU's own choice. */
 const FLOAT_ACCURACY = 0;
 
-export class SegmentBuilder implements LinearBuilder {
+export class SegmentBuilder implements LatentBuilder {
   readonly plan: Plan;
   readonly rank: number;
   readonly #items: ReadonlyMap<string, PlanItem>;
@@ -213,10 +214,10 @@ export class SegmentBuilder implements LinearBuilder {
     return graph.node(type, inputs, [output], { epsilon: { float: epsilon }, axis: -1 });
   }
 
-  /** x [n, inputs] → [n, outputs] */
-  linear(graph: OnnxWriter, name: string, x: string, output: string): string {
+  /** x [n, inputs] → [n, outputs] @param isOfTokens false: its inputs count for nothing in a calibration */
+  linear(graph: OnnxWriter, name: string, x: string, output: string, isOfTokens = true): string {
     const item = this.#linearItem(name);
-    if (this.plan.tellsSquares) this.#tellSquares(graph, item, x);
+    if (this.plan.tellsSquares && isOfTokens) this.#tellSquares(graph, item, x);
     const weight = this.#store(graph, item.weight);
     const bias = item.bias ? [this.#store(graph, item.bias)] : [];
     if (item.panels !== null) {
@@ -274,6 +275,11 @@ export class SegmentBuilder implements LinearBuilder {
     return this.#store(graph, this.#item(name).weight);
   }
 
+  /** A weight of rows as a stack of matrices. @param dims that it is seen in */
+  stack(graph: OnnxWriter, name: string, dims: readonly number[]): string {
+    return this.#store(graph, { ...this.#item(name).weight, shape: [...dims] });
+  }
+
   hiddenInput(graph: OnnxWriter, name: string): string {
     return graph.input(name, 'float32', this.#hiddenShape);
   }
@@ -290,11 +296,14 @@ export class SegmentBuilder implements LinearBuilder {
   /** attended → its products with the output projection, a piece each */
   #project(graph: OnnxWriter, layer: number, outputs: readonly string[]): void {
     const { headDim, numHeads } = this.plan.perRank;
+    const { latent } = this.plan.shape;
     const cached = cachedHeadDim(this.plan.shape);
     const attended = graph.input('attended', 'float32', ['tokens', numHeads * cached]);
     const inputs = this.pieces('attended-columns');
     const steps: Step[] = [];
-    if (cached !== headDim) {
+    if (latent !== null) {
+      steps.push(...latentValues(this, graph, layer, latent));
+    } else if (cached !== headDim) {
       // Values have nothing in the column that ALiBi added.
       const byHead = graph.integers('attended-by-head', [-1, numHeads, cached]);
       const flat = graph.integers('attended-flat', [-1, numHeads * headDim]);
@@ -313,7 +322,7 @@ export class SegmentBuilder implements LinearBuilder {
     }
     const columns = steps.length === 0 ? attended : 'attended-whole';
     chain(steps, attended, columns);
-    const width = (numHeads * (padding?.padded ?? headDim)) / inputs.length;
+    const width = (numHeads * (padding?.padded ?? valueDim(this.plan.shape))) / inputs.length;
     const sizes = graph.integers('piece-sizes', new Array<number>(inputs.length).fill(width));
     const [first = '', ...others] = inputs;
     graph.node('Split', [columns, sizes], [first, ...others], { axis: 1 });
@@ -358,27 +367,4 @@ export class SegmentBuilder implements LinearBuilder {
   get #hiddenShape(): Dimension[] {
     return ['tokens', this.plan.shape.hiddenSize];
   }
-}
-
-/** Each head's columns get zeros behind them. */
-function padHeads(graph: OnnxWriter, heads: number, { padded, width }: Padding): Step[] {
-  const byHead = graph.integers('heads-to-pad', [-1, heads, width]);
-  const zeros = graph.integers('head-padding', [0, 0, 0, 0, 0, padded - width]);
-  const flat = graph.integers('padded-heads', [-1, heads * padded]);
-  return [
-    (x, out) => graph.node('Reshape', [x, byHead], [out]),
-    (x, out) => graph.node('Pad', [x, zeros], [out]),
-    (x, out) => graph.node('Reshape', [x, flat], [out]),
-  ];
-}
-
-/** Makes `output` of `x`; returns its name. */
-export type Step = (x: string, output: string) => string;
-
-/** One step after the other, the last one making `output`. */
-export function chain(steps: readonly Step[], x: string, output: string): void {
-  steps.reduce((value, step, index) => {
-    const isLast = index === steps.length - 1;
-    return step(value, isLast ? output : `${output}.${index}`);
-  }, x);
 }

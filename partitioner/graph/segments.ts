@@ -10,6 +10,7 @@
 import type { Plan } from '../plan/plan.js';
 import { addAsTree } from './add-as-tree.js';
 import { AttentionSegments } from './attention-segments.js';
+import { distanceVectors } from './distance-scores.js';
 import type { OnnxWriter } from './onnx-writer.js';
 import { RemoteAttentionSegments } from './remote-attention.js';
 import { SegmentBuilder } from './segment-builder.js';
@@ -49,6 +50,11 @@ export function buildSegments(plan: Plan, rank: number, toolVersion: string): Ma
   } else {
     add('hidden', (graph) => lastHidden(builder, graph));
     add('vector', (graph) => vector(builder, graph));
+  }
+  if (plan.shape.distances !== null) {
+    for (let layer = 0; layer < plan.shape.numLayers; layer++) {
+      add(`distances-${layer}`, (graph) => distanceVectors(builder, graph, layer));
+    }
   }
   const remote = new RemoteAttentionSegments(plan);
   for (const { segment, when } of plan.attend.variants) {

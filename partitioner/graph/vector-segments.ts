@@ -6,11 +6,12 @@
  * Limits  segments.ts
  * Source  sentence-transformers' Dense and Normalize; torch.nn.functional.normalize for the least length
  */
-import { pooledColumns, type VectorStep } from '../plan/model-shape.js';
+import { pooledColumns, type VectorStep } from '../plan/embedding-shape.js';
 import { vectorRole } from '../plan/role-tensors.js';
 import { activate as activateNode } from './feed-forward.js';
 import type { OnnxWriter } from './onnx-writer.js';
-import { chain, type SegmentBuilder, type Step } from './segment-builder.js';
+import type { SegmentBuilder } from './segment-builder.js';
+import { chain, type Step } from './steps.js';
 
 /** A shorter vector is divided by this. */
 const LEAST_LENGTH = 1e-12;

@@ -12,7 +12,7 @@
 import { ServingError } from '../../proto/errors.js';
 import { MAX_WORLD_SIZE } from '../../proto/limits.js';
 import type { WeightFormat } from '../quantise/weight-format.js';
-import type { ModelShape } from './model-shape.js';
+import { type ModelShape, valueDim } from './model-shape.js';
 import { headSlices } from './rank-slices.js';
 
 /** The output projection's blocks are chosen so that they can be cut up to this degree. */
@@ -62,7 +62,7 @@ export function attentionOutBlock(shape: ModelShape, format: WeightFormat): numb
 function commonColumns(shape: ModelShape): number {
   let degree = COMMON_DEGREE;
   while (!isEvenDegree(shape, degree)) degree--;
-  return (shape.numHeads / degree) * shape.headDim;
+  return (shape.numHeads / degree) * valueDim(shape);
 }
 
 /**
@@ -74,7 +74,7 @@ export function attentionOutPadding(shape: ModelShape, format: WeightFormat): Pa
   if (format.layout === 'blocks' || format.blockSize === null || commonColumns(shape) % smallest === 0) {
     return null;
   }
-  return { width: shape.headDim, padded: Math.ceil(shape.headDim / smallest) * smallest };
+  return { width: valueDim(shape), padded: Math.ceil(valueDim(shape) / smallest) * smallest };
 }
 
 /** The rule that a degree breaks, or null. */
@@ -82,7 +82,7 @@ export function whyNot(shape: ModelShape, format: WeightFormat, degree: number):
   if (!Number.isSafeInteger(degree) || degree < 1 || degree > MAX_WORLD_SIZE) {
     return `expected a whole number from 1 to ${MAX_WORLD_SIZE}`;
   }
-  const { headDim, numHeads, numKvHeads } = shape;
+  const { numHeads, numKvHeads } = shape;
   const heads = headSlices(numHeads, numKvHeads, degree);
   if (heads === null) {
     return `a rank would be empty: there are ${numHeads} attention heads, ${numHeads / numKvHeads} for each of ${numKvHeads} KV heads`;
@@ -90,7 +90,7 @@ export function whyNot(shape: ModelShape, format: WeightFormat, degree: number):
   const block = attentionOutBlock(shape, format);
   if (block === null || degree === 1 || attentionOutPadding(shape, format) !== null) return null;
   for (const { query } of heads) {
-    const columns = query.count * headDim;
+    const columns = query.count * valueDim(shape);
     if (columns % block !== 0) {
       return `a rank's ${columns} columns of the ${format.dtype} output projection are no whole blocks of ${block}`;
     }

@@ -8,7 +8,7 @@
  * Errors  none: plain data
  */
 
-import type { Pooling } from '../../proto/manifest.js';
+import type { EmbeddingShape } from './embedding-shape.js';
 
 /** Rotary positions: how the table of angles is made (architectures/rope-table.ts). */
 export interface RopeShape {
@@ -63,9 +63,9 @@ export interface NormShape {
 
 /**
  * Norm of queries and keys, before the rotation mostly: of every head by itself with one scale for all heads, of every head with a
- * scale of its own, or of the whole vector over all heads.
+ * scale of its own, or of the whole vector over all heads. Unit: of every head by itself without a scale, on layers that rotate.
  */
-export type HeadNorm = 'none' | 'per-head' | 'own-scales' | 'whole';
+export type HeadNorm = 'none' | 'per-head' | 'own-scales' | 'whole' | 'unit';
 
 export type Activation = 'silu' | 'gelu' | 'gelu-tanh' | 'quick-gelu' | 'relu' | 'relu-squared' | 'xielu';
 
@@ -117,12 +117,25 @@ export interface ExpertNames extends GatedNames {
   shared: (GatedNames & { router: RolePlace | null }) | null;
 }
 
+/** Tensors of latents (LatentShape); the queries' are `LayerNames.query`. */
+export interface LatentNames {
+  queryDown: string;
+  queryDownNorm: string;
+  /** The latent, and behind it what keys have of positions. */
+  keyValueDown: string;
+  keyValueDownNorm: string;
+  /** Head by head: its part of the keys, then its values. */
+  keyValueUp: string;
+}
+
 /** Roles of one layer's tensors; null: the block has none. */
 export interface LayerNames {
   attentionNorm: string | null;
   query: RolePlace;
   key: RolePlace;
   value: RolePlace;
+  /** Instead of key and value. */
+  latent: LatentNames | null;
   queryNorm: string | null;
   keyNorm: string | null;
   /** One more score a head, learned, that every query has beside those of the keys it sees and that brings no value. */
@@ -146,10 +159,27 @@ export interface RoutingShape {
   scoring: 'softmax' | 'sigmoid' | 'nearest-softmax';
   /** How far a score may lie below the best, as a part of the larger of both. Of nearest-softmax. */
   nearness?: number;
-  /** Experts are in groups of equal size; only those of the best groups, by the sum of their two best scores, are chosen from. */
-  groups: { count: number; chosen: number } | null;
+  /** Experts are in groups of equal size; only those of the best groups, by the sum of their so many best scores, are chosen from. */
+  groups: { count: number; chosen: number; by: 1 | 2 } | null;
   /** Multiplies all chosen ones' weights. */
   scale: number;
+  /** What a weight multiplies; absent: what its expert makes. */
+  weighs?: 'inputs';
+}
+
+/**
+ * Multi-head latent attention: keys and values of all heads are made of one latent a token, so that it alone is cached, one row for all
+ * heads (graph/latent-segments.ts). A head of a query or key has `plainDim` columns of it, then those that are rotated;
+ * `headDim` is that of the cache, the latent's columns and the rotated ones.
+ */
+export interface LatentShape {
+  rank: number;
+  /** Columns of the latent that queries are made of; null: they are made of the stream. */
+  queryRank: number | null;
+  plainDim: number;
+  valueDim: number;
+  /** Both latents' norms have it. */
+  epsilon: number;
 }
 
 /** Distances in buckets, an equal number before and behind; the first half of them one distance each, the rest by logarithm. */
@@ -160,6 +190,22 @@ export interface RelativeBiasShape {
   buckets: number;
   /** From here on distances share the last bucket. */
   maxDistance: number;
+}
+
+/**
+ * Distances have vectors of their own, of which every layer makes queries and keys by the linears of its tokens (DeBERTa): scores are sums
+ * of token and token, token and distance, distance and token.
+ */
+export interface DistancesShape {
+  /** Rows of the table to either side. */
+  span: number;
+  /** By logarithm from half the span on; null: a row a distance. */
+  maxDistance: number | null;
+  /** The second and the third of the sums. */
+  queryMeetsDistance: boolean;
+  distanceMeetsKey: boolean;
+  /** The vectors are normed. */
+  isNormed: boolean;
 }
 
 /** Instead of one MLP, several of which a token visits the likeliest few. */
@@ -189,6 +235,9 @@ export interface TensorNames {
   embeddingNorm: string | null;
   /** [buckets, heads] */
   relativeBias: RolePlace | null;
+  /** Vectors of distances, [2 · span, hidden], and their norm. */
+  distances: RolePlace | null;
+  distancesNorm: string | null;
   finalNorm: string | null;
   /** Null: the model makes no logits. */
   head: string | null;
@@ -212,6 +261,8 @@ export interface ModelShape {
   numHeads: number;
   numKvHeads: number;
   headDim: number;
+  /** Null: every KV head has keys and values of its own. */
+  latent: LatentShape | null;
   ffnSize: number;
   vocabSize: number;
   contextLength: number;
@@ -236,6 +287,8 @@ export interface ModelShape {
    * One entry a layer.
    */
   windows: readonly (number | null)[];
+  /** Texts are cut into pieces of so many tokens on this layer, and a query sees its own piece alone; null: not cut. */
+  pieces: readonly (number | null)[];
   ropes: readonly RopeShape[];
   /** Which of `ropes` rotates a layer's queries and keys; null: none does. One entry a layer. */
   layerRopes: readonly (number | null)[];
@@ -243,8 +296,13 @@ export interface ModelShape {
   queryRope: number | null;
   /** Per head, what a key's score gains a position; null: no ALiBi. */
   alibiSlopes: readonly number[] | null;
+  /** Slopes, positions and their products are rounded to bfloat16, and then scaled as scores are (Falcon). */
+  alibiRounded: boolean;
+  /** Queries of layers that do not rotate are multiplied by 1 + factor · log(1 + floor((position + 1) / period)). */
+  unrotatedGrowth: { factor: number; period: number } | null;
   /** What a score gains by how far apart query and key are, learned by head (T5's buckets). */
   relativeBias: RelativeBiasShape | null;
+  distances: DistancesShape | null;
   /** What scores are multiplied by, 1/sqrt(headDim) mostly. One entry a layer. */
   queryScales: readonly number[];
   headNorm: HeadNorm;
@@ -269,69 +327,21 @@ export interface ModelShape {
   names: TensorNames;
 }
 
-/** What a dense layer's outputs go through. */
-export type VectorActivation = 'none' | 'tanh' | 'relu' | 'sigmoid' | 'gelu' | 'gelu-tanh' | 'silu';
-
-/** A step from the pooled hidden states to the vector that the client gets. */
-export type VectorStep =
-  | { kind: 'normalise' }
-  | {
-      kind: 'dense';
-      /** Its tensors; of one in a folder of its own, behind the folder's name. */
-      stem: string;
-      /** Folder of its weights in the model folder; null: they are the checkpoint's. */
-      folder: string | null;
-      inputs: number;
-      outputs: number;
-      hasBias: boolean;
-      activation: VectorActivation;
-    }
-  | { kind: 'layer-norm'; stem: string; size: number; epsilon: number; hasBias: boolean };
-
-/** What the numbers of a classifier's vector are the scores of. */
-export interface LabelsShape {
-  names: readonly string[];
-  /** A vector each token, one behind the other; else one for the text. */
-  perToken: boolean;
-  /** What makes chances of scores. */
-  activation: LabelActivation;
-  /** What makes a number of the score of two texts, of a single label. */
-  pairActivation: LabelActivation;
-}
-
-export type LabelActivation = 'softmax' | 'sigmoid' | 'none';
-
-/** From hidden states to one vector a text. */
-export interface EmbeddingShape {
-  /** Their results side by side; none: every token by itself. */
-  poolings: readonly Pooling[];
-  steps: readonly VectorStep[];
-  /** Length of the vector. */
-  dimensions: number;
-  /** Tokens of a text that the model was tuned for; at most the context length. */
-  textTokens: number;
-  /** Texts are put into lower case before they are tokenised. */
-  lowerCase: boolean;
-  /** Stands before every text. */
-  prefix: string;
-  /** Lengths to which a vector may be cut; empty: any; null: none. */
-  shorterDimensions: readonly number[] | null;
-  /** Labels of a classifier; null: the vector is what is wanted. */
-  labels: LabelsShape | null;
-}
-
-/** Columns of what the first step of the vector reads. */
-export const pooledColumns = ({ poolings }: EmbeddingShape, hiddenSize: number): number =>
-  Math.max(1, poolings.length) * hiddenSize;
-
-/** Whether the vector has length 1. */
-export const isNormalised = ({ steps }: EmbeddingShape): boolean => steps.at(-1)?.kind === 'normalise';
-
 /** Norm of the stream before a layer's attention; null: none. */
 export const attentionNormOf = (
   { firstLayerUnnormed, names }: Pick<ModelShape, 'firstLayerUnnormed' | 'names'>,
   layer: number,
 ): string | null => (firstLayerUnnormed && layer === 0 ? null : names.layer.attentionNorm);
+
+/** Whether queries and keys of a layer are normed. */
+export const hasHeadNorm = (
+  { headNorm, layerRopes }: Pick<ModelShape, 'headNorm' | 'layerRopes'>,
+  layer: number,
+): boolean => headNorm !== 'none' && (headNorm !== 'unit' || (layerRopes[layer] ?? null) !== null);
+
+/** Columns of a head of what the output projection reads. */
+export const valueDim = ({ headDim, latent }: Pick<ModelShape, 'headDim' | 'latent'>): number =>
+  latent?.valueDim ?? headDim;
 
 /** A layer whose MLP is experts. */
 export const hasExperts = ({ experts }: ModelShape, layer: number): boolean =>

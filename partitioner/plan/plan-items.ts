@@ -14,7 +14,7 @@ import type { CodedTensors } from '../quantise/coded-format.js';
 import { panelBytes, panelCount } from '../quantise/panels.js';
 import { codesOf, linearFormat, panelFormat, type WeightFormat } from '../quantise/weight-format.js';
 import { attentionOutBlock, attentionOutPadding, isEvenDegree, type Padding } from './degrees.js';
-import { hasExperts, type ModelShape } from './model-shape.js';
+import { hasExperts, hasHeadNorm, type LatentShape, type ModelShape, valueDim } from './model-shape.js';
 import type { CopyItem, LinearItem, LinearPart, PlanItem } from './plan-item.js';
 import { evenSlices, type HeadSlices, headSlices, type Slice } from './rank-slices.js';
 import {
@@ -49,6 +49,8 @@ interface LinearOptions {
   blockSize: number | null;
   pieces: number;
   padding: Padding | null;
+  /** Rows of floats, in every format. */
+  isPlain: boolean;
 }
 
 /** Lays the items out one after another. */
@@ -79,7 +81,8 @@ export class ItemPlanner {
   items(embeddingType: ElementType): PlanItem[] {
     const { contextLength, numLayers, ropes } = this.#shape;
     const items: PlanItem[] = [this.#copy('embedding', this.#role('embedding.weight'), embeddingType)];
-    for (const role of ['embedding-in', 'position-table', 'token-type', 'embedding-norm', 'relative-bias'])
+    const beside = ['position-table', 'token-type', 'embedding-norm', 'relative-bias', 'distances'];
+    for (const role of ['embedding-in', ...beside, 'distances-norm'])
       items.push(...this.#optionalCopies(role));
     ropes.forEach((rope, index) => {
       for (const part of ['cos', 'sin'] as const) {
@@ -109,7 +112,7 @@ export class ItemPlanner {
     const name = (role: string): string => `layer-${layer}.${role}`;
     return [
       ...this.#optionalCopies(name('attention-norm')),
-      this.#qkv(layer),
+      ...(this.#shape.latent === null ? [this.#qkv(layer)] : this.#latents(layer, this.#shape.latent)),
       ...this.#optionalCopies(name('query-norm'), this.#shape.queryScales[layer]),
       ...this.#optionalCopies(name('key-norm')),
       ...this.#optionalCopies(name('sinks')),
@@ -140,13 +143,41 @@ export class ItemPlanner {
     });
     // A norm over all heads needs all heads: every rank computes them.
     const isWhole = headNorm === 'whole';
-    const factor = headNorm === 'none' ? (queryScales[layer] ?? 1) : 1;
+    const factor = hasHeadNorm(this.#shape, layer) ? 1 : (queryScales[layer] ?? 1);
     const parts = [
       part('query', numHeads, this.#perRank.numHeads, isWhole, factor),
       part('key', numKvHeads, this.#perRank.numKvHeads, isWhole, 1),
       part('value', numKvHeads, this.#perRank.numKvHeads, false, 1),
     ];
     return this.#columnLinear(`layer-${layer}.qkv`, 'column', parts);
+  }
+
+  /**
+   * Every rank makes the latents, and of them its heads' queries. The weights that are joined with queries and with what attention
+   * makes stay floats: they are read as a stack of matrices, a head each.
+   */
+  #latents(layer: number, { plainDim, queryRank, rank, valueDim: values }: LatentShape): PlanItem[] {
+    const { headDim, hiddenSize, queryScales } = this.#shape;
+    const name = (role: string): string => `layer-${layer}.${role}`;
+    const byHead = (role: string, rows: number, factor = 1): LinearPart => ({
+      ...this.#part(name(role)),
+      factor,
+      rowsPerRank: this.#perRank.numHeads * rows,
+      rowSlices: this.#heads('query', rows),
+    });
+    const downs = [...(queryRank === null ? [] : ['query-down']), 'key-value-down'];
+    const query = byHead('query', plainDim + headDim - rank, queryScales[layer] ?? 1);
+    return [
+      this.#columnLinear(
+        name('latents'),
+        'column',
+        downs.map((role) => this.#part(name(role))),
+      ),
+      ...downs.flatMap((role) => this.#optionalCopies(name(`${role}-norm`))),
+      this.#columnLinear(name('query'), 'column', [query], queryRank ?? hiddenSize),
+      this.#columnLinear(name('key-up'), 'column', [byHead('key-up', plainDim)], rank, true),
+      this.#columnLinear(name('value-up'), 'column', [byHead('value-up', values)], rank, true),
+    ];
   }
 
   /** The MLP; or the router, the experts and what they share. */
@@ -191,7 +222,7 @@ export class ItemPlanner {
 
   #attentionOut(layer: number): LinearItem[] {
     const padding = attentionOutPadding(this.#shape, this.#format);
-    const width = padding?.padded ?? this.#shape.headDim;
+    const width = padding?.padded ?? valueDim(this.#shape);
     return this.#rowLinear(
       `layer-${layer}.attention-out`,
       this.#perRank.numHeads * width,
@@ -214,11 +245,12 @@ export class ItemPlanner {
     split: 'column' | 'vocab',
     parts: LinearPart[],
     inputs = this.#shape.hiddenSize,
+    isPlain = false,
   ): LinearItem {
     const columnSlices = new Array<Slice>(this.#worldSize).fill({ start: 0, count: inputs });
-    const { blockSize } = this.#format;
+    const blockSize = isPlain ? null : this.#format.blockSize;
     return this.#linear(name, {
-      ...{ split, piece: null, parts, columnSlices, inputs, blockSize, pieces: 1, padding: null },
+      ...{ split, piece: null, parts, columnSlices, inputs, blockSize, pieces: 1, padding: null, isPlain },
     });
   }
 
@@ -250,6 +282,7 @@ export class ItemPlanner {
         blockSize,
         pieces: held / of,
         padding,
+        isPlain: false,
       }),
     );
   }
@@ -285,7 +318,7 @@ export class ItemPlanner {
     });
   }
 
-  #linear(linear: string, { blockSize, ...options }: LinearOptions): LinearItem {
+  #linear(linear: string, { blockSize, isPlain, ...options }: LinearOptions): LinearItem {
     const { split, piece, parts, inputs } = options;
     const name = piece === null ? linear : pieceName(linear, piece.index);
     const outputs = parts.reduce((sum, part) => sum + part.rowsPerRank, 0);
@@ -293,7 +326,7 @@ export class ItemPlanner {
     const biasSources = parts.flatMap((part) => part.biasSource ?? []);
     const codes = codesOf(this.#coded, sources);
     const format = linearFormat(this.#format, linear, this.#shape.numLayers, blockSize, codes);
-    const isCoded = codes === 'own';
+    const isCoded = codes === 'own' && !isPlain;
     const store = (kind: string, type: ElementType, size: number[], cut: TensorEntry['split'] = split) => ({
       ...this.#store(`${name}.${kind}`, 'rank', type, size, cut, kind === 'bias' ? biasSources : sources),
       ...(piece === null || kind === 'bias' ? {} : { piece }),
@@ -302,7 +335,7 @@ export class ItemPlanner {
     const storeBias = (): TensorEntry | null =>
       biasSources.length > 0 ? store('bias', 'float32', [outputs], biasSplit) : null;
     const item = { kind: 'linear' as const, name, outputs, format, panels: null, isCoded, ...options };
-    const panels = panelFormat(this.#format, format);
+    const panels = isPlain ? null : panelFormat(this.#format, format);
     if (panels !== null) {
       const bytes = panelCount(outputs) * panelBytes(panels, inputs);
       const entry = store('weight', 'uint8', [bytes]);

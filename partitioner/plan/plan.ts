@@ -104,7 +104,7 @@ export function makePlan(options: PlanOptions): Plan {
     kvBytesPerTokenPerRank:
       shape.attention === 'bidirectional'
         ? 0
-        : 2 * shape.numLayers * perRank.numKvHeads * cachedHeadDim(shape) * 4,
+        : (shape.latent === null ? 2 : 1) * shape.numLayers * perRank.numKvHeads * cachedHeadDim(shape) * 4,
     longContext: shape.ropes[0] ? longContext(shape.ropes[0], shape.contextLength) : null,
     ...planBuffers(shape, worldSize, perRank),
     ...planProgram(shape, worldSize, deviceClass),

@@ -23,6 +23,8 @@ export function remoteShape(shape: ModelShape, deviceClass: Manifest['deviceClas
   };
   if (shape.attention === 'bidirectional') refuse('attention in both directions');
   if (shape.alibiSlopes !== null) refuse('ALiBi');
+  if (shape.latent !== null) refuse('multi-head latent attention');
+  if (shape.pieces.some((piece) => piece !== null)) refuse('attention within pieces of a text');
   // The provider's operator takes the attribute and leaves scores as they are.
   if (shape.attentionSoftCap !== null) refuse('soft-capped attention scores');
   if (shape.names.layer.sinks !== null) refuse('attention sinks');

@@ -9,15 +9,17 @@
  * transposed, or where the model scales it, the role is a view: checkpoint/view-source.ts reads it as if it were a tensor of
  * its own, and nobody after that knows.
  */
+import type { EmbeddingShape } from './embedding-shape.js';
 import {
   attentionNormOf,
-  type EmbeddingShape,
   type GatedNames,
   hasExperts,
+  type LatentShape,
   type ModelShape,
   type Place,
   type RolePlace,
   type RowPick,
+  valueDim,
 } from './model-shape.js';
 
 /** A tensor of the checkpoint: its name and what its shape must be. */
@@ -109,6 +111,7 @@ class RoleLister {
       contextLength,
       numHeads,
       numLayers,
+      distances,
       relativeBias,
       textKinds,
       tiedHead,
@@ -123,6 +126,10 @@ class RoleLister {
     this.#norm('embedding-norm', names.embeddingNorm);
     if (names.relativeBias !== null && relativeBias !== null)
       this.#add('relative-bias.weight', names.relativeBias, [relativeBias.rows, numHeads]);
+    if (names.distances !== null && distances !== null) {
+      this.#add('distances.weight', names.distances, [2 * distances.span, hiddenSize]);
+      if (distances.isNormed) this.#norm('distances-norm', names.distancesNorm);
+    }
     for (let layer = 0; layer < numLayers; layer++) this.#layer(layer);
     this.#norm('final-norm', names.finalNorm);
     if (this.#shape.embedding !== null) this.#vector(this.#shape.embedding);
@@ -154,9 +161,13 @@ class RoleLister {
     const linear = (name: string, place: RolePlace, rows: number, columns: number, bias: boolean): void =>
       this.#linear(role(name), at(place), [rows, columns], bias);
     this.#norm(role('attention-norm'), at(attentionNormOf(this.#shape, layer)));
-    linear('query', names.query, queryRows, hiddenSize, biases.qkv);
-    linear('key', names.key, kvRows, hiddenSize, biases.qkv);
-    linear('value', names.value, kvRows, hiddenSize, biases.qkv);
+    if (this.#shape.latent === null) {
+      linear('query', names.query, queryRows, hiddenSize, biases.qkv);
+      linear('key', names.key, kvRows, hiddenSize, biases.qkv);
+      linear('value', names.value, kvRows, hiddenSize, biases.qkv);
+    } else {
+      this.#latents(layer, this.#shape.latent);
+    }
     this.#headNorm(role('query-norm'), at(names.queryNorm), numHeads);
     this.#headNorm(role('key-norm'), at(names.keyNorm), numKvHeads);
     if (names.sinks !== null) this.#add(role('sinks.weight'), at(names.sinks), [numHeads]);
@@ -164,7 +175,7 @@ class RoleLister {
     this.#linear(
       role('attention-out'),
       at(names.attentionOut),
-      [hiddenSize, queryRows],
+      [hiddenSize, numHeads * valueDim(this.#shape)],
       biases.attentionOut,
       change,
     );
@@ -189,6 +200,36 @@ class RoleLister {
       this.#linear(role('down'), at(names.down), [hiddenSize, ffnSize], biases.mlpDown, change);
     }
     this.#norm(role('mlp-post-norm'), at(names.mlpPostNorm));
+  }
+
+  /** The bias is that of the linears that make latents. */
+  #latents(layer: number, latent: LatentShape): void {
+    const { biases, headDim, hiddenSize, names, numHeads } = this.#shape;
+    const { plainDim, queryRank, rank, valueDim: values } = latent;
+    const at = <T extends RolePlace | null>(place: T): T => inLayer(place, layer);
+    const role = (name: string): string => `layer-${layer}.${name}`;
+    const places = names.layer.latent;
+    if (places === null) return;
+    const rotated = headDim - rank;
+    if (queryRank !== null) {
+      this.#linear(role('query-down'), at(places.queryDown), [queryRank, hiddenSize], biases.qkv);
+      this.#add(role('query-down-norm.weight'), at(places.queryDownNorm), [queryRank]);
+    }
+    this.#linear(
+      role('query'),
+      at(names.layer.query),
+      [numHeads * (plainDim + rotated), queryRank ?? hiddenSize],
+      false,
+    );
+    this.#linear(role('key-value-down'), at(places.keyValueDown), [rank + rotated, hiddenSize], biases.qkv);
+    this.#add(role('key-value-down-norm.weight'), at(places.keyValueDownNorm), [rank]);
+    const up = (name: string, firstUnit: number, units: number): void => {
+      const rows = { unitRows: 1, groupUnits: plainDim + values, firstUnit, units };
+      const place = { stem: at(places.keyValueUp), rows, transposed: false };
+      this.#linear(role(name), place, [numHeads * units, rank], false);
+    };
+    up('key-up', 0, plainDim);
+    up('value-up', plainDim, values);
   }
 
   #experts(layer: number): void {
@@ -243,7 +284,7 @@ class RoleLister {
 
   #headNorm(role: string, place: string | null, heads: number): void {
     const { headNorm, headDim, norm } = this.#shape;
-    if (headNorm === 'none' || place === null) return;
+    if (headNorm === 'none' || headNorm === 'unit' || place === null) return;
     const size = { 'per-head': [headDim], 'own-scales': [heads, headDim], whole: [heads * headDim] }[
       headNorm
     ];

@@ -95,6 +95,9 @@ const HARMLESS_KEYS = new Set([
 /** Switched off when a model answers. */
 const DROPOUT = /(?:^|_)(?:dropout|dropout_prob|pdrop|dropout_p|dropout_rate)$/;
 
+/** Whether a key is known to change nothing that a model computes. */
+export const isHarmless = (key: string): boolean => HARMLESS_KEYS.has(key) || DROPOUT.test(key);
+
 /** All that read-rope.ts reads of `rope_scaling` and `rope_parameters`. */
 const ROPE_KEYS = new Set([
   'rope_type',
@@ -129,8 +132,8 @@ export function checkConfigAnswers(
     ...(policy.covered_config_keys ?? []),
   ]);
   for (const [key, value] of Object.entries(config.raw)) {
-    if (value === null || named.has(key) || READ_KEYS.has(key) || HARMLESS_KEYS.has(key)) continue;
-    if (DROPOUT.test(key) || isNeutral(key, value)) continue;
+    if (value === null || named.has(key) || READ_KEYS.has(key) || isHarmless(key)) continue;
+    if (isNeutral(key, value)) continue;
     const text = JSON.stringify(value).slice(0, 80);
     throw checkpointError(
       config.where,

@@ -21,16 +21,22 @@ const MISSING: readonly (readonly [RegExp, string])[] = [
     'linear attention or convolutions beside attention, which keep a running state',
   ],
   [
-    /^(?:Deepseek|GlmMoeDsa|Glm4MoeLite|MiniCPM3|LongcatFlash|Youtu|AXK|Mistral4)/,
-    'keys and values that are cached compressed (multi-head latent attention)',
+    /^(?:DeepseekV32|DeepseekV4|GlmMoeDsa)/,
+    'attention to the tokens that an indexer chooses, which has keys of its own',
+  ],
+  [/^LongcatFlash/, 'two attentions a layer, and experts that pass their input on'],
+  [/^AXK/, "DeepSeek V3's block with a norm behind its experts"],
+  [
+    /^Mistral4/,
+    "DeepSeek V3's attention, whose queries grow by their position, and experts chosen by a softmax within groups",
   ],
   [
     /^(?:ChatGLM|GLMFor)/,
     'GLM-4 under the names of its first code; the same weights are published as GlmForCausalLM',
   ],
   [
-    /^Deberta/,
-    'disentangled attention, whose scores take keys and queries of distances, made by every layer, beside those of tokens',
+    /^Deberta(?!V2)/,
+    'one tensor of queries, keys and values without biases of keys, and projections of distances of its own (the second version has a family)',
   ],
   [/^Baichuan|^BaiChuan/, 'one tensor of queries, keys and values, and ALiBi in the larger one'],
   [

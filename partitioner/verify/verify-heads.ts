@@ -6,7 +6,7 @@
  * Errors  ServingError SHARDS_INVALID: fewer KV heads than the rank's queries read
  * Pure
  */
-import type { Manifest } from '../../proto/manifest.js';
+import type { Manifest, TensorEntry } from '../../proto/manifest.js';
 import type { ModelShape } from '../plan/model-shape.js';
 import { invalid } from './verify-error.js';
 import type { Run } from './verify-panels.js';
@@ -31,6 +31,43 @@ export function queriesOf(
   }
   const first = counts.slice(0, rank).reduce((sum, count) => sum + count, 0);
   return { first, count: counts[rank]! };
+}
+
+/**
+ * Rows of what stands beside latents: the linear that makes these is whole on every rank, the others have rows by query head.
+ *
+ * @returns null: another linear
+ */
+export function latentRuns(
+  shape: ModelShape,
+  { perRank, worldSize }: Manifest,
+  rank: number,
+  { name, sources }: Pick<TensorEntry, 'name' | 'sources'>,
+  heightOf: (source: string) => number,
+): Run[] | null {
+  const [, role = ''] = /^layer-\d+\.(latents|query|key-up|value-up)\./.exec(name) ?? [];
+  if (shape.latent === null || role === '') return null;
+  if (role === 'latents') {
+    let firstRow = 0;
+    return sources.map((source) => {
+      const rows = heightOf(source);
+      firstRow += rows;
+      return { source, firstSourceRow: 0, firstRow: firstRow - rows, rows };
+    });
+  }
+  const [source = ''] = sources;
+  const width = heightOf(source) / shape.numHeads;
+  const { first, count } = queriesOf(shape, worldSize, rank);
+  const runs = [
+    { source, firstSourceRow: first * width, firstRow: 0, rows: count * width },
+    {
+      source: null,
+      firstSourceRow: 0,
+      firstRow: count * width,
+      rows: (perRank.numHeads - count) * width,
+    },
+  ];
+  return runs.filter((run) => run.rows > 0);
 }
 
 /**

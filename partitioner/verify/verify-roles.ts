@@ -83,6 +83,8 @@ function expectedRoles(
     'position-table',
     'token-type',
     'relative-bias',
+    'distances',
+    'distances-norm',
   ];
   for (const name of [...whole, 'embedding-norm', 'final-norm', ...dense]) addCopy(name);
   for (const [index] of shape.ropes.entries()) {
@@ -92,12 +94,22 @@ function expectedRoles(
   if (shape.names.head !== null) addLinear('head', 'head');
   for (let layer = 0; layer < shape.numLayers; layer++) {
     const name = (role: string): string => `layer-${layer}.${role}`;
-    for (const norm of ['attention', 'query', 'key', 'attention-post', 'mlp', 'mlp-post']) {
+    const downs = ['query-down', 'key-value-down'];
+    for (const norm of ['attention', 'query', 'key', ...downs, 'attention-post', 'mlp', 'mlp-post']) {
       addCopy(name(`${norm}-norm`));
     }
     addCopy(name('sinks'));
     for (const part of Object.keys(ACTIVATION_PARTS)) addCopy(activationRole(layer, part));
-    addLinear(name('qkv'), name('query'), name('key'), name('value'));
+    if (shape.latent === null) {
+      addLinear(name('qkv'), name('query'), name('key'), name('value'));
+    } else {
+      addLinear(name('latents'), ...downs.map(name).filter((down) => tensors.has(`${down}.weight`)));
+      addLinear(name('query'), name('query'));
+      // Never quantised.
+      for (const up of ['key-up', 'value-up'].map(name)) {
+        roles.set(`${up}.weight`, tensors.get(`${up}.weight`) ?? '');
+      }
+    }
     addLinear(name('attention-out'), name('attention-out'));
     const mlps = hasExperts(shape, layer)
       ? Array.from({ length: shape.experts?.count ?? 0 }, (_, expert) => name(`expert-${expert}`))

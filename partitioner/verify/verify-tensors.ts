@@ -14,7 +14,7 @@ import path from 'node:path';
 import type { Manifest, TensorEntry } from '../../proto/manifest.js';
 import type { TensorSource } from '../checkpoint/tensor-source.js';
 import { type Importance, wholeName } from '../importance/importance.js';
-import type { ModelShape } from '../plan/model-shape.js';
+import { hasHeadNorm, type ModelShape, valueDim } from '../plan/model-shape.js';
 import {
   type BlockFormat,
   packZeroPoints,
@@ -26,7 +26,7 @@ import { codesOf, linearFormat } from '../quantise/weight-format.js';
 import { expectedCodeBlocks } from './verify-codes.js';
 import { invalid } from './verify-error.js';
 import { fillFrom } from './verify-fill.js';
-import { headRuns, queriesOf } from './verify-heads.js';
+import { headRuns, latentRuns, queriesOf } from './verify-heads.js';
 import { comparePanels, type HeadPadding, headPadding, type Run } from './verify-panels.js';
 import { compareRope } from './verify-rope.js';
 
@@ -129,6 +129,9 @@ export class TensorVerifier {
     if (tensor.split === 'row' || tensor.split === 'rank-0') {
       return [{ source: tensor.sources[0] ?? null, firstSourceRow: 0, firstRow: 0, rows }];
     }
+    const heightOf = (source: string): number => this.#source.tensors.get(source)?.shape[0] ?? 0;
+    const latent = latentRuns(this.#shape, this.#manifest, rank, tensor, heightOf);
+    if (latent !== null) return latent;
     if (!tensor.name.includes('.qkv.')) return this.#evenRuns(tensor, rank);
     return headRuns(this.#shape, this.#manifest, rank, tensor.sources);
   }
@@ -221,7 +224,7 @@ export class TensorVerifier {
   }
 
   #padding(tensor: TensorEntry): HeadPadding {
-    return headPadding(tensor, this.#shape.headDim, this.#manifest.perRank.numHeads);
+    return headPadding(tensor, valueDim(this.#shape), this.#manifest.perRank.numHeads);
   }
 
   /** Whole rows of the checkpoint. */
@@ -233,12 +236,12 @@ export class TensorVerifier {
 
   /** The query carries the scale of the scores, unless its norm does. */
   #factor(tensor: TensorEntry, source: string): number {
-    const isQuery = tensor.name.includes('.qkv.') && source === tensor.sources[0];
-    return isQuery && this.#shape.headNorm === 'none' ? this.#queryFactor(tensor) : 1;
+    const isQuery = /\.(qkv|query)\./.test(tensor.name) && source === tensor.sources[0];
+    return isQuery && !hasHeadNorm(this.#shape, layerOf(tensor)) ? this.#queryFactor(tensor) : 1;
   }
 
   #queryFactor(tensor: TensorEntry): number {
-    return this.#shape.queryScales[Number(/^layer-(\d+)\./.exec(tensor.name)?.[1])] ?? Number.NaN;
+    return this.#shape.queryScales[layerOf(tensor)] ?? Number.NaN;
   }
 
   #compareFloats(
@@ -357,7 +360,7 @@ export class TensorVerifier {
     if (isEven || !/\.attention-out\./.test(tensor.name)) {
       return { first: (rank * of + index) * width, count: width };
     }
-    const perHead = this.#shape.headDim * share;
+    const perHead = valueDim(this.#shape) * share;
     return { first: first * perHead, count: count * perHead };
   }
 
@@ -375,6 +378,8 @@ export class TensorVerifier {
     throw invalid(`${tensor.name} of rank ${rank} differs from the checkpoint in row ${row}`);
   }
 }
+
+const layerOf = ({ name }: TensorEntry): number => Number(/^layer-(\d+)\./.exec(name)?.[1]);
 
 /** Rows of a linear's stored tensor. */
 const outputsOf = ({ panels, shape }: TensorEntry): number => panels?.outputs ?? shape[0] ?? 0;

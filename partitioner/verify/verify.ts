@@ -113,6 +113,13 @@ function checkPanels(
   }
 }
 
+/** As it is stored, or its rows as a stack of matrices. */
+function isSeenIn(dims: readonly number[], shape: readonly number[]): boolean {
+  const size = (axes: readonly number[]): number => axes.reduce((product, axis) => product * axis, 1);
+  if (dims.length === shape.length) return dims.join() === shape.join();
+  return dims.length === 3 && shape.length === 2 && dims[2] === shape[1] && size(dims) === size(shape);
+}
+
 /** Every weight of every graph is the manifest's tensor of that name, in the file and at the place the manifest says. */
 function checkGraphs(folder: string, manifest: Manifest): void {
   const tensors = new Map(manifest.tensors.map((tensor) => [tensor.name, tensor]));
@@ -129,7 +136,7 @@ function checkGraphs(folder: string, manifest: Manifest): void {
           place.location === file &&
           Number(place.offset) === tensor.offset &&
           Number(place.length) === tensor.bytes &&
-          dims.join() === tensor.shape.join();
+          isSeenIn(dims, tensor.shape);
         if (!isRight) throw invalid(`${segment.path}: its weight ${name} is not where the manifest says`);
       }
       for (const node of graph.node) if (node.domain === 'shardserve') checkPanels(node, tensors);

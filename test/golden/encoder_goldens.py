@@ -174,7 +174,7 @@ def redraw(model, generator):
                 # Gemma's scale is 1 + weight
                 base = (0 if "Gemma" in type(module).__name__ else 1) + (0.7 if path.endswith(("q_norm", "k_norm")) else 0)
                 p.data.copy_(base + (torch.rand(p.shape, generator=generator) * 2 - 1) * (0.3 if base else 0.6))
-            elif path.endswith(("query", "key", "q_lin", "k_lin", "q_proj", "k_proj", "attn.q", "attn.k", "Wqkv")):
+            elif path.endswith(("query", "key", "q_lin", "k_lin", "q_proj", "k_proj", "attn.q", "attn.k", "Wqkv", "query_proj", "key_proj")):
                 normal(p, 2 / p.shape[1] ** 0.5)
             elif path.endswith(("lin2", "output.dense", "down_proj", "mlp.Wo")) and "attention" not in path:
                 normal(p, 4 / p.shape[1] ** 0.5)

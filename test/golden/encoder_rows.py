@@ -15,6 +15,9 @@ MODERN = {**SIZES, "num_hidden_layers": 4, "norm_eps": 0.02, "local_attention": 
           "cls_token_id": 1, "sep_token_id": 2, "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 500.0},
                                                                     "sliding_attention": {"rope_type": "default", "rope_theta": 40.0}}}  # fmt: skip
 LIKE_LLAMA = {**SIZES, "num_key_value_heads": 2, "rms_norm_eps": 0.02, "pad_token_id": None, "bos_token_id": 0, "eos_token_id": 2}
+LIKE_DEBERTA = {**SIZES, "layer_norm_eps": 0.02, "hidden_act": "gelu", "type_vocab_size": 0, "pad_token_id": 0, "relative_attention": True,
+                "position_buckets": 8, "max_relative_positions": -1, "norm_rel_ebd": "layer_norm", "share_att_key": True,
+                "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}  # fmt: skip
 LABELS = {"id2label": {0: "black", 1: "red", 2: "green", 3: "blue", 4: "white"}}
 EPS = {"eps": {"layer_norm_eps": 1e-12}}
 
@@ -110,6 +113,12 @@ FURTHER = {
         "arguments": {**LIKE_ROBERTA, "rope_parameters": {"rope_type": "default", "rope_theta": 70.0}},
         "architecture": "GteModel", "rename": None, "variations": EPS, "files": pooled("cls_token", "Normalize"), "published": as_new,
     },
+    # DeBERTa v3: no positions but distances, by logarithm from 4 on; heads that 4 ranks share unevenly
+    "encoder-deberta": {
+        "model": T.DebertaV2Model, "config": T.DebertaV2Config, "dtype": torch.float16, "tokenizer": "unigram",
+        "arguments": {**LIKE_DEBERTA, "num_attention_heads": 6, "hidden_size": 48}, "architecture": "DebertaV2ForMaskedLM", "rename": "deberta.{}".format,
+        "variations": {**EPS, "one kind": {"pos_att_type": ["c2p"]}, "buckets": {"max_relative_positions": 60}}, "files": pooled("mean_tokens", size=48),
+    },
     # Qwen3-Embedding: a whole decoder's name, a bare one's tensors, the last token
     "encoder-qwen3": {
         "model": T.Qwen3Model, "config": T.Qwen3Config, "arguments": {**LIKE_LLAMA, "head_dim": 8}, "dtype": torch.bfloat16,
@@ -152,6 +161,13 @@ CLASSIFIERS = {
         "model": T.RobertaForSequenceClassification, "config": T.RobertaConfig, "dtype": torch.bfloat16, "tokenizer": "byte_level",
         "arguments": {**LIKE_ROBERTA, **LABELS, "num_attention_heads": 6, "hidden_size": 48}, "architecture": "RobertaForSequenceClassification",
         "rename": None, "variations": EPS,
+    },
+    # a reranker: distances as they are, one of the kinds of scores, positions and kinds of texts beside
+    "encoder-classifier-deberta": {
+        "model": T.DebertaV2ForSequenceClassification, "config": T.DebertaV2Config, "dtype": torch.float32, "tokenizer": "wordpiece",
+        "arguments": {**LIKE_DEBERTA, "num_labels": 1, "pos_att_type": ["p2c"], "position_buckets": -1, "norm_rel_ebd": "none", "type_vocab_size": 2,
+                      "position_biased_input": True},
+        "architecture": "DebertaV2ForSequenceClassification", "rename": None, "variations": EPS, "pairs": True,
     },
     # bge-reranker: pairs that nothing but their separators tells apart
     "encoder-classifier-xlm-roberta": {

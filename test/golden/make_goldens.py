@@ -98,9 +98,9 @@ def auto_class(spec):
     return AutoModelForImageTextToText if spec.get("reads_images") else AutoModelForCausalLM
 
 
-def load(folder, dtype=torch.float32, config=None, auto=AutoModelForCausalLM):
+def load(folder, dtype=torch.float32, config=None, auto=AutoModelForCausalLM, attention="eager"):
     """eager: attention as its formula, without a fused kernel's own order of sums."""
-    model = auto.from_pretrained(folder, dtype=dtype, config=config, attn_implementation="eager")
+    model = auto.from_pretrained(folder, dtype=dtype, config=config, attn_implementation=attention)
     return model.eval()
 
 
@@ -334,7 +334,7 @@ def redraw_by_kind(model, generator, spec):
                 inputs = p.shape[0] if kind == "Conv1D" else p.shape[-1]
                 if p.shape[0] == vocabulary:
                     deviation = 3
-                elif leaf in ("q_proj", "k_proj"):
+                elif leaf in ("q_proj", "k_proj", "q_b_proj"):
                     deviation = query
                 elif re.search(r"qkv|c_attn|query_key_value|Wqkv", leaf):
                     deviation = spec.get("fused_deviation", 1.7)
@@ -433,7 +433,7 @@ def check_not_blind(name, model, folder, prompts, spec):
         for key, value in change.items():
             *path, leaf = key.split(".")
             setattr(functools.reduce(getattr, path, config), leaf, value)
-        moved = effect(reference, load(folder, config=config, auto=auto_class(spec)), prompts)
+        moved = effect(reference, load(folder, config=config, auto=auto_class(spec), attention=spec.get("attention", "eager")), prompts)
         # two formulas of one activation are near each other: the test's tolerance for the families is narrower than this
         least_effect = ACTIVATION_EFFECT if what == "activation" else MIN_EFFECT
         refuse(moved < least_effect, f"ignoring {what} moves the logits by {moved:.4f} only")
@@ -458,7 +458,8 @@ def make_tiny_with(name, spec, seed):
     try:
         write_checkpoint(folder, made, spec)
         # from here on only what lies on disk counts, weights rounded as stored
-        model, exact = (load(folder, dtype, auto=auto_class(spec)) for dtype in (torch.float32, torch.float64))
+        attention = spec.get("attention", "eager")
+        model, exact = (load(folder, dtype, auto=auto_class(spec), attention=attention) for dtype in (torch.float32, torch.float64))
         stored = {k: v for f in folder.glob("*.safetensors") for k, v in load_file(f).items()}
         rename = spec.get("rename") or (lambda tensor: tensor)
         for tensor, p in model.named_parameters():

@@ -77,7 +77,7 @@ def main():
                 (Path(scratch) / "config.json").write_text(json.dumps(changed(config, path, value)))
                 try:
                     AutoConfig.from_pretrained(scratch)
-                    logits = logits_of(load(scratch, auto=auto_class(spec)), ids)[-1]
+                    logits = logits_of(load(scratch, auto=auto_class(spec), attention=spec.get("attention", "eager")), ids)[-1]
                 except Exception:  # noqa: BLE001: whatever a changed key stops
                     continue
                 if torch.isfinite(logits).all():

@@ -458,8 +458,20 @@ GPT_OSS_VARIATIONS = {
 
 MINISTRAL = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 16, "beta_fast": 4.0, "beta_slow": 1.0,
              "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5}
-EYES = r"visual|vision_tower|multi_modal_projector"
+EYES = r"visual|vision_tower|vision_model|multi_modal_projector"
 TINY_EYES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+LATENT = {"kv_lora_rank": 24, "qk_rope_head_dim": 8, "qk_nope_head_dim": 12, "v_head_dim": 10, "rms_norm_eps": 0.02}
+LATENT_EXPERTS = {**LATENT, "moe_intermediate_size": 36, "n_routed_experts": 8, "num_experts_per_tok": 3, "n_shared_experts": 2}
+LATENT_YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32, "beta_fast": 4.0, "beta_slow": 1.0,
+               "mscale": 1.0, "mscale_all_dim": 0.7}
+GROUPS = {"n_group": 4, "topk_group": 2, "routed_scaling_factor": 1.7, "first_k_dense_replace": 1}
+LATENT_VARIATIONS = {
+    **RMS_EPS, "rope scaling": {"rope_parameters": dict(DEFAULT)}, "scale of scores": {"rope_parameters": {**LATENT_YARN, "mscale_all_dim": 0.0}},
+    "groups": {"topk_group": 4}, "routing scale": {"routed_scaling_factor": 1.0},
+}  # fmt: skip
+LLAMA4 = {**LLAMA_LIKE, "head_dim": 16, "num_key_value_heads": 4, "intermediate_size": 36, "intermediate_size_mlp": 100, "rms_norm_eps": 0.02,
+          "num_local_experts": 5, "rope_parameters": dict(DEFAULT), "attention_chunk_size": 16}
 
 FAMILIES = {
     "gpt2": row(T.GPT2Config, GPT2_LIKE, rename=without_prefix,
@@ -838,4 +850,54 @@ FAMILIES = {
             "tie_word_embeddings": False,
             "image_token_id": 0, "video_token_id": 0, "vision_start_token_id": 0, "vision_end_token_id": 0, **IDS},
         BF16, None, None, {"eps": {"text_config.rms_norm_eps": 1e-5}}, reads_images=True, without_effect=EYES, repack=qwen3_vl_moe),
+    "deepseek-v2": row(
+        T.DeepseekV2Config, {**LLAMA_LIKE, **LATENT_EXPERTS, **GROUPS, "q_lora_rank": 28, "topk_method": "group_limited_greedy", "attention_bias": True,
+                             "rope_parameters": LATENT_YARN},
+        BF16, None, None, LATENT_VARIATIONS, repack=qwen_moe),
+    "deepseek-v2-lite": row(
+        T.DeepseekV2Config, {**LLAMA_LIKE, **LATENT_EXPERTS, "q_lora_rank": None, "num_attention_heads": 6, "v_head_dim": 16, "rope_parameters": dict(DEFAULT),
+                             "hidden_size": 60},
+        BF16, None, None, {**RMS_EPS, **base(), "experts per token": {"num_experts_per_tok": 2}}, repack=qwen_moe),
+    "deepseek-v3": row(
+        T.DeepseekV3Config, {**LLAMA_LIKE, **LATENT_EXPERTS, **GROUPS, "num_key_value_heads": 8, "q_lora_rank": 28, "rope_parameters": LATENT_YARN},
+        BF16, None, None, {**LATENT_VARIATIONS, "sum of the chosen": {"norm_topk_prob": False}, "pairs": {"rope_interleave": False}},
+        repack=qwen_moe, adjust=draw_choice_bias),
+    "moonlight": row(
+        T.DeepseekV3Config, {**LLAMA_LIKE, **LATENT_EXPERTS, "q_lora_rank": None, "num_key_value_heads": 8, "n_group": 1, "topk_group": 1, "routed_scaling_factor": 2.4,
+                             "first_k_dense_replace": 1, "rope_interleave": False, "attention_bias": True, "rope_parameters": dict(DEFAULT)},
+        BF16, None, None, {**RMS_EPS, **base()}, repack=qwen_moe, adjust=draw_choice_bias),
+    "glm4-moe-lite": row(
+        T.Glm4MoeLiteConfig, {**LLAMA_LIKE, **LATENT_EXPERTS, "q_lora_rank": 28, "num_attention_heads": 5, "num_key_value_heads": 5,
+                              "rope_parameters": dict(DEFAULT)},
+        BF16, None, None, {**RMS_EPS, **base(), "sum of the chosen": {"norm_topk_prob": False}}, repack=qwen_moe, adjust=draw_choice_bias),
+    # without a padding token, whose row of the embedding transformers 5.23 makes 0 as it loads
+    "youtu": row(
+        T.YoutuConfig, {**LLAMA_LIKE, **LATENT, "q_lora_rank": 28, "num_key_value_heads": 8, "tie_word_embeddings": True, "pad_token_id": None,
+                        "rope_parameters": dict(DEFAULT)},
+        BF16, classic, None, {**RMS_EPS, **base()}, embedding_deviation=1),
+    "minicpm3": row(
+        T.MiniCPM3Config, {**LLAMA_LIKE, **LATENT, "q_lora_rank": 28, "num_key_value_heads": 8, "tie_word_embeddings": True, "scale_emb": 2.5,
+                           "scale_depth": 1.1, "dim_model_base": 32, "rope_parameters": dict(DEFAULT)},
+        BF16, classic, None, {**RMS_EPS, **base(), "branches": {"scale_depth": 2.0}}, embedding_deviation=1),
+    "llama4": row(
+        T.Llama4TextConfig, {**LLAMA4, "num_experts_per_tok": 2, "no_rope_layers": [1, 0], "interleave_moe_layer_step": 2, "floor_scale": 8,
+                             "attn_scale": 0.5},
+        BF16, None, None,
+        {**RMS_EPS, **base(), "pieces": {"attention_chunk_size": 17}, "growth": {"attn_temperature_tuning": False}, "period": {"floor_scale": 9},
+         "norm of heads": {"use_qk_norm": False}, "experts per token": {"num_experts_per_tok": 1}}),
+    "llama4-multimodal": row(
+        T.Llama4Config, {
+            "text_config": {**LLAMA4, "num_experts_per_tok": 1, "no_rope_layer_interval": 2, "use_qk_norm": False, "attn_temperature_tuning": False,
+                            "rope_parameters": {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 16.0, "low_freq_factor": 1.0,
+                                                "high_freq_factor": 1.0, "original_max_position_embeddings": 32}},
+            "vision_config": {**TINY_EYES, "image_size": 28, "patch_size": 14, "vision_output_dim": 16, "projector_input_dim": 16,
+                              "projector_output_dim": 16, "pixel_shuffle_ratio": 0.5}, **IDS},
+        BF16, None, None, {"eps": {"text_config.rms_norm_eps": 1e-5}, "pieces": {"text_config.attention_chunk_size": 17}}, reads_images=True,
+        without_effect=EYES),
+    # transformers' eager attention adds ALiBi twice, with the mask and beside it; its default, sdpa, once
+    "falcon-rw": row(
+        T.FalconConfig, {"num_hidden_layers": 2, "num_attention_heads": 12, "hidden_size": 96, "vocab_size": 131, "layer_norm_epsilon": 0.02,
+                         "max_position_embeddings": 512, "alibi": True, "multi_query": False, "parallel_attn": False, "bias": True, **IDS},
+        BF16, None, None, {**GPT2_EPS, "positions": {"alibi": False}}, attention="sdpa", bias_deviation=0.15, fused_deviation=2.5,
+        prompt_lengths={"short": 5, "medium": 40, "long": 300}),
 }  # fmt: skip

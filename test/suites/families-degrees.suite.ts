@@ -36,7 +36,9 @@ function drawSizes(config: Config, random: SeededRandom): Config {
   };
   // CodeGen keeps heads in four parts.
   const heads = config.model_type === 'codegen' ? random.pick([4, 8]) : random.pick([3, 4, 5, 6, 9, 10, 12]);
-  const kvHeads = random.pick([1, 2, 3, 5, heads].filter((count) => heads % count === 0));
+  // One latent for all heads is written as keys of each.
+  const isLatent = typeof config.kv_lora_rank === 'number';
+  const kvHeads = isLatent ? heads : random.pick([1, 2, 3, 5, heads].filter((count) => heads % count === 0));
   // A quarter of a head must be even; LongRoPE's factors are for 16 dimensions.
   const isPartial = /partial_rotary|rotary_pct/.test(JSON.stringify(config));
   const headDim = config.original_max_position_embeddings
@@ -51,6 +53,9 @@ function drawSizes(config: Config, random: SeededRandom): Config {
   set(hidden, 'hidden_size', 'n_embd', 'd_model', 'dim', 'word_embed_proj_dim');
   set(2 * random.integer(15, 60), 'intermediate_size', 'n_inner', 'ffn_dim', 'ffn_hidden_size', 'hidden_dim');
   set(random.integer(7, 50), 'moe_intermediate_size');
+  set(random.integer(7, 50), 'kv_lora_rank');
+  set(random.integer(7, 50), 'v_head_dim');
+  set(random.integer(7, 50), 'qk_nope_head_dim');
   set(random.integer(7, 50), 'shared_expert_intermediate_size');
   set(random.integer(100, 170), 'vocab_size');
   set(random.integer(3, 9), 'num_experts', 'num_local_experts');

@@ -134,7 +134,7 @@ type Sizes = Pick<Plan, 'parameters' | 'rankBytes' | 'sharedBytes'>;
 /** Layers with experts come after those without, in a few at most: the last ones are alike. */
 const FEW_LAYERS = 5;
 
-/** A model with thousands of experts goes by what two small ones need, one layer apart: a plan of all of them takes seconds. */
+/** A model with thousands of experts goes by what two small ones need, one round of layers apart: a plan of all of them takes seconds. */
 async function sizesOf(folder: string, tp: number, dtype: (typeof DTYPES)[number]): Promise<Sizes> {
   const plan = async (at: string): Promise<Sizes> =>
     (await planPartition({ layout: 'panels', folder: at, tp, dtype })).plan;
@@ -151,9 +151,13 @@ async function sizesOf(folder: string, tp: number, dtype: (typeof DTYPES)[number
       writeFileSync(path.join(scratch, 'config.json'), JSON.stringify(config));
       return plan(scratch);
     };
-    const [fewer, more] = [await ofLayers(FEW_LAYERS - 1), await ofLayers(FEW_LAYERS)];
+    // Llama 4 has experts on every so manieth layer.
+    const round = Number(raw.interleave_moe_layer_step ?? 1);
+    const least = FEW_LAYERS - 1;
+    assert((layers - least) % round === 0, folder);
+    const [fewer, more] = [await ofLayers(least), await ofLayers(least + round)];
     const whole = (key: keyof Sizes): number =>
-      fewer[key] + (layers - FEW_LAYERS + 1) * (more[key] - fewer[key]);
+      fewer[key] + ((layers - least) / round) * (more[key] - fewer[key]);
     return {
       parameters: whole('parameters'),
       rankBytes: whole('rankBytes'),

@@ -55,7 +55,7 @@ export function sizesOfManifest(manifest: Manifest): ModelSizes {
     kvBytesPerToken:
       manifest.attend.keysIn === 'step'
         ? 0
-        : 2 *
+        : (manifest.attend.valuesAreKeys === true ? 1 : 2) *
           model.numLayers *
           perRank.numKvHeads *
           perRank.headDim *

@@ -1,6 +1,6 @@
 /**
  * Attention on a machine without our own kernels, by ONNX Runtime: the golden logits and greedy tokens of families that have a window, a
- * soft cap, ALiBi and sinks, the prompt in one piece and in chunks.
+ * soft cap, ALiBi, sinks, latents and pieces, the prompt in one piece and in chunks.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -25,18 +25,21 @@ afterAll(() => {
   rmSync(store, { recursive: true });
 });
 
-it.each(['mistral', 'gemma2', 'bloom', 'gpt-oss'])('%s', async (family) => {
-  expect(loadKernels()).toBeNull();
-  const golden = readGolden(family);
-  const options = { folder: goldenFolder(family), outStore: store, tp: 2, dtype: 'fp32' as const };
-  const run = greedyRuns(await createInProcessGroup((await partition(options)).shardFolder));
-  for (const prompt of golden.prompts) {
-    const half = Math.floor(prompt.ids.length / 2);
-    for (const chunks of [[prompt.ids.length], [1, half, prompt.ids.length - half - 1]]) {
-      const { ids, promptLogits } = await run(prompt.ids, prompt.greedyIds.length, chunks);
-      const expected = golden.logits(prompt, prompt.ids.length - 1);
-      expect(relativeDeviation(promptLogits, expected)).toBeLessThanOrEqual(RELATIVE_TOLERANCE);
-      expect(ids).toEqual(prompt.greedyIds);
+it.each(['mistral', 'gemma2', 'bloom', 'gpt-oss', 'deepseek-v2', 'llama4', 'falcon-rw'])(
+  '%s',
+  async (family) => {
+    expect(loadKernels()).toBeNull();
+    const golden = readGolden(family);
+    const options = { folder: goldenFolder(family), outStore: store, tp: 2, dtype: 'fp32' as const };
+    const run = greedyRuns(await createInProcessGroup((await partition(options)).shardFolder));
+    for (const prompt of golden.prompts) {
+      const half = Math.floor(prompt.ids.length / 2);
+      for (const chunks of [[prompt.ids.length], [1, half, prompt.ids.length - half - 1]]) {
+        const { ids, promptLogits } = await run(prompt.ids, prompt.greedyIds.length, chunks);
+        const expected = golden.logits(prompt, prompt.ids.length - 1);
+        expect(relativeDeviation(promptLogits, expected)).toBeLessThanOrEqual(RELATIVE_TOLERANCE);
+        expect(ids).toEqual(prompt.greedyIds);
+      }
     }
-  }
-});
+  },
+);

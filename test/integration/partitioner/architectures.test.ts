@@ -49,7 +49,11 @@ describe('a checkpoint with tensors like Llama', () => {
   });
 
   it.each<[string, Record<string, unknown>, RegExp]>([
-    ['architecture', { architectures: ['MiniCPM3ForCausalLM'] }, /MiniCPM3ForCausalLM is known.*compressed/],
+    [
+      'architecture',
+      { architectures: ['LongcatFlashForCausalLM'] },
+      /LongcatFlashForCausalLM is known.*two attentions/,
+    ],
     [
       'architecture of a hybrid',
       { architectures: ['Lfm2ForCausalLM'] },

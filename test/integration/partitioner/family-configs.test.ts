@@ -17,7 +17,8 @@ function shapeOf(golden: string, changes: Record<string, unknown> = {}): Promise
 describe('refused', () => {
   it.each<[string, Record<string, unknown>, string]>([
     ['falcon-7b', { alibi: true }, 'alibi is true, expected false'],
-    ['falcon-7b', { parallel_attn: false }, 'parallel_attn is false, expected true'],
+    ['falcon-40b', { parallel_attn: false }, 'parallel_attn is false, expected true'],
+    ['falcon-rw', { multi_query: true }, 'alibi is true, expected false'],
     ['opt', { enable_bias: false }, 'enable_bias is false'],
     ['opt', { layer_norm_elementwise_affine: false }, 'layer_norm_elementwise_affine is false'],
     ['mpt', { attn_config: { alibi: false } }, 'alibi is false, expected true'],

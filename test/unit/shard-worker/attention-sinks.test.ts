@@ -84,7 +84,7 @@ const behind = (rows: number): number[] => new Array<number>((VIEW_ROWS - rows) 
 function step(attention: Attention, position: number, count: number, window: number | null): void {
   const span = { sequence: { slot: 0 }, offset: 0, position, count } as unknown as Span;
   const rows = (sign: 1 | -1): Float32Array => Float32Array.from(rowsOf(position, count, sign, COLUMNS));
-  attention.attend(span, 0, window, rows(1), rows(-1));
+  attention.attend(span, 0, { window, piece: null }, rows(1), rows(-1));
 }
 
 it('a row of sinks stands before the keys there are, and before those of a window', () => {

@@ -18,6 +18,10 @@ interface Case {
   dim: number;
   tokens: number;
   window?: number;
+  /** Tokens of the pieces that the text is cut into. */
+  piece?: number;
+  /** A value is its key. */
+  isOne?: boolean;
   softCap?: number;
   sinkColumn?: number;
   positionColumn?: number;
@@ -49,12 +53,14 @@ class Bench {
     const { heads, kvHeads, dim, tokens, slots = 1, type = 'fp32', variant = 0 } = what;
     this.#what = what;
     const buffer = (columns: number) => ({ memory: new NativeMemory(3 * tokens * columns * 4), columns });
-    const [query, key, value, output] = [
+    const [query, key, ownValue, output] = [
       buffer(heads * dim),
       buffer(kvHeads * dim),
       buffer(kvHeads * dim),
       buffer(heads * dim),
     ] as const;
+    const value = what.isOne ? key : ownValue;
+    if (what.isOne) ownValue.memory.free();
     const floats = ({ memory, columns }: typeof query): Float32Array =>
       memory.float32(0, 3 * tokens * columns);
     [this.query, this.key, this.value, this.output] = [query, key, value, output].map(floats) as [
@@ -63,11 +69,12 @@ class Bench {
       Float32Array,
       Float32Array,
     ];
-    this.#memories = [query, key, value, output].map(({ memory }) => memory);
+    this.#memories = [...new Set([query, key, value, output])].map(({ memory }) => memory);
     const keysIn = what.isWhole ? ('step' as const) : ('slot' as const);
     this.cache = new KvCache({
       ...{ device, numLayers: keysIn === 'step' ? 0 : 2, numKvHeads: kvHeads, headDim: dim },
       ...{ maxSlots: slots, slotTokens: tokens, type, leadingRows: what.sinkColumn === undefined ? 0 : 1 },
+      valuesAreKeys: what.isOne === true,
     });
     for (let slot = 0; slot < slots; slot++) this.cache.open(slot);
     const { positionColumn, sinkColumn, softCap } = what;
@@ -80,6 +87,7 @@ class Bench {
           ...(sinkColumn === undefined ? {} : { sinkColumn }),
           ...(positionColumn === undefined ? {} : { positionColumn }),
           ...(softCap === undefined ? {} : { softCap }),
+          ...(what.isOne ? { valuesAreKeys: true } : {}),
         },
         perRank: { numHeads: heads, numKvHeads: kvHeads, headDim: dim, vocab: 1 },
       },
@@ -87,9 +95,9 @@ class Bench {
   }
 
   attend(spans: readonly Place[], layer = 1): void {
-    const { isWhole, window } = this.#what;
+    const { isWhole, piece = null, window = null } = this.#what;
     const full = spans.map(({ slot, ...span }) => ({ ...span, sequence: { slot } }) as unknown as Span);
-    this.#attention.attendAll(full, isWhole ? 0 : layer, window ?? null);
+    this.#attention.attendAll(full, isWhole ? 0 : layer, window, piece);
   }
 
   free(): void {
@@ -105,7 +113,8 @@ function reference(what: Case, { query, key, value }: Bench): Float64Array {
     for (let head = 0; head < heads; head++) {
       const q = query.subarray((token * heads + head) * dim, (token * heads + head + 1) * dim);
       const kvHead = Math.floor(head / (heads / kvHeads));
-      const first = window === undefined ? 0 : Math.max(0, token + 1 - window);
+      const pieceStart = what.piece === undefined ? 0 : token - (token % what.piece);
+      const first = window === undefined ? pieceStart : Math.max(0, token + 1 - window);
       const end = isWhole ? tokens : token + 1;
       const scores: number[] = [];
       for (let seen = first; seen < end; seen++) {
@@ -139,6 +148,7 @@ function fill(bench: Bench, what: Case, seed: number): void {
   bench.query.forEach((_, index) => {
     bench.query[index] = number() / Math.sqrt(dim);
   });
+  // Where values are keys, they are written once more.
   bench.value.forEach((_, index) => {
     bench.value[index] = number();
   });
@@ -169,6 +179,9 @@ const CASES: Record<string, Case> = {
   sinks: { heads: 6, kvHeads: 2, dim: 17, tokens: 100, sinkColumn: 16 },
   'sinks and a window': { heads: 6, kvHeads: 2, dim: 17, tokens: 150, sinkColumn: 16, window: 64 },
   ALiBi: { heads: 6, kvHeads: 3, dim: 33, tokens: 140, positionColumn: 32 },
+  pieces: { heads: 4, kvHeads: 2, dim: 24, tokens: 200, piece: 37 },
+  'a piece beyond the last row': { heads: 2, kvHeads: 1, dim: 16, tokens: 90, piece: 89 },
+  'values that are keys': { heads: 6, kvHeads: 1, dim: 40, tokens: 150, isOne: true },
   'all of a text': { heads: 6, kvHeads: 3, dim: 20, tokens: 131, isWhole: true },
 };
 

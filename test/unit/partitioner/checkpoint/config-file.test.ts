@@ -259,8 +259,8 @@ describe('rotary parameters', () => {
       'low_freq_factor is missing',
     ],
     [
-      { rope_parameters: { ...llama3, rope_type: 'llama3', high_freq_factor: 2 } },
-      'high_freq_factor is 2, expected more than low_freq_factor (2)',
+      { rope_parameters: { ...llama3, rope_type: 'llama3', high_freq_factor: 1 } },
+      'high_freq_factor is 1, expected at least low_freq_factor (2)',
     ],
     [
       { rope_scaling: { ...llama3, rope_type: 'llama3', original_max_position_embeddings: null } },

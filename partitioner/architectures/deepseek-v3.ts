@@ -1,0 +1,45 @@
+/**
+ * DeepSeek V3, R1 and V3.1, and what is saved as them (Kimi K2, Moonlight): multi-head latent attention; experts chosen by sigmoids and a bias, of
+ * the best groups, and some that every token visits.
+ *
+ * Source  transformers: configuration and modeling of deepseek_v3
+ */
+import { type Family, readDecoderShape } from './decoder-shape.js';
+import { DEEPSEEK_EXPERTS, readExperts, readLaterLayers, readSigmoidRouting } from './experts.js';
+import { requireValue } from './known-keys.js';
+import { latentTraits } from './latent-attention.js';
+
+export const family: Family = {
+  architectures: ['DeepseekV3ForCausalLM'],
+  modelTypes: ['deepseek_v3', 'kimi_k2'],
+  shape(config) {
+    requireValue(config, 'scoring_func', 'sigmoid');
+    requireValue(config, 'topk_method', 'noaux_tc');
+    requireValue(config, 'moe_layer_freq', 1);
+    const { layer, ...attention } = latentTraits(config, {
+      interleaved: config.boolean('rope_interleave', true),
+      defaultQueryRank: 1536,
+    });
+    const count = config.positiveInteger('n_routed_experts', 256);
+    return readDecoderShape(config, {
+      ...attention,
+      honours: ['n_routed_experts'],
+      experts: readExperts(
+        config,
+        { count: 'n_routed_experts', ffnSize: 'moe_intermediate_size' },
+        {
+          normalised: config.boolean('norm_topk_prob', true),
+          routing: readSigmoidRouting(config, count, { groups: 8, chosen: 4, scale: 2.5 }),
+          sharedFfnSize:
+            config.positiveInteger('n_shared_experts', 1) * config.positiveInteger('moe_intermediate_size'),
+          layers: readLaterLayers(config, 'first_k_dense_replace', 3),
+        },
+      ),
+      names: {
+        // The layer behind the last predicts a second token.
+        ignored: [new RegExp(`^model\\.layers\\.${config.positiveInteger('num_hidden_layers')}\\.`)],
+      },
+      layer: { ...layer, experts: DEEPSEEK_EXPERTS },
+    });
+  },
+};
