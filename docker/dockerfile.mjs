@@ -3,22 +3,29 @@
  *
  * In      the text of a Dockerfile
  * Out     stages in order, each with its steps and settings
- * Limits  what this repository's files use: FROM … AS, WORKDIR, ENV, ARG without use, COPY, RUN (shell form), USER, VOLUME, EXPOSE, HEALTHCHECK,
- *         ENTRYPOINT and CMD (JSON form). No heredocs, no variables within lines
+ * Limits  what this repository's files use: FROM … AS, WORKDIR, ENV, ARG, COPY, RUN (shell form), USER, VOLUME, EXPOSE, HEALTHCHECK,
+ *         ENTRYPOINT and CMD (JSON form). No heredocs, no variables within lines but those of the ARGs before the first FROM, in FROM
  * Errors  Error with the line, for anything else: a step that is not understood must not be left out unseen
  * Source  Dockerfile reference, frontend docker/dockerfile:1
  */
 
 /**
  * @typedef {{ kind: 'run', command: string } | { kind: 'copy', from: string | null, sources: string[], target: string } | { kind: 'workdir', folder: string }
- *   | { kind: 'env', values: Record<string, string> }} Step
+ *   | { kind: 'env' | 'arg', values: Record<string, string> }} Step
  * @typedef {{ base: string, name: string | null, steps: Step[], env: Record<string, string>, workdir: string, user: string, volumes: string[],
  *   ports: number[], healthcheck: string[] | null, entrypoint: string[], cmd: string[] }} Stage
  */
 
-/** @returns {Stage[]} */
-export function readDockerfile(text) {
+/**
+ * @param {string} text
+ * @param {{ args?: Record<string, string>, bases?: Record<string, Stage> }} given build arguments; the last stages of images that it may build on,
+ *   by name: a stage begins with the settings of its base
+ * @returns {Stage[]}
+ */
+export function readDockerfile(text, { args = {}, bases = {} } = {}) {
   const stages = [];
+  /** What FROM may name. */
+  const before = {};
   for (const { line, number } of logicalLines(text)) {
     const [, word, rest] = /^(\S+)\s+(.*)$/s.exec(line) ?? [null, line, ''];
     const read = INSTRUCTIONS[word.toUpperCase()];
@@ -26,8 +33,12 @@ export function readDockerfile(text) {
     const fail = (why) => {
       throw new Error(`Dockerfile line ${number}: ${why}: ${line}`);
     };
-    if (word.toUpperCase() === 'FROM') stages.push(newStage(rest, fail));
-    else if (read === undefined) fail('this instruction is not known here');
+    if (word.toUpperCase() === 'FROM') stages.push(newStage(rest, { bases, before, stages }, fail));
+    else if (word.toUpperCase() === 'ARG') {
+      const values = buildArgument(rest, args, fail);
+      if (stage === undefined) Object.assign(before, values);
+      else stage.steps.push({ kind: 'arg', values });
+    } else if (read === undefined) fail('this instruction is not known here');
     else if (stage === undefined) fail('there is no FROM before it');
     else read(stage, rest, fail);
   }
@@ -51,12 +62,31 @@ function logicalLines(text) {
   return lines;
 }
 
-function newStage(rest, fail) {
-  const [, base, name = null] = /^(\S+)(?:\s+AS\s+(\S+))?$/i.exec(rest) ?? fail('FROM image [AS name]');
+function newStage(rest, { bases, before, stages }, fail) {
+  const [, image, name = null] = /^(\S+)(?:\s+AS\s+(\S+))?$/i.exec(rest) ?? fail('FROM image [AS name]');
+  const base = image.replace(
+    /\$\{(\w+)\}/g,
+    (_, one) => before[one] ?? fail(`there is no ARG ${one}= before it`),
+  );
+  const built = stages.find((stage) => stage.name === base) ?? bases[base];
+  if (built !== undefined) {
+    const { env, ports, volumes } = built;
+    return {
+      ...built,
+      ...{ base, name, steps: [], env: { ...env }, ports: [...ports], volumes: [...volumes] },
+    };
+  }
   return {
     ...{ base, name, steps: [], env: {}, workdir: '/', user: 'root', volumes: [], ports: [] },
     ...{ healthcheck: null, entrypoint: [], cmd: [] },
   };
+}
+
+/** Its value by the caller or the file; {}: it has none. */
+function buildArgument(rest, args, fail) {
+  const [, name, set, value] = /^([A-Za-z_]\w*)(=(.*))?$/.exec(rest) ?? fail('ARG NAME[=value] is wanted');
+  const found = args[name] ?? (set === undefined ? undefined : value);
+  return found === undefined ? {} : { [name]: found };
 }
 
 const jsonList = (text, fail) => {

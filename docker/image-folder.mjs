@@ -1,7 +1,7 @@
 /**
  * An image without a container engine: the steps of the Dockerfile, run one after the other in a folder, and containers of it.
  *
- * In      docker/Dockerfile and its .dockerignore, this checkout with its node_modules
+ * In      docker/Dockerfile and its .dockerignore, or a file that builds on its image; this checkout with its node_modules
  * Out     the last stage as a folder, its settings, its size; processes in it: chroot to the folder in mounts of their own, with the file's
  *         environment, user and working folder, the root read-only and nothing but the given volumes writable
  * Limits  root on Linux with `unshare` and `chroot`. In place of the base image stand this machine's /usr, Node among it. `npm ci` fetches nothing:
@@ -50,22 +50,32 @@ export function imageObstacle() {
  * Runs every step of the file.
  *
  * @param {string} scratch an empty folder
+ * @param options `file` of the repository; `args`: the build's; `bases`: images of this function that it may build on, by name
  * @returns {{ folder: string, stage: import('./dockerfile.mjs').Stage, megabytes: number }}
  */
-export function assembleImage(scratch, { file = 'docker/Dockerfile', log = () => {} } = {}) {
-  const stages = readDockerfile(readFileSync(path.join(CONTEXT, file), 'utf8'));
-  const isIgnored = ignoredBy(readFileSync(path.join(CONTEXT, `${file}.dockerignore`), 'utf8'));
+export function assembleImage(
+  scratch,
+  { file = 'docker/Dockerfile', args = {}, bases = {}, log = () => {} } = {},
+) {
+  const settings = Object.fromEntries(Object.entries(bases).map(([name, { stage }]) => [name, stage]));
+  const stages = readDockerfile(readFileSync(path.join(CONTEXT, file), 'utf8'), { args, bases: settings });
+  const ignore = path.join(CONTEXT, `${file}.dockerignore`);
+  const isIgnored = ignoredBy(existsSync(ignore) ? readFileSync(ignore, 'utf8') : '');
   const folders = new Map();
   for (const [index, stage] of stages.entries()) {
     const folder = path.join(scratch, `stage-${index}`);
-    makeBase(folder);
+    const base = bases[stage.base];
+    // Links: what a step writes it writes anew.
+    if (base !== undefined) execFileSync('cp', ['-al', base.folder, folder]);
+    else if (/^node:/.test(stage.base)) makeBase(folder);
+    else throw new Error(`FROM ${stage.base}: this image is not known here`);
     folders.set(stage.name ?? String(index), folder);
-    let workdir = '/';
+    let workdir = base?.stage.workdir ?? '/';
     // What a step sees is what stands before it.
-    const env = {};
+    const env = { ...base?.stage.env };
     for (const step of stage.steps) {
       if (step.kind === 'run') log(`RUN ${step.command}`);
-      if (step.kind === 'env') Object.assign(env, step.values);
+      if (step.kind === 'env' || step.kind === 'arg') Object.assign(env, step.values);
       else if (step.kind === 'workdir') {
         workdir = step.folder;
         mkdirSync(path.join(folder, workdir), { recursive: true });

@@ -4,7 +4,10 @@ import { describe, expect, it } from 'vitest';
 import { repositoryRoot } from '../../support/repository-root.js';
 
 interface Reader {
-  readDockerfile(text: string): Record<string, unknown>[];
+  readDockerfile(
+    text: string,
+    given?: { args?: Record<string, string>; bases?: Record<string, unknown> },
+  ): Record<string, unknown>[];
   ignoredBy(text: string): (relative: string) => boolean;
 }
 
@@ -54,6 +57,23 @@ CMD ["start"]
         ...{ entrypoint: ['node', 'main.mjs'], cmd: ['start'] },
       },
     ]);
+  });
+
+  it('begins with the settings of its base, and has the build’s arguments', () => {
+    const [base] = readDockerfile('FROM node:22\nWORKDIR /opt/x\nENV A=1\nUSER node\nCMD ["start"]');
+    const text =
+      'ARG BASE=ours\nFROM $\x7bBASE} AS one\nUSER root\nARG INDEX\nARG B=2\nRUN x\nFROM one\nENV C=3';
+    const [one, last] = readDockerfile(text, { args: { INDEX: 'http://index' }, bases: { ours: base } });
+    expect(one).toMatchObject({
+      ...{ base: 'ours', user: 'root', workdir: '/opt/x', env: { A: '1' }, cmd: ['start'] },
+      steps: [
+        { kind: 'arg', values: { INDEX: 'http://index' } },
+        { kind: 'arg', values: { B: '2' } },
+        { kind: 'run', command: 'x' },
+      ],
+    });
+    expect(last).toMatchObject({ base: 'one', user: 'root', env: { A: '1', C: '3' } });
+    expect(() => readDockerfile('FROM $\x7bBASE}')).toThrow('there is no ARG BASE= before it');
   });
 
   it.each([
