@@ -50,8 +50,8 @@ export function terminalLine(json: string, isColoured: boolean): string {
 /** An operating error is its sentence; where its stack would help, it is a bug. */
 function told(error: LoggedError | undefined, message: string): { reason: string[]; stack: string } {
   if (!error) return { reason: [], stack: '' };
-  const sentence = printable(String(error.message ?? ''));
-  const reason = sentence === '' || message.includes(sentence) ? [] : [sentence];
+  const sentence = withoutKnown(printable(String(error.message ?? '')), message);
+  const reason = sentence === '' ? [] : [sentence];
   const isBug = error.type !== 'ServingError' || error.code === 'INTERNAL';
   return { reason, stack: isBug && typeof error.stack === 'string' ? `${lines(error.stack)}\n` : '' };
 }
@@ -60,6 +60,15 @@ const printable = (text: string): string =>
   text.replace(CONTROLS, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
 const lines = (text: string): string => text.split('\n').map(printable).join('\n');
+
+/** pino puts an error's causes behind it, with colons: what the message says already is left out. */
+function withoutKnown(sentence: string, message: string): string {
+  if (message.includes(sentence)) return '';
+  for (let at = sentence.lastIndexOf(': '); at > 0; at = sentence.lastIndexOf(': ', at - 1)) {
+    if (message.includes(sentence.slice(0, at))) return withoutKnown(sentence.slice(at + 2), message);
+  }
+  return sentence;
+}
 
 function shown(value: unknown): string {
   const text = printable(typeof value === 'string' ? value : JSON.stringify(value));

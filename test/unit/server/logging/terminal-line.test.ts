@@ -35,6 +35,10 @@ describe('a line on a terminal', () => {
     expect(line({ level: 50, msg: 'a could not be loaded: It does not fit', err: operating })).toBe(
       'ERROR a could not be loaded: It does not fit\n',
     );
+    const chain = { ...operating, message: 'a://b: It does not fit: It does not: why' };
+    expect(line({ level: 50, msg: 'a could not be loaded: a://b: It does not fit', err: chain })).toBe(
+      'ERROR a could not be loaded: a://b: It does not fit  why\n',
+    );
     const bug = {
       type: 'TypeError',
       message: 'x is no function',
