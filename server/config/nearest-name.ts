@@ -26,7 +26,8 @@ function distance(a: string, b: string): number {
 export function nearestName(
   given: string,
   names: Iterable<string>,
-  furthest = Math.max(2, Math.floor(given.length / 3)),
+  // Where every letter may differ, anything is near.
+  furthest = Math.min(given.length - 1, Math.max(2, Math.floor(given.length / 3))),
 ): string | null {
   if (given.length > MAX_NAME_CHARS) return null;
   let best: string | null = null;

@@ -42,12 +42,16 @@ export interface DocumentedRoute {
   readonly summary: string;
   readonly query?: TObject;
   readonly body?: TSchema;
-  /** What it cannot do without of its query, each with what stands for it in an example. */
-  readonly requiredQuery?: Readonly<Record<string, string>>;
+  /** What it cannot do without of its query. */
+  readonly requiredQuery?: readonly string[];
+  /** A query for the model of this name. */
+  readonly exampleQuery?: (model: string) => Readonly<Record<string, string>>;
   /** A body that works, for the model of this name. */
   readonly example?: (model: string) => unknown;
   /** What the example's model is for; absent: anything. */
   readonly tasks?: readonly Task[];
+  /** One that has a chat template, where there is one. */
+  readonly isChat?: true;
 }
 
 export interface Dialect {

@@ -57,14 +57,8 @@ export function djlTarget(
     header(headers, 'model_version') ??
     form.get('model_version') ??
     null;
-  const name = registeredName(service, model, version);
-  if (name === null) {
-    const shown = version === null ? model : `${model}/${version}`;
-    throw new ServingError(
-      'MODEL_NOT_FOUND',
-      `Model or workflow not found: ${shown}${nearName(service, model)}`,
-    );
-  }
+  const name = registeredName(service.models(), model, version);
+  if (name === null) throw modelNotFound('Model or workflow', { model, version }, service.models());
   return { model: name, version };
 }
 
@@ -77,7 +71,7 @@ export function openAiTarget(
   const wanted = model ?? singleStartupModel;
   if (wanted === null)
     throw new InvalidInput('model is required: not exactly one startup model is loaded', 'model');
-  const name = registeredName(service, wanted, null);
+  const name = registeredName(service.models(), wanted, null);
   if (name === null) throw openAiModelNotFound(wanted, service);
   return { model: name, version: null };
 }
@@ -85,8 +79,24 @@ export function openAiTarget(
 export function openAiModelNotFound(model: string, service: InferenceService): ServingError {
   return new ServingError(
     'MODEL_NOT_FOUND',
-    `The model '${model}' does not exist${nearName(service, model)}`,
+    `The model '${model}' does not exist${nearName(service.models(), model)}`,
   );
+}
+
+/** In DJLServing's words. @param among those there are. @param what is not found */
+export function modelNotFound(
+  what: string,
+  { model, version }: ModelTarget,
+  among: readonly Named[],
+): ServingError {
+  const shown = version === null ? model : `${model}/${version}`;
+  return new ServingError('MODEL_NOT_FOUND', `${what} not found: ${shown}${nearName(among, model)}`);
+}
+
+/** What is registered: a model of a version, or a workflow. */
+export interface Named {
+  readonly name: string;
+  readonly version?: string | null;
 }
 
 /**
@@ -96,18 +106,18 @@ export function openAiModelNotFound(model: string, service: InferenceService): S
  * @returns null: there is no such model or version
  */
 export function registeredName(
-  service: InferenceService,
+  among: readonly Named[],
   model: string,
   version: string | null,
 ): string | null {
   const fits = (name: string): boolean =>
-    service.models().some((one) => one.name === name && (version === null || one.version === version));
+    among.some((one) => one.name === name && (version === null || one.version === version));
   return [model, model.replace(/\W/g, '_')].find(fits) ?? null;
 }
 
 /** For whoever has mistyped it; '' where no name is near. */
-function nearName(service: InferenceService, model: string): string {
-  const names = [...new Set(service.models().map(({ name }) => name))];
+export function nearName(among: readonly Named[], model: string): string {
+  const names = [...new Set(among.map(({ name }) => name))];
   const nearest = names.includes(model) ? null : nearestName(model, names);
   return nearest === null ? '' : `; did you mean ${nearest}?`;
 }

@@ -41,6 +41,12 @@ describe('a body of any other type is the whole text', () => {
   });
 });
 
+it("JSON that curl's -d has called a form is JSON, whatever is in it", async () => {
+  const body = JSON.stringify({ inputs: 'once & upon = a%20+', parameters: { max_new_tokens: 2 } });
+  expect((await send('/predictions/mlp', Buffer.from(body), FORM)).status).toBe(200);
+  expect(promptOf(0)).toBe('once & upon = a%20+');
+});
+
 describe('forms are counted as they are read', () => {
   it.each(['a&', 'a=1&', '&'])('a bomb of %s is refused by its fields', async (field) => {
     const response = await send('/predictions/mlp', field.repeat(10_000), FORM);

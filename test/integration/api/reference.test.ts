@@ -1,5 +1,6 @@
 /** The page at / and /openapi.json: every route that there is, with the fields that are checked; and what a 404 says. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { FakeManagement, pool } from '../../support/http-fake-management.js';
 import { model, postJson, startServer, type TestServer } from '../../support/http-fixtures.js';
 
 let test: TestServer;
@@ -44,6 +45,7 @@ describe('the reference', () => {
       expect.arrayContaining([
         `curl -X POST '${test.url}/models?url=URL'`,
         `curl ${test.url}/models/mlp`,
+        expect.stringContaining(`curl -N -X POST '${test.url}/invocations?model_name=mlp' -H`),
         `curl -X POST ${test.url}/wfpredict/WORKFLOW`,
         expect.stringMatching(/^curl -N -X POST .*\/predictions\/mlp\/VERSION -H/),
         expect.stringMatching(/^curl -N -X POST .*\/generate_stream -H/),
@@ -101,14 +103,31 @@ describe('the reference', () => {
     expect(told.filter((route) => !there.has(route) && !route.endsWith('/metrics'))).toEqual([]);
   });
 
-  it('names every path that there is', async () => {
+  it('names every route that there is', async () => {
     const { paths } = await openApi();
     // The reference itself; adapters, which are refused in words; what ends in a version is as without one.
-    const untold = /^\/$|^\/openapi\.json$|\/adapters(?:\/|$)|\/\{version\}/;
+    const untold = /^GET \/(?:openapi\.json)?$|\/adapters(?:\/|$)|\/\{version\}/;
+    // They look at no method, or refuse all others.
+    const anyMethod =
+      /^\/(?:ping|predictions\/\{model\}|models\/\{model\}\/invoke|invocations|wfpredict\/\{workflow\}|(?:server\/)?metrics|server\/logging)$/;
     const left = test.server.routes
-      .map(({ url }) => url.replace(/:(\w+)/g, '{$1}'))
-      .filter((path) => !(path in paths) && !untold.test(path));
-    expect([...new Set(left)].sort()).toEqual([]);
+      .map(({ method, url }) => ({ method, path: url.replace(/:(\w+)/g, '{$1}') }))
+      .filter(({ method }) => !['OPTIONS', 'HEAD'].includes(method))
+      .filter(({ path }) => !(anyMethod.test(path) && path in paths))
+      .filter(({ method, path }) => !(method.toLowerCase() in (paths[path] ?? {})))
+      .map(({ method, path }) => `${method} ${path}`);
+    expect([...new Set(left)].filter((route) => !untold.test(route)).sort()).toEqual([]);
+  });
+
+  it('asks a chat of a model that has a template', async () => {
+    const answerFormat = { calls: null, reasoning: null, startsInside: false };
+    test.service.statuses = [model('story'), model('talker', { answerFormat })];
+    const { paths } = await openApi();
+    const asked = (path: string) =>
+      (paths[path]!.post!.requestBody!.content['application/json']!.example as { model: string }).model;
+    expect(asked('/v1/completions')).toBe('story');
+    for (const path of ['/v1/chat/completions', '/v1/responses', '/v1/messages'])
+      expect(asked(path), path).toBe('talker');
   });
 
   it('is named by every 404 and 405', async () => {
@@ -134,6 +153,33 @@ describe("a model's name", () => {
       'all_MiniLM_L6_v2',
       'all_MiniLM_L6_v2',
     ]);
+  });
+
+  it('is also the one it is managed by, and the one of its probe and of the Open Inference Protocol', async () => {
+    const management = new FakeManagement();
+    management.pools = [pool('all_MiniLM_L6_v2')];
+    const own = await startServer({}, null, { management });
+    own.service.statuses = [model('all_MiniLM_L6_v2')];
+    const ask = async (path: string, method = 'GET') => (await fetch(own.url + path, { method })).status;
+    const at = '/models/all-MiniLM-L6-v2';
+    expect([await ask(at), await ask(`${at}/ready`), await ask(`/v2${at}`)]).toEqual([200, 200, 200]);
+    expect([await ask(`${at}?min_worker=1`, 'PUT'), await ask(at, 'DELETE')]).toEqual([200, 200]);
+    expect(management.pools).toEqual([]);
+    await own.server.close();
+  });
+
+  it.each([
+    ['GET', '/models/lama', 'Workflow not found: lama; did you mean llama?'],
+    ['PUT', '/models/lama', 'Model or workflow not found: lama; did you mean llama?'],
+    ['DELETE', '/models/lama', 'Model or workflow not found: lama; did you mean llama?'],
+    ['GET', '/models/lama/ready', 'Model or workflow not found: lama; did you mean llama?'],
+    ['GET', '/v2/models/lama', 'Model not found: lama; did you mean llama?'],
+    ['POST', '/v2/models/lama/generate', 'Model not found: lama; did you mean llama?'],
+  ])('that nobody has, at %s %s', async (method, path, sentence) => {
+    test.service.statuses = [model('llama')];
+    const body = method === 'POST' ? { body: '{"text_input":"a"}' } : {};
+    const response = await fetch(test.url + path, { method, ...body });
+    expect([response.status, await response.text()]).toEqual([404, expect.stringContaining(sentence)]);
   });
 
   it('that nobody has is a 404 with the nearest there is', async () => {

@@ -67,6 +67,7 @@ export const anthropicDialect: Dialect = {
       },
       example: (model) => ({ model, max_tokens: 50, messages: [{ role: 'user', content: 'Hello' }] }),
       tasks: ['text-generation'],
+      isChat: true,
     },
     {
       ...{
@@ -77,6 +78,7 @@ export const anthropicDialect: Dialect = {
       summary: 'How many tokens the prompt of such a chat has.',
       example: (model) => ({ model, messages: [{ role: 'user', content: 'Hello' }] }),
       tasks: ['text-generation'],
+      isChat: true,
     },
   ],
   routes: messagesRoutes,

@@ -1,7 +1,7 @@
 /**
  * What DJLServing's clients send as a body, brought to one shape: the LMI or OpenAI object.
  *
- * In      application/json (also when no type is given), multipart/form-data, application/x-www-form-urlencoded, any other type
+ * In      application/json (also when no type is given, or curl's -d has called it a form), multipart/form-data, application/x-www-form-urlencoded, any other type
  * Out     the JSON value; of a form the field `data` (else `inputs`, else the only other one), its other fields beside it; of any
  *         other type {inputs: text}, the whole body
  * Limits  the body limit of the server; form-fields.ts
@@ -73,7 +73,8 @@ export function addDjlBodyParsers(
   addBodyReader(app, {
     isContent,
     plain: (request, { bytes, contentType, type }, done) => {
-      if (type === '' || type === 'application/json' || type.endsWith('+json')) {
+      const isJson = type === '' || type === 'application/json' || type.endsWith('+json');
+      if (isJson || isJsonAsForm(type, bytes)) {
         parseJson(request, bytes.toString('utf8'), done);
       } else if (type === 'multipart/form-data' || type === 'application/x-www-form-urlencoded') {
         parseForm(request, bytes, contentType).then((body) => done(null, body), done);
@@ -86,6 +87,10 @@ export function addDjlBodyParsers(
     },
   });
 }
+
+/** curl's -d calls whatever it sends a form; a form's names are encoded, and begin with no brace. */
+const isJsonAsForm = (type: string, bytes: Buffer): boolean =>
+  type === 'application/x-www-form-urlencoded' && bytes[0] === '{'.charCodeAt(0);
 
 async function parseForm(request: FastifyRequest, bytes: Buffer, contentType: string): Promise<unknown> {
   const fields = await formFieldsOf(bytes, contentType);

@@ -55,6 +55,7 @@ export const djlDialect: Dialect = {
       "DJLServing's LMI: a text (or texts) to continue, or to make vectors of; a body of prompt, messages or input is OpenAI's.",
     example: () => ({ inputs: 'Once upon a time', parameters: { max_new_tokens: 50 }, stream: true }),
     tasks: ['text-generation'],
+    ...(path === '/invocations' && { exampleQuery: (model: string) => ({ model_name: model }) }),
   })),
   routes: djlRoutes,
 };

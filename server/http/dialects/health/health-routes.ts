@@ -8,14 +8,13 @@
  */
 import type { TSchema } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyReply } from 'fastify';
-import { ServingError } from '../../../../proto/errors.js';
 import { SCOPES } from '../../../access/access-key.js';
 import type { PoolDescription } from '../../../requests/management.js';
 import { compileValidator } from '../../../requests/validation.js';
 import { ALL_ROLES, type Dialect } from '../../dialect.js';
 import { prettyJson } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
-import { ModelParams } from '../../model-target.js';
+import { ModelParams, modelNotFound, registeredName } from '../../model-target.js';
 import { ping } from './ping.js';
 
 export const LIVE_PATH = '/health/live';
@@ -74,14 +73,13 @@ async function healthRoutes(app: FastifyInstance, context: HttpContext): Promise
   const schema = { params: ModelParams };
   for (const url of ['/models/:model/ready', '/models/:model/:version/ready']) {
     app.get(url, { schema }, async (request, reply) => {
-      const { model, version } = request.params as { model: string; version?: string };
-      const pools = context.management
-        .list()
-        .filter((pool) => pool.name === model && (version === undefined || pool.version === version));
-      if (pools.length === 0) {
-        const shown = version === undefined ? model : `${model}/${version}`;
-        throw new ServingError('MODEL_NOT_FOUND', `Model or workflow not found: ${shown}`);
-      }
+      const { model, version = null } = request.params as { model: string; version?: string };
+      const all = context.management.list();
+      const name = registeredName(all, model, version);
+      if (name === null) throw modelNotFound('Model or workflow', { model, version }, all);
+      const pools = all.filter(
+        (pool) => pool.name === name && (version === null || pool.version === version),
+      );
       const reasons = pools.map(reasonPoolNotReady);
       return answer(reply, reasons.includes(null) ? null : reasons.join('; '));
     });

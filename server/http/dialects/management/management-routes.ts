@@ -17,7 +17,7 @@ import type { Dialect } from '../../dialect.js';
 import { setErrorWords } from '../../error-handler.js';
 import { prettyJson } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
-import { ModelParams } from '../../model-target.js';
+import { ModelParams, type ModelTarget, modelNotFound, registeredName } from '../../model-target.js';
 import { djlError, djlErrorWith, type StatusKey } from '../djl/djl-errors.js';
 import {
   LoggingParameters,
@@ -64,7 +64,8 @@ export const managementDialect: Dialect = {
       path: '/models',
       summary: 'Registers a model by its URL.',
       query: RegisterParameters,
-      requiredQuery: { url: 'URL' },
+      requiredQuery: ['url'],
+      exampleQuery: () => ({ url: 'URL' }),
     },
     { method: 'GET', path: '/models/:model', summary: 'Describes a model and its workers.' },
     {
@@ -79,7 +80,20 @@ export const managementDialect: Dialect = {
       path: '/workflows',
       summary: 'Registers a workflow by its URL: a .war, a folder with workflow.json, or an ensemble.',
       query: WorkflowParameters,
-      requiredQuery: { url: 'URL' },
+      requiredQuery: ['url'],
+      exampleQuery: () => ({ url: 'URL' }),
+    },
+    {
+      method: 'GET',
+      path: '/workflows',
+      summary: 'Every model and workflow, by pages.',
+      query: PageParameters,
+    },
+    {
+      method: 'PUT',
+      path: '/workflows/:model',
+      summary: 'Scales the workers of a model, as PUT /models does.',
+      query: ScaleParameters,
     },
     {
       method: 'GET',
@@ -131,36 +145,37 @@ async function managementRoutes(app: FastifyInstance, context: HttpContext): Pro
     await registration.ready;
     return sendStatus(reply, 200, `${shown} registered.`);
   };
-  const describe = async (request: FastifyRequest, reply: FastifyReply) => {
+  /** By its folder's own name, too. @param what DJLServing calls one that is not there. @throws ServingError MODEL_NOT_FOUND */
+  const registered = (request: FastifyRequest, what = 'Model or workflow'): ModelTarget => {
     const { model, version } = addressed(request);
-    const pools = inWordsOf('MODEL_NOT_FOUND', `Workflow not found: ${shownAs(request)}`, () =>
-      management.describe(model, version),
-    );
-    return sendJson(reply, 200, describeBody(pools));
+    const pools = management.list();
+    const name = registeredName(pools, model, version);
+    if (name === null)
+      throw modelNotFound(what, { model, version }, [...pools, ...(workflows?.list() ?? [])]);
+    return { model: name, version };
+  };
+  const describe = async (request: FastifyRequest, reply: FastifyReply) => {
+    const { model, version } = registered(request, 'Workflow');
+    return sendJson(reply, 200, describeBody(management.describe(model, version)));
   };
   const scale = async (request: FastifyRequest, reply: FastifyReply) => {
-    const { model, version } = addressed(request);
+    const { model, version } = registered(request);
     const shown = shownAs(request);
     const given = request.query as Static<typeof ScaleParameters>;
     // Ours: a model that is FAILED, without waiting for its cool-down.
     if (given.retry === true) {
-      await management.retry(model, version).catch((error: unknown) => {
-        throw inWords(error, 'MODEL_NOT_FOUND', () => `Model or workflow not found: ${shown}`);
-      });
+      await management.retry(model, version);
       return sendStatus(reply, 200, `Model or workflow "${shown}" serves`);
     }
     const scaled = await management.scale(model, version, scaleRequest(given)).catch((error: unknown) => {
-      const known = inWords(error, 'MODEL_NOT_FOUND', () => `Model or workflow not found: ${shown}`);
-      throw inWords(known, 'MODEL_NOT_READY', () => `Model or workflow is not ready: ${shown}`);
+      throw inWords(error, 'MODEL_NOT_READY', () => `Model or workflow is not ready: ${shown}`);
     });
     return sendStatus(reply, 200, scaledStatus(scaled));
   };
   const unregister = async (request: FastifyRequest, reply: FastifyReply) => {
-    const { model, version } = addressed(request);
-    await management.unregister(model, version).catch((error: unknown) => {
-      throw inWords(error, 'MODEL_NOT_FOUND', () => `Model or workflow not found: ${shownAs(request)}`);
-    });
-    return sendStatus(reply, 200, `Model or workflow "${model}" unregistered`);
+    const { model, version } = registered(request);
+    await management.unregister(model, version);
+    return sendStatus(reply, 200, `Model or workflow "${addressed(request).model}" unregistered`);
   };
 
   app.post('/models', { schema: { querystring: RegisterParameters, body: RegisterParameters } }, register);
@@ -234,7 +249,7 @@ async function managementRoutes(app: FastifyInstance, context: HttpContext): Pro
   });
 }
 
-function addressed(request: FastifyRequest): { model: string; version: string | null } {
+function addressed(request: FastifyRequest): ModelTarget {
   const { model, version } = request.params as Addressed;
   return { model, version: version ?? null };
 }
@@ -248,14 +263,6 @@ function shownAs(request: FastifyRequest): string {
 function inWords(error: unknown, code: ErrorCode, words: () => string): unknown {
   if (!(error instanceof ServingError) || error.code !== code || error instanceof InvalidInput) return error;
   return new ServingError(code, words(), { cause: error });
-}
-
-function inWordsOf<T>(code: ErrorCode, words: string, run: () => T): T {
-  try {
-    return run();
-  } catch (error) {
-    throw inWords(error, code, () => words);
-  }
 }
 
 function sendStatus(reply: FastifyReply, code: number, status: string): FastifyReply {

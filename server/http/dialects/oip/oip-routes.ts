@@ -25,7 +25,7 @@ import type { Dialect } from '../../dialect.js';
 import { setErrorWords } from '../../error-handler.js';
 import type { ErrorAnswer } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
-import { ModelParams } from '../../model-target.js';
+import { ModelParams, nearName, registeredName } from '../../model-target.js';
 import { generateAnswer } from './generate.js';
 import { infer } from './infer.js';
 import { HEADER_LENGTH, InferBody, inferRequest, sendOutputs } from './infer-body.js';
@@ -158,7 +158,8 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
 
   /** The default version where none is asked for, else the first. @throws ServingError MODEL_NOT_FOUND */
   function find(request: FastifyRequest): ModelStatus {
-    const { model, version } = request.params as { model: string; version?: string };
+    const { model: asked, version } = request.params as { model: string; version?: string };
+    const model = registeredName(service.models(), asked, version ?? null) ?? asked;
     const preferred =
       version ??
       context.management.list().find((pool) => pool.name === model && pool.isDefault === true)?.version;
@@ -171,7 +172,7 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
     if (found) return found;
     throw new ServingError(
       'MODEL_NOT_FOUND',
-      `Model not found: ${model}${version === undefined ? '' : `, version ${version}`}`,
+      `Model not found: ${asked}${version === undefined ? '' : `, version ${version}`}${nearName(service.models(), asked)}`,
     );
   }
 

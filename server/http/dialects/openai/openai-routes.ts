@@ -86,6 +86,7 @@ export const openAiDialect: Dialect = {
       ...{ method: 'POST', path: '/v1/chat/completions', summary: 'Answers a chat.', body: ChatSchema },
       example: (model) => ({ model, messages: [{ role: 'user', content: 'Hello' }], max_tokens: 50 }),
       tasks: ['text-generation'],
+      isChat: true,
     },
     {
       ...{ method: 'POST', path: '/v1/embeddings', summary: 'Vectors of texts.', body: EmbeddingSchema },
@@ -101,6 +102,7 @@ export const openAiDialect: Dialect = {
       },
       example: (model) => ({ model, input: 'Hello', max_output_tokens: 50 }),
       tasks: ['text-generation'],
+      isChat: true,
     },
     ...POOLING_REFERENCE,
     { method: 'GET', path: '/v1/models', summary: 'Every model.' },
@@ -178,7 +180,7 @@ async function openAiRoutes(app: FastifyInstance, context: HttpContext): Promise
   }));
   app.get('/v1/models/:model', { schema: { params: ModelParams } }, async (request) => {
     const { model } = request.params as { model: string };
-    const name = registeredName(service, model, null);
+    const name = registeredName(service.models(), model, null);
     const known = service.models().find((status) => status.name === name);
     if (known === undefined) throw openAiModelNotFound(model, service);
     return modelObject(known);

@@ -36,7 +36,7 @@ function operation(
   }));
   const inQuery = Object.entries(query?.properties ?? {}).map(([name, schema]) => ({
     ...{ name, in: 'query', schema: plain(schema) },
-    ...(requiredQuery !== undefined && Object.hasOwn(requiredQuery, name) && { required: true }),
+    ...(requiredQuery?.includes(name) && { required: true }),
   }));
   const errors = { description: `one of ${Object.keys(ERROR_TABLE).length} errors: see the reference at /` };
   return {

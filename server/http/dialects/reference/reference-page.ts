@@ -42,7 +42,7 @@ ${sections.join('\n')}
 function routeSection(route: DocumentedRoute, origin: string, model: string): string {
   const { body, method, path, query, requiredQuery, summary } = route;
   const fields = [
-    ...fieldsOf(query, 'query', Object.keys(requiredQuery ?? {})),
+    ...fieldsOf(query, 'query', requiredQuery),
     ...fieldsOf(body, 'body'),
     ...fieldsOf(body?.properties?.parameters as TSchema | undefined, 'parameters'),
   ];
@@ -68,12 +68,12 @@ function fieldsOf(
 
 /** What nobody can know here stands in capitals: VERSION, URL. */
 function curl(
-  { example, method, path, requiredQuery }: DocumentedRoute,
+  { example, exampleQuery, method, path }: DocumentedRoute,
   origin: string,
   model: string,
 ): string {
   const at = path.replace(/:(\w+)/g, (_, name: string) => (name === 'model' ? model : name.toUpperCase()));
-  const query = Object.entries(requiredQuery ?? {}).map(([name, value]) => `${name}=${value}`);
+  const query = Object.entries(exampleQuery?.(model) ?? {}).map(([name, value]) => `${name}=${value}`);
   const url = query.length === 0 ? origin + at : quoted(`${origin}${at}?${query.join('&')}`);
   const body = example?.(model);
   const isStream = path.endsWith('_stream') || (body as { stream?: unknown } | undefined)?.stream === true;

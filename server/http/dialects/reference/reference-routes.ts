@@ -24,9 +24,14 @@ export const referenceDialect = (dialects: readonly Dialect[]): Dialect => ({
   access: 'open',
   refusesMethods: false,
   routes: async (app: FastifyInstance, { service }: HttpContext) => {
-    const modelFor = ({ tasks }: DocumentedRoute): string =>
-      service.models().find(({ task }) => tasks === undefined || (task !== null && tasks.includes(task)))
-        ?.name ?? ANY_MODEL;
+    const modelFor = ({ isChat, tasks }: DocumentedRoute): string => {
+      const fitting = service
+        .models()
+        .filter(({ task }) => tasks === undefined || (task !== null && tasks.includes(task)));
+      // Answers of a model are read in one format or another where it has a template.
+      const chats = isChat ? fitting.filter(({ answerFormat }) => answerFormat) : [];
+      return (chats[0] ?? fitting[0])?.name ?? ANY_MODEL;
+    };
     app.get(REFERENCE_PATH, async ({ headers: { host }, protocol }, reply) =>
       reply
         .type('text/html; charset=utf-8')

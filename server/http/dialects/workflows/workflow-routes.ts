@@ -8,7 +8,6 @@
  */
 import { Type } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import { ServingError } from '../../../../proto/errors.js';
 import { requestControl } from '../../../requests/request-control.js';
 import { answerNowOrLater } from '../../answers/async-replies.js';
 import { propertiesOf } from '../../answers/handler-answer.js';
@@ -17,6 +16,7 @@ import { ContentBody } from '../../bodies/model-bodies.js';
 import type { Dialect } from '../../dialect.js';
 import { setErrorWords } from '../../error-handler.js';
 import type { HttpContext } from '../../http-context.js';
+import { modelNotFound } from '../../model-target.js';
 import { djlError } from '../djl/djl-errors.js';
 import { answerWorkflow } from './workflow-answer.js';
 
@@ -54,7 +54,7 @@ async function workflowRoutes(
       const { workflow: name } = request.params as { workflow: string };
       const workflow = workflows?.find(name) ?? null;
       if (workflow === null || workflows === undefined)
-        throw new ServingError('MODEL_NOT_FOUND', `Model or workflow not found: ${name}`);
+        throw modelNotFound('Model or workflow', { model: name, version: null }, workflows?.list() ?? []);
       const { accessKey, headers, id: requestId, log, query } = request;
       const body = request.body instanceof ContentBody ? request.body : new ContentBody([]);
       const properties = propertiesOf(headers, query);
