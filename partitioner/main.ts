@@ -9,6 +9,7 @@
 import { parseArgs } from 'node:util';
 import { ServingError } from '../proto/errors.js';
 import {
+  ACTIVATION_BITS,
   DTYPES,
   EIGHT_BIT_GROUPS,
   LAYOUTS,
@@ -50,6 +51,9 @@ Split a Hugging Face checkpoint (config.json, *.safetensors) into shards, one a 
                      inputs count; none lets all count alike
   --reproducible-degree N
                      degrees that divide it give int8 and int4 the same bits: ${REPRODUCIBLE_DEGREES.join(', ')} (default ${DEFAULT_REPRODUCIBLE_DEGREE})
+  --activation-bits N
+                     what rows are rounded to that meet int8 and int4, 32 values a scale: ${ACTIVATION_BITS.join(', ')} (default: 16 below a billion
+                     parameters where our own kernels run, else 8)
   --store DIR        folder the shards are kept in (default .shards)
   --verify           join the written slices again and compare them with the checkpoint
   --plan-only        print the plan and write nothing; needs config.json alone
@@ -145,6 +149,7 @@ function parseCommandLine(args: string[]): CommandLine {
     scales: oneOf('--scales', values.scales, SCALES),
     eightBit: eightBitGroups(values['eight-bit']),
     reproducibleDegree: reproducibleDegree(values['reproducible-degree']),
+    activationBits: activationBits(values['activation-bits']),
     randomWeights: values['random-weights'],
     seed: wholeNumber('--seed', values.seed, 0),
     verify: values.verify,
@@ -191,6 +196,14 @@ function reproducibleDegree(text: string): (typeof REPRODUCIBLE_DEGREES)[number]
   throw wrong(`--reproducible-degree ${text} is not one of ${REPRODUCIBLE_DEGREES.join(', ')}`);
 }
 
+/** @throws ServingError CONFIG_INVALID */
+function activationBits(text: string | undefined): (typeof ACTIVATION_BITS)[number] | undefined {
+  if (text === undefined) return undefined;
+  const found = ACTIVATION_BITS.find((bits) => String(bits) === text);
+  if (found !== undefined) return found;
+  throw wrong(`--activation-bits ${text} is not one of ${ACTIVATION_BITS.join(', ')}`);
+}
+
 function parse(args: string[]) {
   try {
     return parseArgs({
@@ -206,6 +219,7 @@ function parse(args: string[]) {
         symmetric: { type: 'boolean', default: false },
         'eight-bit': { type: 'string' },
         'reproducible-degree': { type: 'string', default: String(DEFAULT_REPRODUCIBLE_DEGREE) },
+        'activation-bits': { type: 'string' },
         scales: { type: 'string', default: 'search' },
         calibrate: { type: 'string', default: 'auto' },
         store: { type: 'string', default: '.shards' },

@@ -197,6 +197,8 @@ const manifest = Type.Object({
     ),
     /** Degrees that divide it cut and add row-parallel products alike, as far as the model's shape lets them. */
     reproducibleDegree: Type.Union([Type.Literal(1), Type.Literal(2), Type.Literal(4), Type.Literal(8)]),
+    /** What rows are rounded to that meet weights of int8 and int4 on a CPU (16 in blocks: not at all); absent: floats. */
+    activationBits: Type.Optional(Type.Union([Type.Literal(8), Type.Literal(16)])),
   }),
   randomWeights: Type.Boolean(),
   model: modelInfo,

@@ -19,6 +19,8 @@ export const SCALES = ['search', 'nearest'] as const;
 export const EIGHT_BIT_GROUPS = ['head', 'first', 'last', 'down'] as const;
 /** Degrees that divide the one chosen give int8 and int4 models the same bits. */
 export const REPRODUCIBLE_DEGREES = [1, 2, 4, 8] as const;
+/** What rows are rounded to that meet weights of int8 and int4. */
+export const ACTIVATION_BITS = [8, 16] as const;
 export const POLICY_KINDS = ['family', 'injection', 'automatic'] as const;
 
 const oneOf = <T extends string | number>(values: readonly T[]) =>
@@ -45,6 +47,7 @@ const request = Type.Object(
     scales: Type.Optional(oneOf(SCALES)),
     eightBit: Type.Optional(Type.Array(oneOf(EIGHT_BIT_GROUPS))),
     reproducibleDegree: Type.Optional(oneOf(REPRODUCIBLE_DEGREES)),
+    activationBits: Type.Optional(oneOf(ACTIVATION_BITS)),
     /** Tell the plan and write nothing: needs config.json alone. */
     planOnly: Type.Optional(Type.Boolean()),
   },

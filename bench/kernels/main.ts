@@ -23,6 +23,7 @@ const HELP = `Usage: node dist/bench/kernels/main.js [options]
   --tp N           ranks, a thread each (default 2)
   --dtype D        fp32, fp16, bf16, int8 or int4 (default int4)
   --block-size N   weights that share a scale (default 32)
+  --activations N  bits that rows are rounded to, 8 or 16 (default: by the model's size)
   --rows N,N       rows of a pass (default 1,2,4,8,16,32,128,512)
   --variant N      set of instructions, from 0, the portable one (default: the best)
   --rounds N       of all numbers of rows (default 9)`;
@@ -37,6 +38,7 @@ async function main(argv: string[]): Promise<number> {
       tp: { type: 'string', default: '2' },
       dtype: { type: 'string', default: 'int4' },
       'block-size': { type: 'string', default: '32' },
+      activations: { type: 'string' },
       rows: { type: 'string', default: '1,2,4,8,16,32,128,512' },
       variant: { type: 'string' },
       rounds: { type: 'string', default: '9' },
@@ -57,12 +59,14 @@ async function main(argv: string[]): Promise<number> {
   const { plan } = await planPartition({
     ...{ folder: shapeFolder(values.model), tp, dtype: values.dtype as Dtype, layout: 'panels' },
     blockSize: wholeNumber('block-size', values['block-size'], 1),
+    ...(values.activations === undefined ? {} : { activationBits: values.activations === '16' ? 16 : 8 }),
   });
   const linears = plan.items.flatMap((item): BenchLinear[] => {
     if (item.kind !== 'linear' || item.panels === null) return [];
     const { bits, bfloat, blockSize, zero } = item.panels;
     const { inputs, outputs, weight } = item;
-    return [{ bits, block: blockSize, zero, bfloat, inputs, outputs, bytes: weight.bytes }];
+    const wide = blockSize > 0 && plan.format.activationBits === 16;
+    return [{ bits, block: blockSize, zero, bfloat, wide, inputs, outputs, bytes: weight.bytes }];
   });
   const work: RankWork = {
     ...{ library, linears, rows, rounds: wholeNumber('rounds', values.rounds, 1) },
@@ -74,7 +78,7 @@ async function main(argv: string[]): Promise<number> {
   const bytes = linears.reduce((sum, linear) => sum + linear.bytes, 0);
   const products = linears.reduce((sum, { inputs, outputs }) => sum + inputs * outputs, 0);
   console.log(
-    `${values.model}, ${values.dtype} in blocks of ${values['block-size']}, a rank of ${tp}: ${(bytes / 1e6).toFixed(0)} MB; ` +
+    `${values.model}, ${values.dtype} in blocks of ${values['block-size']}, rows of ${plan.format.activationBits ?? 32} bits, a rank of ${tp}: ${(bytes / 1e6).toFixed(0)} MB; ` +
       `${ranks[0]!.variant}; ${cpus()[0]?.model}`,
   );
   for (const [index, count] of rows.entries()) {

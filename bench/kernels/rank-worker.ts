@@ -14,6 +14,7 @@ export interface BenchLinear {
   block: number;
   zero: boolean;
   bfloat: boolean;
+  wide: boolean;
   inputs: number;
   outputs: number;
   bytes: number;
@@ -51,7 +52,8 @@ const variant = library.func('int32_t ss_variant()');
 const variantName = library.func('const char *ss_variant_name(int32_t)');
 
 const PANEL_OUTPUTS = 32;
-const flagsOf = ({ zero, bfloat }: BenchLinear): number => (zero ? 1 : 0) | (bfloat ? 2 : 0);
+const flagsOf = ({ zero, bfloat, wide }: BenchLinear): number =>
+  (zero ? 1 : 0) | (bfloat ? 2 : 0) | (wide ? 8 : 0);
 const noise = (length: number): Float32Array =>
   Float32Array.from({ length }, (_, index) => Math.sin(index * 12.9898) * 0.05);
 

@@ -21,7 +21,7 @@ import { rankWeights, SHARED_WEIGHTS } from './weight-files.js';
 
 /** MatMulNBits quantises the activations of a block to 8 bits: the fast kernels of x64 and arm64. */
 const ACCURACY_LEVEL = 4;
-/** As they are: a GPU's own choice. */
+/** As they are: a GPU's own choice, and that of who asks for more than 8 bits. */
 const FLOAT_ACCURACY = 0;
 
 export class SegmentBuilder implements LatentBuilder {
@@ -332,18 +332,21 @@ export class SegmentBuilder implements LatentBuilder {
   #panelAttributes({ inputs, outputs, panels, pieces }: LinearItem): Record<string, number> {
     assert(panels !== null);
     const { bfloat, bits, blockSize, zero } = panels;
-    const flags = { zero: zero ? 1 : 0, bfloat: bfloat ? 1 : 0 };
+    const isWide = blockSize > 0 && this.plan.format.activationBits === 16;
+    const flags = { zero: zero ? 1 : 0, bfloat: bfloat ? 1 : 0, ...(isWide && { wide: 1 }) };
     return { bits, block: blockSize, ...flags, inputs, outputs, pieces };
   }
 
   #matMulNBitsAttributes(item: LinearItem): Record<string, number> {
     assert(item.format !== null, `${item.name} is not quantised`);
+    const { deviceClass, format } = this.plan;
+    const isRounded = deviceClass === 'cpu' && format.activationBits !== 16;
     return {
       K: item.inputs,
       N: item.outputs,
       bits: item.format.bits,
       block_size: item.format.blockSize,
-      accuracy_level: this.plan.deviceClass === 'cpu' ? ACCURACY_LEVEL : FLOAT_ACCURACY,
+      accuracy_level: isRounded ? ACCURACY_LEVEL : FLOAT_ACCURACY,
     };
   }
 

@@ -15,7 +15,7 @@ import { type PanelPacker, referencePacker } from './panel-packer.js';
 import { PANEL_OUTPUTS, panelBytes } from './panels.js';
 
 /** As in kernels.h. */
-const ABI_VERSION = 1;
+const ABI_VERSION = 2;
 const FLOAT32 = 0;
 const ZERO = 1;
 const BFLOAT = 2;

@@ -25,6 +25,9 @@ export const AUTO_FP32_BYTES = 200_000_000;
 /** With fewer parameters int4 is felt: the one real model that was measured has 135 million and loses 3 to 6 % (README). */
 export const AUTO_INT4_PARAMETERS = 1e9;
 
+/** Below it rows keep 16 bits: nearly all that int8 loses is rows of 8 bits, and a small model is the one that feels it (README, 2026-11-30). */
+export const AUTO_WIDE_PARAMETERS = 1e9;
+
 function automaticDtype(parameters: number): 'fp32' | 'int8' | 'int4' {
   if (parameters * 4 < AUTO_FP32_BYTES) return 'fp32';
   return parameters < AUTO_INT4_PARAMETERS ? 'int8' : 'int4';
@@ -57,6 +60,8 @@ export interface FormatOptions {
   eightBit?: readonly EightBitGroup[] | undefined;
   /** int8 and int4 give the same bits at every degree that divides it (degrees.ts). */
   reproducibleDegree?: WeightFormat['reproducibleDegree'] | undefined;
+  /** What rows are rounded to that meet int8 and int4; by the model's size and the layout unless it is said. */
+  activationBits?: WeightFormat['activationBits'] | undefined;
 }
 
 /**
@@ -81,7 +86,8 @@ export function chooseWeightFormat(options: FormatOptions, parameters: number): 
   // What keeps a real model alive at 4 bits (README, 2026-11-30). MatMulNBits has no zero points but whole codes, which do not.
   const isOurs = chosen === 'int4' && layout === 'panels';
   const { symmetric = !isOurs, scales = 'search', eightBit = isOurs ? ['head'] : [] } = options;
-  const common = { dtype: chosen, layout, blockSize, symmetric, reproducibleDegree };
+  const { activationBits = layout === 'panels' && parameters < AUTO_WIDE_PARAMETERS ? 16 : 8 } = options;
+  const common = { dtype: chosen, layout, blockSize, symmetric, reproducibleDegree, activationBits };
   if (chosen === 'int8') return { ...common, scales: 'nearest', eightBit: [] };
   return { ...common, scales, eightBit: EIGHT_BIT_GROUPS.filter((group) => eightBit.includes(group)) };
 }

@@ -215,6 +215,8 @@ export interface ModelConfig {
   eightBit: readonly ('head' | 'first' | 'last' | 'down')[];
   /** Degrees that divide it give int8 and int4 models the same text. */
   reproducibleDegree: 1 | 2 | 4 | 8;
+  /** Bits of the rows that meet weights of int8 and int4; null: by the model's size. */
+  activationBits: 8 | 16 | null;
   /** Whether requests join and leave at every step, or run as whole batches. */
   batching: 'rolling' | 'dynamic';
   /** Sequences at once (rolling). */

@@ -49,4 +49,11 @@ export const WEIGHT_KEYS: readonly KeyRow[] = [
     4,
     'degrees that divide it give int8 and int4 models the same text (ours); 1: each adds in its own order',
   ),
+  modelKey(
+    'option.quantize_activations',
+    'activationBits',
+    choice<8 | 16 | null>({ auto: { value: null }, 8: { value: 8 }, 16: { value: 16 } }),
+    null,
+    'bits of the rows that meet int8 and int4 weights, 32 values a scale (ours); auto: 16 below a billion parameters where our own kernels run, else 8',
+  ),
 ];

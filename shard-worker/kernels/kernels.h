@@ -28,11 +28,12 @@ enum SsFlags {
   SS_ZERO = 1,    // quantised: each record has zero points
   SS_BFLOAT = 2,  // 16 bits: bfloat16 instead of IEEE half
   SS_SEARCH = 4,  // ss_quantise, 4 bits: scales (and zero points) of least weighted squared error, not the nearest
+  SS_ROWS16 = 8,  // ss_linear, quantised: rows are rounded to 16 bits, not to 8; the panels are the same
 };
 
 /** Version of everything in this header; the loader refuses another one. */
 SS_EXPORT int32_t ss_abi_version(void);
-#define SS_ABI_VERSION 1
+#define SS_ABI_VERSION 2
 
 /** Sets of instructions that this build has kernels for, from 0, worst first; null behind the last. */
 SS_EXPORT const char *ss_variant_name(int32_t index);

@@ -16,7 +16,7 @@ bool Format::valid() const {
   if (pieces < 1 || pieces > MAX_PIECES || (pieces & (pieces - 1)) != 0 || inputs % pieces != 0) return false;
   if (bits == 4 || bits == 8) {
     if (pieces > 1 && (block < 1 || inputs / pieces % block != 0)) return false;
-    return (block == 32 || block == 64 || block == 128 || block == 256) && (flags & ~SS_ZERO) == 0;
+    return (block == 32 || block == 64 || block == 128 || block == 256) && (flags & ~(SS_ZERO | SS_ROWS16)) == 0;
   }
   if (block != 0) return false;
   return bits == 16 ? (flags & ~SS_BFLOAT) == 0 : bits == 32 && flags == 0;
@@ -60,7 +60,7 @@ int32_t split(void (*part)(void *, size_t), Work &work, const Parallel &parallel
 
 /** Rows of a round: as many as stay in the cache, whole groups. */
 int64_t round_rows(const Call &call) {
-  const int64_t row_bytes = call.format.quantised() ? call.format.steps() * CELL_ROW : call.format.inputs * 4;
+  const int64_t row_bytes = call.format.quantised() ? call.format.steps() * cell_row(call.format.width()) : call.format.inputs * 4;
   int64_t rows = ROUND_BYTES / row_bytes;
   if (rows > MAX_ROUND_ROWS) rows = MAX_ROUND_ROWS;
   rows = rows / 48 * 48;  // 48: whole groups of every variant
@@ -84,8 +84,9 @@ int32_t linear(const Call &call, const Parallel &parallel) {
   if (call.format.quantised()) {
     round.rounded.steps = call.format.steps();
     round.rounded.offset = call.format.offset();
+    round.rounded.width = call.format.width();
     // The last group of a round may be partly empty.
-    const size_t bytes = (size_t)((most + MAX_GROUP) * round.rounded.steps * CELL_ROW);
+    const size_t bytes = (size_t)((most + MAX_GROUP) * round.rounded.steps * cell_row(round.rounded.width));
     scratch = aligned_alloc(64, (bytes + 127) / 64 * 64);
     if (!scratch) return SS_NO_MEMORY;
     round.rounded.cells = (uint8_t *)scratch;

@@ -21,6 +21,8 @@ struct Format {
   bool valid() const;
   bool quantised() const { return bits < 16; }
   bool zero() const { return (flags & SS_ZERO) != 0; }
+  /** Bytes of a rounded value of a row. */
+  int width() const { return flags & SS_ROWS16 ? 2 : 1; }
   /** Inputs of a piece, whose sum begins at 0. */
   int64_t piece_inputs() const { return inputs / pieces; }
   int64_t panels() const { return (outputs + PANEL - 1) / PANEL; }
@@ -35,24 +37,27 @@ struct Format {
   int64_t steps() const { return (inputs + block - 1) / block * (block / STEP); }
 };
 
-/** Of a row and step in a cell: codes, scale, correction, sum. */
-constexpr int CELL_ROW = STEP + 12;
+/** Of a row and step in a cell: codes, scale, correction, sum. @param width bytes of a value */
+constexpr int cell_row(int width) { return STEP * width + 12; }
 
 /**
- * Rows rounded to 8 bits. Groups of `group` rows; of each group one cell a step:
- * int8 codes[group][32], float scale[group], int32 correction[group] (the codes' sum · -offset), float sum of the codes[group].
+ * Rows rounded to 8 or 16 bits. Groups of `group` rows; of each group one cell a step:
+ * int8 codes[width][group][32], float scale[group], int32 correction[group] (the codes' sum · -offset), float sum of the codes[group].
+ * A code of 16 bits is 256 · first + second, both within ±127: two products of 8 bits make one of 16.
  */
 struct Rows {
   uint8_t *cells;
   int64_t rows, steps;
-  int group, offset;
+  int group, offset, width;
 
-  int64_t cell_bytes() const { return (int64_t)group * CELL_ROW; }
+  int64_t cell_bytes() const { return (int64_t)group * cell_row(width); }
   uint8_t *cell(int64_t group_index, int64_t step) const { return cells + (group_index * steps + step) * cell_bytes(); }
   int8_t *codes(uint8_t *cell) const { return (int8_t *)cell; }
-  float *scales(uint8_t *cell) const { return (float *)(cell + group * STEP); }
-  int32_t *corrections(uint8_t *cell) const { return (int32_t *)(cell + group * (STEP + 4)); }
-  float *sums(uint8_t *cell) const { return (float *)(cell + group * (STEP + 8)); }
+  /** Of row `r` of a group; null: codes have 8 bits. */
+  int8_t *second(uint8_t *cell, int r) const { return width == 2 ? (int8_t *)cell + (group + r) * STEP : nullptr; }
+  float *scales(uint8_t *cell) const { return (float *)(cell + group * width * STEP); }
+  int32_t *corrections(uint8_t *cell) const { return (int32_t *)(cell + group * (width * STEP + 4)); }
+  float *sums(uint8_t *cell) const { return (float *)(cell + group * (width * STEP + 8)); }
   int64_t groups() const { return (rows + group - 1) / group; }
   int64_t rows_of(int64_t group_index) const { return rows - group_index * group < group ? rows - group_index * group : group; }
 };

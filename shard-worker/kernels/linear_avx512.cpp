@@ -1,5 +1,5 @@
 /**
- * Quantised linears by AVX-512: products of 8 bits by VNNI.
+ * Quantised linears by AVX-512: products of 8 bits by VNNI. Rows of 16 bits (W = 2) are two passes of products over codes that are there.
  *
  * Up to FEW rows the codes go from the stream of weights through registers into the products, 32 outputs at a time. More rows:
  * a span of the panel is unpacked into the first-level cache once, and groups of up to six rows go over it with their sums in registers.
@@ -9,6 +9,7 @@
 #include "cpu.h"
 #include "linear.h"
 #include "numbers.h"
+#include "round_avx512.h"
 
 namespace ss {
 namespace {
@@ -28,38 +29,6 @@ int group_of(int64_t rows) {
   if (rows >= 8 * GROUP) return GROUP;
   const int64_t groups = (rows + GROUP - 1) / GROUP;
   return (int)((rows + groups - 1) / groups);
-}
-
-void round_rows(const Rows &to, const float *x, int64_t x_stride, int64_t inputs, int64_t first, int64_t end) {
-  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-  for (int64_t group = first; group < end; group++) {
-    const int count = (int)to.rows_of(group);
-    for (int r = 0; r < count; r++) {
-      const float *row = x + (group * to.group + r) * x_stride;
-      for (int64_t step = 0; step < to.steps; step++) {
-        uint8_t *cell = to.cell(group, step);
-        const int64_t left = inputs - step * STEP;
-        const uint32_t mask = left >= 32 ? 0xffffffffu : left <= 0 ? 0 : (1u << left) - 1;
-        const __m512 a = _mm512_maskz_loadu_ps((__mmask16)mask, row + step * STEP);
-        const __m512 b = _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), row + step * STEP + 16);
-        const uint32_t largest = _mm512_reduce_max_epu32(_mm512_max_epu32(
-            _mm512_and_si512(_mm512_castps_si512(a), magnitude), _mm512_and_si512(_mm512_castps_si512(b), magnitude)));
-        const float most = from_bits(largest);
-        const bool is_number = largest < 0x7f800000, counts = is_number && most >= SMALLEST_MAGNITUDE;
-        const __mmask16 keep = counts ? 0xffff : 0;
-        const __m512 factor = _mm512_set1_ps(counts ? 127.0f / most : 0.0f);
-        const __m512i qa = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(a, factor));
-        const __m512i qb = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(b, factor));
-        int8_t *codes = to.codes(cell) + r * STEP;
-        _mm_storeu_si128((__m128i *)codes, _mm512_cvtepi32_epi8(qa));
-        _mm_storeu_si128((__m128i *)(codes + 16), _mm512_cvtepi32_epi8(qb));
-        const int32_t sum = _mm512_reduce_add_epi32(_mm512_add_epi32(qa, qb));
-        to.scales(cell)[r] = counts ? most / 127.0f : is_number ? 0.0f : from_bits(0x7fc00000);
-        to.corrections(cell)[r] = -to.offset * sum;
-        to.sums(cell)[r] = (float)sum;
-      }
-    }
-  }
 }
 
 inline __m512 halves(const uint8_t *values) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)values)); }
@@ -115,7 +84,7 @@ struct Unpacker {
 };
 
 /** R rows, straight from the stream. */
-template <int R, int BITS, bool ZERO>
+template <int R, int BITS, bool ZERO, int W>
 void few_rows(const Round &round, int64_t panel) {
   const Format &f = round.format;
   const Rows &rows = round.rounded;
@@ -140,16 +109,20 @@ void few_rows(const Round &round, int64_t panel) {
       _mm_prefetch((const char *)at + AHEAD, _MM_HINT_T0);
       at += 64;
     }
-    for (int inner = 0; inner < block_steps; inner++, step++, cell += R * CELL_ROW) {
+    for (int inner = 0; inner < block_steps; inner++, step++, cell += R * cell_row(W)) {
       const int8_t *codes = (const int8_t *)cell;
-      const float *scales = (const float *)(cell + R * STEP);
-      const int32_t *corrections = (const int32_t *)(cell + R * (STEP + 4));
-      const float *sums = (const float *)(cell + R * (STEP + 8));
-      __m512i dot[R][2], other[R][2];
+      const float *scales = (const float *)(cell + R * W * STEP);
+      const int32_t *corrections = (const int32_t *)(cell + R * (W * STEP + 4));
+      const float *sums = (const float *)(cell + R * (W * STEP + 8));
+      // Halves of codes have sums of their own, the second halves' begin with the correction.
+      __m512i dot[W][R][2], other[W][R][2];
 #pragma clang loop unroll(full)
-      for (int r = 0; r < R; r++) {
-        dot[r][0] = dot[r][1] = _mm512_set1_epi32(corrections[r]);
-        other[r][0] = other[r][1] = _mm512_setzero_si512();
+      for (int w = 0; w < W; w++) {
+#pragma clang loop unroll(full)
+        for (int r = 0; r < R; r++) {
+          dot[w][r][0] = dot[w][r][1] = w == W - 1 ? _mm512_set1_epi32(corrections[r]) : _mm512_setzero_si512();
+          other[w][r][0] = other[w][r][1] = _mm512_setzero_si512();
+        }
       }
 #pragma clang loop unroll(full)
       for (int k = 0; k < STEP; k += BITS == 4 ? 8 : 4, at += 128) {
@@ -159,25 +132,27 @@ void few_rows(const Round &round, int64_t panel) {
         if (BITS == 4) {
           const __m512i la = unpack.low(a), lb = unpack.low(b), ha = unpack.high(a), hb = unpack.high(b);
 #pragma clang loop unroll(full)
-          for (int r = 0; r < R; r++) {
-            const __m512i first = four(codes + r * STEP + k), second = four(codes + r * STEP + k + 4);
-            dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], la, first);
-            dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], lb, first);
+          for (int i = 0; i < W * R; i++) {
+            const int w = i / R, r = i % R;
+            const __m512i first = four(codes + i * STEP + k), second = four(codes + i * STEP + k + 4);
+            dot[w][r][0] = _mm512_dpbusd_epi32(dot[w][r][0], la, first);
+            dot[w][r][1] = _mm512_dpbusd_epi32(dot[w][r][1], lb, first);
             if (R <= 2) {
-              other[r][0] = _mm512_dpbusd_epi32(other[r][0], ha, second);
-              other[r][1] = _mm512_dpbusd_epi32(other[r][1], hb, second);
+              other[w][r][0] = _mm512_dpbusd_epi32(other[w][r][0], ha, second);
+              other[w][r][1] = _mm512_dpbusd_epi32(other[w][r][1], hb, second);
             } else {
-              dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], ha, second);
-              dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], hb, second);
+              dot[w][r][0] = _mm512_dpbusd_epi32(dot[w][r][0], ha, second);
+              dot[w][r][1] = _mm512_dpbusd_epi32(dot[w][r][1], hb, second);
             }
           }
         } else {
           const __m512i ua = unpack.byte(a), ub = unpack.byte(b);
 #pragma clang loop unroll(full)
-          for (int r = 0; r < R; r++) {
-            const __m512i first = four(codes + r * STEP + k);
-            dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], ua, first);
-            dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], ub, first);
+          for (int i = 0; i < W * R; i++) {
+            const int w = i / R, r = i % R;
+            const __m512i first = four(codes + i * STEP + k);
+            dot[w][r][0] = _mm512_dpbusd_epi32(dot[w][r][0], ua, first);
+            dot[w][r][1] = _mm512_dpbusd_epi32(dot[w][r][1], ub, first);
           }
         }
       }
@@ -186,8 +161,11 @@ void few_rows(const Round &round, int64_t panel) {
         const __m512 row_scale = _mm512_set1_ps(scales[r]);
 #pragma clang loop unroll(full)
         for (int h = 0; h < 2; h++) {
-          if (BITS == 4 && R <= 2) dot[r][h] = _mm512_add_epi32(dot[r][h], other[r][h]);
-          __m512 product = _mm512_cvtepi32_ps(dot[r][h]);
+          if (BITS == 4 && R <= 2) {
+            for (int w = 0; w < W; w++) dot[w][r][h] = _mm512_add_epi32(dot[w][r][h], other[w][r][h]);
+          }
+          const __m512i all = W == 1 ? dot[0][r][h] : _mm512_add_epi32(_mm512_slli_epi32(dot[0][r][h], 8), dot[W - 1][r][h]);
+          __m512 product = _mm512_cvtepi32_ps(all);
           if (ZERO) product = _mm512_fnmadd_ps(zero[h], _mm512_set1_ps(sums[r]), product);
           sum[r][h] = _mm512_fmadd_ps(product, _mm512_mul_ps(scale[h], row_scale), sum[r][h]);
         }
@@ -216,7 +194,7 @@ struct alignas(64) Span {
 };
 
 /** R rows of a group over a span. `sums`: [R][32]. */
-template <int R, bool ZERO, bool PREFETCH>
+template <int R, bool ZERO, int W, bool PREFETCH>
 void span_rows(const Span &span, int steps, const uint8_t *cell, int group, float *sums, const uint8_t *next) {
   __m512 sum[R][2];
 #pragma clang loop unroll(full)
@@ -224,23 +202,34 @@ void span_rows(const Span &span, int steps, const uint8_t *cell, int group, floa
     sum[r][0] = _mm512_loadu_ps(sums + r * PANEL);
     sum[r][1] = _mm512_loadu_ps(sums + r * PANEL + 16);
   }
-  for (int step = 0; step < steps; step++, cell += group * CELL_ROW) {
+  for (int step = 0; step < steps; step++, cell += group * cell_row(W)) {
     const int8_t *codes = (const int8_t *)cell;
-    const float *scales = (const float *)(cell + group * STEP);
-    const int32_t *corrections = (const int32_t *)(cell + group * (STEP + 4));
-    const float *code_sums = (const float *)(cell + group * (STEP + 8));
+    const float *scales = (const float *)(cell + group * W * STEP);
+    const int32_t *corrections = (const int32_t *)(cell + group * (W * STEP + 4));
+    const float *code_sums = (const float *)(cell + group * (W * STEP + 8));
     __m512i dot[R][2];
 #pragma clang loop unroll(full)
-    for (int r = 0; r < R; r++) dot[r][0] = dot[r][1] = _mm512_set1_epi32(corrections[r]);
+    for (int r = 0; r < R; r++) dot[r][0] = dot[r][1] = W == 1 ? _mm512_set1_epi32(corrections[r]) : _mm512_setzero_si512();
 #pragma clang loop unroll(full)
-    for (int k = 0; k < STEP / 4; k++) {
-      const __m512i a = _mm512_load_si512(span.codes[step][k]), b = _mm512_load_si512(span.codes[step][k] + 64);
-      if (PREFETCH) _mm_prefetch((const char *)next + step * 576 + k * 64, _MM_HINT_T0);
+    for (int w = 0; w < W; w++) {
+#pragma clang loop unroll(full)
+      for (int k = 0; k < STEP / 4; k++) {
+        const __m512i a = _mm512_load_si512(span.codes[step][k]), b = _mm512_load_si512(span.codes[step][k] + 64);
+        if (PREFETCH && w == 0) _mm_prefetch((const char *)next + step * 576 + k * 64, _MM_HINT_T0);
+#pragma clang loop unroll(full)
+        for (int r = 0; r < R; r++) {
+          const __m512i row = four(codes + (w * group + r) * STEP + k * 4);
+          dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], a, row);
+          dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], b, row);
+        }
+      }
+      if (w == W - 1) continue;
+      // Twice over the codes, in the same registers: first halves count 256 times.
 #pragma clang loop unroll(full)
       for (int r = 0; r < R; r++) {
-        const __m512i row = four(codes + r * STEP + k * 4);
-        dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], a, row);
-        dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], b, row);
+        const __m512i correction = _mm512_set1_epi32(corrections[r]);
+        dot[r][0] = _mm512_add_epi32(_mm512_slli_epi32(dot[r][0], 8), correction);
+        dot[r][1] = _mm512_add_epi32(_mm512_slli_epi32(dot[r][1], 8), correction);
       }
     }
     if (PREFETCH) _mm_prefetch((const char *)next + step * 576 + 512, _MM_HINT_T0);
@@ -266,14 +255,14 @@ void span_rows(const Span &span, int steps, const uint8_t *cell, int group, floa
 }
 
 using SpanRows = void (*)(const Span &, int, const uint8_t *, int, float *, const uint8_t *);
-template <bool ZERO, bool PREFETCH>
+template <bool ZERO, int W, bool PREFETCH>
 constexpr SpanRows SPAN_ROWS[GROUP + 1] = {nullptr,
-                                             span_rows<1, ZERO, PREFETCH>,
-                                             span_rows<2, ZERO, PREFETCH>,
-                                             span_rows<3, ZERO, PREFETCH>,
-                                             span_rows<4, ZERO, PREFETCH>,
-                                             span_rows<5, ZERO, PREFETCH>,
-                                             span_rows<6, ZERO, PREFETCH>};
+                                             span_rows<1, ZERO, W, PREFETCH>,
+                                             span_rows<2, ZERO, W, PREFETCH>,
+                                             span_rows<3, ZERO, W, PREFETCH>,
+                                             span_rows<4, ZERO, W, PREFETCH>,
+                                             span_rows<5, ZERO, W, PREFETCH>,
+                                             span_rows<6, ZERO, W, PREFETCH>};
 
 /** Unpacks the steps from `step` on; returns how many. `step` and SPAN are whole blocks. */
 template <int BITS, bool ZERO>
@@ -315,7 +304,7 @@ int unpack_span(const Format &f, const uint8_t *panel, int64_t step, int64_t ste
   return count;
 }
 
-template <int BITS, bool ZERO>
+template <int BITS, bool ZERO, int W>
 void many_rows(const Round &round, int64_t first_panel, int64_t end_panel) {
   const Format &f = round.format;
   const Rows &rows = round.rounded;
@@ -334,8 +323,8 @@ void many_rows(const Round &round, int64_t first_panel, int64_t end_panel) {
       const uint8_t *next = at + (step + count) * STEP / f.block * f.record_bytes();
       for (int64_t group = 0; group < rows.groups(); group++) {
         const int64_t r = rows.rows_of(group);
-        (group == 0 ? SPAN_ROWS<ZERO, true> : SPAN_ROWS<ZERO, false>)[r](span, count, rows.cell(group, step), rows.group,
-                                                                        sums + group * rows.group * PANEL, next);
+        (group == 0 ? SPAN_ROWS<ZERO, W, true> : SPAN_ROWS<ZERO, W, false>)[r](span, count, rows.cell(group, step), rows.group,
+                                                                              sums + group * rows.group * PANEL, next);
       }
       step += count;
       if (step < end) continue;
@@ -355,25 +344,30 @@ void many_rows(const Round &round, int64_t first_panel, int64_t end_panel) {
   }
 }
 
-template <int BITS, bool ZERO>
+template <int BITS, bool ZERO, int W>
 void quantised_rows(const Round &round, int64_t first_panel, int64_t end_panel) {
-  if (round.rows > FEW) return many_rows<BITS, ZERO>(round, first_panel, end_panel);
+  if (round.rows > FEW) return many_rows<BITS, ZERO, W>(round, first_panel, end_panel);
   for (int64_t panel = first_panel; panel < end_panel; panel++) {
     switch (round.rows) {
-      case 1: few_rows<1, BITS, ZERO>(round, panel); break;
-      case 2: few_rows<2, BITS, ZERO>(round, panel); break;
-      case 3: few_rows<3, BITS, ZERO>(round, panel); break;
-      default: few_rows<4, BITS, ZERO>(round, panel);
+      case 1: few_rows<1, BITS, ZERO, W>(round, panel); break;
+      case 2: few_rows<2, BITS, ZERO, W>(round, panel); break;
+      case 3: few_rows<3, BITS, ZERO, W>(round, panel); break;
+      default: few_rows<4, BITS, ZERO, W>(round, panel);
     }
   }
 }
 
-void quantised(const Round &round, int64_t first_panel, int64_t end_panel) {
+template <int W>
+void quantised_by(const Round &round, int64_t first_panel, int64_t end_panel) {
   if (round.format.bits == 4) {
-    (round.format.zero() ? quantised_rows<4, true> : quantised_rows<4, false>)(round, first_panel, end_panel);
+    (round.format.zero() ? quantised_rows<4, true, W> : quantised_rows<4, false, W>)(round, first_panel, end_panel);
   } else {
-    (round.format.zero() ? quantised_rows<8, true> : quantised_rows<8, false>)(round, first_panel, end_panel);
+    (round.format.zero() ? quantised_rows<8, true, W> : quantised_rows<8, false, W>)(round, first_panel, end_panel);
   }
+}
+
+void quantised(const Round &round, int64_t first_panel, int64_t end_panel) {
+  (round.format.width() == 2 ? quantised_by<2> : quantised_by<1>)(round, first_panel, end_panel);
 }
 
 }  // namespace

@@ -27,7 +27,16 @@ int group_of(int64_t rows) {
   return (int)((rows + groups - 1) / groups);
 }
 
-void round_rows(const Rows &to, const float *x, int64_t x_stride, int64_t inputs, int64_t first, int64_t end) {
+/** 16 codes of four vectors. */
+inline void store_codes(const int32x4_t *code, int8_t *to) {
+  const int16x8_t a = vcombine_s16(vmovn_s32(code[0]), vmovn_s32(code[1]));
+  const int16x8_t b = vcombine_s16(vmovn_s32(code[2]), vmovn_s32(code[3]));
+  vst1q_s8(to, vcombine_s8(vmovn_s16(a), vmovn_s16(b)));
+}
+
+template <int W>
+void round_groups(const Rows &to, const float *x, int64_t x_stride, int64_t inputs, int64_t first, int64_t end) {
+  constexpr float LARGEST = largest_code(W);
   for (int64_t group = first; group < end; group++) {
     for (int r = 0; r < (int)to.rows_of(group); r++) {
       const float *row = x + (group * to.group + r) * x_stride;
@@ -36,7 +45,7 @@ void round_rows(const Rows &to, const float *x, int64_t x_stride, int64_t inputs
         int8_t *codes = to.codes(cell) + r * STEP;
         int32_t total;
         if (inputs - step * STEP < STEP) {
-          total = round_step(row, inputs, step, codes, to.scales(cell)[r]);
+          total = round_step(row, inputs, step, codes, to.second(cell, r), to.scales(cell)[r]);
         } else {
           float32x4_t value[8];
           uint32x4_t most = vdupq_n_u32(0);
@@ -47,26 +56,36 @@ void round_rows(const Rows &to, const float *x, int64_t x_stride, int64_t inputs
           const uint32_t largest = vmaxvq_u32(most);
           const float magnitude = from_bits(largest);
           const bool is_number = largest < 0x7f800000, counts = is_number && magnitude >= SMALLEST_MAGNITUDE;
-          const float factor = counts ? 127.0f / magnitude : 0.0f;
+          const float factor = counts ? LARGEST / magnitude : 0.0f;
           const int32x4_t keep = vdupq_n_s32(counts ? -1 : 0);
-          int32x4_t code[8], sum = vdupq_n_s32(0);
+          int32x4_t code[8], second[8], sum = vdupq_n_s32(0);
           for (int i = 0; i < 8; i++) {
             code[i] = vandq_s32(keep, vcvtnq_s32_f32(vmulq_n_f32(value[i], factor)));
-            sum = vaddq_s32(sum, code[i]);
+            if (W == 2) {
+              const int32x4_t high = vshrq_n_s32(vaddq_s32(code[i], vdupq_n_s32(128)), 8), upper = vshlq_n_s32(high, 8);
+              second[i] = vmaxq_s32(vsubq_s32(code[i], upper), vdupq_n_s32(-127));
+              sum = vaddq_s32(sum, vaddq_s32(upper, second[i]));
+              code[i] = high;
+            } else {
+              sum = vaddq_s32(sum, code[i]);
+            }
           }
           for (int i = 0; i < 8; i += 4) {
-            const int16x8_t a = vcombine_s16(vmovn_s32(code[i]), vmovn_s32(code[i + 1]));
-            const int16x8_t b = vcombine_s16(vmovn_s32(code[i + 2]), vmovn_s32(code[i + 3]));
-            vst1q_s8(codes + i * 4, vcombine_s8(vmovn_s16(a), vmovn_s16(b)));
+            store_codes(code + i, codes + i * 4);
+            if (W == 2) store_codes(second + i, to.second(cell, r) + i * 4);
           }
           total = vaddvq_s32(sum);
-          to.scales(cell)[r] = counts ? magnitude / 127.0f : is_number ? 0.0f : from_bits(0x7fc00000);
+          to.scales(cell)[r] = counts ? magnitude / LARGEST : is_number ? 0.0f : from_bits(0x7fc00000);
         }
         to.corrections(cell)[r] = -to.offset * total;
         to.sums(cell)[r] = (float)total;
       }
     }
   }
+}
+
+void round_rows(const Rows &to, const float *x, int64_t x_stride, int64_t inputs, int64_t first, int64_t end) {
+  (to.width == 2 ? round_groups<2> : round_groups<1>)(to, x, x_stride, inputs, first, end);
 }
 
 inline float32x4_t halves(const uint8_t *values) {
@@ -86,22 +105,30 @@ struct alignas(64) Span {
 };
 
 /** R rows of a cell and 16 outputs from `output` on. `sums`: of row r at r · PANEL. */
-template <int R, int BITS, bool ZERO>
+template <int R, int BITS, bool ZERO, int W>
 inline void step_rows(const int8_t (*codes)[128], const Header &header, int output, const uint8_t *cell, int group, float *sums) {
   const int8_t *rows = (const int8_t *)cell;
-  const float *row_scales = (const float *)(cell + group * STEP);
-  const int32_t *corrections = (const int32_t *)(cell + group * (STEP + 4));
-  const float *row_sums = (const float *)(cell + group * (STEP + 8));
+  const float *row_scales = (const float *)(cell + group * W * STEP);
+  const int32_t *corrections = (const int32_t *)(cell + group * (W * STEP + 4));
+  const float *row_sums = (const float *)(cell + group * (W * STEP + 8));
   int32x4_t dot[R][4];
 #pragma clang loop unroll(full)
   for (int r = 0; r < R; r++) {
-    const int32_t start = BITS == 4 ? corrections[r] : 0;
+    const int32_t start = BITS == 4 && W == 1 ? corrections[r] : 0;
     for (int q = 0; q < 4; q++) dot[r][q] = vdupq_n_s32(start);
   }
 #pragma clang loop unroll(full)
-  for (int half = 0; half < 2; half++) {
+  for (int pass = 0; pass < 2 * W; pass++) {
+    const int half = pass % 2;
+    if (pass == 2) {
+      // First halves of codes count 256 times.
+      for (int r = 0; r < R; r++) {
+        const int32x4_t correction = vdupq_n_s32(BITS == 4 ? corrections[r] : 0);
+        for (int q = 0; q < 4; q++) dot[r][q] = vaddq_s32(vshlq_n_s32(dot[r][q], 8), correction);
+      }
+    }
     int8x16_t row[R];
-    for (int r = 0; r < R; r++) row[r] = vld1q_s8(rows + r * STEP + half * 16);
+    for (int r = 0; r < R; r++) row[r] = vld1q_s8(rows + (pass / 2 * group + r) * STEP + half * 16);
 #define SS_FOUR(lane)                                                                                   \
   {                                                                                                     \
     const int8_t *line = codes[half * 4 + lane] + output * 4;                                           \
@@ -129,11 +156,11 @@ inline void step_rows(const int8_t (*codes)[128], const Header &header, int outp
   }
 }
 
-template <int R, int BITS, bool ZERO>
+template <int R, int BITS, bool ZERO, int W>
 void span_rows(const Span &span, int steps, const uint8_t *cell, int group, float *sums) {
   for (int output = 0; output < PANEL; output += 16) {
     for (int s = 0; s < steps; s++) {
-      step_rows<R, BITS, ZERO>(span.codes[s], span.header[s], output, cell + s * group * CELL_ROW, group, sums);
+      step_rows<R, BITS, ZERO, W>(span.codes[s], span.header[s], output, cell + s * group * cell_row(W), group, sums);
     }
   }
 }
@@ -174,14 +201,14 @@ void store(const Round &round, int64_t panel, int64_t row, const float *sums) {
   memcpy(round.y + row * round.y_stride + panel * PANEL, sums, (size_t)(left < PANEL ? left : PANEL) * sizeof(float));
 }
 
-template <int BITS, bool ZERO>
+template <int BITS, bool ZERO, int W>
 void panels(const Round &round, int64_t first_panel, int64_t end_panel) {
   const Format &f = round.format;
   const Rows &rows = round.rounded;
   const int block_steps = f.block / STEP;
   const int64_t piece_steps = rows.steps / f.pieces;
   using SpanRows = void (*)(const Span &, int, const uint8_t *, int, float *);
-  constexpr SpanRows BY_ROWS[] = {nullptr, span_rows<1, BITS, ZERO>, span_rows<2, BITS, ZERO>, span_rows<3, BITS, ZERO>, span_rows<4, BITS, ZERO>};
+  constexpr SpanRows BY_ROWS[] = {nullptr, span_rows<1, BITS, ZERO, W>, span_rows<2, BITS, ZERO, W>, span_rows<3, BITS, ZERO, W>, span_rows<4, BITS, ZERO, W>};
   Span span;
   Sum sums[MAX_ROUND_ROWS];
   // Only touched where there are pieces.
@@ -219,10 +246,15 @@ void panels(const Round &round, int64_t first_panel, int64_t end_panel) {
   }
 }
 
-void quantised(const Round &round, int64_t first_panel, int64_t end_panel) {
+template <int W>
+void quantised_by(const Round &round, int64_t first_panel, int64_t end_panel) {
   const bool zero = round.format.zero();
-  if (round.format.bits == 4) (zero ? panels<4, true> : panels<4, false>)(round, first_panel, end_panel);
-  else (zero ? panels<8, true> : panels<8, false>)(round, first_panel, end_panel);
+  if (round.format.bits == 4) (zero ? panels<4, true, W> : panels<4, false, W>)(round, first_panel, end_panel);
+  else (zero ? panels<8, true, W> : panels<8, false, W>)(round, first_panel, end_panel);
+}
+
+void quantised(const Round &round, int64_t first_panel, int64_t end_panel) {
+  (round.format.width() == 2 ? quantised_by<2> : quantised_by<1>)(round, first_panel, end_panel);
 }
 
 enum Type { FP32, FP16, BF16 };

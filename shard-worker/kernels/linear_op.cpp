@@ -2,7 +2,7 @@
  * The operator `shardserve:Linear` of ONNX Runtime, and `RegisterCustomOps`, which the library is loaded by.
  *
  * In      x float32 [.., inputs], weight uint8 [bytes of the panels], optional bias float32 [outputs];
- *         attributes bits, inputs, outputs, and by the format block, zero, bfloat, pieces (kernels.h says what each means)
+ *         attributes bits, inputs, outputs, and by the format block, zero, bfloat, wide, pieces (kernels.h says what each means)
  * Out     float32 [.., outputs]
  * Errors  a node whose attributes or sizes do not fit fails when the session is made or at its run, with the numbers
  */
@@ -65,7 +65,7 @@ ort::Status *create(const ort::Op *, const ort::Api *, const ort::KernelInfo *in
   if (!format) return refuse("no memory for a node of %lld bytes (%lld)", sizeof(Format), 0);
   *format = Format{attribute(info, "inputs", 0), attribute(info, "outputs", 0), (int32_t)attribute(info, "bits", 0),
                    (int32_t)attribute(info, "block", 0),
-                   (attribute(info, "zero", 0) ? SS_ZERO : 0) | (attribute(info, "bfloat", 0) ? SS_BFLOAT : 0),
+                   (attribute(info, "zero", 0) ? SS_ZERO : 0) | (attribute(info, "bfloat", 0) ? SS_BFLOAT : 0) | (attribute(info, "wide", 0) ? SS_ROWS16 : 0),
                    (int32_t)attribute(info, "pieces", 1)};
   if (!format->valid()) {
     ort::Status *status = refuse("Linear has no format of %lld bits in blocks of %lld, or inputs, outputs, pieces or flags do not fit", format->bits, format->block);

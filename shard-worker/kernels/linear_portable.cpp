@@ -21,7 +21,7 @@ void round_rows(const Rows &to, const float *x, int64_t x_stride, int64_t inputs
       const float *row = x + (group * to.group + r) * x_stride;
       for (int64_t step = 0; step < to.steps; step++) {
         uint8_t *cell = to.cell(group, step);
-        const int32_t sum = round_step(row, inputs, step, to.codes(cell) + r * STEP, to.scales(cell)[r]);
+        const int32_t sum = round_step(row, inputs, step, to.codes(cell) + r * STEP, to.second(cell, r), to.scales(cell)[r]);
         to.corrections(cell)[r] = -to.offset * sum;
         to.sums(cell)[r] = (float)sum;
       }
@@ -58,7 +58,9 @@ void quantised(const Round &round, int64_t first_panel, int64_t end_panel) {
           const int r = (int)(row % rows.group);
           int32_t dot = f.bits == 4 ? rows.corrections(cell)[r] : 0;
           for (int k = 0; k < STEP; k++) {
-            dot += code_at(codes, f.bits, c, (int)(step * STEP % f.block) + k) * rows.codes(cell)[r * STEP + k];
+            const int32_t first = rows.codes(cell)[r * STEP + k];
+            const int32_t value = rows.width == 2 ? 256 * first + rows.second(cell, r)[k] : first;
+            dot += code_at(codes, f.bits, c, (int)(step * STEP % f.block) + k) * value;
           }
           float product = (float)dot;
           if (f.zero()) product = fmaf(-half_at(record + 64, c), rows.sums(cell)[r], product);

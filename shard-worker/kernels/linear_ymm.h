@@ -41,7 +41,15 @@ inline int32_t sum_of(__m256i a) {
   return _mm_cvtsi128_si32(_mm_add_epi32(b, _mm_shuffle_epi32(b, 0xb1)));
 }
 
-void round_rows(const Rows &to, const float *x, int64_t x_stride, int64_t inputs, int64_t first, int64_t end) {
+/** 32 codes, each vector of them in the order of inputs. */
+inline void store_codes(const __m256i *code, int8_t *to) {
+  const __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(code[0], code[1]), _mm256_packs_epi32(code[2], code[3]));
+  _mm256_storeu_si256((__m256i *)to, _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+}
+
+template <int W>
+void round_groups(const Rows &to, const float *x, int64_t x_stride, int64_t inputs, int64_t first, int64_t end) {
+  constexpr float LARGEST = largest_code(W);
   for (int64_t group = first; group < end; group++) {
     for (int r = 0; r < (int)to.rows_of(group); r++) {
       const float *row = x + (group * to.group + r) * x_stride;
@@ -49,7 +57,7 @@ void round_rows(const Rows &to, const float *x, int64_t x_stride, int64_t inputs
         uint8_t *cell = to.cell(group, step);
         int8_t *codes = to.codes(cell) + r * STEP;
         if (inputs - step * STEP < STEP) {
-          const int32_t sum = round_step(row, inputs, step, codes, to.scales(cell)[r]);
+          const int32_t sum = round_step(row, inputs, step, codes, to.second(cell, r), to.scales(cell)[r]);
           to.corrections(cell)[r] = -to.offset * sum;
           to.sums(cell)[r] = (float)sum;
           continue;
@@ -63,22 +71,33 @@ void round_rows(const Rows &to, const float *x, int64_t x_stride, int64_t inputs
         const uint32_t largest = largest_of(most);
         const float magnitude = from_bits(largest);
         const bool is_number = largest < 0x7f800000, counts = is_number && magnitude >= SMALLEST_MAGNITUDE;
-        const __m256 factor = _mm256_set1_ps(counts ? 127.0f / magnitude : 0.0f);
+        const __m256 factor = _mm256_set1_ps(counts ? LARGEST / magnitude : 0.0f);
         const __m256i keep = _mm256_set1_epi32(counts ? -1 : 0);
-        __m256i code[4], sum = _mm256_setzero_si256();
+        __m256i code[4], second[4], sum = _mm256_setzero_si256();
         for (int i = 0; i < 4; i++) {
           code[i] = _mm256_and_si256(keep, _mm256_cvtps_epi32(_mm256_mul_ps(value[i], factor)));
-          sum = _mm256_add_epi32(sum, code[i]);
+          if (W == 2) {
+            const __m256i high = _mm256_srai_epi32(_mm256_add_epi32(code[i], _mm256_set1_epi32(128)), 8), upper = _mm256_slli_epi32(high, 8);
+            second[i] = _mm256_max_epi32(_mm256_sub_epi32(code[i], upper), _mm256_set1_epi32(-127));
+            sum = _mm256_add_epi32(sum, _mm256_add_epi32(upper, second[i]));
+            code[i] = high;
+          } else {
+            sum = _mm256_add_epi32(sum, code[i]);
+          }
         }
-        const __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(code[0], code[1]), _mm256_packs_epi32(code[2], code[3]));
-        _mm256_storeu_si256((__m256i *)codes, _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+        store_codes(code, codes);
+        if (W == 2) store_codes(second, to.second(cell, r));
         const int32_t total = sum_of(sum);
-        to.scales(cell)[r] = counts ? magnitude / 127.0f : is_number ? 0.0f : from_bits(0x7fc00000);
+        to.scales(cell)[r] = counts ? magnitude / LARGEST : is_number ? 0.0f : from_bits(0x7fc00000);
         to.corrections(cell)[r] = -to.offset * total;
         to.sums(cell)[r] = (float)total;
       }
     }
   }
+}
+
+void round_rows(const Rows &to, const float *x, int64_t x_stride, int64_t inputs, int64_t first, int64_t end) {
+  (to.width == 2 ? round_groups<2> : round_groups<1>)(to, x, x_stride, inputs, first, end);
 }
 
 inline __m256 halves(const uint8_t *values) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)values)); }
@@ -120,28 +139,42 @@ inline void read_header(const uint8_t *record, Header &header) {
 }
 
 /** R rows of a cell, 16 outputs. `sums`: of row r at r · PANEL. */
-template <int R, int BITS, bool ZERO>
+template <int R, int BITS, bool ZERO, int W>
 inline void step_rows(const uint8_t (*codes)[64], const float *scales, const float *zeros, const uint8_t *cell, int group, float *sums) {
   const int8_t *rows = (const int8_t *)cell;
-  const float *row_scales = (const float *)(cell + group * STEP);
-  const int32_t *corrections = (const int32_t *)(cell + group * (STEP + 4));
-  const float *row_sums = (const float *)(cell + group * (STEP + 8));
-  Products<BITS> dot[R][2];
+  const float *row_scales = (const float *)(cell + group * W * STEP);
+  const int32_t *corrections = (const int32_t *)(cell + group * (W * STEP + 4));
+  const float *row_sums = (const float *)(cell + group * (W * STEP + 8));
+  __m256i total[R][2];
 #pragma clang loop unroll(full)
-  for (int k = 0; k < STEP / 4; k++) {
-    const __m256i a = _mm256_load_si256((const __m256i *)codes[k]), b = _mm256_load_si256((const __m256i *)(codes[k] + 32));
+  for (int w = 0; w < W; w++) {
+    Products<BITS> dot[R][2];
+#pragma clang loop unroll(full)
+    for (int k = 0; k < STEP / 4; k++) {
+      const __m256i a = _mm256_load_si256((const __m256i *)codes[k]), b = _mm256_load_si256((const __m256i *)(codes[k] + 32));
+#pragma clang loop unroll(full)
+      for (int r = 0; r < R; r++) {
+        const __m256i row = four(rows + (w * group + r) * STEP + k * 4);
+        dot[r][0].add(a, row);
+        dot[r][1].add(b, row);
+      }
+    }
+    // First halves of codes count 256 times; the correction is of both.
 #pragma clang loop unroll(full)
     for (int r = 0; r < R; r++) {
-      const __m256i row = four(rows + r * STEP + k * 4);
-      dot[r][0].add(a, row);
-      dot[r][1].add(b, row);
+      const int32_t correction = w == W - 1 ? corrections[r] : 0;
+#pragma clang loop unroll(full)
+      for (int q = 0; q < 2; q++) {
+        const __m256i product = dot[r][q].total(correction);
+        total[r][q] = w == 0 ? product : _mm256_add_epi32(_mm256_slli_epi32(total[r][q], 8), product);
+      }
     }
   }
 #pragma clang loop unroll(full)
   for (int r = 0; r < R; r++) {
 #pragma clang loop unroll(full)
     for (int q = 0; q < 2; q++) {
-      __m256 product = _mm256_cvtepi32_ps(dot[r][q].total(corrections[r]));
+      __m256 product = _mm256_cvtepi32_ps(total[r][q]);
       if (ZERO) product = _mm256_fnmadd_ps(_mm256_loadu_ps(zeros + q * 8), _mm256_set1_ps(row_sums[r]), product);
       const __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(scales + q * 8), _mm256_set1_ps(row_scales[r]));
       float *sum = sums + r * PANEL + q * 8;
@@ -176,24 +209,25 @@ struct alignas(64) Span {
   Header header[SPAN];
 };
 
-template <int R, int BITS, bool ZERO>
+template <int R, int BITS, bool ZERO, int W>
 void span_rows(const Span &span, int steps, const uint8_t *cell, int group, float *sums) {
   for (int half = 0; half < 2; half++) {
     for (int s = 0; s < steps; s++) {
       const Header &header = span.header[s];
-      step_rows<R, BITS, ZERO>(span.codes[s][half], header.scales + half * 16, header.zeros + half * 16, cell + s * group * CELL_ROW, group, sums + half * 16);
+      const uint8_t *at = cell + s * group * cell_row(W);
+      step_rows<R, BITS, ZERO, W>(span.codes[s][half], header.scales + half * 16, header.zeros + half * 16, at, group, sums + half * 16);
     }
   }
 }
 
-template <int BITS, bool ZERO>
+template <int BITS, bool ZERO, int W>
 void panels(const Round &round, int64_t first_panel, int64_t end_panel) {
   const Format &f = round.format;
   const Rows &rows = round.rounded;
   const int block_steps = f.block / STEP;
   const int64_t piece_steps = rows.steps / f.pieces;
   using SpanRows = void (*)(const Span &, int, const uint8_t *, int, float *);
-  constexpr SpanRows BY_ROWS[] = {nullptr, span_rows<1, BITS, ZERO>, span_rows<2, BITS, ZERO>, span_rows<3, BITS, ZERO>, span_rows<4, BITS, ZERO>};
+  constexpr SpanRows BY_ROWS[] = {nullptr, span_rows<1, BITS, ZERO, W>, span_rows<2, BITS, ZERO, W>, span_rows<3, BITS, ZERO, W>, span_rows<4, BITS, ZERO, W>};
   Span span;
   alignas(64) float sums[(MAX_ROUND_ROWS + GROUP) * PANEL];
   // Only touched where there are pieces.
@@ -230,10 +264,15 @@ void panels(const Round &round, int64_t first_panel, int64_t end_panel) {
   }
 }
 
-void quantised(const Round &round, int64_t first_panel, int64_t end_panel) {
+template <int W>
+void quantised_by(const Round &round, int64_t first_panel, int64_t end_panel) {
   const bool zero = round.format.zero();
-  if (round.format.bits == 4) (zero ? panels<4, true> : panels<4, false>)(round, first_panel, end_panel);
-  else (zero ? panels<8, true> : panels<8, false>)(round, first_panel, end_panel);
+  if (round.format.bits == 4) (zero ? panels<4, true, W> : panels<4, false, W>)(round, first_panel, end_panel);
+  else (zero ? panels<8, true, W> : panels<8, false, W>)(round, first_panel, end_panel);
+}
+
+void quantised(const Round &round, int64_t first_panel, int64_t end_panel) {
+  (round.format.width() == 2 ? quantised_by<2> : quantised_by<1>)(round, first_panel, end_panel);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-/** Numbers of 16 bits, and rounding a step of a row to 8 bits, in plain C++. */
+/** Numbers of 16 bits, and rounding a step of a row, in plain C++. */
 #pragma once
 #include <math.h>
 #include <stdint.h>
@@ -73,8 +73,22 @@ static inline uint16_t float_to_bfloat(float value) {
   return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-/** Step `step` of a row: 32 codes and their scale; returns the codes' sum. Values behind `inputs` are 0. A NaN or infinity makes the scale NaN. */
-static inline int32_t round_step(const float *row, int64_t inputs, int64_t step, int8_t *codes, float &scale) {
+/** Largest code of so many bytes; of two the first half is 127 then, the second 0. */
+constexpr float largest_code(int width) { return width == 2 ? 32512.0f : 127.0f; }
+
+/** A code of 16 bits as 256 · first + second. The last place of -128 is given up, so that products of the halves have the bounds that those of 8 bits have. */
+static inline int32_t halve_code(int32_t code, int8_t &first, int8_t &second) {
+  const int32_t high = (code + 128) >> 8, low = code - high * 256;
+  first = (int8_t)high;
+  second = (int8_t)(low < -127 ? -127 : low);
+  return 256 * first + second;
+}
+
+/**
+ * Step `step` of a row: 32 codes and their scale; returns the codes' sum. Values behind `inputs` are 0. A NaN or infinity makes the scale NaN.
+ * `second`: where the second halves of codes of 16 bits go; null: codes of 8 bits.
+ */
+static inline int32_t round_step(const float *row, int64_t inputs, int64_t step, int8_t *codes, int8_t *second, float &scale) {
   const int64_t first = step * STEP;
   const int64_t count = inputs - first < STEP ? inputs - first : STEP;
   uint32_t largest = 0;
@@ -84,13 +98,14 @@ static inline int32_t round_step(const float *row, int64_t inputs, int64_t step,
   }
   const float magnitude = from_bits(largest);
   const bool is_number = largest < 0x7f800000, counts = is_number && magnitude >= SMALLEST_MAGNITUDE;
-  const float factor = counts ? 127.0f / magnitude : 0.0f;
-  scale = counts ? magnitude / 127.0f : is_number ? 0.0f : from_bits(0x7fc00000);
+  const float most = largest_code(second ? 2 : 1);
+  const float factor = counts ? most / magnitude : 0.0f;
+  scale = counts ? magnitude / most : is_number ? 0.0f : from_bits(0x7fc00000);
   int32_t sum = 0;
   for (int i = 0; i < STEP; i++) {
     const int code = counts && i < count ? (int)nearbyintf(row[first + i] * factor) : 0;
-    codes[i] = (int8_t)code;
-    sum += code;
+    if (second) sum += halve_code(code, codes[i], second[i]);
+    else sum += codes[i] = (int8_t)code;
   }
   return sum;
 }

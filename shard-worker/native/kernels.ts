@@ -9,7 +9,7 @@ import koffi from 'koffi';
 import { kernelLibrary } from '../../proto/kernel-library.js';
 
 /** Version of kernels.h. */
-const ABI_VERSION = 1;
+const ABI_VERSION = 2;
 
 export interface Kernels {
   /** @param apiBase OrtApiBase. @returns OrtStatus, 0: it went well */

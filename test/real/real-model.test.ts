@@ -1,7 +1,7 @@
 /**
  * SmolLM2-135M-Instruct, real weights, against transformers' answers in float32 (make_real_model.py).
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -12,10 +12,15 @@ import { ChatTemplate, readChatTemplate } from '../../server/text/chat-template.
 import { Tokenizer } from '../../server/text/tokenizer.js';
 import { greedyRuns } from '../support/greedy-runs.js';
 import { createInProcessGroup } from '../support/in-process-group.js';
+import { ServerProcess } from '../support/server-process.js';
 import { type Expected, REAL_GGUF, REAL_MODEL, readExpected, WHY_NO_REAL_MODEL } from './real-model.js';
 
 /** For a log-probability, seen 2.2e-5. */
 const TOLERANCE = 1e-4;
+/** So many tokens of an answer are compared. */
+const FIRST_TOKENS = 20;
+/** It has 9 heads and 3 KV heads. */
+const DEGREES = [1, 2, 3, 4];
 
 it.skipIf(WHY_NO_REAL_MODEL !== null)(WHY_NO_REAL_MODEL ?? 'finds the real model', () => {});
 
@@ -97,16 +102,59 @@ describe.skipIf(WHY_NO_REAL_MODEL !== null)('a real model', () => {
     }
   });
 
-  // 4 on 2026-11-30: the model is small and often has two tokens that are nearly equal; activations of 8 bits decide them otherwise.
-  it('begins some answers at int8 in blocks of 32 as in float32: 3 of 10 have its first 20 tokens', async () => {
-    const generate = await run(1, { dtype: 'int8', blockSize: 32 });
+  const beginnings = async (tp: number, format: FormatOptions, folder = REAL_MODEL): Promise<number> => {
+    const generate = await run(tp, format, folder);
     let same = 0;
     for (const { ids, promptIds } of expected.texts.filter(({ isChat }) => isChat)) {
-      const seen = await generate(promptIds, 20);
-      if (seen.ids.join() === ids.slice(0, 20).join()) same++;
+      const seen = await generate(promptIds, FIRST_TOKENS);
+      if (seen.ids.join() === ids.slice(0, FIRST_TOKENS).join()) same++;
     }
-    expect(same).toBeGreaterThanOrEqual(3);
+    return same;
+  };
+
+  it('begins answers at int8 as in float32, at every degree', async () => {
+    for (const tp of DEGREES)
+      expect(await beginnings(tp, { dtype: 'int8' }), `tp ${tp}`).toBeGreaterThanOrEqual(6);
   });
+
+  it('begins answers in the codes of its GGUF file as in float32, at every degree', async () => {
+    for (const tp of DEGREES) {
+      const same = await beginnings(tp, { dtype: 'int4' }, REAL_GGUF);
+      expect(same, `tp ${tp}`).toBeGreaterThanOrEqual(6);
+    }
+  });
+
+  it.each(DEGREES)(
+    'answers at tp %i over HTTP, at int8, int4 and of the GGUF file, with tools and without',
+    async (tp) => {
+      const models = mkdtempSync(path.join(tmpdir(), 'shardserve-real-models-'));
+      const formats = { int8: REAL_MODEL, int4: REAL_MODEL, gguf: REAL_GGUF };
+      for (const [name, folder] of Object.entries(formats)) {
+        const dtype = name === 'gguf' ? 'auto' : name;
+        mkdirSync(path.join(models, name));
+        writeFileSync(
+          path.join(models, name, 'serving.properties'),
+          `option.model_id=${folder}\noption.dtype=${dtype}\noption.tensor_parallel_degree=${tp}\noption.max_model_len=512\n`,
+        );
+      }
+      const server = await ServerProcess.start({ SERVING_MODEL_STORE: models, SERVING_SHARD_STORE: store });
+      try {
+        for (const model of Object.keys(formats)) {
+          for (const tools of [undefined, [{ type: 'function', function: { name: 'weather' } }]]) {
+            const response = await server.post('/v1/chat/completions', {
+              ...{ model, max_tokens: 24, temperature: 0, ...(tools && { tools }) },
+              messages: [{ role: 'user', content: 'What is the capital of France?' }],
+            });
+            const { choices } = (await response.json()) as { choices: { message: { content: string } }[] };
+            expect(choices[0]?.message.content, model).toBe('The capital of France is Paris.');
+          }
+        }
+      } finally {
+        await server.stop();
+        rmSync(models, { recursive: true, force: true });
+      }
+    },
+  );
 });
 
 function logProbability(logits: Float32Array, id: number): number {

@@ -46,6 +46,7 @@ export const FAKE_CONFIG: ModelConfig = {
   scales: 'search',
   eightBit: [],
   reproducibleDegree: 4,
+  activationBits: null,
   batching: 'rolling',
   maxRollingBatchSize: 2,
   batchSize: 1,

@@ -6,6 +6,7 @@ import type { PanelLinear } from './panels.js';
 
 const ZERO = 1;
 const BFLOAT = 2;
+const WIDE = 8;
 
 export interface KernelFunctions {
   /** Variants that this processor runs, the worst first. */
@@ -54,10 +55,10 @@ export function kernelFunctions(file: string | null = kernelLibrary()): KernelFu
       }
     },
     linear(linear, rows, bias, part) {
-      const { inputs, outputs, bits, block, zero, bfloat, pieces, panels } = linear;
+      const { inputs, outputs, bits, block, zero, bfloat, wide, pieces, panels } = linear;
       const count = rows.length / inputs;
       const y = part?.into ?? new Float32Array(count * outputs);
-      const flags = (zero ? ZERO : 0) | (bfloat ? BFLOAT : 0);
+      const flags = (zero ? ZERO : 0) | (bfloat ? BFLOAT : 0) | (wide ? WIDE : 0);
       const [first, end] = [part?.first ?? 0, part?.end ?? Math.ceil(outputs / 32)];
       const size = [count, inputs, outputs, bits, block, flags, pieces, first, end];
       assert.equal(linearOf(rows, inputs, panels, bias, y, outputs, ...size), 0, 'ss_linear');

@@ -57,7 +57,7 @@ static int scans_differ() {
 static int round_of(int variants) {
   static const int BITS[] = {4, 8, 16, 32}, BLOCKS[] = {32, 64, 128, 256};
   const int bits = BITS[random_bits() % 4], block = bits < 16 ? BLOCKS[random_bits() % 4] : 0;
-  const int flags = bits < 16 ? random_bits() % 2 : bits == 16 ? random_bits() % 2 * SS_BFLOAT : 0;
+  const int flags = bits < 16 ? random_bits() % 2 | random_bits() % 2 * SS_ROWS16 : bits == 16 ? random_bits() % 2 * SS_BFLOAT : 0;
   const int pieces = 1 << random_bits() % 4;
   const int64_t inputs = pieces == 1 ? between(1, 500) : pieces * (block ? block : between(1, 60)), outputs = between(1, 100);
   const int64_t rows = between(0, 20), stride = inputs + between(0, 3), y_stride = outputs + between(0, 3);

@@ -8,6 +8,8 @@ export interface PanelFormat {
   block: number;
   zero: boolean;
   bfloat: boolean;
+  /** Rows that meet quantised weights have 16 bits, not 8. */
+  wide?: boolean;
 }
 
 export interface PanelLinear extends PanelFormat {
@@ -113,21 +115,26 @@ export function meaning(linear: PanelLinear): Float64Array {
   return weight;
 }
 
-/** Rows as the products see them: for quantised weights rounded to 8 bits, 32 values a scale; in floats, or a code would differ now and then. */
+/** Rows as the products see them: for quantised weights rounded to 8 or 16 bits, 32 values a scale; in floats, or a code would differ now and then. */
 export function roundedRows(
   rows: Float32Array,
   inputs: number,
-  quantised: boolean,
+  bits: 8 | 16 | null,
 ): Float64Array | Float32Array {
-  if (!quantised) return rows;
+  if (bits === null) return rows;
+  // 32,512 is 127 · 256: the first of two halves of a code is a code of 8 bits.
+  const most = bits === 8 ? 127 : 32_512;
   const rounded = new Float64Array(rows.length);
   for (let row = 0; row < rows.length; row += inputs) {
     for (let first = 0; first < inputs; first += STEP) {
       const values = rows.subarray(row + first, row + Math.min(inputs, first + STEP));
       const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
       for (let k = 0; k < values.length; k++) {
-        const code = largest < 1e-30 ? 0 : roundEven(Math.fround(values[k]! * Math.fround(127 / largest)));
-        rounded[row + first + k] = Number.isFinite(largest) ? (code * largest) / 127 : Number.NaN;
+        const nearest =
+          largest < 1e-30 ? 0 : roundEven(Math.fround(values[k]! * Math.fround(most / largest)));
+        // -128 is no second half.
+        const code = bits === 16 && (nearest & 255) === 128 ? nearest + 1 : nearest;
+        rounded[row + first + k] = Number.isFinite(largest) ? (code * largest) / most : Number.NaN;
       }
     }
   }
@@ -148,7 +155,7 @@ export function product(
 ): { sums: Float64Array; magnitudes: Float64Array } {
   const { inputs, outputs } = linear;
   const weight = meaning(linear);
-  const x = roundedRows(rows, inputs, linear.block !== 0);
+  const x = roundedRows(rows, inputs, linear.block === 0 ? null : linear.wide ? 16 : 8);
   const count = rows.length / inputs;
   const sums = new Float64Array(count * outputs);
   const magnitudes = new Float64Array(count * outputs);

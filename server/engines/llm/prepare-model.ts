@@ -157,7 +157,8 @@ const shardRequest = (
   tp: number,
   { partitionerProgram, shardStore, signal }: PlanOptions,
 ): ShardRequest => {
-  const { blockSize, dtype, eightBit, folder, reproducibleDegree, scales, symmetric } = config;
+  const { activationBits, blockSize, dtype, eightBit, folder, reproducibleDegree, scales, symmetric } =
+    config;
   return {
     program: partitionerProgram,
     partition: {
@@ -168,6 +169,7 @@ const shardRequest = (
       scales,
       reproducibleDegree,
       // Where nothing is asked for the partitioner knows best.
+      ...(activationBits !== null && { activationBits }),
       ...(blockSize !== null && { blockSize }),
       ...(symmetric !== null && { symmetric }),
       ...(eightBit.length > 0 && { eightBit: [...eightBit] }),

@@ -59,6 +59,7 @@ describe('ensuring shards', () => {
         scales: 'nearest',
         eightBit: ['down', 'head'],
         reproducibleDegree: 2,
+        activationBits: 8,
         tp: 1,
       }),
     );
@@ -69,6 +70,7 @@ describe('ensuring shards', () => {
       scales: 'nearest',
       eightBit: ['head', 'down'],
       reproducibleDegree: 2,
+      activationBits: 8,
       layout: kernelLibrary() === null ? 'blocks' : 'panels',
     });
   });

@@ -12,12 +12,15 @@ import { type PanelFormat, type PanelLinear, product, randomLinear } from '../..
 const FORMATS: readonly (readonly [string, PanelFormat])[] = [
   ...[32, 64, 128, 256].flatMap((block) =>
     ([4, 8] as const).flatMap((bits) =>
-      [false, true].map(
-        (zero) =>
-          [
-            `${bits} bits in blocks of ${block}${zero ? ' with zero points' : ''}`,
-            { bits, block, zero, bfloat: false },
-          ] as const,
+      [false, true].flatMap((zero) =>
+        // Rows of 16 bits take the same panels by other products; two blocks are enough.
+        (block <= 64 ? [false, true] : [false]).map(
+          (wide) =>
+            [
+              `${bits} bits in blocks of ${block}${zero ? ' with zero points' : ''}${wide ? ', rows of 16 bits' : ''}`,
+              { bits, block, zero, bfloat: false, wide },
+            ] as const,
+        ),
       ),
     ),
   ),
@@ -130,7 +133,7 @@ describe('as an operator of ONNX Runtime', () => {
   afterAll(() => rmSync(scratch, { recursive: true }));
 
   function graphOf(linear: PanelLinear, hasBias: boolean, file: string, changed: object = {}): Uint8Array {
-    const { bits, block, zero, bfloat, inputs, outputs, pieces, panels } = linear;
+    const { bits, block, zero, bfloat, wide, inputs, outputs, pieces, panels } = linear;
     writeFileSync(path.join(scratch, file), Buffer.concat([new Uint8Array(4096), panels]));
     const graph = new OnnxWriter('linear');
     graph.input('x', 'float32', ['n', 'k']);
@@ -142,7 +145,8 @@ describe('as an operator of ONNX Runtime', () => {
       offset: 4096,
       bytes: panels.length,
     });
-    const attributes = { bits, block, zero: zero ? 1 : 0, bfloat: bfloat ? 1 : 0, inputs, outputs, pieces };
+    const flags = { zero: zero ? 1 : 0, bfloat: bfloat ? 1 : 0, wide: wide ? 1 : 0 };
+    const attributes = { bits, block, ...flags, inputs, outputs, pieces };
     const named = ['x', 'weight', ...(hasBias ? ['bias'] : [])];
     graph.node('Linear', named, ['y'], { ...attributes, ...changed }, 'shardserve');
     graph.output('y', 'float32', ['n', outputs]);

@@ -355,7 +355,19 @@ describe('the weight format', () => {
       scales: 'nearest',
       eightBit: [],
       reproducibleDegree: 4,
+      activationBits: 8,
     });
+  });
+
+  it('rows keep 16 bits below a billion parameters where our own kernels run, unless 8 are asked for', () => {
+    const bits = (options: object, parameters: number) =>
+      chooseWeightFormat({ dtype: 'int4', ...options }, parameters).activationBits;
+    expect(bits({ layout: 'panels' }, 999_999_999)).toBe(16);
+    expect(bits({ layout: 'panels' }, 1_000_000_000)).toBe(8);
+    expect(bits({ layout: 'panels', activationBits: 16 }, 1_000_000_000)).toBe(16);
+    expect(bits({ layout: 'panels', activationBits: 8 }, 1)).toBe(8);
+    expect(bits({ layout: 'blocks' }, 1)).toBe(8);
+    expect(bits({ layout: 'panels', dtype: 'fp32' }, 1)).toBeUndefined();
   });
 
   it('int4 in panels has zero points and its head at 8 bits unless other things are asked for', () => {

@@ -9,7 +9,7 @@ describe('a request', () => {
     const full = {
       ...REQUEST,
       ...{ layout: 'blocks', blockSize: 32, symmetric: false, scales: 'nearest', planOnly: true },
-      ...{ eightBit: ['head', 'down'], reproducibleDegree: 8 },
+      ...{ eightBit: ['head', 'down'], reproducibleDegree: 8, activationBits: 16 },
     };
     for (const asked of [REQUEST, full]) expect(readPartitionRequest(JSON.stringify(asked))).toEqual(asked);
   });
@@ -21,6 +21,7 @@ describe('a request', () => {
     [JSON.stringify({ ...REQUEST, dtype: 'int2' }), '/dtype'],
     [JSON.stringify({ ...REQUEST, folder: '' }), '/folder'],
     [JSON.stringify({ ...REQUEST, eightBit: ['tail'] }), '/eightBit'],
+    [JSON.stringify({ ...REQUEST, activationBits: 4 }), '/activationBits'],
     [JSON.stringify({ ...REQUEST, colour: 1 }), '/colour'],
   ])('%s is refused, by field', (text, where) => {
     expect(() => readPartitionRequest(text)).toThrow(where);
