@@ -3,7 +3,8 @@
  * take long, and what it takes must be nobody else's.
  *
  * In      what form an answer shall have; its tokens as they are chosen
- * Out     masks. What is asked while the process works goes to it together
+ * Out     masks. What texts that have begun ask while the process works goes to it together, before texts that are to begin, which go one
+ *         by one: a form that takes long holds up each of the others once
  * Limits  OPEN_MS for a grammar and its first mask, NEXT_MS for each that follows, MEMORY_MB of heap. The process starts with the first answer
  * Errors  BAD_REQUEST: a form that is none or takes too much; those of limited-process.ts. A process that died is started again, and the
  *         answers go on
@@ -31,6 +32,8 @@ const PROGRAM = fileURLToPath(new URL('./constraint-program.js', import.meta.url
 
 interface Waiting {
   ask: ConstraintAsk;
+  /** Of who asks for a text that begins. */
+  client?: AbortSignal | undefined;
   done: (outcome: ConstraintOutcome) => void;
   failed: (error: unknown) => void;
 }
@@ -59,7 +62,7 @@ export class Constrainer {
   /** @throws ServingError BAD_REQUEST */
   async open(constraint: AnswerConstraint, signal: AbortSignal): Promise<TokenConstraint> {
     const text = ++this.#texts;
-    const first = await this.#mask({ kind: 'open', text, constraint, ids: [] });
+    const first = await this.#mask({ kind: 'open', text, constraint, ids: [] }, signal);
     const release = (): void => {
       this.#ended.push(text);
     };
@@ -82,13 +85,13 @@ export class Constrainer {
     return this.#process.close();
   }
 
-  async #mask(ask: ConstraintAsk): Promise<TokenMask> {
-    return maskOf(await this.#ask(ask));
+  async #mask(ask: ConstraintAsk, client?: AbortSignal): Promise<TokenMask> {
+    return maskOf(await this.#ask(ask, client));
   }
 
-  #ask(ask: ConstraintAsk): Promise<ConstraintOutcome> {
+  #ask(ask: ConstraintAsk, client?: AbortSignal): Promise<ConstraintOutcome> {
     return new Promise((done, failed) => {
-      this.#waiting.push({ ask, done, failed });
+      this.#waiting.push({ ask, client, done, failed });
       if (!this.#isAsking) void this.#askAll();
     });
   }
@@ -98,7 +101,11 @@ export class Constrainer {
     // What is asked in the same turn goes together.
     await Promise.resolve();
     while (this.#waiting.length > 0) {
-      const together = this.#waiting.splice(0);
+      const together = this.#next();
+      if (together[0]!.client?.aborted === true) {
+        together[0]!.failed(clientLeft());
+        continue;
+      }
       try {
         await this.#send(together);
       } catch (error) {
@@ -110,6 +117,15 @@ export class Constrainer {
     this.#isAsking = false;
   }
 
+  /** All that have begun, else the first that is to begin. */
+  #next(): Waiting[] {
+    const begun = this.#waiting.filter(({ ask }) => isBegun(ask));
+    if (begun.length === 0) return this.#waiting.splice(0, 1);
+    const rest = this.#waiting.filter(({ ask }) => !isBegun(ask));
+    this.#waiting.splice(0, this.#waiting.length, ...rest);
+    return begun;
+  }
+
   async #send(together: readonly Waiting[]): Promise<void> {
     const ended = this.#ended;
     this.#ended = [];
@@ -119,6 +135,9 @@ export class Constrainer {
     for (const [index, outcome] of outcomes.entries()) together[index]!.done(outcome);
   }
 }
+
+/** Also one that goes on in a new process. */
+const isBegun = (ask: ConstraintAsk): boolean => ask.kind === 'next' || ask.ids.length > 0;
 
 function maskOf(outcome: ConstraintOutcome): TokenMask {
   if ('ids' in outcome) return { ids: outcome.ids, bits: NO_BITS };

@@ -214,3 +214,23 @@ it('a grammar that cannot be is refused, and costs nobody else anything', async 
   expect(again.ids.length + again.bits.length).toBeGreaterThan(0);
   good.release();
 });
+
+it('a text that has begun waits behind one form at most, whatever others ask for, and who has left asks for none', async () => {
+  const spec: ConstraintSpec = { kind: 'choice', texts: ['once upon a time', 'never'] };
+  const text = await constrainer.open({ spec, behind: null }, new AbortController().signal);
+  const settled: string[] = [];
+  // Read in thousands of ways at one place: found out late, and refused.
+  const pattern = (index: number) => `${'(.*a)?'.repeat(300)}${index}`;
+  const forms = [1, 2, 3].map((index) =>
+    constrainer
+      .open({ spec: { kind: 'regex', pattern: pattern(index) }, behind: null }, new AbortController().signal)
+      .catch(() => settled.push(`form ${index}`)),
+  );
+  const left = constrainer.open({ spec, behind: null }, AbortSignal.abort());
+  const mask = text.maskAfter([text.first.ids[0]!]).then(() => settled.push('mask'));
+  await expect(left).rejects.toMatchObject({ code: 'CANCELLED' });
+  await Promise.all([...forms, mask]);
+  expect(settled).toHaveLength(4);
+  expect(settled.indexOf('mask')).toBeLessThan(2);
+  text.release();
+});
