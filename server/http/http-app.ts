@@ -57,6 +57,12 @@ export interface HttpApp {
   idle(): Promise<void>;
 }
 
+/** A target as routes are matched: also one as a proxy sends it, `http://host/path`, and the `*` of OPTIONS. */
+function originForm(target: string): string {
+  if (target.startsWith('/')) return target;
+  return target.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i, '').replace(/^(?!\/)\*?/, '/');
+}
+
 /** While `context.draining` every request but a probe of life is refused with 503; running ones end in peace. */
 export async function createHttpApp(
   context: HttpContext,
@@ -82,6 +88,7 @@ export async function createHttpApp(
       ? { https: { ...secureOptions(tls), headersTimeout: HEADERS_TIMEOUT_MS } }
       : { http: { headersTimeout: HEADERS_TIMEOUT_MS } }),
     forceCloseConnections: true,
+    rewriteUrl: ({ url = '/' }) => originForm(url),
     exposeHeadRoutes: false,
     requestIdHeader: false,
     genReqId: (raw) => {

@@ -89,6 +89,34 @@ describe('every route', () => {
     expect(await status(`${url}/no/such/path`, 'GET', bearer('infer'))).toBe(404);
   });
 
+  it('is found in whatever form it is asked for, and no form is a way around or a 500', async () => {
+    writeKeys(SCOPES.map((scope) => entry(scope, [scope])));
+    const { url } = await start({ keyFile });
+    const { hostname, port } = new URL(url);
+    const asked = (method: string, path: string, name: string): Promise<number> =>
+      new Promise((resolve, reject) => {
+        const to = { hostname, port, method, path, headers: bearer(name), agent: false };
+        const client = httpRequest(to, (response) => {
+          response.resume();
+          resolve(response.statusCode!);
+        });
+        client.on('error', reject);
+        client.end();
+      });
+    for (const path of [
+      'http://localhost/models',
+      'HTTP://evil.test/models?limit=1',
+      '//models/',
+      '/models?',
+    ]) {
+      expect([path, await asked('GET', path, 'infer')]).toEqual([path, path === '//models/' ? 404 : 403]);
+      expect([path, await asked('GET', path, 'manage')]).toEqual([path, path === '//models/' ? 404 : 200]);
+    }
+    for (const path of ['*', 'http://localhost', 'x', 'http://localhost/models', 'file:///etc/passwd'])
+      for (const method of ['GET', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'TRACE', 'PROPFIND'])
+        expect([path, method, (await asked(method, path, 'infer')) < 500]).toEqual([path, method, true]);
+  });
+
   it('gives each dialect its own form of refusal, without the key', async () => {
     const { url } = await start({ apiKey: 'the-right-one' });
     const refused = await postJson(`${url}/v1/completions`, { prompt: 'a' }, { 'x-api-key': 'canary-key' });
