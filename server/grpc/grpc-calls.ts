@@ -43,8 +43,17 @@ export function keyNameOf(call: Call, access: AccessControl): string | null {
   }
 }
 
+/** It shows a key of ours, or something is open to those that show none. */
+export function isKnown(metadata: Metadata, access: AccessControl): boolean {
+  try {
+    return access.keyOf(headersOf({ metadata })) !== null || access.anonymousScopes.length > 0;
+  } catch {
+    return false;
+  }
+}
+
 /** A call's metadata as HTTP's headers: what is text of it. */
-const headersOf = ({ metadata }: Call): IncomingHttpHeaders =>
+const headersOf = ({ metadata }: { metadata: Metadata }): IncomingHttpHeaders =>
   Object.fromEntries(
     Object.entries(metadata.getMap()).filter(
       (entry): entry is [string, string] => typeof entry[1] === 'string',

@@ -3,7 +3,7 @@
  *
  * In      services with their handlers; an address
  * Out     listen, close
- * Limits  max_request_size a message; MAX_STREAMS calls of a connection; keep-alive pings no oftener than MIN_PING_MS; IDLE_MS of a connection without a call; close() waits so long as it is told for running calls
+ * Limits  max_request_size a message, and all calls at a time (received-bytes.ts); MAX_STREAMS calls of a connection; keep-alive pings no oftener than MIN_PING_MS; IDLE_MS of a connection without a call; close() waits so long as it is told for running calls
  * Errors  CONFIG_INVALID: the address cannot be listened on
  * Source  grpc/grpc doc/health-checking.md, doc/server-reflection.md: both by the packages of grpc-node
  */
@@ -12,9 +12,12 @@ import type { PackageDefinition } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation } from 'grpc-health-check';
 import { ServingError } from '../../proto/errors.js';
+import type { AccessControl } from '../access/access-control.js';
 import type { TlsFiles } from '../access/tls-files.js';
 import type { ListenAddress } from '../config/config.js';
+import { isKnown } from './grpc-calls.js';
 import { grpcCredentials } from './grpc-credentials.js';
+import { receivedBytes } from './received-bytes.js';
 
 /** A client that pings oftener is cut off: the protocol's own defence. */
 const MIN_PING_MS = 10_000;
@@ -47,6 +50,7 @@ export interface ListenerOptions {
   address: ListenAddress;
   services: readonly ListenedService[];
   maxMessageBytes: number;
+  access: AccessControl;
   drainTimeoutMs: number;
   /** What an https:// address needs; absent or null: it is none. */
   tls?: TlsFiles | null;
@@ -58,6 +62,7 @@ export interface ListenerOptions {
 
 export function grpcListener(options: ListenerOptions): GrpcServer {
   const {
+    access,
     address,
     drainTimeoutMs,
     graceMs = null,
@@ -68,6 +73,7 @@ export function grpcListener(options: ListenerOptions): GrpcServer {
   } = options;
   const { credentials, stop } = grpcCredentials(address.tls === true ? (options.tls ?? null) : null);
   const server = new Server({
+    interceptors: [receivedBytes(maxMessageBytes, (metadata) => isKnown(metadata, access))],
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': -1,
     'grpc.max_concurrent_streams': MAX_STREAMS,

@@ -28,11 +28,11 @@ export interface GrpcServerOptions extends Omit<GrpcParts, 'isDraining'> {
 
 export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   let isDraining = false;
-  const { address, drainTimeoutMs, maxMessageBytes, tls = null } = options;
+  const { access, address, drainTimeoutMs, maxMessageBytes, tls = null } = options;
   const definition = loadSync(protoFile('open_inference.proto'), PROTO_OPTIONS);
   const handlers = inferenceHandlers({ ...options, isDraining: () => isDraining });
   return grpcListener({
-    ...{ address, drainTimeoutMs, maxMessageBytes, tls, key: 'grpc_address' },
+    ...{ access, address, drainTimeoutMs, maxMessageBytes, tls, key: 'grpc_address' },
     services: [{ name: SERVICE, definition, handlers }],
     onDraining: () => {
       isDraining = true;

@@ -3,7 +3,7 @@
  *
  * In      messages of proto/open_inference.proto
  * Out     answers of the work load manager; a stream's responses as they come, told apart by their request's id
- * Limits  MAX_STREAM_REQUESTS of one stream at once; a reader that stops holds its own requests alone: no event is read for it meanwhile, and
+ * Limits  MAX_STREAM_REQUESTS of one stream at once, and no more than begin below MAX_STREAM_BYTES; a reader that stops holds its own requests alone: no event is read for it meanwhile, and
  *         after chunked_read_timeout its requests end
  * Errors  a unary call: the table's gRPC status; in a stream: error_message of a response, and the stream goes on, as Triton does
  * Source  Open Inference Protocol v2; Triton's ModelStreamInfer: with triton_enable_empty_final_response a last, empty response says that
@@ -55,6 +55,7 @@ type Stream = ServerDuplexStream<
 >;
 
 const MAX_STREAM_REQUESTS = 128;
+const MAX_STREAM_BYTES = 16 * 1024 * 1024;
 const MODEL_STATES = { READY: 'READY', PENDING: 'LOADING', FAILED: 'UNAVAILABLE' } as const;
 
 export function inferenceHandlers(parts: GrpcParts) {
@@ -246,6 +247,8 @@ function streamInfer(stream: Stream, access: AccessControl, stallLimitMs: number
   stream.setMaxListeners(2 * MAX_STREAM_REQUESTS);
   setMaxListeners(2 * MAX_STREAM_REQUESTS, client.signal);
   let running = 0;
+  let heldBytes = 0;
+  const isFull = (): boolean => running >= MAX_STREAM_REQUESTS || heldBytes >= MAX_STREAM_BYTES;
   let hasEnded = false;
   const endIfDone = (): void => {
     if (hasEnded && running === 0 && !stream.cancelled) stream.end();
@@ -268,8 +271,10 @@ function streamInfer(stream: Stream, access: AccessControl, stallLimitMs: number
     }
   };
   stream.on('data', (message: InferRequestMessage) => {
+    const bytes = message.raw_input_contents.reduce((sum, one) => sum + one.length, 0);
     running += 1;
-    if (running >= MAX_STREAM_REQUESTS) stream.pause();
+    heldBytes += bytes;
+    if (isFull()) stream.pause();
     answer(message)
       .catch(async (error: unknown) => {
         if (client.signal.aborted) return;
@@ -280,7 +285,8 @@ function streamInfer(stream: Stream, access: AccessControl, stallLimitMs: number
       })
       .finally(() => {
         running -= 1;
-        if (running < MAX_STREAM_REQUESTS) stream.resume();
+        heldBytes -= bytes;
+        if (!isFull()) stream.resume();
         endIfDone();
       });
   });

@@ -92,12 +92,12 @@ function torchServesOip() {
 }
 
 export function createTorchServeServers(options: TorchServeGrpcOptions): GrpcServer[] {
-  const { drainTimeoutMs, maxMessageBytes, tls = null } = options;
+  const { access, drainTimeoutMs, maxMessageBytes, tls = null } = options;
   let isDraining = false;
   const onDraining = (): void => {
     isDraining = true;
   };
-  const shared = { drainTimeoutMs, maxMessageBytes, onDraining, tls };
+  const shared = { access, drainTimeoutMs, maxMessageBytes, onDraining, tls };
   const refuseNew = (): void => {
     if (isDraining) throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
   };

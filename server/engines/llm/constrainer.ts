@@ -32,7 +32,7 @@ const PROGRAM = fileURLToPath(new URL('./constraint-program.js', import.meta.url
 
 interface Waiting {
   ask: ConstraintAsk;
-  /** Of who asks for a text that begins. */
+  /** Who asks for a text that begins. */
   client?: AbortSignal | undefined;
   done: (outcome: ConstraintOutcome) => void;
   failed: (error: unknown) => void;

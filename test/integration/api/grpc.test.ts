@@ -353,6 +353,67 @@ describe('keys over gRPC', () => {
   });
 });
 
+describe('messages that are still being sent', () => {
+  const MIB = 2 ** 20;
+  const FULL = String(status.RESOURCE_EXHAUSTED);
+
+  /** A call whose message has not ended; resolves with its status once the server says one. */
+  function upload(address: string, bytes: number, headers: Record<string, string> = {}) {
+    const session = connect(`http://${address}`);
+    session.on('error', () => {});
+    const stream = session.request({
+      ...{ ':method': 'POST', ':path': '/inference.GRPCInferenceService/ModelInfer', te: 'trailers' },
+      ...{ 'content-type': 'application/grpc', ...headers },
+    });
+    stream.on('error', () => {});
+    stream.resume();
+    const told = new Promise<string>((resolve) => {
+      const tell = (given: Record<string, unknown>): void => {
+        if (given['grpc-status'] !== undefined) resolve(String(given['grpc-status']));
+      };
+      stream.once('response', tell);
+      stream.once('trailers', tell);
+    });
+    const head = Buffer.alloc(5);
+    if (headers['grpc-encoding'] !== undefined) head[0] = 1;
+    head.writeUInt32BE(bytes, 1);
+    stream.write(head);
+    stream.write(Buffer.alloc(bytes - 1));
+    return { told, end: () => session.destroy() };
+  }
+
+  it('are cut off early without a key, and compressed ones at once', async () => {
+    const access = new AccessControl({ ...NO_KEYS, apiKey: 'infer-key' }, () => {});
+    const { address } = await start({ access, maxMessageBytes: MIB });
+    const calls = [upload(address, 900_000), upload(address, 100, { 'grpc-encoding': 'gzip' })];
+    for (const { end, told } of calls) {
+      expect(await told).toBe(String(status.UNAUTHENTICATED));
+      end();
+    }
+  });
+
+  it('are counted over all calls, and what has ended gives its bytes back', async () => {
+    const { address, stub } = await start({ maxMessageBytes: MIB });
+    const calls = [upload(address, 900_000), upload(address, 900_000)];
+    const refused = await Promise.race(calls.map(async ({ told }, index) => ({ index, code: await told })));
+    expect(refused.code).toBe(FULL);
+    // A small one goes beside them.
+    expect(textOf(await call(stub, 'ModelInfer', textRequest('Once')))).toContain('w1');
+    for (const { end } of calls) end();
+    for (;;) {
+      const again = upload(address, 900_000);
+      const code = await Promise.race([
+        again.told,
+        call(stub, 'ServerLive', {})
+          .then(() => call(stub, 'ServerReady', {}))
+          .then(() => 'goes on'),
+      ]);
+      again.end();
+      if (code === 'goes on') break;
+    }
+  });
+});
+
 describe('a reader of a stream that takes nothing', () => {
   /** grpc-js's client reads on whatever its reader does: this one has a window, and closes it. */
   function deafStream(address: string) {
