@@ -145,11 +145,11 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
       if (this.#death) throw this.#death;
       queue.dropExpired();
       if (this.#draining) return null;
-      const { length } = queue;
+      const { length, waiting } = queue;
       const most = length === 0 ? 0 : Math.min(mayStart(), length);
-      const count = batchLength(queue.waiting.slice(0, most), config.batchSize);
-      const isFull = count > 0 && (count < most || rowsIn(queue.waiting.slice(0, count)) >= config.batchSize);
-      const dueMs = count === 0 ? null : oldestMs(queue.waiting.slice(0, count)) + config.maxBatchDelayMs;
+      const { count, oldestMs, rows } = nextBatch(waiting, most, config.batchSize);
+      const isFull = count > 0 && (count < most || rows >= config.batchSize);
+      const dueMs = count === 0 ? null : oldestMs + config.maxBatchDelayMs;
       const isDue = dueMs !== null && (config.batchSize === 1 || systemClock.nowMs() >= dueMs);
       if (isFull || isDue) return queue.take(count);
       await this.#wakeUp.wait(dueMs);
@@ -162,25 +162,32 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
   }
 }
 
-const rowsIn = (jobs: readonly BatchedJob[]): number => jobs.reduce((sum, { rows }) => sum + rows, 0);
+interface NextBatch {
+  count: number;
+  rows: number;
+  /** When the first of them came; Infinity: there is none. */
+  oldestMs: number;
+}
 
-const oldestMs = (jobs: readonly BatchedJob[]): number =>
-  jobs.reduce((oldest, { queuedAtMs }) => Math.min(oldest, queuedAtMs), Number.POSITIVE_INFINITY);
-
-/** Jobs from the front of the queue that may run together: of one key, and of batchSize rows at most. */
-export function batchLength(
-  waiting: readonly Pick<BatchedJob, 'batchKey' | 'rows'>[],
+/**
+ * Jobs from the front of the queue that may run together: of one key, and of batchSize rows at most. In one pass, as it is asked with every
+ * job that comes.
+ *
+ * @param most of the waiting ones
+ */
+export function nextBatch(
+  waiting: readonly Pick<BatchedJob, 'batchKey' | 'rows' | 'queuedAtMs'>[],
+  most: number,
   batchSize: number,
-): number {
-  const [first] = waiting;
-  if (!first) return 0;
-  if (first.batchKey === null) return 1;
-  let rows = 0;
-  let count = 0;
-  for (const job of waiting) {
-    rows += job.rows;
-    if (count > 0 && (job.batchKey !== first.batchKey || rows > batchSize)) break;
-    count++;
+): NextBatch {
+  const batch: NextBatch = { count: 0, rows: 0, oldestMs: Number.POSITIVE_INFINITY };
+  const key = waiting[0]?.batchKey ?? null;
+  for (let at = 0; at < most; at++) {
+    const { batchKey, queuedAtMs, rows } = waiting[at]!;
+    if (at > 0 && (key === null || batchKey !== key || batch.rows + rows > batchSize)) break;
+    batch.count++;
+    batch.rows += rows;
+    batch.oldestMs = Math.min(batch.oldestMs, queuedAtMs);
   }
-  return count;
+  return batch;
 }

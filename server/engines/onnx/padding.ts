@@ -13,6 +13,7 @@ import { ELEMENT_BYTES } from '../../requests/tensor-types.js';
 
 /** Value by input. */
 export type PadValues = Readonly<Record<string, number>>;
+export const NO_PADDING: PadValues = Object.freeze({});
 /** Length by the name of an axis. */
 export type AxisLengths = ReadonlyMap<string, number>;
 
@@ -39,6 +40,7 @@ export function axisLengths(
   pad: PadValues,
 ): AxisLengths | null {
   const lengths = new Map<string, number>();
+  if (pad === NO_PADDING) return lengths;
   for (const [index, spec] of signature.inputs.entries()) {
     if (!Object.hasOwn(pad, spec.name)) continue;
     for (const axis of varyingAxes(spec)) {
@@ -52,11 +54,13 @@ export function axisLengths(
 }
 
 /** What must be alike in requests that go together. */
-export const paddedShape = ({ name, shape }: NamedTensor, spec: TensorSpec, pad: PadValues): unknown[] =>
-  shape.map((axis, index) => {
-    const varies = index === 0 || (Object.hasOwn(pad, name) && spec.shape?.[index] === -1);
-    return varies ? '*' : axis;
-  });
+export function paddedShape({ name, shape }: NamedTensor, spec: TensorSpec, pad: PadValues): string {
+  const isPadded = Object.hasOwn(pad, name);
+  let told = '*';
+  for (let axis = 1; axis < shape.length; axis++)
+    told += isPadded && spec.shape?.[axis] === -1 ? ',*' : `,${shape[axis]}`;
+  return told;
+}
 
 /** Each as long as the longest. */
 export function filledUp(parts: readonly NamedTensor[], value: number): NamedTensor[] {

@@ -16,23 +16,23 @@ import { filledUp, type PadValues, paddedShape } from './padding.js';
 export const canBatch = ({ inputs, outputs }: Signature): boolean =>
   [...inputs, ...outputs].every(({ shape, type }) => shape !== null && shape[0] === -1 && type !== 'BYTES');
 
-/** Equal for requests that may be put together. @param inputs in the signature's order */
-export const batchKey = (
+/** Equal for requests that may be put together. @param inputs in the signature's order, so that names go without saying */
+export function batchKey(
   inputs: readonly NamedTensor[],
   outputs: readonly string[] | null,
   signature: Signature,
   pad: PadValues,
-): string =>
-  JSON.stringify([
-    inputs.map((input, index) => [input.name, input.type, paddedShape(input, signature.inputs[index]!, pad)]),
-    outputs,
-  ]);
+): string {
+  let key = outputs === null ? '' : JSON.stringify(outputs);
+  for (const [index, input] of inputs.entries())
+    key += `;${input.type},${paddedShape(input, signature.inputs[index]!, pad)}`;
+  return key;
+}
 
 /** Rows of a request, alike in all of its inputs; null: they are not alike, or there is none. */
 export function rowsOf(inputs: readonly NamedTensor[]): number | null {
-  const rows = new Set(inputs.map(({ shape }) => shape[0]));
-  const [only] = rows;
-  return rows.size === 1 && only !== undefined && only > 0 ? only : null;
+  const rows = inputs[0]?.shape[0] ?? 0;
+  return rows > 0 && inputs.every(({ shape }) => shape[0] === rows) ? rows : null;
 }
 
 /** @param requests inputs of each, of the same key */

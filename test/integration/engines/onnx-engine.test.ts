@@ -5,7 +5,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { OnnxWriter } from '../../../partitioner/graph/onnx-writer.js';
 import type { ModelConfig } from '../../../server/config/config.js';
-import { batchLength } from '../../../server/engines/batched-replica.js';
+import { nextBatch } from '../../../server/engines/batched-replica.js';
 import { OnnxEngine } from '../../../server/engines/onnx/onnx-engine.js';
 import { WorkLoadManager } from '../../../server/work-load-manager/work-load-manager.js';
 import { LogRecorder } from '../../fixtures/log-recorder.js';
@@ -201,7 +201,14 @@ describe('a batch', () => {
     ],
     [[], 0],
   ] as const)('of %j with room for four rows has %i jobs', (jobs, count) => {
-    const waiting = jobs.map(([batchKey, rows]) => ({ batchKey, rows }));
-    expect(batchLength(waiting, 4)).toBe(count);
+    const waiting = jobs.map(([batchKey, rows], at) => ({ batchKey, rows, queuedAtMs: 9 - at }));
+    const batch = nextBatch(waiting, waiting.length, 4);
+    const taken = waiting.slice(0, count);
+    expect(batch).toEqual({
+      count,
+      rows: taken.reduce((sum, { rows }) => sum + rows, 0),
+      oldestMs: Math.min(...taken.map(({ queuedAtMs }) => queuedAtMs)),
+    });
+    expect(nextBatch(waiting, Math.min(1, waiting.length), 4).count).toBe(Math.min(1, count));
   });
 });
