@@ -66,7 +66,7 @@ it.skipIf(!hasTorch())(
       cases.forEach(({ exact, logits }, at) => {
         const worst = Math.max(...logits.map((one, index) => Math.abs(one - rows[at]![index]!)));
         const largest = Math.max(...logits.map(Math.abs));
-          expect(worst / largest, `${label}, case ${at}`).toBeLessThan(exact ? EXACT : RESIZED);
+        expect(worst / largest, `${label}, case ${at}`).toBeLessThan(exact ? EXACT : RESIZED);
       });
     };
     near(((await (await load(pack)).run(feeds)) as Tensor).toList() as number[][], 'loaded');
