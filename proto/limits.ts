@@ -16,6 +16,9 @@ export const CONTROL_VERSION = 2;
 /** Tokens in one step, over all its rows: the activation buffers are reserved for so many. */
 export const MAX_STEP_TOKENS = 4096;
 
+/** Prompt tokens of a rank's warm-up, where a slot has room for them; one token more follows. */
+export const WARM_UP_TOKENS = 32;
+
 /** Rows (sequences) in one step, and slots of one group. */
 export const MAX_SLOTS = 1024;
 

@@ -27,6 +27,7 @@ import {
   type StepResult,
 } from '../proto/control.js';
 import { ServingError } from '../proto/errors.js';
+import { WARM_UP_TOKENS } from '../proto/limits.js';
 import type { Collective } from './collective/collective.js';
 import type { Executor } from './executor.js';
 import type { KvCache } from './kv-cache.js';
@@ -93,7 +94,7 @@ export class StepRunner {
   async warmUp(): Promise<void> {
     const slot = 0;
     const { executor, kvCache } = this.#options;
-    const promptTokens = Math.max(1, Math.min(32, kvCache.slotTokens - 1));
+    const promptTokens = Math.max(1, Math.min(WARM_UP_TOKENS, kvCache.slotTokens - 1));
     const sequence = new Sequence({
       slot,
       sequence: 0,

@@ -20,6 +20,7 @@ import type { GenerationJob } from '../jobs/generation-job.js';
 import { WakeUp } from '../jobs/wake-up.js';
 import type { BatchLoopOptions, StepPlan } from './batch-loop-options.js';
 import type { Batch, BatcherState, RunningSequence } from './batcher.js';
+import type { Load } from './chunk-budget.js';
 import type { DeathLimits } from './resumption.js';
 import { asQueued, asWaiting, RunningSet } from './running-set.js';
 import { Sequence } from './sequence.js';
@@ -37,8 +38,11 @@ const PAUSED: RunningSequence = { promptLeft: 0, awaits: true, decodesLeft: 0 };
 
 interface InFlight {
   plan: StepPlan;
+  /** By row, pairs of a token with a row that it attends to. */
+  pairs: readonly number[];
+  sentAtMs: number;
   /** Set when it has come. */
-  outcome: { result: StepResult } | { error: unknown } | null;
+  outcome: (({ result: StepResult } | { error: unknown }) & { atMs: number }) | null;
 }
 
 /** What the next step is, or until when there is none. */
@@ -51,6 +55,7 @@ export class BatchLoop {
   readonly #inFlight: InFlight[] = [];
   #stopping = false;
   #groupError: { error: unknown } | null = null;
+  #lastResultAtMs = 0;
   #idle = true;
 
   constructor(options: BatchLoopOptions) {
@@ -115,33 +120,44 @@ export class BatchLoop {
   #applyArrived(): void {
     for (let flight = this.#inFlight[0]; flight?.outcome; flight = this.#inFlight[0]) {
       if ('error' in flight.outcome) throw flight.outcome.error;
-      this.#apply(flight, flight.outcome.result);
+      this.#apply(flight, flight.outcome.result, flight.outcome.atMs);
       this.#inFlight.shift();
     }
     if (this.#groupError) throw this.#groupError.error;
   }
 
-  #apply(flight: InFlight, result: StepResult): void {
+  #apply(flight: InFlight, result: StepResult, atMs: number): void {
     const { chunkBudget, clock, observer } = this.#options;
     assert.equal(result.rows.length, flight.plan.rows.length, 'a result has a row for each row of its step');
-    const stepMs = (result.computeUs + result.collectiveUs + result.chooseUs) / 1000;
     const nowMs = clock.nowMs();
     let ran = 0;
-    let ranTokens = 0;
+    const work = { tokens: 0, pairs: 0 };
     result.rows.forEach((row, index) => {
       const planned = flight.plan.rows[index];
       assert(planned?.sequence === row.sequence, 'results come in the order of the rows');
       if (!row.skipped) {
         ran++;
-        ranTokens += planned.tokens + (planned.draftIds?.length ?? 0);
+        work.tokens += planned.tokens + (planned.draftIds?.length ?? 0);
+        work.pairs += flight.pairs[index] ?? 0;
       }
       const sequence = this.#set.find(row.sequence);
       const drafts = planned.draftIds?.length ?? 0;
       if (drafts > 0 && !row.skipped) observer?.draftsTried?.(drafts, Math.max(0, row.tokens.length - 1));
       if (sequence && !sequence.job.cancelled) this.#applyRow(sequence, row, nowMs);
     });
-    chunkBudget.observe(ranTokens, stepMs);
+    chunkBudget.observe(work, this.#stepMs(flight, result, atMs));
     if (ran > 0) observer?.stepDone(ran, result.computeUs, result.collectiveUs, result.chooseUs);
+  }
+
+  /**
+   * What streams waited for the step: from the result before it, or from when it was sent, to its own. That has in it what the ranks do
+   * not count (messages, opening and closing sequences, a machine that is busy), but not a server that was held: twice theirs at most.
+   */
+  #stepMs({ sentAtMs }: InFlight, result: StepResult, atMs: number): number {
+    const ranksMs = (result.computeUs + result.collectiveUs + result.chooseUs) / 1000;
+    const waitedMs = atMs - Math.max(sentAtMs, this.#lastResultAtMs);
+    this.#lastResultAtMs = atMs;
+    return Math.max(ranksMs, Math.min(waitedMs, 2 * ranksMs));
   }
 
   #applyRow(sequence: Sequence | TextVector, row: RowResult, nowMs: number): void {
@@ -236,40 +252,61 @@ export class BatchLoop {
     const { preempted, running, soonGrown } = this.#set;
     const suspect = this.#suspect;
     if (suspect) {
-      const { promptLeft } = suspect;
+      const { plannedRows: promptRows, promptLeft } = suspect;
       return {
         ...{ wholePrompts, waiting: [], freeSlots: 0, freeKvTokens: 0 },
         running: running.map((one) => (one === suspect ? one : PAUSED)),
-        prefillTokens: chunkBudget.tokens({ decodes: 0, prompts: promptLeft > 0 ? 1 : 0 }),
+        prefillTokens: chunkBudget.tokens({ decodes: 0, prompts: promptLeft > 0 ? 1 : 0, promptRows }),
       };
     }
-    const prompts = running.filter(({ held, promptLeft }) => promptLeft > 0 && !held).length;
-    const decodes = running.filter(({ decodesLeft, promptLeft }) => promptLeft === 0 && decodesLeft > 0);
-    const load = {
-      decodes: decodes.length,
-      prompts: prompts + Math.min(preempted.length + waiting.length, slots.freeSlots),
-    };
     return {
       wholePrompts,
       waiting: [...preempted.map(asWaiting), ...waiting.map(asQueued)],
       running,
       freeSlots: slots.freeSlots,
       freeKvTokens: Math.max(0, slots.freeKvTokens - soonGrown),
-      prefillTokens: chunkBudget.tokens(load),
+      prefillTokens: chunkBudget.tokens(this.#load(preempted.length + waiting.length)),
     };
   }
 
+  #load(waiting: number): Load {
+    const { drafts, slots } = this.#options;
+    const load = {
+      decodes: 0,
+      prompts: Math.min(waiting, slots.freeSlots),
+      draftTokens: 0,
+      decodePairs: 0,
+      promptRows: 0,
+    };
+    for (const one of this.#set.running) {
+      if (one.promptLeft > 0) {
+        if (one.held) continue;
+        load.prompts++;
+        load.promptRows = Math.max(load.promptRows, one.plannedRows);
+      } else if (one.decodesLeft > 0) {
+        load.decodes++;
+        load.draftTokens += one.mostDrafts;
+        load.decodePairs += one.plannedRows + 1;
+      }
+    }
+    return { ...load, draftTokens: Math.min(load.draftTokens, drafts?.perStep ?? 0) };
+  }
+
   #send(batch: Batch, prefillTokens: number): void {
-    const { drafts, group, prefixCache, queue, slots } = this.#options;
+    const { clock, drafts, group, prefixCache, queue, slots } = this.#options;
     const resumed = this.#set.resumeFirst(batch.starts);
     const started = queue.take(batch.starts - resumed.length).map((job) => this.#set.begin(job));
     const copies = prefixCache?.takeCopies(prefillTokens);
     let draftRoom = drafts?.perStep ?? 0;
+    const pairs: number[] = [];
     const rows = this.#rowsOf(batch, prefillTokens).map(({ index, tokens }) => {
       const sequence = this.#set.running[index];
       assert(sequence, `batch row ${index} of ${this.#set.running.length} sequences`);
+      const before = sequence.plannedRows;
       const more = sequence.plan(tokens, draftRoom);
-      draftRoom -= more.draftIds?.length ?? 0;
+      const count = tokens + (more.draftIds?.length ?? 0);
+      draftRoom -= count - tokens;
+      pairs.push(count * (before + count / 2));
       return { slot: sequence.slot, sequence: sequence.sequence, tokens, ...more };
     });
     const plan: StepPlan = {
@@ -279,11 +316,11 @@ export class BatchLoop {
       rows,
     };
     prefixCache?.stepPlanned(rows);
-    const flight: InFlight = { plan, outcome: null };
+    const flight: InFlight = { plan, pairs, sentAtMs: clock.nowMs(), outcome: null };
     this.#inFlight.push(flight);
     this.#tellIdle();
-    const arrive = (outcome: NonNullable<InFlight['outcome']>): void => {
-      flight.outcome = outcome;
+    const arrive = (outcome: { result: StepResult } | { error: unknown }): void => {
+      flight.outcome = { ...outcome, atMs: clock.nowMs() };
       this.#wakeUp.notify();
     };
     group.step(plan).then(
@@ -299,7 +336,10 @@ export class BatchLoop {
   #rowsOf(batch: Batch, prefillTokens: number): Batch['rows'] {
     const { batcher, clock, prefixCache } = this.#options;
     if (batch.starts === 0 || (!prefixCache && !this.#suspect)) return batch.rows;
-    return batcher.next({ ...this.#state([]), prefillTokens }, clock.nowMs())?.rows ?? [];
+    const state = this.#state([]);
+    // Behind rows that were there already a token costs more than at the start of its prompt.
+    const least = Math.min(prefillTokens, state.prefillTokens);
+    return batcher.next({ ...state, prefillTokens: least }, clock.nowMs())?.rows ?? [];
   }
 
   get #suspect(): Sequence | TextVector | undefined {

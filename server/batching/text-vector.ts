@@ -21,6 +21,7 @@ export class TextVector implements RunningSequence {
   readonly decodesLeft = 0;
   readonly held = false;
   readonly newTokens = 0;
+  readonly mostDrafts = 0;
   /** null while it runs. */
   finish: FinishReason | null = null;
 
@@ -29,6 +30,11 @@ export class TextVector implements RunningSequence {
     this.slot = slot;
     this.sequence = sequence;
     this.promptLeft = job.promptIds.length;
+  }
+
+  /** Rows of it that are there once all planned steps have run; none is kept. */
+  get plannedRows(): number {
+    return this.job.promptIds.length - this.promptLeft;
   }
 
   open(): SequenceOpen {

@@ -6,6 +6,7 @@
  * Errors  those of the coordinator; run() rejects with what killed the group
  */
 import assert from 'node:assert/strict';
+import { WARM_UP_TOKENS } from '../../../proto/limits.js';
 import { BatchLoop } from '../../batching/batch-loop.js';
 import { Coordinator } from '../../coordinator/coordinator.js';
 import type { Taker } from '../../jobs/fair-share.js';
@@ -29,6 +30,10 @@ export class LlmReplica implements Replica {
   async start(signal: AbortSignal): Promise<void> {
     const { coordinator, loop } = this.#parts;
     this.#coordinator = await Coordinator.start(coordinator, signal);
+    // Before the first request nothing else is known of the machine; a warm-up is cold, so that is more than a step will take.
+    const tokens = 1 + Math.min(WARM_UP_TOKENS, coordinator.launch.slotTokens - 1);
+    const warmUpMs = Math.max(...this.#coordinator.readiness.map((ready) => ready.warmUpMs));
+    loop.chunkBudget.observe({ tokens, pairs: 0 }, warmUpMs);
     this.#loop = new BatchLoop({ ...loop, group: this.#coordinator, onIdle: this.#onIdle });
     if (this.#draining) this.#loop.stop();
   }
