@@ -107,15 +107,32 @@ export const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   truncate_prompt_tokens: [],
   chat_template: [],
   documents: [],
+  // vLLM's; here it is a header, x-priority.
+  priority: [0],
 };
 
 /** Refused in a completion: they belong to a chat. */
-const CHAT_ALONE: typeof UNSERVED = { tools: [], tool_choice: ['none', 'auto'], reasoning_effort: ['none'] };
+const CHAT_ALONE: typeof UNSERVED = {
+  tools: [],
+  tool_choice: ['none', 'auto'],
+  reasoning_effort: ['none'],
+  chat_template_kwargs: [],
+  continue_final_message: [false],
+  max_completion_tokens: [],
+  top_logprobs: [0],
+};
+/** Likewise in a chat. */
+export const COMPLETION_ALONE: typeof UNSERVED = { echo: [false], prompt_embeds: [] };
 
 const completionValidator = compileValidator(CompletionBody);
 
 export function checkCompletionBody(body: unknown): Checked<CompletionBody> {
-  const refused = refuseNames(body, { ...UNSERVED, ...CHAT_ALONE, add_special_tokens: [true] });
+  const refused = refuseNames(body, {
+    ...UNSERVED,
+    ...CHAT_ALONE,
+    prompt_embeds: [],
+    add_special_tokens: [true],
+  });
   if (refused !== null) return { error: refused };
   const checked = completionValidator.check(body);
   if ('error' in checked) return checked;

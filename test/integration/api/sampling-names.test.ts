@@ -200,7 +200,44 @@ describe("OpenAI's and vLLM's names", () => {
     mm_processor_kwargs: { a: 1 },
     kv_transfer_params: { a: 1 },
     vllm_xargs: { a: 1 },
+    suffix: 'a',
+    best_of: 2,
+    truncate_prompt_tokens: 5,
+    prompt_embeds: 'AAAA',
+    priority: 5,
   };
+
+  it.each([
+    ['chat_template_kwargs', { a: 1 }, false],
+    ['continue_final_message', true, false],
+    ['max_completion_tokens', 5, false],
+    ['top_logprobs', 2, false],
+    ['tools', [{ type: 'function', function: { name: 'f' } }], false],
+    ['echo', true, true],
+  ])('%s belongs to the other kind of request, which says so', async (name, value, isChat) => {
+    const sentence = new RegExp(`${name} is not supported by this server`);
+    expect(await (isChat ? chat : complete)({ [name]: value })).toMatch(sentence);
+    const there = name === 'top_logprobs' ? { logprobs: true } : name === 'echo' ? { logprobs: 0 } : {};
+    const messages = [{ role: 'assistant', content: 'a' }];
+    const other = await (isChat ? complete : chat)({ [name]: value, ...there, ...(!isChat && { messages }) });
+    expect(other).toMatchObject({ kind: 'generate' });
+  });
+
+  it('what the engine knows is served: allowed ids, words that are not written', async () => {
+    const asked = {
+      allowed_token_ids: [1, 2],
+      bad_words: ['a'],
+      ignore_eos: true,
+      min_tokens: 1,
+      max_tokens: 2,
+    };
+    const served = {
+      ...{ ignoreEndIds: true, maxNewTokens: 2 },
+      sampling: { allowedTokenIds: [1, 2], badWords: ['a'], minNewTokens: 1 },
+    };
+    expect(await complete(asked)).toMatchObject(served);
+    expect(await chat(asked)).toMatchObject(served);
+  });
 
   it.each(Object.entries(refused))('%s is refused by a sentence', async (name, value) => {
     const sentence = new RegExp(`${name} is not supported by this server`);

@@ -11,6 +11,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import { answerForm } from '../../../requests/answer-form.js';
 import {
   type AnswerPlan,
+  COMPLETION_ALONE,
   choiceRequests,
   commonNames,
   promptLogprobsRefusal,
@@ -48,7 +49,7 @@ const chatValidator = compileValidator(ChatBody);
 
 export function checkChatBody(body: unknown): Checked<ChatBody> {
   // A chat's template writes the special tokens.
-  const refused = refuseNames(body, { ...UNSERVED, add_special_tokens: [false] });
+  const refused = refuseNames(body, { ...UNSERVED, ...COMPLETION_ALONE, add_special_tokens: [false] });
   if (refused !== null) return { error: refused };
   const checked = chatValidator.check(body);
   if ('error' in checked) return checked;
