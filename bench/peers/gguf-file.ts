@@ -1,6 +1,7 @@
 /**
  * A model of a Llama shape with random weights as llama.cpp reads it: a GGUF file, matrices in Q4_0, norms in float32.
  *
+ * Run     also by itself: node dist/bench/peers/gguf-file.js SHAPE_FOLDER FILE
  * In      config.json of a Llama shape (partitioner/shapes); where to write
  * Out     the file, whole or not at all; a vocabulary of bytes and made-up words, which no measurement looks at
  * Values  Q4_0 blocks of 32: one scale for all, so that weights have a deviation of about 0.01, and noise in the quants
@@ -245,4 +246,10 @@ function float32(value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeFloatLE(value);
   return bytes;
+}
+
+if (process.argv[1]?.endsWith('gguf-file.js')) {
+  const [shapeFolder = '', file = ''] = process.argv.slice(2);
+  if (file === '') throw new Error('Usage: node dist/bench/peers/gguf-file.js SHAPE_FOLDER FILE');
+  writeGguf(file, readLlamaSizes(shapeFolder));
 }

@@ -1,5 +1,5 @@
 /** Model Analyzer's files as plans: the articles' three, every kind of key, its own traps. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { planOfAnalyzer } from '../../../../tuner/plan/model-analyzer.js';
@@ -39,6 +39,20 @@ describe("the articles' files", () => {
     expect(several.notes.join('\n')).toMatch(/gpu_used_memory: this server runs on the CPU/);
     expect(several.journal).toBe(one.journal);
   });
+});
+
+it('every example is a plan', () => {
+  const folders = ['.', 'bert-cpu'];
+  const files = folders.flatMap((folder) =>
+    readdirSync(example(folder))
+      .filter((name) => name.endsWith('.yaml') && name !== 'suite.yaml')
+      .map((name) => path.join(folder, name)),
+  );
+  expect(files).toHaveLength(9);
+  for (const file of files) {
+    const command = /constraint/.test(file) ? 'analyze' : 'profile';
+    expect(readOptions([command, '-f', example(file)]).plan.models).toHaveLength(1);
+  }
 });
 
 describe('keys', () => {
