@@ -75,7 +75,7 @@ describe('what somebody had and does now', () => {
 
   it('is held by a test in each row, of the name given', () => {
     const named = rows.flatMap((cells) => {
-      const found = [...cells.at(-1)!.matchAll(/\[[\w-]+\]\((test\/[\w/.-]+)\): ([^;|]+?)(?=;| \|)/g)];
+      const found = [...cells.at(-1)!.matchAll(/`(test\/[\w/.-]+)`: ([^;|]+?)(?=;| \|)/g)];
       expect([cells[0], found.length > 0]).toEqual([cells[0], true]);
       return found.map(([, file = '', words = '']) => ({ file, words }));
     });

@@ -508,7 +508,7 @@ describe('bad input never reaches the service', () => {
     [
       'prompt details',
       hi({ decoder_input_details: true }),
-      /decoder_input_details is not supported.* only false/,
+      /decoder_input_details is told in the details: send details=true too/,
     ],
     ['a chat without messages', { messages: [] }, /messages must be a list of 1 … 4096 items, got \[\]/],
     [
