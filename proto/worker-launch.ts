@@ -28,8 +28,8 @@ export interface WorkerLaunch {
   warmSlots?: number;
   /** Positions a slot can hold: at most the model's context length. */
   slotTokens: number;
-  /** What keys and values are held as; halves only where the kernels are (kernel-library.ts). Absent: fp32. */
-  kvType?: 'fp32' | 'fp16';
+  /** What keys and values are held as; but for floats only where the kernels are (kernel-library.ts). Absent: fp32. */
+  kvType?: 'fp32' | 'fp16' | 'int8';
   /** Drafts in one step over all rows, beside a row of output for each sequence; absent: 0. */
   maxDrafts?: number;
   /** Tokens of one step over all rows; the activation buffers are reserved for so many. */

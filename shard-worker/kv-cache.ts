@@ -2,7 +2,7 @@
  * This rank's keys and values, by slot.
  *
  * A slot holds one sequence: for each layer and KV head a plane of keys and one of values (or keys alone, which are the values too), `slotTokens` rows each, row-major
- * [slotTokens, headDim] of floats, or of halves, which only our own kernels read and write. A head's rows lie side by side because attention of one token is bound by reading them
+ * [slotTokens, headDim] of floats; or of halves, or of signed bytes with a float behind them that they are multiplied by, which only our own kernels read and write. A head's rows lie side by side because attention of one token is bound by reading them
  * (README). Where a model has sinks there is room for one row more before a plane's first, row −1 (attention.ts). A slot is
  * address space for its full length, and memory only for the rows that were written; closing it gives the pages
  * back. A slot stays open as long as its rows are of use, also when its sequence has ended. Rows that were not written are zeros.
@@ -11,16 +11,18 @@
  * Errors  assertions: the coordinator never names a slot that is not free or a row past the end
  */
 import assert from 'node:assert/strict';
+import { kvRowBytes } from '../proto/kv-rows.js';
 import type { Manifest } from '../proto/manifest.js';
+import type { WorkerLaunch } from '../proto/worker-launch.js';
 import type { HostDevice, HostMemory } from './device/device.js';
 import { wholePages } from './native/libc.js';
 import { type SlotState, Slots } from './slots.js';
 
-/** What the cache holds: floats, or halves. */
-export type KvType = 'fp32' | 'fp16';
+/** What the cache holds: floats, halves, or bytes and a scale a row. */
+export type KvType = NonNullable<WorkerLaunch['kvType']>;
 
-/** Bytes of one number. */
-const TYPE_BYTES: Readonly<Record<KvType, number>> = { fp32: 4, fp16: 2 };
+/** How a plane is looked at: in its numbers, so that rows can be copied and cleared. */
+const VIEWS = { fp32: Float32Array, fp16: Uint16Array, int8: Uint8Array } as const;
 
 /** Sizes of a slot's rows. */
 export interface KvCacheShape {
@@ -60,7 +62,7 @@ export function kvCacheShape({ attend, model, perRank }: Manifest): KvCacheShape
 interface Slot extends SlotState {
   memory: HostMemory;
   /** A view of each plane, by its numbers. */
-  planes: (Float32Array | Uint16Array)[];
+  planes: (Float32Array | Uint16Array | Uint8Array)[];
 }
 
 export class KvCache extends Slots<Slot> {
@@ -86,7 +88,7 @@ export class KvCache extends Slots<Slot> {
     this.#leadingRows = options.leadingRows ?? 0;
     this.#planesOfHead = options.valuesAreKeys ? 1 : 2;
     this.type = options.type ?? 'fp32';
-    this.rowBytes = options.headDim * TYPE_BYTES[this.type];
+    this.rowBytes = kvRowBytes(this.type, options.headDim);
     this.planeBytes = wholePages((this.#leadingRows + options.slotTokens) * this.rowBytes);
   }
 
@@ -116,7 +118,7 @@ export class KvCache extends Slots<Slot> {
     const columns = numKvHeads * headDim;
     for (let head = 0; head < numKvHeads; head++) {
       const target = slot.planes[this.#plane(layer, plane, head)];
-      assert(target instanceof Float32Array, 'halves are written by the kernels');
+      assert(target instanceof Float32Array, 'other types are written by the kernels');
       let at = (this.#leadingRows + row) * headDim;
       let from = sourceRow * columns + head * headDim;
       for (let left = count; left > 0; left--) {
@@ -158,8 +160,9 @@ export class KvCache extends Slots<Slot> {
   /** Copy the rows `row` … `end` − 1 of every layer from one slot to another, which has those before. */
   copyRows(from: number, to: number, row: number, end: number): void {
     const { source, target } = this.toCopy(from, to, row, end);
-    const first = (this.#leadingRows + row) * this.headDim;
-    const last = (this.#leadingRows + end) * this.headDim;
+    const numbers = this.rowBytes / VIEWS[this.type].BYTES_PER_ELEMENT;
+    const first = (this.#leadingRows + row) * numbers;
+    const last = (this.#leadingRows + end) * numbers;
     source.planes.forEach((rows, plane) => {
       target.planes[plane]?.set(rows.subarray(first, last), first);
     });
@@ -168,7 +171,7 @@ export class KvCache extends Slots<Slot> {
   /** One row of a plane, −1 included, to read or overwrite: float32 [headDim]. */
   row(index: number, layer: number, plane: Plane, head: number, row: number): Float32Array {
     const values = this.opened(index).planes[this.#plane(layer, plane, head)];
-    assert(values instanceof Float32Array, 'halves are read by the kernels');
+    assert(values instanceof Float32Array, 'other types are read by the kernels');
     assert(row >= -this.#leadingRows && row < this.slotTokens, `row ${row} of ${this.slotTokens}`);
     const at = (this.#leadingRows + row) * this.headDim;
     return values.subarray(at, at + this.headDim);
@@ -207,13 +210,13 @@ export class KvCache extends Slots<Slot> {
   }
 
   protected reserve(): Slot {
-    const numbers = (this.#leadingRows + this.slotTokens) * this.headDim;
-    const bytes = TYPE_BYTES[this.type];
+    const bytes = (this.#leadingRows + this.slotTokens) * this.rowBytes;
+    const View = VIEWS[this.type];
     // Where a model keeps none a slot is its number alone; but no memory has no bytes.
     const memory = this.#device.reserve(Math.max(1, this.bytesOfSlot));
     const planes = Array.from({ length: this.#numPlanes }, (_, plane) => {
-      const floats = memory.float32(plane * this.planeBytes, Math.ceil((numbers * bytes) / 4));
-      return bytes === 4 ? floats : new Uint16Array(floats.buffer, floats.byteOffset, numbers);
+      const { buffer, byteOffset } = memory.float32(plane * this.planeBytes, Math.ceil(bytes / 4));
+      return new View(buffer as ArrayBuffer, byteOffset, bytes / View.BYTES_PER_ELEMENT);
     });
     return { memory, planes, rows: 0, open: false };
   }

@@ -21,6 +21,8 @@ import { pieceStart, spanPieces } from './span-pieces.js';
 const SHAPE_BYTES = 6 * 8 + 10 * 4;
 /** Where its sixth double is, `capacity`. */
 const CAPACITY_AT = 5 * 8;
+/** SsKvType of kernels.h. */
+const KV_TYPES = { fp32: 0, fp16: 1, int8: 2 } as const;
 /** Doubles of an SsAttendSpan. */
 const SPAN_NUMBERS = 4;
 
@@ -133,7 +135,7 @@ function describe(view: DataView, options: NativeAttentionOptions): void {
   ];
   const ints = [
     ...[perRank.numHeads, perRank.numKvHeads, perRank.headDim],
-    ...[kvCache.type === 'fp16' ? 1 : 0, attend.keysIn === 'step' ? 1 : 0],
+    ...[KV_TYPES[kvCache.type], attend.keysIn === 'step' ? 1 : 0],
     ...[attend.sinkColumn ?? -1, attend.positionColumn ?? -1, variant],
   ];
   doubles.forEach((value, index) => {

@@ -18,9 +18,12 @@ export const CACHE_KEYS: readonly KeyRow[] = [
   modelKey(
     'option.kv_cache_dtype',
     'kvCacheDtype',
-    choice<KvCacheDtype>({ auto: { value: 'auto' }, fp32: { value: 'fp32' }, fp16: { value: 'fp16' } }),
+    choice<KvCacheDtype>({
+      ...{ auto: { value: 'auto' }, fp32: { value: 'fp32' } },
+      ...{ fp16: { value: 'fp16' }, int8: { value: 'int8' } },
+    }),
     'auto',
-    'keys and values are held as fp32 or as fp16, half the memory (fp32 where the machine has no kernels of ours); auto: fp32',
+    'keys and values are held as fp32, as fp16, half the memory, or as int8 with a scale a row, a quarter (fp32 where the machine has no kernels of ours); auto: fp32',
   ),
   modelKey(
     'option.enable_prefix_caching',

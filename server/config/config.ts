@@ -182,7 +182,7 @@ export interface StoreConfig {
 }
 
 /** What keys and values are held as; auto: fp32. */
-export type KvCacheDtype = 'auto' | 'fp32' | 'fp16';
+export type KvCacheDtype = 'auto' | 'fp32' | 'fp16' | 'int8';
 
 export interface ModelConfig {
   name: string;

@@ -3,7 +3,7 @@
  *
  * In      ss_attend's (kernels.h)
  * Out     the output's rows, and the cache's new ones
- * Errors  SS_BAD_SIZE: a head, a number of heads or a thing to do that there is not; nothing was written then
+ * Errors  SS_BAD_SIZE: a head, a number of heads, a type or a thing to do that there is not; nothing was written then
  */
 #include "attention.h"
 #if defined(__x86_64__)
@@ -35,13 +35,14 @@ const AttendVariant *variant_of(int32_t index) {
 void write_rows(const AttendVariant &variant, const SsAttention &shape, const SsAttendSpan &span, const float *source,
                 char *planes) {
   const int64_t dim = shape.dim, columns = dim * shape.kv_heads;
-  const int64_t number_bytes = shape.half ? 2 : 4;
+  const int64_t bytes = row_bytes(shape.type, dim);
   for (int32_t head = 0; head < shape.kv_heads; head++) {
-    char *plane = planes + head * (int64_t)shape.plane_bytes + (int64_t)span.position * dim * number_bytes;
+    char *plane = planes + head * (int64_t)shape.plane_bytes + (int64_t)span.position * bytes;
     for (int64_t token = 0; token < (int64_t)span.count; token++) {
       const float *from = source + ((int64_t)span.offset + token) * columns + head * dim;
-      char *to = plane + token * dim * number_bytes;
-      if (shape.half) variant.store_halves(from, (uint16_t *)to, dim);
+      char *to = plane + token * bytes;
+      if (shape.type == SS_KV_HALF) variant.store_halves(from, (uint16_t *)to, dim);
+      else if (shape.type == SS_KV_INT8) variant.store_bytes(from, (int8_t *)to, dim);
       else __builtin_memcpy(to, from, dim * 4);
     }
   }
@@ -58,7 +59,7 @@ int32_t ss_attend(const SsAttention *shape, const SsAttendSpan *spans, int32_t c
   const AttendVariant *variant = variant_of(shape->variant);
   if (variant == nullptr) return SS_NO_VARIANT;
   if (shape->dim < 1 || shape->dim > SS_MAX_HEAD || shape->kv_heads < 1 || shape->heads % shape->kv_heads != 0 ||
-      shape->sink_column >= shape->dim || shape->position_column >= shape->dim || part < 0 || part >= parts)
+      shape->type < SS_KV_FLOAT || shape->type > SS_KV_INT8 || shape->sink_column >= shape->dim || shape->position_column >= shape->dim || part < 0 || part >= parts)
     return SS_BAD_SIZE;
   const int64_t dim = shape->dim, heads = shape->heads / shape->kv_heads;
   const int64_t columns = dim * shape->heads, key_columns = dim * shape->kv_heads;
@@ -94,7 +95,7 @@ int32_t ss_attend(const SsAttention *shape, const SsAttendSpan *spans, int32_t c
         const char *planes = (const char *)(uintptr_t)span.rows + layer * layer_bytes;
         job.keys = planes + head * (int64_t)shape->plane_bytes;
         job.values = job.keys + value_bytes;
-        job.key_stride = dim;
+        job.key_stride = shape->type == SS_KV_INT8 ? row_bytes(SS_KV_INT8, dim) : dim;
         job.capacity = (int64_t)shape->capacity;
       }
       job.position = (int64_t)span.position;
@@ -102,7 +103,7 @@ int32_t ss_attend(const SsAttention *shape, const SsAttendSpan *spans, int32_t c
       job.bidirectional = in_step ? tokens : 0;
       job.heads = (int32_t)heads;
       job.dim = shape->dim;
-      job.half = in_step ? 0 : shape->half;
+      job.type = in_step ? (int32_t)SS_KV_FLOAT : shape->type;
       job.sink_column = shape->sink_column;
       job.position_column = shape->position_column;
       job.soft_cap = shape->soft_cap;

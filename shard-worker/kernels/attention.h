@@ -16,14 +16,14 @@ struct AttendJob {
   int64_t token_stride; // floats from a token to the next, of both
   const char *keys;     // row 0
   const char *values;
-  int64_t key_stride;   // numbers from a row to the next, of both
+  int64_t key_stride;   // numbers from a row to the next, of both; with int8 bytes
   int64_t capacity;     // rows that can be read, seen or not
   int64_t position;     // of the first token
   int64_t window;       // tokens that a query sees, itself included; 0: all
   int64_t bidirectional;// rows that every query sees; 0: those up to its own position
   int32_t heads;
   int32_t dim;
-  int32_t half;         // keys and values are IEEE halves
+  int32_t type;         // SsKvType of keys and values
   int32_t sink_column;  // the query's number there is the score of a key without a value; -1: none
   int32_t position_column; // of a key there stands its position, whatever is stored; -1: none
   float soft_cap;       // 0: none
@@ -32,9 +32,16 @@ struct AttendJob {
 using AttendRows = void (*)(const AttendJob &job, int64_t first_row, int64_t end_row, float *scratch);
 /** Nearest halves; what is larger than a half can be becomes the largest. */
 using StoreHalves = void (*)(const float *from, uint16_t *to, int64_t count);
+/** Bytes and their scale behind them; a row with a NaN or an infinity has a NaN for a scale. */
+using StoreBytes = void (*)(const float *from, int8_t *to, int64_t count);
 
 constexpr int KEYS_TOGETHER = 64;
 constexpr int ROWS_TOGETHER = 64;
+
+/** Bytes of a row of the cache. */
+inline int64_t row_bytes(int32_t type, int64_t dim) {
+  return type == SS_KV_FLOAT ? dim * 4 : type == SS_KV_HALF ? dim * 2 : dim + 4;
+}
 
 inline int64_t padded(int64_t dim) { return (dim + 15) / 16 * 16; }
 
@@ -46,6 +53,7 @@ inline int64_t attend_scratch(int64_t dim) {
 struct AttendVariant {
   AttendRows rows;
   StoreHalves store_halves;
+  StoreBytes store_bytes;
 };
 
 extern const AttendVariant attend_portable;

@@ -4,5 +4,5 @@
 #define SS_WIDE 2
 #include "attention_rows.h"
 
-const ss::AttendVariant ss::attend_avx2 = {ss::attend_rows, ss::store_halves};
+const ss::AttendVariant ss::attend_avx2 = {ss::attend_rows, ss::store_halves, ss::store_bytes};
 #endif

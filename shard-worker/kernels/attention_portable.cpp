@@ -3,4 +3,4 @@
 #define SS_WIDE 2
 #include "attention_rows.h"
 
-const ss::AttendVariant ss::attend_portable = {ss::attend_rows, ss::store_halves};
+const ss::AttendVariant ss::attend_portable = {ss::attend_rows, ss::store_halves, ss::store_bytes};

@@ -21,6 +21,7 @@ typedef int32_t Ints __attribute__((vector_size(64)));
 typedef float Four __attribute__((vector_size(16)));
 typedef float Eight __attribute__((vector_size(32)));
 typedef _Float16 Halves __attribute__((vector_size(32)));
+typedef int8_t Bytes __attribute__((vector_size(16)));
 
 SS_INLINE Floats load(const float *from) {
   Floats v;
@@ -37,6 +38,25 @@ SS_INLINE Floats load_numbers(const _Float16 *from) {
   Halves v;
   __builtin_memcpy(&v, from, sizeof v);
   return __builtin_convertvector(v, Floats);
+}
+
+/** A row's numbers as floats, and zeros up to `width`. */
+template <class Number>
+SS_INLINE void widen_row(const Number *source, int64_t dim, int64_t width, float *target) {
+  int64_t d = 0;
+  for (; d + 16 <= dim; d += 16) store(target + d, load_numbers(source + d));
+  for (; d < width; d++) target[d] = d < dim ? (float)source[d] : 0.0f;
+}
+SS_INLINE void widen_row(const int8_t *source, int64_t dim, int64_t width, float *target) {
+  float scale;
+  __builtin_memcpy(&scale, source + dim, sizeof scale);
+  int64_t d = 0;
+  for (; d + 16 <= dim; d += 16) {
+    Bytes v;
+    __builtin_memcpy(&v, source + d, sizeof v);
+    store(target + d, __builtin_convertvector(v, Floats) * scale);
+  }
+  for (; d < width; d++) target[d] = d < dim ? (float)source[d] * scale : 0.0f;
 }
 
 /** Where x is NaN it stays so. */
@@ -134,6 +154,20 @@ SS_INLINE void transpose_rows(const Number *const rows[16], int64_t dim, float *
   }
   for (; d < dim; d++)
     for (int key = 0; key < 16; key++) to[d * KEYS_TOGETHER + key] = (float)rows[key][d];
+}
+
+/** Likewise of any numbers. @param wide room for 16 rows of `width` floats, where they are widened first */
+template <class Number>
+SS_INLINE void transpose_any(const Number *const rows[16], int64_t dim, int64_t, float *, float *to) {
+  transpose_rows<Number>(rows, dim, to);
+}
+SS_INLINE void transpose_any(const int8_t *const rows[16], int64_t dim, int64_t width, float *wide, float *to) {
+  const float *floats[16];
+  for (int key = 0; key < 16; key++) {
+    widen_row(rows[key], dim, width, wide + key * width);
+    floats[key] = wide + key * width;
+  }
+  transpose_rows<float>(floats, dim, to);
 }
 
 /**
@@ -321,14 +355,14 @@ void attend_tile(const AttendJob &job, int64_t first_row, int count, float *scra
         const int64_t row = base + 16 * n + key;
         rows[key] = key_rows + (row < job.capacity ? row : job.capacity - 1) * job.key_stride;
       }
-      transpose_rows<Number>(rows, dim, keys + 16 * n);
+      transpose_any(rows, dim, width, wide_values, keys + 16 * n);
     }
     if (job.position_column >= 0)
       for (int key = 0; key < 16 * groups; key++) keys[job.position_column * KEYS_TOGETHER + key] = (float)(base + key);
     // Rows of a text's own step are near already.
-    const bool is_far = job.key_stride == dim && base + KEYS_TOGETHER < end;
+    const bool is_far = job.bidirectional == 0 && base + KEYS_TOGETHER < end;
     const int64_t next_rows = end - base - KEYS_TOGETHER < KEYS_TOGETHER ? end - base - KEYS_TOGETHER : KEYS_TOGETHER;
-    const int64_t bytes = is_far ? next_rows * dim * (int64_t)sizeof(Number) : 0;
+    const int64_t bytes = is_far ? next_rows * job.key_stride * (int64_t)sizeof(Number) : 0;
     const int64_t passes = (count + SS_ROWS - 1) / SS_ROWS;
     Stream stream;
     stream.start(key_rows + (base + KEYS_TOGETHER) * job.key_stride, bytes, passes * dim);
@@ -339,13 +373,8 @@ void attend_tile(const AttendJob &job, int64_t first_row, int count, float *scra
     const float *values = (const float *)(value_rows + base * job.key_stride);
     int64_t stride = job.key_stride;
     if (!values_as_they_are) {
-      for (int key = first_seen; key < last_seen; key++) {
-        const Number *source = value_rows + (base + key) * job.key_stride;
-        float *target = wide_values + key * width;
-        int64_t d = 0;
-        for (; d + 16 <= dim; d += 16) store(target + d, load_numbers(source + d));
-        for (; d < width; d++) target[d] = d < dim ? (float)source[d] : 0.0f;
-      }
+      for (int key = first_seen; key < last_seen; key++)
+        widen_row(value_rows + (base + key) * job.key_stride, dim, width, wide_values + key * width);
       values = wide_values;
       stride = width;
     }
@@ -376,7 +405,8 @@ void attend_tile(const AttendJob &job, int64_t first_row, int count, float *scra
 void attend_rows(const AttendJob &job, int64_t first_row, int64_t end_row, float *scratch) {
   for (int64_t row = first_row; row < end_row; row += ROWS_TOGETHER) {
     const int count = end_row - row < ROWS_TOGETHER ? (int)(end_row - row) : ROWS_TOGETHER;
-    if (job.half) attend_tile<_Float16>(job, row, count, scratch);
+    if (job.type == SS_KV_HALF) attend_tile<_Float16>(job, row, count, scratch);
+    else if (job.type == SS_KV_INT8) attend_tile<int8_t>(job, row, count, scratch);
     else attend_tile<float>(job, row, count, scratch);
   }
 }
@@ -387,6 +417,32 @@ void store_halves(const float *from, uint16_t *to, int64_t count) {
     const _Float16 half = (_Float16)(x > most ? most : x < -most ? -most : x);
     __builtin_memcpy(to + i, &half, 2);
   }
+}
+
+/** Smaller rows are zeros: 127 / largest would be no number. */
+constexpr float LEAST_LARGEST = 1e-30f;
+
+void store_bytes(const float *from, int8_t *to, int64_t count) {
+  int32_t most_bits = 0;
+  for (int64_t i = 0; i < count; i++) {
+    int32_t bits;
+    __builtin_memcpy(&bits, from + i, 4);
+    bits &= 0x7fffffff;
+    most_bits = bits > most_bits ? bits : most_bits;
+  }
+  float most;
+  __builtin_memcpy(&most, &most_bits, 4);
+  const bool is_number = most_bits < 0x7f800000, counts = is_number && most >= LEAST_LARGEST;
+  const float factor = counts ? 127.0f / most : 0.0f;
+  const float scale = counts ? most / 127.0f : is_number ? 0.0f : __builtin_nanf("");
+  for (int64_t i = 0; i < count; i++) {
+    // Ties to even: a number of 24 bits has no room for a fraction.
+    const float level = from[i] * factor, shifted = level + 12582912.0f;
+    int32_t code;
+    __builtin_memcpy(&code, &shifted, 4);
+    to[i] = counts ? (int8_t)code : (int8_t)0;
+  }
+  __builtin_memcpy(to + count, &scale, 4);
 }
 
 }  // namespace

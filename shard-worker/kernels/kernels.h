@@ -66,19 +66,21 @@ SS_EXPORT int32_t ss_linear(const float *x, int64_t x_stride, const void *weight
 /** What attention runs by; which one makes no difference to the bits. */
 enum SsAttendVariant { SS_ATTEND_BEST = 0, SS_ATTEND_PORTABLE = 1, SS_ATTEND_AVX2 = 2, SS_ATTEND_AVX512 = 3 };
 enum SsAttendWork { SS_ATTEND_WRITE = 1, SS_ATTEND_READ = 2 };
+/** What the cache holds. SS_KV_INT8: a row is dim signed bytes and a float, the scale that they are multiplied by (largest magnitude / 127). */
+enum SsKvType { SS_KV_FLOAT = 0, SS_KV_HALF = 1, SS_KV_INT8 = 2 };
 
 /**
  * Attention of a model on this rank. Addresses and sizes are doubles, which JavaScript writes without garbage; they are exact below 2^53.
  *
  * query and output: float [tokens, heads · dim]; key and value: float [tokens, kv_heads · dim], all packed. The cache of a sequence has, from
  * its span's `rows` on, a plane of keys for each KV head, then one of values for each, layer after layer; a plane begins `plane_bytes` after the one
- * before and has `capacity` rows of dim numbers.
+ * before and has `capacity` rows of dim numbers (SsKvType).
  */
 struct SsAttention {
   double query, key, value, output;
   double plane_bytes, capacity;
   int32_t heads, kv_heads, dim;
-  int32_t half;             // the cache holds IEEE halves, else floats
+  int32_t type;             // SsKvType
   int32_t bidirectional;    // every token sees all of its span, nothing is cached
   int32_t sink_column;      // the query's number there is the score of a key that has no value; -1: none
   int32_t position_column;  // a key's number there is its position, whatever is stored; -1: none

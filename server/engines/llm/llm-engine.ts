@@ -126,7 +126,8 @@ export class LlmModel implements PreparedModel {
   }
 
   fit(freeBytes: number): FittedModel {
-    const ofModel = withKvType(sizesOfManifest(this.#files.manifest), kvTypeOf(this.#config));
+    const { manifest } = this.#files;
+    const ofModel = withKvType(sizesOfManifest(manifest), kvTypeOf(this.#config), manifest.perRank.headDim);
     const sizes = sizesOnDevice(this.#config, ofModel, freeBytes, this.#worker.gpus ?? null);
     return new FittedLlm(this.#config, this.#files, this.#worker, this.task, sizes);
   }
@@ -299,7 +300,7 @@ function layoutNotes({ dtype, kvCacheDtype }: ModelConfig, manifest: LlmFiles['m
     ];
   }
   if (kernelLibrary() !== null) return [];
-  const kv = kvCacheDtype === 'fp16' ? '; keys and values are held as fp32' : '';
+  const kv = kvCacheDtype === 'fp16' || kvCacheDtype === 'int8' ? '; keys and values are held as fp32' : '';
   const held =
     dtype === weightFormat.dtype || dtype === 'auto'
       ? ''

@@ -225,7 +225,7 @@ describe.skipIf(kernels === null)('NativeAttention', () => {
 
     if (what.isWhole) continue;
     it(`a token has the same bits however it came: ${name}`, () => {
-      for (const type of ['fp32', 'fp16'] as const) {
+      for (const type of ['fp32', 'fp16', 'int8'] as const) {
         const whole = new Bench({ ...what, type });
         fill(whole, what, 2);
         whole.attend([{ slot: 0, offset: 0, count: what.tokens, position: 0 }]);
@@ -294,6 +294,54 @@ describe.skipIf(kernels === null)('NativeAttention', () => {
     expect(worst).toBeLessThan(0.005);
     expect(halves.cache.touchedBytes).toBe(floats.cache.touchedBytes / 2);
     for (const bench of [floats, halves]) bench.free();
+  });
+
+  it('bytes with a scale a row are within what rounding to 127 steps allows, and every variant writes the same', () => {
+    const what: Case = { heads: 4, kvHeads: 2, dim: 40, tokens: 90 };
+    const floats = new Bench(what);
+    fill(floats, what, 7);
+    // Rows of zeros, of tiny and of huge numbers; ties between two codes.
+    floats.value.fill(0, 40, 80);
+    floats.value.fill(1e-35, 80, 120);
+    floats.value.set([1e30, -1e30, 5e29], 120);
+    for (let column = 0; column < 40; column++)
+      floats.value[160 + column] = column === 0 ? 127 : column + 0.5;
+    floats.attend([{ slot: 0, offset: 0, count: what.tokens, position: 0 }]);
+    let first: Uint32Array | null = null;
+    for (const [, variant] of available) {
+      const bytes = new Bench({ ...what, type: 'int8', variant });
+      for (const name of ['query', 'key', 'value'] as const) bytes[name].set(floats[name]);
+      bytes.attend([{ slot: 0, offset: 0, count: what.tokens, position: 0 }]);
+      first ??= bits(bytes.output);
+      expect(bits(bytes.output)).toEqual(first);
+      // What is read again of a slot that holds them: the first token attends to its own row alone.
+      for (let column = 0; column < 40; column++)
+        expect(bytes.output[column]).toBeCloseTo(floats.output[column]!, 1);
+      expect(bytes.cache.touchedBytes / floats.cache.touchedBytes).toBeCloseTo(44 / 160, 5);
+      bytes.free();
+    }
+    floats.free();
+  });
+
+  it('bytes: attention of many tokens is near that of floats', () => {
+    const what: Case = { heads: 4, kvHeads: 2, dim: 64, tokens: 90 };
+    const [floats, bytes] = [new Bench(what), new Bench({ ...what, type: 'int8' })];
+    for (const bench of [floats, bytes]) {
+      fill(bench, what, 8);
+      bench.attend([{ slot: 0, offset: 0, count: what.tokens, position: 0 }]);
+    }
+    let worst = 0;
+    let squares = 0;
+    const length = what.tokens * what.heads * what.dim;
+    for (let at = 0; at < length; at++) {
+      const off = Math.abs((bytes.output[at] ?? 0) - (floats.output[at] ?? 0));
+      worst = Math.max(worst, off);
+      squares += off * off;
+    }
+    expect(worst).toBeGreaterThan(0);
+    expect(worst).toBeLessThan(0.03);
+    expect(Math.sqrt(squares / length)).toBeLessThan(0.005);
+    for (const bench of [floats, bytes]) bench.free();
   });
 
   it('what is no number reaches only those who see it, and infinities what they should', () => {
