@@ -206,6 +206,11 @@ export class GroupUnderTest {
     return this.#coordinator.pids.map((pid, rank) => ({ rank, pssBytes: pssBytes(pid) }));
   }
 
+  /** Of keys and values that are resident, over all ranks. */
+  async kvBytes(): Promise<number> {
+    return (await this.#coordinator.inspect()).reduce((sum, { kvTouchedBytes }) => sum + kvTouchedBytes, 0);
+  }
+
   async stop(): Promise<void> {
     await this.#coordinator.stop();
   }

@@ -16,6 +16,7 @@ import { shapeFolder } from '../partitioner/named-shapes.js';
 import { partition } from '../partitioner/partition.js';
 import type { Dtype } from '../partitioner/quantise/weight-format.js';
 import type { Manifest } from '../proto/manifest.js';
+import type { Scheduling } from '../server/batching/chunk-budget.js';
 import { DEFAULT_COLLECTIVE } from '../server/config/config.js';
 import { usableCores } from '../server/machine/machine-limits.js';
 import { NOISE_LIMIT, quietOf, watchCpu } from '../tuner/target/cpu-use.js';
@@ -31,6 +32,7 @@ import { readBandwidth } from './memory-bandwidth.js';
 import { GAP_STREAM_TOKENS, measurePromptGap, type PromptGapReport } from './prompt-gap.js';
 import { renderTable } from './report.js';
 import { type Spread, spread } from './spread.js';
+import { wholeNumber } from './whole-number.js';
 
 const HELP = `Usage: npm run bench -- --model NAME|DIR [options]
 
@@ -41,18 +43,21 @@ const HELP = `Usage: npm run bench -- --model NAME|DIR [options]
   --tp N[,N]           degrees to measure beside each other (default 1,2)
   --collective C[,C]   zmq, shm or auto (default: the server's); several are measured beside each other
   --threads N          threads a rank (default: usable cores / tp)
-  --context N          tokens of prompt before a decode is measured (default 64)
+  --context N[,N]      tokens of prompt before a decode is measured (default 64); of the first --sequences alone behind the others
   --prefill N          tokens of the measured prompt (default 512)
   --sequences N,N      running sequences (default 1,8,32)
   --steps N            decode steps a measurement (default 32)
   --repeat N           measurements of each kind (default 5); a round beside other work is marked and done again, in twice as
                        many rounds at most
   --store DIR          where shards are kept (default: a folder in the system's temporary folder)
-  --gap N              also: the largest pause of 3 streams while a prompt of N tokens runs beside them
+  --gap N              also: the largest pause of 8 streams while a prompt of N tokens runs beside them
+  --gap-ms N           the pause that is allowed (default 500)
+  --scheduling P       of the same: throughput, balanced or latency (default balanced)
   --neighbours N       also: decode of the first --sequences beside N processes that use a core each (default 0)
   --json               one JSON object instead of a table`;
 
-const GAP_STREAMS = 3;
+const GAP_STREAMS = 8;
+const POLICIES = ['throughput', 'balanced', 'latency'] as const;
 const COLLECTIVES = ['auto', 'zmq', 'shm'] as const;
 type Collective = (typeof COLLECTIVES)[number];
 
@@ -63,12 +68,15 @@ export interface GroupReport {
   loadMs: number;
   loads: readonly RankLoad[];
   memory: RankMemory[];
+  /** What ranks must hold: their packed weights, and rows of keys and values that were written. */
+  neededBytes: number;
   prefill: { tokens: number; tokensPerSecond: Spread };
   /** null: not asked for. */
   promptGap: PromptGapReport | null;
-  /** `bandwidthShare`: bytes of weights read a step, of what the ranks' threads could have read in that time. */
+  /** `bandwidthShare`: bytes of weights and of keys and values read a step, of what the ranks' threads could have read in that time. */
   decode: {
     sequences: number;
+    context: number;
     stepMs: Spread;
     tokensPerSecond: number;
     bandwidthShare: number;
@@ -87,7 +95,6 @@ export interface BenchReport {
   model: string;
   dtype: string;
   blockSize: number | null;
-  context: number;
   machine: string;
   /** Memory of this process, which drives the groups as a server would; not in theirs (PSS). */
   driverBytes: number;
@@ -114,6 +121,8 @@ export async function main(argv: readonly string[]): Promise<number> {
       repeat: { type: 'string', default: '5' },
       store: { type: 'string', default: path.join(tmpdir(), 'shardserve-bench') },
       gap: { type: 'string', default: '0' },
+      'gap-ms': { type: 'string', default: '500' },
+      scheduling: { type: 'string', default: 'balanced' },
       neighbours: { type: 'string', default: '0' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -128,14 +137,19 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (!known) throw new Error(`--collective is ${name}; it must be one of ${COLLECTIVES.join(', ')}`);
     return known;
   });
+  const scheduling = POLICIES.find((policy) => policy === values.scheduling);
+  if (!scheduling)
+    throw new Error(`--scheduling is ${values.scheduling}; it must be one of ${POLICIES.join(', ')}`);
   const degrees = list(values.tp);
   const sizes = {
-    context: Number(values.context),
+    contexts: list(values.context),
     prefill: Number(values.prefill),
     sequences: list(values.sequences),
     steps: Number(values.steps),
     repeat: Number(values.repeat),
     gapPrompt: Number(values.gap),
+    gapMs: wholeNumber('gap-ms', values['gap-ms'], 1),
+    scheduling,
     neighbours: Number(values.neighbours),
   };
   const folder = existsSync(values.model) ? values.model : shapeFolder(values.model);
@@ -163,10 +177,18 @@ export async function main(argv: readonly string[]): Promise<number> {
           maxSlots: Math.max(GAP_STREAMS + 1, ...sizes.sequences),
           slotTokens: Math.min(
             manifest.model.contextLength,
-            Math.max(sizes.prefill, sizes.context + sizes.steps, GAP_STREAM_TOKENS, sizes.gapPrompt) + 8,
+            Math.max(
+              sizes.prefill,
+              Math.max(...sizes.contexts) + sizes.steps,
+              GAP_STREAM_TOKENS,
+              sizes.gapPrompt,
+            ) + 8,
           ),
           collective,
-          maxStepTokens: Math.max(sizes.prefill, sizes.context, ...sizes.sequences),
+          maxStepTokens: Math.max(
+            sizes.prefill + (sizes.gapPrompt > 0 ? GAP_STREAMS : 0),
+            ...sizes.sequences,
+          ),
         });
         groups.push({ group, threads, collective, manifest });
       }
@@ -175,7 +197,6 @@ export async function main(argv: readonly string[]): Promise<number> {
       model: values.model,
       dtype: values.dtype,
       blockSize,
-      context: sizes.context,
       machine: `${cpus()[0]?.model ?? 'unknown'}, ${usableCores()} cores`,
       groups: await measure(groups, sizes),
       driverBytes: pssBytes(process.pid),
@@ -200,6 +221,10 @@ function weightBytes({ tensors, worldSize }: Manifest): number {
   return worldSize * read.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
+/** Keys and values of a token, over all layers and ranks, in floats. */
+const kvRowBytes = ({ model, perRank, worldSize }: Manifest): number =>
+  worldSize * model.numLayers * 2 * perRank.numKvHeads * perRank.headDim * 4;
+
 /** One round of a group. */
 interface Sample {
   isClean: boolean;
@@ -211,13 +236,15 @@ interface Sample {
 
 /** Sizes of what is measured. */
 interface Sizes {
-  context: number;
+  contexts: number[];
   prefill: number;
   sequences: number[];
   steps: number;
   repeat: number;
   /** 0: not measured. */
   gapPrompt: number;
+  gapMs: number;
+  scheduling: Scheduling;
   neighbours: number;
 }
 
@@ -241,15 +268,26 @@ async function measure(groups: readonly MeasuredGroup[], sizes: Sizes): Promise<
             streams: GAP_STREAMS,
             promptTokens: sizes.gapPrompt,
             maxStepTokens: sizes.prefill,
-            repeat: sizes.repeat,
+            ...sizes,
           })
         : null,
     );
   }
-  return groups.map((measured, index) => ({
-    ...summarise(measured, samples[index]!, sizes),
-    promptGap: gaps[index] ?? null,
-  }));
+  return Promise.all(
+    groups.map(async (measured, index) => ({
+      ...summarise(measured, samples[index]!, sizes, await measured.group.kvBytes()),
+      promptGap: gaps[index] ?? null,
+    })),
+  );
+}
+
+/** What is decoded: all numbers of sequences behind the first context, the first of them behind the others. */
+function decodesOf({ contexts, sequences }: Sizes): { sequences: number; context: number }[] {
+  const [first = 64, ...others] = contexts;
+  return [
+    ...sequences.map((count) => ({ sequences: count, context: first })),
+    ...others.map((context) => ({ sequences: sequences[0] ?? 1, context })),
+  ];
 }
 
 async function measureRound({ group, threads }: MeasuredGroup, sizes: Sizes): Promise<Sample> {
@@ -257,15 +295,15 @@ async function measureRound({ group, threads }: MeasuredGroup, sizes: Sizes): Pr
   const bandwidth = await readBandwidth(Math.min(threads * group.worldSize, usableCores()));
   const prefillMs = await group.prefillMs(sizes.prefill);
   const decode: Sample['decode'] = [];
-  for (const sequences of sizes.sequences) {
-    decode.push(await group.decodeMs(sequences, sizes.context, sizes.steps));
+  for (const { context, sequences } of decodesOf(sizes)) {
+    decode.push(await group.decodeMs(sequences, context, sizes.steps));
   }
   const isClean = done().others <= NOISE_LIMIT;
   let busyMs: number | null = null;
   if (sizes.neighbours > 0) {
     const neighbours = new BusyNeighbours(sizes.neighbours);
     try {
-      busyMs = (await group.decodeMs(sizes.sequences[0] ?? 1, sizes.context, sizes.steps)).ms;
+      busyMs = (await group.decodeMs(sizes.sequences[0] ?? 1, sizes.contexts[0] ?? 64, sizes.steps)).ms;
     } finally {
       await neighbours.stop();
     }
@@ -277,6 +315,7 @@ function summarise(
   { collective, group, manifest, threads }: MeasuredGroup,
   samples: readonly Sample[],
   sizes: Sizes,
+  kvBytes: number,
 ): Omit<GroupReport, 'promptGap'> {
   const used = quietOf(samples);
   const bandwidth = spread(used.map((sample) => sample.bandwidth));
@@ -288,18 +327,19 @@ function summarise(
     loadMs: Math.round(group.loadMs),
     loads: group.loads,
     memory: group.memory(),
+    neededBytes: manifest.ranks.reduce((sum, { weights }) => sum + weights.bytes, 0) + kvBytes,
     prefill: {
       tokens: sizes.prefill,
       tokensPerSecond: spread(used.map(({ prefillMs }) => (sizes.prefill * 1000) / prefillMs)),
     },
-    decode: sizes.sequences.map((sequences, which) => {
+    decode: decodesOf(sizes).map(({ context, sequences }, which) => {
       const measured = used.map(({ decode }) => decode[which]!);
       const stepMs = spread(measured.map(({ ms }) => ms));
+      const bytes = weightBytes(manifest) + sequences * (context + sizes.steps / 2) * kvRowBytes(manifest);
       return {
-        sequences,
-        stepMs,
+        ...{ sequences, context, stepMs },
         tokensPerSecond: (sequences * 1000) / stepMs.median,
-        bandwidthShare: (weightBytes(manifest) * 1000) / stepMs.median / bandwidth.median,
+        bandwidthShare: (bytes * 1000) / stepMs.median / bandwidth.median,
         split: measured.find(({ ms }) => ms === stepMs.median)!.split,
       };
     }),

@@ -8,7 +8,7 @@
  */
 import { BatchLoop } from '../server/batching/batch-loop.js';
 import type { SteppedGroup } from '../server/batching/batch-loop-options.js';
-import { ChunkBudget } from '../server/batching/chunk-budget.js';
+import { ChunkBudget, type Scheduling } from '../server/batching/chunk-budget.js';
 import { ContinuousBatcher } from '../server/batching/continuous-batcher.js';
 import { SlotTable } from '../server/batching/slot-table.js';
 import { systemClock } from '../server/jobs/clock.js';
@@ -30,7 +30,6 @@ export interface PromptGapReport {
   firstTokenMs: Spread;
 }
 
-const GAP_MS = 500;
 const STREAM_PROMPT_TOKENS = 16;
 /** More than a stream makes while the prompt runs. */
 const STREAM_NEW_TOKENS = 400;
@@ -41,16 +40,23 @@ const USUAL_TOKENS = 24;
 
 export async function measurePromptGap(
   stepped: SteppedGroup,
-  options: { streams: number; promptTokens: number; maxStepTokens: number; repeat: number },
+  options: {
+    streams: number;
+    promptTokens: number;
+    maxStepTokens: number;
+    repeat: number;
+    gapMs: number;
+    scheduling: Scheduling;
+  },
 ): Promise<PromptGapReport> {
-  const { maxStepTokens, promptTokens, repeat, streams } = options;
+  const { gapMs, maxStepTokens, promptTokens, repeat, scheduling, streams } = options;
   const queue = new JobQueue<GenerationJob>('bench', streams + 1, 600_000);
   const loop = new BatchLoop({
     group: stepped,
     queue,
     batcher: new ContinuousBatcher(),
     slots: new SlotTable(streams + 1, 1_000_000),
-    chunkBudget: new ChunkBudget({ gapMs: GAP_MS, scheduling: 'balanced', maxTokens: maxStepTokens }),
+    chunkBudget: new ChunkBudget({ gapMs, scheduling, maxTokens: maxStepTokens }),
     texts: NO_TEXTS,
     clock: systemClock,
   });
@@ -64,8 +70,8 @@ export async function measurePromptGap(
   const usual: number[] = [];
   const largest: number[] = [];
   const firstTokens: number[] = [];
-  // The first round teaches the chunk budget the machine's speed.
-  for (let round = 0; round <= repeat; round++) {
+  // All rounds count: the chunk budget has to learn the machine's speed without harm, too.
+  for (let round = 0; round < repeat; round++) {
     const running = Array.from({ length: streams }, () => submit(STREAM_PROMPT_TOKENS, STREAM_NEW_TOKENS));
     const watches = running.map((job) => watchTokens(job));
     await Promise.all(watches.map((watch) => watch.until(USUAL_TOKENS)));
@@ -79,7 +85,6 @@ export async function measurePromptGap(
     const during = watches.flatMap((watch, index) => watch.gapsMs(counts[index] ?? 0, watch.count));
     for (const job of running) job.cancel(clientLeft());
     await Promise.all(watches.map((watch) => watch.ended));
-    if (round === 0) continue;
     usual.push(...before);
     largest.push(Math.max(...during));
     firstTokens.push(firstTokenMs);
@@ -89,7 +94,7 @@ export async function measurePromptGap(
   return {
     streams,
     promptTokens,
-    gapMs: GAP_MS,
+    gapMs,
     usualGapMs: spread(usual),
     largestGapMs: spread(largest),
     firstTokenMs: spread(firstTokens),

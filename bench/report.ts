@@ -26,7 +26,7 @@ export function renderTable(report: BenchReport): string {
     lines.push(
       `${prefix} ${cell(`prefill of ${prefill.tokens}`, 22)} ${cell('', 26)} ${cell(range(prefill.tokensPerSecond, 0), 26)}`,
     );
-    for (const { sequences, split, stepMs, tokensPerSecond, bandwidthShare } of group.decode) {
+    for (const { context, sequences, split, stepMs, tokensPerSecond, bandwidthShare } of group.decode) {
       const [compute, collective, skew, choose] = [
         split.computeUs,
         split.collectiveUs,
@@ -34,7 +34,7 @@ export function renderTable(report: BenchReport): string {
         split.chooseUs,
       ].map((us) => (us / 1000).toFixed(2));
       lines.push(
-        `${prefix} ${cell(`decode × ${sequences}, at ${report.context}`, 22)} ${cell(range(stepMs, 2), 26)} ${cell(tokensPerSecond.toFixed(1), 26)}  ${compute} + ${collective} (skew ${skew}) + ${choose}; ${(bandwidthShare * 100).toFixed(0)} % of the bandwidth`,
+        `${prefix} ${cell(`decode × ${sequences}, at ${context}`, 22)} ${cell(range(stepMs, 2), 26)} ${cell(tokensPerSecond.toFixed(1), 26)}  ${compute} + ${collective} (skew ${skew}) + ${choose}; ${(bandwidthShare * 100).toFixed(0)} % of the bandwidth`,
       );
     }
     if (group.promptGap) {
@@ -53,7 +53,10 @@ export function renderTable(report: BenchReport): string {
       `${prefix} reads ${gigabytes} GB/s; ${group.noisyRounds} of ${group.rounds} rounds beside other work`,
     );
     const memory = group.memory.map(({ pssBytes }) => `${(pssBytes / 1e6).toFixed(0)} MB`).join(', ');
-    lines.push(`${prefix} ready in ${(group.loadMs / 1000).toFixed(2)} s; memory a rank (PSS): ${memory}`);
+    const allBytes = group.memory.reduce((sum, { pssBytes }) => sum + pssBytes, report.driverBytes);
+    lines.push(
+      `${prefix} ready in ${(group.loadMs / 1000).toFixed(2)} s; memory a rank (PSS): ${memory}; with the process that drives them ${(allBytes / group.neededBytes).toFixed(2)} × packed weights and keys and values (${(group.neededBytes / 1e6).toFixed(0)} MB)`,
+    );
     for (const { bytesPerSecond, ms, peakBytes, rank, readyBytes } of group.loads) {
       lines.push(
         `${prefix} rank ${rank} loaded in ${ms.toFixed(0)} ms, ${(bytesPerSecond / 1e9).toFixed(2)} GB/s of its weights; resident at most ${(peakBytes / 1e6).toFixed(0)} MB, ready ${(readyBytes / 1e6).toFixed(0)} MB`,

@@ -19,6 +19,7 @@ import { ServerUnderTest } from '../../tuner/target/server-under-test.js';
 import { writeRandomCheckpoint } from '../http/random-checkpoint.js';
 import { wholeNumber } from '../whole-number.js';
 import { type LoadTarget, measureBeside, measureBurst } from './load.js';
+import { serverMemory } from './server-memory.js';
 import { renderServing } from './serving-report.js';
 
 const HELP = `Usage: npm run bench:serving -- [options]
@@ -68,6 +69,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     mkdirSync(models, { recursive: true });
     if (!existsSync(modelFolder)) await writeRandomCheckpoint(shapeFolder(values.model), modelFolder);
     const targets: LoadTarget[] = [];
+    const servers: ServerUnderTest[] = [];
     for (const scheduling of values.scheduling.split(',')) {
       const server = await ServerUnderTest.start(
         {
@@ -85,6 +87,7 @@ export async function main(argv: readonly string[]): Promise<number> {
         null,
       );
       stops.push(() => server.stop());
+      servers.push(server);
       targets.push({ name: scheduling, url: server.url, model: 'bench' });
     }
     for (const peer of values.peer) {
@@ -122,6 +125,7 @@ export async function main(argv: readonly string[]): Promise<number> {
         renderServing(`a prompt of ${beside} beside 8 streams (first token: its own; gaps: theirs)`, rows),
       );
     }
+    for (const server of servers) console.log(await serverMemory(server, store));
     return 0;
   } finally {
     for (const stop of stops.reverse()) await stop();
