@@ -206,7 +206,7 @@ export class GroupUnderTest {
     return this.#coordinator.pids.map((pid, rank) => ({ rank, pssBytes: pssBytes(pid) }));
   }
 
-  /** Of keys and values that are resident, over all ranks. */
+  /** Keys and values that are resident, over all ranks. */
   async kvBytes(): Promise<number> {
     return (await this.#coordinator.inspect()).reduce((sum, { kvTouchedBytes }) => sum + kvTouchedBytes, 0);
   }

@@ -21,7 +21,7 @@ export interface AttentionWork {
   dim: number;
   type: KvType;
   rows: number;
-  /** Of all sequences' rows. */
+  /** What all sequences' rows take. */
   bytes: number;
   rounds: number;
   /** Threads that have come to a turn, over all turns. */
@@ -37,7 +37,7 @@ export interface AttentionTimes {
   layerBytes: number;
 }
 
-/** Of a sequence: enough that a turn takes some milliseconds. */
+/** Enough that a sequence's turn takes some milliseconds. */
 const LAYERS = 22;
 
 const { bytes, dim, heads, kvHeads, rounds, rows, threads, turns, type } = workerData as AttentionWork;

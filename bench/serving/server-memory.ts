@@ -31,7 +31,7 @@ export async function serverMemory(server: { pid: number; url: string }, store: 
   );
 }
 
-/** Of all ranks of the only model in the store. */
+/** Those of all ranks of the only model in the store. */
 function weightBytes(store: string): number {
   const manifests = readdirSync(store)
     .map((name) => path.join(store, name, 'manifest.json'))
