@@ -21,7 +21,9 @@ export const ELEMENT_BYTES: Readonly<Record<TensorType, number | null>> = {
 /** @throws ServingError BAD_REQUEST */
 export function elementsOf(name: string, shape: readonly number[]): number {
   const fail = (what: string): never => {
-    throw new ServingError('BAD_REQUEST', `shape [${shape.slice(0, MAX_RANK).join(',')}] of ${name} ${what}`);
+    // An axis may be anything that JSON has, also what has no text.
+    const axes = shape.slice(0, MAX_RANK).map((axis) => (typeof axis === 'number' ? axis : typeof axis));
+    throw new ServingError('BAD_REQUEST', `shape [${axes.join(',')}] of ${name} ${what}`);
   };
   if (shape.length > MAX_RANK) fail(`has ${shape.length} axes, of at most ${MAX_RANK}`);
   if (!shape.every((axis) => Number.isSafeInteger(axis) && axis >= 0))

@@ -21,6 +21,7 @@ const HELP = `Usage: npm run faults -- [options]
   --requests N        requests under kills (default 10000; 0: not run)
   --clients N         that send them (default 16)
   --kill-every S      seconds between two kills (default 2)
+  --groups N          worker groups that serve them (default 1)
   --log FILE          the servers' log lines of the matrix`;
 
 const { values } = parseArgs({
@@ -31,12 +32,13 @@ const { values } = parseArgs({
     requests: { type: 'string', default: '10000' },
     clients: { type: 'string', default: '16' },
     'kill-every': { type: 'string', default: '2' },
+    groups: { type: 'string', default: '1' },
     log: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
 });
 
-function whole(name: 'rounds' | 'per-way' | 'requests' | 'clients', least: number): number {
+function whole(name: 'rounds' | 'per-way' | 'requests' | 'clients' | 'groups', least: number): number {
   const value = Number(values[name]);
   if (!Number.isInteger(value) || value < least)
     throw new Error(`--${name} is a whole number from ${least} on`);
@@ -79,7 +81,11 @@ function inShort({ answered, asked, deaths, doubled, skipped, wrong }: CellResul
 }
 
 async function runKills(requests: number): Promise<[KillRunResult, KillRunResult]> {
-  const server = await ServerProcess.start(KILL_RUN_ENVIRONMENT);
+  const groups = String(whole('groups', 1));
+  const server = await ServerProcess.start({
+    ...KILL_RUN_ENVIRONMENT,
+    ...{ SERVING_MIN_WORKERS: groups, SERVING_MAX_WORKERS: groups },
+  });
   try {
     const clients = whole('clients', 1);
     const killEveryMs = Number(values['kill-every']) * 1000;

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readNpy, readNpz, writeNpy, writeNpz } from '../../../../server/http/bodies/numpy-format.js';
-import { elementsOfTensor } from '../../../../server/http/bodies/tensor-json.js';
+import { elementsOfTensor, listedTensor } from '../../../../server/http/bodies/tensor-json.js';
 import type { NamedTensor } from '../../../../server/requests/predict-request.js';
 import { zipBytes } from '../../../support/model-store-bytes.js';
 import { repositoryRoot } from '../../../support/repository-root.js';
@@ -53,6 +53,13 @@ describe('NumPy’s format', () => {
       });
     const big = Buffer.from(npy.toString('latin1').replace('<f4', '>f4'), 'latin1');
     expect(() => readNpy('x', big)).toThrow('is of >f4, which is not served');
+  });
+
+  it('as JSON, of axes that have no text: found by the fuzzer', () => {
+    const axes = [{ toString: null, valueOf: 1 }, 'x'];
+    expect(() => listedTensor({ name: 'x', datatype: 'FP32', shape: axes, data: [] })).toThrow(
+      'shape [object,string] of x is not made of whole numbers',
+    );
   });
 
   it('unpack to no more than a body may have', async () => {
