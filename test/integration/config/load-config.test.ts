@@ -155,6 +155,16 @@ describe('dtype', () => {
   });
 });
 
+it("vectors have length 1 unless their model's file says no, or leaves it to the checkpoint", () => {
+  const normalized = (text: string) => {
+    makeModel('m', text);
+    return only(load()).normalize;
+  };
+  expect(normalized('')).toBe(true);
+  expect(normalized('option.normalize=false\n')).toBe(false);
+  expect(normalized('option.normalize=auto\n')).toBeNull();
+});
+
 describe('models to load', () => {
   it('ALL loads every folder with a config.json, by name, and leaves others alone', () => {
     makeModel('b-model.v2');

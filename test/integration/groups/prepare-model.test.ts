@@ -174,6 +174,17 @@ describe('a prepared model', () => {
     expect(manifest.model.embedding).toMatchObject({ dimensions: 64, textTokens: 64, normalised: true });
   });
 
+  it('that brings its vectors to length 1 cannot be asked not to', async () => {
+    const folder = path.join(repositoryRoot, 'test', 'golden', 'encoder-roberta');
+    await expect(prepare({ folder, normalize: false })).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: expect.stringMatching(
+        /^option\.normalize of .* is false, but its modules\.json brings vectors to length 1$/,
+      ),
+    });
+    expect((await prepare({ folder, normalize: null })).manifest.model.embedding?.normalised).toBe(true);
+  });
+
   it('fails what its process still held when it is closed', async () => {
     const model = await prepare();
     const encoding = model.encoder.encode({ kind: 'text', text: 'a king '.repeat(20_000) });
