@@ -63,6 +63,8 @@ const plan = Type.Object({
   bytesPerRank: bytes,
   sharedBytes: bytes,
   kvBytesPerTokenPerRank: Type.Number({ minimum: 0 }),
+  /** Numbers that one token has in a rank's buffers: the manifest's, summed up. */
+  activationColumns: count,
   contextLength: count,
   /** Tokens of a text, of an embedding model; null: it generates. */
   textTokens: Type.Union([count, Type.Null()]),
@@ -79,10 +81,6 @@ const plan = Type.Object({
     /** What weights that are no floats are stored as, and what becomes of them, in a sentence. */
     weights: Type.Optional(Type.String()),
   }),
-  /** Shapes on one rank. */
-  tensors: Type.Array(
-    Type.Object({ tensor: Type.String(), layers: count, shape: Type.Array(Type.Integer()) }),
-  ),
 });
 const progress = Type.Object({ event: Type.Literal('progress'), doneBytes: bytes, totalBytes: bytes });
 const done = Type.Object({

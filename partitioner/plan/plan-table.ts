@@ -47,6 +47,7 @@ export function summarisePlan(plan: Plan, policy: PolicyReport): PlanSummary {
     bytesPerRank: plan.rankBytes,
     sharedBytes: plan.sharedBytes,
     kvBytesPerTokenPerRank: plan.kvBytesPerTokenPerRank,
+    activationColumns: plan.buffers.reduce((sum, { columns }) => sum + columns, 0),
     contextLength: plan.shape.contextLength,
     textTokens: plan.shape.embedding?.textTokens ?? null,
     hasLabels: (plan.shape.embedding?.labels ?? null) !== null,

@@ -32,15 +32,11 @@ export interface ModelSizes {
 }
 
 export function sizesOfPlan(plan: PartitionPlan): ModelSizes {
-  // The outputs of one layer's projections live side by side; a stored weight is [outputs, …].
-  const columns = plan.tensors
-    .filter(({ shape, tensor }) => shape.length > 1 && !tensor.startsWith('rope'))
-    .reduce((sum, { shape, tensor }) => sum + (tensor === 'embedding' ? (shape.at(-1) ?? 0) : shape[0]!), 0);
   return {
     worldSize: plan.worldSize,
     weightBytes: plan.sharedBytes + plan.bytesPerRank * plan.worldSize,
     kvBytesPerToken: plan.kvBytesPerTokenPerRank * plan.worldSize,
-    activationBytesPerToken: columns * Float32Array.BYTES_PER_ELEMENT,
+    activationBytesPerToken: plan.activationColumns * Float32Array.BYTES_PER_ELEMENT,
     contextLength: plan.contextLength,
     textTokens: plan.textTokens,
   };

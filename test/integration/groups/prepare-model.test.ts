@@ -8,9 +8,10 @@ import { kernelLibrary } from '../../../proto/kernel-library.js';
 import type { ModelConfig } from '../../../server/config/config.js';
 import { loadConfig } from '../../../server/config/load-config.js';
 import { LlmModel } from '../../../server/engines/llm/llm-engine.js';
+import { sizesOfManifest, sizesOfPlan } from '../../../server/engines/llm/model-sizes.js';
 import { type LlmFiles, prepareModel } from '../../../server/engines/llm/prepare-model.js';
 import { LocalLauncher } from '../../../server/machine/ranks/local-launcher.js';
-import { ensureShards, type ShardRequest } from '../../../server/model-store/ensure-shards.js';
+import { ensureShards, planShards, type ShardRequest } from '../../../server/model-store/ensure-shards.js';
 import { Tokenizer } from '../../../server/text/tokenizer.js';
 import { repositoryRoot } from '../../support/repository-root.js';
 
@@ -49,6 +50,15 @@ describe('ensuring shards', () => {
     const second = await ensureShards(request());
     expect(second).toEqual({ ...first, reused: true });
   });
+
+  it.each(['fp32', 'int4'] as const)(
+    'is planned with the very sizes that its manifest has (%s)',
+    async (dtype) => {
+      const plan = await planShards(request({ dtype }));
+      const { manifest } = await ensureShards(request({ dtype }));
+      expect(sizesOfPlan(plan)).toEqual(sizesOfManifest(manifest));
+    },
+  );
 
   it('passes the format on', async () => {
     const { manifest } = await ensureShards(
