@@ -19,6 +19,7 @@ export const family: Family = {
     return readDecoderShape(config, {
       biases: { mlp: config.boolean('mlp_bias', false) },
       defaultEpsilon: 1e-5,
+      defaultKvHeads: 8,
       rope: { defaultTheta: 1_000_000 },
       windows: readWindows(config, readWindowSize(config, DEFAULT_WINDOW), (layer) => layer % PATTERN !== 0),
     });

@@ -12,6 +12,8 @@ export const family: Family = {
   modelTypes: ['ernie4_5_moe'],
   shape(config) {
     requireValue(config, 'use_bias', false);
+    // The least that weights of the chosen are divided by: so small that it does not show.
+    requireValue(config, 'moe_norm_min', 1e-12);
     const numLayers = config.positiveInteger('num_hidden_layers');
     const first = config.number('moe_layer_start_index', 1);
     const given = config.number('moe_layer_end_index', -1);

@@ -14,6 +14,8 @@ export const family: Family = {
     return readDecoderShape(config, {
       biases: { qkv: bias, attentionOut: bias, mlp: bias },
       defaultEpsilon: 1e-5,
+      defaultKvHeads: 2,
+      defaultHeadDim: 128,
       rope: { defaultTheta: 500_000, interleaved: true },
       defaultTiedHead: true,
     });

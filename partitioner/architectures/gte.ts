@@ -5,7 +5,7 @@
  * Limits  the published spelling: packed queries, keys and values, a plain or linearly stretched rotation
  * Source  transformers: configuration_gte.py, modeling_gte.py, conversion_mapping.py
  */
-import type { CheckpointConfig } from '../checkpoint/config-file.js';
+import { CheckpointConfig } from '../checkpoint/config-file.js';
 import type { ModelShape } from '../plan/model-shape.js';
 import { classifiersOf } from './classifier-head.js';
 import type { Family } from './decoder-shape.js';
@@ -24,12 +24,14 @@ export const family: Family = {
   ],
   modelTypes: ['gte', 'new'],
   shape(config) {
-    const hasKinds = config.raw.type_vocab_size !== 0;
     const isPublished =
       config.nullableString('model_type') === 'new' ||
       (config.strings('architectures', [])[0] ?? '').startsWith('New');
-    if (isPublished) return published(config, hasKinds);
-    return readGatedEncoder(config, {
+    if (isPublished) return published(config, config.raw.type_vocab_size !== 0);
+    // Where nothing is said the class in transformers has one kind.
+    const raw = { type_vocab_size: 1, ...config.raw };
+    const hasKinds = raw.type_vocab_size !== 0;
+    return readGatedEncoder(new CheckpointConfig(raw, config.generation, config.folder), {
       biases: BIASES,
       defaultActivation: 'gelu',
       defaultTheta: THETA,

@@ -50,7 +50,7 @@ function drawSizes(config: Config, random: SeededRandom): Config {
   const isFree = typeof config.head_dim === 'number';
   const hidden = isFree ? random.integer(10, 40) * 2 : heads * headDim;
   set(headDim, 'head_dim', 'kv_channels');
-  set(hidden, 'hidden_size', 'n_embd', 'd_model', 'dim', 'word_embed_proj_dim');
+  set(hidden, 'hidden_size', 'n_embd', 'd_model', 'dim', 'word_embed_proj_dim', 'pooler_hidden_size');
   set(2 * random.integer(15, 60), 'intermediate_size', 'n_inner', 'ffn_dim', 'ffn_hidden_size', 'hidden_dim');
   set(random.integer(7, 50), 'moe_intermediate_size');
   set(random.integer(7, 50), 'kv_lora_rank');
