@@ -13,7 +13,7 @@ import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { writeImportance } from '../partitioner/importance/importance.js';
 import { squaresName } from '../partitioner/importance/squares.js';
-import { importanceKey, partition, planPartition } from '../partitioner/partition.js';
+import { importanceFile, partition, planPartition } from '../partitioner/partition.js';
 import { GREEDY_SAMPLING, type SequenceOpen } from '../proto/control.js';
 import { ServingError } from '../proto/errors.js';
 import { createInMemoryCollectives } from '../shard-worker/collective/in-memory.js';
@@ -41,9 +41,9 @@ export async function calibrate(
   signal?: AbortSignal,
   floatParameters = FLOAT_PARAMETERS,
 ): Promise<string> {
-  const importances = path.join(store, 'importance');
-  const file = path.join(importances, `${await importanceKey(folder)}.safetensors`);
+  const file = await importanceFile(folder, store);
   if (existsSync(file)) return file;
+  const importances = path.dirname(file);
   mkdirSync(importances, { recursive: true });
   const { plan } = await planPartition({ folder, tp: 1, dtype: 'fp32' });
   const { manifest, shardFolder } = await partition({

@@ -6,6 +6,7 @@
  * Errors  one line on standard error, or one `error` event with `--json`; exit code 1. A signal, or a reader of standard
  *         output that goes away, ends the work: nothing half-written is left. Exit code 130 (SIGINT), 143 (SIGTERM)
  */
+import { once } from 'node:events';
 import { parseArgs } from 'node:util';
 import { ServingError } from '../proto/errors.js';
 import {
@@ -71,6 +72,7 @@ interface CommandLine extends PartitionOptions {
   calibrate: boolean;
   verify: boolean;
   planOnly: boolean;
+  waits: boolean;
 }
 
 process.exitCode = await main(process.argv.slice(2));
@@ -104,22 +106,41 @@ async function main(args: string[]): Promise<number> {
 }
 
 async function run(commandLine: CommandLine, reporter: Reporter, signal: AbortSignal): Promise<void> {
-  const { verify, planOnly, calibrate, ...given } = commandLine;
+  const { verify, planOnly, calibrate, waits, ...given } = commandLine;
   let options: PartitionOptions = given;
-  if (planOnly) {
+  if (planOnly || waits) {
     const { plan, report } = await planPartition(options);
     reporter.plan(summarisePlan(plan, report));
-    return;
+    if (planOnly) return;
+    await goOn(signal);
   }
   if (calibrate) options = { ...options, importance: await calibrated(options, signal) };
   const result = await partition({
     ...options,
     signal,
-    onPlan: (plan, report) => reporter.plan(summarisePlan(plan, report)),
+    ...(waits ? {} : { onPlan: (plan, report) => reporter.plan(summarisePlan(plan, report)) }),
     onProgress: (doneBytes, totalBytes) => reporter.progress(doneBytes, totalBytes),
   });
   if (verify) reporter.verified(await verifyShards({ ...options, shardFolder: result.shardFolder, signal }));
   reporter.done(result);
+}
+
+/** Until a line has come on standard input. @throws ServingError CANCELLED */
+async function goOn(signal: AbortSignal): Promise<void> {
+  const ended = once(process.stdin, 'end', { signal }).then(() => false);
+  const told = once(process.stdin, 'data', { signal }).then(() => true);
+  let isTold: boolean;
+  try {
+    isTold = await Promise.race([told, ended]);
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    ended.catch(() => {});
+    told.catch(() => {});
+  }
+  process.stdin.destroy();
+  if (!isTold) throw new ServingError('CANCELLED', 'standard input ended before the plan was taken');
 }
 
 function createReporter(isJson: boolean): Reporter {
@@ -154,11 +175,12 @@ function parseCommandLine(args: string[]): CommandLine {
     seed: wholeNumber('--seed', values.seed, 0),
     verify: values.verify,
     planOnly: values['plan-only'],
+    waits: false,
     calibrate: oneOf('--calibrate', values.calibrate, ['auto', 'none'] as const) === 'auto',
   };
 }
 
-function ofRequest({ store, planOnly = false, ...given }: PartitionRequest): CommandLine {
+function ofRequest({ store, planOnly = false, waits = false, ...given }: PartitionRequest): CommandLine {
   return {
     ...given,
     outStore: store,
@@ -166,6 +188,7 @@ function ofRequest({ store, planOnly = false, ...given }: PartitionRequest): Com
     seed: 0,
     verify: false,
     planOnly,
+    waits,
     calibrate: true,
   };
 }

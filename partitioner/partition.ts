@@ -138,6 +138,10 @@ export async function importanceKey(folder: string): Promise<string> {
   }
 }
 
+/** Where the importances of a checkpoint are kept, of shards in that store. */
+export const importanceFile = async (folder: string, store: string): Promise<string> =>
+  path.join(store, 'importance', `${await importanceKey(folder)}.safetensors`);
+
 function withStored(report: PolicyReport, config: CheckpointConfig, plan: Plan): PolicyReport {
   const weights = describeStored(config, plan);
   return weights === null ? report : { ...report, weights };

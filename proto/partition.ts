@@ -1,7 +1,7 @@
 /**
  * What the server and the partitioner say to each other: one request as JSON on the command line, one event a line back.
  *
- * In      a PartitionRequest; options left out take the partitioner's own defaults
+ * In      a PartitionRequest; options left out take the partitioner's own defaults; a line where it waits for one
  * Out     PartitionEvents: the plan, progress, and one of done or error
  * Limits  a line that is no event is dropped by the reader
  * Errors  readPartitionRequest throws CONFIG_INVALID naming the field
@@ -50,6 +50,8 @@ const request = Type.Object(
     activationBits: Type.Optional(oneOf(ACTIVATION_BITS)),
     /** Tell the plan and write nothing: needs config.json alone. */
     planOnly: Type.Optional(Type.Boolean()),
+    /** Tell the plan, and go on once a line has come on standard input; its end without one ends the work. */
+    waits: Type.Optional(Type.Boolean()),
   },
   { additionalProperties: false },
 );

@@ -8,10 +8,11 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { BOUND, boundEnvironment } from '../../proto/bound-child.js';
 import { isErrorCode, ServingError } from '../../proto/errors.js';
-import { type PartitionOptions, planPartition } from '../partition.js';
+import { importanceFile, type PartitionOptions, planPartition } from '../partition.js';
 import { usesImportance } from '../quantise/weight-format.js';
 
 const PROGRAM = fileURLToPath(new URL('../../calibration/main.js', import.meta.url));
@@ -26,6 +27,8 @@ export async function calibrated(
   const { plan } = await planPartition(options);
   const isCoded = plan.items.some((item) => item.kind === 'linear' && item.isCoded);
   if (!usesImportance(plan.format) || isCoded || plan.shape.attention === 'bidirectional') return undefined;
+  const made = await importanceFile(options.folder, options.outStore);
+  if (existsSync(made)) return made;
   const child = spawn(process.execPath, [...BOUND, PROGRAM, options.folder, options.outStore], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: boundEnvironment(process.env),

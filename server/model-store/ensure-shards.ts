@@ -4,13 +4,13 @@
  *
  * In      model folder, shard store, degree, format
  * Limits  the child's JavaScript heap: MAX_HEAP_MB; weights lie outside it
- * Out     shard folder and manifest, progress on the way; or the plan, which needs config.json alone and writes nothing
+ * Out     shard folder and manifest, progress on the way; the plan before, which needs config.json alone and writes nothing
  * Errors  CHECKPOINT_INVALID when files other than weights need more than that; the ServingError that the partitioner reports, by its code; INTERNAL when it ends without a word;
  *         WORKER_FAILED when it cannot be started
  *
  * The child reuses shards that are there and answers in a fraction of a second then.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -33,7 +33,7 @@ const MAX_HEAP_MB = 2048;
 export interface ShardRequest {
   /** Compiled program of the partitioner. */
   program: string;
-  partition: Omit<PartitionRequest, 'planOnly'>;
+  partition: Omit<PartitionRequest, 'planOnly' | 'waits'>;
   signal?: AbortSignal;
   onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -44,31 +44,69 @@ export interface ModelShards {
   reused: boolean;
 }
 
-/** @throws ServingError */
-export async function ensureShards(request: ShardRequest): Promise<ModelShards> {
-  let done: { shardFolder: string; reused: boolean } | null = null;
-  const ended = await runPartitioner(request, false, (event) => {
-    if (event.event === 'progress') request.onProgress?.(event.doneBytes, event.totalBytes);
-    else if (event.event === 'done') done = event;
-  });
-  const result = done as { shardFolder: string; reused: boolean } | null;
-  if (result === null) throw silent(ended);
-  const file = path.join(result.shardFolder, 'manifest.json');
-  return {
-    folder: result.shardFolder,
-    manifest: parseManifest(await readFile(file, 'utf8'), file),
-    reused: result.reused,
-  };
+/** A plan, and the partitioner that has made it: it waits for one of these. */
+export interface PlannedShards {
+  plan: PartitionPlan;
+  /** @throws ServingError */
+  write(): Promise<ModelShards>;
+  /** Nothing has been written. */
+  abandon(): void;
 }
 
 /** @throws ServingError */
-export async function planShards(request: ShardRequest): Promise<PartitionPlan> {
-  let plan: PartitionPlan | null = null;
-  const ended = await runPartitioner(request, true, (event) => {
-    if (event.event === 'plan') plan = event;
+export async function ensureShards(request: ShardRequest): Promise<ModelShards> {
+  return (await planThenShards(request)).write();
+}
+
+/** The plan first, then the same by the same process, whose start takes longer than the plan does. @throws ServingError */
+export async function planThenShards(request: ShardRequest): Promise<PlannedShards> {
+  const results = new Results(request.onProgress);
+  let hasPlan = (): void => {};
+  const planned = new Promise<void>((resolve) => {
+    hasPlan = resolve;
   });
-  if (plan === null) throw silent(ended);
-  return plan;
+  const { child, ended } = await startPartitioner(request, (event) => {
+    results.take(event);
+    if (event.event === 'plan') hasPlan();
+  });
+  await Promise.race([planned, ended]);
+  const { plan } = results;
+  if (plan === null) throw silent(await ended);
+  // Whoever asks for shards hears of it.
+  ended.catch(() => {});
+  return {
+    plan,
+    write: async () => {
+      child.stdin.end('go on\n');
+      return results.shards(await ended);
+    },
+    abandon: () => void child.kill('SIGKILL'),
+  };
+}
+
+/** What the child's events add up to. */
+class Results {
+  plan: PartitionPlan | null = null;
+  readonly #onProgress: ShardRequest['onProgress'];
+  #done: { shardFolder: string; reused: boolean } | null = null;
+
+  constructor(onProgress?: ShardRequest['onProgress']) {
+    this.#onProgress = onProgress;
+  }
+
+  take(event: PartitionEvent): void {
+    if (event.event === 'plan') this.plan = event;
+    else if (event.event === 'progress') this.#onProgress?.(event.doneBytes, event.totalBytes);
+    else if (event.event === 'done') this.#done = event;
+  }
+
+  /** @throws ServingError */
+  async shards(ended: Ended): Promise<ModelShards> {
+    if (this.#done === null) throw silent(ended);
+    const { reused, shardFolder } = this.#done;
+    const file = path.join(shardFolder, 'manifest.json');
+    return { folder: shardFolder, manifest: parseManifest(await readFile(file, 'utf8'), file), reused };
+  }
 }
 
 interface Ended {
@@ -76,22 +114,37 @@ interface Ended {
   stderr: string;
 }
 
-/** @throws ServingError that the child reported, or when it ended with another code than 0 */
-async function runPartitioner(
+interface Started {
+  child: ChildProcessWithoutNullStreams;
+  /** Rejects with the ServingError that the child reported, or when it ended with another code than 0. */
+  ended: Promise<Ended>;
+}
+
+/** @throws ServingError */
+async function startPartitioner(
   request: ShardRequest,
-  planOnly: boolean,
   onEvent: (event: PartitionEvent) => void,
-): Promise<Ended> {
+): Promise<Started> {
   const { partition, program, signal } = request;
-  const asked: PartitionRequest = { ...partition, planOnly };
+  const asked: PartitionRequest = { ...partition, waits: true };
   const args = [...BOUND, `--max-old-space-size=${MAX_HEAP_MB}`, program, '--request', JSON.stringify(asked)];
   const spawning = spawn(process.execPath, args, {
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
     // It reads strangers' files: no token or key of the server's is in its reach.
     env: bareEnvironment(),
     ...(signal ? { signal } : {}),
   });
   const child = await spawnedChild(spawning, 'The partitioner');
+  // One that has ended does not listen any more; how it ended is told below.
+  child.stdin.on('error', () => {});
+  return { child, ended: endOf(child, partition.folder, onEvent) };
+}
+
+async function endOf(
+  child: ChildProcessWithoutNullStreams,
+  folder: string,
+  onEvent: (event: PartitionEvent) => void,
+): Promise<Ended> {
   let failure: ServingError | null = null;
   let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -112,7 +165,7 @@ async function runPartitioner(
   if (stderr.includes('heap out of memory')) {
     throw new ServingError(
       'CHECKPOINT_INVALID',
-      `The files of ${partition.folder} need more than ${MAX_HEAP_MB} MB to be read`,
+      `The files of ${folder} need more than ${MAX_HEAP_MB} MB to be read`,
     );
   }
   if (code !== 0) throw silent({ code, stderr });

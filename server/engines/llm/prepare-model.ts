@@ -16,7 +16,7 @@ import type { TokenTexts } from '../../batching/sequence.js';
 import type { ModelConfig } from '../../config/config.js';
 import type { MachineGpus } from '../../machine/machine-gpus.js';
 import { usableCores } from '../../machine/machine-limits.js';
-import { ensureShards, planShards, type ShardRequest } from '../../model-store/ensure-shards.js';
+import { type PlannedShards, planThenShards, type ShardRequest } from '../../model-store/ensure-shards.js';
 import { leaseShards, type ShardLease } from '../../model-store/shard-quota.js';
 import type { AnswerFormat } from '../../requests/answer-format.js';
 import { type ChatTemplateSource, readChatTemplate } from '../../text/chat-template.js';
@@ -68,44 +68,61 @@ type PlanOptions = ShardTools & { signal: AbortSignal };
 
 /** What can be said against a model before anything is written or loaded: its family, its degree, its task. @throws ServingError */
 export async function checkModel(config: ModelConfig, options: PlanOptions): Promise<void> {
-  const { plan } = await planOf(config, options);
+  const { plan, shards } = await planOf(config, options);
+  shards.abandon();
   checkTask(config, plan);
 }
 
 /** @throws ServingError */
 export async function prepareModel(config: ModelConfig, options: LlmPrepareOptions): Promise<LlmFiles> {
   // First what is quick: a missing tokenizer is told before minutes of partitioning.
-  const tokenizer = await TokenizerProcess.start(config.folder);
+  // Side by side: each is a process that starts.
+  const planning = planOf(config, options);
+  planning.catch(() => {});
+  const abandon = (): Promise<unknown> =>
+    planning.then(
+      ({ shards }) => shards.abandon(),
+      () => {},
+    );
+  let tokenizer: TokenizerProcess;
+  try {
+    tokenizer = await TokenizerProcess.start(config.folder);
+  } catch (error) {
+    await abandon();
+    throw error;
+  }
   let starting: Promise<ChatRenderer> | null = null;
   try {
     const template = readChatTemplate(config.folder, config.chatTemplate);
     starting = template === null ? null : ChatRenderer.start(template);
-    return await prepareShards(config, options, tokenizer, template, starting);
+    return await prepareShards(config, options, { tokenizer, template, starting, planning });
   } catch (error) {
     await starting?.then(
       (renderer) => renderer.close(),
       () => {},
     );
-    await tokenizer.close();
+    await Promise.all([tokenizer.close(), abandon()]);
     throw error;
   }
+}
+
+/** What a model is made ready with, side by side. */
+interface Starting {
+  tokenizer: TokenizerProcess;
+  template: ChatTemplateSource | null;
+  starting: Promise<ChatRenderer> | null;
+  planning: Promise<ChosenPlan>;
 }
 
 async function prepareShards(
   config: ModelConfig,
   options: LlmPrepareOptions,
-  tokenizer: TokenizerProcess,
-  template: ChatTemplateSource | null,
-  starting: Promise<ChatRenderer> | null,
+  { planning, starting, template, tokenizer }: Starting,
 ): Promise<LlmFiles> {
-  // Side by side: each is a process that starts.
-  const [{ degree, plan }, chatRenderer] = await Promise.all([planOf(config, options), starting]);
+  const [{ plan, shards }, chatRenderer] = await Promise.all([planning, starting]);
   checkTask(config, plan);
   options.onPlan(withKvType(sizesOfPlan(plan), kvTypeOf(config)));
-  const { folder, manifest } = await ensureShards({
-    ...shardRequest(config, degree, options),
-    onProgress: options.onProgress,
-  });
+  const { folder, manifest } = await shards.write();
   const { embedding, vocabSize } = manifest.model;
   if (config.normalize === false && embedding?.normalised) {
     const sentence = `option.normalize of ${config.name} is false, but its modules.json brings vectors to length 1`;
@@ -193,14 +210,22 @@ function checkGpus(
   gpus.groups(tensorParallelDegree === 'max' ? 1 : tensorParallelDegree, allowed);
 }
 
+/** A plan, and the partitioner that would write its shards: it waits to be told, or to be abandoned. */
+interface ChosenPlan {
+  plan: PartitionPlan;
+  shards: PlannedShards;
+}
+
 async function planOf(
   config: ModelConfig,
-  options: PlanOptions,
-): Promise<{ degree: number; plan: PartitionPlan }> {
-  const atDegree = async (degree: number) => ({
-    degree,
-    plan: await planShards(shardRequest(config, degree, options)),
-  });
+  options: PlanOptions & Pick<ShardRequest, 'onProgress'>,
+): Promise<ChosenPlan> {
+  const atDegree = async (degree: number): Promise<ChosenPlan> => {
+    const { onProgress } = options;
+    const request = { ...shardRequest(config, degree, options), ...(onProgress && { onProgress }) };
+    const shards = await planThenShards(request);
+    return { plan: shards.plan, shards };
+  };
   if (deviceClassOf(config) === 'cuda') checkGpus(config, options.gpus);
   if (config.tensorParallelDegree !== 'max') return atDegree(config.tensorParallelDegree);
   const most = deviceClassOf(config) === 'cuda' ? (options.gpus?.count(config.gpus) ?? 0) : usableCores();
@@ -208,10 +233,16 @@ async function planOf(
   for (let degree = Math.min(most, MAX_WORLD_SIZE); degree > 1; degree--) {
     try {
       const found = await atDegree(degree);
-      if (found.plan.isEven) return found;
-      uneven ??= found;
+      if (found.plan.isEven) {
+        uneven?.shards.abandon();
+        return found;
+      }
+      if (uneven === null) uneven = found;
+      else found.shards.abandon();
     } catch (error) {
-      if (!(error instanceof ServingError && error.code === 'TENSOR_PARALLEL_INVALID')) throw error;
+      if (error instanceof ServingError && error.code === 'TENSOR_PARALLEL_INVALID') continue;
+      uneven?.shards.abandon();
+      throw error;
     }
   }
   return uneven ?? atDegree(1);

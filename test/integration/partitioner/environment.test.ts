@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, expect, it } from 'vitest';
-import { planShards } from '../../../server/model-store/ensure-shards.js';
+import { planThenShards } from '../../../server/model-store/ensure-shards.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'shardserve-environment-'));
 afterEach(() => {
@@ -19,5 +19,5 @@ it('inherits no token', async () => {
     "console.log(JSON.stringify({ event: 'error', code: 'BAD_REQUEST', message: 'sees ' + (process.env.HF_TOKEN ?? 'none') }));",
   );
   const partition = { folder, store: folder, tp: 1, dtype: 'fp32' } as const;
-  await expect(planShards({ program, partition })).rejects.toThrow('sees none');
+  await expect(planThenShards({ program, partition })).rejects.toThrow('sees none');
 });

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { planShards } from '../../../server/model-store/ensure-shards.js';
+import { planThenShards } from '../../../server/model-store/ensure-shards.js';
 
 const root = mkdtempSync(path.join(tmpdir(), 'shardserve-heap-'));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -12,7 +12,7 @@ afterAll(() => rmSync(root, { recursive: true, force: true }));
 function planBy(source: string) {
   const program = path.join(root, 'program.mjs');
   writeFileSync(program, source);
-  return planShards({ program, partition: { folder: root, store: root, tp: 1, dtype: 'fp32' } });
+  return planThenShards({ program, partition: { folder: root, store: root, tp: 1, dtype: 'fp32' } });
 }
 
 it('of 2 GiB and what V8 adds for the young', async () => {
