@@ -11,7 +11,7 @@ import assert from 'node:assert/strict';
 import { availableParallelism } from 'node:os';
 import koffi from 'koffi';
 import { kernelLibrary } from '../../proto/kernel-library.js';
-import { type PanelPacker, referencePacker } from './panel-packer.js';
+import { type PanelPacker, referencePacker, requireHeld } from './panel-packer.js';
 import { PANEL_OUTPUTS, panelBytes } from './panels.js';
 
 /** As in kernels.h. */
@@ -57,27 +57,45 @@ function open(file: string | null): PanelPacker | null {
 
 function packerOf(quantise: Quantise): PanelPacker {
   const turns = new Turns(AT_ONCE);
+  const packMany: PanelPacker['packMany'] = async (rows, format, panels, inputs, placeOf, importance) => {
+    const { bfloat, bits, blockSize, zero } = panels;
+    const { count, stride, values } = rows;
+    const made = count / PANEL_OUTPUTS;
+    const packed = new Uint8Array(made * panelBytes(panels, inputs));
+    const flags = (zero ? ZERO : 0) | (bfloat ? BFLOAT : 0) | (format?.search ? SEARCH : 0);
+    const sizes = [FLOAT32, stride, count, inputs, bits, blockSize, flags];
+    const bad = new BigInt64Array(1);
+    const status = await turns.run(
+      () =>
+        new Promise<number>((resolve, reject) => {
+          quantise.async(
+            values,
+            ...sizes,
+            importance,
+            packed,
+            0,
+            made,
+            bad,
+            (error: unknown, code: number) => (error ? reject(error) : resolve(code)),
+          );
+        }),
+    );
+    if (status === BAD_NUMBER) {
+      // Its message is the readable one's, of the row alone.
+      const output = Math.floor(Number(bad[0]) / inputs);
+      const row = new Float32Array(PANEL_OUTPUTS * inputs);
+      row.set(values.subarray(output * stride, output * stride + inputs));
+      const placeOfRow: typeof placeOf = () => placeOf(output);
+      requireHeld(row, panels, inputs, placeOfRow);
+      referencePacker.pack(row, format, panels, inputs, placeOfRow, importance);
+    }
+    assert.equal(status, 0, 'ss_quantise');
+    return packed;
+  };
   return {
-    async pack(rows, format, panels, inputs, placeOf, importance) {
-      const { bfloat, bits, blockSize, zero } = panels;
-      const panel = new Uint8Array(panelBytes(panels, inputs));
-      const flags = (zero ? ZERO : 0) | (bfloat ? BFLOAT : 0) | (format?.search ? SEARCH : 0);
-      const sizes = [FLOAT32, inputs, PANEL_OUTPUTS, inputs, bits, blockSize, flags];
-      const bad = new BigInt64Array(1);
-      const status = await turns.run(
-        () =>
-          new Promise<number>((resolve, reject) => {
-            quantise.async(rows, ...sizes, importance, panel, 0, 1, bad, (error: unknown, code: number) =>
-              error ? reject(error) : resolve(code),
-            );
-          }),
-      );
-      // Its message is the readable one's.
-      if (status === BAD_NUMBER)
-        return referencePacker.pack(rows, format, panels, inputs, placeOf, importance);
-      assert.equal(status, 0, 'ss_quantise');
-      return panel;
-    },
+    packMany,
+    pack: (values, format, panels, inputs, placeOf, importance) =>
+      packMany({ values, stride: inputs, count: PANEL_OUTPUTS }, format, panels, inputs, placeOf, importance),
   };
 }
 

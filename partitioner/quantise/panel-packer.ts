@@ -12,7 +12,26 @@ import { PANEL_OUTPUTS, type PanelFormat, packFloatPanel, packPanel } from './pa
 /** Where a row of the panel is in the checkpoint; `column` is where its columns begin. */
 export type RowPlace = (output: number) => { name: string; row: number; column: number };
 
+/** Rows of a matrix, as many as whole panels have, and some of their columns. */
+export interface MatrixRows {
+  /** The first row's columns, and what lies behind them. */
+  values: Float32Array;
+  /** Numbers from a row to the next. */
+  stride: number;
+  count: number;
+}
+
 export interface PanelPacker {
+  /** Several panels from where their rows lie; they must stay there until it is done. Absent: rows are collected for `pack`. */
+  packMany?(
+    rows: MatrixRows,
+    format: BlockFormat | null,
+    panels: PanelFormat,
+    inputs: number,
+    placeOf: RowPlace,
+    importance: Float32Array | null,
+  ): Promise<Uint8Array>;
+
   /** What it is given belongs to it until it is done. */
   pack(
     rows: Float32Array,

@@ -3,7 +3,8 @@
  *
  * In      one linear (or its pieces), TensorSource, the ranks' files
  * Out     its panels in all of them
- * Limits  memory: two chunks of rows, the panels of two, and the panels of all pieces but the first: a file is written from its start to its end
+ * Limits  memory: two chunks of rows, the panels of two, and the panels of all pieces but the first: a file is written from its start to its end.
+ *         Whole panels are packed from where a chunk's rows lie; where a panel has rows of two chunks or parts, or padding, they are collected
  * Errors  ServingError CHECKPOINT_INVALID from the source or the quantiser
  * Note    what a rank holds of a row is quantised by itself: its columns are whole blocks, so that is the same as cutting the whole row
  */
@@ -40,21 +41,24 @@ export async function* writePanels(
     }),
   );
   let firstRow = 0; // of the part, in a rank's fused weight
-  let scratch = new Float32Array(0);
+  // While panels are packed from where the rows of one chunk lie, the next is read.
+  const scratches = [new Float32Array(0), new Float32Array(0)];
+  let chunks = 0;
   for (const part of item.parts) {
     for (const [start, end] of rowChunks(part.rows, part.columns)) {
       const floats = (end - start) * part.columns;
-      if (!item.isCoded && scratch.length < floats) scratch = new Float32Array(floats);
+      const turn = chunks++ % scratches.length;
+      if (!item.isCoded && scratches[turn]!.length < floats) scratches[turn] = new Float32Array(floats);
       const chunk = item.isCoded
         ? readCodes(item, part, source, start, end)
-        : scaled(source.readFloat32(part.source, start, end, scratch), part.factor);
+        : scaled(source.readFloat32(part.source, start, end, scratches[turn]), part.factor);
       files.forEach((_, rank) => {
         const rows = part.rowSlices[rank]!;
         const [from, to] = [Math.max(start, rows.start), Math.min(end, rows.start + rows.count)];
         for (const ofRanks of panels) {
-          for (let row = from; row < to; row++) {
+          for (let row = from; row < to; ) {
             const place = { row: firstRow + row - rows.start, name: part.source, sourceRow: row };
-            ofRanks[rank]!.add(chunk as never, row - start, part.columns, place);
+            row += ofRanks[rank]!.add(chunk as never, row - start, to - row, part.columns, place);
           }
         }
       });
@@ -69,6 +73,9 @@ export async function* writePanels(
     afterPiece(pieces[index]!);
   }
 }
+
+/** Panels that are packed in one go: some milliseconds. */
+const MOST_TOGETHER = 16;
 
 /** Where a row comes from, and where it goes. */
 interface Place {
@@ -161,9 +168,15 @@ class FloatPanels {
     this.#place(importance ?? new Float32Array(columns).fill(1), this.#importance, 0);
   }
 
-  /** @param index of a row of the chunk, which has `columns` columns */
-  add(chunk: Float32Array, index: number, columns: number, place: Place): void {
+  /**
+   * @param index of a row of the chunk, which has `columns` columns
+   * @param count rows from it on; the first goes to `place`
+   * @returns how many were taken
+   */
+  add(chunk: Float32Array, index: number, count: number, columns: number, place: Place): number {
     this.#flushBefore(Math.floor(place.row / PANEL_OUTPUTS));
+    const whole = this.#packWhole(chunk, index, count, columns, place);
+    if (whole > 0) return whole;
     const output = place.row % PANEL_OUTPUTS;
     this.#places[output] = place;
     this.#place(
@@ -171,6 +184,27 @@ class FloatPanels {
       this.#rows,
       output * this.#item.inputs,
     );
+    return 1;
+  }
+
+  /** Whole panels, from where their rows lie. @returns rows of them; 0: there is none, or a row has to be put together */
+  #packWhole(chunk: Float32Array, index: number, count: number, columns: number, place: Place): number {
+    const { format, inputs, padding } = this.#item;
+    const { packMany } = this.#packer;
+    const panels = Math.min(MOST_TOGETHER, Math.floor(count / PANEL_OUTPUTS));
+    if (!packMany || panels === 0 || place.row % PANEL_OUTPUTS !== 0) return 0;
+    if (padding !== null || this.#count !== inputs) return 0;
+    const rows = {
+      values: chunk.subarray(index * columns + this.#first),
+      stride: columns,
+      count: panels * PANEL_OUTPUTS,
+    };
+    const placeOf: RowPlace = (output) => {
+      return { name: place.name, row: place.sourceRow + output, column: this.#first };
+    };
+    this.#file.add(packMany(rows, format, this.#panels, inputs, placeOf, this.#importance));
+    this.#panel += panels;
+    return rows.count;
   }
 
   /** The rank's columns of a whole row. */
@@ -242,8 +276,8 @@ class CodedPanels {
     this.#rows = this.#noRows();
   }
 
-  /** @param columns of the chunk's rows */
-  add(chunk: Coded, index: number, columns: number, { row }: Place): void {
+  /** @param columns of the chunk's rows. @returns rows that were taken */
+  add(chunk: Coded, index: number, _count: number, columns: number, { row }: Place): number {
     this.#flushBefore(Math.floor(row / PANEL_OUTPUTS));
     const blocks = blocksPerRow(columns, this.#panels.blockSize);
     const from = index * blocks + this.#firstBlock;
@@ -253,6 +287,7 @@ class CodedPanels {
     this.#rows.packed.set(chunk.packed.subarray(from * bytes, end * bytes), into * bytes);
     this.#rows.scales.set(chunk.scales.subarray(from, end), into);
     if (chunk.zeroPoints !== null) this.#rows.zeroPoints?.set(chunk.zeroPoints.subarray(from, end), into);
+    return 1;
   }
 
   settle(): Promise<void> {

@@ -1,9 +1,17 @@
 /** The library's panels are, byte for byte, those of the readable packer; what it refuses is named alike. */
 import { describe, expect, it } from 'vitest';
+import type { TensorSource } from '../../../partitioner/checkpoint/tensor-source.js';
+import type { LinearItem, LinearPart } from '../../../partitioner/plan/plan-item.js';
 import type { BlockFormat } from '../../../partitioner/quantise/block-quantise.js';
 import { nativePacker } from '../../../partitioner/quantise/native-packer.js';
 import { type PanelPacker, referencePacker } from '../../../partitioner/quantise/panel-packer.js';
-import { PANEL_OUTPUTS, type PanelFormat } from '../../../partitioner/quantise/panels.js';
+import {
+  PANEL_OUTPUTS,
+  type PanelFormat,
+  panelBytes,
+  panelCount,
+} from '../../../partitioner/quantise/panels.js';
+import { writePanels } from '../../../partitioner/store/panel-writer.js';
 import { seededRandom, testSeed } from '../../fixtures/seeded-random.js';
 
 const place = (output: number) => ({ name: 'x', row: 100 + output, column: 7 });
@@ -56,6 +64,82 @@ describe.runIf(native !== null)(`packing by the library (seed ${testSeed})`, () 
     const seen = await Promise.all(all.map((rows) => pack(native!, rows)));
     for (const [index, rows] of all.entries()) {
       expect(Buffer.compare(seen[index]!, await pack(referencePacker, rows))).toBe(0);
+    }
+  });
+
+  it('several panels from where their rows lie, among other columns', async () => {
+    for (const panels of [QUANTISED[1]!, FLOATS[2]!]) {
+      const [stride, first, inputs, count] = [200, 40, 128, 3 * PANEL_OUTPUTS];
+      const matrix = Float32Array.from({ length: stride * count }, () => random.normal());
+      const values = matrix.subarray(first);
+      const packed = await native!.packMany!(
+        { values, stride, count },
+        formatOf(panels),
+        panels,
+        inputs,
+        place,
+        null,
+      );
+      const bytes = packed.length / 3;
+      for (let panel = 0; panel < 3; panel++) {
+        const rows = new Float32Array(PANEL_OUTPUTS * inputs);
+        for (let row = 0; row < PANEL_OUTPUTS; row++) {
+          const at = (panel * PANEL_OUTPUTS + row) * stride;
+          rows.set(values.subarray(at, at + inputs), row * inputs);
+        }
+        const wanted = await pack(referencePacker, rows, panels, inputs);
+        expect(Buffer.compare(packed.subarray(panel * bytes, (panel + 1) * bytes), wanted)).toBe(0);
+      }
+      matrix[first + 70 * stride + 5] = Number.NaN;
+      await expect(
+        native!.packMany!({ values, stride, count }, formatOf(panels), panels, inputs, place, null),
+      ).rejects.toThrow('Tensor x has NaN in row 170, column 12');
+    }
+  });
+
+  it('a linear of parts that end within panels is, on every rank, what collecting its rows gives', async () => {
+    const panels = { bits: 4, blockSize: 32, zero: true, bfloat: false } as const;
+    const format = { bits: 4, blockSize: 32, symmetric: false, search: true, half: true } as const;
+    const columns = 128;
+    const weights = new Map(
+      [200, 72, 64].map((rows) => [
+        `part-${rows}`,
+        Float32Array.from({ length: rows * columns }, () => random.normal()),
+      ]),
+    );
+    for (const split of ['column', 'row'] as const) {
+      const parts = [...weights].map(([source, { length }]): LinearPart => {
+        const rows = length / columns;
+        const half = split === 'row' ? rows : rows / 2;
+        const rowSlices = [0, split === 'row' ? 0 : half].map((start) => ({ start, count: half }));
+        return { source, biasSource: null, rows, columns, factor: 1, rowSlices, rowsPerRank: half };
+      });
+      const outputs = parts.reduce((sum, { rowsPerRank }) => sum + rowsPerRank, 0);
+      const inputs = split === 'row' ? columns / 2 : columns;
+      const item = {
+        ...{ kind: 'linear', name: 'linear', split, piece: null, parts, outputs, inputs, format, panels },
+        ...{ padding: null, isCoded: false, pieces: 1, scales: null, zeroPoints: null, bias: null },
+        columnSlices: [0, split === 'row' ? inputs : 0].map((start) => ({ start, count: inputs })),
+        weight: { offset: 0, bytes: panelCount(outputs) * panelBytes(panels, inputs) },
+      } as unknown as LinearItem;
+      const source = {
+        readFloat32: (name: string, start: number, end: number, into?: Float32Array) => {
+          const values = weights.get(name)!.subarray(start * columns, end * columns);
+          into!.set(values);
+          return into!.subarray(0, values.length);
+        },
+      } as unknown as TensorSource;
+      const written = async (packer: PanelPacker): Promise<Buffer[]> => {
+        const files = [0, 1].map(() => Buffer.alloc(item.weight.bytes));
+        const sinks = files.map((file) => ({
+          write: (at: number, bytes: Uint8Array) => void file.set(bytes, at),
+        }));
+        const pieces = writePanels([item], source, sinks as never, () => {}, null, packer);
+        for await (const _ of pieces);
+        return files;
+      };
+      const [seen, wanted] = [await written(native!), await written(referencePacker)];
+      for (const rank of [0, 1]) expect(Buffer.compare(seen[rank]!, wanted[rank]!), `rank ${rank}`).toBe(0);
     }
   });
 
