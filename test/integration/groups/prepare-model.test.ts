@@ -11,7 +11,11 @@ import { LlmModel } from '../../../server/engines/llm/llm-engine.js';
 import { sizesOfManifest, sizesOfPlan } from '../../../server/engines/llm/model-sizes.js';
 import { type LlmFiles, prepareModel } from '../../../server/engines/llm/prepare-model.js';
 import { LocalLauncher } from '../../../server/machine/ranks/local-launcher.js';
-import { ensureShards, planShards, type ShardRequest } from '../../../server/model-store/ensure-shards.js';
+import {
+  ensureShards,
+  planThenShards,
+  type ShardRequest,
+} from '../../../server/model-store/ensure-shards.js';
 import { Tokenizer } from '../../../server/text/tokenizer.js';
 import { repositoryRoot } from '../../support/repository-root.js';
 
@@ -54,8 +58,8 @@ describe('ensuring shards', () => {
   it.each(['fp32', 'int4'] as const)(
     'is planned with the very sizes that its manifest has (%s)',
     async (dtype) => {
-      const plan = await planShards(request({ dtype }));
-      const { manifest } = await ensureShards(request({ dtype }));
+      const { plan, write } = await planThenShards(request({ dtype }));
+      const { manifest } = await write();
       expect(sizesOfPlan(plan)).toEqual(sizesOfManifest(manifest));
     },
   );
