@@ -7,7 +7,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { OpenBoundModel } from './engines/handlers/bound-model.js';
-import { checkLmiBody, lmiRequest, requireFewInputs } from './http/dialects/djl/lmi-request.js';
+import { checkLmiBody, lmiRequests, requireFewInputs } from './http/dialects/djl/lmi-request.js';
 import type { WorkLoadManager } from './work-load-manager/work-load-manager.js';
 
 /** @param manager when it is there: the engines are made before it */
@@ -22,7 +22,8 @@ export const openBoundModel =
         if ('error' in checked) throw checked.error;
         requireFewInputs(checked.value);
         const target = { requestId: randomUUID(), model: config.name, version: config.version };
-        return submit(lmiRequest(checked.value, text, target, false), client);
+        const [request] = lmiRequests(checked.value, text, target, 1, false);
+        return submit(request!, client);
       },
     };
   };

@@ -146,7 +146,7 @@ export async function runServer(config: Config): Promise<void> {
     logger,
     metrics,
     onResponse: (response) => {
-      metrics.responseSent(response.status);
+      metrics.responseSent(response.status, response.times);
       theirs?.metrics.responseSent(response.status);
       files?.access(response);
     },
@@ -163,6 +163,7 @@ export async function runServer(config: Config): Promise<void> {
     drainTimeoutMs: config.server.drainTimeoutSeconds * 1000,
     stallLimitMs: config.server.chunkedReadTimeoutSeconds * 1000,
     audit: (call) => auditLog.info(call, 'audit'),
+    statistics: () => metrics.statistics(),
   };
   const grpc = grpcServer(config, grpcParts);
   const theirGrpc = torchServe?.grpcServers(http.context, grpcParts) ?? [];

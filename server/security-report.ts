@@ -153,6 +153,7 @@ function pathRows({ server, store: { downloadFolder }, torchServe }: Config): Se
     ['shard_store', server.shardStore],
     ['download_dir', downloadFolder],
     ['log_folder', server.logFolder],
+    ['async_result_folder', server.asyncResultFolder],
     ['temporary files', tmpdir()],
     ...(torchServe === null
       ? []

@@ -30,6 +30,7 @@ const PROGRAMS = {
   'bench:http': 'dist/bench/http/main.js',
   'bench:serving': 'dist/bench/serving/main.js',
   'bench:prefix': 'dist/bench/prefix-cache.js',
+  'bench:constrained': 'dist/bench/constrained.js',
   'bench:perplexity': 'dist/bench/perplexity/main.js',
   tune: 'dist/tuner/tune.js',
   benchmark: 'dist/tuner/benchmark.js',
@@ -62,6 +63,7 @@ const HELP = `Usage: shardserve <command> [arguments]
   bench:http                                                  the server's sockets beside the bare engine; \`bench:http --help\` says more
   bench:serving                                               the server under load, beside others; \`bench:serving --help\` says more
   bench:prefix                                                time to first token behind a known prefix
+  bench:constrained                                           streams that must fit a schema, beside free ones
   bench:perplexity                                            what a weight format costs in quality
   tune [-f FILE]                                              find the configuration that answers best; \`tune --help\` says more
   benchmark SUITE                                             measure a suite's cases, compare with a baseline; \`benchmark --help\` says more

@@ -121,6 +121,8 @@ export interface ServerConfig {
   asyncResultMemoryMb: number;
   /** An asynchronous answer is kept so long after its end. */
   asyncResultTtlSeconds: number;
+  /** Where asynchronous answers lie besides; null: in memory only. */
+  asyncResultFolder: string | null;
 }
 
 /** Where the model's configuration says nothing. */
@@ -305,7 +307,9 @@ export interface ModelConfig {
   /** Vectors of texts are brought to length 1; null: as the checkpoint says. */
   normalize: boolean | null;
   /** DJLServing's output formatter of the model's dialect; null: by `stream`. */
-  outputFormatter: 'json' | 'jsonlines' | 'sse' | null;
+  outputFormatter: 'json' | 'jsonlines' | 'sse' | 'json_chat' | 'jsonlines_chat' | 'sse_chat' | null;
+  /** Answers to LMI's `inputs` have TGI's form; it wins over outputFormatter. */
+  tgiCompat: boolean;
   /** Jinja text that overrides the checkpoint's; null: the checkpoint's. */
   chatTemplate: string | null;
   /** How calls, and what a model thinks, stand in the text of an answer (text/answer-parts). */

@@ -61,12 +61,6 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
   refused('model', 'option.pipeline_parallel_degree', 'models are split by tensors only', ['1'], {
     env: ['PIPELINE_PARALLEL_DEGREE'],
   }),
-  refused(
-    'model',
-    'option.tgi_compat',
-    "TGI's own API is served beside DJLServing's: POST /generate and /generate_stream",
-    ['false'],
-  ),
   refused('model', 'option.bedrock_compat', "Bedrock's form of answer is not served", ['false']),
 
   // This server's own, of earlier versions

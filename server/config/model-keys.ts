@@ -18,10 +18,6 @@ import { SPECULATION_KEYS } from './speculation-keys.js';
 import { boolean, type Choice, choice, integer, orWord, text } from './value-types.js';
 import { WEIGHT_KEYS } from './weight-keys.js';
 
-const CHAT_BY_BODY = {
-  refused:
-    'a chat is answered as one whatever the formatter: a body with messages, on /v1/chat/completions or on the prediction paths',
-};
 const NO_BEDROCK = { refused: "Bedrock's form of answer is not served" };
 const QUANTISED_CHECKPOINT: Choice<null> = {
   value: null,
@@ -368,20 +364,27 @@ export const MODEL_KEYS: readonly KeyRow[] = [
   modelKey(
     'option.output_formatter',
     'outputFormatter',
-    choice<'json' | 'jsonlines' | 'sse' | null>({
+    choice<ModelConfig['outputFormatter']>({
       auto: { value: null },
       json: { value: 'json' },
       jsonlines: { value: 'jsonlines' },
       sse: { value: 'sse' },
-      json_chat: CHAT_BY_BODY,
-      jsonlines_chat: CHAT_BY_BODY,
-      sse_chat: CHAT_BY_BODY,
+      json_chat: { value: 'json_chat' },
+      jsonlines_chat: { value: 'jsonlines_chat' },
+      sse_chat: { value: 'sse_chat' },
       '3p': NO_BEDROCK,
       '3p_stream': NO_BEDROCK,
       none: { refused: 'an answer without any form is not offered here' },
     }),
     null,
-    'form of the answers; auto: json, or jsonlines for stream=true',
+    "form of the answers; auto: json, or jsonlines for stream=true; json_chat, jsonlines_chat and sse_chat answer inputs with OpenAI's objects of a chat",
+  ),
+  modelKey(
+    'option.tgi_compat',
+    'tgiCompat',
+    boolean(),
+    false,
+    'answers to inputs in the form of Text Generation Inference',
   ),
   ...ANSWER_KEYS,
 ];

@@ -330,6 +330,13 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     3600,
     'time that an asynchronous answer is kept after its end (ours)',
   ),
+  serverKey(
+    'async_result_folder',
+    'asyncResultFolder',
+    folder(),
+    null,
+    'folder of this server alone where asynchronous answers are kept too, so that they survive a restart; without it they are in memory only (ours)',
+  ),
   converted('SAGEMAKER_MAX_PAYLOAD_IN_MB', 'max_request_size', byteSize(1, 1024, 'MiB', 1_048_576)),
 
   refused('server', 'model_url_pattern', 'models are not registered by a request in this version'),

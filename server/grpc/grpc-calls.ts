@@ -53,7 +53,7 @@ export function isKnown(metadata: Metadata, access: AccessControl): boolean {
 }
 
 /** A call's metadata as HTTP's headers: what is text of it. */
-const headersOf = ({ metadata }: { metadata: Metadata }): IncomingHttpHeaders =>
+export const headersOf = ({ metadata }: { metadata: Metadata }): IncomingHttpHeaders =>
   Object.fromEntries(
     Object.entries(metadata.getMap()).filter(
       (entry): entry is [string, string] => typeof entry[1] === 'string',

@@ -16,7 +16,9 @@ import { ServingError } from '../../proto/errors.js';
 import type { AccessControl } from '../access/access-control.js';
 import type { Scope } from '../access/access-key.js';
 import type { ManagementService } from '../requests/management.js';
+import { configurationOf, type ModelCounts, statisticsOf } from '../requests/model-facts.js';
 import type { NamedTensor } from '../requests/predict-request.js';
+import { withVersion } from '../requests/request-control.js';
 import type { InferenceService, ModelStatus } from '../requests/service.js';
 import type { Target } from '../requests/target.js';
 import { stringOutput, TEXT_SIGNATURE, textInference } from '../requests/text-inference.js';
@@ -24,6 +26,7 @@ import {
   callController,
   checkCall,
   drained,
+  headersOf,
   keyNameOf,
   readerStopped,
   statusOf,
@@ -41,6 +44,8 @@ export interface GrpcParts {
   modelStore: string;
   /** Hears of each call that changes the server, done or refused. */
   audit?(call: { key: string | null; ip: string; method: string; model: string; code: string }): void;
+  /** What is counted of each model; absent: nothing. */
+  statistics?(): readonly ModelCounts[];
   /** No new requests. */
   isDraining: () => boolean;
   /** A reader of a stream that takes nothing for so long is given up. */
@@ -105,6 +110,12 @@ export function inferenceHandlers(parts: GrpcParts) {
     );
   };
 
+  /** Where a message goes, its version settled. @throws ServingError */
+  const aimed = (...[call, key, message]: Parameters<typeof targetOf>): Target => {
+    find(message.model_name, message.model_version);
+    return withVersion(targetOf(call, key, message), service, headersOf(call));
+  };
+
   /** Responses of one request, in order. @throws ServingError */
   async function* infer(
     message: InferRequestMessage,
@@ -113,7 +124,7 @@ export function inferenceHandlers(parts: GrpcParts) {
     streamed: boolean,
   ) {
     if (parts.isDraining()) throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
-    const status = find(message.model_name, message.model_version);
+    const status = find(target.model, target.version ?? '');
     const inputs = tensorsOfMessage(message);
     const respond = (outputs: readonly NamedTensor[], isFinal: boolean): InferResponseMessage => ({
       model_name: status.name,
@@ -166,7 +177,7 @@ export function inferenceHandlers(parts: GrpcParts) {
     ServerMetadata: unary<object, object>('infer', () => ({
       name: 'shardserve',
       version,
-      extensions: ['model_repository'],
+      extensions: ['model_repository', 'model_configuration', 'statistics'],
     })),
     ModelMetadata: unary<Named, object>('infer', ({ name, version: wanted }) => {
       const status = find(name, wanted);
@@ -183,9 +194,17 @@ export function inferenceHandlers(parts: GrpcParts) {
       const platform = status.signature === null ? 'shardserve' : 'onnxruntime_onnx';
       return { name, versions, platform, inputs: told(inputs), outputs: told(outputs) };
     }),
+    ModelConfig: unary<Named, object>('infer', ({ name, version: wanted }) => ({
+      config: configurationOf(management.list(), find(name, wanted)),
+    })),
+    // Without a name: of every model.
+    ModelStatistics: unary<Named, object>('infer', ({ name, version: wanted }) => {
+      if (name !== '') find(name, wanted);
+      return statisticsOf(parts.statistics?.() ?? [], name || null, wanted || null);
+    }),
     ModelInfer: unary<InferRequestMessage, InferResponseMessage>('infer', async (message, call) => {
       const key = checkCall(call, access, 'infer');
-      const target = targetOf(call, key, message);
+      const target = aimed(call, key, message);
       const end = access.limits.begin(key);
       try {
         for await (const response of infer(message, target, callController(call).signal, false))
@@ -195,7 +214,7 @@ export function inferenceHandlers(parts: GrpcParts) {
       }
       throw new Error('a request ended without a response');
     }),
-    ModelStreamInfer: (stream: Stream) => streamInfer(stream, access, parts.stallLimitMs, infer),
+    ModelStreamInfer: (stream: Stream) => streamInfer(stream, access, parts.stallLimitMs, aimed, infer),
     RepositoryIndex: unary<{ ready: boolean }, object>('manage', ({ ready }) => ({
       models: management
         .list()
@@ -234,7 +253,13 @@ type Infer = (
 ) => AsyncIterable<InferResponseMessage>;
 
 /** Requests of one stream run side by side; the stream ends when its client has ended it and all are answered. */
-function streamInfer(stream: Stream, access: AccessControl, stallLimitMs: number, infer: Infer): void {
+function streamInfer(
+  stream: Stream,
+  access: AccessControl,
+  stallLimitMs: number,
+  aimed: (...asked: Parameters<typeof targetOf>) => Target,
+  infer: Infer,
+): void {
   let key: ReturnType<typeof checkCall>;
   try {
     key = checkCall(stream, access, 'infer');
@@ -263,7 +288,7 @@ function streamInfer(stream: Stream, access: AccessControl, stallLimitMs: number
   const answer = async (message: InferRequestMessage): Promise<void> => {
     const end = access.limits.begin(key);
     try {
-      const target = targetOf(stream, key, message);
+      const target = aimed(stream, key, message);
       for await (const response of infer(message, target, client.signal, true))
         if (!(await tell({ error_message: '', infer_response: response }))) return;
     } finally {

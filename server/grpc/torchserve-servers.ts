@@ -191,8 +191,9 @@ function inferenceCalls(
       call.on('error', () => {});
       const client = callController(call);
       const run = async (): Promise<void> => {
-        // One after the other, as they were sent.
-        for await (const message of call as AsyncIterable<PredictionsMessage>)
+        // One after the other, as they were sent. An error must not destroy the call: it could not be told any more.
+        const messages = call.iterator({ destroyOnReturn: false }) as AsyncIterable<PredictionsMessage>;
+        for await (const message of messages)
           for await (const prediction of predict(call, message, true))
             await written(call, { prediction }, client.signal, stallLimitMs);
         call.end();

@@ -3,8 +3,7 @@
  *
  * In      the context of the server, with its dialects; what the listener is for
  * Out     a Fastify instance that is ready to listen (or to be injected into)
- * Limits  max_request_size a body (SHORT_BODY_BYTES where no model is asked), and all of a listener at a time (body-budget.ts); MAX_REQUEST_ID_CHARACTERS, MAX_MODEL_NAME_CHARACTERS a path parameter, REQUEST_TIMEOUT_MS to send a
- *         whole request
+ * Limits  max_request_size a body (SHORT_BODY_BYTES where no model is asked), and all of a listener at a time (body-budget.ts); MAX_REQUEST_ID_CHARACTERS, MAX_MODEL_NAME_CHARACTERS a path parameter; those of http2-requests.ts
  * Errors  each dialect's own; unknown paths: of the dialect with the longest prefix that fits
  * Source  DJLServing 0.36: its order of handlers, its headers of every response
  */
@@ -24,23 +23,30 @@ import { SCOPES, type Scope } from '../access/access-key.js';
 import type { TlsFiles } from '../access/tls-files.js';
 import type { ListenAddress } from '../config/config.js';
 import { beginRequest, checkAccess, isManagement, within } from './access-gate.js';
+import { RequestTimes } from './answers/request-times.js';
+import { tellTimes } from './answers/stream-reply.js';
 import { BodyBudget } from './bodies/body-budget.js';
 import { type Dialect, KnownPaths, type ListenerRole, wordsFor } from './dialect.js';
 import { LIVE_PATH } from './dialects/health/health-routes.js';
 import { methodNotAllowed, prettyJson, routeNotFound, toServingError } from './errors.js';
 import type { HttpContext } from './http-context.js';
+import {
+  asHttp1,
+  HEADERS_TIMEOUT_MS,
+  HTTP2_OPTIONS,
+  isComplete,
+  isHttp2,
+  limitHttp1,
+  REQUEST_TIMEOUT_MS,
+} from './http2-requests.js';
 import { maskedUri } from './masked-uri.js';
 import { MAX_MODEL_NAME_CHARACTERS } from './model-target.js';
 import { followFiles, secureOptions } from './secure-listener.js';
 
 const MAX_REQUEST_ID_CHARACTERS = 256;
 const JSON_WITH_CHARSET = /^(application\/json(?:lines)?); charset=utf-8$/;
-/** To receive a whole request: a sender that drips is dropped. */
-const REQUEST_TIMEOUT_MS = 120_000;
 /** For registrations, probes, readers of metrics. */
 const SHORT_BODY_BYTES = 1_048_576;
-/** To send a request's head: who sends it byte by byte holds a connection no longer. */
-const HEADERS_TIMEOUT_MS = 30_000;
 
 /** A route and what it needs. */
 export interface ListedRoute {
@@ -79,14 +85,17 @@ export async function createHttpApp(
 
   const errorAnswer = (url: string, error: ServingError) => wordsFor(url, dialects).error(error, config);
 
+  const transport = (
+    address.tls === true && tls !== null
+      ? { http2: true, https: { ...secureOptions(tls), ...HTTP2_OPTIONS } }
+      : { http: { headersTimeout: HEADERS_TIMEOUT_MS } }
+  ) as { http: object };
   const app = Fastify({
     loggerInstance: logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: config.maxRequestBytes,
     requestTimeout: REQUEST_TIMEOUT_MS,
-    ...(address.tls === true && tls !== null
-      ? { https: { ...secureOptions(tls), headersTimeout: HEADERS_TIMEOUT_MS } }
-      : { http: { headersTimeout: HEADERS_TIMEOUT_MS } }),
+    ...transport,
     forceCloseConnections: true,
     rewriteUrl: ({ url = '/' }) => originForm(url),
     exposeHeadRoutes: false,
@@ -101,12 +110,16 @@ export async function createHttpApp(
     routerOptions: { maxParamLength: MAX_MODEL_NAME_CHARACTERS, ignoreTrailingSlash: true },
     frameworkErrors: (thrown: FastifyError, request: FastifyRequest, reply: FastifyReply) => {
       const { status, body } = errorAnswer(request.url, toServingError(thrown, config.maxRequestBytes));
-      reply.code(status).header('connection', 'close').type('application/json').send(body);
+      if (!isHttp2(request.raw)) reply.header('connection', 'close');
+      reply.code(status).type('application/json').send(body);
     },
   }) as unknown as FastifyInstance;
 
   app.server.maxConnections = config.maxConnections;
-  if (address.tls === true && tls !== null) followFiles(app.server as unknown as TlsServer, tls);
+  if (address.tls === true && tls !== null) {
+    limitHttp1(app.server);
+    followFiles(app.server as unknown as TlsServer, tls);
+  }
   // DJLServing's inference paths do not look at the method, so a GET may carry a body.
   app.addHttpMethod('GET', { hasBody: true, overrideExisting: true });
   const corsHeaders = Object.fromEntries(
@@ -129,15 +142,18 @@ export async function createHttpApp(
       expires: 'Thu, 01 Jan 1970 00:00:00 UTC',
       ...corsHeaders,
     });
+    asHttp1(request.raw);
+    const { ip, method } = request;
+    const { remotePort: port } = request.socket;
     active += 1;
+    const times = RequestTimes.of(reply);
     // Not onResponse: it does not run for a response that the client cut off.
     reply.raw.once('close', () => {
       active -= 1;
       if (active === 0) for (const wake of idleWaiters.splice(0)) wake();
-      const { ip, method } = request;
       const uri = maskedUri(request.url);
       const [status, durationMs] = [reply.raw.statusCode, reply.elapsedTime];
-      const complete = reply.raw.writableFinished;
+      const complete = isComplete(reply.raw);
       const ms = Math.round(durationMs);
       context.accessLog.info({ reqId: request.id, ip, method, uri, status, ms, complete }, 'access');
       if (isManagement(request)) {
@@ -145,8 +161,12 @@ export async function createHttpApp(
         context.accessLog.info({ reqId: request.id, ip, key, method, uri, status }, 'audit');
       }
       const { httpVersion } = request.raw;
-      const { remotePort: port } = request.socket;
-      context.onResponse?.({ ip, method, uri, httpVersion, status, durationMs, ...(port && { port }) });
+      const parts = times.parts();
+      context.onResponse?.({
+        ...{ ip, method, uri, httpVersion, status, durationMs },
+        ...(port && { port }),
+        ...(parts && { times: parts }),
+      });
     });
     checkAccess(request, reply, context.access, config, address);
     const refusesItself = request.routeOptions.config.refusesWhileDraining === true;
@@ -159,11 +179,15 @@ export async function createHttpApp(
   app.addHook('preParsing', async (request, reply, payload) =>
     bodies.metered(payload, request.raw, reply.raw),
   );
-  app.addHook('onSend', async (_request, reply) => {
+  app.addHook('preValidation', async (_request, reply) => RequestTimes.of(reply).bodyRead());
+  app.addHook('onSend', async (request, reply) => {
+    tellTimes(reply);
     // JSON is UTF-8 and has no such parameter (RFC 8259); DJLServing sends none.
     const [, json] = JSON_WITH_CHARSET.exec(String(reply.getHeader('content-type'))) ?? [];
     if (json !== undefined) reply.header('content-type', json);
-    if (reply.statusCode >= 400) reply.header('connection', 'close');
+    // A stream of HTTP/2 ends without its connection.
+    if (isHttp2(request.raw)) reply.removeHeader('connection');
+    else if (reply.statusCode >= 400) reply.header('connection', 'close');
   });
 
   app.setNotFoundHandler((request, reply) => {

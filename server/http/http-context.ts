@@ -10,9 +10,12 @@ import { AccessControl } from '../access/access-control.js';
 import type { TlsFiles } from '../access/tls-files.js';
 import type { ServerConfig } from '../config/config.js';
 import type { ManagementService } from '../requests/management.js';
+import type { ModelCounts } from '../requests/model-facts.js';
 import type { InferenceService } from '../requests/service.js';
 import type { WorkflowService } from '../requests/workflows.js';
 import { AsyncResults } from './answers/async-results.js';
+import { AsyncStore } from './answers/async-store.js';
+import { type TimeParts, timedService } from './answers/request-times.js';
 import { ErrorRates } from './error-rates.js';
 
 const BYTES_PER_MIB = 1_048_576;
@@ -28,6 +31,8 @@ export interface ResponseFacts {
   status: number;
   /** From the request's head to the response's end. */
   durationMs: number;
+  /** Where the time went, when a model was asked; absent: none was. */
+  times?: TimeParts;
 }
 
 /** What /metrics needs of server/metrics. */
@@ -38,24 +43,6 @@ export interface MetricsText {
   text(names: ReadonlySet<string>): Promise<string>;
   /** Numbers of each model since it was loaded; absent: none are counted. */
   statistics?(): ModelCounts[];
-}
-
-/** Numbers of one model. */
-export interface ModelCounts {
-  name: string;
-  /** '': it has none. */
-  version: string;
-  /** When its last job ended; 0: none has. */
-  lastEndedAtMs: number;
-  succeeded: number;
-  failed: number;
-  /** Steps, or batches. */
-  executions: number;
-  /** From arrival to end, of all jobs. */
-  requestUs: number;
-  queuedJobs: number;
-  queueUs: number;
-  computeUs: number;
 }
 
 export interface HttpDeps {
@@ -99,19 +86,27 @@ export function accessLogOf(logger: Logger): Logger {
   return child;
 }
 
-/** @throws ServingError CONFIG_INVALID: the file of keys */
+/** @throws ServingError CONFIG_INVALID: the file of keys, the folder of asynchronous answers */
 export function createHttpContext(deps: HttpDeps): HttpContext {
-  const { asyncResultLimit, asyncResultMemoryMb, asyncResultTtlSeconds } = deps.config;
+  const { asyncResultFolder, asyncResultLimit, asyncResultMemoryMb, asyncResultTtlSeconds } = deps.config;
+  const store =
+    asyncResultFolder === null
+      ? null
+      : new AsyncStore(asyncResultFolder, (sentence) => deps.logger.error(sentence));
   const errorRates = new ErrorRates(deps.config, () => performance.now());
   return {
     ...deps,
+    service: timedService(deps.service),
     errorRates,
     access: deps.access ?? new AccessControl(deps.config, (sentence) => deps.logger.error(sentence)),
-    asyncResults: new AsyncResults({
-      maxResults: asyncResultLimit,
-      maxBytes: asyncResultMemoryMb * BYTES_PER_MIB,
-      ttlMs: asyncResultTtlSeconds * 1000,
-    }),
+    asyncResults: new AsyncResults(
+      {
+        maxResults: asyncResultLimit,
+        maxBytes: asyncResultMemoryMb * BYTES_PER_MIB,
+        ttlMs: asyncResultTtlSeconds * 1000,
+      },
+      store,
+    ),
     accessLog: accessLogOf(deps.logger),
     draining: false,
     countError: (error, status) => errorRates.count(error.code, status),

@@ -100,9 +100,10 @@ export async function createHttpServer(
       const timeout = new Promise<void>((resolve) => {
         timer = setTimeout(resolve, limitMs);
       });
-      await Promise.race([Promise.all(listeners.map(({ idle }) => idle())), timeout]);
+      const idle = [...listeners, context.asyncResults].map((one) => one.idle());
+      await Promise.race([Promise.all(idle), timeout]);
       clearTimeout(timer);
-      context.asyncResults.close();
+      await context.asyncResults.close();
       await Promise.all(listeners.map(({ app }) => app.close()));
     },
     setDraining,

@@ -2,7 +2,7 @@
  * Which model a request goes to.
  *
  * In      path, query, headers, form fields, body field `model`; the registered models
- * Out     name and version
+ * Out     name and version; null where any version may answer (request-control.ts chooses one)
  * Errors  BAD_REQUEST "Parameter model_name is required.", MODEL_NOT_FOUND
  * Source  DJLServing 0.36 (the order of its places); OpenAI API reference (`model`)
  */
@@ -71,9 +71,19 @@ export function openAiTarget(
   const wanted = model ?? singleStartupModel;
   if (wanted === null)
     throw new InvalidInput('model is required: not exactly one startup model is loaded', 'model');
-  const name = registeredName(service.models(), wanted, null);
-  if (name === null) throw openAiModelNotFound(wanted, service);
-  return { model: name, version: null };
+  const found = namedModel(service, wanted);
+  if (found === null) throw openAiModelNotFound(wanted, service);
+  return found;
+}
+
+/** A name, or `name:version`: so do clients ask that have one field for both. null: there is none such. */
+export function namedModel(service: InferenceService, asked: string): ModelTarget | null {
+  const name = registeredName(service.models(), asked, null);
+  if (name !== null) return { model: name, version: null };
+  const [, model, version] = /^(.+):([^:]+)$/s.exec(asked) ?? [];
+  if (model === undefined || version === undefined) return null;
+  const versioned = registeredName(service.models(), model, version);
+  return versioned === null ? null : { model: versioned, version };
 }
 
 export function openAiModelNotFound(model: string, service: InferenceService): ServingError {

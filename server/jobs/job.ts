@@ -7,6 +7,7 @@
  */
 import { ServingError } from '../../proto/errors.js';
 import { type AddressedRequest, DEFAULT_PRIORITY } from '../requests/addressed-request.js';
+import { systemClock } from './clock.js';
 import { JobStream } from './job-stream.js';
 
 export interface JobOptions {
@@ -37,6 +38,8 @@ export class Job {
   putBackAtMs: number | null = null;
   /** When an engine took it first; null before. */
   startedAtMs: number | null = null;
+  /** When its stream ended; null before. */
+  endedAtMs: number | null = null;
   /** Made when somebody asks for it: most jobs end without. */
   #abort: AbortController | null = null;
   #cancelledBy: ServingError | null = null;
@@ -57,7 +60,10 @@ export class Job {
     this.stream = new JobStream({
       capacity: eventCapacity,
       onAbandoned: () => this.cancel(clientLeft()),
-      onEnded,
+      onEnded: () => {
+        this.endedAtMs = systemClock.nowMs();
+        onEnded();
+      },
     });
   }
 

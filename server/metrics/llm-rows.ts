@@ -97,6 +97,26 @@ export const LLM_ROWS: readonly MetricRow<Snapshot>[] = [
     'From the arrival of a request to its end, however it ended; refused requests are not in it',
     (metrics) => metrics.requestSeconds,
   ),
+  histogram(
+    'http_request_seconds',
+    "From the head of an HTTP request that asks a model until its response has left (SageMaker's end to end)",
+    (metrics) => metrics.httpSeconds.total,
+  ),
+  histogram(
+    'http_container_seconds',
+    "Of it, from when its body was there (SageMaker's ModelLatency, without the network)",
+    (metrics) => metrics.httpSeconds.container,
+  ),
+  histogram(
+    'http_model_seconds',
+    'Of that, from the first slot that a job of it got until the last of them ended',
+    (metrics) => metrics.httpSeconds.model,
+  ),
+  histogram(
+    'http_overhead_seconds',
+    'The rest of that: checking, tokenising, waiting for a slot, wording',
+    (metrics) => metrics.httpSeconds.overhead,
+  ),
   histogram('batch_size', 'Sequences that ran in a step', (metrics) => metrics.batchRows),
   {
     kind: 'histogram',

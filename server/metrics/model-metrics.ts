@@ -91,6 +91,13 @@ export class ModelMetrics {
     collective: new HistogramCells(STEP_BOUNDS),
     choose: new HistogramCells(STEP_BOUNDS),
   } as const;
+  /** Of HTTP requests, in SageMaker's parts. */
+  readonly httpSeconds = {
+    total: new HistogramCells(QUEUE_BOUNDS),
+    container: new HistogramCells(QUEUE_BOUNDS),
+    model: new HistogramCells(QUEUE_BOUNDS),
+    overhead: new HistogramCells(QUEUE_BOUNDS),
+  } as const;
   /** DJLServing's, in its unit. */
   readonly queueUs = new HistogramCells(inMicroseconds(QUEUE_BOUNDS));
   readonly requestUs = new HistogramCells(inMicroseconds(DURATION_BOUNDS));
@@ -185,6 +192,14 @@ export class ModelMetrics {
     this.lastEndedAtMs = Date.now();
     this.#options.listener?.jobEnded(this.name, this.version, durationMs);
     if (outcome === 'finished') this.#options.requestLog?.requestDone(newTokens, durationMs * 1000);
+  }
+
+  httpAnswered(times: { totalMs: number; containerMs: number; modelMs: number; overheadMs: number }): void {
+    const { total, container, model, overhead } = this.httpSeconds;
+    total.observe(times.totalMs / 1000);
+    container.observe(times.containerMs / 1000);
+    model.observe(times.modelMs / 1000);
+    overhead.observe(times.overheadMs / 1000);
   }
 
   refused(code: ErrorCode): void {

@@ -49,6 +49,17 @@ export interface ServerMetricsOptions {
   gpus?: () => readonly GpuReading[];
 }
 
+/** Milliseconds of a response. */
+export interface AnsweredTimes {
+  model: string;
+  /** null: any. */
+  version: string | null;
+  totalMs: number;
+  containerMs: number;
+  modelMs: number;
+  overheadMs: number;
+}
+
 export interface ObservedModel {
   name: string;
   version: string | null;
@@ -122,10 +133,20 @@ export class ServerMetrics {
     return metrics;
   }
 
-  responseSent(status: number): void {
+  /** @param times of a request that a model was asked for */
+  responseSent(status: number, times?: AnsweredTimes): void {
+    if (times !== undefined) this.#modelOf(times)?.httpAnswered(times);
     const digit = String(Math.floor(status / 100));
     this.#server.responses.set(digit, (this.#server.responses.get(digit) ?? 0) + 1);
     this.#serverLine(`Response_${digit}XX`, 'Count', 1);
+  }
+
+  /** The last that has the name, as at a scrape. */
+  #modelOf({ model, version }: AnsweredTimes): ModelMetrics | undefined {
+    let found: ModelMetrics | undefined;
+    for (const metrics of this.#models.keys())
+      if (metrics.name === model && (version === null || metrics.version === version)) found = metrics;
+    return found;
   }
 
   /** The server is ready, so long after the start of its process. */

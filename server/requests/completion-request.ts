@@ -79,6 +79,8 @@ export const CompletionBody = Type.Object({
   max_tokens: optional(Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1 })),
   prompt: PromptField,
   echo: optional(Type.Boolean()),
+  /** So many texts of each prompt, of which the n best are told. */
+  best_of: optional(Type.Integer({ minimum: 1, maximum: MAX_CHOICES })),
   logprobs: optional(fields.topLogprobs),
 });
 export type CompletionBody = Static<typeof CompletionBody>;
@@ -86,7 +88,6 @@ export type CompletionBody = Static<typeof CompletionBody>;
 /** Known, not served, by completions and chats; the values that change nothing. */
 export const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   suffix: [''],
-  best_of: [1],
   functions: [],
   function_call: ['none', 'auto'],
   modalities: [],
@@ -136,12 +137,18 @@ export function checkCompletionBody(body: unknown): Checked<CompletionBody> {
   if (refused !== null) return { error: refused };
   const checked = completionValidator.check(body);
   if ('error' in checked) return checked;
-  const { max_tokens, n, prompt } = checked.value;
+  const { best_of: bestOf, max_tokens, n = 1, prompt, stream } = checked.value;
   const prompts = promptsOf(prompt);
-  if (prompts.length * (n ?? 1) > MAX_CHOICES) {
-    const error = `prompts × n must be at most ${MAX_CHOICES}, got ${prompts.length} × ${n ?? 1}`;
-    return { error: new InvalidInput(error, 'n') };
+  const made = candidatesOf(checked.value);
+  if (prompts.length * made > MAX_CHOICES) {
+    const name = made > n ? 'best_of' : 'n';
+    const error = `prompts × ${name} must be at most ${MAX_CHOICES}, got ${prompts.length} × ${made}`;
+    return { error: new InvalidInput(error, name) };
   }
+  if (bestOf !== undefined && bestOf < n)
+    return { error: new InvalidInput(`best_of must be at least n, got ${bestOf} and n ${n}`, 'best_of') };
+  if (made > n && stream === true)
+    return { error: new InvalidInput('best_of above n is not available when stream is true', 'best_of') };
   if (max_tokens === 0 && toldPrompt(checked.value) === undefined) {
     const error = 'max_tokens must be at least 1 (0 with echo and logprobs, or with prompt_logprobs), got 0';
     return { error: new InvalidInput(error, 'max_tokens') };
@@ -149,6 +156,10 @@ export function checkCompletionBody(body: unknown): Checked<CompletionBody> {
   const refusal = promptLogprobsRefusal(checked.value) ?? answerFormRefusal(checked.value);
   return refusal === null ? checked : { error: refusal };
 }
+
+/** Texts that are made of a prompt, of which n are told. */
+export const candidatesOf = ({ best_of: bestOf, n = 1 }: Pick<CompletionBody, 'best_of' | 'n'>): number =>
+  bestOf ?? n;
 
 /** As vLLM has it. */
 export function promptLogprobsRefusal({
@@ -176,11 +187,13 @@ export function refuseNames(body: unknown, unserved: typeof UNSERVED): InvalidIn
 export function completionRequests(body: CompletionBody, target: Target): GenerateRequest[] {
   const topLogprobs = body.logprobs ?? 0;
   const told = toldPrompt(body);
+  const made = { ...body, n: candidatesOf(body) };
   return promptsOf(body.prompt).flatMap((prompt) =>
-    choiceRequests(body, target, prompt, {
+    choiceRequests(made, target, prompt, {
       maxNewTokens: body.max_tokens ?? null,
       usualNewTokens: DEFAULT_COMPLETION_TOKENS,
-      logprob: body.logprobs !== undefined,
+      // The best are those of the highest log-probability.
+      logprob: body.logprobs !== undefined || candidatesOf(body) > (body.n ?? 1),
       topLogprobs,
       ...(told !== undefined && { promptLogprobs: told }),
     }),
@@ -224,7 +237,8 @@ export function choiceRequests(
   }));
 }
 
-function derivedSeed(seed: number | undefined, index: number): number | undefined {
+/** The seed that the choice of this index has. */
+export function derivedSeed(seed: number | undefined, index: number): number | undefined {
   return seed === undefined ? undefined : (seed + index) % (Number.MAX_SAFE_INTEGER + 1);
 }
 

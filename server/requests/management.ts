@@ -26,6 +26,8 @@ export interface RegisterRequest {
   /** Until a batch is answered. */
   stepTimeoutSeconds?: number;
   loadingTimeoutSeconds?: number;
+  /** Its share of the name's requests, beside the other versions' weights; absent: 1. */
+  weight?: number;
 }
 
 export interface Registration {
@@ -102,6 +104,8 @@ export interface PoolDescription {
   isDefault?: boolean;
   /** Another model or a workflow asks it, and it goes with that one. */
   isAttached?: boolean;
+  /** Its share of the name's requests, beside the other versions' weights; absent: versions are not weighed. */
+  weight?: number;
   /** Until a batch is answered. */
   stepTimeoutSeconds?: number;
   loadingTimeoutSeconds?: number;
@@ -129,6 +133,13 @@ export interface ManagementService {
   settled(name: string, version: string | null): Promise<void>;
   /** Requests without a version get this one. @throws ServingError MODEL_NOT_FOUND */
   setDefault(name: string, version: string | null): void;
+  /**
+   * Requests without a version go to the versions of a name by their weights; 0: only what asks for it by its version.
+   *
+   * @returns its share now, 0 … 1
+   * @throws ServingError MODEL_NOT_FOUND; BAD_REQUEST: no version, where there are several
+   */
+  setWeight(name: string, version: string | null, weight: number): number;
   /** All versions where `version` is null, in the order of their registration. @throws ServingError MODEL_NOT_FOUND */
   describe(name: string, version: string | null): readonly PoolDescription[];
   /** Every pool, sorted by name and version. */

@@ -19,6 +19,7 @@ export function meteredService(service: InferenceService, meter: TokenMeter): In
   return {
     models: () => service.models(),
     ...(service.tokens && { tokens: service.tokens.bind(service) }),
+    ...(service.chooseVersion && { chooseVersion: service.chooseVersion.bind(service) }),
     async submit<R extends JobRequest>(request: R, signal: AbortSignal): Promise<Accepted<EventsOf<R>>> {
       const accepted = await service.submit(request, signal);
       const { tenant }: AddressedRequest = request;

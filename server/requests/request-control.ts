@@ -1,7 +1,7 @@
 /**
  * What headers say about a request as a job: its priority, its deadline; and SageMaker's way to send headers at all.
  *
- * In      x-priority, x-request-timeout-ms, x-cache-salt; X-Amzn-SageMaker-Custom-Attributes: `name=value;name=value`
+ * In      x-priority, x-request-timeout-ms, x-cache-salt, x-session-id; X-Amzn-SageMaker-Custom-Attributes: `name=value;name=value`
  * Out     optional fields of a GenerateRequest; the attributes as headers of their own, where there is none of that name
  * Limits  MAX_ATTRIBUTES_CHARACTERS (SageMaker's); only the names in ATTRIBUTE_HEADERS; MAX_TIMEOUT_MS
  * Errors  BAD_REQUEST
@@ -12,6 +12,7 @@ import { ServingError } from '../../proto/errors.js';
 import { type AccessKey, idOf } from '../access/access-key.js';
 import type { GenerateRequest } from './generate-request.js';
 import { MAX_SALT_CHARACTERS } from './sampling-fields.js';
+import type { InferenceService } from './service.js';
 import { quote } from './validation.js';
 
 export const CUSTOM_ATTRIBUTES_HEADER = 'x-amzn-sagemaker-custom-attributes';
@@ -31,7 +32,9 @@ const ATTRIBUTE_HEADERS = [
   'x-priority',
   'x-request-timeout-ms',
   'x-cache-salt',
+  'x-session-id',
 ];
+const MAX_SESSION_CHARACTERS = 256;
 
 /** @throws ServingError BAD_REQUEST when they are longer than SageMaker allows */
 export function spreadCustomAttributes(headers: IncomingHttpHeaders): void {
@@ -74,6 +77,36 @@ export function requestControl(
     ...(cacheSalt !== null && { cacheSalt }),
     ...(key !== null && { tenant: { id: idOf(key), weight: key.weight ?? 1 } }),
   };
+}
+
+/**
+ * A target whose version is settled, once a request: its form, its tokens and its jobs are all of the same one.
+ *
+ * @throws ServingError BAD_REQUEST
+ */
+export function withVersion<T extends { model: string; version: string | null }>(
+  target: T,
+  service: Pick<InferenceService, 'chooseVersion'>,
+  headers: IncomingHttpHeaders,
+): T {
+  const session = sessionOf(headers);
+  if (target.version !== null) return target;
+  return { ...target, version: service.chooseVersion?.(target.model, session) ?? null };
+}
+
+/**
+ * Whose requests get one version of a model, where it has several; null: nobody says.
+ *
+ * @throws ServingError BAD_REQUEST
+ */
+function sessionOf(headers: IncomingHttpHeaders): string | null {
+  const given = headers['x-session-id'];
+  if (given === undefined) return null;
+  if (typeof given === 'string' && given.length > 0 && given.length <= MAX_SESSION_CHARACTERS) return given;
+  throw new ServingError(
+    'BAD_REQUEST',
+    `x-session-id must be a string of 1 … ${MAX_SESSION_CHARACTERS} characters, got ${quote(given)}`,
+  );
 }
 
 /** Set by a gateway that knows the tenant: keys and values are shared only among requests of one salt. */

@@ -40,6 +40,17 @@ export interface Accepted<E extends JobEvent = JobEvent> {
   promptTokens: number;
   /** Ends after the FinishEvent; throws ServingError. Leaving the loop early cancels the job. */
   events: AsyncIterable<E>;
+  /** Filled in as it runs. Absent: nobody looks at the clock. */
+  times?: JobTimes;
+}
+
+/** When what happened to a job, on the clock of performance.now(). */
+export interface JobTimes {
+  readonly queuedAtMs: number;
+  /** When it got a slot, or its batch was taken; null before. */
+  readonly startedAtMs: number | null;
+  /** Null before. */
+  readonly endedAtMs: number | null;
 }
 
 /** An accepted request for text. */
@@ -61,6 +72,14 @@ export interface InferenceService {
    * @throws ServingError MODEL_NOT_FOUND, MODEL_NOT_READY; BAD_REQUEST: the model knows no tokens
    */
   tokens?(model: string, version: string | null): ModelTokens;
+  /**
+   * The version that the next request without one gets, by the versions' weights: what is read and made of the request is of that
+   * version. Absent: there is nothing to choose.
+   *
+   * @param session always the same version for it, as long as that one serves
+   * @throws ServingError MODEL_NOT_FOUND
+   */
+  chooseVersion?(model: string, session: string | null): string | null;
   /** Every registered model, sorted by name. */
   models(): readonly ModelStatus[];
 }
@@ -93,6 +112,6 @@ export interface ModelStatus {
   } | null;
   /** Labels of a classifier of texts or tokens; null or absent: it is none. */
   labels?: TextLabels | null;
-  /** DJLServing's output formatter of the model; null: by `stream`. */
-  outputFormatter: 'json' | 'jsonlines' | 'sse' | null;
+  /** DJLServing's output formatter of the model, tgi: its tgi_compat; null: by `stream`. */
+  outputFormatter: 'json' | 'jsonlines' | 'sse' | 'json_chat' | 'jsonlines_chat' | 'sse_chat' | 'tgi' | null;
 }

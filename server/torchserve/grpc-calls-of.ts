@@ -12,6 +12,7 @@ import type { ManagementCall, PredictionsMessage, TorchServeCalls } from '../grp
 import { type Answer, allOf } from '../http/answers/answer.js';
 import { ContentBody } from '../http/bodies/model-bodies.js';
 import { statusOf } from '../http/dialects/djl/djl-predict.js';
+import { describedByHandlers } from '../http/dialects/torchserve/customized.js';
 import { health } from '../http/dialects/torchserve/health.js';
 import { TextBody } from '../http/dialects/torchserve/prediction-body.js';
 import { answerPrediction } from '../http/dialects/torchserve/torchserve-answer.js';
@@ -39,7 +40,7 @@ export function grpcCallsOf(context: HttpContext, models: TorchServeModels): Tor
     ping: () => prettyJson({ status: health(context.management.list()) }),
     predict: (message, target, streamed, client) =>
       predict(context, models, message, target, streamed, client),
-    manage: async (call, fields) => manage(models, call, fields),
+    manage: async (call, fields) => manage(context, models, call, fields),
     told: (error) => ({ status: torchServeStatus(error), message: torchServeMessage(error) }),
   };
 }
@@ -134,7 +135,12 @@ function refusalOf(status: number, text: string): ServingError {
   return new TorchServeRefusal('HANDLER_FAILED', 'InternalServerException', status, message);
 }
 
-async function manage(models: TorchServeModels, call: ManagementCall, fields: Fields): Promise<string> {
+async function manage(
+  context: HttpContext,
+  models: TorchServeModels,
+  call: ManagementCall,
+  fields: Fields,
+): Promise<string> {
   const text = (name: string): string | null => (fields[name] === '' ? null : (fields[name] as string));
   const model = text('model_name') ?? '';
   const version = text('model_version');
@@ -147,7 +153,11 @@ async function manage(models: TorchServeModels, call: ManagementCall, fields: Fi
     prettyJson({ status: (await told).message });
   switch (call) {
     case 'DescribeModel':
-      return prettyJson(models.describe(model, version));
+      return prettyJson(
+        fields.customized === true
+          ? await describedByHandlers(context, models, model, version, new AbortController())
+          : models.describe(model, version),
+      );
     case 'ListModels':
       return prettyJson(models.list(numberOf(fields.limit), numberOf(fields.next_page_token)));
     case 'RegisterModel':

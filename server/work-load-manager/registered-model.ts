@@ -280,7 +280,7 @@ export class RegisteredModel {
       answerFormat: this.#pool?.answerFormat ?? null,
       predictor: this.#config.predictor,
       labels: this.#pool?.labels ?? null,
-      outputFormatter: this.#config.outputFormatter,
+      outputFormatter: this.#config.tgiCompat ? 'tgi' : this.#config.outputFormatter,
     };
   }
 

@@ -125,7 +125,7 @@ export class WorkLoadManager implements InferenceService, ManagementService {
     const { parts } = this.#registrationParts();
     const registration = registrationOf(request, parts);
     this.#models.checkFree(registration.name, registration.version);
-    const model = this.#add(originOf(registration, parts), false);
+    const model = this.#add(originOf(registration, parts), false, request.weight);
     const ready = this.#loads
       .run(() => model.start())
       .catch(async (error: unknown) => {
@@ -231,6 +231,18 @@ export class WorkLoadManager implements InferenceService, ManagementService {
     this.#models.setDefault(name, version);
   }
 
+  setWeight(name: string, version: string | null, weight: number): number {
+    const versions = this.#models.find(name, null);
+    const [model] = this.#models.find(name, version);
+    if (version === null && versions.length > 1) {
+      const known = versions.map((one) => one.version ?? 'none').join(', ');
+      throw new ServingError('BAD_REQUEST', `weight needs a version in the path; ${name} has ${known}`);
+    }
+    this.#models.setWeight(model!, weight);
+    const all = versions.reduce((sum, one) => sum + this.#models.weightOf(one), 0);
+    return all === 0 ? 1 / versions.length : weight / all;
+  }
+
   describe(name: string, version: string | null): readonly PoolDescription[] {
     return this.#models.find(name, version).map((model) => this.#describe(model));
   }
@@ -249,6 +261,10 @@ export class WorkLoadManager implements InferenceService, ManagementService {
 
   tokens(model: string, version: string | null): ModelTokens {
     return this.#models.pick(model, version).tokens();
+  }
+
+  chooseVersion(model: string, session: string | null): string | null {
+    return this.#models.pick(model, null, session).version;
   }
 
   models(): readonly ModelStatus[] {
@@ -273,6 +289,7 @@ export class WorkLoadManager implements InferenceService, ManagementService {
     return {
       ...model.describe(),
       isDefault: this.#models.isDefault(model),
+      weight: this.#models.weightOf(model),
       ...(isAttached && { isAttached }),
     };
   }
@@ -288,7 +305,7 @@ export class WorkLoadManager implements InferenceService, ManagementService {
   }
 
   /** @throws ServingError ALREADY_REGISTERED */
-  #add(origin: ModelOrigin, loadedAtStartup: boolean): RegisteredModel {
+  #add(origin: ModelOrigin, loadedAtStartup: boolean, weight?: number): RegisteredModel {
     if (this.#draining) throw shuttingDown();
     const { engineOf, logger, observe, onModelFailed, onProgress, onSlotFreed } = this.#options;
     const { name, version } = origin.provisional;
@@ -303,7 +320,7 @@ export class WorkLoadManager implements InferenceService, ManagementService {
       onFailed: () => onModelFailed?.(model.id),
       ...(observe && { observe }),
     });
-    this.#models.add(model);
+    this.#models.add(model, weight);
     this.#coreYield?.watch();
     return model;
   }

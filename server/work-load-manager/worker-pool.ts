@@ -162,7 +162,7 @@ export class WorkerPool {
     const { job, promptTokens } = accepted;
     if (job.deadlineMs !== null && job.queuedAtMs >= job.deadlineMs) throw job.deadlinePassed();
     this.#enqueue(job, signal);
-    return { promptTokens, events: job.stream };
+    return { promptTokens, events: job.stream, times: job };
   }
 
   /** Resolves when no accepted job is left. */

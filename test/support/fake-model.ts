@@ -101,6 +101,7 @@ export const FAKE_CONFIG: ModelConfig = {
   gpus: null,
   gpuMemoryShare: 0.9,
   reasoningParser: 'auto',
+  tgiCompat: false,
 };
 
 /** A model of one rank: half the processes. */

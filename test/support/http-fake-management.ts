@@ -94,6 +94,13 @@ export class FakeManagement implements ManagementService {
     this.pools = this.pools.map((one) => (one.name === name ? { ...one, isDefault: one === wanted } : one));
   }
 
+  setWeight(name: string, version: string | null, weight: number): number {
+    const wanted = this.describe(name, version)[0]!;
+    this.pools = this.pools.map((one) => (one === wanted ? { ...one, weight } : one));
+    const all = this.describe(name, null).reduce((sum, one) => sum + (one.weight ?? 1), 0);
+    return weight / all;
+  }
+
   describe(name: string, version: string | null): readonly PoolDescription[] {
     const found = this.pools.filter(
       (one) => one.name === name && (version === null || one.version === version),

@@ -22,6 +22,7 @@ import type {
   Generation,
   InferenceService,
   JobRequest,
+  JobTimes,
   ModelStatus,
 } from '../../server/requests/service.js';
 import { managementOf } from './http-fake-management.js';
@@ -136,7 +137,11 @@ export class FakeService implements InferenceService {
   /** Thrown by the next submit. */
   refuseWith: ServingError | null = null;
   statuses: ModelStatus[] = [model('mlp')];
-  #arrived: (() => void) | null = null;
+  /** What every accepted request has. */
+  times: JobTimes | null = null;
+  /** What a request without a version gets; null: as if nobody chose. */
+  choice: ((model: string, session: string | null) => string | null) | null = null;
+  readonly #arrived: (() => void)[] = [];
 
   async submit<R extends JobRequest>(asked: R, signal: AbortSignal): Promise<Accepted<EventsOf<R>>> {
     assert(asked.kind === 'generate', 'this service makes text only');
@@ -144,15 +149,20 @@ export class FakeService implements InferenceService {
     if (this.refuseWith !== null) throw this.refuseWith;
     const job = new Submitted(request, signal);
     this.submitted.push(job);
-    this.#arrived?.();
+    for (const wake of this.#arrived.splice(0)) wake();
     if (this.words !== null && request.promptLogprobs !== undefined) job.tellPrompt(['once', ' upon', ' a']);
     if (this.words !== null) {
       const count = Math.min(this.words, request.maxNewTokens ?? request.usualNewTokens ?? this.words);
       for (let index = 1; index <= count; index += 1) job.token(` w${index}`);
       job.finish(count < this.words ? 'length' : 'end-id');
     }
-    const generation: Generation = { promptTokens: job.promptTokens, events: job };
+    const times = this.times && { times: this.times };
+    const generation: Generation = { promptTokens: job.promptTokens, events: job, ...times };
     return generation as Accepted<EventsOf<R>>;
+  }
+
+  chooseVersion(name: string, session: string | null): string | null {
+    return this.choice?.(name, session) ?? null;
   }
 
   models(): readonly ModelStatus[] {
@@ -163,7 +173,7 @@ export class FakeService implements InferenceService {
   async request(index: number): Promise<Submitted> {
     while (this.submitted.length <= index) {
       await new Promise<void>((resolve) => {
-        this.#arrived = resolve;
+        this.#arrived.push(resolve);
       });
     }
     return this.submitted[index]!;

@@ -107,7 +107,7 @@ export class ServerProcess {
   }
 
   get url(): string {
-    return /http:\/\/[^/]+/.exec(this.curlCommand)?.[0] ?? '';
+    return /https?:\/\/[^/]+/.exec(this.curlCommand)?.[0] ?? '';
   }
 
   /** Shard workers of the newest group, by rank. */

@@ -51,7 +51,30 @@ export class BaseHandler {
     return data;
   }
 
+  /** What a description of the model says besides (customized=true); undefined: nothing. */
+  async describeHandle(): Promise<unknown> {
+    return undefined;
+  }
+
   async handle(data: readonly RequestData[], context: Context): Promise<unknown> {
+    const isAsked = data.map((_, at) => context.getRequestHeader(at, 'describe') === 'True');
+    if (isAsked.includes(true)) return this.#described(data, context, isAsked);
+    return this.#answered(data, context);
+  }
+
+  /** Requests of both kinds may have come together. */
+  async #described(
+    data: readonly RequestData[],
+    context: Context,
+    isAsked: readonly boolean[],
+  ): Promise<unknown[]> {
+    const told = (await this.describeHandle()) ?? '';
+    const others = data.filter((_, at) => !isAsked[at]);
+    const answers = others.length === 0 ? [] : ((await this.#answered(others, context)) as unknown[]);
+    return isAsked.map((asked) => (asked ? told : answers.shift()));
+  }
+
+  async #answered(data: readonly RequestData[], context: Context): Promise<unknown> {
     const startedMs = performance.now();
     const given = await this.preprocess(data);
     const answers = await this.inference(given);

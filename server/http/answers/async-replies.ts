@@ -13,6 +13,7 @@ import { type AccessKey, idOf } from '../../access/access-key.js';
 import { integerHeader } from '../../requests/request-control.js';
 import { djlErrorWith } from '../dialects/djl/djl-errors.js';
 import type { HttpContext } from '../http-context.js';
+import { isHttp2 } from '../http2-requests.js';
 import { type Answer, sendAnswer } from './answer.js';
 import type { Reservation } from './async-results.js';
 import { clientSignal } from './stream-reply.js';
@@ -51,7 +52,7 @@ async function sendLater(
     throw error;
   }
   try {
-    reservation.fill(await answer(reservation.client));
+    await reservation.fill(await answer(reservation.client));
   } catch (error) {
     reservation.release();
     throw error;
@@ -62,9 +63,10 @@ async function sendLater(
 /** @throws ServingError INVALID_TOKEN, BAD_REQUEST */
 export function pollAnswer(
   { asyncResults }: HttpContext,
-  { accessKey, headers }: FastifyRequest,
+  request: FastifyRequest,
   reply: FastifyReply,
 ): FastifyReply {
+  const { accessKey, headers } = request;
   const maxItems = integerHeader(headers, 'x-max-items', 1, MAX_ITEMS) ?? MAX_ITEMS;
   const polled = asyncResults.poll(
     String(headers['x-starting-token']),
@@ -73,7 +75,8 @@ export function pollAnswer(
   );
   switch (polled.kind) {
     case 'pending':
-      reply.raw.statusMessage = PENDING_REASON;
+      // HTTP/2 has no such words.
+      if (!isHttp2(request.raw)) reply.raw.statusMessage = PENDING_REASON;
       return nextToken(reply, polled.nextToken).code(202).send();
     case 'failed': {
       const { status, body } = djlErrorWith(polled.error, FAILED_STATUS);

@@ -7,6 +7,7 @@
  * Limits  maxResults and maxBytes over all results; where they are reached, ended results that were read to their end make room,
  *         then the one that ended first, if that is KEPT_UNREAD_MS ago: unread answers lock nobody out for longer
  *         one key has half of maxResults at most, and reads its own alone
+ * Restart where there is a store (async-store.ts), what has ended lies there too, and is here again after a restart of the server
  * Errors  QUEUE_FULL at the door, INVALID_TOKEN at a poll; a result that fails ends with its error
  * Source  DJLServing 0.36: the memory cache of its asynchronous mode
  */
@@ -15,6 +16,7 @@ import { randomUUID } from 'node:crypto';
 import { ServingError } from '../../../proto/errors.js';
 import { quote } from '../../requests/validation.js';
 import type { Answer } from './answer.js';
+import type { AsyncStore } from './async-store.js';
 import type { Frames } from './stream-reply.js';
 
 const JSON_TYPE = 'application/json';
@@ -38,8 +40,8 @@ export interface Reservation {
   readonly token: string;
   /** Aborts the job; also called when the server ends. */
   readonly client: AbortController;
-  /** Reads the answer to its end, in the background. */
-  fill(answer: Answer): void;
+  /** Reads the answer to its end, in the background. Resolves when the token outlives this server, where there is a store. */
+  fill(answer: Answer): Promise<void>;
   /** There will be no answer. */
   release(): void;
 }
@@ -65,6 +67,7 @@ interface StoredResult {
 
 export class AsyncResults {
   readonly #limits: AsyncResultLimits;
+  readonly #store: AsyncStore | null;
   readonly #results = new Map<string, StoredResult>();
   /** Ids of ended results that were read to their end, the first that was read first. */
   readonly #read = new Set<string>();
@@ -72,8 +75,23 @@ export class AsyncResults {
   readonly #ended = new Set<string>();
   #bytes = 0;
 
-  constructor(limits: AsyncResultLimits) {
+  readonly #idleWaiters: (() => void)[] = [];
+
+  constructor(limits: AsyncResultLimits, store: AsyncStore | null = null) {
     this.#limits = limits;
+    this.#store = store;
+    const [now, nowMs] = [Date.now(), performance.now()];
+    for (const { contentType, endedAt, error, id, items, owner } of store?.load(limits, now) ?? []) {
+      const ageMs = Math.max(0, now - endedAt);
+      const bytes = items.reduce((sum, item) => sum + Buffer.byteLength(item), 0);
+      const result: StoredResult = {
+        ...{ client: new AbortController(), contentType, items: [...items], bytes, error, owner },
+        ...{ endedAtMs: nowMs - ageMs, expiry: null, onEnd: () => {} },
+      };
+      this.#results.set(id, result);
+      this.#bytes += bytes;
+      this.#expire(id, result, limits.ttlMs - ageMs);
+    }
   }
 
   /** @throws ServingError QUEUE_FULL */
@@ -107,7 +125,11 @@ export class AsyncResults {
     return {
       token: id,
       client,
-      fill: (answer) => void this.#fill(id, result, answer),
+      fill: (answer) => {
+        const written = this.#store?.begun(id, owner);
+        void this.#fill(id, result, answer);
+        return written ?? Promise.resolve();
+      },
       release: () => this.#forget(id),
     };
   }
@@ -139,9 +161,19 @@ export class AsyncResults {
     };
   }
 
-  /** Ends every job that runs and forgets all. */
-  close(): void {
-    for (const id of [...this.#results.keys()]) this.#forget(id);
+  /** Resolves when no answer is being made, where a store will keep what is there; at once where none does. */
+  async idle(): Promise<void> {
+    while (this.#store !== null && [...this.#results.values()].some(({ endedAtMs }) => endedAtMs === null)) {
+      await new Promise<void>((resolve) => {
+        this.#idleWaiters.push(resolve);
+      });
+    }
+  }
+
+  /** Ends every job that runs and forgets all but what is stored. */
+  async close(): Promise<void> {
+    for (const id of [...this.#results.keys()]) this.#forget(id, 'keep the file');
+    await this.#store?.idle();
   }
 
   async #fill(id: string, result: StoredResult, answer: Answer): Promise<void> {
@@ -162,9 +194,16 @@ export class AsyncResults {
     }
     result.endedAtMs = performance.now();
     result.onEnd();
+    for (const wake of this.#idleWaiters.splice(0)) wake();
     if (!this.#results.has(id)) return;
+    const { contentType, error, items, owner } = result;
+    void this.#store?.ended({ id, contentType, error, items, owner, endedAt: Date.now() });
+    this.#expire(id, result, this.#limits.ttlMs);
+  }
+
+  #expire(id: string, result: StoredResult, inMs: number): void {
     this.#ended.add(id);
-    result.expiry = setTimeout(() => this.#forget(id), this.#limits.ttlMs).unref();
+    result.expiry = setTimeout(() => this.#forget(id), inMs).unref();
   }
 
   #append(result: StoredResult, item: string): void {
@@ -214,9 +253,11 @@ export class AsyncResults {
     return true;
   }
 
-  #forget(id: string): void {
+  #forget(id: string, file: 'remove the file' | 'keep the file' = 'remove the file'): void {
     const result = this.#results.get(id);
     if (result === undefined) return;
+    if (file === 'remove the file') this.#store?.forget(id);
+    for (const wake of this.#idleWaiters.splice(0)) wake();
     this.#results.delete(id);
     this.#read.delete(id);
     this.#ended.delete(id);

@@ -44,6 +44,12 @@ export async function submitAll(
   return outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
 }
 
+/** By the sum of their log-probabilities, as TGI chooses; those of one kind stay in their order. */
+export function bestFirst(all: readonly Collected[]): Collected[] {
+  const score = ({ tokens }: Collected): number => tokens.reduce((sum, { logprob }) => sum + logprob, 0);
+  return [...all].sort((a, b) => score(b) - score(a));
+}
+
 /** Reads all generations to their ends. */
 export async function collectAll(
   generations: readonly Generation[],

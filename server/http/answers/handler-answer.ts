@@ -33,7 +33,9 @@ export function propertiesOf(headers: IncomingHttpHeaders, query: unknown): Reco
     all.flatMap(([key, value]) => {
       const name = key.toLowerCase();
       const text = Array.isArray(value) ? value.join(',') : value;
-      return SECRET_HEADERS.includes(name) || typeof text !== 'string' ? [] : [[name, text]];
+      // HTTP/2 has its method and path among them.
+      const isHidden = name.startsWith(':') || SECRET_HEADERS.includes(name);
+      return isHidden || typeof text !== 'string' ? [] : [[name, text]];
     }),
   );
 }

@@ -10,7 +10,9 @@
 import type { ServerResponse } from 'node:http';
 import type { FastifyBaseLogger, FastifyReply } from 'fastify';
 import { ServingError } from '../../../proto/errors.js';
+import { isComplete, isGone, needsDrain } from '../http2-requests.js';
 import { ReadPace } from './read-pace.js';
+import { RequestTimes } from './request-times.js';
 
 /** Long enough for a request that fails at once to have its own status. */
 const HEAD_DELAY_MS = 50;
@@ -31,8 +33,9 @@ export interface Frames<T extends string | Uint8Array = string> {
 /** Aborted when the connection ends before the response does. */
 export function clientSignal(reply: FastifyReply): AbortController {
   const controller = new AbortController();
+  RequestTimes.of(reply).follow(controller.signal);
   reply.raw.once('close', () => {
-    if (!reply.raw.writableFinished) controller.abort();
+    if (!isComplete(reply.raw)) controller.abort();
   });
   return controller;
 }
@@ -46,6 +49,7 @@ export async function sendFrames(
 ): Promise<FastifyReply> {
   const first = texts.next();
   await settledOrLater(first, HEAD_DELAY_MS);
+  tellTimes(reply);
   reply.hijack();
   const { raw } = reply;
   // nginx passes a stream on as it comes only where it is told so.
@@ -57,7 +61,7 @@ export async function sendFrames(
   const pings = isEvents ? setInterval(() => ping(raw), PING_INTERVAL_MS) : undefined;
   const pace = new ReadPace(stallLimitMs);
   try {
-    for (let frame = await first; !frame.done && !raw.destroyed; frame = await texts.next()) {
+    for (let frame = await first; !frame.done && !isGone(raw); frame = await texts.next()) {
       pings?.refresh();
       pace.given(frame.value.length);
       if (raw.write(frame.value)) continue;
@@ -70,22 +74,28 @@ export async function sendFrames(
     }
   } catch (thrown) {
     const words = broken?.(thrown) ?? [];
-    if (broken === null && !raw.destroyed) {
+    if (broken === null && !isGone(raw)) {
       reply.log.error({ err: thrown }, 'a stream broke');
       raw.destroy();
     }
-    for (const text of words) if (!raw.destroyed) raw.write(text);
+    for (const text of words) if (!isGone(raw)) raw.write(text);
   } finally {
     clearInterval(pings);
-    if (!raw.destroyed) raw.end();
+    if (!isGone(raw)) raw.end();
     await texts.return(undefined);
   }
   return reply;
 }
 
+/** Before the head leaves. */
+export function tellTimes(reply: FastifyReply): void {
+  const timing = RequestTimes.of(reply).header();
+  if (timing !== null) reply.header('server-timing', timing);
+}
+
 /** A reader that takes nothing needs no ping. */
 function ping(raw: ServerResponse): void {
-  if (!raw.destroyed && !raw.writableNeedDrain) raw.write(PING);
+  if (!isGone(raw) && !needsDrain(raw)) raw.write(PING);
 }
 
 /** Waits for a promise, but not for long. @throws what it is rejected with until then */
@@ -154,6 +164,6 @@ function drained(raw: ServerResponse, limitMs: number): Promise<'drained' | 'clo
     const timer = setTimeout(() => done('stalled'), limitMs);
     raw.once('drain', onDrain);
     raw.once('close', onClose);
-    if (raw.destroyed) done('closed');
+    if (isGone(raw)) done('closed');
   });
 }

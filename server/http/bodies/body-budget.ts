@@ -10,6 +10,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Transform } from 'node:stream';
 import { ServingError } from '../../../proto/errors.js';
+import { isHttp2 } from '../http2-requests.js';
 import { PieceBlocks } from './piece-blocks.js';
 
 const FREE_BYTES = 65_536;
@@ -26,7 +27,9 @@ export class BodyBudget {
   /** What the body is read from instead; `response`: its end gives the bytes back. */
   metered(body: NodeJS.ReadableStream, request: IncomingMessage, response: ServerResponse): typeof body {
     const { 'content-length': declared, 'transfer-encoding': encoding } = request.headers;
-    if (encoding === undefined && (declared === undefined || Number(declared) <= FREE_BYTES)) return body;
+    // HTTP/2 has no transfer-encoding: what says no length may be as long as it likes.
+    const isOpen = encoding !== undefined || (declared === undefined && isHttp2(request));
+    if (!isOpen && (declared === undefined || Number(declared) <= FREE_BYTES)) return body;
     let seen = 0;
     let held = 0;
     const blocks = new PieceBlocks((block) => meter.push(block));

@@ -1,4 +1,7 @@
 /** Asynchronous answers, priorities and deadlines over a real port. */
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ServingError } from '../../../proto/errors.js';
 import { aborted, postJson, startServer, type TestServer } from '../../support/http-fixtures.js';
@@ -220,6 +223,97 @@ describe('x-synchronous: false', () => {
       polled = await postJson(`${test.url}/invocations`, '', attributes(`x-starting-token=${token}`));
     }
     expect(JSON.parse(polled.text)).toEqual({ generated_text: ' w1 w2 w3' });
+  });
+});
+
+describe('async_result_folder', () => {
+  let folder: string;
+  beforeEach(async () => {
+    folder = path.join(await mkdtemp(path.join(tmpdir(), 'async-')), 'kept');
+    await test.server.close();
+    test = await startServer({ asyncResultFolder: folder });
+  });
+  afterEach(() => rm(path.dirname(folder), { recursive: true }));
+  const restart = async (more = {}) => {
+    await test.server.close();
+    test = await startServer({ asyncResultFolder: folder, ...more });
+  };
+  const modeOf = async (at: string) => ((await stat(at)).mode & 0o777).toString(8);
+
+  it('keeps answers, streams and failures over a restart, in files that nobody else reads', async () => {
+    test.service.words = null;
+    const tokens = [
+      (await start()).token,
+      (await start({ inputs: 'a', stream: true })).token,
+      (await start()).token,
+    ];
+    for (const index of [0, 1]) {
+      const job = await test.service.request(index);
+      job.token(' one');
+      job.finish('length');
+    }
+    (await test.service.request(2)).fail(new ServingError('WORKER_FAILED', 'rank 1 is gone'));
+    const before = [];
+    for (const token of tokens) before.push(await result(token));
+    await restart();
+    const after = [];
+    for (const token of tokens) after.push(await poll(token));
+    expect(after).toEqual(before);
+    expect(after.map(({ status }) => status)).toEqual([200, 200, 500]);
+    expect(await modeOf(folder)).toBe('700');
+    for (const name of await readdir(folder)) expect(await modeOf(path.join(folder, name))).toBe('600');
+    // Read to its end, it makes room as before.
+    await restart({ asyncResultLimit: 1 });
+    expect(await readdir(folder)).toHaveLength(1);
+  });
+
+  it('waits for an answer that is being made while it drains, and says what was lost where it was killed', async () => {
+    test.service.words = null;
+    const { token } = await start();
+    const job = await test.service.request(0);
+    const closing = test.server.close();
+    job.token(' one');
+    job.finish('length');
+    await closing;
+    test = await startServer({ asyncResultFolder: folder });
+    expect(await poll(token)).toMatchObject({ status: 200, text: '{"generated_text":" one"}' });
+    test.service.words = null;
+    const lost = (await start()).token;
+    // As after kill -9: the first server never says that it ends.
+    const next = await startServer({ asyncResultFolder: folder });
+    const polled = await poll(lost, {}, next.url);
+    expect([polled.status, polled.text]).toEqual([500, expect.stringContaining('The server ended before')]);
+    await next.server.close();
+    (await test.service.request(0)).finish('length');
+  });
+
+  it('purges what is past its time, damaged or half written at the start, and leaves other files alone', async () => {
+    const { token } = await start();
+    await result(token);
+    await test.server.close();
+    const [name] = await readdir(folder);
+    const file = path.join(folder, name!);
+    const content = JSON.parse(await readFile(file, 'utf8')) as { endedAt: number };
+    await writeFile(file, JSON.stringify({ ...content, endedAt: Date.now() - 3_600_001 }));
+    const other = (digit: string) => `${digit.repeat(8)}-0000-4000-8000-000000000000.json`;
+    await writeFile(path.join(folder, other('1')), '{"form": 1, "items": [7]}');
+    await writeFile(
+      path.join(folder, other('2')),
+      JSON.stringify({ ...content, items: ['x'.repeat(2_000_000)] }),
+    );
+    await writeFile(path.join(folder, `${other('3')}.new`), '{');
+    await writeFile(path.join(folder, 'notes.txt'), 'mine');
+    test = await startServer({ asyncResultFolder: folder, asyncResultMemoryMb: 1 });
+    expect(await readdir(folder)).toEqual(['notes.txt']);
+    expect((await poll(token)).status).toBe(400);
+    await test.logged(({ msg }) => String(msg).includes('is removed: not of our form'));
+  });
+
+  it('a folder that cannot be had ends the start with the name of the key', async () => {
+    await writeFile(path.join(folder, 'file'), '');
+    await expect(startServer({ asyncResultFolder: path.join(folder, 'file') })).rejects.toThrow(
+      /^async_result_folder: .*ENOTDIR|EEXIST/,
+    );
   });
 });
 

@@ -502,13 +502,24 @@ describe('bad input never reaches the service', () => {
     ['too many alternatives', hi({ top_n_tokens: 21 }), /top_n_tokens must be .* at most 20, got 21/],
     ['a bias out of range', hi({ logit_bias: { 5: 101 } }), /logit_bias.* must be .*100, got 101/],
     ['a bias of no token', hi({ logit_bias: { the: 1 } }), /logit_bias.*must be/],
-    ['n 2', hi({ n: 2 }), /n is not supported by this server: only 1 is accepted, got 2/],
+    ['greedy n 2', hi({ n: 2 }), /best_of and n above 1 need do_sample=true/],
+    ['best_of 9', hi({ best_of: 9, do_sample: true }), /best_of must be .* at most 8, got 9/],
     ['beams', hi({ num_beams: 4 }), /num_beams is not supported/],
-    ['best_of', hi({ best_of: 2 }), /best_of is not supported/],
+    ['two forms', hi({ guided_regex: 'a', guided_choice: ['b'] }), /only one form of the answer/],
     [
       'prompt details',
       hi({ decoder_input_details: true }),
       /decoder_input_details is told in the details: send details=true too/,
+    ],
+    [
+      'prompt details of a stream',
+      { ...hi({ details: true, decoder_input_details: true }), stream: true },
+      /decoder_input_details is not told in a stream/,
+    ],
+    [
+      'best_of in a stream',
+      { ...hi({ best_of: 2, do_sample: true }), stream: true },
+      /best_of is not available in a stream/,
     ],
     ['a chat without messages', { messages: [] }, /messages must be a list of 1 … 4096 items, got \[\]/],
     [

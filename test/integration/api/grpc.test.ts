@@ -121,6 +121,45 @@ describe('a text model over gRPC', () => {
     });
   });
 
+  it('tells statistics and a configuration as Triton does', async () => {
+    const counts = {
+      ...{ name: 'mlp', version: '', lastEndedAtMs: 1_700_000_000_000, succeeded: 3, failed: 1 },
+      ...{ executions: 7, requestUs: 4000, queuedJobs: 4, queueUs: 100, computeUs: 3000 },
+    };
+    const { stub } = await start({ statistics: () => [counts] });
+    const duration = (count: string, ns: string) => ({ count, ns });
+    const stats = {
+      ...{
+        name: 'mlp',
+        version: '',
+        last_inference: '1700000000000',
+        inference_count: '3',
+        execution_count: '7',
+      },
+      inference_stats: {
+        success: duration('3', '3000000'),
+        fail: duration('1', '1000000'),
+        queue: duration('4', '100000'),
+        compute_input: duration('0', '0'),
+        compute_infer: duration('7', '3000000'),
+        compute_output: duration('0', '0'),
+      },
+      batch_stats: [],
+    };
+    expect(await call(stub, 'ModelStatistics', {})).toEqual({ model_stats: [stats] });
+    expect(await call(stub, 'ModelStatistics', { name: 'mlp' })).toEqual({ model_stats: [stats] });
+    await expect(call(stub, 'ModelStatistics', { name: 'no' })).rejects.toMatchObject({
+      code: status.NOT_FOUND,
+    });
+    const { config } = await call<{ config: Answer }>(stub, 'ModelConfig', { name: 'mlp' });
+    expect(config).toMatchObject({
+      ...{ name: 'mlp', backend: 'shardserve', max_batch_size: 0 },
+      input: expect.arrayContaining([{ name: 'text_input', data_type: 'TYPE_STRING', dims: ['1'] }]),
+      instance_group: [{ kind: 'KIND_CPU', count: 1 }],
+      model_transaction_policy: { decoupled: true },
+    });
+  });
+
   it('answers a prompt whole, with parameters from the input and from the request', async () => {
     const { service, stub } = await start();
     const answer = await call<InferResponseMessage>(stub, 'ModelInfer', {
@@ -254,6 +293,8 @@ describe('keys over gRPC', () => {
     ModelReady: [{ name: 'mlp' }, 'infer'],
     ServerMetadata: [{}, 'infer'],
     ModelMetadata: [{ name: 'mlp' }, 'infer'],
+    ModelConfig: [{ name: 'mlp' }, 'infer'],
+    ModelStatistics: [{}, 'infer'],
     ModelInfer: [textRequest('x'), 'infer'],
     ModelStreamInfer: [textRequest('x'), 'infer'],
     RepositoryIndex: [{}, 'manage'],

@@ -4,10 +4,13 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ServingError } from '../../../proto/errors.js';
+import { torchServeDialects } from '../../../server/http/dialects/torchserve/torchserve-dialects.js';
 import type { InferenceService, JobRequest } from '../../../server/requests/service.js';
 import { seededRandom } from '../../fixtures/seeded-random.js';
 import { type Json, jsonText, mutatedJson, mutatedText } from '../../fuzz/mutations.js';
+import { managementOf } from '../../support/http-fake-management.js';
 import { FakeService, startServer, type TestServer } from '../../support/http-fixtures.js';
+import { torchServeModelsOf } from '../../support/torchserve-parts.js';
 
 const SEED = 20_261_130;
 const CASES = 1000;
@@ -140,6 +143,7 @@ interface Row {
   seeds: readonly (readonly [path: string, body: Json])[];
 }
 
+const TORCHSERVE = 'torchserve';
 const ROWS: readonly Row[] = [
   {
     dialect: 'openai',
@@ -270,6 +274,29 @@ const ROWS: readonly Row[] = [
       ...['/server/logging', '/metrics', '/server/metrics'],
     ].map((path) => [path, LMI] as const),
   },
+  {
+    // A server of its own.
+    dialect: TORCHSERVE,
+    shape: djl,
+    seeds: [
+      ['/predictions/mlp', LMI],
+      ['/predictions/mlp/1.0', CHAT],
+      ['/predictions/mlp/1.0/v1/completions', COMPLETION],
+      ['/predictions/mlp/1.0/v1/chat/completions', CHAT],
+      ['/predictions/tensors', INFER],
+      ...['/invocations', '/models/mlp/invoke', '/mlp/predict', '/mlp/1.0/predict', '/ping'].map(
+        (path) => [path, LMI] as const,
+      ),
+      [
+        '/v1/models/mlp:predict',
+        { instances: ['a', { data: 'b' }, { inputs: 'c', parameters: { max_new_tokens: 2 } }] },
+      ],
+      ['/v1/models/absent:explain', { instances: ['a'] }],
+      ['/api-description', {}],
+      ['/models', { url: 'x.mar', model_name: 'x', initial_workers: 1, synchronous: true, batch_size: 2 }],
+      ['/models?url=y.mar&model_name=y&initial_workers=2', {}],
+    ],
+  },
 ];
 
 const TYPES = [
@@ -291,6 +318,7 @@ const TYPES = [
 ];
 
 let test: TestServer;
+let torchServe: TestServer;
 beforeAll(async () => {
   const service = new WholeService();
   service.statuses = [
@@ -303,8 +331,13 @@ beforeAll(async () => {
     },
   ];
   test = await startServer({ registrationFolders: ['*'] }, 'mlp', { service });
+  const versions = new WholeService();
+  versions.statuses = service.statuses.map((one) => ({ ...one, version: '1.0' }));
+  const management = managementOf(versions);
+  const dialects = torchServeDialects(torchServeModelsOf(management));
+  torchServe = await startServer({}, 'mlp', { service: versions, management }, dialects);
 });
-afterAll(() => test.server.close());
+afterAll(() => Promise.all([test, torchServe].map(({ server }) => server.close())));
 
 /** What no answer may hold. */
 const LEAK =
@@ -322,7 +355,8 @@ describe.each(ROWS)('$dialect', ({ dialect, seeds, shape }) => {
       const type = random.pick(TYPES);
       const say = (what: string, answer = '') =>
         wrong.push(`${dialect} ${index} ${path} ${type}: ${what}: ${answer.slice(0, 300)}`);
-      const answered = await fetch(test.url + path, {
+      const { url } = dialect === TORCHSERVE ? torchServe : test;
+      const answered = await fetch(url + path, {
         method: 'POST',
         body: new TextEncoder().encode(body),
         headers: type === '' ? {} : { 'content-type': type },
@@ -363,7 +397,7 @@ it('leaves no route out that takes a body', () => {
     const pattern = new RegExp(`^${url.replace(/:\w+/g, '[^/]+').replace('*', '.*')}$`);
     return covered.some((path) => pattern.test(path));
   };
-  const left = test.server.routes
+  const left = [...test.server.routes, ...torchServe.server.routes]
     .filter(({ method, url }) => method === 'POST' && !fits(url))
     .map(({ url }) => url);
   expect(left).toEqual([]);

@@ -65,6 +65,7 @@ describe('POST /models', () => {
       batchSize: 2,
       maxBatchDelayMs: 0,
       maxIdleSeconds: 5,
+      weight: 3,
       minGroups: 0,
       maxGroups: 3,
     };
@@ -78,6 +79,7 @@ describe('POST /models', () => {
       batch_size: 2,
       max_batch_delay: 0,
       max_idle_time: 5,
+      weight: 3,
       min_worker: 0,
       max_worker: 3,
     };

@@ -184,6 +184,34 @@ describe('completions by the openai client', () => {
     expect(logprobs).toEqual([null, -1, -2, -0.25]);
   });
 
+  it('best_of: the n best of so many of each prompt, all of which are in the usage', async () => {
+    test.service.words = null;
+    const asked = postJson(`${test.url}/v1/completions`, {
+      ...{ prompt: ['a', 'b'], n: 2, best_of: 3, seed: 5, max_tokens: 9 },
+    });
+    const jobs = await Promise.all([0, 1, 2, 3, 4, 5].map((index) => test.service.request(index)));
+    expect(jobs.map(({ request }) => [request.sampling.seed, request.logprob])).toEqual(
+      [5, 6, 7, 5, 6, 7].map((seed) => [seed, true]),
+    );
+    // A token more is a lower log-probability a token here: −0.25, −0.5 …
+    for (const [index, tokens] of [3, 1, 2, 1, 2, 3].entries()) {
+      for (let token = 0; token < tokens; token += 1) jobs[index]!.token(` ${index}`);
+      jobs[index]!.finish('end-id');
+    }
+    const { text } = await asked;
+    const { choices, usage } = JSON.parse(text) as {
+      choices: { index: number; text: string; logprobs: unknown }[];
+      usage: object;
+    };
+    expect(choices.map(({ index, logprobs, text: told }) => [index, told, logprobs])).toEqual([
+      [0, ' 1', null],
+      [1, ' 2 2', null],
+      [2, ' 3', null],
+      [3, ' 4 4', null],
+    ]);
+    expect(usage).toMatchObject({ prompt_tokens: 2, completion_tokens: 12, total_tokens: 14 });
+  });
+
   it('prompt_logprobs: of a completion in its choice, of a chat beside them', async () => {
     const expected = [
       null,
@@ -415,6 +443,8 @@ describe('models', () => {
     expect(listed).toMatchObject([
       { ...object, id: 'a' },
       { ...object, max_model_len: 512 },
+      { ...object, id: 'a:1' },
+      { ...object, id: 'a:2' },
     ]);
     expect(await client.models.retrieve('b')).toMatchObject(object);
     await expect(client.models.retrieve('none')).rejects.toMatchObject({
@@ -474,11 +504,24 @@ describe("errors in OpenAI's body", () => {
     ['/v1/completions', completion({ logit_bias: { '5': 200 } }), 'logit_bias', /100, got 200/],
     ['/v1/completions', completion({ suffix: 'end' }), 'suffix', /suffix is not supported by this server/],
     [
-      '/v1/completions',
-      completion({ best_of: 3 }),
+      '/v1/chat/completions',
+      chat({ best_of: 3 }),
       'best_of',
       /best_of is not supported.*only 1 is accepted, got 3/,
     ],
+    [
+      '/v1/completions',
+      completion({ n: 3, best_of: 2 }),
+      'best_of',
+      /best_of must be at least n, got 2 and n 3/,
+    ],
+    [
+      '/v1/completions',
+      completion({ best_of: 2, stream: true }),
+      'best_of',
+      /not available when stream is true/,
+    ],
+    ['/v1/completions', completion({ best_of: 129 }), 'best_of', /at most 128/],
     ['/v1/completions', completion({ max_tokens: 0 }), 'max_tokens', /at least 1 \(0 with echo and logprobs/],
     [
       '/v1/completions',

@@ -68,6 +68,13 @@ const SERVED: readonly (readonly [object, object])[] = [
   [{ structured_outputs: { choice: ['a'] } }, { constraint: { spec: { kind: 'choice', texts: ['a'] } } }],
   [{ response_format: { type: 'json_object' } }, { constraint: { spec: { kind: 'json-object' } } }],
   [{ manual_seed: 8 }, { sampling: { seed: 8 } }],
+  [{ n: 2, do_sample: true }, { logprob: true }],
+  [{ best_of: 2, temperature: 0.5 }, { logprob: true }],
+  [
+    { guided_json: { type: 'null' } },
+    { constraint: { spec: { kind: 'json-schema', schema: { type: 'null' } } } },
+  ],
+  [{ guided_choice: ['a', 'b'] }, { constraint: { spec: { kind: 'choice', texts: ['a', 'b'] } } }],
   // As LMI's users send them.
   [
     { do_sample: true, min_tokens: 200, max_new_tokens: 256 },
@@ -98,8 +105,6 @@ const LMI_NAMES = [
 ];
 
 const REFUSED: Readonly<Record<string, unknown>> = {
-  n: 2,
-  best_of: 2,
   num_beams: 2,
   length_penalty: 2,
   early_stopping: true,
@@ -201,7 +206,6 @@ describe("OpenAI's and vLLM's names", () => {
     kv_transfer_params: { a: 1 },
     vllm_xargs: { a: 1 },
     suffix: 'a',
-    best_of: 2,
     truncate_prompt_tokens: 5,
     prompt_embeds: 'AAAA',
     priority: 5,
@@ -214,6 +218,7 @@ describe("OpenAI's and vLLM's names", () => {
     ['top_logprobs', 2, false],
     ['tools', [{ type: 'function', function: { name: 'f' } }], false],
     ['echo', true, true],
+    ['best_of', 2, true],
   ])('%s belongs to the other kind of request, which says so', async (name, value, isChat) => {
     const sentence = new RegExp(`${name} is not supported by this server`);
     expect(await (isChat ? chat : complete)({ [name]: value })).toMatch(sentence);

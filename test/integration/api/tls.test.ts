@@ -1,6 +1,13 @@
 /** https:// addresses, HTTP and gRPC: the certificate of the moment, clients' certificates, files that are wrong. */
 import { X509Certificate } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  connect as connectHttp2,
+  constants,
+} from 'node:http2';
 import { Agent, request as httpsRequest } from 'node:https';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -15,7 +22,7 @@ import { createGrpcServer, type GrpcServer } from '../../../server/grpc/grpc-ser
 import { PROTO_OPTIONS } from '../../../server/grpc/oip-messages.js';
 import { keystoreOf, makeCertificate, type TestCertificate } from '../../support/certificates.js';
 import { managementOf } from '../../support/http-fake-management.js';
-import { FakeService, startServer, type TestServer } from '../../support/http-fixtures.js';
+import { aborted, FakeService, startServer, type TestServer } from '../../support/http-fixtures.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'shardserve-tls-'));
 const authority = makeCertificate('authority');
@@ -163,6 +170,77 @@ describe.each([
     await expect(starting).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
     await expect(starting).rejects.toThrow(sentence);
     await expect(starting).rejects.not.toThrow('BEGIN');
+  });
+});
+
+describe('HTTP/2 on an https:// address', () => {
+  const BODY = JSON.stringify({ inputs: 'a', stream: true });
+  const open = (url: string) => connectHttp2(url, { ca: authority.certificate });
+  const post = (session: ClientHttp2Session, path: string, body: string, headers: object = {}) => {
+    const stream = session.request({
+      ...{ ':method': 'POST', ':path': path, 'content-type': 'application/json', ...headers },
+    });
+    stream.end(body);
+    return stream;
+  };
+  const answerOf = async (stream: ClientHttp2Stream) => {
+    const [headers] = (await once(stream, 'response')) as [Record<string, unknown>];
+    let text = '';
+    for await (const piece of stream) text += String(piece);
+    return { headers, text };
+  };
+
+  it('is chosen by who offers it, whole and streamed answers side by side on one connection', async () => {
+    const { logs, service, url } = await start(PEM);
+    const session = open(url);
+    const answers = await Promise.all(
+      [BODY, JSON.stringify({ inputs: 'a' }), '{'].map((body) =>
+        answerOf(post(session, '/predictions/mlp', body)),
+      ),
+    );
+    expect(answers.map(({ headers }) => headers[':status'])).toEqual([200, 200, 400]);
+    expect(answers[0]!.text.trim().split('\n')).toHaveLength(3);
+    expect(JSON.parse(answers[1]!.text)).toEqual({ generated_text: ' w1 w2 w3' });
+    expect(answers.every(({ headers }) => headers['x-request-id'] !== undefined)).toBe(true);
+    // An error ends its stream, not the connection that others are on.
+    expect(answers[2]!.headers.connection).toBeUndefined();
+    expect((await answerOf(post(session, '/predictions/mlp', BODY))).headers[':status']).toBe(200);
+    expect(service.submitted).toHaveLength(3);
+    expect(await ask(url)).toEqual({ status: 200, name: 'first' });
+    expect(logs.filter(({ msg }) => msg === 'access')).toHaveLength(5);
+    session.close();
+  });
+
+  it('ends the job of a stream that its client resets, and of one whose connection is cut', async () => {
+    const { service, url } = await start(PEM);
+    service.words = null;
+    const session = open(url);
+    const streams = [0, 1].map(() =>
+      post(session, '/v1/completions', JSON.stringify({ prompt: 'a', stream: true })),
+    );
+    const jobs = await Promise.all([0, 1].map((index) => service.request(index)));
+    for (const job of jobs) job.token(' one');
+    await Promise.all(streams.map((stream) => once(stream, 'data')));
+    streams[0]!.close(constants.NGHTTP2_CANCEL);
+    const [first_, second_] = jobs;
+    const reset = await Promise.race(jobs.map((job) => aborted(job.signal).then(() => job)));
+    const other = reset === first_ ? second_! : first_!;
+    expect(other.signal.aborted).toBe(false);
+    session.destroy();
+    await aborted(other.signal);
+  });
+
+  it('knows the host by its authority, bounds bodies without a length, and ends with the server', async () => {
+    const { server, url } = await start({ ...PEM, maxRequestBytes: 100_000 });
+    const session = open(url);
+    const rebound = post(session, '/predictions/mlp', BODY, { ':authority': 'rebound.test' });
+    expect((await answerOf(rebound)).headers[':status']).toBe(403);
+    const long = post(session, '/predictions/mlp', JSON.stringify({ inputs: 'x'.repeat(150_000) }));
+    long.on('error', () => {});
+    expect(((await once(long, 'response')) as [Record<string, unknown>])[0][':status']).toBe(413);
+    const closed = once(session, 'close');
+    await server.close();
+    await closed;
   });
 });
 

@@ -9,7 +9,7 @@
 import { type Static, Type } from '@sinclair/typebox';
 import type { FastifyInstance } from 'fastify';
 import type { ErrorCode, ServingError } from '../../../../proto/errors.js';
-import { requestControl } from '../../../requests/request-control.js';
+import { requestControl, withVersion } from '../../../requests/request-control.js';
 import type { Target } from '../../../requests/target.js';
 import { compileValidator } from '../../../requests/validation.js';
 import type { Answer } from '../../answers/answer.js';
@@ -134,7 +134,11 @@ async function messagesRoutes(app: FastifyInstance, context: HttpContext): Promi
     const body = request.body as Static<typeof MessagesBody> & Record<string, unknown>;
     const target: Target = {
       requestId: request.id,
-      ...openAiTarget(body.model, service, context.singleStartupModel()),
+      ...withVersion(
+        openAiTarget(body.model, service, context.singleStartupModel()),
+        service,
+        request.headers,
+      ),
       ...requestControl(request.headers, request.accessKey),
     };
     return answerNowOrLater(context, request, reply, async (client): Promise<Answer> => {
@@ -161,7 +165,8 @@ async function messagesRoutes(app: FastifyInstance, context: HttpContext): Promi
   });
   app.post('/v1/messages/count_tokens', { schema: { body: MessagesBody } }, async (request, reply) => {
     const body = request.body as Static<typeof MessagesBody>;
-    const { model, version } = openAiTarget(body.model, service, context.singleStartupModel());
+    const named = openAiTarget(body.model, service, context.singleStartupModel());
+    const { model, version } = withVersion(named, service, request.headers);
     const checked = checkChatBody(chatOfMessages(body, false));
     if ('error' in checked) throw checked.error;
     const prompt = {

@@ -16,7 +16,7 @@ import { Type } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
-import { requestControl, spreadCustomAttributes } from '../../../requests/request-control.js';
+import { requestControl, spreadCustomAttributes, withVersion } from '../../../requests/request-control.js';
 import { compileValidator } from '../../../requests/validation.js';
 import type { WorkflowDescription } from '../../../requests/workflows.js';
 import { answerNowOrLater, pollAnswer } from '../../answers/async-replies.js';
@@ -139,7 +139,7 @@ async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
         }
         const to = {
           requestId: request.id,
-          ...target(request),
+          ...withVersion(target(request), service, request.headers),
           ...requestControl(request.headers, request.accessKey),
         };
         return answerNowOrLater(context, request, reply, (client) =>

@@ -2,7 +2,7 @@
  * Answers a text-generation request of DJLServing's LMI.
  *
  * In      a checked body, the model it goes to
- * Out     an Answer, once every job of it is accepted: one JSON object (a list for a list of inputs), or lines, one a token
+ * Out     an Answer, once every job of it is accepted: one JSON object (a list for a list of inputs), or lines, one a token, in the form of lmi-forms.ts
  * Errors  ServingError until the first line; afterwards an error line
  */
 import type { FastifyBaseLogger } from 'fastify';
@@ -13,16 +13,18 @@ import { collectAll, submitAll } from '../../answers/generations.js';
 import { logStreamError, withErrorFrames } from '../../answers/stream-reply.js';
 import type { HttpContext } from '../../http-context.js';
 import { withOwnIds } from '../openai/openai-handlers.js';
+import { lmiForm } from './lmi-forms.js';
 import {
   checkLmiBody,
   type LmiBody,
   lmiFormat,
-  lmiRequest,
+  lmiRequests,
+  refuseInStream,
   requireFewInputs,
   unknownParameters,
   withDefaults,
 } from './lmi-request.js';
-import { linesAsSse, lmiAnswer, lmiErrorLine, lmiLines, sseFrame } from './lmi-response.js';
+import { lmiAnswer } from './lmi-response.js';
 
 /** The version's that is asked for; where none is, the first one's. */
 const statusOf = (
@@ -50,13 +52,13 @@ async function answerPredictor(
 ): Promise<Answer> {
   const text = String(body.inputs);
   const asked = checked(withDefaults(body, { return_full_text: true, ...parameters }));
-  const [generation] = await submitAll(service, [lmiRequest(asked, text, target, false)], client);
+  const [generation] = await submitAll(service, lmiRequests(asked, text, target, 1, false), client);
   const format = lmiFormat(asked);
   return {
     kind: 'value',
     make: async () => {
       const [collected] = await collectAll([generation!], client);
-      const { generated_text } = lmiAnswer(collected!, text, format);
+      const { generated_text } = lmiAnswer([collected!], text, format);
       if (answer === 'text') return generated_text;
       return answer === 'list' ? [{ generated_text }] : { generated_text };
     },
@@ -79,33 +81,35 @@ export async function answerLmi(
   requireFewInputs(body);
   const dropped = unknownParameters(body);
   if (dropped.length > 0) log.warn({ parameters: dropped.slice(0, 20) }, 'unknown parameters are dropped');
-  const formatter = status?.outputFormatter ?? null;
-  // A formatter that the model's configuration names wins over the request's `stream`; a list has no stream.
-  const many = Array.isArray(body.inputs);
-  const streamed = !many && (formatter === null ? body.stream === true : formatter !== 'json');
+  const form = lmiForm(status?.outputFormatter ?? null, body, target.requestId, target.model);
+  if (form.streamed) refuseInStream(body);
   const texts = Array.isArray(body.inputs) ? body.inputs : [body.inputs];
-  const requests = withOwnIds(texts.map((text) => lmiRequest(body, text, target, streamed)));
-  const format = lmiFormat(body);
+  const { candidates } = lmiFormat(body);
+  const requests = withOwnIds(
+    texts.flatMap((text) => lmiRequests(body, text, target, candidates, form.needsLogprobs)),
+  );
   const generations = await submitAll(service, requests, client);
-  if (!streamed) {
+  if (!form.streamed) {
     const make = async () => {
       const collected = await collectAll(generations, client);
-      const answers = collected.map((each, index) => lmiAnswer(each, texts[index]!, format));
-      return many ? answers : answers[0];
+      const answers = texts.map((text, at) =>
+        form.whole(text, collected.slice(at * candidates, (at + 1) * candidates)),
+      );
+      if (!Array.isArray(body.inputs)) return answers[0];
+      // TGI's list around each is the list.
+      return answers.flat();
     };
     return { kind: 'value', make };
   }
   const prompt = texts[0]!;
-  const isSse = formatter === 'sse';
-  const lines = lmiLines(generations[0]!.events, prompt, format);
   const frames = withErrorFrames(
-    isSse ? linesAsSse(lines) : lines,
-    (error) => [isSse ? sseFrame(lmiErrorLine(error, prompt)) : lmiErrorLine(error, prompt)],
+    form.frames({ prompt, generations }),
+    (error) => form.errorFrames(error, prompt),
     (error) => {
       client.abort();
       countError(error, error.httpStatus);
       logStreamError(log, error);
     },
   );
-  return { kind: 'stream', contentType: isSse ? 'text/event-stream' : 'application/jsonlines', frames };
+  return { kind: 'stream', contentType: form.contentType, frames };
 }

@@ -10,6 +10,7 @@
  */
 import { type Static, type TOptional, type TUnknown, Type } from '@sinclair/typebox';
 import { answerForm, answerFormRefusal, FORM_FIELDS } from '../../../requests/answer-form.js';
+import { derivedSeed } from '../../../requests/completion-request.js';
 import type { GenerateRequest, RequestSampling } from '../../../requests/generate-request.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import {
@@ -25,6 +26,8 @@ import {
 import { type Checked, compileValidator, quote } from '../../../requests/validation.js';
 
 const MAX_INPUTS = 128;
+/** Texts of one prompt, the best of which is told first. */
+const MAX_CANDIDATES = 8;
 /** For an embedding model. */
 export const MAX_TEXTS = 2048;
 /** LMI's default. */
@@ -51,6 +54,8 @@ const Parameters = Type.Object({
   ignore_eos_token: optional(Type.Boolean()),
   logprobs: optional(Type.Union([Type.Boolean(), fields.topLogprobs], { expects: 'true, false or 0 … 20' })),
   top_n_tokens: optional(fields.topLogprobs),
+  n: optional(Type.Integer({ minimum: 1, maximum: MAX_CANDIDATES })),
+  best_of: optional(Type.Integer({ minimum: 1, maximum: MAX_CANDIDATES })),
   decoder_input_details: optional(Type.Boolean()),
   allowed_token_ids: optional(fields.allowedTokenIds),
   bad_words: optional(fields.badWords),
@@ -78,8 +83,6 @@ const validator = compileValidator(LmiBody);
 
 /** Known elsewhere, not here; the values that change nothing. */
 const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
-  n: [1],
-  best_of: [1],
   num_beams: [1],
   length_penalty: [1],
   early_stopping: [false],
@@ -129,7 +132,7 @@ function refuseContradiction(given: Static<typeof Parameters>): InvalidInput | n
 /** The prompt's tokens are a part of the details, which a stream tells with its last line. */
 function refusePrefill(given: Static<typeof Parameters>, stream: boolean | undefined): InvalidInput | null {
   if (given.decoder_input_details !== true) return null;
-  if (given.details !== true)
+  if (given.details !== true && candidatesOf(given) === 1)
     return new InvalidInput('decoder_input_details is told in the details: send details=true too', 'details');
   if (stream === true)
     return new InvalidInput('decoder_input_details is not told in a stream', 'decoder_input_details');
@@ -174,12 +177,43 @@ export function checkLmiBody(body: unknown): Checked<LmiBody> {
   if ('error' in checked) return checked;
   const asked = checked.value.parameters ?? {};
   const contradiction =
-    refuseContradiction(asked) ?? answerFormRefusal(asked) ?? refusePrefill(asked, checked.value.stream);
+    refuseContradiction(asked) ??
+    answerFormRefusal(asked) ??
+    refuseGreedy(asked) ??
+    refusePrefill(asked, checked.value.stream);
   if (contradiction !== null) return { error: contradiction };
   if (checked.value.stream === true && Array.isArray(inputs)) {
     return refuse("A list of 'inputs' cannot be streamed: send one text, or stream=false", 'stream');
   }
   return checked;
+}
+
+/** Texts of a prompt, of which the best is told first. */
+const candidatesOf = ({ best_of: bestOf = 1, n = 1 }: Static<typeof Parameters>): number =>
+  Math.max(bestOf, n);
+
+function refuseGreedy(given: Static<typeof Parameters>): InvalidInput | null {
+  const { do_sample: sampled = false, temperature = 0 } = given;
+  if (candidatesOf(given) === 1 || sampled || temperature > 0) return null;
+  const sentence = 'best_of and n above 1 need do_sample=true: greedy texts are all the same';
+  return new InvalidInput(sentence, 'best_of');
+}
+
+/**
+ * What only a whole answer tells.
+ *
+ * @throws InvalidInput, as the body's validation
+ */
+export function refuseInStream({ parameters: given = {} }: LmiBody): void {
+  const name =
+    candidatesOf(given) > 1
+      ? 'best_of'
+      : given.decoder_input_details === true
+        ? 'decoder_input_details'
+        : null;
+  if (name === null) return;
+  const sentence = `${name} is not available in a stream: it is told with the whole answer`;
+  throw Object.assign(new InvalidInput(sentence, name), { validationContext: 'body' });
 }
 
 /**
@@ -221,12 +255,16 @@ export interface LmiFormat {
   topTokens: boolean;
   /** The prompt's tokens are told. */
   prefill: boolean;
+  /** Texts that the best is chosen from. */
+  candidates: number;
 }
 
 export function lmiFormat(body: LmiBody): LmiFormat {
   const parameters = body.parameters ?? {};
+  const candidates = candidatesOf(parameters);
   return {
-    details: parameters.details ?? false,
+    candidates,
+    details: (parameters.details ?? false) || candidates > 1,
     returnFullText: parameters.return_full_text ?? false,
     topTokens: (parameters.top_n_tokens ?? 0) > 0,
     prefill: parameters.decoder_input_details ?? false,
@@ -235,14 +273,16 @@ export function lmiFormat(body: LmiBody): LmiFormat {
 
 /**
  * @param text one of the inputs
- * @param streamed lines of a stream always carry log-probabilities
+ * @param candidates so many, alike but for their seeds
+ * @param needsLogprobs of the form of the answer
  */
-export function lmiRequest(
+export function lmiRequests(
   body: LmiBody,
   text: string,
   target: Pick<GenerateRequest, 'requestId' | 'model' | 'version' | 'priority' | 'timeoutMs' | 'cacheSalt'>,
-  streamed: boolean,
-): GenerateRequest {
+  candidates: number,
+  needsLogprobs: boolean,
+): GenerateRequest[] {
   const given = body.parameters ?? {};
   const topLogprobs = given.top_n_tokens ?? 0;
   const badWords = [...asList(given.bad_words), ...asList(given.bad_sequences)];
@@ -255,7 +295,7 @@ export function lmiRequest(
     ...present('badWords', badWords.length > 0 ? badWords : undefined),
   };
   const form = answerForm(given);
-  return {
+  const request: GenerateRequest = {
     kind: 'generate',
     ...target,
     ...saltOf(target.cacheSalt, given.cache_salt),
@@ -267,11 +307,16 @@ export function lmiRequest(
     ...textShapeOf(given),
     stopStrings: [...asList(given.stop_sequences), ...asList(given.stop)],
     ignoreEndIds: given.ignore_eos_token ?? given.ignore_eos ?? false,
-    logprob: streamed || (given.details ?? false) || topLogprobs > 0 || wantsLogprobs(given.logprobs),
+    logprob: needsLogprobs || (given.details ?? false) || topLogprobs > 0 || wantsLogprobs(given.logprobs),
     topLogprobs,
-    ...(given.decoder_input_details === true && !streamed && { promptLogprobs: 0 }),
+    ...(given.decoder_input_details === true && { promptLogprobs: 0 }),
     ...(form !== null && { constraint: { spec: form, behind: null } }),
   };
+  return Array.from({ length: candidates }, (_, index) => ({
+    ...request,
+    // The first is what the seed gives alone.
+    sampling: { ...sampling, ...present('seed', derivedSeed(sampling.seed, index)) },
+  }));
 }
 
 function wantsLogprobs(value: boolean | number | undefined): boolean {

@@ -15,27 +15,41 @@ import type {
   TokenEvent,
 } from '../../../requests/job-events.js';
 import { TGI_FINISH_REASONS } from '../../answers/finish-reasons.js';
-import type { Collected } from '../../answers/generations.js';
+import { bestFirst, type Collected } from '../../answers/generations.js';
 import { tokensWithFinish } from '../../answers/tokens-with-finish.js';
 import type { LmiFormat } from './lmi-request.js';
 
-/** @param prompt text as it came in */
-export function lmiAnswer(
-  { finish, prompt: prefill = [], tokens }: Collected,
-  prompt: string,
-  format: LmiFormat,
-) {
+/**
+ * @param all of one text: the best is told, the others in its details
+ * @param prompt text as it came in
+ */
+export function lmiAnswer(all: readonly Collected[], prompt: string, format: LmiFormat) {
+  const [best, ...others] = bestFirst(all);
+  const { finish } = best!;
   return {
     generated_text: fullText(finish, prompt, format),
     ...(format.details && {
       details: {
         ...details(finish, prompt),
-        ...(format.prefill && { prefill: prefill.map(prefillObject) }),
-        tokens: tokens.map(tokenObject),
-        ...(format.topTokens && {
-          top_tokens: tokens.map(({ topLogprobs }) => topLogprobs.map(alternativeObject)),
+        ...sequence(best!, format),
+        ...(others.length > 0 && {
+          best_of_sequences: others.map((other) => ({
+            generated_text: fullText(other.finish, prompt, format),
+            ...details(other.finish, prompt),
+            ...sequence(other, format),
+          })),
         }),
       },
+    }),
+  };
+}
+
+function sequence({ prompt = [], tokens }: Collected, format: LmiFormat) {
+  return {
+    tokens: tokens.map(tokenObject),
+    ...(format.prefill && { prefill: prompt.map(prefillObject) }),
+    ...(format.topTokens && {
+      top_tokens: tokens.map(({ topLogprobs }) => topLogprobs.map(alternativeObject)),
     }),
   };
 }

@@ -10,7 +10,7 @@ import type { Static, TSchema } from '@sinclair/typebox';
 import { Type } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { InvalidInput } from '../../../requests/invalid-input.js';
-import { requestControl } from '../../../requests/request-control.js';
+import { requestControl, withVersion } from '../../../requests/request-control.js';
 import { compileValidator } from '../../../requests/validation.js';
 import { clientSignal } from '../../answers/stream-reply.js';
 import { jsonBodyParser } from '../../bodies/json-body.js';
@@ -67,7 +67,8 @@ async function explanationRoutes(
     app.post(url, { schema: { params: ModelParams, querystring: ExplainQuery } }, async (request, reply) => {
       const { body, headers, params, query } = request as FastifyRequest<{ Params: { model: string } }>;
       const at = djlTarget({ params, query: {}, headers, form: new Map() }, service, null);
-      const target = { requestId: request.id, ...at, ...requestControl(headers, request.accessKey) };
+      const to = withVersion(at, service, headers);
+      const target = { requestId: request.id, ...to, ...requestControl(headers, request.accessKey) };
       const options = query as Static<typeof ExplainQuery>;
       return reply.send(await explain(context, { body, headers, target, options }, clientSignal(reply)));
     });

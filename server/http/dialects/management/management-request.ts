@@ -22,6 +22,7 @@ const MAX_IDLE_SECONDS = 86_400;
 /** DJLServing's largest page, and its default. */
 const MAX_PAGE = 100;
 const MAX_PAGE_TOKEN = 1_000_000_000;
+const MAX_WEIGHT = 1_000_000;
 const UNSET = -1;
 
 const optional = Type.Optional;
@@ -54,6 +55,7 @@ export const RegisterParameters = Type.Object({
   min_worker: integer(MAX_GROUPS),
   max_worker: integer(MAX_GROUPS),
   synchronous: optional(Type.Boolean()),
+  weight: integer(MAX_WEIGHT, 0),
 });
 
 export const ScaleParameters = Type.Object({
@@ -62,6 +64,7 @@ export const ScaleParameters = Type.Object({
   device: text(256),
   synchronous: optional(Type.Boolean()),
   retry: optional(Type.Boolean()),
+  weight: integer(MAX_WEIGHT, 0),
 });
 
 export const WorkflowParameters = Type.Object({
@@ -121,6 +124,7 @@ export function registerRequest(given: Static<typeof RegisterParameters>): Asked
       ...whenGiven('batchSize', set(given.batch_size)),
       ...whenGiven('maxBatchDelayMs', set(given.max_batch_delay)),
       ...whenGiven('maxIdleSeconds', set(given.max_idle_time)),
+      ...whenGiven('weight', given.weight),
       ...groups,
     },
   };

@@ -5,7 +5,7 @@
  * Out     describe: an array with an entry a version; pages of /models and /workflows. Fields without a value are left out, as
  *         Gson does
  * Source  DJLServing 0.36: DescribeWorkflowResponse, ListModelsResponse. Ours: a worker is one of our groups (`state`, `ranks`), `loading`, `failure`, `nextTry`,
- *         `tensorParallelDegree`, `coresOversubscribed`. One workerGroups entry is a kind of device
+ *         `tensorParallelDegree`, `coresOversubscribed`, `weight` of a version. One workerGroups entry is a kind of device
  */
 import type {
   GroupDescription,
@@ -31,6 +31,7 @@ export function describeBody(pools: readonly PoolDescription[]) {
         requestInQueue: pool.requestsInQueue,
         status: healthOf(pool),
         loadedAtStartup: pool.loadedAtStartup,
+        ...(pool.version !== null && pool.weight !== undefined && { weight: pool.weight }),
         tensorParallelDegree: pool.tensorParallelDegree,
         ...(pool.loading !== null && { loading: loadingBody(pool.loading) }),
         ...(pool.failure !== null && { failure: pool.failure }),

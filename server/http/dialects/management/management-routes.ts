@@ -71,7 +71,7 @@ export const managementDialect: Dialect = {
     {
       method: 'PUT',
       path: '/models/:model',
-      summary: 'Scales the workers of a model.',
+      summary: 'Scales the workers of a model; of a version, says its share of the requests (weight).',
       query: ScaleParameters,
     },
     { method: 'DELETE', path: '/models/:model', summary: 'Unregisters a model.' },
@@ -167,10 +167,20 @@ async function managementRoutes(app: FastifyInstance, context: HttpContext): Pro
       await management.retry(model, version);
       return sendStatus(reply, 200, `Model or workflow "${shown}" serves`);
     }
+    const told: string[] = [];
+    if (given.weight !== undefined) {
+      const { weight } = given;
+      const share = management.setWeight(model, version, weight);
+      told.push(
+        `Workflow "${shown}" has weight ${weight}: ${percentOf(share)} of requests without a version`,
+      );
+      // Nothing else is asked: workers stay as they are, also of a model that still loads.
+      if (Object.keys(scaleRequest(given)).length === 0) return sendStatus(reply, 200, told[0]!);
+    }
     const scaled = await management.scale(model, version, scaleRequest(given)).catch((error: unknown) => {
       throw inWords(error, 'MODEL_NOT_READY', () => `Model or workflow is not ready: ${shown}`);
     });
-    return sendStatus(reply, 200, scaledStatus(scaled));
+    return sendStatus(reply, 200, [...told, scaledStatus(scaled)].join('\n'));
   };
   const unregister = async (request: FastifyRequest, reply: FastifyReply) => {
     const { model, version } = registered(request);
@@ -264,6 +274,8 @@ function inWords(error: unknown, code: ErrorCode, words: () => string): unknown 
   if (!(error instanceof ServingError) || error.code !== code || error instanceof InvalidInput) return error;
   return new ServingError(code, words(), { cause: error });
 }
+
+const percentOf = (share: number): string => `${Number((share * 100).toFixed(1))} %`;
 
 function sendStatus(reply: FastifyReply, code: number, status: string): FastifyReply {
   return sendJson(reply, code, { status });

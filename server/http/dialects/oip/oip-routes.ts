@@ -13,7 +13,8 @@ import { Type } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
 import type { ServerConfig } from '../../../config/config.js';
-import { requestControl } from '../../../requests/request-control.js';
+import { configurationOf, statisticsOf } from '../../../requests/model-facts.js';
+import { requestControl, withVersion } from '../../../requests/request-control.js';
 import type { ModelStatus } from '../../../requests/service.js';
 import type { Target } from '../../../requests/target.js';
 import { TEXT_SIGNATURE } from '../../../requests/text-inference.js';
@@ -29,7 +30,6 @@ import { ModelParams, nearName, registeredName } from '../../model-target.js';
 import { generateAnswer } from './generate.js';
 import { infer } from './infer.js';
 import { HEADER_LENGTH, InferBody, inferRequest, sendOutputs } from './infer-body.js';
-import { configurationOf, statisticsOf } from './model-facts.js';
 
 const InferSchema = Type.Unknown();
 const GenerateSchema = Type.Object(
@@ -106,7 +106,8 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
       service.models().every(({ loadedAtStartup, state }) => !loadedAtStartup || state === 'READY');
     return reply.code(ready ? 200 : 503).send({ ready });
   });
-  app.get('/v2/models/stats', async () => statisticsOf(context, null, null));
+  const counts = () => context.metrics?.statistics?.() ?? [];
+  app.get('/v2/models/stats', async () => statisticsOf(counts(), null, null));
   for (const root of ['/v2/models/:model', '/v2/models/:model/versions/:version']) {
     const schema = { params: ModelParams };
     app.get(root, { schema }, async (request) => metadataOf(find(request)));
@@ -116,11 +117,13 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
     });
     app.get(`${root}/stats`, { schema }, async (request) => {
       const { name } = find(request);
-      return statisticsOf(context, name, (request.params as { version?: string }).version ?? null);
+      return statisticsOf(counts(), name, (request.params as { version?: string }).version ?? null);
     });
-    app.get(`${root}/config`, { schema }, async (request) => configurationOf(context, find(request)));
+    app.get(`${root}/config`, { schema }, async (request) =>
+      configurationOf(context.management.list(), find(request)),
+    );
     app.post(`${root}/infer`, { schema: { ...schema, body: InferSchema } }, async (request, reply) => {
-      const status = find(request);
+      const status = find(request, chosen(request));
       const asked = inferRequest(bodyOf(request));
       const outputs = await infer(
         context,
@@ -139,7 +142,7 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
     for (const streamed of [false, true]) {
       const url = `${root}/generate${streamed ? '_stream' : ''}`;
       app.post(url, { schema: { ...schema, body: GenerateSchema } }, async (request, reply) => {
-        const status = find(request);
+        const status = find(request, chosen(request));
         const client = clientSignal(reply);
         const body = bodyOf(request).json as Record<string, unknown>;
         const answer = await generateAnswer(
@@ -157,9 +160,11 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
   }
 
   /** The default version where none is asked for, else the first. @throws ServingError MODEL_NOT_FOUND */
-  function find(request: FastifyRequest): ModelStatus {
-    const { model: asked, version } = request.params as { model: string; version?: string };
-    const model = registeredName(service.models(), asked, version ?? null) ?? asked;
+  function find(
+    { params }: FastifyRequest,
+    { model: asked, version = null } = params as { model: string; version?: string | null },
+  ): ModelStatus {
+    const model = registeredName(service.models(), asked, version) ?? asked;
     const preferred =
       version ??
       context.management.list().find((pool) => pool.name === model && pool.isDefault === true)?.version;
@@ -172,12 +177,18 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
     if (found) return found;
     throw new ServingError(
       'MODEL_NOT_FOUND',
-      `Model not found: ${asked}${version === undefined ? '' : `, version ${version}`}${nearName(service.models(), asked)}`,
+      `Model not found: ${asked}${version === null ? '' : `, version ${version}`}${nearName(service.models(), asked)}`,
     );
   }
 
-  function targetOf(request: FastifyRequest, { name }: ModelStatus): Target {
+  /** What a request for an answer means: by the versions' weights where it names none. @throws ServingError */
+  function chosen(request: FastifyRequest) {
     const { version = null } = request.params as { version?: string };
+    const { name: model } = find(request);
+    return withVersion({ model, version }, service, request.headers);
+  }
+
+  function targetOf(request: FastifyRequest, { name, version }: ModelStatus): Target {
     return {
       requestId: request.id,
       model: name,

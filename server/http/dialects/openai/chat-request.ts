@@ -49,7 +49,8 @@ const chatValidator = compileValidator(ChatBody);
 
 export function checkChatBody(body: unknown): Checked<ChatBody> {
   // A chat's template writes the special tokens.
-  const refused = refuseNames(body, { ...UNSERVED, ...COMPLETION_ALONE, add_special_tokens: [false] });
+  const neutral = { ...UNSERVED, ...COMPLETION_ALONE, best_of: [1], add_special_tokens: [false] };
+  const refused = refuseNames(body, neutral);
   if (refused !== null) return { error: refused };
   const checked = chatValidator.check(body);
   if ('error' in checked) return checked;

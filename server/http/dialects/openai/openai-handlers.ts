@@ -9,6 +9,7 @@ import type { FastifyBaseLogger } from 'fastify';
 import type { AddressedRequest } from '../../../requests/addressed-request.js';
 import {
   type CompletionBody,
+  candidatesOf,
   completionRequests,
   promptsOf,
   toldPrompt,
@@ -16,7 +17,7 @@ import {
 import type { GenerateRequest } from '../../../requests/generate-request.js';
 import type { Target } from '../../../requests/target.js';
 import type { Answer } from '../../answers/answer.js';
-import { collectAll, submitAll } from '../../answers/generations.js';
+import { type Collected, collectAll, submitAll } from '../../answers/generations.js';
 import { logStreamError, withErrorFrames } from '../../answers/stream-reply.js';
 import type { HttpContext } from '../../http-context.js';
 import { partsChatKind } from './chat-answer.js';
@@ -71,7 +72,8 @@ export function answerCompletion(
     promptLogprobs: body.prompt_logprobs !== undefined,
   });
   const requests = completionRequests(body, target);
-  return answerWith(context, log, body, requests, { idPrefix: 'cmpl', kind, perPrompt, framing }, client);
+  const shape = { idPrefix: 'cmpl', kind, perPrompt, candidates: candidatesOf(body), framing };
+  return answerWith(context, log, body, requests, shape, client);
 }
 
 export function answerChat(
@@ -89,7 +91,8 @@ export function answerChat(
     ...(reader === null ? chatKind(logprobs) : partsChatKind(logprobs, reader)),
     ...chatPrompt(body.prompt_logprobs !== undefined),
   };
-  const shape = { idPrefix: 'chatcmpl', kind, perPrompt: requests.length, framing };
+  const perPrompt = requests.length;
+  const shape = { idPrefix: 'chatcmpl', kind, perPrompt, candidates: perPrompt, framing };
   return answerWith(context, log, body, requests, shape, client);
 }
 
@@ -129,7 +132,10 @@ export async function answerResponse(
 interface Shape {
   idPrefix: string;
   kind: AnswerKind;
+  /** Choices of a prompt that are told … */
   perPrompt: number;
+  /** … of so many that are made. */
+  candidates: number;
   framing: Framing;
 }
 
@@ -138,14 +144,17 @@ async function answerWith(
   log: FastifyBaseLogger,
   body: Pick<CompletionBody, 'stream' | 'stream_options'>,
   requests: readonly GenerateRequest[],
-  { idPrefix, kind, perPrompt, framing }: Shape,
+  { candidates, idPrefix, kind, perPrompt, framing }: Shape,
   client: AbortController,
 ): Promise<Answer> {
   const generations = await submitAll(service, withOwnIds(requests), client);
   const { requestId, model } = requests[0]!;
   const head = { id: `${idPrefix}-${requestId}`, created: Math.floor(Date.now() / 1000), model };
   if (body.stream !== true) {
-    const make = async () => answer(head, kind, await collectAll(generations, client), perPrompt);
+    const make = async () => {
+      const collected = await collectAll(generations, client);
+      return answer(head, kind, bestOf(collected, candidates, perPrompt), perPrompt, collected);
+    };
     return { kind: 'value', make };
   }
   const objects = chunks(head, kind, generations, perPrompt, body.stream_options ?? {});
@@ -159,6 +168,19 @@ async function answerWith(
     },
   );
   return { kind: 'stream', contentType: framing.contentType, frames };
+}
+
+/** The best of each prompt's candidates, as OpenAI has them: by their log-probability a token. */
+function bestOf(collected: readonly Collected[], candidates: number, told: number): readonly Collected[] {
+  if (candidates === told) return collected;
+  const score = ({ tokens }: Collected): number =>
+    tokens.reduce((sum, { logprob }) => sum + logprob, 0) / Math.max(1, tokens.length);
+  const best: Collected[] = [];
+  for (let first = 0; first < collected.length; first += candidates) {
+    const ofPrompt = collected.slice(first, first + candidates);
+    best.push(...ofPrompt.sort((a, b) => score(b) - score(a)).slice(0, told));
+  }
+  return best;
 }
 
 async function* framed(objects: AsyncIterable<object>, framing: Framing): AsyncGenerator<string> {

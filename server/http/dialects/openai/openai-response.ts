@@ -48,12 +48,16 @@ export interface AnswerKind {
   beside?(collected: readonly Collected[]): object;
 }
 
-/** @param perPrompt choices of one prompt: its tokens count once */
+/**
+ * @param perPrompt choices of one prompt: its tokens count once
+ * @param made all that were, of which `collected` are told
+ */
 export function answer(
   head: AnswerHead,
   kind: AnswerKind,
   collected: readonly Collected[],
   perPrompt: number,
+  made = collected,
 ) {
   return {
     id: head.id,
@@ -63,8 +67,8 @@ export function answer(
     choices: collected.map((each, index) => kind.choice(index, each)),
     ...kind.beside?.(collected),
     usage: usage(
-      collected.map(({ finish }) => finish),
-      perPrompt,
+      made.map(({ finish }) => finish),
+      (perPrompt * made.length) / collected.length,
     ),
   };
 }

@@ -17,7 +17,7 @@ import {
   checkCompletionBody,
 } from '../../../requests/completion-request.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
-import { requestControl, spreadCustomAttributes } from '../../../requests/request-control.js';
+import { requestControl, spreadCustomAttributes, withVersion } from '../../../requests/request-control.js';
 import type { ModelStatus } from '../../../requests/service.js';
 import type { Target } from '../../../requests/target.js';
 import { compileValidator } from '../../../requests/validation.js';
@@ -26,7 +26,7 @@ import { jsonBodyParser } from '../../bodies/json-body.js';
 import type { Dialect } from '../../dialect.js';
 import { setErrorWords } from '../../error-handler.js';
 import type { HttpContext } from '../../http-context.js';
-import { ModelParams, openAiModelNotFound, openAiTarget, registeredName } from '../../model-target.js';
+import { ModelParams, namedModel, openAiModelNotFound, openAiTarget } from '../../model-target.js';
 import { type ChatBody, ChatBody as ChatSchema, checkChatBody } from './chat-request.js';
 import {
   answerEmbeddings,
@@ -139,7 +139,7 @@ async function openAiRoutes(app: FastifyInstance, context: HttpContext): Promise
 
   const target = ({ accessKey, id, headers }: FastifyRequest, model: string | undefined): Target => ({
     requestId: id,
-    ...openAiTarget(model, service, context.singleStartupModel()),
+    ...withVersion(openAiTarget(model, service, context.singleStartupModel()), service, headers),
     ...requestControl(headers, accessKey),
   });
   app.addHook('onRequest', async (request, reply) => {
@@ -176,22 +176,27 @@ async function openAiRoutes(app: FastifyInstance, context: HttpContext): Promise
   });
   app.get('/v1/models', async () => ({
     object: 'list',
-    data: uniqueByName(service.models()).map(modelObject),
+    data: [
+      ...uniqueByName(service.models()).map((status) => modelObject(status, status.name)),
+      ...service.models().flatMap((status) => versionObject(status)),
+    ],
   }));
   app.get('/v1/models/:model', { schema: { params: ModelParams } }, async (request) => {
     const { model } = request.params as { model: string };
-    const name = registeredName(service.models(), model, null);
-    const known = service.models().find((status) => status.name === name);
-    if (known === undefined) throw openAiModelNotFound(model, service);
-    return modelObject(known);
+    const found = namedModel(service, model);
+    const known = service
+      .models()
+      .find(({ name, version }) => name === found?.model && (found.version ?? version) === version);
+    if (found === null || known === undefined) throw openAiModelNotFound(model, service);
+    return found.version === null ? modelObject(known, known.name) : versionObject(known)[0];
   });
   vllmRoutes(app, context, target);
   poolingRoutes(app, context, target);
 }
 
-function modelObject({ contextLength, name, registeredAtMs }: ModelStatus) {
+function modelObject({ contextLength, name, registeredAtMs }: ModelStatus, id: string) {
   return {
-    id: name,
+    id,
     object: 'model',
     created: Math.floor(registeredAtMs / 1000),
     owned_by: 'shardserve',
@@ -201,7 +206,13 @@ function modelObject({ contextLength, name, registeredAtMs }: ModelStatus) {
   };
 }
 
-/** Versions of a model are one model to OpenAI's clients. */
+/** A version by itself: what it comes of is the name, which all of them share. */
+function versionObject(status: ModelStatus) {
+  const { name, version } = status;
+  return version === null ? [] : [{ ...modelObject(status, `${name}:${version}`), parent: name }];
+}
+
+/** Versions of a model are one model to OpenAI's clients, which may also name one of them. */
 function uniqueByName(models: readonly ModelStatus[]): ModelStatus[] {
   return [...new Map(models.map((model) => [model.name, model])).values()];
 }

@@ -14,13 +14,13 @@ import type {
   TokenEvent,
 } from '../../../requests/job-events.js';
 import { TGI_FINISH_REASONS } from '../../answers/finish-reasons.js';
-import type { Collected } from '../../answers/generations.js';
+import { bestFirst, type Collected } from '../../answers/generations.js';
 import { tokensWithFinish } from '../../answers/tokens-with-finish.js';
 import { tgiErrorBody } from './tgi-errors.js';
 import type { TgiFormat } from './tgi-request.js';
 
 export function tgiAnswer(all: readonly Collected[], prompt: string, format: TgiFormat) {
-  const [best, ...others] = [...all].sort((a, b) => score(b) - score(a));
+  const [best, ...others] = bestFirst(all);
   const { finish } = best!;
   const generated_text = textOf(finish, prompt, format);
   if (!format.details) return { generated_text };
@@ -33,8 +33,6 @@ export function tgiAnswer(all: readonly Collected[], prompt: string, format: Tgi
     details: { ...sequence(best!, format), ...(others.length > 0 && { best_of_sequences }) },
   };
 }
-
-const score = ({ tokens }: Collected): number => tokens.reduce((sum, { logprob }) => sum + logprob, 0);
 
 function sequence({ finish, prompt = [], tokens }: Collected, format: TgiFormat) {
   return {

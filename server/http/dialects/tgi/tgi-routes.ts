@@ -9,7 +9,7 @@
  */
 import type { TSchema } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { requestControl } from '../../../requests/request-control.js';
+import { requestControl, withVersion } from '../../../requests/request-control.js';
 import { compileValidator } from '../../../requests/validation.js';
 import { type Answer, sendAnswer } from '../../answers/answer.js';
 import { collectAll, submitAll } from '../../answers/generations.js';
@@ -80,7 +80,11 @@ async function tgiRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
     const body = request.body as TgiBody;
     const to = {
       requestId: request.id,
-      ...openAiTarget(body.model, service, context.singleStartupModel()),
+      ...withVersion(
+        openAiTarget(body.model, service, context.singleStartupModel()),
+        service,
+        request.headers,
+      ),
       ...requestControl(request.headers, request.accessKey),
     };
     const client = clientSignal(reply);

@@ -1,6 +1,6 @@
 /**
  * TorchServe's inference API: /ping, /predictions, /invocations, /models/{model}/invoke, the older /{model}/predict,
- * KServe's /v1/models/{model}:predict, /api-description.
+ * KServe's /v1/models/{model}:predict and :explain, /api-description.
  *
  * In      any body, by the model: a handler's as it came; JSON or text for a language model; tensors. The method is not looked at
  * Out     the handler's answer; a language model's text for text, LMI's or OpenAI's object for JSON
@@ -29,10 +29,10 @@ import { checkChatBody } from '../openai/chat-request.js';
 import { answerChat, answerCompletion, SSE_FRAMING } from '../openai/openai-handlers.js';
 import { API_DESCRIPTION, modelDescription } from './api-description.js';
 import { health } from './health.js';
-import { answerKServe } from './kserve-answer.js';
+import { answerKServe, explainKServe } from './kserve-answer.js';
 import { addPredictionParsers } from './prediction-body.js';
 import { answerPrediction } from './torchserve-answer.js';
-import { TorchServeRefusal, torchServeError } from './torchserve-errors.js';
+import { torchServeError } from './torchserve-errors.js';
 import type { TorchServeModels } from './torchserve-models.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
@@ -107,13 +107,9 @@ async function inferenceRoutes(
     const [, model, verb] =
       /^(.+):(predict|explain)$/.exec((request.params as { target: string }).target) ?? [];
     if (model === undefined) throw new ServingError('ROUTE_NOT_FOUND', 'There is no such path');
-    if (verb === 'explain') {
-      const sentence = `Explanations are not available for model: ${model}`;
-      throw new TorchServeRefusal('ROUTE_NOT_FOUND', 'ResourceNotFoundException', 404, sentence);
-    }
     const target = targetOf(request, model, null);
-    const client = clientSignal(reply);
-    return reply.send(await answerKServe(context, request, target, client));
+    const answered = verb === 'explain' ? explainKServe : answerKServe;
+    return reply.send(await answered(context, request, target, clientSignal(reply)));
   });
 
   /** Where a request goes: its version resolved, so that all that follows means the same one. @throws ServingError */

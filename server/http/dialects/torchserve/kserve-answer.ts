@@ -1,5 +1,5 @@
 /**
- * KServe's v1 protocol, as TorchServe serves it: {"instances": […]} → {"predictions": […]}.
+ * KServe's v1 protocol, as TorchServe serves it: {"instances": […]} → {"predictions": […]}, or {"explanations": […]}.
  *
  * In      a handler's instances, each a request of its own (the handler's batch); texts for a language model; rows of tensors
  * Out     one prediction an instance, in order: JSON where it is JSON, else text
@@ -15,6 +15,7 @@ import { type Answer, allOf } from '../../answers/answer.js';
 import { ContentBody } from '../../bodies/model-bodies.js';
 import type { HttpContext } from '../../http-context.js';
 import { statusOf } from '../djl/djl-predict.js';
+import { explain } from '../explanations/explain.js';
 import { answerPrediction } from './torchserve-answer.js';
 
 const MAX_INSTANCES = 1024;
@@ -49,6 +50,28 @@ export async function answerKServe(
     throw error;
   });
   return { predictions: await Promise.all(answers.map(predictionOf)) };
+}
+
+/** Why a model answers as it does, an instance after the other: each is many questions. @throws ServingError */
+export async function explainKServe(
+  context: HttpContext,
+  request: FastifyRequest,
+  target: Target,
+  client: AbortController,
+): Promise<{ explanations: unknown[] }> {
+  const { headers } = request;
+  const explanations: unknown[] = [];
+  for (const [index, body] of instancesOf(request.body).entries()) {
+    const requestId = `${target.requestId}.${index}`;
+    const asked = {
+      body,
+      headers: { ...headers, explain: 'True' },
+      target: { ...target, requestId },
+      options: {},
+    };
+    explanations.push(await explain(context, asked, client));
+  }
+  return { explanations };
 }
 
 function instancesOf(body: unknown): readonly unknown[] {

@@ -11,6 +11,7 @@ import { type Static, type TObject, Type } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { MAX_SLOTS } from '../../../../proto/limits.js';
 import { TOKEN_KINDS, type TokenKind } from '../../../access/token-file.js';
+import { clientSignal } from '../../answers/stream-reply.js';
 import { addOptionalJsonParser } from '../../bodies/optional-json.js';
 import type { Dialect } from '../../dialect.js';
 import { setErrorWords } from '../../error-handler.js';
@@ -18,6 +19,7 @@ import { methodNotAllowed, prettyJson } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { ModelParams } from '../../model-target.js';
 import { parameterValidator } from '../management/management-request.js';
+import { describedByHandlers } from './customized.js';
 import { TorchServeRefusal, torchServeError } from './torchserve-errors.js';
 import type { Told, TorchServeModels } from './torchserve-models.js';
 
@@ -58,6 +60,7 @@ export const TorchServeScale = Type.Object({
   number_gpu: optional(Type.Integer()),
 });
 
+const Describe = Type.Object({ customized: optional(Type.Boolean()) });
 const Page = Type.Object({ limit: optional(Type.Integer()), next_page_token: optional(Type.Integer()) });
 
 export const torchServeManagement = (models: TorchServeModels): Dialect => ({
@@ -69,7 +72,10 @@ export const torchServeManagement = (models: TorchServeModels): Dialect => ({
   reference: [
     { method: 'GET', path: '/models', summary: 'Default versions of all models.', query: Page },
     { method: 'POST', path: '/models', summary: 'Registers a model.', query: TorchServeRegister },
-    { method: 'GET', path: '/models/:model', summary: 'Describes a model.' },
+    {
+      ...{ method: 'GET', path: '/models/:model', query: Describe },
+      summary: 'Describes a model; with customized=true also what its handler says of it.',
+    },
     { method: 'PUT', path: '/models/:model', summary: 'Scales its workers.', query: TorchServeScale },
     { method: 'DELETE', path: '/models/:model', summary: 'Unregisters a model.' },
     {
@@ -112,9 +118,12 @@ async function managementRoutes(
   );
   for (const url of ['/models/:model', '/models/:model/:version']) {
     const params = ModelParams;
-    app.get(url, { schema: { params } }, async (request, reply) => {
+    app.get(url, { schema: { params, querystring: Describe } }, async (request, reply) => {
       const { model, version } = addressed(request);
-      const described = models.describe(model, version);
+      const { customized = false } = request.query as Static<typeof Describe>;
+      const described = customized
+        ? await describedByHandlers(context, models, model, version, clientSignal(reply))
+        : models.describe(model, version);
       return sendJson(reply, 200, described);
     });
     app.put(url, { schema: { params, querystring: TorchServeScale } }, async (request, reply) => {

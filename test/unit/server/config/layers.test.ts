@@ -106,7 +106,7 @@ describe('applyLayers', () => {
     ['option.entryPoint', 'other.py', /custom Python handlers cannot run/],
     ['option.pipeline_parallel_degree', '2', /split by tensors only/],
     ['option.quantize', 'squeezellm', /must be int8, int4 or none/],
-    ['option.output_formatter', 'sse_chat', /a chat is answered as one/],
+    ['option.output_formatter', '3p', /is not served/],
     ['option.dtype', 'fp8', /must be one of auto, fp32/],
   ])('refuses %s=%s with a sentence', (key, text, message) => {
     const problems = new Problems();

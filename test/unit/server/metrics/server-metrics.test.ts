@@ -53,6 +53,28 @@ describe('metrics of a model', () => {
     expect(value('requests_total', { outcome: 'finished', reason: 'length' })).toBe(1);
   });
 
+  it('part the time of its HTTP requests, of the version that answered', async () => {
+    const metrics = make();
+    for (const version of ['1', '2']) metrics.observe({ name: 'toy', version }, () => poolReading());
+    const times = {
+      model: 'toy',
+      version: '2',
+      totalMs: 400,
+      containerMs: 300,
+      modelMs: 200,
+      overheadMs: 100,
+    };
+    metrics.responseSent(200, times);
+    // Gone meanwhile.
+    metrics.responseSent(200, { ...times, model: 'other' });
+    const families = await scrape(metrics);
+    const sum = (name: string, version: string) =>
+      sampleValue(families, `shardserve_http_${name}_seconds_sum`, { model: 'toy', version });
+    const parts = ['request', 'container', 'model', 'overhead'];
+    expect(parts.map((name) => sum(name, '2'))).toEqual([0.4, 0.3, 0.2, 0.1]);
+    expect(parts.map((name) => sum(name, '1'))).toEqual([0, 0, 0, 0]);
+  });
+
   it('tell how requests ended, in words of closed sets', async () => {
     const metrics = make();
     const toy = metrics.observe(TOY, () => poolReading());

@@ -73,6 +73,66 @@ describe('the registry', () => {
   });
 });
 
+describe('versions by their weights', () => {
+  const counted = (registry: ModelRegistry<Entry>, requests: number) => {
+    const counts: Record<string, number> = {};
+    for (let request = 0; request < requests; request += 1) {
+      const { version } = registry.pick('m', null);
+      counts[version!] = (counts[version!] ?? 0) + 1;
+    }
+    return counts;
+  };
+
+  it('get exactly their shares, spread evenly, and the rest where one cannot serve', () => {
+    const [first, second] = [entry('m', '1'), entry('m', '2')];
+    const registry = registryOf(first, second);
+    registry.setWeight(second, 3);
+    const turns = Array.from({ length: 8 }, () => registry.pick('m', null).version).join('');
+    expect(turns).toBe('21222122');
+    registry.setWeight(first, 7);
+    expect(counted(registry, 1000)).toEqual({ 1: 700, 2: 300 });
+    first.serves = false;
+    expect(counted(registry, 10)).toEqual({ 2: 10 });
+  });
+
+  it('of 0 serve only who names them, or all where nothing else is left', () => {
+    const [first, second] = [entry('m', '1'), entry('m', '2')];
+    const registry = registryOf(first, second);
+    registry.setWeight(second, 0);
+    expect(counted(registry, 10)).toEqual({ 1: 10 });
+    expect(registry.pick('m', '2')).toBe(second);
+    registry.remove(first);
+    expect(counted(registry, 3)).toEqual({ 2: 3 });
+    const third = entry('m', '3');
+    registry.add(third, 0);
+    expect(counted(registry, 4)).toEqual({ 2: 2, 3: 2 });
+  });
+
+  it('hold a session at one version, share sessions as they share requests, and move no more of them than they must', () => {
+    const [first, second] = [entry('m', '1'), entry('m', '2')];
+    const registry = registryOf(first, second);
+    registry.setWeight(second, 3);
+    const sessions = Array.from({ length: 4000 }, (_, index) => `session ${index}`);
+    const homes = () => sessions.map((session) => registry.pick('m', null, session).version);
+    const before = homes();
+    expect(homes()).toEqual(before);
+    const share = before.filter((version) => version === '2').length / sessions.length;
+    expect(share).toBeGreaterThan(0.72);
+    expect(share).toBeLessThan(0.78);
+    // A third one of the same weight as the first takes a fifth of each, and nobody changes between the two.
+    registry.add(entry('m', '3'));
+    const after = homes();
+    const moved = after.filter((version, index) => version !== before[index]);
+    expect(new Set(moved)).toEqual(new Set(['3']));
+    expect(moved.length / sessions.length).toBeLessThan(0.23);
+    first.serves = false;
+    expect(homes().filter((version, index) => after[index] !== '1' && version !== after[index])).toEqual([]);
+    // Turns go on as if there were no sessions.
+    first.serves = true;
+    expect(counted(registry, 10)).toEqual({ 1: 2, 2: 6, 3: 2 });
+  });
+});
+
 describe('versions by the default rule', () => {
   it('give what asks for none the first, another that is chosen, and the next where that one goes', () => {
     const registry = new ModelRegistry<Entry>(() => true, 'default');

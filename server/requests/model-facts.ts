@@ -1,19 +1,37 @@
 /**
- * What Triton tells of a model besides its metadata: statistics, and its configuration.
+ * What Triton tells of a model besides its metadata, over HTTP and gRPC: statistics, and its configuration.
  *
+ * In      what is counted of each model; descriptions of pools
  * Out     model_stats; a configuration as config.pbtxt says it, with the fields that mean something here
  * Source  Triton's statistics and model configuration extensions. Not told: cache_hit, cache_miss, batch_stats, which are not counted
  */
-import type { ModelStatus } from '../../../requests/service.js';
-import type { TensorSpec } from '../../../requests/signature.js';
-import { TEXT_SIGNATURE } from '../../../requests/text-inference.js';
-import type { HttpContext, ModelCounts } from '../../http-context.js';
+import type { PoolDescription } from './management.js';
+import type { ModelStatus } from './service.js';
+import type { TensorSpec } from './signature.js';
+import { TEXT_SIGNATURE } from './text-inference.js';
 
 const NS_PER_US = 1000;
 
+/** Numbers of one model. */
+export interface ModelCounts {
+  name: string;
+  /** '': it has none. */
+  version: string;
+  /** When its last job ended; 0: none has. */
+  lastEndedAtMs: number;
+  succeeded: number;
+  failed: number;
+  /** Steps, or batches. */
+  executions: number;
+  /** From arrival to end, of all jobs. */
+  requestUs: number;
+  queuedJobs: number;
+  queueUs: number;
+  computeUs: number;
+}
+
 /** @param model null: every one; @param version null: every version */
-export function statisticsOf({ metrics }: HttpContext, model: string | null, version: string | null) {
-  const counts = metrics?.statistics?.() ?? [];
+export function statisticsOf(counts: readonly ModelCounts[], model: string | null, version: string | null) {
   return {
     model_stats: counts
       .filter(
@@ -48,11 +66,12 @@ function statistics(counts: ModelCounts) {
   };
 }
 
+/** @param pools of all models */
 export function configurationOf(
-  { management }: HttpContext,
+  pools: readonly PoolDescription[],
   { name, signature, task, version }: ModelStatus,
 ) {
-  const pool = management.list().find((one) => one.name === name && one.version === version);
+  const pool = pools.find((one) => one.name === name && one.version === version);
   const { inputs, outputs } = signature ?? TEXT_SIGNATURE;
   const batch = pool?.batchSize ?? 1;
   const told = (specs: readonly TensorSpec[]) =>
