@@ -188,7 +188,11 @@ class Load {
     for (; !isOver(); await pause(Math.min(everyMs, 1000))) {
       if (performance.now() < this.#nextFaultMs) continue;
       this.#nextFaultMs = performance.now() + everyMs;
-      const { groups } = await describedModel(this.#server);
+      const groups = await describedModel(this.#server).then(
+        (described) => described.groups,
+        // Its next look is a second later.
+        () => [],
+      );
       const pids = groups.flatMap((group) => group.pids).filter((pid) => pid !== null);
       const pid = pids[this.faults % Math.max(1, pids.length)];
       if (pid === undefined || !isRunning(pid)) continue;

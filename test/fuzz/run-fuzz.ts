@@ -3,15 +3,19 @@
  *
  * In      a target, a seed, the first case and how many
  * Out     how many ran, what was found, the largest memory
- * Limits  HEAP_MB of the process; a case that is not done after HANG_MS is one that hangs
+ * Limits  HEAP_MB of the process; a case that is not done after HANG_MS, half of them its process's own time, or MAX_ROUNDS times as long,
+ *         is one that hangs: on a busy machine a process takes long to begin
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { FuzzReport, FuzzTask } from './fuzz-child.js';
 
 export const MAX_RSS_BYTES = 1 << 30;
 const HEAP_MB = 512;
 const HANG_MS = 30_000;
+const MAX_ROUNDS = 20;
+const MS_PER_TICK = 10;
 const PROGRAM = fileURLToPath(new URL('./fuzz-child.js', import.meta.url));
 
 export interface Finding {
@@ -65,6 +69,16 @@ interface Run {
   stderr: string;
 }
 
+/** 0: the process is gone. */
+function processorMs(pid: number | undefined): number {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
+    return (Number(fields[11]) + Number(fields[12])) * MS_PER_TICK;
+  } catch {
+    return 0;
+  }
+}
+
 async function runOnce(task: FuzzTask, findings: Finding[], hangMs: number): Promise<Run> {
   const child: ChildProcess = fork(PROGRAM, {
     execArgv: [`--max-old-space-size=${HEAP_MB}`],
@@ -75,11 +89,19 @@ async function runOnce(task: FuzzTask, findings: Finding[], hangMs: number): Pro
     stderr = (stderr + text).slice(-2000);
   });
   const run: Run = { ended: 'crash', at: task.from, rss: 0, expected: 0, stderr: '' };
+  let usedMs = 0;
+  let rounds = 0;
   const hang = setTimeout(() => {
+    if (processorMs(child.pid) - usedMs < hangMs / 2 && ++rounds < MAX_ROUNDS) {
+      hang.refresh();
+      return;
+    }
     run.ended = 'hang';
     child.kill('SIGKILL');
   }, hangMs);
   child.on('message', (report: FuzzReport) => {
+    usedMs = processorMs(child.pid);
+    rounds = 0;
     hang.refresh();
     if (report.kind === 'finding') {
       findings.push({
