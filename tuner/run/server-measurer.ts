@@ -146,9 +146,11 @@ export class ServerMeasurer {
       if (share.bottleneck !== null) warnings.push(share.bottleneck);
       figures.client_cores = cores(share.cores);
       if (running.server !== null) {
-        figures.server_cores = cores(
-          (1000 * (after.cpuSeconds - before.cpuSeconds)) / (after.atMs - before.atMs),
-        );
+        const usedSeconds = after.cpuSeconds - before.cpuSeconds;
+        // Of a process that ended meanwhile nothing is known any more.
+        if (usedSeconds >= 0) {
+          figures.server_cores = cores((1000 * usedSeconds) / (after.atMs - before.atMs));
+        }
         figures.memory_bytes = bytes(peak.pss);
         figures.gpu_memory_bytes = peak.gpu === null ? null : bytes(peak.gpu);
       }
