@@ -147,7 +147,7 @@ export class ServerMeasurer {
       figures.client_cores = cores(share.cores);
       if (running.server !== null) {
         const usedSeconds = after.cpuSeconds - before.cpuSeconds;
-        // Of a process that ended meanwhile nothing is known any more.
+        // What a process has used that ended meanwhile is not known any more.
         if (usedSeconds >= 0) {
           figures.server_cores = cores((1000 * usedSeconds) / (after.atMs - before.atMs));
         }
