@@ -5,6 +5,7 @@ In       the goldens of tiny_families.py that transformers reads as they are
 Out      one line a change: {"golden", "path": [key, …], "value", "logits": base64 of float32}: every KEPT-th logit at the last position of the
          medium prompt; keys that stop transformers from loading the checkpoint are left out
 """
+import argparse
 import base64
 import copy
 import gzip
@@ -22,7 +23,10 @@ LEFT_OUT = {"architectures", "model_type", "transformers_version", "dtype", "tor
             "pad_token_id", "quantization_config", "_name_or_path"}  # fmt: skip
 # every eighth of 131: a change moves them all
 KEPT = 8
-WORDS = {"silu": "relu", "relu2": "relu", "gelu": "relu", "sliding_attention": "full_attention", "full_attention": "sliding_attention"}
+# laid out as published, which transformers reads too
+PUBLISHED = {"deepseek-v2", "deepseek-v3"}
+WORDS = {"silu": "relu", "relu2": "relu", "gelu": "relu", "sliding_attention": "full_attention", "full_attention": "sliding_attention",
+         "chunked_attention": "full_attention"}
 
 
 def others(value):
@@ -63,17 +67,24 @@ def changed(config, path, value):
 def main():
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    rows = []
+    parser = argparse.ArgumentParser(description="Change keys of goldens' config.json, one at a time.")
+    parser.add_argument("--only", nargs="+", default=[], help="make these anew and keep the others")
+    only = parser.parse_args().only
+    file = HERE / "mutations.jsonl.gz"
+    kept = gzip.decompress(file.read_bytes()).decode().splitlines() if only else []
+    rows = [row for row in map(json.loads, kept) if row["golden"] not in only]
     for name, spec in {**TINY, **FAMILIES}.items():
-        if spec.get("repack") or spec.get("rename"):
+        if only and name not in only:
+            continue
+        if (spec.get("repack") and name not in PUBLISHED) or spec.get("rename"):
             continue
         folder = HERE / name
         config = json.loads((folder / "config.json").read_text())
         ids = json.loads((folder / "golden.json").read_text())["prompts"][1]["ids"]
         for path, value in mutations(config):
             with tempfile.TemporaryDirectory() as scratch:
-                for file in folder.glob("*.safetensors*"):
-                    (Path(scratch) / file.name).symlink_to(file)
+                for weights in folder.glob("*.safetensors*"):
+                    (Path(scratch) / weights.name).symlink_to(weights)
                 (Path(scratch) / "config.json").write_text(json.dumps(changed(config, path, value)))
                 try:
                     AutoConfig.from_pretrained(scratch)
@@ -86,7 +97,7 @@ def main():
         print(name, len(rows), flush=True)
         # after each, so that a run that is cut short leaves what it has
         lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (HERE / "mutations.jsonl.gz").write_bytes(gzip.compress(lines.encode(), 9, mtime=0))
+        file.write_bytes(gzip.compress(lines.encode(), 9, mtime=0))
 
 
 if __name__ == "__main__":
