@@ -50,7 +50,9 @@ export async function calibrate(
     ...{ folder, outStore: path.join(importances, 'shards'), tp: 1, tellsSquares: true },
     ...{ blockSize: 32, reproducibleDegree: 1 },
     // Floats of many rows are faster by ONNX Runtime, 8 bits by our own kernels, whose shards are also written ten times faster.
-    ...(plan.parameters < floatParameters ? { dtype: 'fp32', layout: 'blocks' } : { dtype: 'int8' }),
+    ...(plan.parameters < floatParameters
+      ? { dtype: 'fp32', layout: 'blocks' }
+      : { dtype: 'int8', scales: 'nearest' }),
     ...(signal === undefined ? {} : { signal }),
   });
   try {

@@ -47,8 +47,9 @@ Split a Hugging Face checkpoint (config.json, *.safetensors) into shards, one a 
   --asymmetric       a zero point for each block of int8 and int4; --symmetric: none (default: int4 has them in panels)
   --eight-bit LIST   linears that int4 leaves at 8 bits: ${EIGHT_BIT_GROUPS.join(', ')} (the head; all of the first or last layer; the
                      MLPs' down projections), with commas; none. Default: in panels the head
-  --scales HOW       of int4: search (default) takes the best of several by squared error, nearest that of the largest weight
-  --calibrate HOW    of int4 with zero points: auto (default) first runs the model over 1,024 tokens at random, once a checkpoint, to see which
+  --scales HOW       of int4, and of int8 below a billion parameters: search (default) takes the best of several by squared error, nearest
+                     that of the largest weight
+  --calibrate HOW    of int8 and int4 by search: auto (default) first runs the model over 1,024 tokens at random, once a checkpoint, to see which
                      inputs count; none lets all count alike
   --reproducible-degree N
                      degrees that divide it give int8 and int4 the same bits: ${REPRODUCIBLE_DEGREES.join(', ')} (default ${DEFAULT_REPRODUCIBLE_DEGREE})

@@ -189,7 +189,7 @@ const manifest = Type.Object({
     blockSize: Type.Union([positive, Type.Null()]),
     /** false: each block has a zero point of its own. */
     symmetric: Type.Boolean(),
-    /** nearest: by the largest weight of a block; search: the best of several by squared error (4 bits only). */
+    /** nearest: by the largest weight of a block; search: the best of several by squared error. */
     scales: Type.Union([Type.Literal('nearest'), Type.Literal('search')]),
     /** Linears that int4 leaves at 8 bits: the head, all of the first or last layer, the MLPs' down projections. */
     eightBit: Type.Array(

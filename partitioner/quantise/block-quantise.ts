@@ -17,6 +17,7 @@
  */
 import assert from 'node:assert/strict';
 import { ServingError } from '../../proto/errors.js';
+import { searchEightBits } from './eight-bit-search.js';
 import { roundToHalf } from './half.js';
 import { found, searchAsymmetric, searchSymmetric } from './scale-search.js';
 import { chosen, searchWeighted } from './weighted-search.js';
@@ -93,6 +94,7 @@ export function quantiseRows(
       : new Uint8Array(rows * blocks).fill(middle);
   const weightBits = new Int32Array(weights.buffer, weights.byteOffset, weights.length);
   const isSearched = format.search && bits === 4;
+  const isEightSearched = format.search && bits === 8 && symmetric && format.half === true;
   const pack = bits === 4 ? packNibbles : packBytes;
   const bytes = blockBytes(bits, blockSize);
   for (let row = 0, block = 0; row < rows; row++) {
@@ -116,7 +118,10 @@ export function quantiseRows(
         found.set(chosen);
       } else if (!symmetric) findAsymmetric(weights, start, end, 2 ** bits - 1, isSearched);
       else if (isSearched) searchSymmetric(weights, start, end, weights[largest]!);
-      else {
+      else if (isEightSearched) {
+        found[0] = searchEightBits(weights, start, end, weights[largest]!, importance, row * columns);
+        found[1] = middle;
+      } else {
         found[0] = -weights[largest]! / middle;
         found[1] = middle;
       }

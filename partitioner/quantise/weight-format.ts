@@ -88,7 +88,9 @@ export function chooseWeightFormat(options: FormatOptions, parameters: number): 
   const { symmetric = !isOurs, scales = 'search', eightBit = isOurs ? ['head'] : [] } = options;
   const { activationBits = layout === 'panels' && parameters < AUTO_WIDE_PARAMETERS ? 16 : 8 } = options;
   const common = { dtype: chosen, layout, blockSize, symmetric, reproducibleDegree, activationBits };
-  if (chosen === 'int8') return { ...common, scales: 'nearest', eightBit: [] };
+  // By what inputs count, which the model must be run for: where it is small.
+  const isSearched = layout === 'panels' && symmetric && parameters < AUTO_WIDE_PARAMETERS;
+  if (chosen === 'int8') return { ...common, scales: isSearched ? scales : 'nearest', eightBit: [] };
   return { ...common, scales, eightBit: EIGHT_BIT_GROUPS.filter((group) => eightBit.includes(group)) };
 }
 
@@ -138,7 +140,7 @@ export function linearFormat(
 
 /** Whether it matters to a format how much each input counts. */
 export const usesImportance = ({ dtype, layout, scales, symmetric }: WeightFormat): boolean =>
-  dtype === 'int4' && layout === 'panels' && scales === 'search' && !symmetric;
+  layout === 'panels' && scales === 'search' && (dtype === 'int8' || (dtype === 'int4' && !symmetric));
 
 /** How a linear's panels are made; null: it has none. @param blocks as linearFormat says */
 export function panelFormat(format: WeightFormat, blocks: BlockFormat | null): PanelFormat | null {

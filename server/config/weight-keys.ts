@@ -33,7 +33,7 @@ export const WEIGHT_KEYS: readonly KeyRow[] = [
     'scales',
     oneOf('search', 'nearest'),
     'search',
-    'how int4 finds its scales (ours); search: the best of several by squared error, nearest: by the largest weight of a block',
+    'how int4 finds its scales, and int8 below a billion parameters (ours); search: the best of several by squared error, nearest: by the largest weight of a block',
   ),
   modelKey(
     'option.quantize_8bit',

@@ -27,7 +27,7 @@ enum SsError {
 enum SsFlags {
   SS_ZERO = 1,    // quantised: each record has zero points
   SS_BFLOAT = 2,  // 16 bits: bfloat16 instead of IEEE half
-  SS_SEARCH = 4,  // ss_quantise, 4 bits: scales (and zero points) of least weighted squared error, not the nearest
+  SS_SEARCH = 4,  // ss_quantise: scales (and zero points of 4 bits) of least weighted squared error, not the nearest; 8 bits with zero points have none
   SS_ROWS16 = 8,  // ss_linear, quantised: rows are rounded to 16 bits, not to 8; the panels are the same
 };
 

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int LANES = PANEL;
 constexpr int MAX_BLOCK = 256;
-constexpr int OFFSETS = 5, SYMMETRIC = 4, FITS = 2;
+constexpr int OFFSETS = 5, SYMMETRIC = 4, FITS = 2, EIGHT = 16;
 /** A cut of the range by so many levels (weighted-search.ts, scale-search.ts). */
 constexpr double OFFSET[OFFSETS] = {-0.8, 0, 0.8, 1.6, 2.6};
 constexpr double SYMMETRIC_OFFSET[SYMMETRIC] = {-0.7, 0, 0.7, 1.4};
@@ -104,10 +104,10 @@ inline Vector rounded_halves(Vector value) {
 }
 
 /** The nearest code that exists. @param half the zero point, and a half */
-inline Vector code_of(Vector value, Vector inverse, Vector half) {
+inline Vector code_of(Vector value, Vector inverse, Vector half, double most = 15) {
   Vector level = value * inverse + half;
   level = level > 0.0 ? level : Vector{};
-  level = level < 15.0 ? level : all(15);
+  level = level < most ? level : all(most);
   return floors(level);
 }
 
@@ -222,6 +222,40 @@ inline void search_symmetric(const Block &block, int first, const Lanes &largest
   }
 }
 
+/** Scale of a group of lanes with 8 bits, the zero point is 128: eight-bit-search.ts, operation by operation. */
+inline void search_eight(const Block &block, int first, const Lanes &largest, Found &found) {
+  Vector plain[TWO], least[TWO], best[TWO];
+  for (int v = 0; v < TWO; v++) {
+    plain[v] = -load(largest, first + v * WIDTH) / 128;
+    best[v] = rounded_halves(plain[v]);
+    least[v] = all(INFINITY);
+  }
+  for (int o = 0; o < EIGHT; o++) {
+    Vector scale[TWO], inverse[TWO], error[TWO];
+    for (int v = 0; v < TWO; v++) {
+      scale[v] = rounded_halves(plain[v] * (1 + o * 0.0078125));
+      inverse[v] = 1 / scale[v];
+      error[v] = Vector{};
+    }
+    for (int k = 0; k < block.count; k++) {
+      for (int v = 0; v < TWO; v++) {
+        const Vector value = load(block.value[k], first + v * WIDTH);
+        const Vector off = value - (code_of(value, inverse[v], all(128.5), 255) - 128) * scale[v];
+        error[v] += off * off * block.weight[k];
+      }
+    }
+    for (int v = 0; v < TWO; v++) {
+      const Mask better = (scale[v] != 0.0) & (error[v] < least[v]);
+      least[v] = better ? error[v] : least[v];
+      best[v] = better ? scale[v] : best[v];
+    }
+  }
+  for (int v = 0; v < TWO; v++) {
+    store(found.scale, first + v * WIDTH, best[v]);
+    store(found.zero, first + v * WIDTH, all(128));
+  }
+}
+
 /** One block to one record. @returns lane whose scale a half cannot hold, or -1 */
 int quantise_block(const Block &block, const Format &f, bool search, uint8_t *record, Levels &levels) {
   Lanes low, high, largest, inverse, zero;
@@ -244,9 +278,10 @@ int quantise_block(const Block &block, const Format &f, bool search, uint8_t *re
     }
   }
   const double most = f.bits == 4 ? 15 : 255, middle = f.bits == 4 ? 8 : 128;
-  if (search && f.bits == 4) {
+  if (search && (f.bits == 4 || !f.zero())) {
     for (int first = 0; first < LANES; first += GROUP) {
-      if (f.zero()) search_zero(block, first, low, high, best);
+      if (f.bits == 8) search_eight(block, first, largest, best);
+      else if (f.zero()) search_zero(block, first, low, high, best);
       else search_symmetric(block, first, largest, best);
     }
   } else if (f.zero()) {

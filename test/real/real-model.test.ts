@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { calibrated } from '../../partitioner/importance/calibrated.js';
 import { partition, planPartition } from '../../partitioner/partition.js';
 import { possibleDegrees } from '../../partitioner/plan/degrees.js';
 import type { FormatOptions } from '../../partitioner/quantise/weight-format.js';
@@ -35,7 +36,8 @@ describe.skipIf(WHY_NO_REAL_MODEL !== null)('a real model', () => {
   afterAll(() => rmSync(store, { recursive: true, force: true }));
 
   const run = async (tp: number, format: FormatOptions, folder = REAL_MODEL) => {
-    const { shardFolder } = await partition({ folder, outStore: store, tp, ...format });
+    const options = { folder, outStore: store, tp, ...format };
+    const { shardFolder } = await partition({ ...options, importance: await calibrated(options) });
     return greedyRuns(await createInProcessGroup(shardFolder, { slotTokens: 512 }));
   };
 

@@ -77,7 +77,7 @@ static int round_of(int variants) {
   const bool weigh = random_bits() % 2;
   Exact<float> importance(inputs);
   for (int64_t i = 0; i < inputs; i++) importance.at[i] = random_bits() % 3 ? (float)between(1, 1000) : 0.0f;
-  const int search = bits == 4 && random_bits() % 2 ? SS_SEARCH : 0;
+  const int search = bits < 16 && random_bits() % 2 ? SS_SEARCH : 0;
   if (ss_quantise(weights.at, 0, inputs, outputs, inputs, bits, block, flags | search, weigh ? importance.at : nullptr, panels.at, 0, count, &bad)) return 1;
   if (scans_differ()) return 1;
   Exact<float> expected(rows * y_stride), seen(rows * y_stride);

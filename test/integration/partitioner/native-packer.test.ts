@@ -55,6 +55,23 @@ describe.runIf(native !== null)(`packing by the library (seed ${testSeed})`, () 
     }
   });
 
+  it.each([true, false])('8 bits by search, inputs weighed: %s', async (isWeighed) => {
+    const panels = { bits: 8, blockSize: 32, zero: false, bfloat: false } as const;
+    const format = { bits: 8, blockSize: 32, symmetric: true, search: true, half: true } as const;
+    for (const inputs of [32, 100, 256]) {
+      const rows = rowsOf(inputs);
+      // Whole blocks of padding too, that count for nothing.
+      const importance = isWeighed
+        ? Float32Array.from({ length: inputs }, (_, k) =>
+            k < 32 && inputs > 32 ? 0 : random.pick([0, 1, 1, 900]),
+          )
+        : null;
+      const packed = (packer: PanelPacker) => packer.pack(rows, format, panels, inputs, place, importance);
+      const wanted = await packed(referencePacker);
+      expect(Buffer.compare(await packed(native!), wanted)).toBe(0);
+    }
+  });
+
   it('many at once, each with the bytes that it has alone', async () => {
     const panels = { bits: 4, blockSize: 32, zero: true, bfloat: false } as const;
     const format = { bits: 4, blockSize: 32, symmetric: false, search: true, half: true } as const;

@@ -370,6 +370,16 @@ describe('the weight format', () => {
     expect(bits({ layout: 'panels', dtype: 'fp32' }, 1)).toBeUndefined();
   });
 
+  it('int8 searches its scales below a billion parameters, in panels without zero points', () => {
+    const scales = (options: object, parameters: number) =>
+      chooseWeightFormat({ dtype: 'int8', layout: 'panels', ...options }, parameters).scales;
+    expect(scales({}, 1)).toBe('search');
+    expect(scales({ scales: 'nearest' }, 1)).toBe('nearest');
+    expect(scales({}, 1_000_000_000)).toBe('nearest');
+    expect(scales({ symmetric: false }, 1)).toBe('nearest');
+    expect(scales({ layout: 'blocks' }, 1)).toBe('nearest');
+  });
+
   it('int4 in panels has zero points and its head at 8 bits unless other things are asked for', () => {
     const layout = 'panels';
     expect(chooseWeightFormat({ dtype: 'int4', layout }, 1)).toMatchObject({
