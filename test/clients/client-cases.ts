@@ -10,8 +10,10 @@ export type Expected = 'text' | 'arguments' | { value: unknown };
 export interface ClientCase {
   /** NAME of the program NAME_client.py. */
   program: string;
-  /** For pip. */
+  /** For pip, unless the program is a command of its own. */
   requirement: string;
+  /** Variable of the environment that names the command, where pip is not asked for it; without it the case is skipped. */
+  command?: string;
   dialect: string;
   operations: Readonly<Record<string, Expected>>;
 }
@@ -110,4 +112,33 @@ export const CLIENT_CASES: readonly ClientCase[] = [
       'repository index': { value: [MODEL] },
     },
   },
+  {
+    ...{
+      program: 'kserve',
+      requirement: 'kserve==0.21.0',
+      dialect: 'Open Inference Protocol, HTTP and gRPC',
+    },
+    operations: {
+      'REST v2: live, ready, model ready': { value: [true, true, true] },
+      'REST v2: infer': 'text',
+      'gRPC: live, ready, model ready': { value: [true, true, true] },
+      'gRPC: infer': 'text',
+    },
+  },
+  {
+    ...{ program: 'lm_eval', requirement: 'lm_eval[api]==0.4.13', dialect: 'OpenAI' },
+    operations: {
+      // Greedy, and as likely as its tokens were.
+      'loglikelihood of the greedy text (echo and logprobs)': { value: [true, true] },
+      'loglikelihood of another text': { value: false },
+      generate_until: 'text',
+    },
+  },
+  {
+    ...{ program: 'vllm_bench', requirement: 'vllm==0.32.0', dialect: 'OpenAI', command: 'VLLM' },
+    operations: { 'bench serve, 12 requests of 8 tokens, 4 at once': { value: [12, 96] } },
+  },
 ];
+
+/** What lm_eval reads a tokenizer with. */
+export const MORE_REQUIREMENTS = ['transformers==4.57.6'];

@@ -6,7 +6,14 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CLIENT_CASES, type Expected, MODEL, PROMPT, TOKENS } from '../clients/client-cases.js';
+import {
+  CLIENT_CASES,
+  type Expected,
+  MODEL,
+  MORE_REQUIREMENTS,
+  PROMPT,
+  TOKENS,
+} from '../clients/client-cases.js';
 import { conformanceTable, outcomeKey } from '../clients/conformance-table.js';
 import { type SagemakerStub, startSagemakerStub } from '../clients/sagemaker-stub.js';
 import { repositoryRoot } from '../support/repository-root.js';
@@ -41,7 +48,8 @@ function madePython(): string | null {
   if (process.env.PYTHON_CLIENTS !== undefined) return process.env.PYTHON_CLIENTS;
   const folder = path.join(scratch, 'python');
   const own = path.join(folder, 'bin', 'python');
-  const packages = [...new Set(CLIENT_CASES.map(({ requirement }) => requirement))];
+  const cases = CLIENT_CASES.filter(({ command }) => command === undefined);
+  const packages = [...new Set([...cases.map(({ requirement }) => requirement), ...MORE_REQUIREMENTS])];
   const install = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', ...packages];
   try {
     execFileSync('python3', ['-m', 'venv', folder], { stdio: 'ignore', timeout: 120_000 });
@@ -72,7 +80,7 @@ beforeAll(async () => {
   sagemaker = await startSagemakerStub(server.url);
   given = JSON.stringify({
     ...{ url: server.url, grpc, sagemaker: sagemaker.url },
-    ...{ model: MODEL, prompt: PROMPT, tokens: TOKENS, parameters: PARAMETERS },
+    ...{ model: MODEL, prompt: PROMPT, tokens: TOKENS, parameters: PARAMETERS, folder },
   });
   const response = await server.post(`/predictions/${MODEL}`, {
     ...{ inputs: PROMPT, parameters: { max_new_tokens: TOKENS } },
@@ -109,7 +117,8 @@ function wrong(seen: unknown, expected: Expected): string | null {
 }
 
 describe.skipIf(python === null)('a Python client', () => {
-  it.each(CLIENT_CASES)('$program', async ({ operations, program }) => {
+  it.for(CLIENT_CASES)('$program', async ({ command, operations, program }, { skip }) => {
+    if (command !== undefined && process.env[command] === undefined) skip();
     const { stdout, stderr } = await promisify(execFile)(
       python!,
       [path.join(PROGRAMS, `${program}_client.py`), given],
