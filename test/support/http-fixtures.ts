@@ -16,6 +16,7 @@ import type { HttpDeps } from '../../server/http/http-context.js';
 import { createHttpServer, type HttpServer } from '../../server/http/http-server.js';
 import type { GenerateRequest } from '../../server/requests/generate-request.js';
 import type { FinishReason, GenerationEvent } from '../../server/requests/job-events.js';
+import type { ModelTokens } from '../../server/requests/model-tokens.js';
 import type {
   Accepted,
   EventsOf,
@@ -141,6 +142,8 @@ export class FakeService implements InferenceService {
   times: JobTimes | null = null;
   /** What a request without a version gets; null: as if nobody chose. */
   choice: ((model: string, session: string | null) => string | null) | null = null;
+  /** null: as of a model that knows none. */
+  knownTokens: ModelTokens | null = null;
   readonly #arrived: (() => void)[] = [];
 
   async submit<R extends JobRequest>(asked: R, signal: AbortSignal): Promise<Accepted<EventsOf<R>>> {
@@ -163,6 +166,11 @@ export class FakeService implements InferenceService {
 
   chooseVersion(name: string, session: string | null): string | null {
     return this.choice?.(name, session) ?? null;
+  }
+
+  tokens(name: string): ModelTokens {
+    if (this.knownTokens === null) throw new ServingError('BAD_REQUEST', `Model ${name} knows no tokens`);
+    return this.knownTokens;
   }
 
   models(): readonly ModelStatus[] {

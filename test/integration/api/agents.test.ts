@@ -304,7 +304,7 @@ describe("vLLM's routes", () => {
   };
 
   it('tokenize and give back', async () => {
-    Object.assign(test.service, { tokens: () => tokens });
+    test.service.knownTokens = tokens;
     expect(await post('/tokenize', { model: 'mlp', prompt: 'ab', return_token_strs: true })).toEqual({
       status: 200,
       body: { count: 3, max_model_len: 512, tokens: [1, 97, 98], token_strs: ['\u0001', 'a', 'b'] },
