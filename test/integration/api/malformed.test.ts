@@ -43,7 +43,7 @@ class WholeService extends FakeService {
     return { promptTokens: 1, events } as never;
   }
 
-  tokens(): ReturnType<NonNullable<InferenceService['tokens']>> {
+  override tokens(): ReturnType<NonNullable<InferenceService['tokens']>> {
     return {
       encode: async () => [1, 2, 3],
       decode: async () => 'text',
