@@ -63,9 +63,8 @@ describe('a calibration', () => {
   });
 
   it('is not asked for by other formats', async () => {
-    for (const dtype of ['fp32', 'int8'] as const) {
-      expect(await calibrated({ folder, outStore, tp: 1, dtype })).toBeUndefined();
-    }
+    expect(await calibrated({ folder, outStore, tp: 1, dtype: 'fp32' })).toBeUndefined();
+    expect(await calibrated({ folder, outStore, tp: 1, dtype: 'int8', scales: 'nearest' })).toBeUndefined();
     expect(await calibrated({ folder, outStore, tp: 1, dtype: 'int4', symmetric: true })).toBeUndefined();
   });
 });
