@@ -2,7 +2,7 @@
  * `npm test` and its variants, from a fresh clone to one line of result.
  *
  * In      --check     what CI runs (the same as no flag)
- *         --long      also dist/test/long
+ *         --long      also dist/test/long, and every family where others draw some of them
  *         --coverage  lines covered per folder, over all processes that the tests start; fails under MIN_LINES_PERCENT
  * Out     the steps' own output; the last line is `N passed, N failed, N skipped`; exit code 0 only without a failure
  * Limits  plain JavaScript on Node alone, since it also installs and builds
@@ -83,7 +83,7 @@ let failedSteps = 0;
 if (!runTool('biome', ['check', '--error-on-warnings', '.'])) failedSteps += 1;
 
 const folders = ['unit', 'tidy', 'integration', 'e2e', ...(flags.includes('--long') ? ['long'] : [])];
-const env = { ...process.env };
+const env = { ...process.env, ...(flags.includes('--long') && { WHOLE_SUITES: '1' }) };
 const rawCoverage = path.join(ROOT, 'coverage', 'raw');
 if (flags.includes('--coverage')) {
   rmSync(path.join(ROOT, 'coverage'), { recursive: true, force: true });

@@ -4,7 +4,7 @@ import { ALL_TARGETS } from '../../fuzz/all-targets.js';
 import { MAX_RSS_BYTES, runFuzz } from '../../fuzz/run-fuzz.js';
 
 const SEED = 20_261_130;
-const CASES = 3000;
+const CASES = 1500;
 const weights = ALL_TARGETS.reduce((sum, { weight }) => sum + weight, 0);
 
 describe('cases made of a seed', () => {

@@ -1,5 +1,5 @@
 /**
- * Every decoder family's tiny checkpoint in int8 and int4: the shards are the checkpoint's (--verify), every graph runs, and
+ * Tiny checkpoints of decoder families (a quarter a run, all in test:long) in int8 and int4: the shards are the checkpoint's (--verify), every graph runs, and
  * the logits are those of the model. Tiny models with peaked attention and blocks of 32 are coarse: the deviations say that
  * nothing is at the wrong place, not how good the formats are.
  */
@@ -11,7 +11,7 @@ import { partition } from '../../../partitioner/partition.js';
 import { verifyShards } from '../../../partitioner/verify/verify.js';
 import { GREEDY_SAMPLING } from '../../../proto/control.js';
 import { goldenFolder, readGolden } from '../../support/golden.js';
-import { GOLDEN_FAMILIES, relativeDeviation } from '../../support/golden-families.js';
+import { drawn, GOLDEN_FAMILIES, relativeDeviation } from '../../support/golden-families.js';
 import { createInProcessGroup } from '../../support/in-process-group.js';
 
 let store: string;
@@ -29,7 +29,7 @@ const NOT_SPLIT = ['falcon-11b'];
 /** In 4-bit codes that cannot be handed on (coded.test.ts). */
 const NO_CODES = ['gptq-act-order'];
 
-describe.each(GOLDEN_FAMILIES)('%s', (family) => {
+describe.each(drawn(GOLDEN_FAMILIES, 4))('%s', (family) => {
   const tp = NOT_SPLIT.includes(family) ? 1 : 2;
   const dtypes = NO_CODES.includes(family) ? (['int8'] as const) : (['int8', 'int4'] as const);
   it.each(dtypes)(`%s at tp ${tp}`, async (dtype) => {

@@ -11,11 +11,17 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition } from '../../../partitioner/partition.js';
 import { verifyShards } from '../../../partitioner/verify/verify.js';
 import { type Golden, goldenFolder, readGolden } from '../../support/golden.js';
-import { GOLDEN_FAMILIES, RELATIVE_TOLERANCE, relativeDeviation } from '../../support/golden-families.js';
+import {
+  drawn,
+  GOLDEN_FAMILIES,
+  RELATIVE_TOLERANCE,
+  relativeDeviation,
+} from '../../support/golden-families.js';
 import { greedyRuns } from '../../support/greedy-runs.js';
 import { createInProcessGroup } from '../../support/in-process-group.js';
 
-const DEGREES = [1, 2, 4];
+/** One rank and two for every family, four for a third of them, others in each run; all in test:long. */
+const ON_FOUR = drawn(GOLDEN_FAMILIES, 3);
 
 describe.each(GOLDEN_FAMILIES)('%s', (family) => {
   const golden: Golden = readGolden(family);
@@ -25,7 +31,7 @@ describe.each(GOLDEN_FAMILIES)('%s', (family) => {
   });
   afterAll(() => rmSync(store, { recursive: true }));
 
-  describe.each(DEGREES)('tp %i', (tp) => {
+  describe.each(ON_FOUR.includes(family) ? [1, 2, 4] : [1, 2])('tp %i', (tp) => {
     let run: ReturnType<typeof greedyRuns>;
     let shardFolder: string;
     beforeAll(async () => {
