@@ -12,9 +12,8 @@
  */
 import { defineConfig } from 'vitest/config';
 
-/** Unit tests compute. */
 const MAX_WORKERS = 2;
-/** The others mostly wait for processes that start and end: with one file more than cores two cores are busy. */
+/** Integration tests wait for one process at a time: with one file more than cores two cores are busy. Whole servers keep them so. */
 const MAX_WAITING_WORKERS = 3;
 
 /** Files of e2e/ with servers, ports and folders of their own, which hold under any load: nothing in them depends on how fast it is. */
@@ -77,7 +76,7 @@ export default defineConfig({
     projects: [
       project('unit', inFolders('unit', 'tidy'), 0, MAX_WORKERS, 15_000, 15_000, { isolate: false }),
       project('integration', inFolders('integration'), 1, MAX_WAITING_WORKERS, 60_000, 120_000),
-      project('e2e-pairs', E2E_PAIRS, 2, MAX_WAITING_WORKERS, 90_000, 180_000),
+      project('e2e-pairs', E2E_PAIRS, 2, MAX_WORKERS, 90_000, 180_000),
       project('e2e', inFolders('e2e'), 3, 1, 90_000, 180_000, { exclude: E2E_PAIRS }),
       project('long', inFolders('long'), 4, 1, 1_800_000, 1_800_000),
       // Not of `npm test`: it needs a model that test/real/make_real_model.py fetches.
