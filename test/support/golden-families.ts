@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
-import { testSeed } from '../fixtures/seeded-random.js';
 import { goldenFolder } from './golden.js';
 
 /** test/integration/models/golden.test.ts has these, which keep the logits of all positions. */
@@ -13,12 +12,6 @@ export const GOLDEN_FAMILIES: readonly string[] = readdirSync(goldenFolder(''), 
   .map((entry) => entry.name)
   // The maker's temporary folders have none until they are whole.
   .filter((name) => existsSync(path.join(goldenFolder(name), 'golden.json')));
-
-/** One of `share` of them, others in each run (TEST_SEED); all with WHOLE_SUITES=1, as `npm run test:long` sets it. */
-export function drawn(families: readonly string[], share: number): readonly string[] {
-  if (process.env.WHOLE_SUITES) return families;
-  return families.filter((_, index) => index % share === testSeed % share);
-}
 
 /** What a split model's logits may differ by from transformers' at fp32, of the largest of them: the worst that was seen is 5.2e-6. */
 export const RELATIVE_TOLERANCE = 1e-5;

@@ -10,8 +10,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition } from '../../../partitioner/partition.js';
 import { verifyShards } from '../../../partitioner/verify/verify.js';
 import { GREEDY_SAMPLING } from '../../../proto/control.js';
+import { drawn } from '../../fixtures/seeded-random.js';
 import { goldenFolder, readGolden } from '../../support/golden.js';
-import { drawn, GOLDEN_FAMILIES, relativeDeviation } from '../../support/golden-families.js';
+import { GOLDEN_FAMILIES, relativeDeviation } from '../../support/golden-families.js';
 import { createInProcessGroup } from '../../support/in-process-group.js';
 
 let store: string;

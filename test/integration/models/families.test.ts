@@ -10,18 +10,14 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition } from '../../../partitioner/partition.js';
 import { verifyShards } from '../../../partitioner/verify/verify.js';
+import { drawn } from '../../fixtures/seeded-random.js';
 import { type Golden, goldenFolder, readGolden } from '../../support/golden.js';
-import {
-  drawn,
-  GOLDEN_FAMILIES,
-  RELATIVE_TOLERANCE,
-  relativeDeviation,
-} from '../../support/golden-families.js';
+import { GOLDEN_FAMILIES, RELATIVE_TOLERANCE, relativeDeviation } from '../../support/golden-families.js';
 import { greedyRuns } from '../../support/greedy-runs.js';
 import { createInProcessGroup } from '../../support/in-process-group.js';
 
-/** One rank and two for every family, four for a third of them, others in each run; all in test:long. */
-const ON_FOUR = drawn(GOLDEN_FAMILIES, 3);
+/** One rank for every family, two and four for a third of them, others in each run; all in test:long. */
+const SPLIT = drawn(GOLDEN_FAMILIES, 3);
 
 describe.each(GOLDEN_FAMILIES)('%s', (family) => {
   const golden: Golden = readGolden(family);
@@ -31,7 +27,7 @@ describe.each(GOLDEN_FAMILIES)('%s', (family) => {
   });
   afterAll(() => rmSync(store, { recursive: true }));
 
-  describe.each(ON_FOUR.includes(family) ? [1, 2, 4] : [1, 2])('tp %i', (tp) => {
+  describe.each(SPLIT.includes(family) ? [1, 2, 4] : [1])('tp %i', (tp) => {
     let run: ReturnType<typeof greedyRuns>;
     let shardFolder: string;
     beforeAll(async () => {

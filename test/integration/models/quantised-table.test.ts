@@ -3,8 +3,9 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { drawn } from '../../fixtures/seeded-random.js';
 import { goldenFolder } from '../../support/golden.js';
-import { drawn, GOLDEN_FAMILIES } from '../../support/golden-families.js';
+import { GOLDEN_FAMILIES } from '../../support/golden-families.js';
 import { quantisedGolden } from '../../support/golden-quantised.js';
 
 /** | family | int8 agreed of positions | deviation | int4 … | deviation | */
