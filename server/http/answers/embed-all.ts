@@ -54,7 +54,8 @@ export async function embedAll<T>(
             continue;
           }
         }
-        await Promise.race(running.values());
+        // The last that ran may have ended while this one was refused: then it is tried again.
+        if (running.size > 0) await Promise.race(running.values());
       }
       return { vectors, promptTokens };
     } catch (error) {

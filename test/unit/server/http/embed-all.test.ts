@@ -67,6 +67,28 @@ async function run(service: Service, count: number, client = new AbortController
 }
 
 describe('the vectors of many texts', () => {
+  it('are asked for again where the last that ran ended while another was refused', async () => {
+    const service = new Service(1);
+    const { submit } = service;
+    const late = async (request: EmbedRequest) => {
+      try {
+        return await submit.call(service, request);
+      } catch (error) {
+        // Between the look at the queue and the answer the text that ran has ended.
+        service.release();
+        await new Promise((resolve) => setImmediate(resolve));
+        throw error;
+      }
+    };
+    const slow = { submit: late } as unknown as InferenceService;
+    const collect = await embedAll(slow, texts(3), new AbortController(), ([x]) => x!);
+    const done = collect();
+    // The third has nobody behind it.
+    while (service.submitted < 3) await new Promise((resolve) => setImmediate(resolve));
+    service.release();
+    expect((await done).vectors).toEqual([0, 1, 2]);
+  });
+
   it('come in the order of the texts, with the tokens of all', async () => {
     const { promptTokens, vectors } = await run(new Service(1000), 150);
     expect(vectors).toEqual(Array.from({ length: 150 }, (_, index) => index));
