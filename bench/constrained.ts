@@ -133,8 +133,9 @@ async function timesOf(url: string, index: number, tokens: number, isFree: boole
     body: JSON.stringify({
       ...{ model: MODEL_NAME, prompt: [300 + index, 301, 302, 303], max_tokens: tokens, stream: true },
       // Both sample: masked and free tokens are chosen in the same way.
-      ...{ temperature: 1, seed: index, ignore_eos: true },
-      ...(!isFree && { guided_json: SCHEMA }),
+      ...{ temperature: 1, seed: index },
+      // The form cannot end before the tokens do; what is free could.
+      ...(isFree ? { ignore_eos: true } : { guided_json: SCHEMA }),
     }),
   });
   if (!response.ok || response.body === null) throw new Error(`${response.status}: ${await response.text()}`);
