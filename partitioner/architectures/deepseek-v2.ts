@@ -5,7 +5,7 @@
  * Source  transformers: configuration and modeling of deepseek_v2
  */
 import { type Family, readDecoderShape } from './decoder-shape.js';
-import { DEEPSEEK_EXPERTS, readExperts, readGroups, readLaterLayers } from './experts.js';
+import { DEEPSEEK_EXPERTS, readDeepseekExperts, readGroups, readLaterLayers } from './experts.js';
 import { requireValue } from './known-keys.js';
 import { latentTraits } from './latent-attention.js';
 
@@ -18,27 +18,21 @@ export const family: Family = {
     requireValue(config, 'norm_topk_prob', false);
     requireValue(config, 'moe_layer_freq', 1);
     requireValue(config, 'mlp_bias', false);
-    const count = config.positiveInteger('n_routed_experts', 64);
     const isGrouped = config.string('topk_method', 'greedy') === 'group_limited_greedy';
     const { layer, ...attention } = latentTraits(config, { interleaved: true, defaultQueryRank: 1536 });
     return readDecoderShape(config, {
       ...attention,
       honours: ['n_routed_experts'],
-      experts: readExperts(
-        config,
-        { count: 'n_routed_experts', ffnSize: 'moe_intermediate_size' },
-        {
-          normalised: false,
-          routing: {
-            scoring: 'softmax',
-            groups: isGrouped ? readGroups(config, count, 1) : null,
-            scale: config.positiveNumber('routed_scaling_factor', 1),
-          },
-          sharedFfnSize:
-            config.positiveInteger('n_shared_experts', 2) * config.positiveInteger('moe_intermediate_size'),
-          layers: readLaterLayers(config, 'first_k_dense_replace', 0),
-        },
-      ),
+      experts: readDeepseekExperts(config, {
+        normalised: false,
+        routing: (count) => ({
+          scoring: 'softmax',
+          groups: isGrouped ? readGroups(config, count, 1) : null,
+          scale: config.positiveNumber('routed_scaling_factor', 1),
+        }),
+        defaultShared: 2,
+        layers: readLaterLayers(config, 'first_k_dense_replace', 0),
+      }),
       layer: { ...layer, experts: { ...DEEPSEEK_EXPERTS, choiceBias: null } },
     });
   },

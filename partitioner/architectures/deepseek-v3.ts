@@ -5,7 +5,13 @@
  * Source  transformers: configuration and modeling of deepseek_v3
  */
 import { type Family, readDecoderShape } from './decoder-shape.js';
-import { DEEPSEEK_EXPERTS, readExperts, readLaterLayers, readSigmoidRouting } from './experts.js';
+import {
+  behindTheLast,
+  DEEPSEEK_EXPERTS,
+  readDeepseekExperts,
+  readLaterLayers,
+  readSigmoidRouting,
+} from './experts.js';
 import { requireValue } from './known-keys.js';
 import { latentTraits } from './latent-attention.js';
 
@@ -20,25 +26,16 @@ export const family: Family = {
       interleaved: config.boolean('rope_interleave', true),
       defaultQueryRank: 1536,
     });
-    const count = config.positiveInteger('n_routed_experts', 256);
     return readDecoderShape(config, {
       ...attention,
       honours: ['n_routed_experts'],
-      experts: readExperts(
-        config,
-        { count: 'n_routed_experts', ffnSize: 'moe_intermediate_size' },
-        {
-          normalised: config.boolean('norm_topk_prob', true),
-          routing: readSigmoidRouting(config, count, { groups: 8, chosen: 4, scale: 2.5 }),
-          sharedFfnSize:
-            config.positiveInteger('n_shared_experts', 1) * config.positiveInteger('moe_intermediate_size'),
-          layers: readLaterLayers(config, 'first_k_dense_replace', 3),
-        },
-      ),
-      names: {
-        // The layer behind the last predicts a second token.
-        ignored: [new RegExp(`^model\\.layers\\.${config.positiveInteger('num_hidden_layers')}\\.`)],
-      },
+      experts: readDeepseekExperts(config, {
+        normalised: config.boolean('norm_topk_prob', true),
+        routing: (count) => readSigmoidRouting(config, count, { groups: 8, chosen: 4, scale: 2.5 }),
+        defaultShared: 1,
+        layers: readLaterLayers(config, 'first_k_dense_replace', 3),
+      }),
+      names: { ignored: [behindTheLast(config)] },
       layer: { ...layer, experts: DEEPSEEK_EXPERTS },
     });
   },

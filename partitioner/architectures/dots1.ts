@@ -4,13 +4,12 @@
  * Source  transformers: configuration and modeling of dots1
  */
 import { type Family, readDecoderShape, readWindowSize, readWindows } from './decoder-shape.js';
-import { DEEPSEEK_EXPERTS, readExperts, readLaterLayers, readSigmoidRouting } from './experts.js';
+import { DEEPSEEK_EXPERTS, readDeepseekExperts, readLaterLayers, readSigmoidRouting } from './experts.js';
 
 export const family: Family = {
   architectures: ['Dots1ForCausalLM'],
   modelTypes: ['dots1'],
   shape(config) {
-    const count = config.positiveInteger('n_routed_experts');
     const firstWindowed = config.positiveInteger('max_window_layers', 62);
     const attentionBias = config.boolean('attention_bias', false);
     return readDecoderShape(config, {
@@ -18,17 +17,11 @@ export const family: Family = {
       biases: { qkv: attentionBias, attentionOut: attentionBias },
       headNorm: 'per-head',
       windows: readWindows(config, readWindowSize(config), (layer) => layer >= firstWindowed),
-      experts: readExperts(
-        config,
-        { count: 'n_routed_experts', ffnSize: 'moe_intermediate_size' },
-        {
-          normalised: config.boolean('norm_topk_prob', false),
-          routing: readSigmoidRouting(config, count),
-          sharedFfnSize:
-            config.positiveInteger('n_shared_experts') * config.positiveInteger('moe_intermediate_size'),
-          layers: readLaterLayers(config, 'first_k_dense_replace', 0),
-        },
-      ),
+      experts: readDeepseekExperts(config, {
+        normalised: config.boolean('norm_topk_prob', false),
+        routing: (count) => readSigmoidRouting(config, count),
+        layers: readLaterLayers(config, 'first_k_dense_replace', 0),
+      }),
       layer: { experts: DEEPSEEK_EXPERTS },
     });
   },

@@ -84,6 +84,40 @@ export function readExperts(
   return { count, perToken, ffnSize, biases: false, routing: SOFTMAX, ...rest };
 }
 
+/**
+ * By DeepSeek's keys. Experts that every token meets are one FFN of so many times the size.
+ *
+ * @param rest.routing of so many experts
+ * @param rest.defaultShared how many all tokens meet, where config.json does not say
+ */
+export function readDeepseekExperts(
+  config: CheckpointConfig,
+  {
+    defaultShared,
+    routing,
+    ...rest
+  }: Pick<ExpertsShape, 'normalised' | 'layers'> & {
+    routing: (count: number) => RoutingShape;
+    defaultShared?: number;
+  },
+): ExpertsShape {
+  const [count, ffnSize] = ['n_routed_experts', 'moe_intermediate_size'];
+  return readExperts(
+    config,
+    { count, ffnSize },
+    {
+      ...rest,
+      routing: routing(config.positiveInteger(count)),
+      sharedFfnSize:
+        config.positiveInteger('n_shared_experts', defaultShared) * config.positiveInteger(ffnSize),
+    },
+  );
+}
+
+/** Tensors of the layer behind the last, which predicts a second token in training. */
+export const behindTheLast = (config: CheckpointConfig): RegExp =>
+  new RegExp(`^model\\.layers\\.${config.positiveInteger('num_hidden_layers')}\\.`);
+
 /** Qwen's rule: every `decoder_sparse_step`-th layer, but none of `mlp_only_layers`. */
 export function readSparseLayers(config: CheckpointConfig): boolean[] {
   const numLayers = config.positiveInteger('num_hidden_layers');

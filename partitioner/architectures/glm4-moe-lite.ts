@@ -5,7 +5,13 @@
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
 import { type Family, readDecoderShape } from './decoder-shape.js';
-import { DEEPSEEK_EXPERTS, readExperts, readLaterLayers, readSigmoidRouting } from './experts.js';
+import {
+  behindTheLast,
+  DEEPSEEK_EXPERTS,
+  readDeepseekExperts,
+  readLaterLayers,
+  readSigmoidRouting,
+} from './experts.js';
 import { latentTraits } from './latent-attention.js';
 
 export const family: Family = {
@@ -16,26 +22,17 @@ export const family: Family = {
       interleaved: config.boolean('rope_interleave', true),
       defaultQueryRank: 768,
     });
-    const count = config.positiveInteger('n_routed_experts', 64);
     return readDecoderShape(config, {
       ...attention,
       honours: ['n_routed_experts'],
       defaultEpsilon: 1e-5,
-      experts: readExperts(
-        config,
-        { count: 'n_routed_experts', ffnSize: 'moe_intermediate_size' },
-        {
-          normalised: config.boolean('norm_topk_prob', true),
-          routing: readSigmoidRouting(config, count, { groups: 1, chosen: 1, scale: 1.8 }),
-          sharedFfnSize:
-            config.positiveInteger('n_shared_experts', 1) * config.positiveInteger('moe_intermediate_size'),
-          layers: readSparseTypes(config) ?? readLaterLayers(config, 'first_k_dense_replace', 1),
-        },
-      ),
-      names: {
-        // The layer behind the last predicts a second token.
-        ignored: [new RegExp(`^model\\.layers\\.${config.positiveInteger('num_hidden_layers')}\\.`)],
-      },
+      experts: readDeepseekExperts(config, {
+        normalised: config.boolean('norm_topk_prob', true),
+        routing: (count) => readSigmoidRouting(config, count, { groups: 1, chosen: 1, scale: 1.8 }),
+        defaultShared: 1,
+        layers: readSparseTypes(config) ?? readLaterLayers(config, 'first_k_dense_replace', 1),
+      }),
+      names: { ignored: [behindTheLast(config)] },
       layer: { ...layer, experts: DEEPSEEK_EXPERTS },
     });
   },

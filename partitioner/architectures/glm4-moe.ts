@@ -5,13 +5,18 @@
  * Source  transformers: configuration and modeling of glm4_moe
  */
 import { type Family, readDecoderShape } from './decoder-shape.js';
-import { DEEPSEEK_EXPERTS, readExperts, readLaterLayers, readSigmoidRouting } from './experts.js';
+import {
+  behindTheLast,
+  DEEPSEEK_EXPERTS,
+  readDeepseekExperts,
+  readLaterLayers,
+  readSigmoidRouting,
+} from './experts.js';
 
 export const family: Family = {
   architectures: ['Glm4MoeForCausalLM'],
   modelTypes: ['glm4_moe'],
   shape(config) {
-    const count = config.positiveInteger('n_routed_experts');
     return readDecoderShape(config, {
       honours: ['n_routed_experts', 'use_qk_norm'],
       defaultEpsilon: 1e-5,
@@ -20,21 +25,13 @@ export const family: Family = {
       defaultKvHeads: 8,
       rope: { defaultPartial: 0.5 },
       headNorm: config.boolean('use_qk_norm', false) ? 'per-head' : 'none',
-      experts: readExperts(
-        config,
-        { count: 'n_routed_experts', ffnSize: 'moe_intermediate_size' },
-        {
-          normalised: config.boolean('norm_topk_prob', true),
-          routing: readSigmoidRouting(config, count),
-          sharedFfnSize:
-            config.positiveInteger('n_shared_experts', 1) * config.positiveInteger('moe_intermediate_size'),
-          layers: readLaterLayers(config, 'first_k_dense_replace', 1),
-        },
-      ),
-      names: {
-        // The layer behind the last predicts a second token in training.
-        ignored: [new RegExp(`^model\\.layers\\.${config.positiveInteger('num_hidden_layers')}\\.`)],
-      },
+      experts: readDeepseekExperts(config, {
+        normalised: config.boolean('norm_topk_prob', true),
+        routing: (count) => readSigmoidRouting(config, count),
+        defaultShared: 1,
+        layers: readLaterLayers(config, 'first_k_dense_replace', 1),
+      }),
+      names: { ignored: [behindTheLast(config)] },
       layer: { experts: DEEPSEEK_EXPERTS },
     });
   },
