@@ -8,6 +8,7 @@
  */
 import assert from 'node:assert';
 import type { DistancesShape } from '../plan/model-shape.js';
+import { byDistance } from './by-distance.js';
 import type { OnnxWriter } from './onnx-writer.js';
 import type { SegmentBuilder } from './segment-builder.js';
 
@@ -84,20 +85,14 @@ export function distanceScores(builder: SegmentBuilder, graph: OnnxWriter): stri
 
 /** int64 [heads, s, s]: the table's row for query and key, by the length of `query` */
 function rowsByPlace(graph: OnnxWriter, shape: DistancesShape, contextLength: number, heads: number): string {
-  const rows = Array.from({ length: 2 * contextLength - 1 }, (_, at) =>
-    distanceRow(at - (contextLength - 1), shape),
+  const found = byDistance(graph, contextLength, (apart) => distanceRow(-apart, shape));
+  const whole = graph.node(
+    'Concat',
+    [graph.integers('heads', [heads]), 'text-size', 'text-size'],
+    ['index-shape'],
+    {
+      axis: 0,
+    },
   );
-  const size = graph.node('Shape', ['query'], ['text-size'], { start: 1, end: 2 });
-  const length = graph.node('Squeeze', [size], ['text-length']);
-  const [zero, one] = [graph.integers('zero', [0], []), graph.integers('one', [1], [])];
-  const places = graph.node('Range', [zero, length, one], ['places']);
-  const asColumn = graph.node('Unsqueeze', [places, graph.integers('last-axis', [1])], ['query-places']);
-  const apart = graph.node('Sub', [asColumn, places], ['apart']);
-  const most = graph.integers('most-apart', [contextLength - 1], []);
-  const shifted = graph.node('Add', [apart, most], ['shifted']);
-  const found = graph.node('Gather', [graph.integers('row-of', rows), shifted], ['rows'], { axis: 0 });
-  const whole = graph.node('Concat', [graph.integers('heads', [heads]), size, size], ['index-shape'], {
-    axis: 0,
-  });
   return graph.node('Expand', [found, whole], ['index']);
 }

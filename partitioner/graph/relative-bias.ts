@@ -6,6 +6,7 @@
  * Source  transformers modeling_mpnet.py
  */
 import type { RelativeBiasShape } from '../plan/model-shape.js';
+import { byDistance } from './by-distance.js';
 import type { OnnxWriter } from './onnx-writer.js';
 
 /**
@@ -30,23 +31,7 @@ export function relativeBias(
   shape: RelativeBiasShape,
   contextLength: number,
 ): string {
-  const ends = Array.from({ length: 2 * contextLength - 1 }, (_, at) =>
-    bucketOf(at - (contextLength - 1), shape),
-  );
-  const size = graph.node('Shape', ['query'], ['text-size'], { start: 1, end: 2 });
-  const length = graph.node('Squeeze', [size], ['text-length']);
-  const [zero, one] = [graph.integers('zero', [0], []), graph.integers('one', [1], [])];
-  const places = graph.node('Range', [zero, length, one], ['places']);
-  const asColumn = graph.node('Unsqueeze', [places, graph.integers('last-axis', [1])], ['query-places']);
-  const apart = graph.node('Sub', [places, asColumn], ['apart']);
-  const shifted = graph.node(
-    'Add',
-    [apart, graph.integers('most-apart', [contextLength - 1], [])],
-    ['shifted'],
-  );
-  const buckets = graph.node('Gather', [graph.integers('bucket-of', ends), shifted], ['buckets'], {
-    axis: 0,
-  });
+  const buckets = byDistance(graph, contextLength, (apart) => bucketOf(apart, shape));
   graph.node('Gather', [table, buckets], ['bias-by-place'], { axis: 0 });
   const byHead = graph.node('Transpose', ['bias-by-place'], ['bias-by-head'], { perm: [2, 0, 1] });
   return graph.node('Unsqueeze', [byHead, graph.integers('batch-axis', [0])], ['bias']);
