@@ -12,13 +12,20 @@
  */
 
 import assert from 'node:assert';
-import { attentionNormOf, cachedHeadDim, hasHeadNorm, sinkColumn } from '../plan/model-shape.js';
+import {
+  attentionNormOf,
+  cachedHeadDim,
+  hasHeadNorm,
+  needsPositions,
+  sinkColumn,
+} from '../plan/model-shape.js';
 import { ropeName } from '../plan/plan-items.js';
 import { headSlices } from '../plan/rank-slices.js';
-import { growWithPosition, roundToBfloat16, toBfloat16 } from './by-position.js';
+import { roundToBfloat } from '../quantise/half.js';
+import { growWithPosition, roundToBfloat16 } from './by-position.js';
 import { distanceScores } from './distance-scores.js';
 import { latentQkv } from './latent-segments.js';
-import type { Attribute, OnnxWriter } from './onnx-writer.js';
+import { type Attribute, DATA_TYPE, type OnnxWriter } from './onnx-writer.js';
 import { relativeBias } from './relative-bias.js';
 import type { SegmentBuilder } from './segment-builder.js';
 import { chain, type Step } from './steps.js';
@@ -39,8 +46,6 @@ interface Heads {
 
 /** Node that rotates the last axis' pairs. */
 const ROTATE = 'RotaryEmbedding';
-/** Of TensorProto.DataType. */
-const FLOAT = 1;
 
 export class AttentionSegments {
   readonly #builder: SegmentBuilder;
@@ -61,9 +66,7 @@ export class AttentionSegments {
       stream: 'next-residual',
     });
     const rope = shape.layerRopes[layer] ?? null;
-    if (rope !== null || shape.alibiSlopes !== null || shape.unrotatedGrowth !== null) {
-      graph.input('positions', 'int64', [1, 'tokens']);
-    }
+    if (needsPositions(shape, layer)) graph.input('positions', 'int64', [1, 'tokens']);
     if (rope !== null) {
       for (const table of new Set([rope, shape.queryRope ?? rope])) {
         for (const part of ['cos', 'sin'] as const) this.#builder.weight(graph, ropeName(table, part));
@@ -236,8 +239,10 @@ export class AttentionSegments {
     const { headNorm, headDim } = shape;
     const { computed, kept, total } = this.#heads(role);
     if (!hasHeadNorm(shape, layer)) return [];
-    if (headNorm === 'unit') return this.#unitNorm(graph, layer, role);
-    const weight = this.#builder.weight(graph, `layer-${layer}.${role}-norm`);
+    const weight =
+      headNorm === 'unit'
+        ? this.#unitScales(graph, layer, role)
+        : this.#builder.weight(graph, `layer-${layer}.${role}-norm`);
     if (headNorm === 'whole') {
       return [
         (x, output) => this.#builder.normNode(graph, [x, weight], output),
@@ -248,7 +253,7 @@ export class AttentionSegments {
     const flat = graph.integers(`${role}-flat-shape`, [1, -1, computed * headDim]);
     const open: Step = (x, output) => graph.node('Reshape', [x, byHead], [output]);
     const close: Step = (x, output) => graph.node('Reshape', [x, flat], [output]);
-    if (headNorm === 'per-head') {
+    if (headNorm === 'per-head' || headNorm === 'unit') {
       return [open, (x, output) => this.#builder.normNode(graph, [x, weight], output), close];
     }
     const ones = graph.floats(`${role}-ones`, new Array<number>(headDim).fill(1));
@@ -262,18 +267,10 @@ export class AttentionSegments {
   }
 
   /** The scale of scores is all the scale that there is. */
-  #unitNorm(graph: OnnxWriter, layer: number, role: 'query' | 'key'): Step[] {
+  #unitScales(graph: OnnxWriter, layer: number, role: 'query' | 'key'): string {
     const { headDim, queryScales } = this.#builder.plan.shape;
-    const { kept } = this.#heads(role);
     const scale = role === 'query' ? (queryScales[layer] ?? 1) : 1;
-    const scales = graph.floats(`${role}-unit-scale`, new Array<number>(headDim).fill(scale));
-    const byHead = graph.integers(`${role}-heads-shape`, [1, -1, kept, headDim]);
-    const flat = graph.integers(`${role}-flat-shape`, [1, -1, kept * headDim]);
-    return [
-      (x, output) => graph.node('Reshape', [x, byHead], [output]),
-      (x, output) => this.#builder.normNode(graph, [x, scales], output),
-      (x, output) => graph.node('Reshape', [x, flat], [output]),
-    ];
+    return graph.floats(`${role}-unit-scale`, new Array<number>(headDim).fill(scale));
   }
 
   /**
@@ -354,7 +351,7 @@ export class AttentionSegments {
       const factors = alibiRounded ? ofHeads.map(() => queryScales[layer] ?? 1) : ofHeads;
       return [graph.floats('slopes', factors.flatMap(inColumn), [1, 1, kept, width])];
     }
-    const positions = graph.node('Cast', ['positions'], ['float-positions'], { to: FLOAT });
+    const positions = graph.node('Cast', ['positions'], ['float-positions'], { to: DATA_TYPE.float32 });
     const shaped = graph.node(
       'Reshape',
       [positions, graph.integers('position-shape', [1, -1, 1, 1])],
@@ -362,7 +359,7 @@ export class AttentionSegments {
     );
     const unit = graph.floats('position-column', inColumn(1), [1, 1, 1, width]);
     if (!alibiRounded) return [graph.node('Mul', [shaped, unit], ['added-positions'])];
-    const rounded = graph.floats('rounded-slopes', ofHeads.map(toBfloat16), [1, 1, kept, 1]);
+    const rounded = graph.floats('rounded-slopes', ofHeads.map(roundToBfloat), [1, 1, kept, 1]);
     const product = graph.node('Mul', [roundToBfloat16(graph, shaped), rounded], ['position-by-slope']);
     return [graph.node('Mul', [roundToBfloat16(graph, product), unit], ['added-products'])];
   }

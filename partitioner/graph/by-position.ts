@@ -1,17 +1,13 @@
 /**
- * What a head's columns get by their token's position, apart from rotation; and rounding to bfloat16, which some of it is defined by.
+ * What a head's columns get by their token's position, apart from rotation; and rounding to bfloat16 in the graph, which some of it is defined by.
  *
  * In      `positions` int64 [1, tokens] of the graph
  * Out     nodes
  * Source  transformers modeling_llama4.py (attention temperature), modeling_falcon.py (build_alibi_tensor)
  */
 import type { ModelShape } from '../plan/model-shape.js';
-import type { OnnxWriter } from './onnx-writer.js';
+import { DATA_TYPE, type OnnxWriter } from './onnx-writer.js';
 import type { Step } from './steps.js';
-
-/** Of TensorProto.DataType. */
-const FLOAT = 1;
-const BFLOAT16 = 16;
 
 /** [1, tokens, columns] multiplied by 1 + factor · log(1 + floor((position + 1) / period)) */
 export function growWithPosition(
@@ -19,7 +15,7 @@ export function growWithPosition(
   { factor, period }: NonNullable<ModelShape['unrotatedGrowth']>,
 ): Step {
   const one = graph.floats('one', [1], []);
-  const floats = graph.node('Cast', ['positions'], ['float-positions'], { to: FLOAT });
+  const floats = graph.node('Cast', ['positions'], ['float-positions'], { to: DATA_TYPE.float32 });
   const places = graph.node('Add', [floats, one], ['places']);
   const periods = graph.node('Div', [places, graph.floats('period', [period], [])], ['periods']);
   const whole = graph.node(
@@ -36,19 +32,6 @@ export function growWithPosition(
 
 /** To the nearest, ties to even, as a float32 again. */
 export function roundToBfloat16(graph: OnnxWriter, x: string): string {
-  const half = graph.node('Cast', [x], [`${x}-bfloat16`], { to: BFLOAT16 });
-  return graph.node('Cast', [half], [`${x}-rounded`], { to: FLOAT });
-}
-
-const bits = new DataView(new ArrayBuffer(4));
-
-/** The same of a number. */
-export function toBfloat16(value: number): number {
-  bits.setFloat32(0, value);
-  const low = bits.getUint16(2);
-  const high = bits.getUint16(0);
-  const isUp = low > 0x8000 || (low === 0x8000 && high % 2 === 1);
-  bits.setUint16(0, high + (isUp ? 1 : 0));
-  bits.setUint16(2, 0);
-  return bits.getFloat32(0);
+  const half = graph.node('Cast', [x], [`${x}-bfloat16`], { to: DATA_TYPE.bfloat16 });
+  return graph.node('Cast', [half], [`${x}-rounded`], { to: DATA_TYPE.float32 });
 }

@@ -12,7 +12,7 @@
 import assert from 'node:assert';
 import { type Activation, type ExpertsShape, hasExperts, type RoutingShape } from '../plan/model-shape.js';
 import type { Plan } from '../plan/plan.js';
-import type { OnnxWriter } from './onnx-writer.js';
+import { DATA_TYPE, type OnnxWriter } from './onnx-writer.js';
 
 /** What of a segment's builder the feed-forward part needs. */
 export interface LinearBuilder {
@@ -161,8 +161,7 @@ function experts(builder: LinearBuilder, graph: OnnxWriter, role: string, x: str
     Array.from({ length: count }, (_, expert) => expert),
   );
   const matches = graph.node('Equal', [column, ids], ['matches']);
-  // 7: INT64 of TensorProto.DataType
-  const ones = graph.node('Cast', [matches], ['ones'], { to: 7 });
+  const ones = graph.node('Cast', [matches], ['ones'], { to: DATA_TYPE.int64 });
   graph.node('ReduceSum', [ones, graph.integers('first', [0])], ['counts'], { keepdims: 0 });
   const names = Array.from({ length: count }, (_, expert) => `rows-${expert}`);
   const [first = '', ...others] = names;

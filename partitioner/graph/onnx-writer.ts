@@ -18,7 +18,7 @@ const IR_VERSION = 10;
 const OPSET_VERSION = 24;
 
 /** TensorProto.DataType of the ONNX specification. */
-const DATA_TYPE: Readonly<Record<ElementType, number>> = {
+export const DATA_TYPE: Readonly<Record<ElementType, number>> = {
   float32: 1,
   uint8: 2,
   int8: 3,

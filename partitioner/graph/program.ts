@@ -16,7 +16,7 @@
 import type { AttendVariant } from '../../proto/attend.js';
 import type { Manifest, ManifestBuffer, ProgramOp } from '../../proto/manifest.js';
 import { pooledColumns } from '../plan/embedding-shape.js';
-import { cachedHeadDim, type ModelShape, sinkColumn } from '../plan/model-shape.js';
+import { cachedHeadDim, type ModelShape, needsPositions, sinkColumn } from '../plan/model-shape.js';
 
 type Place = ManifestBuffer['place'];
 
@@ -95,10 +95,6 @@ export function planBuffers(
   const kinds = shape.textKinds === 1 ? {} : { kinds: 'kinds' };
   return { buffers, io: { ids: 'ids', positions: 'positions', rows: 'rows', ...kinds, output } };
 }
-
-/** Some families' segments ask for no positions. */
-const needsPositions = (shape: ModelShape, layer: number): boolean =>
-  shape.alibiSlopes !== null || shape.unrotatedGrowth !== null || (shape.layerRopes[layer] ?? null) !== null;
 
 /** A sequence that is alone in its step and one among several, for each window that layers have. */
 const remoteVariants = ({ windows }: ModelShape): AttendVariant[] =>

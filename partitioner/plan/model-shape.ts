@@ -339,6 +339,12 @@ export const hasHeadNorm = (
   layer: number,
 ): boolean => headNorm !== 'none' && (headNorm !== 'unit' || (layerRopes[layer] ?? null) !== null);
 
+/** Whether a layer's queries and keys are made with `positions`. */
+export const needsPositions = (
+  { alibiSlopes, layerRopes, unrotatedGrowth }: ModelShape,
+  layer: number,
+): boolean => alibiSlopes !== null || unrotatedGrowth !== null || (layerRopes[layer] ?? null) !== null;
+
 /** Columns of a head of what the output projection reads. */
 export const valueDim = ({ headDim, latent }: Pick<ModelShape, 'headDim' | 'latent'>): number =>
   latent?.valueDim ?? headDim;

@@ -8,7 +8,7 @@
  * How     symmetric: scale = −(value of largest magnitude, with its sign) / zero, so that this value is exactly q = 0: the whole
  *         range −zero … zero − 1 is used, where the usual max / (zero − 1) wastes one level of 16.
  *         Asymmetric: the range from the smallest to the largest value, 0 always within, in 2^bits − 1 steps.
- *         `search` (4 bits): the best of several such scales, see scale-search.ts. Weights then go to the nearest level.
+ *         `search`: the best of several such scales, see scale-search.ts, and eight-bit-search.ts for 8 bits. Weights then go to the nearest level.
  * Bound   |w − dequantised| ≤ |scale| / 2 (and float32 rounding) where w lies within the range of the levels, else w is clipped
  *         to the end of the range
  * Limits  memory is the caller's: it passes rows in pieces. Rows never meet, so pieces give the bytes of the whole.
@@ -33,7 +33,7 @@ export interface BlockFormat {
   blockSize: number;
   /** Without zero points. */
   symmetric: boolean;
-  /** Scales by search (4 bits only), not by the largest value alone. */
+  /** Scales by search, not by the largest value alone. */
   search: boolean;
   /** Scales are float16 numbers, which our own kernels keep. */
   half?: boolean;

@@ -46,6 +46,13 @@ export function bfloatBits(value: number): number {
   return (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
 }
 
+/** The nearest bfloat16, as a number. */
+export function roundToBfloat(value: number): number {
+  half[0] = bfloatBits(value);
+  widenBfloat16(half, bits);
+  return float[0]!;
+}
+
 /** @returns float32 of float16 or bfloat16 bits */
 export function widened(halves: Uint16Array, isBfloat: boolean): Float32Array {
   const values = new Float32Array(halves.length);

@@ -7,7 +7,7 @@
  *         few weights and divides all others more finely. For the levels q that a candidate gives, the scale of least squared
  *         error is Σ w·l / Σ l² with l = q − zero, and it takes (Σ w·l)² / Σ l² off Σ w²: the candidate that takes most is the
  *         best, and no error need be computed. All four in one pass over the block: sums in registers, nothing allocated.
- * Limits  at 8 bits a plain scale is off by less than what the kernel rounds activations by, so nothing is searched there
+ * Limits  4 bits; what is searched at 8 is in eight-bit-search.ts
  * Source  least squares as in llama.cpp's make_qx_quants; candidates of our own, measured (README)
  */
 
