@@ -75,8 +75,7 @@ export async function checkModel(config: ModelConfig, options: PlanOptions): Pro
 
 /** @throws ServingError */
 export async function prepareModel(config: ModelConfig, options: LlmPrepareOptions): Promise<LlmFiles> {
-  // First what is quick: a missing tokenizer is told before minutes of partitioning.
-  // Side by side: each is a process that starts.
+  // Plan and tokenizer are processes that start: side by side. A missing tokenizer is told before minutes of partitioning.
   const planning = planOf(config, options);
   planning.catch(() => {});
   const abandon = (): Promise<unknown> =>

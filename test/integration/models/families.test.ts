@@ -1,6 +1,6 @@
 /**
- * Every decoder family's tiny checkpoint (test/golden/tiny_families.py) against Hugging Face transformers in float32, split over
- * 1, 2 and 4 ranks: logits where the golden keeps them, greedy tokens, the prompt in one piece and in chunks.
+ * Every decoder family's tiny checkpoint (test/golden/tiny_families.py) against Hugging Face transformers in float32, whole and, a third
+ * of them a run, split over 2 and 4 ranks: logits where the golden keeps them, greedy tokens, the prompt in one piece and in chunks.
  *
  * Tolerance  max |a − b| ≤ RELATIVE_TOLERANCE · max |b|: narrow enough that one form of GELU is not taken for the other
  */
