@@ -36,7 +36,13 @@ export function receivedBytes(maxBytes: number, isKnown: (metadata: Metadata) =>
   return (method, call) => {
     const { incomingEncoding, stream } = call as unknown as Below;
     const isCompressed = incomingEncoding !== 'identity';
-    let isTrusted = false;
+    let shown: Metadata | null = null;
+    let isTrusted: boolean | null = null;
+    /** Asked of a long call alone: the key is looked up again where the call is checked. */
+    const mayBeLong = (): boolean => {
+      isTrusted ??= shown !== null && isKnown(shown);
+      return isTrusted;
+    };
     let seen = 0;
     let held = 0;
     let timer: NodeJS.Timeout | undefined;
@@ -57,7 +63,7 @@ export function receivedBytes(maxBytes: number, isKnown: (metadata: Metadata) =>
       timer ??= setTimeout(() => refuse(tooSlow()), UPLOAD_MS);
       seen += piece.length;
       const counted = isCompressed ? seen * COMPRESSED_FACTOR : Math.max(0, seen - FREE_BYTES);
-      if (counted > 0 && !isTrusted) return refuse(noKey());
+      if (counted > 0 && !mayBeLong()) return refuse(noKey());
       const more = Math.min(counted, maxBytes) - held;
       if (inFlight + more > maxBytes) return refuse(full(inFlight, maxBytes));
       inFlight += more;
@@ -66,7 +72,7 @@ export function receivedBytes(maxBytes: number, isKnown: (metadata: Metadata) =>
     stream.once('close', release);
     const listener = new ServerListenerBuilder()
       .withOnReceiveMetadata((metadata, next) => {
-        isTrusted = isKnown(metadata);
+        shown = metadata;
         next(metadata);
       })
       .withOnReceiveMessage((message, next) => {
