@@ -26,7 +26,7 @@ import type { Dialect } from '../../dialect.js';
 import { setErrorWords } from '../../error-handler.js';
 import type { ErrorAnswer } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
-import { ModelParams, nearName, registeredName } from '../../model-target.js';
+import { ModelParams, type ModelTarget, nearName, registeredName } from '../../model-target.js';
 import { generateAnswer } from './generate.js';
 import { infer } from './infer.js';
 import { HEADER_LENGTH, InferBody, inferRequest, sendOutputs } from './infer-body.js';
@@ -123,7 +123,7 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
       configurationOf(context.management.list(), find(request)),
     );
     app.post(`${root}/infer`, { schema: { ...schema, body: InferSchema } }, async (request, reply) => {
-      const status = find(request, chosen(request));
+      const status = chosen(request);
       const asked = inferRequest(bodyOf(request));
       const outputs = await infer(
         context,
@@ -142,7 +142,7 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
     for (const streamed of [false, true]) {
       const url = `${root}/generate${streamed ? '_stream' : ''}`;
       app.post(url, { schema: { ...schema, body: GenerateSchema } }, async (request, reply) => {
-        const status = find(request, chosen(request));
+        const status = chosen(request);
         const client = clientSignal(reply);
         const body = bodyOf(request).json as Record<string, unknown>;
         const answer = await generateAnswer(
@@ -159,34 +159,34 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
     }
   }
 
-  /** The default version where none is asked for, else the first. @throws ServingError MODEL_NOT_FOUND */
-  function find(
-    { params }: FastifyRequest,
-    { model: asked, version = null } = params as { model: string; version?: string | null },
-  ): ModelStatus {
-    const model = registeredName(service.models(), asked, version) ?? asked;
-    const preferred =
-      version ??
-      context.management.list().find((pool) => pool.name === model && pool.isDefault === true)?.version;
-    const found = service
-      .models()
-      .find(
-        (one) =>
-          one.name === model && (preferred === undefined || preferred === null || one.version === preferred),
-      );
-    if (found) return found;
+  /** What a request's path names, by its registered name. @throws ServingError MODEL_NOT_FOUND */
+  function named({ params }: FastifyRequest): ModelTarget {
+    const { model: asked, version = null } = params as { model: string; version?: string };
+    const models = service.models();
+    const model = registeredName(models, asked, version) ?? asked;
+    if (models.some((one) => one.name === model && (version === null || one.version === version)))
+      return { model, version };
     throw new ServingError(
       'MODEL_NOT_FOUND',
-      `Model not found: ${asked}${version === null ? '' : `, version ${version}`}${nearName(service.models(), asked)}`,
+      `Model not found: ${asked}${version === null ? '' : `, version ${version}`}${nearName(models, asked)}`,
     );
   }
 
-  /** What a request for an answer means: by the versions' weights where it names none. @throws ServingError */
-  function chosen(request: FastifyRequest) {
-    const { version = null } = request.params as { version?: string };
-    const { name: model } = find(request);
-    return withVersion({ model, version }, service, request.headers);
+  /** The default version where there are several and none is meant, else the first. */
+  function statusOf({ model, version }: ModelTarget): ModelStatus {
+    const ofName = service.models().filter(({ name }) => name === model);
+    const pools = version === null && ofName.length > 1 ? context.management.list() : [];
+    const usual = pools.find((pool) => pool.name === model && pool.isDefault === true)?.version ?? null;
+    const meant = version ?? usual;
+    return ofName.find((one) => meant === null || one.version === meant)!;
   }
+
+  /** @throws ServingError MODEL_NOT_FOUND */
+  const find = (request: FastifyRequest): ModelStatus => statusOf(named(request));
+
+  /** What a request for an answer means: by the versions' weights where it names none. @throws ServingError */
+  const chosen = (request: FastifyRequest): ModelStatus =>
+    statusOf(withVersion(named(request), service, request.headers));
 
   function targetOf(request: FastifyRequest, { name, version }: ModelStatus): Target {
     return {
