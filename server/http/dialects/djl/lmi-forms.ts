@@ -9,8 +9,13 @@
 import type { ServingError } from '../../../../proto/errors.js';
 import type { Generation, ModelStatus } from '../../../requests/service.js';
 import type { Collected } from '../../answers/generations.js';
-import { openAiErrorObject } from '../openai/openai-errors.js';
-import { JSON_LINES_FRAMING, SSE_FRAMING } from '../openai/openai-handlers.js';
+import {
+  errorFramed,
+  type Framing,
+  framed,
+  JSON_LINES_FRAMING,
+  SSE_FRAMING,
+} from '../openai/openai-handlers.js';
 import { answer, chatKind, chunks } from '../openai/openai-response.js';
 import { tgiAnswer, tgiErrorFrame, tgiFrames } from '../tgi/tgi-response.js';
 import { type LmiBody, lmiFormat } from './lmi-request.js';
@@ -85,7 +90,7 @@ function chatForm(
   requestId: string,
   model: string,
   streamed: boolean,
-  framing: typeof SSE_FRAMING,
+  framing: Framing,
 ): LmiForm {
   const head = { id: `chatcmpl-${requestId}`, created: Math.floor(Date.now() / 1000), model };
   const kind = chatKind(asked !== false);
@@ -93,15 +98,8 @@ function chatForm(
     streamed,
     contentType: framing.contentType,
     whole: (_prompt, collected) => answer(head, kind, collected, collected.length),
-    frames: async function* ({ generations }) {
-      for await (const chunk of chunks(head, kind, generations, generations.length, {}))
-        yield framing.frame(chunk);
-      if (framing.end !== '') yield framing.end;
-    },
-    errorFrames: (error) => [
-      framing.frame(openAiErrorObject(error)),
-      ...(framing.end === '' ? [] : [framing.end]),
-    ],
+    frames: ({ generations }) => framed(chunks(head, kind, generations, generations.length, {}), framing),
+    errorFrames: (error) => errorFramed(error, framing),
     needsLogprobs: asked !== false,
   };
 }

@@ -6,6 +6,7 @@
  * Errors  ServingError until the first frame; afterwards an error frame
  */
 import type { FastifyBaseLogger } from 'fastify';
+import type { ServingError } from '../../../../proto/errors.js';
 import type { AddressedRequest } from '../../../requests/addressed-request.js';
 import {
   type CompletionBody,
@@ -160,7 +161,7 @@ async function answerWith(
   const objects = chunks(head, kind, generations, perPrompt, body.stream_options ?? {});
   const frames = withErrorFrames(
     framed(objects, framing),
-    (error) => [framing.frame(openAiErrorObject(error)), ...(framing.end === '' ? [] : [framing.end])],
+    (error) => errorFramed(error, framing),
     (error) => {
       client.abort();
       countError(error, error.httpStatus);
@@ -183,10 +184,16 @@ function bestOf(collected: readonly Collected[], candidates: number, told: numbe
   return best;
 }
 
-async function* framed(objects: AsyncIterable<object>, framing: Framing): AsyncGenerator<string> {
+export async function* framed(objects: AsyncIterable<object>, framing: Framing): AsyncGenerator<string> {
   for await (const value of objects) yield framing.frame(value);
   if (framing.end !== '') yield framing.end;
 }
+
+/** An error after the first frame. */
+export const errorFramed = (error: ServingError, framing: Framing): string[] => [
+  framing.frame(openAiErrorObject(error)),
+  ...(framing.end === '' ? [] : [framing.end]),
+];
 
 /** The requests of one HTTP request are told apart in the log. */
 export function withOwnIds<R extends AddressedRequest>(requests: readonly R[]): R[] {
