@@ -8,7 +8,8 @@
  * Nothing lies between a stream and its reader where the key has no limit of tokens.
  */
 import type { AddressedRequest } from './addressed-request.js';
-import type { Accepted, EventsOf, InferenceService, JobRequest } from './service.js';
+import type { InferenceService } from './service.js';
+import { watchedService } from './watched-service.js';
 
 export interface TokenMeter {
   countsTokens(tenant: string | undefined): boolean;
@@ -16,18 +17,13 @@ export interface TokenMeter {
 }
 
 export function meteredService(service: InferenceService, meter: TokenMeter): InferenceService {
-  return {
-    models: () => service.models(),
-    ...(service.tokens && { tokens: service.tokens.bind(service) }),
-    ...(service.chooseVersion && { chooseVersion: service.chooseVersion.bind(service) }),
-    async submit<R extends JobRequest>(request: R, signal: AbortSignal): Promise<Accepted<EventsOf<R>>> {
-      const accepted = await service.submit(request, signal);
-      const { tenant }: AddressedRequest = request;
-      if (!meter.countsTokens(tenant?.id)) return accepted;
-      meter.charge(tenant?.id, accepted.promptTokens);
-      return { ...accepted, events: counted(accepted.events, () => meter.charge(tenant?.id, 1)) };
+  return watchedService(service, {
+    accepted(one, { tenant }: AddressedRequest) {
+      if (!meter.countsTokens(tenant?.id)) return one;
+      meter.charge(tenant?.id, one.promptTokens);
+      return { ...one, events: counted(one.events, () => meter.charge(tenant?.id, 1)) };
     },
-  };
+  });
 }
 
 /** By hand: a generator that is left before it was begun would not tell the one that it reads. */

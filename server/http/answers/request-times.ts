@@ -12,7 +12,8 @@
  * overhead   container without model: checking, tokenising, waiting, wording
  */
 import type { FastifyReply } from 'fastify';
-import type { Accepted, EventsOf, InferenceService, JobRequest, JobTimes } from '../../requests/service.js';
+import type { InferenceService, JobRequest, JobTimes } from '../../requests/service.js';
+import { watchedService } from '../../requests/watched-service.js';
 
 /** Milliseconds of a response that has ended. */
 export interface TimeParts {
@@ -94,16 +95,12 @@ export class RequestTimes {
 
 /** The same service; the jobs of a request that is followed are noted. */
 export function timedService(service: InferenceService): InferenceService {
-  return {
-    models: () => service.models(),
-    ...(service.tokens && { tokens: service.tokens.bind(service) }),
-    ...(service.chooseVersion && { chooseVersion: service.chooseVersion.bind(service) }),
-    async submit<R extends JobRequest>(request: R, signal: AbortSignal): Promise<Accepted<EventsOf<R>>> {
-      const accepted = await service.submit(request, signal);
-      if (accepted.times) timesBySignal.get(signal)?.jobAccepted(request, accepted.times);
-      return accepted;
+  return watchedService(service, {
+    accepted(one, request, signal) {
+      if (one.times) timesBySignal.get(signal)?.jobAccepted(request, one.times);
+      return one;
     },
-  };
+  });
 }
 
 const timing = (name: string, ms: number): string => `${name};dur=${ms.toFixed(2)}`;
