@@ -8,7 +8,6 @@
  * Errors  that of the first text: nothing was begun. Later the first error ends all, but for a full queue while others of the list
  *         run: then the rest waits for them
  */
-import { setMaxListeners } from 'node:events';
 import { ServingError } from '../../../proto/errors.js';
 import type { EmbedRequest } from '../../requests/embed-request.js';
 import type { Accepted, EventsOf, InferenceService } from '../../requests/service.js';
@@ -42,8 +41,6 @@ export async function embedAll<T>(
     ended.catch(() => undefined);
     running.set(index, ended);
   };
-  // Each waiting text listens to it.
-  setMaxListeners(MAX_WAITING + 1, client.signal);
   await begin(0);
   return async () => {
     try {

@@ -32,6 +32,18 @@ const messages = [
 const json = (text: string) => JSON.parse(text) as Record<string, unknown>;
 
 describe('completions by the openai client', () => {
+  it('takes as many choices as it may have without a word on standard error', async () => {
+    const warnings: Error[] = [];
+    const onWarning = (warning: Error): number => warnings.push(warning);
+    process.on('warning', onWarning);
+    const { choices } = await client.completions.create({ model: 'mlp', prompt: 'a', n: 128 });
+    // Node tells a warning in a later turn.
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off('warning', onWarning);
+    expect(choices).toHaveLength(128);
+    expect(warnings.filter(({ name }) => name === 'MaxListenersExceededWarning')).toEqual([]);
+  });
+
   it('answers a prompt with text, reason and usage', async () => {
     const answer = await client.completions.create({ model: 'mlp', prompt: 'once upon a' });
     expect(answer).toMatchObject({
