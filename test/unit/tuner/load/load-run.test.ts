@@ -1,12 +1,12 @@
 /** The load generator on a server whose waits are known by arithmetic, in time that a test makes pass. */
 import { describe, expect, it } from 'vitest';
+import { meanWait, waitPercentile, waitsOf } from '../../../../bench/load/queueing.js';
 import type { Answer } from '../../../../tuner/dialects/dialect.js';
 import { evenArrivals, poissonArrivals } from '../../../../tuner/load/arrivals.js';
 import { figuresOf } from '../../../../tuner/load/figures.js';
 import { type LoadOptions, LoadRun } from '../../../../tuner/load/load-run.js';
 import { latencyMs, type RequestRecord } from '../../../../tuner/load/request-record.js';
 import { percentileOfSorted } from '../../../../tuner/statistics/percentile.js';
-import { meanWait, waitPercentile } from '../../../fixtures/queueing.js';
 import { VirtualClock } from '../../../fixtures/virtual-clock.js';
 
 const SERVICE_MS = 10;
@@ -41,17 +41,13 @@ class OneServer {
   };
 }
 
-/** Lindley's recursion over the load generator's own arrivals. */
+/** Over the load generator's own arrivals. */
 function waitsBehind(load: number, requests: number): Float64Array {
   const arrivals = poissonArrivals((1000 * load) / SERVICE_MS, 3);
-  const waits = new Float64Array(requests);
-  let freeMs = 0;
-  for (let index = 0; index < requests; index++) {
-    const atMs = arrivals.next().value as number;
-    waits[index] = Math.max(0, freeMs - atMs);
-    freeMs = Math.max(freeMs, atMs) + SERVICE_MS;
-  }
-  return waits;
+  return waitsOf(
+    Array.from({ length: requests }, () => arrivals.next().value as number),
+    SERVICE_MS,
+  );
 }
 
 const OPTIONS: Omit<LoadOptions, 'arrivals'> = {
