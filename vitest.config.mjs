@@ -8,9 +8,11 @@
  * state that another file's load would change, or tell one load from another. The others mostly wait for one process at a time
  * (a server that starts, shards that are written, one stream), so several files share the cores.
  *
- * Unit tests share their processes, file after file: a process for each would cost more than the tests.
+ * Unit tests, and those of integration that hold servers and files but no ranks, share their processes, file after file: a process for
+ * each would cost more than the tests.
  */
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer } from 'vitest/node';
 
 const MAX_WORKERS = 2;
 /** Integration tests wait for one process at a time: with one file more than cores two cores are busy. Whole servers keep them so. */
@@ -33,18 +35,50 @@ const E2E_PAIRS = [
     'four-models',
     'generation-config',
     'http-management',
+    'lifecycle',
     'metrics',
     'model-urls',
     'openai-client',
     'packed',
     'real-split',
+    'resumed-streams',
     'sagemaker-script',
     'security',
     'torchserve',
     'tune',
+    'webgpu',
+    'wlm-cycles',
+    'wlm-drain',
+    'wlm-kill',
   ],
   ...['kernels-off', 'prefix-cache', 'streams'],
 ].map((name) => `dist/test/e2e/${name}.test.js`);
+
+/** Files of integration/ that hold no ranks in their own process, but for one that reads the coverage of its whole process. */
+const SHARED = [
+  'dist/test/integration/{api,config,logs-and-metrics,model-store,text,tuner}/!(request-path).test.js',
+];
+
+/** Begun first, so that none of them runs alone at the end: vitest knows only how large a file is. */
+const LONGEST = [
+  'integration/models/families.',
+  'integration/models/families-degrees.',
+  'integration/text/tokenizer-families.',
+  'tidy/tidy.',
+  'unit/shard-worker/native-attention.',
+  'unit/simulation/pool-simulation.',
+  'e2e/generation-config.',
+  'e2e/djl-checks.',
+  'e2e/lifecycle.',
+];
+
+class LongestFirst extends BaseSequencer {
+  async sort(files) {
+    const sorted = await super.sort(files);
+    const isLong = ({ moduleId }) => LONGEST.some((part) => moduleId.includes(`/test/${part}`));
+    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
+  }
+}
 
 const inFolders = (...folders) => folders.map((folder) => `dist/test/${folder}/**/*.test.js`);
 
@@ -66,6 +100,7 @@ const project = (name, include, groupOrder, maxWorkers, testTimeout, hookTimeout
 export default defineConfig({
   test: {
     pool: 'forks',
+    sequence: { sequencer: LongestFirst },
     setupFiles: ['./test/vitest-setup.mjs'],
     watch: false,
     // A group that is torn down waits for its processes.
@@ -80,7 +115,10 @@ export default defineConfig({
     },
     projects: [
       project('unit', inFolders('unit', 'tidy'), 0, MAX_WORKERS, 15_000, 15_000, { isolate: false }),
-      project('integration', inFolders('integration'), 1, MAX_WAITING_WORKERS, 60_000, 120_000),
+      project('integration', inFolders('integration'), 1, MAX_WAITING_WORKERS, 60_000, 120_000, {
+        exclude: SHARED,
+      }),
+      project('integration-shared', SHARED, 1, MAX_WAITING_WORKERS, 60_000, 120_000, { isolate: false }),
       project('e2e-pairs', E2E_PAIRS, 2, MAX_WORKERS, 90_000, 180_000),
       project('e2e', inFolders('e2e'), 3, 1, 90_000, 180_000, { exclude: E2E_PAIRS }),
       project('long', inFolders('long'), 4, 1, 1_800_000, 1_800_000),

@@ -63,7 +63,7 @@ describe('a server that is asked to end', () => {
   });
 
   it('cuts what does not end within drain_timeout', async () => {
-    const server = await start({ TENSOR_PARALLEL_DEGREE: '2', SERVING_DRAIN_TIMEOUT: '0' });
+    const server = await start({ TENSOR_PARALLEL_DEGREE: '1', SERVING_DRAIN_TIMEOUT: '0' });
     const reader = jsonLines(await server.post('/predictions/embedded', LONG));
     await reader.next();
     server.kill('SIGTERM');
@@ -153,7 +153,7 @@ describe('a server that is stopped while it loads', () => {
 describe('dynamic batching, as a user sets it', () => {
   it('answers four requests of two batches', async () => {
     const server = await start({
-      TENSOR_PARALLEL_DEGREE: '2',
+      TENSOR_PARALLEL_DEGREE: '1',
       SERVING_BATCH_SIZE: '2',
       SERVING_MAX_BATCH_DELAY: '50',
     });

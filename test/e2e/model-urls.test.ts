@@ -1,5 +1,6 @@
 /**
- * Every form of a model's URL against the running server: what is fetched, unpacked and split answers as the folder itself does.
+ * Every form of a model's URL against the running server (a third of them a run, all in test:long): what is fetched, unpacked and split
+ * answers as the folder itself does.
  *
  * http(s), S3 and the hub are local servers that speak their protocols.
  */
@@ -18,6 +19,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { drawn } from '../fixtures/seeded-random.js';
 import { gitBlobId, md5, sha256, tarBytes, zipBytes } from '../support/model-store-bytes.js';
 import { type LoopbackServer, serveBytes, startServer } from '../support/model-store-fixture.js';
 import { repositoryRoot } from '../support/repository-root.js';
@@ -115,17 +117,20 @@ it('an archive of load_models answers as the folder does', async () => {
   expect(await answerOf('archive')).toBe(expected);
 });
 
-it.each([
+const FORMS: readonly (readonly [string, () => string])[] = [
   ['a file URL', () => pathToFileURL(MODEL).href],
   ['a .tar', () => path.join(scratch, 'm.tar')],
+  ["a folder's option.model_id", () => path.join(scratch, 'by-id')],
   ['a .tar.gz', () => path.join(scratch, 'm.tar.gz')],
   ['a .tgz by file URL', () => pathToFileURL(path.join(scratch, 'm.tgz')).href],
   ['a .zip', () => path.join(scratch, 'm.zip')],
   ['http', () => `${remote.origin}/m.tar.gz?signature=x`],
   ['S3', () => 's3://bucket/m/'],
   ['the hub', () => 'hf://org/name'],
-  ["a folder's option.model_id", () => path.join(scratch, 'by-id')],
-])(
+];
+
+// One of each three lines a run.
+it.each(drawn(FORMS, 3))(
   '%s is registered, answers as the folder does, and leaves nothing unfinished or in use',
   async (_form, url) => {
     const registered = await register(url(), 'one');

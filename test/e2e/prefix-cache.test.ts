@@ -159,7 +159,7 @@ describe('without keys', () => {
   let server: ServerProcess;
   const { complete } = client(() => server);
   beforeAll(async () => {
-    server = await ServerProcess.start();
+    server = await ServerProcess.start({ TENSOR_PARALLEL_DEGREE: '1' });
   });
   afterAll(() => server?.stop());
 
@@ -176,6 +176,7 @@ describe('with keys', () => {
   const { complete } = client(() => server);
   beforeAll(async () => {
     server = await ServerProcess.start({
+      TENSOR_PARALLEL_DEGREE: '1',
       SERVING_API_KEY: 'a'.repeat(40),
       SERVING_MANAGEMENT_KEY: 'm'.repeat(40),
     });
@@ -194,7 +195,10 @@ describe('switched off', () => {
   let server: ServerProcess;
   const { complete, metric } = client(() => server);
   beforeAll(async () => {
-    server = await ServerProcess.start({ OPTION_ENABLE_PREFIX_CACHING: 'false' });
+    server = await ServerProcess.start({
+      TENSOR_PARALLEL_DEGREE: '1',
+      OPTION_ENABLE_PREFIX_CACHING: 'false',
+    });
   });
   afterAll(() => server?.stop());
 

@@ -1,8 +1,9 @@
 /**
  * The process that runs the cases: a crash, a hang or memory without end takes it, and not who watches.
  *
- * In      messages: a target, the seed of the run, the first case and how many; or whether to tell of each case before it runs
- * Out     messages: cases begun, findings, the end
+ * In      messages: a target, the seed of the run, the first case and how many; or whether to tell of each case before it runs. One task
+ *         after the other
+ * Out     messages: that it is ready, cases begun, findings, the end of each task
  */
 import { seededRandom } from '../fixtures/seeded-random.js';
 import { ALL_TARGETS } from './all-targets.js';
@@ -18,6 +19,7 @@ export interface FuzzTask {
 }
 
 export type FuzzReport =
+  | { kind: 'ready' }
   | { kind: 'at'; index: number; rss: number }
   | { kind: 'finding'; index: number; error: string }
   | { kind: 'done'; rss: number; expected: number };
@@ -71,3 +73,4 @@ process.on('message', async ({ count, from, oneByOne, seed, target: name }: Fuzz
   await tell({ kind: 'done', rss: Math.max(rss, process.memoryUsage.rss()), expected });
 });
 process.on('disconnect', () => process.exit());
+await tell({ kind: 'ready' });

@@ -1,13 +1,16 @@
 /**
- * Runs cases of one target in a process of its own, and finds which case a crash or a hang was.
+ * Runs cases of one target in a process apart, and finds which case a crash or a hang was. A process that was not harmed takes the next
+ * task: with all the parsers it takes longer to begin than a thousand cases take.
  *
  * In      a target, a seed, the first case and how many
  * Out     how many ran, what was found, the largest memory
  * Limits  HEAP_MB of the process; a case that is not done after HANG_MS, half of them its process's own time, or MAX_ROUNDS times as long,
- *         is one that hangs: on a busy machine a process takes long to begin
+ *         is one that hangs: on a busy machine a process may stand still
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import type { FuzzReport, FuzzTask } from './fuzz-child.js';
 
@@ -79,17 +82,42 @@ function processorMs(pid: number | undefined): number {
   }
 }
 
-async function runOnce(task: FuzzTask, findings: Finding[], hangMs: number): Promise<Run> {
-  const child: ChildProcess = fork(PROGRAM, {
+/** One that is ready and has nothing to do. */
+let spare: ChildProcess | null = null;
+
+/** Resolves when it takes tasks. */
+async function readyChild(): Promise<ChildProcess> {
+  const kept = spare;
+  spare = null;
+  if (kept?.connected) return kept;
+  const child = fork(PROGRAM, {
     execArgv: [`--max-old-space-size=${HEAP_MB}`],
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });
+  child.stderr!.setEncoding('utf8');
+  await once(child, 'message');
+  return child;
+}
+
+/** It does not keep this process alive, and ends with it. */
+function keep(child: ChildProcess): void {
+  spare = child;
+  child.unref();
+  child.channel?.unref();
+  (child.stderr as Socket).unref();
+}
+
+async function runOnce(task: FuzzTask, findings: Finding[], hangMs: number): Promise<Run> {
+  const child = await readyChild();
+  child.ref();
+  child.channel?.ref();
   let stderr = '';
-  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+  const onStderr = (text: string): void => {
     stderr = (stderr + text).slice(-2000);
-  });
+  };
+  child.stderr!.on('data', onStderr);
   const run: Run = { ended: 'crash', at: task.from, rss: 0, expected: 0, stderr: '' };
-  let usedMs = 0;
+  let usedMs = processorMs(child.pid);
   let rounds = 0;
   const hang = setTimeout(() => {
     if (processorMs(child.pid) - usedMs < hangMs / 2 && ++rounds < MAX_ROUNDS) {
@@ -99,7 +127,9 @@ async function runOnce(task: FuzzTask, findings: Finding[], hangMs: number): Pro
     run.ended = 'hang';
     child.kill('SIGKILL');
   }, hangMs);
-  child.on('message', (report: FuzzReport) => {
+  const over = new AbortController();
+  const { signal } = over;
+  const onMessage = (report: FuzzReport): void => {
     usedMs = processorMs(child.pid);
     rounds = 0;
     hang.refresh();
@@ -111,21 +141,24 @@ async function runOnce(task: FuzzTask, findings: Finding[], hangMs: number): Pro
         kind: 'error',
         error: report.error,
       });
-      return;
+    } else if (report.kind !== 'ready') {
+      run.rss = Math.max(run.rss, report.rss);
+      if (report.kind === 'at') run.at = report.index;
+      else {
+        run.ended = 'done';
+        run.expected = report.expected;
+        over.abort();
+      }
     }
-    run.rss = Math.max(run.rss, report.rss);
-    if (report.kind === 'at') run.at = report.index;
-    else {
-      run.ended = 'done';
-      run.expected = report.expected;
-      child.disconnect();
-    }
-  });
-  child.send(task);
-  const stderrEnded = new Promise<void>((resolve) => child.stderr!.once('close', () => resolve()));
-  // Not its 'close': after a disconnect it does not come.
-  await new Promise<void>((resolve) => child.once('exit', () => resolve()));
-  if (run.ended !== 'done') await stderrEnded;
+  };
+  child.on('message', onMessage);
+  // It may have gone before it is asked; its 'close' does not always come.
+  const gone = [once(child, 'exit', { signal }), once(child.stderr!, 'close', { signal })];
+  child.send(task, () => {});
+  await Promise.allSettled(gone);
   clearTimeout(hang);
+  child.off('message', onMessage);
+  child.stderr!.off('data', onStderr);
+  if (run.ended === 'done') keep(child);
   return { ...run, stderr };
 }

@@ -14,6 +14,8 @@ const LONG_MS = 30_000;
 const SHORT_MS = 300;
 const SIZES = [1, 7, 2048, 1_048_576];
 
+const POWERS = [1, 10, 100, 1000, 10_000];
+
 /** Values whose sum depends on the order of the additions. */
 function fill(values: Float32Array, seed: number): void {
   let state = (seed * 2654435761) >>> 0 || 1;
@@ -22,7 +24,7 @@ function fill(values: Float32Array, seed: number): void {
     state ^= state >>> 17;
     state ^= state << 5;
     state >>>= 0;
-    values[i] = (state / 2 ** 31 - 1) * 10 ** (state % 5);
+    values[i] = (state / 2 ** 31 - 1) * POWERS[state % 5]!;
   }
 }
 

@@ -147,7 +147,7 @@ export const CONFIGURATION_TARGETS: readonly FuzzTarget[] = [
       putFile(folder, '1/model.onnx', '');
       putFile(folder, 'config.pbtxt', mutatedText(PBTXT, random, PBTXT_WORDS));
       const problems = new Problems();
-      tritonModel(folder, 'model', problems);
+      tritonModel(folder, null, 'model', problems);
       problems.throwIfAny();
     },
     isExpected: isOperating,

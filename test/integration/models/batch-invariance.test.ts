@@ -20,7 +20,7 @@ import { repositoryRoot } from '../../support/repository-root.js';
 
 const NEW_TOKENS = 6;
 const CROWD = 16;
-const TEXTS = 12;
+const TEXTS = 8;
 
 let store: string;
 beforeAll(() => {

@@ -11,7 +11,7 @@ import { partition, planPartition } from '../../../partitioner/partition.js';
 import { verifyShards } from '../../../partitioner/verify/verify.js';
 import { GREEDY_SAMPLING, type StepResult } from '../../../proto/control.js';
 import { PromptEncoder } from '../../../server/engines/llm/prompt-encoder.js';
-import { TokenizerProcess } from '../../../server/engines/llm/tokenizer-process.js';
+import { Tokenizer } from '../../../server/text/tokenizer.js';
 import { readManifest } from '../../../shard-worker/shard-files.js';
 import { goldenFolder } from '../../support/golden.js';
 import { GOLDEN_ENCODERS, type GoldenText, readEncoderGolden } from '../../support/golden-encoders.js';
@@ -28,6 +28,13 @@ afterAll(() => rmSync(store, { recursive: true }));
 
 const shardsOf = (name: string, tp: number) =>
   partition({ folder: goldenFolder(name), outStore: store, tp, dtype: 'fp32' });
+
+/** In this process: a process for each encoder takes longer than all else, and has the same ids (text/tokenizer-process.test.ts). */
+function tokenizerOf(name: string) {
+  const facts = Tokenizer.read(goldenFolder(name));
+  const encode = async (text: string, addSpecialTokens: boolean) => facts.encode(text, { addSpecialTokens });
+  return { facts, encode, close: async () => {} };
+}
 
 /** Steps of the group; texts open and run in the same step, and close in the next. */
 function vectorSteps(group: InProcessGroup) {
@@ -61,8 +68,9 @@ describe.each(GOLDEN_ENCODERS)('%s', (name) => {
   it('makes the ids of a text as sentence-transformers does, cut at the same length', async () => {
     const { manifest } = await shardsOf(name, 1);
     const { embedding, vocabSize } = manifest.model;
-    const tokenizer = await TokenizerProcess.start(goldenFolder(name));
-    const encoder = new PromptEncoder({ tokenizer, chatRenderer: null, vocabSize, embedding });
+    const encoder = new PromptEncoder({
+      ...{ tokenizer: tokenizerOf(name), chatRenderer: null, vocabSize, embedding },
+    });
     const cutAt = embedding?.textTokens ?? null;
     for (const { ids, pair, secondTextAt, text } of golden.texts) {
       if (pair === undefined) expect(await encoder.encode({ kind: 'text', text }, { cutAt })).toEqual(ids);

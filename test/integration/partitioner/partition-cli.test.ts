@@ -4,6 +4,7 @@ import { cpSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseCommandLine } from '../../../partitioner/command/command-line.js';
 import { shapeNames } from '../../../partitioner/named-shapes.js';
 import { TOY_CONFIG } from '../../fixtures/toy-config.js';
 import { goldenFolder } from '../../support/golden.js';
@@ -118,21 +119,26 @@ describe('partition', () => {
 
 describe('errors are one line and exit code 1', () => {
   it.each([
-    [[], 'CONFIG_INVALID: either a model folder or --shape NAME is needed'],
-    [['TOY', '--shape', 'tinyllama-1.1b'], 'CONFIG_INVALID: either a model folder or --shape NAME is needed'],
-    [['TOY', 'more'], 'CONFIG_INVALID: one folder is expected, 2 are given'],
+    [[], 'either a model folder or --shape NAME is needed'],
+    [['TOY', '--shape', 'tinyllama-1.1b'], 'either a model folder or --shape NAME is needed'],
+    [['TOY', 'more'], 'one folder is expected, 2 are given'],
+    [['TOY', '--tp', '0'], '--tp 0: expected a whole number of at least 1'],
+    [['TOY', '--tp', 'two'], '--tp two: expected a whole number'],
+    [['TOY', '--dtype', 'fp8'], '--dtype fp8: expected one of auto, fp32, fp16, bf16, int8, int4'],
+    [['TOY', '--reproducible-degree', '3'], '--reproducible-degree 3: expected one of 1, 2, 4, 8'],
+    [['TOY', '--activation-bits', '4'], '--activation-bits 4: expected one of 8, 16'],
+    [['TOY', '--device', 'webgpu', '--layout', 'panels'], '--layout panels is for the CPU, not for webgpu'],
+    [['TOY', '--colour'], "Unknown option '--colour'"],
+    [['--shape', '../toy'], `no shape is called ../toy; there are ${shapeNames().join(', ')}`],
+  ])('words that mean nothing: %j', (args, message) => {
+    const parse = () => parseCommandLine(args);
+    expect(parse).toThrow(message);
+    expect(parse).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
+  });
+
+  it.each([
     [['TOY', '--tp', '0'], 'CONFIG_INVALID: --tp 0: expected a whole number of at least 1'],
-    [['TOY', '--tp', 'two'], 'CONFIG_INVALID: --tp two: expected a whole number'],
-    [
-      ['TOY', '--dtype', 'fp8'],
-      'CONFIG_INVALID: --dtype fp8: expected one of auto, fp32, fp16, bf16, int8, int4',
-    ],
     [['TOY', '--block-size', '100', '--plan-only'], 'CONFIG_INVALID: block size 100 is not one of 16,'],
-    [['TOY', '--colour'], "CONFIG_INVALID: Unknown option '--colour'"],
-    [
-      ['--shape', '../toy'],
-      `CONFIG_INVALID: no shape is called ../toy; there are ${shapeNames().join(', ')}`,
-    ],
     [
       ['TOY', '--plan-only', '--tp', '9'],
       'TENSOR_PARALLEL_INVALID: tensor parallel degree 9: a rank would be empty: there are 8 attention heads',

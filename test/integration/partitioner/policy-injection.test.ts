@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition, planPartition } from '../../../partitioner/partition.js';
 import { verifyShards } from '../../../partitioner/verify/verify.js';
 import { INJECTION_POLICIES, renamed } from '../../fixtures/injection-policies.js';
+import { drawn } from '../../fixtures/seeded-random.js';
 import { runGolden } from '../../support/golden-run.js';
 import { type RenamedModel, writeRenamedModel } from '../../support/renamed-model.js';
 import { repositoryRoot } from '../../support/repository-root.js';
@@ -39,7 +40,8 @@ function modelWith(
 }
 
 describe('gives the golden', () => {
-  it.each(Object.keys(INJECTION_POLICIES))('%s at tp 1, 2 and 4', async (golden) => {
+  // Half of them a run; all in test:long.
+  it.each(drawn(Object.keys(INJECTION_POLICIES), 2))('%s at tp 1, 2 and 4', async (golden) => {
     const modelFolder = modelWith(golden, () => undefined);
     const store = path.join(scratch, 'store');
     for (const tp of [1, 2, 4]) {
