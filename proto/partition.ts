@@ -72,6 +72,8 @@ const plan = Type.Object({
   textTokens: Type.Union([count, Type.Null()]),
   /** A text's vector are scores of labels. */
   hasLabels: Type.Boolean(),
+  /** The checkpoint brings a text's vector to length 1 itself. */
+  isNormalised: Type.Boolean(),
   /** Ranks have equally many heads. */
   isEven: Type.Boolean(),
   policy: Type.Object({

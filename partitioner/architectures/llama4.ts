@@ -9,16 +9,15 @@ import type { CheckpointConfig } from '../checkpoint/config-file.js';
 import type { Place } from '../plan/model-shape.js';
 import { type Family, readDecoderShape } from './decoder-shape.js';
 import { readExperts } from './experts.js';
+import { readRotatedLayers } from './rotated-layers.js';
 
-const MAX_LAYERS = 1024;
 const MLP = 'model.layers.{layer}.feed_forward';
 
 export const family: Family = {
   architectures: ['Llama4ForCausalLM'],
   modelTypes: ['llama4_text'],
   shape(config) {
-    const layers = Math.min(MAX_LAYERS, config.positiveInteger('num_hidden_layers'));
-    const rotates = readRotated(config, layers);
+    const rotates = readRotatedLayers(config, true);
     const hasUnitNorm = config.boolean('use_qk_norm', true);
     const attentionBias = config.boolean('attention_bias', false);
     const expertSize = config.positiveInteger('intermediate_size');
@@ -45,7 +44,7 @@ export const family: Family = {
           normalised: false,
           routing: { scoring: 'sigmoid', groups: null, scale: 1, weighs: 'inputs' },
           sharedFfnSize: expertSize,
-          layers: readExpertLayers(config, layers),
+          layers: readExpertLayers(config, rotates.length),
         },
       ),
       layer: {
@@ -69,19 +68,6 @@ export const family: Family = {
     });
   },
 };
-
-/** `no_rope_layers` has a 1 for each layer that rotates; an empty list is none. */
-function readRotated(config: CheckpointConfig, layers: number): boolean[] {
-  const flags: unknown = config.raw.no_rope_layers ?? [];
-  if (Array.isArray(flags) && flags.length === 0) {
-    const interval = config.positiveInteger('no_rope_layer_interval', 4);
-    return Array.from({ length: layers }, (_, layer) => (layer + 1) % interval !== 0);
-  }
-  if (!Array.isArray(flags) || flags.length !== layers || flags.some((flag) => flag !== 0 && flag !== 1)) {
-    throw config.wrong('no_rope_layers', `0 or 1 for each of ${layers} layers`);
-  }
-  return flags.map((flag) => flag === 1);
-}
 
 function readPieces(config: CheckpointConfig, rotates: readonly boolean[]): (number | null)[] {
   const size = Object.hasOwn(config.raw, 'attention_chunk_size')

@@ -27,6 +27,7 @@ import { distanceScores } from './distance-scores.js';
 import { latentQkv } from './latent-segments.js';
 import { type Attribute, DATA_TYPE, type OnnxWriter } from './onnx-writer.js';
 import { relativeBias } from './relative-bias.js';
+import { rotate } from './rotate.js';
 import type { SegmentBuilder } from './segment-builder.js';
 import { chain, type Step } from './steps.js';
 
@@ -43,9 +44,6 @@ interface Heads {
   /** In the whole model. */
   total: number;
 }
-
-/** Node that rotates the last axis' pairs. */
-const ROTATE = 'RotaryEmbedding';
 
 export class AttentionSegments {
   readonly #builder: SegmentBuilder;
@@ -297,19 +295,9 @@ export class AttentionSegments {
 
   #rotate(graph: OnnxWriter, role: Role, rope: number): Step {
     const { ropes, headDim } = this.#builder.plan.shape;
-    const { rotaryDim = headDim, interleaved = false } = ropes[rope] ?? {};
-    return (x, output) =>
-      graph.node(
-        ROTATE,
-        [x, 'positions', ropeName(rope, 'cos'), ropeName(rope, 'sin')],
-        [output],
-        {
-          num_heads: this.#heads(role).kept,
-          interleaved: interleaved ? 1 : 0,
-          ...(rotaryDim === headDim ? {} : { rotary_embedding_dim: rotaryDim }),
-        },
-        'com.microsoft',
-      );
+    const own = ropes[rope]?.rotaryDim ?? headDim;
+    const rotaryDim = own === headDim ? null : own;
+    return (x, output) => rotate(graph, x, output, { rope, ropes, heads: this.#heads(role).kept, rotaryDim });
   }
 
   /** Further columns of a head: 0, then position or slope, or the sink, added. */

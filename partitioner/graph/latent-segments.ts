@@ -14,9 +14,9 @@
 
 import assert from 'node:assert';
 import { cachedHeadDim, type LatentShape } from '../plan/model-shape.js';
-import { ropeName } from '../plan/plan-items.js';
 import type { LinearBuilder } from './feed-forward.js';
 import type { OnnxWriter } from './onnx-writer.js';
+import { rotate } from './rotate.js';
 import type { Step } from './steps.js';
 
 /** What of a segment's builder latents need. */
@@ -138,11 +138,5 @@ function turn(
   const rope = x === 'turned' ? (queryRope ?? own) : own;
   const batch = graph.integers(`${x}-shape`, [1, -1, heads * columns]);
   const flat = graph.node('Reshape', [x, batch], [`${x}-batch`]);
-  return graph.node(
-    'RotaryEmbedding',
-    [flat, 'positions', ropeName(rope, 'cos'), ropeName(rope, 'sin')],
-    [`${x}-rotated`],
-    { num_heads: heads, interleaved: ropes[rope]?.interleaved ? 1 : 0 },
-    'com.microsoft',
-  );
+  return rotate(graph, flat, `${x}-rotated`, { rope, ropes, heads, rotaryDim: null });
 }

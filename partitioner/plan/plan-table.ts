@@ -5,10 +5,12 @@
  * Out     rows (also for `--json`), and lines of text
  * Pure
  */
+
 import { allReducesPerStep, type TensorEntry } from '../../proto/manifest.js';
 import type { PartitionPlan } from '../../proto/partition.js';
 import type { PolicyReport } from '../policies/recognise-model.js';
 import { isEvenDegree } from './degrees.js';
+import { isNormalised } from './embedding-shape.js';
 import { type Plan, storedTensors } from './plan.js';
 
 /** Tensors of one role over all layers. */
@@ -51,6 +53,7 @@ export function summarisePlan(plan: Plan, policy: PolicyReport): PlanSummary {
     contextLength: plan.shape.contextLength,
     textTokens: plan.shape.embedding?.textTokens ?? null,
     hasLabels: (plan.shape.embedding?.labels ?? null) !== null,
+    isNormalised: plan.shape.embedding !== null && isNormalised(plan.shape.embedding),
     allReducesPerStep: allReducesPerStep(plan.program),
     isEven: isEvenDegree(plan.shape, plan.worldSize),
     policy,

@@ -11,7 +11,7 @@ import { Type } from '@sinclair/typebox';
 import { ServingError } from '../../proto/errors.js';
 import { nearestName } from '../config/nearest-name.js';
 import { InvalidInput } from '../requests/invalid-input.js';
-import type { InferenceService } from '../requests/service.js';
+import type { InferenceService, ModelStatus } from '../requests/service.js';
 
 export const MAX_MODEL_NAME_CHARACTERS = 512;
 
@@ -75,6 +75,13 @@ export function openAiTarget(
   if (found === null) throw openAiModelNotFound(wanted, service);
   return found;
 }
+
+/** The version's that is asked for; where none is, the first one's. */
+export const modelStatus = (
+  { service }: { service: InferenceService },
+  { model, version }: ModelTarget,
+): ModelStatus | undefined =>
+  service.models().find((one) => one.name === model && (version === null || one.version === version));
 
 /** A name, or `name:version`: so do clients ask that have one field for both. null: there is none such. */
 export function namedModel(service: InferenceService, asked: string): ModelTarget | null {

@@ -6,12 +6,12 @@
  * Errors  ServingError; a handler's refusal by the status that it gave
  * Source  TorchServe's gRPC API: 0 and '' are not given
  */
+
 import type { FastifyBaseLogger } from 'fastify';
 import { ServingError } from '../../proto/errors.js';
 import type { ManagementCall, PredictionsMessage, TorchServeCalls } from '../grpc/torchserve-servers.js';
 import { type Answer, allOf } from '../http/answers/answer.js';
 import { ContentBody } from '../http/bodies/model-bodies.js';
-import { statusOf } from '../http/dialects/djl/djl-predict.js';
 import { describedByHandlers } from '../http/dialects/torchserve/customized.js';
 import { health } from '../http/dialects/torchserve/health.js';
 import { TextBody } from '../http/dialects/torchserve/prediction-body.js';
@@ -28,6 +28,7 @@ import type {
 } from '../http/dialects/torchserve/torchserve-models.js';
 import { methodNotAllowed, prettyJson } from '../http/errors.js';
 import type { HttpContext } from '../http/http-context.js';
+import { modelStatus } from '../http/model-target.js';
 import { boundedJson } from '../requests/bounded-json.js';
 import type { Target } from '../requests/target.js';
 
@@ -55,7 +56,7 @@ async function* predict(
 ): AsyncGenerator<Uint8Array> {
   const wanted = asked === '' ? null : asked;
   const to = { ...target, version: models.find(name, wanted).version };
-  const isHandler = statusOf(context, to)?.task === 'handler';
+  const isHandler = modelStatus(context, to)?.task === 'handler';
   const body = isHandler ? contentOf(input) : textOf(input, streamed);
   const client = new AbortController();
   const onAbort = (): void => client.abort();

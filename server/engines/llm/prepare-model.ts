@@ -70,7 +70,7 @@ type PlanOptions = ShardTools & { signal: AbortSignal };
 export async function checkModel(config: ModelConfig, options: PlanOptions): Promise<void> {
   const { plan, shards } = await planOf(config, options);
   shards.abandon();
-  checkTask(config, plan);
+  checkAsked(config, plan);
 }
 
 /** @throws ServingError */
@@ -119,14 +119,10 @@ async function prepareShards(
   { planning, starting, template, tokenizer }: Starting,
 ): Promise<LlmFiles> {
   const [{ plan, shards }, chatRenderer] = await Promise.all([planning, starting]);
-  checkTask(config, plan);
+  checkAsked(config, plan);
   options.onPlan(withKvType(sizesOfPlan(plan), kvTypeOf(config)));
   const { folder, manifest } = await shards.write();
   const { embedding, vocabSize } = manifest.model;
-  if (config.normalize === false && embedding?.normalised) {
-    const sentence = `option.normalize of ${config.name} is false, but its modules.json brings vectors to length 1`;
-    throw new ServingError('CONFIG_INVALID', sentence);
-  }
   const texts = new Detokenizer(tokenizer.facts.table);
   const encoder = new PromptEncoder({
     tokenizer,
@@ -158,14 +154,24 @@ function withEndId(manifest: Manifest, endId: number | null): Manifest {
   return { ...manifest, model: { ...model, endIds: [...model.endIds, endId] } };
 }
 
-/** @throws ServingError CONFIG_INVALID */
-function checkTask({ name, task }: ModelConfig, { hasLabels, textTokens }: PartitionPlan): void {
+/** What the configuration asks of a checkpoint, against what it is. @throws ServingError CONFIG_INVALID */
+function checkAsked(
+  { name, normalize, task }: ModelConfig,
+  { hasLabels, isNormalised, textTokens }: PartitionPlan,
+): void {
   const own = textTokens === null ? 'text-generation' : hasLabels ? 'text-classification' : 'text-embedding';
-  if (task === null || task === own) return;
-  throw new ServingError(
-    'CONFIG_INVALID',
-    `option.task of ${name} is ${task}, but its checkpoint is a model for ${own}`,
-  );
+  if (task !== null && task !== own) {
+    throw new ServingError(
+      'CONFIG_INVALID',
+      `option.task of ${name} is ${task}, but its checkpoint is a model for ${own}`,
+    );
+  }
+  if (normalize === false && isNormalised) {
+    throw new ServingError(
+      'CONFIG_INVALID',
+      `option.normalize of ${name} is false, but its modules.json brings vectors to length 1`,
+    );
+  }
 }
 
 const shardRequest = (

@@ -8,9 +8,11 @@
  * Errors  that of the first text: nothing was begun. Later the first error ends all, but for a full queue while others of the list
  *         run: then the rest waits for them
  */
+
 import { ServingError } from '../../../proto/errors.js';
 import type { EmbedRequest } from '../../requests/embed-request.js';
 import type { Accepted, EventsOf, InferenceService } from '../../requests/service.js';
+import { shortDecimal } from '../bodies/tensor-elements.js';
 
 /** Two steps' worth of a model with the usual 32 slots. */
 const MAX_WAITING = 64;
@@ -81,5 +83,4 @@ async function vectorOf(generation: Accepted<EventsOf<EmbedRequest>>): Promise<r
 }
 
 /** As few digits as tell one float32 from the next: JSON is half as long. */
-export const shortDecimals = (vector: readonly number[]): number[] =>
-  vector.map((value) => Number(value.toPrecision(9)));
+export const shortDecimals = (vector: readonly number[]): number[] => vector.map(shortDecimal);

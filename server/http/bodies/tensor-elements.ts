@@ -104,7 +104,7 @@ export function elementsOfTensor({ bytes, name, shape, type }: NamedTensor): Ele
   const array = new Typed(buffer as ArrayBuffer, byteOffset, (count * size) / Typed.BYTES_PER_ELEMENT);
   const elements = new Array<Element>(count);
   for (let at = 0; at < count; at++) {
-    if (type === 'FP32') elements[at] = short(array[at]!);
+    if (type === 'FP32') elements[at] = shortDecimal(array[at]!);
     else if (type === 'FP16') elements[at] = readHalf(array[at]!);
     else if (type === 'UINT64') elements[at] = array[2 * at + 1]! * WORD + array[2 * at]!;
     else if (type === 'INT64') elements[at] = (array[2 * at + 1]! | 0) * WORD + array[2 * at]!;
@@ -119,7 +119,7 @@ const BOUNDS = Array.from({ length: 14 }, (_, at) => Number(`1e${LEAST + at}`));
 const SCALES = Array.from({ length: 14 }, (_, at) => Number(`1e${8 - (LEAST + at)}`));
 
 /** Nine digits, which tell one float32 from the next. By arithmetic for usual sizes: a text of each takes ten times as long. */
-export function short(value: number): number {
+export function shortDecimal(value: number): number {
   const magnitude = Math.abs(value);
   if (!(magnitude >= BOUNDS[0]! && magnitude < BOUNDS[13]!))
     return magnitude === 0 || !Number.isFinite(value) ? value : Number(value.toPrecision(9));

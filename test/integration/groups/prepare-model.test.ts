@@ -1,5 +1,14 @@
 /** What happens to a model before its workers start: the real partitioner as a child, the tokenizer's process. */
-import { chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,7 +18,7 @@ import type { ModelConfig } from '../../../server/config/config.js';
 import { loadConfig } from '../../../server/config/load-config.js';
 import { LlmModel } from '../../../server/engines/llm/llm-engine.js';
 import { sizesOfManifest, sizesOfPlan } from '../../../server/engines/llm/model-sizes.js';
-import { type LlmFiles, prepareModel } from '../../../server/engines/llm/prepare-model.js';
+import { checkModel, type LlmFiles, prepareModel } from '../../../server/engines/llm/prepare-model.js';
 import { LocalLauncher } from '../../../server/machine/ranks/local-launcher.js';
 import {
   ensureShards,
@@ -128,17 +137,17 @@ describe('a prepared model', () => {
     for (const model of prepared.splice(0)) await model.encoder.close();
   });
 
-  async function prepare(fields: Partial<ModelConfig> = {}): Promise<LlmFiles> {
-    const [config] = loadConfig({ argv: [], env: {}, cwd: repositoryRoot }).models;
+  const [config] = loadConfig({ argv: [], env: {}, cwd: repositoryRoot }).models;
+  const tools = (shardStore = path.join(scratch, 'store')) => ({
+    shardStore,
+    partitionerProgram: PARTITIONER,
+    signal: new AbortController().signal,
+  });
+
+  async function prepare(fields: Partial<ModelConfig> = {}, shardStore?: string): Promise<LlmFiles> {
     const model = await prepareModel(
       { ...config!, ...fields },
-      {
-        shardStore: path.join(scratch, 'store'),
-        partitionerProgram: PARTITIONER,
-        signal: new AbortController().signal,
-        onPlan: () => {},
-        onProgress: () => {},
-      },
+      { ...tools(shardStore), onPlan: () => {}, onProgress: () => {} },
     );
     prepared.push(model);
     return model;
@@ -188,14 +197,19 @@ describe('a prepared model', () => {
     expect(manifest.model.embedding).toMatchObject({ dimensions: 64, textTokens: 64, normalised: true });
   });
 
-  it('that brings its vectors to length 1 cannot be asked not to', async () => {
+  it('that brings its vectors to length 1 cannot be asked not to, which is told before anything is written', async () => {
     const folder = path.join(repositoryRoot, 'test', 'golden', 'encoder-roberta');
-    await expect(prepare({ folder, normalize: false })).rejects.toMatchObject({
+    const refusal = expect.objectContaining({
       code: 'CONFIG_INVALID',
       message: expect.stringMatching(
         /^option\.normalize of .* is false, but its modules\.json brings vectors to length 1$/,
       ),
     });
+    const asked = { folder, normalize: false };
+    const store = path.join(scratch, 'nothing-written');
+    await expect(checkModel({ ...config!, ...asked }, tools(store))).rejects.toEqual(refusal);
+    await expect(prepare(asked, store)).rejects.toEqual(refusal);
+    expect(existsSync(store) ? readdirSync(store) : []).toEqual([]);
     expect((await prepare({ folder, normalize: null })).manifest.model.embedding?.normalised).toBe(true);
   });
 

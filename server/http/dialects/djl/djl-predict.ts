@@ -7,13 +7,12 @@
  */
 import type { FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
-import type { ModelStatus } from '../../../requests/service.js';
 import type { Target } from '../../../requests/target.js';
 import type { Answer } from '../../answers/answer.js';
 import { answerHandler, propertiesOf } from '../../answers/handler-answer.js';
 import { answerTensors } from '../../answers/tensor-answer.js';
 import type { HttpContext } from '../../http-context.js';
-import type { ModelTarget } from '../../model-target.js';
+import { modelStatus } from '../../model-target.js';
 import { answerEmbeddings } from '../openai/openai-embeddings.js';
 import { answerChat, answerCompletion, JSON_LINES_FRAMING } from '../openai/openai-handlers.js';
 import type { DjlBody } from './djl-body.js';
@@ -42,12 +41,12 @@ export function predict(
     case 'content':
       return answerHandler(context, prediction.body, propertiesOf(headers, query), target, client);
     case 'tensors': {
-      const status = statusOf(context, target);
+      const status = modelStatus(context, target);
       if (!status) throw new ServingError('MODEL_NOT_FOUND', `Model not found: ${target.model}`);
       return answerTensors(context, prediction.body, status, target, client);
     }
     case 'lmi': {
-      const status = statusOf(context, target);
+      const status = modelStatus(context, target);
       if (status?.task === 'text-classification') {
         return answerLmiLabels(context, log, prediction.body, status, target, client);
       }
@@ -57,12 +56,3 @@ export function predict(
     }
   }
 }
-
-/** The version's that is asked for; where none is, the first one's. */
-export const statusOf = (
-  { service }: HttpContext,
-  { model, version }: ModelTarget,
-): ModelStatus | undefined =>
-  service
-    .models()
-    .find((status) => status.name === model && (version === null || status.version === version));

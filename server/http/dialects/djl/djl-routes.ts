@@ -26,11 +26,11 @@ import type { Dialect } from '../../dialect.js';
 import { setErrorWords } from '../../error-handler.js';
 import { prettyJson } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
-import { djlTarget, ModelParams, ModelQuery, type ModelTarget } from '../../model-target.js';
+import { djlTarget, ModelParams, ModelQuery, type ModelTarget, modelStatus } from '../../model-target.js';
 import { answerWorkflow } from '../workflows/workflow-answer.js';
 import { addDjlBodyParsers, checkDjlBody, type DjlBody } from './djl-body.js';
 import { djlError, djlErrorWith, lmiInputError } from './djl-errors.js';
-import { predict, statusOf } from './djl-predict.js';
+import { predict } from './djl-predict.js';
 import { LmiBody } from './lmi-request.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
@@ -111,7 +111,7 @@ async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
           if (!(request.body instanceof ContentBody)) request.body = new ContentBody([]);
           return;
         }
-        const task = statusOf(context, target(request))?.task;
+        const task = modelStatus(context, target(request))?.task;
         if (task === 'handler') {
           // A request without a body never reached the parser.
           if (!(request.body instanceof ContentBody)) request.body = new ContentBody([]);
@@ -190,7 +190,7 @@ function takesContent(context: HttpContext, request: FastifyRequest): boolean {
   try {
     const places = { params: params ?? {}, query: query ?? {}, headers, form: new Map<string, string>() };
     const to = djlTarget(places, context.service, context.singleStartupModel());
-    return statusOf(context, to)?.task === 'handler';
+    return modelStatus(context, to)?.task === 'handler';
   } catch {
     // Told in its place, with the whole request.
     return false;

@@ -5,6 +5,7 @@
  * Out     an Answer, once every job of it is accepted: one JSON object (a list for a list of inputs), or lines, one a token, in the form of lmi-forms.ts
  * Errors  ServingError until the first line; afterwards an error line
  */
+
 import type { FastifyBaseLogger } from 'fastify';
 import type { ModelStatus } from '../../../requests/service.js';
 import type { Target } from '../../../requests/target.js';
@@ -12,6 +13,7 @@ import type { Answer } from '../../answers/answer.js';
 import { collectAll, submitAll } from '../../answers/generations.js';
 import { logStreamError, withErrorFrames } from '../../answers/stream-reply.js';
 import type { HttpContext } from '../../http-context.js';
+import { modelStatus } from '../../model-target.js';
 import { withOwnIds } from '../openai/openai-handlers.js';
 import { lmiForm } from './lmi-forms.js';
 import {
@@ -25,13 +27,6 @@ import {
   withDefaults,
 } from './lmi-request.js';
 import { lmiAnswer } from './lmi-response.js';
-
-/** The version's that is asked for; where none is, the first one's. */
-const statusOf = (
-  models: readonly ModelStatus[],
-  { model, version: asked }: Target,
-): ModelStatus | undefined =>
-  models.find(({ name, version }) => name === model && (asked === null || version === asked));
 
 /** What a model.py asks may be out of range, too. @throws InvalidInput */
 function checked(body: LmiBody): LmiBody {
@@ -75,7 +70,7 @@ export async function answerLmi(
   isText = false,
 ): Promise<Answer> {
   const { countError, service } = context;
-  const status = statusOf(service.models(), target);
+  const status = modelStatus({ service }, target);
   if (isText && status?.predictor) return answerPredictor(context, status.predictor, given, target, client);
   const body = status?.predictor ? checked(withDefaults(given, status.predictor.parameters)) : given;
   requireFewInputs(body);

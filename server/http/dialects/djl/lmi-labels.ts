@@ -9,6 +9,7 @@
  * Errors  ServingError; InvalidInput
  * Source  transformers' pipelines text-classification and token-classification, which LMI's handler runs
  */
+
 import type { FastifyBaseLogger } from 'fastify';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import type { ModelStatus } from '../../../requests/service.js';
@@ -16,6 +17,7 @@ import type { Target } from '../../../requests/target.js';
 import { activated, byToken, type TextLabels } from '../../../requests/text-labels.js';
 import type { Answer } from '../../answers/answer.js';
 import { labelsOf, scoreTexts } from '../../answers/text-scores.js';
+import { shortDecimal } from '../../bodies/tensor-elements.js';
 import type { HttpContext } from '../../http-context.js';
 import { withOwnIds } from '../openai/openai-handlers.js';
 import type { LmiBody } from './lmi-request.js';
@@ -88,11 +90,9 @@ interface TextTokens {
   behind: number;
 }
 
-const short = (value: number): number => Number(value.toPrecision(9));
-
 function bestLabels(scores: readonly number[], { names }: TextLabels, activation: TextLabels['activation']) {
   return activated(scores, activation)
-    .map((score, index) => ({ label: names[index], score: short(score) }))
+    .map((score, index) => ({ label: names[index], score: shortDecimal(score) }))
     .sort((a, b) => b.score - a.score);
 }
 
@@ -110,6 +110,8 @@ function entities(
     const best = chances.indexOf(Math.max(...chances));
     const entity = names[best] ?? '';
     if (entity === OUTSIDE) return [];
-    return [{ entity, score: short(chances[best] ?? Number.NaN), index, word: wordOf(ids[index] ?? 0) }];
+    return [
+      { entity, score: shortDecimal(chances[best] ?? Number.NaN), index, word: wordOf(ids[index] ?? 0) },
+    ];
   });
 }

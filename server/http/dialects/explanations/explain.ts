@@ -6,12 +6,14 @@
  * Limits  x-request-timeout-ms (default DEFAULT_LIMIT_MS) is for the whole of it, not for each of its requests
  * Errors  BAD_REQUEST; REQUEST_TIMEOUT; those of the model
  */
+
 import { setMaxListeners } from 'node:events';
 import type { IncomingHttpHeaders } from 'node:http';
 import { ServingError } from '../../../../proto/errors.js';
 import type { Target } from '../../../requests/target.js';
 import { propertiesOf } from '../../answers/handler-answer.js';
 import type { HttpContext } from '../../http-context.js';
+import { modelStatus } from '../../model-target.js';
 import { explainHandler } from './explain-handler.js';
 import type { ExplainOptions } from './explain-options.js';
 import { explainTensors } from './explain-tensors.js';
@@ -64,10 +66,8 @@ async function explainBy(
   { body, headers, options, target }: ExplainRequest,
   client: AbortController,
 ): Promise<object> {
-  const { model, version } = target;
-  const status = context.service
-    .models()
-    .find((one) => one.name === model && (version === null || one.version === version));
+  const { model } = target;
+  const status = modelStatus(context, target);
   switch (status?.task) {
     case 'text-generation':
       return explainText(context, body, target, options, client.signal);

@@ -26,7 +26,13 @@ import { jsonBodyParser } from '../../bodies/json-body.js';
 import type { Dialect } from '../../dialect.js';
 import { setErrorWords } from '../../error-handler.js';
 import type { HttpContext } from '../../http-context.js';
-import { ModelParams, namedModel, openAiModelNotFound, openAiTarget } from '../../model-target.js';
+import {
+  ModelParams,
+  modelStatus,
+  namedModel,
+  openAiModelNotFound,
+  openAiTarget,
+} from '../../model-target.js';
 import { type ChatBody, ChatBody as ChatSchema, checkChatBody } from './chat-request.js';
 import {
   answerEmbeddings,
@@ -184,9 +190,7 @@ async function openAiRoutes(app: FastifyInstance, context: HttpContext): Promise
   app.get('/v1/models/:model', { schema: { params: ModelParams } }, async (request) => {
     const { model } = request.params as { model: string };
     const found = namedModel(service, model);
-    const known = service
-      .models()
-      .find(({ name, version }) => name === found?.model && (found.version ?? version) === version);
+    const known = found === null ? undefined : modelStatus(context, found);
     if (found === null || known === undefined) throw openAiModelNotFound(model, service);
     return found.version === null ? modelObject(known, known.name) : versionObject(known)[0];
   });

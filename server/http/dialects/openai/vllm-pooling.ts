@@ -10,6 +10,7 @@
  * Errors  as OpenAI's API says them; a text that is longer than the model takes is refused unless truncate_prompt_tokens says otherwise
  * Source  vLLM's server: pooling, classification and scoring APIs
  */
+
 import { type Static, type TObject, Type } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { promptsOf } from '../../../requests/completion-request.js';
@@ -21,8 +22,10 @@ import type { Answer } from '../../answers/answer.js';
 import { answerNowOrLater } from '../../answers/async-replies.js';
 import { embedAll, shortDecimals } from '../../answers/embed-all.js';
 import { labelsOf, type ScoreRun, scorePairs, scoreTexts } from '../../answers/text-scores.js';
+import { shortDecimal } from '../../bodies/tensor-elements.js';
 import type { DocumentedRoute } from '../../dialect.js';
 import type { HttpContext } from '../../http-context.js';
+import { modelStatus } from '../../model-target.js';
 import { embeddingRequests, InputField, MAX_INPUTS } from './openai-embeddings.js';
 import { withOwnIds } from './openai-handlers.js';
 
@@ -99,10 +102,7 @@ export function poolingRoutes(
       return answerNowOrLater(context, request, reply, async (client): Promise<Answer> => {
         const { service } = context;
         const run = { service, target: to, client, withOwnIds, ...cutOf(body) };
-        const status = service
-          .models()
-          .find(({ name, version }) => name === to.model && (to.version ?? version) === version);
-        const make = await answers(run, body as never, status, to);
+        const make = await answers(run, body as never, modelStatus(context, to), to);
         return { kind: 'value', make };
       });
     });
@@ -132,7 +132,6 @@ const headOf = (prefix: string, { model, requestId }: Target) => ({
   model,
 });
 const usageOf = (tokens: number) => ({ prompt_tokens: tokens, total_tokens: tokens });
-const short = (value: number): number => Number(value.toPrecision(9));
 
 async function classify(
   run: ScoreRun,
@@ -165,7 +164,7 @@ async function score(
   const collect = await scorePairs(run, status, pairsOf(body));
   return async () => {
     const { promptTokens, vectors } = await collect();
-    const data = vectors.map((value, index) => ({ index, object: 'score', score: short(value) }));
+    const data = vectors.map((value, index) => ({ index, object: 'score', score: shortDecimal(value) }));
     return { ...headOf('score', target), data, usage: usageOf(promptTokens) };
   };
 }
@@ -196,7 +195,11 @@ async function rerank(
   return async () => {
     const { promptTokens, vectors } = await collect();
     const results = vectors
-      .map((value, index) => ({ index, document: { text: documents[index] }, relevance_score: short(value) }))
+      .map((value, index) => ({
+        index,
+        document: { text: documents[index] },
+        relevance_score: shortDecimal(value),
+      }))
       .sort((a, b) => b.relevance_score - a.relevance_score || a.index - b.index)
       .slice(0, most === 0 ? documents.length : most);
     const { id, model } = headOf('rerank', target);

@@ -7,13 +7,14 @@
  * Errors  503 in TorchServe's words: the model has no worker; what the handler fails with
  * Source  TorchServe's describe API
  */
+
 import { randomUUID } from 'node:crypto';
 import { ServingError } from '../../../../proto/errors.js';
 import { allOf } from '../../answers/answer.js';
 import { answerHandler } from '../../answers/handler-answer.js';
 import { ContentBody } from '../../bodies/model-bodies.js';
 import type { HttpContext } from '../../http-context.js';
-import { statusOf } from '../djl/djl-predict.js';
+import { modelStatus } from '../../model-target.js';
 import { withoutWorker } from './torchserve-answer.js';
 import type { TorchServeModels } from './torchserve-models.js';
 
@@ -45,7 +46,7 @@ async function metadataOf(
   client: AbortController,
 ): Promise<string> {
   const target = { requestId: randomUUID(), model, version: version === '' ? null : version };
-  if (statusOf(context, target)?.task !== 'handler') return '';
+  if (modelStatus(context, target)?.task !== 'handler') return '';
   try {
     const answer = await answerHandler(context, new ContentBody([]), ASKED, target, client);
     if (answer.kind !== 'content') throw new Error('a handler answers with content');

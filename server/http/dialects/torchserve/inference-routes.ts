@@ -22,8 +22,7 @@ import type { Dialect } from '../../dialect.js';
 import { setErrorWords } from '../../error-handler.js';
 import { prettyJson } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
-import { ModelParams, ModelQuery } from '../../model-target.js';
-import { statusOf } from '../djl/djl-predict.js';
+import { ModelParams, ModelQuery, modelStatus } from '../../model-target.js';
 import { LmiBody } from '../djl/lmi-request.js';
 import { checkChatBody } from '../openai/chat-request.js';
 import { answerChat, answerCompletion, SSE_FRAMING } from '../openai/openai-handlers.js';
@@ -137,7 +136,7 @@ async function inferenceRoutes(
     const rest = (request.params as { '*'?: string })['*'] ?? '';
     const client = clientSignal(reply);
     const stallLimitMs = config.chunkedReadTimeoutSeconds * 1000;
-    const task = statusOf(context, target)?.task;
+    const task = modelStatus(context, target)?.task;
     if (rest !== '' && task === 'text-generation')
       return sendAnswer(reply, await answerOpenAi(context, request, rest, target, client), stallLimitMs);
     const headers = { ...request.headers, explain: 'False', ...(rest !== '' && { url_path: rest }) };
@@ -185,7 +184,7 @@ function takesContent(context: HttpContext, models: TorchServeModels, request: F
   const { version = null } = params;
   try {
     const { version: found } = models.find(model, version);
-    return statusOf(context, { model, version: found })?.task === 'handler';
+    return modelStatus(context, { model, version: found })?.task === 'handler';
   } catch {
     return false;
   }

@@ -7,6 +7,7 @@
  * Errors  BAD_REQUEST: no instances; what the first that fails fails with
  * Source  KServe's V1 protocol; TorchServe's kserve envelope
  */
+
 import type { FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
@@ -14,7 +15,7 @@ import type { Target } from '../../../requests/target.js';
 import { type Answer, allOf } from '../../answers/answer.js';
 import { ContentBody } from '../../bodies/model-bodies.js';
 import type { HttpContext } from '../../http-context.js';
-import { statusOf } from '../djl/djl-predict.js';
+import { modelStatus } from '../../model-target.js';
 import { explain } from '../explanations/explain.js';
 import { answerPrediction } from './torchserve-answer.js';
 
@@ -31,7 +32,7 @@ export async function answerKServe(
 ): Promise<{ predictions: unknown[] }> {
   const { headers, log, query } = request;
   const instances = instancesOf(request.body);
-  const task = statusOf(context, target)?.task;
+  const task = modelStatus(context, target)?.task;
   if (task === 'tensors') {
     // Rows of one tensor.
     const made = await answerPrediction(context, { headers, log, query }, instances, target, null, client);

@@ -5,6 +5,7 @@
  * Out     an Answer: a handler's as it made it, with TorchServe's exception where the handler refused; text for text
  * Errors  ServingError; a model without workers, and a full queue, in TorchServe's words
  */
+
 import type { FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
 import type { Target } from '../../../requests/target.js';
@@ -12,8 +13,9 @@ import { type Answer, allOf } from '../../answers/answer.js';
 import { ContentBody, NumpyBody, TensorBody } from '../../bodies/model-bodies.js';
 import { prettyJson } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
+import { modelStatus } from '../../model-target.js';
 import { checkDjlBody, type DjlBody } from '../djl/djl-body.js';
-import { predict, statusOf } from '../djl/djl-predict.js';
+import { predict } from '../djl/djl-predict.js';
 import { TextBody } from './prediction-body.js';
 import { TorchServeRefusal } from './torchserve-errors.js';
 
@@ -44,7 +46,7 @@ export async function answerPrediction(
 /** @throws InvalidInput */
 function bodyOf(context: HttpContext, body: unknown, target: Target): DjlBody {
   if (body instanceof ContentBody) return { kind: 'content', body };
-  const task = statusOf(context, target)?.task;
+  const task = modelStatus(context, target)?.task;
   if (task === 'handler') throw new ServingError('MODEL_NOT_READY', 'The model has just changed; ask again');
   if (task === 'tensors') {
     if (body instanceof TextBody)

@@ -1,6 +1,10 @@
 /** Elements of tensors: every type there and back, the ends of each, and float32 told apart in nine digits. */
 import { describe, expect, it } from 'vitest';
-import { elementsOfTensor, packedElements, short } from '../../../../server/http/bodies/tensor-elements.js';
+import {
+  elementsOfTensor,
+  packedElements,
+  shortDecimal,
+} from '../../../../server/http/bodies/tensor-elements.js';
 import type { TensorType } from '../../../../server/requests/predict-request.js';
 import { seededRandom, testSeed } from '../../../fixtures/seeded-random.js';
 
@@ -27,7 +31,8 @@ describe('elements', () => {
     ['BOOL', [true, false]],
     ['BYTES', ['', 'ß', 'abc']],
   ] as const)('of %s come back, wherever they begin', (type, elements) => {
-    const wanted = type === 'FP32' ? elements.map((one) => short(Math.fround(one as number))) : [...elements];
+    const wanted =
+      type === 'FP32' ? elements.map((one) => shortDecimal(Math.fround(one as number))) : [...elements];
     expect(back(type, elements)).toEqual(wanted);
     expect(back(type, elements, 3)).toEqual(wanted);
   });
@@ -63,7 +68,7 @@ describe('elements', () => {
     for (let round = 0; round < 20_000; round++) {
       bits[0] = random.integer(0, 2 ** 32 - 1);
       if (!Number.isFinite(float[0]!)) continue;
-      const told = short(float[0]!);
+      const told = shortDecimal(float[0]!);
       if (Math.fround(told) !== float[0] || Number(told.toPrecision(9)) !== told) wrong.push(float[0]!);
     }
     expect(wrong).toEqual([]);

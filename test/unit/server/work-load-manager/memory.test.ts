@@ -17,6 +17,7 @@ const PLAN: PartitionPlan = {
   contextLength: 512,
   textTokens: null,
   hasLabels: false,
+  isNormalised: false,
   activationColumns: 768,
 };
 
