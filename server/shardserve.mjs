@@ -49,7 +49,8 @@ const USAGE = {
 const HELP = `Usage: shardserve <command> [arguments]
 
   start [-f config.properties] [-m models] [-s model-store]   start the server (what \`npm start\` does)
-  serve                                                       the same with the defaults of a SageMaker container
+  serve MODEL…                                                start the server with these models: start -m MODEL…
+  serve                                                       start it with the defaults of a SageMaker container
   torchserve --start|--stop --model-store DIR [--models M] …  the same as TorchServe's command; \`torchserve --help\` says more
   key [--name NAME] [--scopes infer,manage,metrics]           make a key and its entry for key_file
   doctor --security [flags of start]                          every listener, its scopes, secrets' files, folders written to; 1 when one is bad

@@ -1,12 +1,12 @@
 /**
- * What dynamic batching costs: requests of one row each by the whole server (or at the engine's door), beside a bare loop over the session at
- * the same batch, in turns.
+ * What dynamic batching gives and costs: requests of one row each by the whole server (or at the engine's door), beside a bare loop over the
+ * session at the same batch, and beside the same server without batching, in turns.
  *
  * Run     node dist/bench/onnx/batching.js [--layers N] [--width N] [--batch N] [--clients N] [--rounds N] [--seconds N] [--body json|npy|door]
  *           [--cpu-prof DIR]
- * In      a multilayer perceptron of random weights; one thread for either side
- * Out     rows a second of loop and server, their ratio (medians of the rounds); processor time a request of the server, of the model's
- *         process, of the clients here
+ * In      a multilayer perceptron of random weights, by default of 64 MB, a third of a millisecond a row; one thread for either side
+ * Out     rows a second of loop, server, and server without batching, their ratios (medians of the rounds); processor time a request of
+ *         the server, of the model's process, of the clients here
  * Limits  clients are in this process, which takes a core of its own: with two cores the server shares one with them
  */
 import { type ChildProcess, fork } from 'node:child_process';
@@ -31,6 +31,9 @@ import type { LoopAnswer, LoopCall } from './bare-loop.js';
 
 const LOOP = fileURLToPath(new URL('./bare-loop.js', import.meta.url));
 const MODEL = 'perceptron';
+const WEIGHTS = 'weights.bin';
+/** The same, a row a batch. */
+const SINGLE = 'one-by-one';
 /** door: a work load manager in this process, without HTTP. */
 const BODIES = ['json', 'npy', 'door'] as const;
 
@@ -39,23 +42,25 @@ interface Sizes {
   width: number;
 }
 
-/** x [n, width] → y [n, width] */
-function perceptron({ layers, width }: Sizes): Uint8Array {
+/** x [n, width] → y [n, width], and its weights, which lie in a file beside it. */
+function perceptron({ layers, width }: Sizes): { graph: Uint8Array; weights: Uint8Array } {
   const graph = new OnnxWriter(MODEL);
   const random = new Random(0, 'weights');
+  const deviation = Math.sqrt(12 / width);
+  const weights = Float32Array.from(
+    { length: layers * width * width },
+    () => (random.uniform() - 0.5) * deviation,
+  );
+  const bytes = 4 * width * width;
   let x = graph.input('x', 'float32', ['n', width]);
   for (let layer = 0; layer < layers; layer++) {
-    const values = Array.from({ length: width * width }, () => random.normal() / Math.sqrt(width));
-    const name = layer === layers - 1 ? 'y' : `h${layer}`;
-    const product = graph.node(
-      'MatMul',
-      [x, graph.floats(`w${layer}`, values, [width, width])],
-      [`p${layer}`],
-    );
-    x = graph.node('Tanh', [product], [name]);
+    const stored = { location: WEIGHTS, offset: layer * bytes, bytes };
+    const own = graph.weight(`w${layer}`, { type: 'float32', shape: [width, width], ...stored });
+    const product = graph.node('MatMul', [x, own], [`p${layer}`]);
+    x = graph.node('Tanh', [product], [layer === layers - 1 ? 'y' : `h${layer}`]);
   }
   graph.output('y', 'float32', ['n', width]);
-  return graph.encode('0');
+  return { graph: graph.encode('0'), weights: new Uint8Array(weights.buffer) };
 }
 
 class Loop {
@@ -93,9 +98,9 @@ function bodyOf(kind: 'json' | 'npy', width: number): { type: string; body: Buff
 
 /** What the requests go to. */
 interface Side {
-  /** One request. @throws Error: it was refused */
-  one(): Promise<void>;
-  /** The server's process, and those of the model. */
+  /** One request to a model. @throws Error: it was refused */
+  one(model: string): Promise<void>;
+  /** The server's process, and those of the models. */
   pid: number;
   children: readonly number[];
   close(): Promise<void>;
@@ -110,19 +115,22 @@ async function httpSide(
   const agent = new Agent({ keepAlive: true, maxSockets: clients });
   const sent = bodyOf(kind, width);
   const headers = { 'content-type': sent.type, 'content-length': sent.body.length };
-  const url = `${server.url}/predictions/${MODEL}`;
   return {
     pid: server.pid,
     children: processTree(server.pid).filter((pid) => pid !== server.pid),
-    one: () =>
+    one: (model) =>
       new Promise((resolve, reject) => {
-        const asked = request(url, { method: 'POST', agent, headers }, (response) => {
-          response.resume();
-          response.once('end', () => {
-            if (response.statusCode === 200) resolve();
-            else reject(new Error(`the server answered ${response.statusCode}`));
-          });
-        });
+        const asked = request(
+          `${server.url}/predictions/${model}`,
+          { method: 'POST', agent, headers },
+          (response) => {
+            response.resume();
+            response.once('end', () => {
+              if (response.statusCode === 200) resolve();
+              else reject(new Error(`the server answered ${response.statusCode}`));
+            });
+          },
+        );
         asked.once('error', reject);
         asked.end(sent.body);
       }),
@@ -139,26 +147,19 @@ async function doorSide(store: string, width: number): Promise<Side> {
     engineOf: () => new OnnxEngine(),
     logger: pino({ level: 'silent' }),
   });
-  await manager.load(models[0]!);
+  for (const model of models) await manager.load(model);
   const bytes = new Uint8Array(
     Float32Array.from({ length: width }, (_, at) => ((at * 37) % 101) / 101).buffer,
   );
   const inputs = [{ name: 'x', type: 'FP32' as const, shape: [1, width], bytes }];
-  const asked = {
-    kind: 'predict',
-    requestId: 'r',
-    model: MODEL,
-    version: null,
-    inputs,
-    outputs: null,
-  } as const;
+  const asked = { kind: 'predict', requestId: 'r', version: null, inputs, outputs: null } as const;
   return {
     pid: process.pid,
     children: manager
       .describe(MODEL, null)
       .flatMap(({ groups }) => groups.flatMap(({ ranks }) => ranks[0]?.pid ?? [])),
-    one: async () => {
-      const { events } = await manager.submit(asked, new AbortController().signal);
+    one: async (model) => {
+      const { events } = await manager.submit({ ...asked, model }, new AbortController().signal);
       for await (const _event of events);
     },
     close: () => manager.close(),
@@ -166,12 +167,12 @@ async function doorSide(store: string, width: number): Promise<Side> {
 }
 
 /** Requests that were answered until then. */
-async function load({ one }: Side, clients: number, forMs: number): Promise<number> {
+async function load({ one }: Side, model: string, clients: number, forMs: number): Promise<number> {
   const untilMs = performance.now() + forMs;
   let count = 0;
   const client = async (): Promise<void> => {
     while (performance.now() < untilMs) {
-      await one();
+      await one(model);
       count++;
     }
   };
@@ -183,7 +184,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
     options: {
-      ...{ layers: { type: 'string', default: '8' }, width: { type: 'string', default: '256' } },
+      ...{ layers: { type: 'string', default: '16' }, width: { type: 'string', default: '1024' } },
       ...{ batch: { type: 'string', default: '32' }, clients: { type: 'string', default: '64' } },
       ...{ rounds: { type: 'string', default: '7' }, seconds: { type: 'string', default: '2' } },
       ...{ body: { type: 'string', default: 'npy' }, 'cpu-prof': { type: 'string' } },
@@ -200,26 +201,32 @@ export async function main(argv: readonly string[]): Promise<number> {
   const kind = BODIES.find((one) => one === values.body);
   if (kind === undefined) throw new Error(`--body is ${values.body}; it must be ${BODIES.join(' or ')}`);
   const store = mkdtempSync(path.join(tmpdir(), 'shardserve-batching-'));
-  const folder = path.join(store, MODEL);
-  mkdirSync(folder);
-  writeFileSync(path.join(folder, 'model.onnx'), perceptron({ layers: number('layers'), width }));
-  writeFileSync(
-    path.join(folder, 'serving.properties'),
-    `batch_size=${batch}\nmax_batch_delay=5\noption.threads_per_rank=1\nminWorkers=1\nmaxWorkers=1\n`,
-  );
+  const { graph, weights } = perceptron({ layers: number('layers'), width });
+  for (const [name, most] of [
+    [MODEL, batch],
+    [SINGLE, 1],
+  ] as const) {
+    mkdirSync(path.join(store, name));
+    writeFileSync(path.join(store, name, 'model.onnx'), graph);
+    writeFileSync(path.join(store, name, WEIGHTS), weights);
+    writeFileSync(
+      path.join(store, name, 'serving.properties'),
+      `batch_size=${most}\nmax_batch_delay=5\noption.threads_per_rank=1\nminWorkers=1\nmaxWorkers=1\n`,
+    );
+  }
   const profile = values['cpu-prof'] ?? null;
   const side =
     kind === 'door' ? await doorSide(store, width) : await httpSide(store, kind, { clients, profile, width });
   const loop = new Loop();
   try {
-    const file = path.join(folder, 'model.onnx');
+    const file = path.join(store, MODEL, 'model.onnx');
     await loop.ask({ call: 'open', file, rows: batch, width, threads: 1 });
     const sliceMs = 1000 * number('seconds');
     const probe = await loop.ask({ call: 'run', batches: 20 });
     const batches = Math.max(1, Math.round((20 * sliceMs) / probe.ms));
-    await load(side, clients, 1000);
-    const ratios: number[] = [];
-    const rows = { loop: [] as number[], server: [] as number[] };
+    await load(side, MODEL, clients, 1000);
+    const ratios = { loop: [] as number[], single: [] as number[] };
+    const rows = { loop: [] as number[], server: [] as number[], single: [] as number[] };
     const cpuUs = {
       loop: [] as number[],
       server: [] as number[],
@@ -231,17 +238,22 @@ export async function main(argv: readonly string[]): Promise<number> {
       const before = [processSeconds(side.pid), sum(side.children.map(processSeconds))] as const;
       const own = process.cpuUsage();
       const startedMs = performance.now();
-      const count = await load(side, clients, sliceMs);
+      const count = await load(side, MODEL, clients, sliceMs);
       const tookMs = performance.now() - startedMs;
       const used = process.cpuUsage(own);
+      const after = [processSeconds(side.pid), sum(side.children.map(processSeconds))] as const;
+      const singleMs = performance.now();
+      const single = (1000 * (await load(side, SINGLE, clients, sliceMs))) / (performance.now() - singleMs);
       const bareRows = (1000 * batches * batch) / bare.ms;
       const served = (1000 * count) / tookMs;
       rows.loop.push(bareRows);
       rows.server.push(served);
-      ratios.push(served / bareRows);
+      rows.single.push(single);
+      ratios.loop.push(served / bareRows);
+      ratios.single.push(served / single);
       cpuUs.loop.push((1000 * bare.cpuMs) / (batches * batch));
-      cpuUs.server.push((1e6 * (processSeconds(side.pid) - before[0])) / count);
-      cpuUs.model.push((1e6 * (sum(side.children.map(processSeconds)) - before[1])) / count);
+      cpuUs.server.push((1e6 * (after[0] - before[0])) / count);
+      cpuUs.model.push((1e6 * (after[1] - before[1])) / count);
       cpuUs.clients.push((used.user + used.system) / count);
     }
     const told = (name: string, all: readonly number[], digits: number): string => {
@@ -252,7 +264,9 @@ export async function main(argv: readonly string[]): Promise<number> {
       `batch ${batch}, ${clients} clients, ${kind}; median, least, most of ${rounds} rounds in turns`,
       told('rows/s of the bare loop', rows.loop, 0),
       told('rows/s of the server', rows.server, 0),
-      told('server / loop', ratios, 3),
+      told('rows/s of the server, no batching', rows.single, 0),
+      told('server / loop', ratios.loop, 3),
+      told('server / server without batching', ratios.single, 2),
       told('µs of CPU a row, bare loop', cpuUs.loop, 1),
       told("µs of CPU a row, model's process", cpuUs.model, 1),
       told('µs of CPU a request, server', cpuUs.server, 1),

@@ -5,7 +5,7 @@
  * (config/key-table.ts). Nothing else reads process.env or a properties file.
  */
 import type { CallParserName, ReasoningParserName } from '../requests/answer-format.js';
-import type { Predictor } from './foreign-layout.js';
+import type { Predictor, RepositoryModel } from './foreign-layout.js';
 import type { ListenAddress } from './listen-address.js';
 import type { TorchServeConfig } from './torchserve/torchserve-config.js';
 
@@ -260,6 +260,8 @@ export interface ModelConfig {
   threadsPerRank: number | null;
   /** File below the folder, where the layout says it (Triton's versions, TorchServe's manifest); null: found by the engine. */
   modelFile: string | null;
+  /** What Triton's config.pbtxt says of it; absent: it lies in no such folder. */
+  repository?: RepositoryModel;
   /** How requests are asked of a language model, where its model.py says it; null: as they say. */
   predictor: Predictor | null;
   /** Handlers: the language model that their code asks; null: none. */

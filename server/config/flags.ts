@@ -17,7 +17,7 @@ export interface Flags {
   /** The host of inference_address, as given. */
   host: string | null;
   port: string | null;
-  /** `serve`: SageMaker's container contract gives the defaults. */
+  /** `serve` alone: SageMaker's container contract gives the defaults. */
   serve: boolean;
   help: boolean;
 }
@@ -29,7 +29,8 @@ export const START_HELP = `Usage: npm start -- [flags]      or  npx shardserve s
                             commas; WHERE is a folder or archive (of the model store, or any path), a URL (http, s3, hf), or ORG/NAME of the hub
   -s, --model-store FOLDER  folder of models
   --port N, --host HOST     where to listen; the strongest of all places (the environment's PORT is the weakest)
-  serve                     first argument: the defaults are those of a SageMaker container (all interfaces, port 8080, /opt/ml/model)
+  serve                     first argument: the defaults are those of a SageMaker container (all interfaces, port 8080, /opt/ml/model);
+                            with a model behind it (serve ./my_model) the same as -m
   -h, --help                print this
 
 Keys and environment variables: server/config/KEYS.md.`;
@@ -52,9 +53,13 @@ function refuse(message: string): never {
 }
 
 export function parseFlags(argv: readonly string[]): Flags {
-  const serve = argv[0] === 'serve';
+  const isServe = argv[0] === 'serve';
+  const own = argv.slice(isServe ? 1 : 0);
+  // A person names what is to be served, SageMaker does not.
+  const isNamed = isServe && own[0] !== undefined && !own[0].startsWith('-');
+  const serve = isServe && !isNamed;
   const { tokens } = parseArgs({
-    args: argv.slice(serve ? 1 : 0),
+    args: isNamed ? ['-m', ...own] : own,
     strict: false,
     tokens: true,
     allowPositionals: true,

@@ -2,8 +2,8 @@
  * Which models and workflows load at start.
  *
  * In      load_models (`ALL`, `NONE` or entries), the model store, a server-wide option.model_id (HF_MODEL_ID)
- * Out     an entry a model, in order: folders that exist, and what must be fetched or unpacked first; an entry a workflow: a folder of one,
- *         a .war, a URL that ends in workflow.json, .yml or .yaml
+ * Out     an entry a model, in order: folders that exist, and what must be fetched or unpacked first; of a model of Triton's repository an
+ *         entry a version that its policy allows; an entry a workflow: a folder of one, a .war, a URL that ends in workflow.json, .yml or .yaml
  * Limits  MAX_MODELS; entries are `[name[:version[:engine[:devices]]]=]url`, brackets around the name allowed
  * Errors  Problems: a URL of another scheme, a folder or archive that is not there, the same name and version twice
  */
@@ -16,6 +16,7 @@ import { argumentLayer, type Setting } from './layers.js';
 import { hubUrl, type ModelEntry, modelNameOf, placeOf } from './model-config.js';
 import { foreignFile, WHAT_A_MODEL_IS } from './no-model.js';
 import type { Problems } from './problems.js';
+import { tritonVersions } from './triton-model.js';
 import { isWorkflowFolder } from './workflow-folder.js';
 
 /** A host holds a few models; more folders than this are a mistaken model_store. */
@@ -79,7 +80,7 @@ function addModelsOfStore(
       if (foreign !== '') problems.warn(`model_store: ${at} is no model: ${foreign}. ${WHAT_A_MODEL_IS}`);
       continue;
     }
-    if ('folder' in found) models.local.push(entryOfFolder(found.folder, 'model_store'));
+    if ('folder' in found) models.local.push(...versionsOf(entryOfFolder(found.folder, 'model_store')));
     else {
       const url = found.archiveIn;
       models.remote.push({
@@ -149,13 +150,15 @@ function addEntry(text: string, store: string, cwd: string, models: StartupModel
   const found = folder === undefined ? null : modelIn(folder);
   if (found !== null && 'archiveIn' in found) remote(found.archiveIn);
   else if (folder !== undefined) {
-    models.local.push({
-      ...known,
-      // A model in the only folder of a folder has the name of the outer one.
-      name: known.name ?? modelNameOf(folder),
-      folder: found?.folder ?? folder,
-      registration: argumentLayer(given, where, cwd),
-    });
+    models.local.push(
+      ...versionsOf({
+        ...known,
+        // A model in the only folder of a folder has the name of the outer one.
+        name: known.name ?? modelNameOf(folder),
+        folder: found?.folder ?? folder,
+        registration: argumentLayer(given, where, cwd),
+      }),
+    );
   } else if (archive !== undefined) remote(archive);
   else {
     const fromHub = hubUrl(url, null);
@@ -196,13 +199,19 @@ function addModelId(
   }
 }
 
-const entryOfFolder = (folder: string, where: string): ModelEntry => ({
+const entryOfFolder = (folder: string, where: string): ModelEntry & { folder: string } => ({
   name: null,
   version: null,
   folder,
   where,
   registration: [],
 });
+
+/** Itself, or one of each version that a model of Triton's repository is to be served in. */
+function versionsOf(entry: ModelEntry & { folder: string }): ModelEntry[] {
+  const versions = entry.version === null ? tritonVersions(entry.folder) : [];
+  return versions.length < 2 ? [entry] : versions.map((version) => ({ ...entry, version }));
+}
 
 /**
  * @param serverFiles properties files of the server, absolute

@@ -248,7 +248,8 @@ export function resolveModel(
           problems,
         )
       : [];
-  const foreign = entry.folder === null ? null : foreignModel(entry.folder, entry.where, problems);
+  const foreign =
+    entry.folder === null ? null : foreignModel(entry.folder, entry.version, entry.where, problems);
   const layout = trustedLayer(
     argumentLayer(foreign?.values ?? {}, entry.where, entry.folder ?? cwd),
     entry.folder ?? cwd,
@@ -307,6 +308,7 @@ export function resolveModel(
     dtype,
     batching,
     modelFile: foreign?.modelFile ?? null,
+    ...(foreign?.repository && { repository: foreign.repository }),
     predictor: (engine === 'llm' ? foreign?.predictor : undefined) ?? null,
     boundModel: null,
   };

@@ -1,18 +1,18 @@
 /**
  * A folder of Triton's model repository: config.pbtxt and its numbered versions, as keys of the key table.
  *
- * In      a folder with config.pbtxt
- * Out     keys and their values, and the file of the version that is served
- * Limits  MAX_CONFIG_FILE_BYTES; one version: the latest that version_policy allows
+ * In      a folder with config.pbtxt; the version that is wanted
+ * Out     keys and their values, the file of that version, or else of the latest that version_policy allows; the versions that it allows
+ * Limits  MAX_CONFIG_FILE_BYTES, MAX_VERSIONS
  * Errors  Problems: a platform that does not run here (with how to export the model), no version, what would change answers
  * Source  Triton's model configuration
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { MAX_CONFIG_FILE_BYTES } from '../../proto/limits.js';
-import type { ForeignModel } from './foreign-layout.js';
+import type { ForeignModel, WarmUp } from './foreign-layout.js';
 import { PbtxtError, type PbtxtFields, type PbtxtValue, parsePbtxt } from './pbtxt.js';
-import type { Problems } from './problems.js';
+import { Problems } from './problems.js';
 
 const ONNX = ['onnxruntime_onnx', 'onnxruntime'];
 const EXPORTS: Readonly<Record<string, string>> = {
@@ -32,8 +32,18 @@ const WITHOUT_EFFECT = [
   'parameters',
 ];
 const REFUSED = ['sequence_batching', 'batch_input', 'batch_output'];
+/** More are a mistake of a policy: each has a process. */
+const MAX_VERSIONS = 16;
+/** Triton's, too. */
+const MAX_WARM_UPS = 100;
 
-export function tritonModel(folder: string, where: string, problems: Problems): ForeignModel {
+/** @param version of its numbered folders; null: the latest that its policy allows */
+export function tritonModel(
+  folder: string,
+  version: string | null,
+  where: string,
+  problems: Problems,
+): ForeignModel {
   const fields = read(path.join(folder, 'config.pbtxt'), where, problems);
   if (fields === null) return { values: {}, modelFile: null };
   const given = textOf(fields.get('backend')) ?? textOf(fields.get('platform')) ?? 'onnxruntime';
@@ -62,8 +72,41 @@ export function tritonModel(folder: string, where: string, problems: Problems): 
       max_batch_delay: String(Math.ceil(delayUs / 1000)),
       ...workers,
     },
-    modelFile: versionFile(folder, fields, where, problems),
+    modelFile: versionFile(folder, fields, version, where, problems),
+    repository: {
+      isLatest: numbered(version) === null || version === allowedVersions(folder, fields).at(-1),
+      inputs: namesOf(fields.get('input')),
+      outputs: namesOf(fields.get('output')),
+      preferredRows: (batching?.get('preferred_batch_size') ?? []).filter(
+        (size): size is number => typeof size === 'number' && size > 0 && size <= most,
+      ),
+      warmUps: (fields.get('model_warmup') ?? []).flatMap((one) => warmUpOf(one, most, where, problems)),
+    },
   };
+}
+
+/** Versions that a server starts with, the oldest first; none: the folder is no such one, or has none. */
+export function tritonVersions(folder: string): readonly string[] {
+  if (!existsSync(path.join(folder, 'config.pbtxt'))) return [];
+  const fields = read(path.join(folder, 'config.pbtxt'), '', new Problems());
+  return fields === null || fields.has('ensemble_scheduling') ? [] : allowedVersions(folder, fields);
+}
+
+const namesOf = (tensors: PbtxtValue[] | undefined): string[] =>
+  (tensors ?? []).flatMap((one) => (one instanceof Map ? (textOf(one.get('name')) ?? []) : []));
+
+/** Its data are zeros, whatever it names: what is warmed up are memory and threads. */
+function warmUpOf(value: PbtxtValue, most: number, where: string, problems: Problems): WarmUp[] {
+  if (!(value instanceof Map)) return [];
+  const rows = numberOf(value.get('batch_size')) ?? 0;
+  const shapes = (value.get('inputs') ?? []).flatMap((pair) => {
+    const [name, tensor] = pair instanceof Map ? [textOf(pair.get('key')), fieldsOf(pair.get('value'))] : [];
+    const dims = (tensor?.get('dims') ?? []).filter((one): one is number => typeof one === 'number');
+    return name == null ? [] : [[name, most > 0 ? [Math.max(1, rows), ...dims] : dims] as const];
+  });
+  if (rows > Math.max(1, most)) problems.error(`${where}: model_warmup has ${rows} rows, of at most ${most}`);
+  const runs = Math.min(MAX_WARM_UPS, Math.max(1, numberOf(value.get('count')) ?? 1));
+  return [{ runs, shapes: Object.fromEntries(shapes) }];
 }
 
 function read(file: string, where: string, problems: Problems): PbtxtFields | null {
@@ -81,34 +124,57 @@ function read(file: string, where: string, problems: Problems): PbtxtFields | nu
   }
 }
 
-/** The latest version that is there and allowed. */
-function versionFile(folder: string, fields: PbtxtFields, where: string, problems: Problems): string | null {
+/** A version that is no number is a name that somebody has given the latest. */
+const numbered = (version: string | null): string | null =>
+  version !== null && /^[1-9]\d*$/.test(version) ? version : null;
+
+/** Numbered folders, the oldest first. */
+const versionsIn = (folder: string): number[] =>
+  readdirSync(folder)
+    .filter((entry) => /^[1-9]\d*$/.test(entry))
+    .map(Number)
+    .sort((a, b) => a - b);
+
+/** Those that version_policy allows, the oldest first: the latest one where it says nothing. */
+function allowedVersions(folder: string, fields: PbtxtFields): string[] {
+  const policy = fieldsOf(fields.get('version_policy'));
+  const specific = fieldsOf(policy?.get('specific'))?.get('versions');
+  const there = versionsIn(folder);
+  const latest = numberOf(fieldsOf(policy?.get('latest'))?.get('num_versions')) ?? 1;
+  const allowed =
+    specific !== undefined
+      ? there.filter((one) => specific.includes(one))
+      : policy?.has('all')
+        ? there
+        : there.slice(-Math.max(1, latest));
+  return allowed.slice(-MAX_VERSIONS).map(String);
+}
+
+/** @param version that is wanted: one that the policy does not allow may be asked for, too, as by Triton's explicit control */
+function versionFile(
+  folder: string,
+  fields: PbtxtFields,
+  version: string | null,
+  where: string,
+  problems: Problems,
+): string | null {
   const name = textOf(fields.get('default_model_filename')) ?? 'model.onnx';
   if (!/^[\w-][\w.-]*$/.test(name)) {
     problems.error(`${where}: default_model_filename ${name} is no name of a file`);
     return null;
   }
-  const policy = fieldsOf(fields.get('version_policy'));
-  const specific = fieldsOf(policy?.get('specific'))
-    ?.get('versions')
-    ?.filter((one) => typeof one === 'number');
-  const versions = readdirSync(folder)
-    .filter((entry) => /^[1-9]\d*$/.test(entry) && (specific?.includes(Number(entry)) ?? true))
-    .map(Number)
-    .sort((a, b) => b - a);
-  const [latest] = versions;
-  if (latest === undefined) {
-    problems.error(
-      specific === undefined
-        ? `${where}: there is no numbered folder of a version`
-        : `${where}: none of the versions ${specific.join(', ')} is there`,
-    );
+  const there = versionsIn(folder);
+  if (there.length === 0) {
+    problems.error(`${where}: there is no numbered folder of a version`);
     return null;
   }
-  const wanted = numberOf(fieldsOf(policy?.get('latest'))?.get('num_versions')) ?? 1;
-  if (versions.length > 1 && (policy?.has('all') || specific !== undefined || wanted > 1))
-    problems.warn(`${where}: of versions ${versions.join(', ')} only ${latest} is served`);
-  const file = path.join(String(latest), name);
+  const wanted = numbered(version) ?? allowedVersions(folder, fields).at(-1);
+  if (wanted === undefined || !there.includes(Number(wanted))) {
+    const what = wanted === undefined ? 'none of the versions of its policy' : `no version ${wanted}`;
+    problems.error(`${where}: ${what} is there, of ${there.join(', ')}`);
+    return null;
+  }
+  const file = path.join(wanted, name);
   if (!existsSync(path.join(folder, file))) problems.error(`${where}: there is no ${file}`);
   return file;
 }

@@ -1,7 +1,7 @@
 /**
  * One life of a replica that runs whole requests, several of them together: a process, and the loop that gives it batches.
  *
- * In      jobs of the queue; `runJobs` of the engine, which ends each of them
+ * In      jobs of the queue; `runJobs` of the engine, which ends each of them, or tells how
  * Out     Replica
  * Limits  batchSize rows a batch (a request with more runs alone); the oldest waits at most maxBatchDelayMs for company
  * Errors  a process that dies fails the jobs of its batch and ends run()
@@ -37,6 +37,11 @@ export interface BatchedChild {
   stop(): Promise<void>;
 }
 
+/** What is left to do for a batch that its process is done with: told when the process has its next one, if that waits already. */
+export type Answers = () => void;
+/** Nothing is left: the jobs have ended. */
+export const ALL_TOLD: Answers = () => {};
+
 export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChild> implements Replica {
   readonly #options: BatchedReplicaOptions<J>;
   readonly #wakeUp = new WakeUp(systemClock);
@@ -45,6 +50,8 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
   #draining = false;
   #death: ServingError | null = null;
   #hasWorked = false;
+  /** When the jobs that wait run without more company; null: none waits. */
+  #dueMs: number | null = null;
 
   constructor(options: BatchedReplicaOptions<J>) {
     this.#options = options;
@@ -52,8 +59,12 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
 
   /** Starts the process and makes it ready. @throws ServingError: none is left */
   protected abstract launch(signal: AbortSignal): Promise<C>;
-  /** Answers each job or fails it. @throws ServingError: the process is gone */
-  protected abstract runJobs(jobs: readonly J[], child: C): Promise<void>;
+  /**
+   * Gives the jobs to the process before it returns; answers each or fails it, now or by what it resolves with.
+   *
+   * @throws ServingError: the process is gone
+   */
+  protected abstract runJobs(jobs: readonly J[], child: C): Promise<Answers>;
 
   async start(signal: AbortSignal): Promise<void> {
     this.#child = await this.launch(signal);
@@ -67,9 +78,15 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
     const { hooks, onIdle, queue } = this.#options;
     assert(this.#child, 'a replica is started before it runs');
     const stopListening = queue.onPush(() => this.#wakeUp.notify());
+    let answers = ALL_TOLD;
     try {
       for (;;) {
-        const jobs = await this.#nextBatch();
+        const waiting = this.#readyBatch();
+        if (waiting === null) {
+          answers();
+          answers = ALL_TOLD;
+        }
+        const jobs = waiting ?? (await this.#nextBatch());
         if (jobs === null) return;
         this.#running = jobs;
         onIdle(false);
@@ -80,8 +97,12 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
           hooks.observer?.jobStarted(nowMs - job.queuedAtMs, 0);
         }
         const live = jobs.filter((job) => !job.cancelled);
+        const running = live.length > 0 ? this.runJobs(live, this.#child) : null;
+        // While the process is at work: telling 32 answers takes as long as a small model takes for them.
+        answers();
+        answers = ALL_TOLD;
         try {
-          if (live.length > 0) await this.runJobs(live, this.#child);
+          answers = (await running) ?? ALL_TOLD;
         } catch (error) {
           for (const job of live) this.fail(job, ServingError.from(error));
           throw error;
@@ -91,6 +112,7 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
         onIdle(true);
       }
     } finally {
+      answers();
       stopListening();
     }
   }
@@ -140,20 +162,32 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
 
   /** null: drained. @throws ServingError: the process is gone */
   async #nextBatch(): Promise<readonly J[] | null> {
-    const { config, mayStart, queue } = this.#options;
     for (;;) {
       if (this.#death) throw this.#death;
-      queue.dropExpired();
       if (this.#draining) return null;
-      const { length, waiting } = queue;
-      const most = length === 0 ? 0 : Math.min(mayStart(), length);
-      const { count, oldestMs, rows } = nextBatch(waiting, most, config.batchSize);
-      const isFull = count > 0 && (count < most || rows >= config.batchSize);
-      const dueMs = count === 0 ? null : oldestMs + config.maxBatchDelayMs;
-      const isDue = dueMs !== null && (config.batchSize === 1 || systemClock.nowMs() >= dueMs);
-      if (isFull || isDue) return queue.take(count);
-      await this.#wakeUp.wait(dueMs);
+      const jobs = this.#readyBatch();
+      if (jobs !== null) return jobs;
+      await this.#wakeUp.wait(this.#dueMs);
     }
+  }
+
+  /** null: none is full, and none has waited long enough; `#dueMs` says when one will have. */
+  #readyBatch(): readonly J[] | null {
+    const { config, mayStart, queue } = this.#options;
+    this.#dueMs = null;
+    if (this.#death || this.#draining) return null;
+    queue.dropExpired();
+    const { length, waiting } = queue;
+    const most = length === 0 ? 0 : Math.min(mayStart(), length);
+    const { count, oldestMs, rows } = nextBatch(waiting, most, config.batchSize);
+    if (count === 0) return null;
+    this.#dueMs = oldestMs + config.maxBatchDelayMs;
+    const isFull = count < most || rows >= config.batchSize;
+    const isDue = config.batchSize === 1 || systemClock.nowMs() >= this.#dueMs;
+    if (isFull || isDue) return queue.take(count);
+    const preferred = preferredSize(rows, config.repository?.preferredRows ?? []);
+    const exact = preferred === null ? null : nextBatch(waiting, most, preferred);
+    return exact?.rows === preferred ? queue.take(exact!.count) : null;
   }
 
   #leave(job: J, why: 'finished' | 'failed'): void {
@@ -161,6 +195,10 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
     this.#options.hooks.onSlotFreed?.({ jobId, requestId: request.requestId, slot: 0, why, newTokens: 0 });
   }
 }
+
+/** The largest that there are rows for; null: none. */
+const preferredSize = (rows: number, sizes: readonly number[]): number | null =>
+  sizes.reduce<number | null>((best, size) => (size <= rows && size > (best ?? 0) ? size : best), null);
 
 interface NextBatch {
   count: number;

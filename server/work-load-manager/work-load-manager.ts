@@ -112,7 +112,9 @@ export class WorkLoadManager implements InferenceService, ManagementService {
    */
   enlist(model: ModelConfig | ModelRegistration): { id: string; start(): Promise<void> } {
     if (!('arguments' in model)) {
-      return this.#add(ModelOrigin.ofConfig(model, this.#options.registration ?? null), true);
+      // Triton's latest version takes what names none.
+      const weight = model.repository?.isLatest === false ? 0 : undefined;
+      return this.#add(ModelOrigin.ofConfig(model, this.#options.registration ?? null), true, weight);
     }
     const { parts } = this.#registrationParts();
     const name = model.name ?? parts.nameOf(model.url);

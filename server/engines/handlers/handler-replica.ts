@@ -7,7 +7,7 @@
  * Errors  a throw fails the jobs of its batch, HANDLER_FAILED; a process that dies or hangs likewise, and ends run()
  */
 import { ServingError } from '../../../proto/errors.js';
-import { BatchedReplica, type BatchedReplicaOptions } from '../batched-replica.js';
+import { ALL_TOLD, type Answers, BatchedReplica, type BatchedReplicaOptions } from '../batched-replica.js';
 import type { BoundModel } from './bound-model.js';
 import { HandlerChild } from './handler-child.js';
 import { type HandlerJob, MAX_PIECES } from './handler-job.js';
@@ -42,7 +42,7 @@ export class HandlerReplica extends BatchedReplica<HandlerJob, HandlerChild> {
     return child;
   }
 
-  protected async runJobs(jobs: readonly HandlerJob[], child: HandlerChild): Promise<void> {
+  protected async runJobs(jobs: readonly HandlerJob[], child: HandlerChild): Promise<Answers> {
     const { config, hooks } = this.#options;
     const id = child.nextId;
     const watching = new AbortController();
@@ -73,6 +73,7 @@ export class HandlerReplica extends BatchedReplica<HandlerJob, HandlerChild> {
     } finally {
       watching.abort();
     }
+    return ALL_TOLD;
   }
 
   #piece(job: HandlerJob | undefined, piece: Extract<FromHandler, { kind: 'head' | 'chunk' }>): void {

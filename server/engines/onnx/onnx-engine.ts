@@ -10,6 +10,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { ServingError } from '../../../proto/errors.js';
 import type { ModelConfig } from '../../config/config.js';
+import type { RepositoryModel } from '../../config/foreign-layout.js';
 import { usableCores } from '../../machine/machine-limits.js';
 import { type MemoryNeed, MIB } from '../../machine/memory-need.js';
 import type { JobRequest, Task } from '../../requests/service.js';
@@ -46,6 +47,7 @@ export class OnnxEngine implements Engine {
     const { signature } = child;
     await child.stop();
     checkPadding(config.padInputs ?? {}, signature);
+    if (config.repository) checkDeclared(config.repository, signature);
     return new OnnxModel(config, file, fileBytes, signature, need);
   }
 }
@@ -93,6 +95,19 @@ class OnnxModel extends WholeRequestModel<OnnxJob> {
       signature: this.signature,
       session: sessionOptions(this.config, options.threads),
     });
+  }
+}
+
+/** What config.pbtxt says of a model's tensors, against the file. @throws ServingError CHECKPOINT_INVALID */
+function checkDeclared({ warmUps, ...declared }: RepositoryModel, signature: Signature): void {
+  const warmed = warmUps.flatMap(({ shapes }) => Object.keys(shapes));
+  const named = { inputs: [...declared.inputs, ...warmed], outputs: declared.outputs };
+  for (const side of ['inputs', 'outputs'] as const) {
+    const own = signature[side].map(({ name }) => name);
+    const other = named[side].find((name) => !own.includes(name));
+    if (other === undefined) continue;
+    const sentence = `config.pbtxt names the ${side.slice(0, -1)} ${other}, but the model has ${own.join(', ')}`;
+    throw new ServingError('CHECKPOINT_INVALID', sentence);
   }
 }
 

@@ -87,10 +87,10 @@ function ortTensor({ bytes, name, shape, type }: NamedTensor): Tensor {
     return new Tensor('string', strings, shape);
   }
   const Typed = ARRAYS[type];
-  // A copy: what came over the channel may begin at any byte. Not slice(), which of a Buffer is a view.
-  const copy = new Uint8Array(bytes);
-  const data = new Typed(copy.buffer, 0, copy.byteLength / Typed.BYTES_PER_ELEMENT);
-  return new Tensor(ort, data as never, shape);
+  const size = Typed.BYTES_PER_ELEMENT;
+  // What came over the channel may begin at any byte. Not slice(), which of a Buffer is a view.
+  const { buffer, byteLength, byteOffset } = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes);
+  return new Tensor(ort, new Typed(buffer as ArrayBuffer, byteOffset, byteLength / size) as never, shape);
 }
 
 function namedTensor(name: string, value: InferenceSession.OnnxValueMapType[string]): NamedTensor {

@@ -8,15 +8,16 @@
  *         the jobs of its batch and ends run()
  */
 import { ServingError } from '../../../proto/errors.js';
+import type { WarmUp } from '../../config/foreign-layout.js';
 import type { NamedTensor } from '../../requests/predict-request.js';
 import type { Signature, TensorSpec } from '../../requests/signature.js';
 import { ELEMENT_BYTES, elementsOf } from '../../requests/tensor-types.js';
-import { BatchedReplica, type BatchedReplicaOptions } from '../batched-replica.js';
+import { ALL_TOLD, type Answers, BatchedReplica, type BatchedReplicaOptions } from '../batched-replica.js';
 import { OnnxChild } from './onnx-child.js';
 import type { OnnxJob } from './onnx-job.js';
 import type { SessionOptions } from './onnx-messages.js';
-import { axisLengths, cut } from './padding.js';
-import { joinRows, splitRows } from './tensor-batch.js';
+import { type AxisLengths, axisLengths, cut } from './padding.js';
+import { hasRowOfEach, joinRows, splitRows } from './tensor-batch.js';
 
 export interface OnnxReplicaOptions extends BatchedReplicaOptions<OnnxJob> {
   file: string;
@@ -39,7 +40,7 @@ export class OnnxReplica extends BatchedReplica<OnnxJob, OnnxChild> {
     hooks.onLoading?.(0, fileBytes);
     const child = await OnnxChild.start(file, session, limitMs, signal);
     try {
-      await warmUp(child, signature, limitMs);
+      await warmUp(child, signature, config.repository?.warmUps ?? [], limitMs);
     } catch (error) {
       await child.stop();
       throw error;
@@ -48,49 +49,59 @@ export class OnnxReplica extends BatchedReplica<OnnxJob, OnnxChild> {
     return child;
   }
 
-  protected async runJobs(jobs: readonly OnnxJob[], child: OnnxChild): Promise<void> {
-    const apart = await this.#joined(jobs, child);
-    for (const [index, job] of jobs.entries()) {
+  protected async runJobs(jobs: readonly OnnxJob[], child: OnnxChild): Promise<Answers> {
+    const answers = jobs.length < 2 ? null : await this.#joined(jobs, child);
+    if (answers !== null) return answers;
+    for (const job of jobs) {
       if (job.cancelled) continue;
       try {
-        this.#answer(job, apart?.[index] ?? (await this.#ask(child, job.inputs, job.request.outputs, 1)));
+        this.#answer(job, await this.#ask(child, job.inputs, job.request.outputs, 1));
       } catch (error) {
         const failure = ServingError.from(error);
         if (failure.code !== 'BAD_REQUEST') throw failure;
         this.fail(job, failure);
       }
     }
+    return ALL_TOLD;
   }
 
   /** null: the jobs are to be run one by one. */
-  async #joined(jobs: readonly OnnxJob[], child: OnnxChild): Promise<NamedTensor[][] | null> {
-    const [first] = jobs;
-    if (!first || jobs.length < 2) return null;
+  async #joined(jobs: readonly OnnxJob[], child: OnnxChild): Promise<Answers | null> {
+    const pad = this.#options.config.padInputs ?? {};
+    const inputs = joinRows(
+      jobs.map((job) => job.inputs),
+      pad,
+    );
+    let outputs: readonly NamedTensor[];
     try {
-      const { config, signature } = this.#options;
-      const pad = config.padInputs ?? {};
-      const inputs = joinRows(
-        jobs.map((job) => job.inputs),
-        pad,
-      );
-      const outputs = await this.#ask(child, inputs, first.request.outputs, jobs.length);
-      const apart = splitRows(
-        outputs,
-        jobs.map(({ rows }) => rows),
-      );
-      const joined = axisLengths(inputs, signature, pad);
-      if (apart === null || joined === null || joined.size === 0) return apart;
-      return apart.map((own, index) =>
-        own.map((output) => {
-          const spec = signature.outputs.find(({ name }) => name === output.name);
-          return spec ? cut(output, spec, jobs[index]!.lengths, joined) : output;
-        }),
-      );
+      outputs = await this.#ask(child, inputs, jobs[0]!.request.outputs, jobs.length);
     } catch (error) {
       const failure = ServingError.from(error);
       if (failure.code !== 'BAD_REQUEST') throw failure;
       return null;
     }
+    const rows = jobs.map((job) => job.rows);
+    if (!hasRowOfEach(outputs, rows)) return null;
+    const apart = this.#cut(
+      splitRows(outputs, rows),
+      jobs,
+      axisLengths(inputs, this.#options.signature, pad),
+    );
+    return () => {
+      for (const [index, job] of jobs.entries()) if (!job.cancelled) this.#answer(job, apart[index]!);
+    };
+  }
+
+  /** What each job's own lengths leave of its outputs. @param joined of the inputs together */
+  #cut(apart: NamedTensor[][], jobs: readonly OnnxJob[], joined: AxisLengths | null): NamedTensor[][] {
+    if (joined === null || joined.size === 0) return apart;
+    const { outputs } = this.#options.signature;
+    return apart.map((own, index) =>
+      own.map((output) => {
+        const spec = outputs.find(({ name }) => name === output.name);
+        return spec ? cut(output, spec, jobs[index]!.lengths, joined) : output;
+      }),
+    );
   }
 
   async #ask(
@@ -112,21 +123,33 @@ export class OnnxReplica extends BatchedReplica<OnnxJob, OnnxChild> {
 }
 
 /** The first run of a session allocates: nobody's request pays for it. A model that refuses zeros is as warm as it gets. */
-async function warmUp(child: OnnxChild, { inputs }: Signature, limitMs: number): Promise<void> {
-  try {
-    await child.run(inputs.map(zeros), null, limitMs);
-  } catch (error) {
-    if (ServingError.from(error).code !== 'BAD_REQUEST') throw error;
+async function warmUp(
+  child: OnnxChild,
+  { inputs }: Signature,
+  asked: readonly WarmUp[],
+  limitMs: number,
+): Promise<void> {
+  for (const { runs, shapes } of [{ runs: 1, shapes: {} }, ...asked]) {
+    try {
+      for (let run = 0; run < runs; run++)
+        await child.run(
+          inputs.map((spec) => zeros(spec, shapes[spec.name])),
+          null,
+          limitMs,
+        );
+    } catch (error) {
+      if (ServingError.from(error).code !== 'BAD_REQUEST') throw error;
+    }
   }
 }
 
-/** One of whatever varies; strings are empty. */
-function zeros({ name, shape, type }: TensorSpec): NamedTensor {
-  const one = (shape ?? [1]).map((axis) => (axis === -1 ? 1 : axis));
+/** One of whatever varies; strings are empty. @param asked another shape */
+function zeros({ name, shape, type }: TensorSpec, asked?: readonly number[]): NamedTensor {
+  const own = asked ?? (shape ?? [1]).map((axis) => (axis === -1 ? 1 : axis));
   return {
     name,
     type,
-    shape: one,
-    bytes: new Uint8Array(elementsOf(name, one) * (ELEMENT_BYTES[type] ?? 4)),
+    shape: own,
+    bytes: new Uint8Array(elementsOf(name, own) * (ELEMENT_BYTES[type] ?? 4)),
   };
 }

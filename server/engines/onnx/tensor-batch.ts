@@ -5,7 +5,7 @@
  * Out     which requests go together; the joined inputs; each request's rows of every output
  * Limits  a model is batched where the first axis of every input and output varies; requests go together where all else is equal,
  *         or is to be filled up (padding.ts)
- * Errors  none: an output whose first axis is not the sum of the rows is told by null
+ * Errors  none: whether every output's first axis is the sum of the rows is asked before it is taken apart
  * Pure
  */
 import type { NamedTensor } from '../../requests/predict-request.js';
@@ -51,10 +51,15 @@ export function joinRows(requests: readonly (readonly NamedTensor[])[], pad: Pad
   });
 }
 
-/** Each request's part of the outputs; null: an output has no row for each row of the inputs. */
-export function splitRows(outputs: readonly NamedTensor[], rows: readonly number[]): NamedTensor[][] | null {
-  const total = rows.reduce((sum, count) => sum + count, 0);
-  if (!outputs.every(({ shape }) => shape[0] === total)) return null;
+const sum = (rows: readonly number[]): number => rows.reduce((total, count) => total + count, 0);
+
+/** Every output has a row for each row of the inputs. */
+export const hasRowOfEach = (outputs: readonly NamedTensor[], rows: readonly number[]): boolean =>
+  outputs.every(({ shape }) => shape[0] === sum(rows));
+
+/** Each request's part of the outputs. */
+export function splitRows(outputs: readonly NamedTensor[], rows: readonly number[]): NamedTensor[][] {
+  const total = sum(rows);
   let start = 0;
   return rows.map((count) => {
     const from = start;

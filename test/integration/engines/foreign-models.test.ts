@@ -29,6 +29,12 @@ output [ { name: "last_hidden_state" data_type: TYPE_FP32 dims: [ -1, 32 ] }, { 
 dynamic_batching { preferred_batch_size: [ 4, 8 ] max_queue_delay_microseconds: 2500 }
 instance_group [ { count: 2 kind: KIND_CPU } ]
 optimization { }
+model_warmup [ {
+  name: "two of seven tokens" batch_size: 2 count: 2
+  inputs { key: "input_ids" value: { data_type: TYPE_INT64 dims: [ 7 ] zero_data: true } }
+  inputs { key: "attention_mask" value: { data_type: TYPE_INT64 dims: [ 7 ] random_data: true } }
+  inputs { key: "token_type_ids" value: { data_type: TYPE_INT64 dims: [ 7 ] zero_data: true } }
+} ]
 `;
 const HANDLER = `
 import { BaseHandler } from 'shardserve/handler';
@@ -67,6 +73,15 @@ describe('a store with the models of other servers', () => {
     mkdirSync(path.join(store, 'bert-large', '1'), { recursive: true });
     mkdirSync(path.join(store, 'bert-large', '3'));
     mkdirSync(sources);
+    for (const [version, model] of ['dynamic-axes', 'mlp', 'two-inputs'].entries()) {
+      const at = path.join(store, 'changing', String(version + 1));
+      mkdirSync(at, { recursive: true });
+      cpSync(path.join(MODELS, `${model}.onnx`), path.join(at, 'model.onnx'));
+    }
+    writeFileSync(
+      path.join(store, 'changing', 'config.pbtxt'),
+      'platform: "onnxruntime_onnx" version_policy { latest { num_versions: 2 } }',
+    );
     writeFileSync(path.join(store, 'bert-large', 'config.pbtxt'), BERT);
     writeFileSync(path.join(store, 'bert-large', '1', 'model.onnx'), 'an older one');
     cpSync(path.join(MODELS, 'bert.onnx'), path.join(store, 'bert-large', '3', 'model.onnx'));
@@ -136,6 +151,47 @@ describe('a store with the models of other servers', () => {
     });
   });
 
+  it('serves the versions that a policy allows, the latest to who names none, others where they are asked for', async () => {
+    const x = [[0.1, -0.2, 0.3, 0.5, -1, 2, 0, 1]];
+    expect(manager.describe('changing', null).map(({ version }) => version)).toEqual(['2', '3']);
+    expect(await ask('changing/2', { inputs: { x } })).toEqual({ y: [expect.any(Array)] });
+    for (let turn = 0; turn < 3; turn++) {
+      const latest = await fetch(`${http.url}/v2/models/changing/infer`, {
+        method: 'POST',
+        body: JSON.stringify({ inputs: [{ name: 'x', shape: [1, 8], datatype: 'FP32', data: x[0] }] }),
+      });
+      expect([latest.status, await latest.text()]).toEqual([400, expect.stringContaining('takes [-1,4]')]);
+    }
+    const named = await fetch(`${http.url}/v2/models/changing/versions/2`);
+    expect(await named.json()).toMatchObject({ versions: ['2', '3'], inputs: [{ name: 'x' }] });
+    // As by Triton's explicit control.
+    const register = (version: string) => {
+      const query = new URLSearchParams({ url: path.join(store, 'changing'), model_name: 'older' });
+      return fetch(`${http.url}/models?${query}&model_version=${version}`, { method: 'POST' });
+    };
+    expect((await register('1')).status).toBe(200);
+    const older = await fetch(`${http.url}/v2/models/older`);
+    const { inputs, versions } = (await older.json()) as {
+      inputs: { shape: number[] }[];
+      versions: string[];
+    };
+    expect([versions, inputs[0]!.shape.length]).toEqual([['1'], 3]);
+    expect(await (await register('9')).text()).toContain('no version 9 is there, of 1, 2, 3');
+  });
+
+  it('refuses a config.pbtxt that names a tensor which the model has not', async () => {
+    const folder = path.join(root, 'misnamed');
+    mkdirSync(path.join(folder, '1'), { recursive: true });
+    cpSync(path.join(MODELS, 'mlp.onnx'), path.join(folder, '1', 'model.onnx'));
+    writeFileSync(path.join(folder, 'config.pbtxt'), 'output [ { name: "scores" dims: [ 3 ] } ]');
+    const registration = { name: 'misnamed', version: null, url: folder, where: 'test', arguments: {} };
+    await expect(manager.enlist(registration).start()).rejects.toMatchObject({
+      code: 'CHECKPOINT_INVALID',
+      message: expect.stringContaining('names the output scores, but the model has y'),
+    });
+    await manager.unregister('misnamed', null);
+  });
+
   it('serves a .mar with a handler of its own, by its manifest and model-config.yaml', async () => {
     const x = [0.1, -0.2, 0.3, 0.5, -1, 2, 0, 1];
     const doubled = (await ask('doubled', x)) as number[];
@@ -156,7 +212,7 @@ describe('a store with the models of other servers', () => {
     [
       'a version that is not there',
       { 'config.pbtxt': 'version_policy { specific { versions: [2] } }', '1/model.onnx': '' },
-      /none of the versions 2 is there/,
+      /none of the versions of its policy is there, of 1/,
     ],
     [
       'a broken config.pbtxt',

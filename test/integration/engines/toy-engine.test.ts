@@ -9,6 +9,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ALL_ENGINES, type EngineParts, openEngines } from '../../../server/all-engines.js';
 import { loadConfig } from '../../../server/config/load-config.js';
 import {
+  type Answers,
   type BatchedChild,
   type BatchedJob,
   BatchedReplica,
@@ -35,13 +36,15 @@ class ToyReplica extends BatchedReplica<ToyJob, BatchedChild> {
     return { pid: undefined, failed: new Promise(() => {}), stop: async () => {} };
   }
 
-  protected async runJobs(jobs: readonly ToyJob[]): Promise<void> {
+  protected async runJobs(jobs: readonly ToyJob[]): Promise<Answers> {
     batches.push(jobs.length);
-    for (const job of jobs) {
-      const outputs = job.request.inputs.map((tensor) => ({ ...tensor, bytes: tensor.bytes.toReversed() }));
-      job.stream.push({ kind: 'value', outputs });
-      this.finish(job);
-    }
+    return () => {
+      for (const job of jobs) {
+        const outputs = job.request.inputs.map((tensor) => ({ ...tensor, bytes: tensor.bytes.toReversed() }));
+        job.stream.push({ kind: 'value', outputs });
+        this.finish(job);
+      }
+    };
   }
 }
 

@@ -37,6 +37,12 @@ describe('parseFlags', () => {
     expect(() => parseFlags(['-s', 'x', 'serve'])).toThrow(/serve is not expected/);
   });
 
+  it('serves what a person names behind serve, with the usual defaults', () => {
+    expect(parseFlags(['serve', './my_multimodal', 'b', '--port', '81'])).toMatchObject({
+      ...{ serve: false, models: './my_multimodal b', port: '81' },
+    });
+  });
+
   it('reads where to listen', () => {
     expect(parseFlags(['--port', '81', '--host=0.0.0.0'])).toMatchObject({ port: '81', host: '0.0.0.0' });
     expect(() => parseFlags(['--port'])).toThrow(/--port needs a value/);
