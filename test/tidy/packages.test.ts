@@ -8,7 +8,11 @@ interface LockEntry {
   hasInstallScript?: boolean;
   optional?: boolean;
 }
-const manifest = JSON.parse(readText('package.json')) as { allowScripts: Record<string, boolean> };
+const manifest = JSON.parse(readText('package.json')) as {
+  allowScripts: Record<string, boolean>;
+  dependencies: Record<string, string>;
+  overrides?: Record<string, string>;
+};
 const { packages } = JSON.parse(readText('package-lock.json')) as { packages: Record<string, LockEntry> };
 const installed = Object.entries(packages).filter(([at, { optional }]) => at !== '' && optional !== true);
 
@@ -25,6 +29,12 @@ describe('an install', () => {
   it('warns of no engine: every package runs on the oldest Node that is promised', () => {
     const refusing = installed.filter(([, { engines }]) => engines?.node && !acceptsNode20(engines.node));
     expect(refusing.map(([at, { engines }]) => `${at}: ${engines?.node}`)).toEqual([]);
+  });
+
+  it('of a pack has the same versions: what is overridden here, which npm does for the root alone, is a dependency of its own', () => {
+    // Its later ones take a cookie that asks for Node 22: a pack's install warned of that.
+    expect(manifest.dependencies).toMatchObject(manifest.overrides ?? {});
+    expect(manifest.dependencies['light-my-request']).toMatch(/^\d/);
   });
 
   it('warns of no install script: each is allowed or forbidden by name', () => {
