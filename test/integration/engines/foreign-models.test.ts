@@ -156,12 +156,14 @@ describe('a store with the models of other servers', () => {
     expect(manager.describe('changing', null).map(({ version }) => version)).toEqual(['2', '3']);
     expect(await ask('changing/2', { inputs: { x } })).toEqual({ y: [expect.any(Array)] });
     for (let turn = 0; turn < 3; turn++) {
-      const latest = await fetch(`${http.url}/v2/models/changing/infer`, {
+      const answer = await fetch(`${http.url}/v2/models/changing/infer`, {
         method: 'POST',
         body: JSON.stringify({ inputs: [{ name: 'x', shape: [1, 8], datatype: 'FP32', data: x[0] }] }),
       });
-      expect([latest.status, await latest.text()]).toEqual([400, expect.stringContaining('takes [-1,4]')]);
+      expect([answer.status, await answer.text()]).toEqual([400, expect.stringContaining('takes [-1,4]')]);
     }
+    const latest = await fetch(`${http.url}/v2/models/changing`);
+    expect(await latest.json()).toMatchObject({ inputs: [{ name: 'x' }, { name: 'chosen' }] });
     const named = await fetch(`${http.url}/v2/models/changing/versions/2`);
     expect(await named.json()).toMatchObject({ versions: ['2', '3'], inputs: [{ name: 'x' }] });
     // As by Triton's explicit control.

@@ -172,12 +172,13 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
     );
   }
 
-  /** The default version where there are several and none is meant, else the first. */
+  /** Where there are several versions and none is meant the default one, or the first that requests without one go to; else the first. */
   function statusOf({ model, version }: ModelTarget): ModelStatus {
     const ofName = service.models().filter(({ name }) => name === model);
     const pools = version === null && ofName.length > 1 ? context.management.list() : [];
-    const usual = pools.find((pool) => pool.name === model && pool.isDefault === true)?.version ?? null;
-    const meant = version ?? usual;
+    const own = pools.filter(({ name }) => name === model);
+    const usual = own.find(({ isDefault }) => isDefault) ?? own.find(({ weight }) => weight !== 0);
+    const meant = version ?? usual?.version ?? null;
     return ofName.find((one) => meant === null || one.version === meant)!;
   }
 
