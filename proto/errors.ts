@@ -164,10 +164,17 @@ export class ServingError extends Error {
   readonly code: ErrorCode;
   /** When the same request may succeed, as estimated; transports that can say it do (Retry-After). */
   readonly retryAfterSeconds?: number;
+  /** Somebody outside has done it, a kill for example: no request is to blame. */
+  readonly fromOutside: boolean;
 
-  constructor(code: ErrorCode, message: string, options?: { cause?: unknown; retryAfterSeconds?: number }) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options?: { cause?: unknown; retryAfterSeconds?: number; fromOutside?: boolean },
+  ) {
     super(message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)}…` : message, options);
     this.code = code;
+    this.fromOutside = options?.fromOutside ?? false;
     if (options?.retryAfterSeconds !== undefined) this.retryAfterSeconds = options.retryAfterSeconds;
   }
 

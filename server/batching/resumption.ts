@@ -8,7 +8,8 @@
  * Errors  false: it has ended with the group's error, and says so where it was in too many deaths: one that kills every group that
  *         runs it must not take the service down
  *
- * Only what was in a step that had not come back is blamed. One with a single death left is a suspect: it steps alone until it is
+ * Only what was in a step that had not come back is blamed, and nobody for what came from outside: where steps follow each other
+ * without a pause, a kill by hand always meets one. One with a single death left is a suspect: it steps alone until it is
  * further, so that nobody is blamed for it, nor it for others.
  */
 import { ServingError } from '../../proto/errors.js';
@@ -46,7 +47,7 @@ export function goesOn(
 ): boolean {
   if (job.stream.ended) return false;
   job.deaths++;
-  if (ran) {
+  if (ran && !error.fromOutside) {
     job.deathsHere = isFurther(job, newTokens) ? 1 : job.deathsHere + 1;
     job.placeTokens = newTokens;
   }

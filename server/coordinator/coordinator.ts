@@ -96,12 +96,12 @@ export class Coordinator {
     for (let rank = 0; rank < launch.worldSize; rank++) {
       const events: RankEvents = {
         onMessage: (message) => this.#receive(message),
-        onBroken: (error) => this.#failRank(rank, 'broke its control channel', error),
+        onBroken: (error) => this.#failRank(rank, 'broke its control channel', { cause: error }),
       };
       const worker = await this.#ranks.start({ ...launch, rank }, events, logger);
       this.#workers.push(worker);
       if (worker.pid !== undefined) this.#memoryKills.look(worker.pid);
-      void worker.exited.then((how) => this.#failRank(rank, this.#causeOf(how, worker.pid)));
+      void worker.exited.then((how) => this.#rankEnded(worker, how));
     }
     const timer = setTimeout(() => {
       const missing = this.#workers.filter((worker) => !this.#ready.has(worker.rank)).map(({ rank }) => rank);
@@ -308,9 +308,11 @@ export class Coordinator {
     for (const rank of recovered) logger.info({ rank }, `rank ${rank} keeps up again`);
   }
 
-  #causeOf(how: string, pid: number | undefined): string {
-    const verdict = how.endsWith('SIGKILL') && pid !== undefined ? this.#memoryKills.verdict(pid) : null;
-    return verdict === null ? how : `${how}, ${verdict}`;
+  #rankEnded({ pid, rank }: RankHandle, how: string): void {
+    const isKilled = how.endsWith('SIGKILL') && pid !== undefined;
+    const killer = isKilled ? this.#memoryKills.killerOf(pid) : null;
+    if (killer?.by === 'kernel') this.#failRank(rank, `${how}, ${killer.sentence}`);
+    else this.#failRank(rank, how, { fromOutside: killer?.by === 'somebody' });
   }
 
   /** Ranks that owe the oldest inspection an answer. */
@@ -320,9 +322,9 @@ export class Coordinator {
     return this.#workers.filter(({ pid }) => !heard.includes(pid ?? -1)).map(({ rank }) => rank);
   }
 
-  #failRank(rank: number, how: string, cause?: unknown): void {
+  #failRank(rank: number, how: string, options?: { cause?: unknown; fromOutside?: boolean }): void {
     if (this.#stopping) return;
-    this.#fail(new ServingError('WORKER_FAILED', `rank ${rank} ${how}`, { cause }));
+    this.#fail(new ServingError('WORKER_FAILED', `rank ${rank} ${how}`, options));
   }
 
   /** The first error is the group's end. */

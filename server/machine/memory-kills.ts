@@ -2,7 +2,8 @@
  * Whether the kernel has ended a process for want of memory: SIGKILL alone does not say who sent it.
  *
  * In      processes, looked at while they live: their control group is not to be had afterwards
- * Out     a sentence with the figures and the keys to change; null: nothing says that it was so
+ * Out     who ended it: the kernel, with a sentence of figures and the keys to change; somebody else, where a counter that would have
+ *         risen has not; or nobody knows
  * Limits  a kill is known by a counter that has risen: of the process's own control group; else of the whole machine, which may have
  *         been another's, and is told as such
  * Errors  none
@@ -30,6 +31,8 @@ interface Seen {
   heldBytes: number;
 }
 
+export type Killer = { by: 'kernel'; sentence: string } | { by: 'somebody' } | { by: 'unknown' };
+
 export class MemoryKills {
   readonly #read: ReadText;
   readonly #seen = new Map<number, Seen>();
@@ -56,22 +59,27 @@ export class MemoryKills {
   }
 
   /** A process that has ended by SIGKILL is forgotten. */
-  verdict(pid: number): string | null {
+  killerOf(pid: number): Killer {
     const seen = this.#seen.get(pid);
     this.#seen.delete(pid);
-    if (seen === undefined) return null;
+    if (seen === undefined) return { by: 'unknown' };
     const held = `it held ${Math.round(seen.heldBytes / MIB)} MiB when last seen`;
     const kills = seen.file === null ? null : countIn(this.#read(seen.file));
     if (kills !== null && kills > seen.kills) {
       const limit = this.#tightest(seen.limits);
       const group = limit === null ? 'no limit' : `a limit of ${Math.round(limit / MIB)} MiB`;
-      return `for want of memory (${seen.file} counts ${kills}, ${seen.kills} before; its control group has ${group}, ${held}): ${REMEDY}`;
+      const counted = `${seen.file} counts ${kills}, ${seen.kills} before`;
+      return {
+        by: 'kernel',
+        sentence: `for want of memory (${counted}; its control group has ${group}, ${held}): ${REMEDY}`,
+      };
     }
     const machineKills = countIn(this.#read('/proc/vmstat'));
     if (machineKills !== null && machineKills > seen.machineKills) {
-      return `probably for want of memory (the kernel has meanwhile ended ${machineKills - seen.machineKills} process(es) of this machine for it, ${held}): ${REMEDY}`;
+      const others = `the kernel has meanwhile ended ${machineKills - seen.machineKills} process(es) of this machine for it`;
+      return { by: 'kernel', sentence: `probably for want of memory (${others}, ${held}): ${REMEDY}` };
     }
-    return null;
+    return { by: kills === null && machineKills === null ? 'unknown' : 'somebody' };
   }
 
   forget(pid: number): void {

@@ -211,6 +211,7 @@ describe('a group that fails', () => {
     for (const step of settled) expect(step).toMatchObject({ status: 'rejected', reason: { code } });
     const error = await coordinator.failed;
     expect(error.message).toMatch(message);
+    expect(error.fromOutside).toBe(what === 'kill');
     // Before anybody stops the group.
     await allGone(coordinator.pids.map((pid) => pid ?? 0));
     await coordinator.stop();

@@ -219,7 +219,7 @@ describe('requests whose group dies', () => {
   });
 
   it('end with an error after too many deaths, and what waits behind them is served', async () => {
-    const { manager } = await start({ atStep: { step: 2, what: 'kill' } }, RESUMED);
+    const { manager } = await start({ atStep: { step: 2, what: 'exit' } }, RESUMED);
     // Two steps: every group dies of it. One: none does.
     const poison = await submitTo(manager, { ...promptIds(1), maxNewTokens: 5 });
     const { error, events } = await readAll(poison.events);

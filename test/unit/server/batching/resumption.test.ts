@@ -108,4 +108,13 @@ describe('a request whose groups die', () => {
     expect(job.deathsHere).toBe(0);
     expect(survives()).toBe(false);
   });
+
+  it('is not blamed for what came from outside, though it has a limit of that too', () => {
+    const job = makeJob({});
+    const kill = new ServingError('WORKER_FAILED', 'rank 0 was killed by SIGKILL', { fromOutside: true });
+    const survives = () => goesOn(job, kill, { retries: 1, mostDeaths: 5 }, { newTokens: 0, ran: true });
+    expect(Array.from({ length: 5 }, survives)).not.toContain(false);
+    expect(job.deathsHere).toBe(0);
+    expect(survives()).toBe(false);
+  });
 });

@@ -16,6 +16,11 @@ function machine(files: Record<string, string>) {
   return { all, kills };
 }
 
+function sentence(kills: MemoryKills): string {
+  const killer = kills.killerOf(7);
+  return killer.by === 'kernel' ? killer.sentence : killer.by;
+}
+
 const V2 = {
   '/proc/7/cgroup': '0::/server/ranks\n',
   '/sys/fs/cgroup/server/memory.max': '2147483648\n',
@@ -26,7 +31,7 @@ const V2 = {
 it('a kill that the group of the process has counted is named with its limit, what it held, and what to change', () => {
   const { all, kills } = machine(V2);
   all['/sys/fs/cgroup/server/ranks/memory.events'] = 'oom 2\noom_kill 2\n';
-  expect(kills.verdict(7)).toBe(
+  expect(sentence(kills)).toBe(
     'for want of memory (/sys/fs/cgroup/server/ranks/memory.events counts 2, 1 before; its control group has a limit of ' +
       '2048 MiB, it held 300 MiB when last seen): lower option.kv_cache_memory_mb or option.max_rolling_batch_size, ' +
       'take a smaller option.dtype, or give the server more memory',
@@ -35,10 +40,10 @@ it('a kill that the group of the process has counted is named with its limit, wh
 
 it('a kill by somebody else is no want of memory', () => {
   const { kills } = machine(V2);
-  expect(kills.verdict(7)).toBeNull();
+  expect(kills.killerOf(7)).toEqual({ by: 'somebody' });
   // Forgotten.
-  expect(kills.verdict(7)).toBeNull();
-  expect(kills.verdict(8)).toBeNull();
+  expect(kills.killerOf(7)).toEqual({ by: 'unknown' });
+  expect(kills.killerOf(8)).toEqual({ by: 'unknown' });
 });
 
 it('control groups of version 1 count by another file, and have a limit that is none', () => {
@@ -49,14 +54,14 @@ it('control groups of version 1 count by another file, and have a limit that is 
     '/sys/fs/cgroup/memory/box/memory.oom_control': 'oom_kill_disable 0\nunder_oom 0\noom_kill 0\n',
   });
   all['/sys/fs/cgroup/memory/box/memory.oom_control'] = 'oom_kill_disable 0\nunder_oom 0\noom_kill 1\n';
-  expect(kills.verdict(7)).toMatch(/box\/memory.oom_control counts 1, 0 before.*a limit of 64 MiB/);
+  expect(sentence(kills)).toMatch(/box\/memory.oom_control counts 1, 0 before.*a limit of 64 MiB/);
 });
 
 it('without a group that counts, one that the machine has counted is told as probable', () => {
-  expect(machine({}).kills.verdict(7)).toBeNull();
+  expect(machine({}).kills.killerOf(7)).toEqual({ by: 'somebody' });
   const again = machine({});
   again.all['/proc/vmstat'] = 'oom_kill 6\n';
-  expect(again.kills.verdict(7)).toMatch(/^probably for want of memory .*ended 2 process/);
+  expect(sentence(again.kills)).toMatch(/^probably for want of memory .*ended 2 process/);
 });
 
 it('a process that has moved counts by its new group', () => {
@@ -69,8 +74,14 @@ it('a process that has moved counts by its new group', () => {
   kills.look(7);
   files['/proc/7/cgroup'] = '0::/other\n';
   kills.look(7);
-  expect(kills.verdict(7)).toBeNull();
+  expect(kills.killerOf(7)).toEqual({ by: 'somebody' });
   kills.look(7);
   files['/sys/fs/cgroup/other/memory.events'] = 'oom_kill 10\n';
-  expect(kills.verdict(7)).toMatch(/other\/memory.events counts 10, 9 before/);
+  expect(sentence(kills)).toMatch(/other\/memory.events counts 10, 9 before/);
+});
+
+it('where nothing counts nobody knows who has killed', () => {
+  const { all, kills } = machine({});
+  delete all['/proc/vmstat'];
+  expect(kills.killerOf(7)).toEqual({ by: 'unknown' });
 });
