@@ -73,6 +73,11 @@ export class BatchLoop {
     return this.#options.slots;
   }
 
+  /** Deaths of its model that were a request's fault, by what the last one has shown. */
+  get deathsOfRequests(): number {
+    return this.#set.deathsOfRequests;
+  }
+
   /** KV tokens that the prefix cache keeps of sequences that ended. */
   get warmTokens(): number {
     return this.#options.prefixCache?.warmTokens ?? 0;

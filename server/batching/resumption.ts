@@ -62,6 +62,10 @@ export function goesOn(
 export const isSuspect = (job: GenerationJob, newTokens: number, retries: number): boolean =>
   retries > 0 && job.deathsHere >= retries && !isFurther(job, newTokens);
 
+/** It has ended for its deaths at one place, in the last of which it stepped alone. */
+export const isToBlame = ({ deathsHere }: GenerationJob, { retries }: DeathLimits): boolean =>
+  retries > 0 && deathsHere > retries;
+
 const isFurther = (job: GenerationJob, newTokens: number): boolean =>
   newTokens - job.placeTokens >= PLACE_TOKENS;
 

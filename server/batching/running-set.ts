@@ -18,7 +18,7 @@ import type { BatchLoopOptions } from './batch-loop-options.js';
 import type { WaitingJob } from './batcher.js';
 import { planGrowth } from './kv-growth.js';
 import type { Place } from './prefix-cache.js';
-import { type DeathLimits, goesOn, isSuspect } from './resumption.js';
+import { type DeathLimits, goesOn, isSuspect, isToBlame } from './resumption.js';
 import { Sequence } from './sequence.js';
 import { KV_PAGE_TOKENS, kvTokensOf, kvTokensToStart, roundUpToPages } from './slot-table.js';
 import { TextVector } from './text-vector.js';
@@ -60,6 +60,9 @@ export class RunningSet {
   find(number: number): Sequence | TextVector | undefined {
     return this.#byNumber.get(number);
   }
+
+  /** Deaths of which a request that has ended is guilty, the last one among them. */
+  deathsOfRequests = 0;
 
   /** KV tokens that those that run may each ask for next: a job that starts must not take them. */
   get soonGrown(): number {
@@ -152,6 +155,7 @@ export class RunningSet {
     for (const sequence of [...this.#running, ...this.#preempted.splice(0)]) {
       const { job, newTokens } = sequence;
       const survives = goesOn(job, error, limits, { newTokens, ran: inFlight.has(sequence.sequence) });
+      if (isToBlame(job, limits)) this.deathsOfRequests = Math.max(this.deathsOfRequests, job.deathsHere);
       if (this.#byNumber.has(sequence.sequence)) this.leave(sequence, survives ? 'lost' : 'failed');
       if (!survives) continue;
       if (sequence instanceof Sequence) {

@@ -295,7 +295,7 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     'requestRetries',
     integer(0, 100),
     2,
-    'deaths of its worker group in a row, at one place of its answer, that a request survives: it goes on where it was, in another (ours); ranks killed from outside count for nobody; in all it survives half of retry_threshold; 0: it ends with an error',
+    'deaths of its worker group in a row, at one place of its answer, that a request survives: it goes on where it was, in another (ours); ranks killed from outside count for nobody; in all it survives half of retry_threshold; to an ONNX model or a handler it is put again whole, and alone, if nothing of its answer was told, also when a batch of several throws; 0: it ends with an error',
   ),
   modelKey(
     'log_request_metric',

@@ -4,7 +4,8 @@
  * In      jobs of the queue; `runJobs` of the engine, which ends each of them, or tells how
  * Out     Replica
  * Limits  batchSize rows a batch (a request with more runs alone); the oldest waits at most maxBatchDelayMs for company
- * Errors  a process that dies fails the jobs of its batch and ends run()
+ * Errors  a process that dies ends run(). What it ran waits for the next one, if nothing of its answer was told, and runs alone then;
+ *         what was in more than request_retries deaths (a hang counts for two) ends with the error
  */
 import assert from 'node:assert/strict';
 import { ServingError } from '../../proto/errors.js';
@@ -14,6 +15,7 @@ import type { Taker } from '../jobs/fair-share.js';
 import type { Job } from '../jobs/job.js';
 import type { JobQueue } from '../jobs/job-queue.js';
 import { WakeUp } from '../jobs/wake-up.js';
+import type { SlotFreed } from '../jobs/work-observer.js';
 import { finishWithoutText } from '../requests/job-events.js';
 import { NO_SAMPLE, type Replica, type ReplicaOptions, type ReplicaSample } from './engine.js';
 
@@ -29,6 +31,9 @@ export interface BatchedReplicaOptions<J extends BatchedJob> extends Omit<Replic
   config: ModelConfig;
   queue: JobQueue<J>;
 }
+
+/** A process that hangs holds up the others for all of its deadline: that is not done three times. */
+const DEATHS_OF_A_HANG = 2;
 
 /** The process of a replica. */
 export interface BatchedChild {
@@ -47,6 +52,9 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
   readonly #wakeUp = new WakeUp(systemClock);
   #child: C | null = null;
   #running: readonly J[] = [];
+  /** Those of them that its process has: what it dies of is theirs. */
+  #inFlight: readonly J[] = [];
+  #diedWorking = false;
   #draining = false;
   #death: ServingError | null = null;
   #hasWorked = false;
@@ -92,11 +100,14 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
         onIdle(false);
         const nowMs = systemClock.nowMs();
         for (const job of jobs) {
+          const isFirst = job.startedAtMs === null;
           job.startedAtMs = nowMs;
           hooks.onJobStarted?.(job);
-          hooks.observer?.jobStarted(nowMs - job.queuedAtMs, 0);
+          if (isFirst) hooks.observer?.jobStarted(nowMs - job.queuedAtMs, 0);
+          else hooks.observer?.jobResumed?.();
         }
         const live = jobs.filter((job) => !job.cancelled);
+        this.#inFlight = live;
         const running = live.length > 0 ? this.runJobs(live, this.#child) : null;
         // While the process is at work: telling 32 answers takes as long as a small model takes for them.
         answers();
@@ -104,9 +115,10 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
         try {
           answers = (await running) ?? ALL_TOLD;
         } catch (error) {
-          for (const job of live) this.fail(job, ServingError.from(error));
+          this.#lose(live, ServingError.from(error));
           throw error;
         }
+        this.#inFlight = [];
         this.#running = [];
         this.#hasWorked = true;
         onIdle(true);
@@ -129,6 +141,11 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
 
   get hasWorked(): boolean {
     return this.#hasWorked;
+  }
+
+  /** A batch was in it: whatever else it may have been, the process had started well. */
+  get deathsOfRequests(): number {
+    return this.#diedWorking ? 1 : 0;
   }
 
   get load(): Taker {
@@ -160,6 +177,51 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
     this.#leave(job, 'failed');
   }
 
+  /** A batch that failed is tried job by job: only what is wrong itself fails. */
+  protected get triesAgain(): boolean {
+    return this.#options.config.requestRetries > 0;
+  }
+
+  /** One after the other. @param run answers one or fails it. @throws ServingError: the process is gone */
+  protected async runApart(jobs: readonly J[], run: (job: J) => Promise<void>): Promise<void> {
+    for (const job of jobs) {
+      if (job.stream.ended) continue;
+      this.#inFlight = [job];
+      await run(job);
+    }
+  }
+
+  /** The process is gone, with what it ran. */
+  #lose(live: readonly J[], error: ServingError): void {
+    this.#diedWorking = this.#inFlight.length > 0;
+    const back: J[] = [];
+    for (const job of live) {
+      if (job.stream.ended) continue;
+      if (this.#survives(job, error)) {
+        this.#leave(job, 'lost');
+        back.push(job);
+      } else this.fail(job, this.#tooOften(job, error));
+    }
+    this.#options.queue.putBack(back);
+  }
+
+  #survives(job: J, { code }: ServingError): boolean {
+    if (this.#inFlight.includes(job)) job.deaths += code === 'STEP_TIMEOUT' ? DEATHS_OF_A_HANG : 1;
+    // Half an answer has no second half anywhere else.
+    return code !== 'SHUTTING_DOWN' && !job.stream.begun && job.deaths <= this.#retries;
+  }
+
+  get #retries(): number {
+    return this.#options.config.requestRetries;
+  }
+
+  #tooOften({ deaths }: J, error: ServingError): ServingError {
+    const retries = this.#retries;
+    if (retries === 0 || deaths <= retries) return error;
+    const message = `${error.message}; it did so again when the request ran alone, which is not tried any more (option.request_retries)`;
+    return new ServingError(error.code, message, { cause: error });
+  }
+
   /** null: drained. @throws ServingError: the process is gone */
   async #nextBatch(): Promise<readonly J[] | null> {
     for (;;) {
@@ -182,7 +244,7 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
     const { count, oldestMs, rows } = nextBatch(waiting, most, config.batchSize);
     if (count === 0) return null;
     this.#dueMs = oldestMs + config.maxBatchDelayMs;
-    const isFull = count < most || rows >= config.batchSize;
+    const isFull = count < most || rows >= config.batchSize || waiting[0]!.deaths > 0;
     const isDue = config.batchSize === 1 || systemClock.nowMs() >= this.#dueMs;
     if (isFull || isDue) return queue.take(count);
     const preferred = preferredSize(rows, config.repository?.preferredRows ?? []);
@@ -190,7 +252,7 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
     return exact?.rows === preferred ? queue.take(exact!.count) : null;
   }
 
-  #leave(job: J, why: 'finished' | 'failed'): void {
+  #leave(job: J, why: SlotFreed['why']): void {
     const { id: jobId, request } = job;
     this.#options.hooks.onSlotFreed?.({ jobId, requestId: request.requestId, slot: 0, why, newTokens: 0 });
   }
@@ -208,21 +270,23 @@ interface NextBatch {
 }
 
 /**
- * Jobs from the front of the queue that may run together: of one key, and of batchSize rows at most. In one pass, as it is asked with every
- * job that comes.
+ * Jobs from the front of the queue that may run together: of one key, and of batchSize rows at most; one that was in a death runs alone.
+ * In one pass, as it is asked with every job that comes.
  *
  * @param most of the waiting ones
  */
 export function nextBatch(
-  waiting: readonly Pick<BatchedJob, 'batchKey' | 'rows' | 'queuedAtMs'>[],
+  waiting: readonly Pick<BatchedJob, 'batchKey' | 'deaths' | 'rows' | 'queuedAtMs'>[],
   most: number,
   batchSize: number,
 ): NextBatch {
   const batch: NextBatch = { count: 0, rows: 0, oldestMs: Number.POSITIVE_INFINITY };
-  const key = waiting[0]?.batchKey ?? null;
+  const [first] = waiting;
+  const key = first === undefined || first.deaths > 0 ? null : first.batchKey;
   for (let at = 0; at < most; at++) {
-    const { batchKey, queuedAtMs, rows } = waiting[at]!;
-    if (at > 0 && (key === null || batchKey !== key || batch.rows + rows > batchSize)) break;
+    const { batchKey, deaths, queuedAtMs, rows } = waiting[at]!;
+    const fits = key !== null && batchKey === key && deaths === 0 && batch.rows + rows <= batchSize;
+    if (at > 0 && !fits) break;
     batch.count++;
     batch.rows += rows;
     batch.oldestMs = Math.min(batch.oldestMs, queuedAtMs);

@@ -145,6 +145,11 @@ export interface Replica {
   readonly isResponsive?: boolean;
   /** It has done a step or a batch: what it died of is no fault of its start. Absent: nobody knows. */
   readonly hasWorked?: boolean;
+  /**
+   * So many deaths, the one it died of among them, were a request's fault by what is known now: nothing is wrong with the model. 0 or
+   * absent: none.
+   */
+  readonly deathsOfRequests?: number;
   /** × its peers, where a process holds them up; null: it does not. Absent: nobody looks. */
   slowerThanPeers?(rank: number): number | null;
   /** What it runs and has room for. */

@@ -60,9 +60,7 @@ export class GenerationJob extends Job {
   readonly toldPrompt: readonly number[] | null;
   readonly constraint: TokenConstraint | null;
   readonly tellsCached: boolean;
-  /** Groups that died while they ran it. */
-  deaths = 0;
-  /** Those of them in a row that came at one place (batching/resumption.ts), with a step of it in flight. */
+  /** Those of its deaths in a row that came at one place (batching/resumption.ts), with a step of it in flight. */
   deathsHere = 0;
   /** New tokens at the last of those. */
   placeTokens = 0;

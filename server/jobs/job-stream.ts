@@ -23,6 +23,7 @@ export class JobStream implements AsyncIterable<JobEvent> {
   readonly #options: JobStreamOptions;
   readonly #events: JobEvent[] = [];
   #ended = false;
+  #begun = false;
   #error: ServingError | null = null;
   #wakeReader: (() => void) | null = null;
   #taken = false;
@@ -37,6 +38,11 @@ export class JobStream implements AsyncIterable<JobEvent> {
     return this.#ended;
   }
 
+  /** Something of the answer has been told. */
+  get begun(): boolean {
+    return this.#begun;
+  }
+
   /** How it ended; null while it has not. */
   get ending(): FinishEvent | ServingError | null {
     return this.#error ?? this.#finish;
@@ -47,6 +53,7 @@ export class JobStream implements AsyncIterable<JobEvent> {
     const { capacity } = this.#options;
     assert(this.#events.length < capacity, `more than ${capacity} events in a stream`);
     this.#events.push(event);
+    this.#begun = true;
     if (event.kind === 'finish') this.#finish = event;
     this.#wake();
   }

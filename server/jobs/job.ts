@@ -40,6 +40,8 @@ export class Job {
   startedAtMs: number | null = null;
   /** When its stream ended; null before. */
   endedAtMs: number | null = null;
+  /** Replicas that died while they ran it. */
+  deaths = 0;
   /** Made when somebody asks for it: most jobs end without. */
   #abort: AbortController | null = null;
   #cancelledBy: ServingError | null = null;

@@ -3,7 +3,7 @@
  *
  * In      what a group is made of; limits; the pool's queue
  * Out     groups that come and go with the load (scaling.ts), within the memory there is
- * Limits  min … max groups; retry_threshold deaths in DEATH_WINDOW_MS
+ * Limits  min … max groups; retry_threshold deaths in DEATH_WINDOW_MS, without those that were a request's fault
  * Errors  OUT_OF_MEMORY from start and setLimits, CONFIG_INVALID: more groups than there are devices for. A group of the backlog that finds no memory is logged and not started
  *
  * After too many deaths, or one that no start can mend, `failure` is set: what runs ends in peace, and nothing starts until a cool-down
@@ -268,7 +268,7 @@ export class PoolGroups {
       ...(claim && { devices: claim.devices }),
       logger,
       nowMs: systemClock.nowMs,
-      onDeath: (error, isLasting) => this.#countDeath(error, isLasting),
+      onDeath: (error, isLasting, ofRequests) => this.#countDeath(error, isLasting, ofRequests),
       onChange: () => this.#groupChanged(),
       onRestart: () => hooks.observer?.groupRestarted(),
     });
@@ -309,11 +309,16 @@ export class PoolGroups {
     this.#stopping.add(done);
   }
 
-  /** @returns whether the group shall be started again */
-  #countDeath(error: ServingError, isLasting: boolean): boolean {
+  /**
+   * Deaths of which a request is found guilty are not the model's: no client shall take it away from the others.
+   *
+   * @returns whether the group shall be started again
+   */
+  #countDeath(error: ServingError, isLasting: boolean, ofRequests: number): boolean {
     const { retryThreshold } = this.#options.config;
     const nowMs = systemClock.nowMs();
-    this.#deathsMs = [...this.#deathsMs.filter((at) => nowMs - at < DEATH_WINDOW_MS), nowMs];
+    const all = [...this.#deathsMs.filter((at) => nowMs - at < DEATH_WINDOW_MS), nowMs];
+    this.#deathsMs = all.slice(0, Math.max(0, all.length - ofRequests));
     const deaths = this.#deathsMs.length;
     if (deaths <= retryThreshold && !isLasting) return true;
     const minutes = DEATH_WINDOW_MS / 60_000;

@@ -4,7 +4,7 @@
  * In      what to launch; the pool's queue
  * Out     jobs run; `onChange` after every change of `state`
  * Limits  the pool decides how many deaths are too many (onDeath); a pause before each new start (backOffMs), longer with each death in
- *         a row before anything was done: what has worked is started again at once
+ *         a row before anything was done: what has worked, or died of a request, is started again at once
  * Errors  start() rejects when the first start fails: nothing is tried again, since nothing has changed
  *
  * A failed replica has ended its started jobs; those that wait stay in the queue and are served by the next
@@ -29,8 +29,11 @@ export interface WorkerGroupOptions {
   newReplica: (onIdle: (idle: boolean) => void) => Replica;
   logger: Logger;
   nowMs: () => number;
-  /** Called for each death; `isLasting`: another start cannot mend it. false: the group has failed for good. */
-  onDeath: (error: ServingError, isLasting: boolean) => boolean;
+  /**
+   * Called for each death; `isLasting`: another start cannot mend it; `ofRequests`: so many deaths, this one among them, were a request's
+   * fault. false: the group has failed for good.
+   */
+  onDeath: (error: ServingError, isLasting: boolean, ofRequests: number) => boolean;
   onChange: () => void;
   /** Before each start that follows a death. */
   onRestart?: () => void;
@@ -200,19 +203,20 @@ export class WorkerGroup {
 
   async #bury(error: ServingError): Promise<void> {
     // Before anything is awaited: nobody shall leave a job to a dead group.
-    if (this.#replica?.hasWorked) this.#deathsInVain = -1;
-    this.#countDeath(error);
+    const { deathsOfRequests = 0, hasWorked = false } = this.#replica ?? {};
+    if (hasWorked || deathsOfRequests > 0) this.#deathsInVain = -1;
+    this.#countDeath(error, deathsOfRequests);
     await this.#replica?.stop();
     this.#replica = null;
   }
 
-  #countDeath(error: ServingError): void {
+  #countDeath(error: ServingError, ofRequests = 0): void {
     const { logger, nowMs, onDeath } = this.#options;
     if (this.#stop.signal.aborted || this.#retiring) return;
     const now = nowMs();
     this.#deathsMs = [...this.#deathsMs.filter((at) => now - at < DEATH_WINDOW_MS), now];
     this.#deathsInVain++;
-    const goesOn = onDeath(error, !this.#hasRun && LASTING.includes(error.code));
+    const goesOn = onDeath(error, !this.#hasRun && LASTING.includes(error.code), ofRequests);
     logger.error(
       { err: error, code: error.code, groupId: this.id, deaths: this.#deathsMs.length },
       goesOn ? 'worker group died' : 'worker group failed',

@@ -61,7 +61,8 @@ export type ToHandler =
     };
 
 export type HandlerAnswer =
-  | { kind: 'whole'; head: ContentHead; bytes: Uint8Array }
+  /** `ofBatch`: what one request was refused with, as it may be, and all of its batch with it. */
+  | { kind: 'whole'; head: ContentHead; bytes: Uint8Array; ofBatch?: boolean }
   /** Its chunks were sent. */
   | { kind: 'streamed' }
   | { kind: 'failed'; message: string };

@@ -4,7 +4,8 @@
  * In      jobs of the queue
  * Out     Replica; a HeadEvent, ChunkEvents and the finish a job
  * Limits  batched-replica.ts; MAX_PIECES and MAX_STREAM_BYTES a streamed answer
- * Errors  a throw fails the jobs of its batch, HANDLER_FAILED; a process that dies or hangs likewise, and ends run()
+ * Errors  a throw, HANDLER_FAILED, and a PredictionException: of a batch of several each is run again alone, if nothing of its answer was
+ *         told, so that only what is wrong itself fails. A process that dies or hangs: batched-replica.ts
  */
 import { ServingError } from '../../../proto/errors.js';
 import { ALL_TOLD, type Answers, BatchedReplica, type BatchedReplicaOptions } from '../batched-replica.js';
@@ -65,15 +66,27 @@ export class HandlerReplica extends BatchedReplica<HandlerJob, HandlerChild> {
         const of = `ModelName:${config.name},Level:Model`;
         hooks.observer?.metricTold?.(`${name}.Milliseconds:${us / 1000}|#${of}|type:gauge`);
       }
+      if (this.triesAgain && answers.some((answer) => answer.kind === 'whole' && answer.ofBatch === true)) {
+        await this.#apart(jobs, child);
+        return ALL_TOLD;
+      }
       for (const [index, job] of jobs.entries()) this.#answer(job, answers[index]!);
     } catch (error) {
       const failure = ServingError.from(error);
       if (failure.code !== 'HANDLER_FAILED') throw failure;
-      for (const job of jobs) this.fail(job, failure);
+      const isOne = jobs.length === 1 || !this.triesAgain;
+      for (const job of jobs) if (isOne || job.stream.begun) this.fail(job, failure);
+      if (!isOne) await this.#apart(jobs, child);
     } finally {
       watching.abort();
     }
     return ALL_TOLD;
+  }
+
+  #apart(jobs: readonly HandlerJob[], child: HandlerChild): Promise<void> {
+    return this.runApart(jobs, async (job) => {
+      await this.runJobs([job], child);
+    });
   }
 
   #piece(job: HandlerJob | undefined, piece: Extract<FromHandler, { kind: 'head' | 'chunk' }>): void {

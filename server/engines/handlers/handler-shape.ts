@@ -167,7 +167,7 @@ export function torchHandler(instance: TorchInstance, context: Context): LoadedH
       try {
         answers = await instance.handle(requests.map(dataOf), context);
       } catch (error) {
-        if (error instanceof PredictionException) return requests.map(() => refusal(error));
+        if (error instanceof PredictionException) return requests.map(() => refusal(error, requests.length));
         throw error;
       }
       if (!Array.isArray(answers)) {
@@ -217,9 +217,10 @@ function parsedOrText(text: string): unknown {
   }
 }
 
-function refusal({ message, statusCode }: PredictionException): HandlerAnswer {
+function refusal({ message, statusCode }: PredictionException, requests: number): HandlerAnswer {
   const { bytes, contentType } = encodedValue({ code: statusCode, type: 'PredictionException', message });
-  return { kind: 'whole', head: { status: statusCode, contentType, headers: {}, isStream: false }, bytes };
+  const head = { status: statusCode, contentType, headers: {}, isStream: false };
+  return { kind: 'whole', head, bytes, ofBatch: requests > 1 };
 }
 
 const mismatched = (given: number, wanted: number): WrongAnswer =>

@@ -62,6 +62,10 @@ export class LlmReplica implements Replica {
     return (this.#coordinator?.stepsDone ?? 0) > 0;
   }
 
+  get deathsOfRequests(): number {
+    return this.#loop?.deathsOfRequests ?? 0;
+  }
+
   slowerThanPeers(rank: number): number | null {
     return this.#coordinator?.slowerThanPeers(rank) ?? null;
   }

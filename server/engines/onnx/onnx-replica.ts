@@ -4,8 +4,8 @@
  * In      jobs of the queue
  * Out     Replica; a ValueEvent and the finish a job
  * Limits  batched-replica.ts
- * Errors  inputs that the model refuses are their own job's failure: a joined batch is run again job by job. A process that dies fails
- *         the jobs of its batch and ends run()
+ * Errors  inputs that the model refuses are their own job's failure: a joined batch is run again job by job. A process that dies:
+ *         batched-replica.ts
  */
 import { ServingError } from '../../../proto/errors.js';
 import type { WarmUp } from '../../config/foreign-layout.js';
@@ -52,8 +52,7 @@ export class OnnxReplica extends BatchedReplica<OnnxJob, OnnxChild> {
   protected async runJobs(jobs: readonly OnnxJob[], child: OnnxChild): Promise<Answers> {
     const answers = jobs.length < 2 ? null : await this.#joined(jobs, child);
     if (answers !== null) return answers;
-    for (const job of jobs) {
-      if (job.cancelled) continue;
+    await this.runApart(jobs, async (job) => {
       try {
         this.#answer(job, await this.#ask(child, job.inputs, job.request.outputs, 1));
       } catch (error) {
@@ -61,7 +60,7 @@ export class OnnxReplica extends BatchedReplica<OnnxJob, OnnxChild> {
         if (failure.code !== 'BAD_REQUEST') throw failure;
         this.fail(job, failure);
       }
-    }
+    });
     return ALL_TOLD;
   }
 

@@ -54,11 +54,13 @@ export default class Classifier extends BaseHandler {
 
 /** Each request says what is to go wrong. */
 const FAULTS = `
+import { existsSync, writeFileSync } from 'node:fs';
 import { Output, sendIntermediatePredictResponse, PredictionException } from 'shardserve/handler';
 export async function handle(data, context) {
   if (data === null) return null;
   const hoard = [];
-  switch (data[0].body) {
+  // Several may be together, in any order: the one that says so.
+  switch (data.map(({ body }) => body).find((body) => body.length > 1)) {
     case 'throw': return explode();
     case 'reject': return Promise.reject(new TypeError('turned down'));
     case 'hang': for (;;);
@@ -76,6 +78,13 @@ export async function handle(data, context) {
       sendIntermediatePredictResponse(['a', 'b'].slice(0, 1), context.requestIds, 'ok', 200, context);
       sendIntermediatePredictResponse(['b'], context.requestIds, 'ok', 200, context);
       return ['c'];
+    case 'once': {
+      const flag = context.systemProperties.model_dir + '/once';
+      if (existsSync(flag)) return data.map((one) => 'fine: ' + one.body);
+      writeFileSync(flag, '');
+      console.log('waits to be killed');
+      return new Promise(() => {});
+    }
     case 'ready': process.send?.('ready'); return ['still here'];
     case 'env': return [{ env: Object.keys(process.env), id: context.getRequestId(0) === context.requestIds[0] }];
     default: return data.map((one) => 'fine: ' + one.body);
@@ -226,10 +235,53 @@ describe('handlers', () => {
     },
   );
 
+  describe('of which several requests go together', () => {
+    const name = 'faults-together';
+    const together = (texts: readonly string[]) =>
+      Promise.all(
+        texts.map(async (text) => {
+          const response = await ask(name, text, plain);
+          return [response.status, await response.text()] as const;
+        }),
+      );
+    beforeAll(async () => {
+      folderOf(name, { 'model.js': FAULTS });
+      // A batch is full with four: none waits for its delay.
+      const more = { batchSize: 4, maxBatchDelayMs: 60_000, stepTimeoutSeconds: 2 };
+      await manager.load(configOf(name, { ...more, requestRetries: 2, retryThreshold: 2 }));
+    });
+
+    it.each([
+      ['throw', 424, /"error":"went off"/],
+      ['refuse', 507, /not today/],
+      ['exit', 503, /ended by code 3; it did so again when the request ran alone/],
+      ['never', 503, /did not answer in 2000 ms; it did so again when the request ran alone/],
+    ] as const)(
+      'only the one that is wrong (%s) fails, and the model serves on',
+      async (fault, status, words) => {
+        // More often than retry_threshold allows deaths.
+        for (const _ of fault === 'exit' ? [1, 2] : [1]) {
+          const [[code, text] = [], ...others] = await together([fault, 'b', 'c', 'd']);
+          expect(code, text).toBe(status);
+          expect(text).toMatch(words);
+          expect(others).toEqual(['b', 'c', 'd'].map((one) => [200, `fine: ${one}`]));
+        }
+        expect(manager.describe(name, null)[0]).toMatchObject({ state: 'READY' });
+      },
+    );
+
+    it('one whose process was killed from outside is answered all the same', async () => {
+      const answers = together(['once', 'b', 'c', 'd']);
+      await log.find((line) => line.msg === 'handler: waits to be killed');
+      process.kill(manager.describe(name, null)[0]!.groups[0]!.ranks[0]!.pid!, 'SIGKILL');
+      expect(await answers).toEqual(['once', 'b', 'c', 'd'].map((text) => [200, `fine: ${text}`]));
+    });
+  });
+
   it('have the stack of a throw in the log, by the lines of their sources', async () => {
     await ask('faults', 'throw', plain);
     const { stack } = await log.find((line) => line.msg === 'a handler threw');
-    expect(stack).toMatch(/Error: went off\n {4}at explode \(.*faults\/model\.js:29:28\)/);
+    expect(stack).toMatch(/Error: went off\n {4}at explode \(.*faults\/model\.js:38:28\)/);
   });
 
   it('see no environment', async () => {

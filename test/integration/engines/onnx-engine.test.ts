@@ -201,7 +201,7 @@ describe('a batch', () => {
     ],
     [[], 0],
   ] as const)('of %j with room for four rows has %i jobs', (jobs, count) => {
-    const waiting = jobs.map(([batchKey, rows], at) => ({ batchKey, rows, queuedAtMs: 9 - at }));
+    const waiting = jobs.map(([batchKey, rows], at) => ({ batchKey, deaths: 0, rows, queuedAtMs: 9 - at }));
     const batch = nextBatch(waiting, waiting.length, 4);
     const taken = waiting.slice(0, count);
     expect(batch).toEqual({
@@ -209,6 +209,11 @@ describe('a batch', () => {
       rows: taken.reduce((sum, { rows }) => sum + rows, 0),
       oldestMs: Math.min(...taken.map(({ queuedAtMs }) => queuedAtMs)),
     });
+    // One that was in a death is tried alone.
+    const suspect = waiting.map((one, at) => ({ ...one, deaths: at === 0 ? 1 : 0 }));
+    expect(nextBatch(suspect, suspect.length, 4).count).toBe(Math.min(1, jobs.length));
+    const second = waiting.map((one, at) => ({ ...one, deaths: at === 1 ? 1 : 0 }));
+    expect(nextBatch(second, second.length, 4).count).toBe(Math.min(1, jobs.length));
     expect(nextBatch(waiting, Math.min(1, waiting.length), 4).count).toBe(Math.min(1, count));
   });
 });

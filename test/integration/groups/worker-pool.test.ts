@@ -219,7 +219,9 @@ describe('requests whose group dies', () => {
   });
 
   it('end with an error after too many deaths, and what waits behind them is served', async () => {
-    const { manager } = await start({ atStep: { step: 2, what: 'exit' } }, RESUMED);
+    // Deaths of which a request is found guilty are not the model's.
+    const more = { ...RESUMED, retryThreshold: 2 };
+    const { manager } = await start({ atStep: { step: 2, what: 'exit' } }, more);
     // Two steps: every group dies of it. One: none does.
     const poison = await submitTo(manager, { ...promptIds(1), maxNewTokens: 5 });
     const { error, events } = await readAll(poison.events);
@@ -231,6 +233,7 @@ describe('requests whose group dies', () => {
     const told = tokenIdsOf(events);
     expect(told).toEqual(fakeTokens([1], 3).slice(0, told.length));
     await expectAnswers([await submitTo(manager, { ...promptIds(9), maxNewTokens: 1 })], [9], 1);
+    expect(pool(manager)).toMatchObject({ state: 'READY', failure: null });
   }, 30_000);
 });
 

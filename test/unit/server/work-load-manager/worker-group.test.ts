@@ -10,7 +10,7 @@ afterEach(() => vi.useRealTimers());
 /** A replica that does not start, or that runs until `die`. */
 function replica(
   startError: ServingError | null,
-): Replica & { hasWorked: boolean; die(error: ServingError): void } {
+): Replica & { hasWorked: boolean; deathsOfRequests: number; die(error: ServingError): void } {
   let end: { resolve(): void; reject(error: unknown): void };
   const ended = new Promise<void>((resolve, reject) => {
     end = { resolve, reject };
@@ -23,6 +23,7 @@ function replica(
     drain: () => end.resolve(),
     stop: async () => end.resolve(),
     hasWorked: false,
+    deathsOfRequests: 0,
     load: { running: 0, room: 1 },
     pids: [],
     sample: () => NO_SAMPLE,
@@ -32,15 +33,15 @@ function replica(
 
 function makeGroup(starts: readonly (ServingError | null)[]) {
   const lives = starts.map(replica);
-  const deaths: [string, boolean][] = [];
+  const deaths: [string, boolean, number][] = [];
   let next = 0;
   const group = new WorkerGroup({
     id: 1,
     newReplica: () => lives[next++]!,
     logger: new LogRecorder().logger,
     nowMs: () => 0,
-    onDeath: (error, isLasting) => {
-      deaths.push([error.code, isLasting]);
+    onDeath: (error, isLasting, ofRequests) => {
+      deaths.push([error.code, isLasting, ofRequests]);
       return !isLasting;
     },
     onChange: () => {},
@@ -58,8 +59,8 @@ describe('a worker group', () => {
     lives[0]!.die(new ServingError('WORKER_FAILED', 'rank 0 was killed by SIGKILL'));
     await vi.advanceTimersByTimeAsync(0);
     expect(deaths).toEqual([
-      ['WORKER_FAILED', false],
-      ['SHARDS_INVALID', false],
+      ['WORKER_FAILED', false, 0],
+      ['SHARDS_INVALID', false, 0],
     ]);
     expect(group.state).toBe('restarting');
     await vi.advanceTimersByTimeAsync(1000);
@@ -88,10 +89,24 @@ describe('a worker group', () => {
     await group.stop();
   });
 
+  it('that died of a request is started again at once, and says that it did', async () => {
+    vi.useFakeTimers();
+    const { deaths, group, lives } = makeGroup(new Array(9).fill(null));
+    await group.start();
+    for (const life of lives.slice(0, 8)) {
+      life.deathsOfRequests = 1;
+      life.die(new ServingError('WORKER_FAILED', 'The process of the handler ended by SIGKILL'));
+      await vi.advanceTimersByTimeAsync(0);
+      expect(group.state).toBe('running');
+    }
+    expect(deaths).toEqual(new Array(8).fill(['WORKER_FAILED', false, 1]));
+    await group.stop();
+  });
+
   it('that never ran fails for good over files that no start can mend', async () => {
     const { deaths, group } = makeGroup([damaged()]);
     group.begin();
     await vi.waitFor(() => expect(group.state).toBe('failed'));
-    expect(deaths).toEqual([['SHARDS_INVALID', true]]);
+    expect(deaths).toEqual([['SHARDS_INVALID', true, 0]]);
   });
 });
