@@ -5,8 +5,9 @@
  * In      what form an answer shall have; its tokens as they are chosen
  * Out     masks. What texts that have begun ask while the process works goes to it together, before texts that are to begin, which go one
  *         by one: a form that takes long holds up each of the others once
- * Limits  OPEN_MS for a grammar and its first mask, NEXT_MS for each that follows, MEMORY_MB of heap. The process starts with the first answer
- * Errors  BAD_REQUEST: a form that is none or takes too much; those of limited-process.ts. A process that died is started again, and the
+ * Limits  OPEN_MS for a grammar and its first mask, NEXT_MS for each that follows, of processor time; MEMORY_MB of heap. The process starts with
+ *         the first answer
+ * Errors  BAD_REQUEST: a form that is none or takes too much; STEP_TIMEOUT: the machine has other work; those of limited-process.ts. A process that died is started again, and the
  *         answers go on
  */
 import { fileURLToPath } from 'node:url';

@@ -3,9 +3,11 @@
  *
  * In      tasks, which wait in line: one runs at a time. The first prepares the process, and each one that follows it
  * Out     what the program (limited-task.ts) answers
- * Limits  memoryMb of heap, a deadline a task. The line is as long as those who ask make it
+ * Limits  memoryMb of heap, a deadline a task, of processor time (limited-task.ts). The line is as long as those who ask make it
  * Errors  the program's own; ProcessKind.limitCode: it ran past its deadline or its memory; tasks behind such a one run all the same, in
- *         a new process where the old one is gone; CANCELLED: who asked left (a task that runs on is ended with its process); WORKER_FAILED: the system refuses a process; SHUTTING_DOWN after close
+ *         a new process where the old one is gone; CANCELLED: who asked left (a task that runs on is ended with its process); STEP_TIMEOUT:
+ *         the machine never gave it its time, or the process was stopped; WORKER_FAILED: the system refuses a process; SHUTTING_DOWN after
+ *         close. A process that somebody else kills runs its task again in a new one, once
  *
  * Not a thread: a thread's memory limit does not hold (work-load-manager/README, 2026-11-26).
  */
@@ -14,9 +16,11 @@ import { once } from 'node:events';
 import { BOUND } from '../../../proto/bound-child.js';
 import { type ErrorCode, isErrorCode, ServingError } from '../../../proto/errors.js';
 import { clientLeft } from '../../jobs/job.js';
+import { processTimes } from '../../machine/process-times.js';
 import { bareEnvironment } from '../../model-store/bare-environment.js';
 import { spawnedChild } from '../../model-store/spawned-child.js';
 import type { LimitedReply, LimitedTask } from './limited-task.js';
+import { busyMachine, MOST_SLACK } from './task-slack.js';
 
 export interface ProcessKind {
   /** Path of the program. */
@@ -32,8 +36,22 @@ export interface ProcessKind {
 
 /** A task whose client has left may end by itself for so long: a new process costs more. */
 const LEFT_MS = 500;
-/** Beyond its own limit: a process that does not answer by then (stopped, or in one long call of V8's) is killed. */
+/** Beyond its own limit: a process that does not answer by then (stopped, or in one long call of V8's) is killed, unless it is starved. */
 const GRACE_MS = 5000;
+/** A task that is begun anew on a busy machine has all of its times together. */
+const ALL_TIMES = 2 * MOST_SLACK;
+/** Signals that nobody but somebody else, or the kernel, sends it: V8 ends by others when its heap is full. */
+const FOREIGN = ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP'];
+
+/** The task may be run again. */
+class KilledByOthers extends Error {
+  readonly told: ServingError;
+
+  constructor(told: ServingError) {
+    super(told.message);
+    this.told = told;
+  }
+}
 
 export class LimitedProcess<First, Task> {
   readonly #kind: ProcessKind;
@@ -70,7 +88,7 @@ export class LimitedProcess<First, Task> {
   ask<T>(task: LimitedTask<Task>, signal?: AbortSignal): Promise<T> {
     return this.#inLine(async () => {
       if (signal?.aborted === true) throw clientLeft();
-      return (await this.#send(await this.#ready(), task, task.limitMs + GRACE_MS, signal)) as T;
+      return (await this.#send(await this.#ready(), task, task.limitMs, signal)) as T;
     });
   }
 
@@ -87,7 +105,7 @@ export class LimitedProcess<First, Task> {
   }
 
   #inLine<T>(act: () => Promise<T>): Promise<T> {
-    const turn = this.#line.then(act);
+    const turn = this.#line.then(() => onceMore(act));
     this.#line = turn.catch(() => {});
     return turn;
   }
@@ -136,16 +154,27 @@ export class LimitedProcess<First, Task> {
     client?: AbortSignal,
   ): Promise<unknown> {
     this.#isBusy = true;
-    let isLate = false;
+    let late: ServingError | null = null;
     let leftTimer: NodeJS.Timeout | undefined;
     const onLeft = (): void => {
       leftTimer = setTimeout(() => child.kill('SIGKILL'), LEFT_MS);
     };
     client?.addEventListener('abort', onLeft, { once: true });
-    const timer = setTimeout(() => {
-      isLate = true;
+    const atStartMs = processTimes(child.pid)?.processorMs ?? 0;
+    let waitedMs = limitMs + GRACE_MS;
+    const look = (): void => {
+      const { isStopped = true, processorMs = 0 } = processTimes(child.pid) ?? {};
+      const hadItsTime = processorMs - atStartMs >= limitMs;
+      if (!hadItsTime && !isStopped && waitedMs < ALL_TIMES * limitMs) {
+        // Its own watchdog will end it.
+        waitedMs += limitMs;
+        timer = setTimeout(look, limitMs);
+        return;
+      }
+      late = hadItsTime ? this.#died(waitedMs, null) : busyMachine(limitMs, waitedMs);
       child.kill('SIGKILL');
-    }, limitMs);
+    };
+    let timer = setTimeout(look, waitedMs);
     const listening = new AbortController();
     const { signal } = listening;
     try {
@@ -155,7 +184,7 @@ export class LimitedProcess<First, Task> {
         onceOf(child, 'message', signal, (message: unknown) => resolve(message as LimitedReply));
         onceOf(child, 'error', signal, reject);
         onceOf(child, 'exit', signal, (_code: number | null, by: string | null) =>
-          reject(client?.aborted === true ? clientLeft() : this.#died(isLate ? limitMs : null, by)),
+          reject(client?.aborted === true ? clientLeft() : (late ?? this.#ended(by))),
         );
       });
       if ('value' in reply) return reply.value;
@@ -169,6 +198,11 @@ export class LimitedProcess<First, Task> {
     }
   }
 
+  #ended(signal: string | null): Error {
+    const told = this.#died(null, signal);
+    return !this.#isClosed && FOREIGN.includes(signal ?? '') ? new KilledByOthers(told) : told;
+  }
+
   #died(afterMs: number | null, signal: string | null): ServingError {
     if (this.#isClosed) return new ServingError('SHUTTING_DOWN', 'The model is being stopped');
     const { limitCode, memoryMb, over, what } = this.#kind;
@@ -177,6 +211,20 @@ export class LimitedProcess<First, Task> {
         ? `ended (${signal ?? 'by itself'}) over ${over}: it may use ${memoryMb} MB of memory`
         : `did not answer after ${afterMs} ms`;
     return new ServingError(limitCode, `The process of the ${what} ${how}`);
+  }
+}
+
+/** @throws ServingError */
+async function onceMore<T>(act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    if (!(error instanceof KilledByOthers)) throw error;
+  }
+  try {
+    return await act();
+  } catch (error) {
+    throw error instanceof KilledByOthers ? error.told : error;
   }
 }
 

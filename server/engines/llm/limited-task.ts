@@ -3,14 +3,23 @@
  *
  * In      messages { task, limitMs }
  * Out     a message for each: { value } or { code, message }
- * Limits  limitMs a task, by V8's own watchdog: also a loop or a regular expression that never comes back ends, and the process lives on;
- *         memory by the heap's limit, which ends the process
- * Errors  `late` makes that of a task that ran out of its time; others pass on by their code
+ * Limits  limitMs of processor time a task, by V8's own watchdog: also a loop or a regular expression that never comes back ends, and the
+ *         process lives on. The watchdog's is the clock's time: a task that got less of the processor than its limit by then, on a machine
+ *         that has other work, is begun anew with as much more as it lacked, up to MOST_SLACK times its limit; memory by the heap's limit,
+ *         which ends the process
+ * Errors  `late` makes that of a task that ran out of its time; STEP_TIMEOUT: the machine never gave it its time; others pass on by their code
  *
  * The process ends when its parent does: the channel closes, and no task lasts.
  */
 import { Script } from 'node:vm';
 import { ServingError } from '../../../proto/errors.js';
+import { busyMachine, MOST_SLACK } from './task-slack.js';
+
+const LEAST_MORE = 2;
+/** What it was given last is not what it will be given next. */
+const MORE_THAN_LACKED = 1.25;
+/** Share of its limit: the last slice that the scheduler gave to others is not held against it. */
+const USED_UP = 0.75;
 
 export interface LimitedTask<T> {
   task: T;
@@ -19,28 +28,58 @@ export interface LimitedTask<T> {
 
 export type LimitedReply = { value: unknown } | { code: string; message: string };
 
-/** @param run answers a task, whole: what it starts and does not wait for is not guarded */
-export function serveLimitedTasks<T>(
+/** What this process has had. */
+function processorMs(): number {
+  const { system, user } = process.cpuUsage();
+  return (system + user) / 1000;
+}
+
+/**
+ * @param run answers a task, whole: what it starts and does not wait for is not guarded, and what it did of one that was late is done again
+ * @param usedMs processor time of this process
+ */
+export function limitedAnswers<T>(
   run: (task: T) => unknown,
   late: (task: T, limitMs: number) => ServingError,
-): void {
+  usedMs: () => number = processorMs,
+): (task: LimitedTask<T>) => LimitedReply {
   let current: { task: T } | null = null;
   /** The watchdog guards what a script calls, so that the work is called by one. */
   const guarded = new Script('runLimitedTask()');
   Object.assign(globalThis, { runLimitedTask: () => (current === null ? null : run(current.task)) });
-  const answer = ({ limitMs, task }: LimitedTask<T>): LimitedReply => {
+  return ({ limitMs, task }) => {
     current = { task };
     try {
-      return { value: guarded.runInThisContext({ timeout: limitMs }) as unknown };
-    } catch (error) {
-      const isLate =
-        error instanceof Error && 'code' in error && error.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT';
-      const { code, message } = isLate ? late(task, limitMs) : ServingError.from(error);
-      return { code, message };
+      for (let slack = 1; ; ) {
+        const before = usedMs();
+        try {
+          return { value: guarded.runInThisContext({ timeout: Math.ceil(limitMs * slack) }) as unknown };
+        } catch (error) {
+          if (!isLate(error)) return errorOf(ServingError.from(error));
+          const used = (usedMs() - before) / limitMs;
+          if (used >= USED_UP) return errorOf(late(task, limitMs));
+          if (slack >= MOST_SLACK) return errorOf(busyMachine(limitMs, limitMs * slack));
+          const lacked = (MORE_THAN_LACKED * slack) / Math.max(used, 1 / MOST_SLACK);
+          slack = Math.min(MOST_SLACK, Math.max(LEAST_MORE * slack, lacked));
+        }
+      }
     } finally {
       current = null;
     }
   };
+}
+
+const isLate = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && error.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT';
+
+const errorOf = ({ code, message }: ServingError): LimitedReply => ({ code, message });
+
+/** Answers what the parent sends. @param run as limitedAnswers has it */
+export function serveLimitedTasks<T>(
+  run: (task: T) => unknown,
+  late: (task: T, limitMs: number) => ServingError,
+): void {
+  const answer = limitedAnswers(run, late);
   // Signals of the terminal and of a service manager reach every process of the server, which may still be draining.
   process.on('SIGINT', () => {});
   process.on('SIGTERM', () => {});

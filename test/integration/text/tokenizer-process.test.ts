@@ -1,5 +1,5 @@
 /** A tokenizer in its process: what hostile files and texts can do to it, and to nobody else. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
@@ -22,6 +22,12 @@ async function start(folder: string, limits?: TokenizerLimits): Promise<Tokenize
   started.push(tokenizer);
   return tokenizer;
 }
+
+/** This process's. */
+const childPids = (): string[] =>
+  readdirSync('/proc/self/task').flatMap((task) =>
+    readFileSync(`/proc/self/task/${task}/children`, 'utf8').split(' ').filter(Boolean),
+  );
 
 /** Folder of a checkpoint whose tokenizer has these parts. */
 function checkpoint(name: string, parts: Record<string, unknown>): string {
@@ -94,6 +100,20 @@ it('a text whose client leaves while it is tokenised holds nobody up until its l
   const behind = tokenizer.encode('a', true);
   client.abort();
   await expect(left).rejects.toMatchObject({ code: 'CANCELLED' });
+  expect(await behind).toEqual([0]);
+});
+
+it('a process that somebody else kills has its text tokenised by the next one', async () => {
+  const before = childPids();
+  const tokenizer = await start(checkpoint('killed', { normalizer: replace }), LIMITS);
+  const [pid] = childPids().filter((one) => !before.includes(one));
+  const hostile = tokenizer.encode(LETTERS, true);
+  const behind = tokenizer.encode('a', true);
+  process.kill(Number(pid), 'SIGKILL');
+  // Its own fault, not that of whoever killed it.
+  await expect(hostile).rejects.toMatchObject({
+    message: expect.stringContaining('after 401 ms, its limit'),
+  });
   expect(await behind).toEqual([0]);
 });
 
