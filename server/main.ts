@@ -160,6 +160,7 @@ export async function runServer(config: Config): Promise<void> {
   const grpcParts: GrpcParts = {
     ...{ access, tls, service, management: manager, version: VERSION },
     ...{ modelStore: config.server.modelStore, maxMessageBytes: config.server.maxRequestBytes },
+    maxConnections: config.server.maxConnections,
     drainTimeoutMs: config.server.drainTimeoutSeconds * 1000,
     stallLimitMs: config.server.chunkedReadTimeoutSeconds * 1000,
     audit: (call) => auditLog.info(call, 'audit'),

@@ -3,10 +3,12 @@
  *
  * In      services with their handlers; an address
  * Out     listen, close
- * Limits  max_request_size a message, and all calls at a time (received-bytes.ts); MAX_STREAMS calls of a connection; keep-alive pings no oftener than MIN_PING_MS; IDLE_MS of a connection without a call; close() waits so long as it is told for running calls
+ * Limits  max_request_size a message, and all calls at a time (received-bytes.ts); max_connections; MAX_STREAMS calls of a connection;
+ *         keep-alive pings no oftener than MIN_PING_MS; IDLE_MS of a connection without a call; close() waits so long as it is told for running calls
  * Errors  CONFIG_INVALID: the address cannot be listened on
  * Source  grpc/grpc doc/health-checking.md, doc/server-reflection.md: both by the packages of grpc-node
  */
+import type { Server as NetServer } from 'node:net';
 import { loadPackageDefinition, Server, type ServiceClientConstructor } from '@grpc/grpc-js';
 import type { PackageDefinition } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
@@ -50,6 +52,8 @@ export interface ListenerOptions {
   address: ListenAddress;
   services: readonly ListenedService[];
   maxMessageBytes: number;
+  /** One more is closed at once; absent: as many as may be. */
+  maxConnections?: number;
   access: AccessControl;
   drainTimeoutMs: number;
   /** What an https:// address needs; absent or null: it is none. */
@@ -68,6 +72,7 @@ export function grpcListener(options: ListenerOptions): GrpcServer {
     graceMs = null,
     key,
     maxAgeMs = null,
+    maxConnections,
     maxMessageBytes,
     services,
   } = options;
@@ -111,7 +116,10 @@ export function grpcListener(options: ListenerOptions): GrpcServer {
         server.bindAsync(place, credentials, (error, bound) => {
           const sentence = `${key}: ${place} can't be listened on: ${error?.message}`;
           if (error) reject(new ServingError('CONFIG_INVALID', sentence));
-          else resolve(bound);
+          else {
+            if (maxConnections !== undefined) boundConnections(server, maxConnections);
+            resolve(bound);
+          }
         });
       });
       return address.kind === 'unix' ? place : `${hostOf(address.host)}:${port}`;
@@ -129,6 +137,12 @@ export function grpcListener(options: ListenerOptions): GrpcServer {
       });
     },
   };
+}
+
+/** grpc-node has no option for it, but keeps the servers that listen. */
+function boundConnections(server: Server, maxConnections: number): void {
+  const { http2Servers } = server as unknown as { http2Servers: Map<NetServer, unknown> };
+  for (const listener of http2Servers.keys()) listener.maxConnections = maxConnections;
 }
 
 const hostOf = (host: string): string => (host.includes(':') ? `[${host}]` : host);

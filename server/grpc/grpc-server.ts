@@ -21,6 +21,7 @@ const SERVICE = 'inference.GRPCInferenceService';
 export interface GrpcServerOptions extends Omit<GrpcParts, 'isDraining'> {
   address: ListenAddress;
   maxMessageBytes: number;
+  maxConnections?: number;
   drainTimeoutMs: number;
   /** For an https:// address; absent or null: none is needed. */
   tls?: TlsFiles | null;
@@ -28,11 +29,12 @@ export interface GrpcServerOptions extends Omit<GrpcParts, 'isDraining'> {
 
 export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   let isDraining = false;
-  const { access, address, drainTimeoutMs, maxMessageBytes, tls = null } = options;
+  const { access, address, drainTimeoutMs, maxConnections, maxMessageBytes, tls = null } = options;
   const definition = loadSync(protoFile('open_inference.proto'), PROTO_OPTIONS);
   const handlers = inferenceHandlers({ ...options, isDraining: () => isDraining });
   return grpcListener({
     ...{ access, address, drainTimeoutMs, maxMessageBytes, tls, key: 'grpc_address' },
+    ...(maxConnections !== undefined && { maxConnections }),
     services: [{ name: SERVICE, definition, handlers }],
     onDraining: () => {
       isDraining = true;

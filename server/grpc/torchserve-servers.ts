@@ -92,12 +92,13 @@ function torchServesOip() {
 }
 
 export function createTorchServeServers(options: TorchServeGrpcOptions): GrpcServer[] {
-  const { access, drainTimeoutMs, maxMessageBytes, tls = null } = options;
+  const { access, drainTimeoutMs, maxConnections, maxMessageBytes, tls = null } = options;
   let isDraining = false;
   const onDraining = (): void => {
     isDraining = true;
   };
-  const shared = { access, drainTimeoutMs, maxMessageBytes, onDraining, tls };
+  const most = maxConnections === undefined ? {} : { maxConnections };
+  const shared = { access, drainTimeoutMs, maxMessageBytes, onDraining, tls, ...most };
   const refuseNew = (): void => {
     if (isDraining) throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
   };

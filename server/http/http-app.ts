@@ -3,7 +3,9 @@
  *
  * In      the context of the server, with its dialects; what the listener is for
  * Out     a Fastify instance that is ready to listen (or to be injected into)
- * Limits  max_request_size a body (SHORT_BODY_BYTES where no model is asked), and all of a listener at a time (body-budget.ts); MAX_REQUEST_ID_CHARACTERS, MAX_MODEL_NAME_CHARACTERS a path parameter; those of http2-requests.ts
+ * Limits  max_request_size a body (SHORT_BODY_BYTES where no model is asked), and all of a listener at a time (body-budget.ts); as many requests
+ *         at once as max_connections; answers that nobody takes (unread-answers.ts); MAX_REQUEST_ID_CHARACTERS, MAX_MODEL_NAME_CHARACTERS a path
+ *         parameter; those of http2-requests.ts
  * Errors  each dialect's own; unknown paths: of the dialect with the longest prefix that fits
  * Source  DJLServing 0.36: its order of handlers, its headers of every response
  */
@@ -25,6 +27,7 @@ import type { ListenAddress } from '../config/config.js';
 import { beginRequest, checkAccess, isManagement, within } from './access-gate.js';
 import { RequestTimes } from './answers/request-times.js';
 import { tellTimes } from './answers/stream-reply.js';
+import { UnreadAnswers } from './answers/unread-answers.js';
 import { BodyBudget } from './bodies/body-budget.js';
 import { type Dialect, KnownPaths, type ListenerRole, wordsFor } from './dialect.js';
 import { LIVE_PATH } from './dialects/health/health-routes.js';
@@ -32,12 +35,14 @@ import { methodNotAllowed, prettyJson, routeNotFound, toServingError } from './e
 import type { HttpContext } from './http-context.js';
 import {
   asHttp1,
+  endIdleSessions,
   HEADERS_TIMEOUT_MS,
   HTTP2_OPTIONS,
   isComplete,
   isHttp2,
   limitHttp1,
   REQUEST_TIMEOUT_MS,
+  refuseTwoHosts,
 } from './http2-requests.js';
 import { maskedUri } from './masked-uri.js';
 import { MAX_MODEL_NAME_CHARACTERS } from './model-target.js';
@@ -47,6 +52,15 @@ const MAX_REQUEST_ID_CHARACTERS = 256;
 const JSON_WITH_CHARSET = /^(application\/json(?:lines)?); charset=utf-8$/;
 /** For registrations, probes, readers of metrics. */
 const SHORT_BODY_BYTES = 1_048_576;
+
+/** Answers that wait for their readers may have as much, or as many times the largest body. */
+const LEAST_UNREAD_BYTES = 256 * 1_048_576;
+const UNREAD_BODIES = 4;
+
+const tooMany = ({ maxConnections }: HttpContext['config']): ServingError =>
+  new ServingError('QUEUE_FULL', `More requests run than there may be connections: ${maxConnections}`, {
+    retryAfterSeconds: 1,
+  });
 
 /** A route and what it needs. */
 export interface ListedRoute {
@@ -118,6 +132,7 @@ export async function createHttpApp(
   app.server.maxConnections = config.maxConnections;
   if (address.tls === true && tls !== null) {
     limitHttp1(app.server);
+    endIdleSessions(app.server);
     followFiles(app.server as unknown as TlsServer, tls);
   }
   // DJLServing's inference paths do not look at the method, so a GET may carry a body.
@@ -168,7 +183,11 @@ export async function createHttpApp(
         ...(parts && { times: parts }),
       });
     });
+    refuseTwoHosts(request.raw);
     checkAccess(request, reply, context.access, config, address);
+    // HTTP/2 has many on a connection, and so has a client of HTTP/1 that does not wait for answers.
+    if (active > config.maxConnections && request.routeOptions.config.access !== 'open')
+      throw tooMany(config);
     const refusesItself = request.routeOptions.config.refusesWhileDraining === true;
     if (context.draining && request.url !== LIVE_PATH && !refusesItself) {
       throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
@@ -188,6 +207,17 @@ export async function createHttpApp(
     // A stream of HTTP/2 ends without its connection.
     if (isHttp2(request.raw)) reply.removeHeader('connection');
     else if (reply.statusCode >= 400) reply.header('connection', 'close');
+  });
+  const stallLimitMs = config.chunkedReadTimeoutSeconds * 1000;
+  const unread = new UnreadAnswers(
+    Math.max(LEAST_UNREAD_BYTES, UNREAD_BODIES * config.maxRequestBytes),
+    stallLimitMs,
+  );
+  app.addHook('onSend', async (_request, reply, payload) => {
+    if (typeof payload !== 'string' && !Buffer.isBuffer(payload)) return;
+    const dropped = (): void =>
+      reply.log.warn({ stallLimitMs }, 'dropped a reader that does not take its answer');
+    unread.begin(reply.raw, Buffer.byteLength(payload), dropped);
   });
 
   app.setNotFoundHandler((request, reply) => {

@@ -1,7 +1,7 @@
 /**
  * Sizes of named tensors: bytes of an element, elements of a shape, strings in bytes.
  *
- * Limits  MAX_RANK axes, MAX_ELEMENTS elements
+ * Limits  MAX_RANK axes, MAX_ELEMENTS elements; of a tensor without elements MAX_EMPTY along its other axes
  * Errors  ServingError BAD_REQUEST naming tensor, limit and value
  * Source  Open Inference Protocol, tensor data types and the binary extension
  */
@@ -11,6 +11,8 @@ import type { NamedTensor, TensorType } from './predict-request.js';
 export const MAX_RANK = 16;
 /** More would not fit a body, whatever its limit. */
 export const MAX_ELEMENTS = 2 ** 31 - 1;
+/** A tensor without elements costs its sender nothing, but a model may make something of each of its rows. */
+export const MAX_EMPTY = 65_536;
 
 /** null: each element says its own length. */
 export const ELEMENT_BYTES: Readonly<Record<TensorType, number | null>> = {
@@ -30,6 +32,11 @@ export function elementsOf(name: string, shape: readonly number[]): number {
     fail('is not made of whole numbers from 0 on');
   const count = shape.reduce((product, axis) => product * axis, 1);
   if (count > MAX_ELEMENTS) fail(`has ${count} elements, of at most ${MAX_ELEMENTS}`);
+  if (count === 0) {
+    const others = shape.reduce((product, axis) => product * (axis || 1), 1);
+    if (others > MAX_EMPTY)
+      fail(`has no elements, but ${others} along its other axes, of at most ${MAX_EMPTY}`);
+  }
   return count;
 }
 

@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { keyTableMarkdown } from '../../server/config/keys-markdown.js';
+import { ACCESS_FILE, accessTables } from '../support/access-table.js';
 import {
   ARCHITECTURES_END,
   ARCHITECTURES_FILE,
@@ -16,6 +17,8 @@ writeFileSync(path.join(ROOT, 'server/config/KEYS.md'), keyTableMarkdown());
 writeBetween(ERRORS_FILE, ERRORS_START, ERRORS_END, renderErrorTable());
 writeBetween(FAMILIES_FILE, FAMILIES_START, FAMILIES_END, await renderFamilyTable());
 writeBetween(ARCHITECTURES_FILE, ARCHITECTURES_START, ARCHITECTURES_END, await renderArchitectureTable());
+for (const [part, table] of Object.entries(await accessTables()))
+  writeBetween(ACCESS_FILE, `<!-- ${part} -->`, `<!-- /${part} -->`, table);
 
 function writeBetween(file: string, start: string, end: string, table: string): void {
   const [before, , after] = readText(file).split(new RegExp(`(?<=${start}\n)([\\s\\S]*?)(?=${end})`));

@@ -5,7 +5,7 @@
  * Out     `isTooSlow`: it was waited for longer than the limit in all, and took less than MIN_BYTES_PER_SECOND of that time
  * Pure    no clock
  */
-const MIN_BYTES_PER_SECOND = 512;
+export const MIN_BYTES_PER_SECOND = 512;
 
 export class ReadPace {
   readonly #limitMs: number;

@@ -1,12 +1,20 @@
 /** Who may do what: every route of the running server against every kind of key; open addresses; browsers; salts and priorities by key. */
-import { chmodSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { digestOf, SCOPES, type Scope } from '../../../server/access/access-key.js';
 import type { ServerConfig } from '../../../server/config/config.js';
+import {
+  ACCESS_FILE,
+  askedRoutes,
+  isRight,
+  routeTable,
+  statusOf as status,
+} from '../../support/access-table.js';
 import { postJson, startServer, type TestServer } from '../../support/http-fixtures.js';
+import { repositoryRoot } from '../../support/repository-root.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'shardserve-access-'));
 const keyFile = path.join(folder, 'keys.json');
@@ -30,18 +38,6 @@ async function start(config: Partial<ServerConfig> = {}): Promise<TestServer> {
   return server;
 }
 
-/** fetch sets no Host of its own and drops some headers. */
-function status(url: string, method: string, headers: Record<string, string> = {}): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const client = httpRequest(url, { method, headers }, (response) => {
-      response.resume();
-      resolve(response.statusCode!);
-    });
-    client.on('error', reject);
-    client.end();
-  });
-}
-
 const bearer = (name: string) => ({ authorization: `Bearer ${secretOf(name)}` });
 
 afterEach(async () => {
@@ -49,11 +45,23 @@ afterEach(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+/** A part of the document, as `npm run docs` has written it. */
+function told(part: string): string | undefined {
+  const text = readFileSync(path.join(repositoryRoot, ACCESS_FILE), 'utf8');
+  return text.split(`<!-- ${part} -->\n`)[1]?.split(`<!-- /${part} -->`)[0];
+}
+
 describe('every route', () => {
+  it('of TorchServe’s API answers nobody without a key of its scope', async () => {
+    const routes = await askedRoutes('torchserve');
+    expect(routes.length).toBeGreaterThan(20);
+    // What makes tokens asks for one by itself.
+    expect(routes.filter((route) => !isRight(route)).map(({ url }) => url)).toEqual(['/token']);
+    expect(told('torchserve')).toBe(routeTable(routes));
+  });
+
   it('answers nobody without a key of its scope, but for the probes', async () => {
-    writeKeys(SCOPES.map((scope) => entry(scope, [scope])));
-    const { server, url } = await start({ keyFile });
-    const routes = server.routes;
+    const routes = await askedRoutes('usual');
     expect(routes.length).toBeGreaterThan(60);
     const open = routes.filter(({ access }) => access === 'open').map((route) => route.url);
     expect([...new Set(open)].sort()).toEqual([
@@ -66,25 +74,10 @@ describe('every route', () => {
       '/v2/health/live',
       '/v2/health/ready',
     ]);
-    const wrong: string[] = [];
-    for (const { access, method, url: pattern } of routes) {
-      const at = `${url}${pattern.replace(/:\w+/g, 'mlp').replace('*', 'x')}`;
-      const none = await status(at, method);
-      const unknown = await status(at, method, { authorization: 'Bearer of-nobody' });
-      const byScope = await Promise.all(
-        SCOPES.map(async (scope) => [scope, await status(at, method, bearer(scope))] as const),
-      );
-      const isRefused = (code: number) => code === 401 || code === 403;
-      const isRight =
-        access === 'open'
-          ? !isRefused(none) && !isRefused(unknown)
-          : none === 401 &&
-            unknown === 401 &&
-            access.length > 0 &&
-            byScope.every(([scope, code]) => (access.includes(scope) ? !isRefused(code) : code === 403));
-      if (!isRight) wrong.push(`${method} ${pattern}: ${none} ${unknown} ${byScope.join(' ')}`);
-    }
-    expect(wrong).toEqual([]);
+    expect(routes.filter((route) => !isRight(route))).toEqual([]);
+    expect(told('http')).toBe(routeTable(routes));
+    writeKeys(SCOPES.map((scope) => entry(scope, [scope])));
+    const { url } = await start({ keyFile });
     expect(await status(`${url}/no/such/path`, 'GET')).toBe(401);
     expect(await status(`${url}/no/such/path`, 'GET', bearer('infer'))).toBe(404);
   });

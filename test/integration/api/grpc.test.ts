@@ -29,6 +29,7 @@ import {
 import { type InferResponseMessage, PROTO_OPTIONS } from '../../../server/grpc/oip-messages.js';
 import { WorkLoadManager } from '../../../server/work-load-manager/work-load-manager.js';
 import { LogRecorder } from '../../fixtures/log-recorder.js';
+import { OIP_SCOPES } from '../../support/access-table.js';
 import { FAKE_CONFIG } from '../../support/fake-model.js';
 import { managementOf } from '../../support/http-fake-management.js';
 import { aborted, FakeService, model } from '../../support/http-fixtures.js';
@@ -286,20 +287,20 @@ describe('a text model over gRPC', () => {
 });
 
 describe('keys over gRPC', () => {
-  /** null: open. Every method of the service; a new one without a line fails. */
-  const METHODS: Readonly<Record<string, [message: object, scope: string | null]>> = {
-    ServerLive: [{}, null],
-    ServerReady: [{}, null],
-    ModelReady: [{ name: 'mlp' }, 'infer'],
-    ServerMetadata: [{}, 'infer'],
-    ModelMetadata: [{ name: 'mlp' }, 'infer'],
-    ModelConfig: [{ name: 'mlp' }, 'infer'],
-    ModelStatistics: [{}, 'infer'],
-    ModelInfer: [textRequest('x'), 'infer'],
-    ModelStreamInfer: [textRequest('x'), 'infer'],
-    RepositoryIndex: [{}, 'manage'],
-    RepositoryModelLoad: [{ model_name: '..' }, 'manage'],
-    RepositoryModelUnload: [{ model_name: 'mlp' }, 'manage'],
+  /** Every method of the service; a new one without a line fails. */
+  const METHODS: Readonly<Record<string, object>> = {
+    ServerLive: {},
+    ServerReady: {},
+    ModelReady: { name: 'mlp' },
+    ServerMetadata: {},
+    ModelMetadata: { name: 'mlp' },
+    ModelConfig: { name: 'mlp' },
+    ModelStatistics: {},
+    ModelInfer: textRequest('x'),
+    ModelStreamInfer: textRequest('x'),
+    RepositoryIndex: {},
+    RepositoryModelLoad: { model_name: '..' },
+    RepositoryModelUnload: { model_name: 'mlp' },
   };
   const definitions = loadSync(protoFile('open_inference.proto'), PROTO_OPTIONS);
   const service = definitions['inference.GRPCInferenceService'] as unknown as Record<
@@ -323,10 +324,12 @@ describe('keys over gRPC', () => {
     }
     // Those of reflection and health tell what the server is made of, and that it lives.
     expect(listed).toEqual(['inference.GRPCInferenceService']);
-    expect(Object.keys(METHODS).sort()).toEqual(Object.keys(service).sort());
+    for (const lines of [METHODS, OIP_SCOPES])
+      expect(Object.keys(lines).sort()).toEqual(Object.keys(service).sort());
   });
 
-  it.each(Object.entries(METHODS))('%s', async (method, [message, scope]) => {
+  it.each(Object.entries(METHODS))('%s', async (method, message) => {
+    const scope = OIP_SCOPES[method];
     const access = new AccessControl({ ...NO_KEYS, apiKey: 'infer-key', managementKey: 'all-key' }, () => {});
     const told: object[] = [];
     const { stub } = await start({ access, audit: (facts) => told.push(facts) });
@@ -392,6 +395,15 @@ describe('keys over gRPC', () => {
       metadata: expect.objectContaining({}),
     });
   });
+});
+
+it('more connections than there may be are closed at once', async () => {
+  const { address, stub } = await start({ maxConnections: 1 });
+  expect(await call(stub, 'ServerLive', {})).toEqual({ live: true });
+  const session = connect(`http://${address}`);
+  session.on('error', () => {});
+  await once(session, 'close');
+  expect(await call(stub, 'ServerLive', {})).toEqual({ live: true });
 });
 
 describe('messages that are still being sent', () => {

@@ -31,6 +31,16 @@ async function answerOf(socket: Socket): Promise<string> {
   return text;
 }
 
+/** What has come when `count` answers have begun and the last of them has ended. */
+async function text(socket: Socket, count: number): Promise<string> {
+  let all = '';
+  for await (const piece of socket) {
+    all += String(piece);
+    if (all.split('HTTP/1.1 ').length > count && all.endsWith('}')) break;
+  }
+  return all;
+}
+
 const ask = async () => (await postJson(`${test.url}/v1/completions`, { prompt: 'a b' })).status;
 
 describe('200 idle connections and 100 that send a head byte by byte', () => {
@@ -44,6 +54,33 @@ describe('200 idle connections and 100 that send a head byte by byte', () => {
       expect(await ask()).toBe(200);
     }
     for (const socket of sockets.splice(0)) socket.destroy();
+  });
+});
+
+describe('a request for two hosts', () => {
+  it('is refused, whatever they are', async () => {
+    for (const path of ['/ping', '/v1/models', '/nowhere']) {
+      const socket = await open(`GET ${path} HTTP/1.1\r\nhost: localhost\r\nHost: localhost\r\n\r\n`);
+      expect(await answerOf(socket)).toMatch(/^HTTP\/1\.1 400 [\s\S]*names more than one host/);
+    }
+  });
+});
+
+describe('more requests than there may be connections', () => {
+  it('on one connection are refused from there on, but for probes', async () => {
+    const small = await startServer({ maxConnections: 2 });
+    small.service.words = null;
+    const body = JSON.stringify({ prompt: 'a' });
+    const ask = `POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
+    const socket = connect(Number(new URL(small.url).port), '127.0.0.1');
+    sockets.push(socket);
+    socket.write(ask.repeat(3));
+    const refused = await Promise.all([0, 1].map((index) => small.service.request(index)));
+    for (const one of refused) one.finish('length');
+    expect(await text(socket, 3)).toMatch(
+      /200 OK[\s\S]*200 OK[\s\S]*429 Too Many Requests[\s\S]*More requests run than there may be connections: 2/,
+    );
+    await small.server.close();
   });
 });
 

@@ -230,6 +230,14 @@ describe('HTTP/2 on an https:// address', () => {
     await aborted(other.signal);
   });
 
+  it('drops a reader that leaves its answer no room', async () => {
+    const { logged, url } = await start({ ...PEM, chunkedReadTimeoutSeconds: 1 });
+    const session = connectHttp2(url, { ca: authority.certificate, settings: { initialWindowSize: 0 } });
+    post(session, '/predictions/mlp', JSON.stringify({ inputs: 'a' })).on('error', () => {});
+    await logged(({ msg }) => msg === 'dropped a reader that does not take its answer');
+    session.destroy();
+  });
+
   it('knows the host by its authority, bounds bodies without a length, and ends with the server', async () => {
     const { server, url } = await start({ ...PEM, maxRequestBytes: 100_000 });
     const session = open(url);

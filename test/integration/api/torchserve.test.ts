@@ -22,6 +22,7 @@ import { PROTO_OPTIONS } from '../../../server/grpc/oip-messages.js';
 import { createTorchServeServers } from '../../../server/grpc/torchserve-servers.js';
 import { torchServeDialects } from '../../../server/http/dialects/torchserve/torchserve-dialects.js';
 import { grpcCallsOf } from '../../../server/torchserve/grpc-calls-of.js';
+import { TORCHSERVE_SCOPES } from '../../support/access-table.js';
 import { makeCertificate } from '../../support/certificates.js';
 import { FakeManagement, pool } from '../../support/http-fake-management.js';
 import { postJson, startServer, type TestServer } from '../../support/http-fixtures.js';
@@ -129,23 +130,21 @@ async function codeOf(side: Side, stub: Stub, method: string, message: object, k
 
 describe("who may make TorchServe's gRPC calls", () => {
   const asked = { model_name: 'mlp', input: { data: Buffer.from('once') } };
-  /** Every call of both services; a new one without a line fails. The scope, and what the right key gets. */
-  const CALLS: Readonly<
-    Record<Side, Readonly<Record<string, readonly [message: object, scope: string, code: number]>>>
-  > = {
+  /** Every call of both services; a new one without a line fails. What the right key gets. */
+  const CALLS: Readonly<Record<Side, Readonly<Record<string, readonly [message: object, code: number]>>>> = {
     inference: {
-      Ping: [{}, 'infer', status.OK],
-      Predictions: [asked, 'infer', status.OK],
-      StreamPredictions: [asked, 'infer', status.OK],
-      StreamPredictions2: [asked, 'infer', status.OK],
+      Ping: [{}, status.OK],
+      Predictions: [asked, status.OK],
+      StreamPredictions: [asked, status.OK],
+      StreamPredictions2: [asked, status.OK],
     },
     management: {
-      DescribeModel: [{ model_name: 'mlp' }, 'manage', status.OK],
-      ListModels: [{}, 'manage', status.OK],
-      RegisterModel: [{ url: '../x.mar' }, 'manage', status.NOT_FOUND],
-      ScaleWorker: [{ model_name: 'mlp', min_worker: 1 }, 'manage', status.OK],
-      SetDefault: [{ model_name: 'mlp', model_version: '1.0' }, 'manage', status.OK],
-      UnregisterModel: [{ model_name: 'mlp' }, 'manage', status.OK],
+      DescribeModel: [{ model_name: 'mlp' }, status.OK],
+      ListModels: [{}, status.OK],
+      RegisterModel: [{ url: '../x.mar' }, status.NOT_FOUND],
+      ScaleWorker: [{ model_name: 'mlp', min_worker: 1 }, status.OK],
+      SetDefault: [{ model_name: 'mlp', model_version: '1.0' }, status.OK],
+      UnregisterModel: [{ model_name: 'mlp' }, status.OK],
     },
   };
   const rows = (['inference', 'management'] as const).flatMap((side) =>
@@ -154,16 +153,17 @@ describe("who may make TorchServe's gRPC calls", () => {
 
   it('is said of every one', () => {
     for (const side of ['inference', 'management'] as const)
-      expect(Object.keys(CALLS[side]).sort()).toEqual(Object.keys(methodsOf(side)).sort());
+      for (const lines of [CALLS[side], TORCHSERVE_SCOPES[side]])
+        expect(Object.keys(lines).sort()).toEqual(Object.keys(methodsOf(side)).sort());
   });
 
-  it.each(rows)('%s of %s', async (method, side, message, scope, right) => {
+  it.each(rows)('%s of %s', async (method, side, message, right) => {
     const access = new AccessControl({ ...NO_KEYS, apiKey: 'infer-key', managementKey: 'all-key' }, () => {});
     const { addresses, http, told } = await start(access);
     const stub = stubOf(side, addresses[side]);
     const with_ = (key: string | null) => codeOf(side, stub, method, message, key);
     const refused = status.PERMISSION_DENIED;
-    const isManaged = scope === 'manage';
+    const isManaged = TORCHSERVE_SCOPES[side][method] === 'manage';
     expect(await with_(null), 'without a key').toBe(refused);
     expect(await with_('wrong'), 'with an unknown key').toBe(refused);
     expect(http.service.submitted).toEqual([]);

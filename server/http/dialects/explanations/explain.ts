@@ -27,7 +27,7 @@ export interface ExplainRequest {
   options: ExplainOptions;
 }
 
-const DEFAULT_LIMIT_MS = 600_000;
+export const DEFAULT_LIMIT_MS = 600_000;
 
 /** @throws ServingError */
 export async function explain(

@@ -16,7 +16,7 @@ import { type Answer, allOf } from '../../answers/answer.js';
 import { ContentBody } from '../../bodies/model-bodies.js';
 import type { HttpContext } from '../../http-context.js';
 import { modelStatus } from '../../model-target.js';
-import { explain } from '../explanations/explain.js';
+import { DEFAULT_LIMIT_MS, explain } from '../explanations/explain.js';
 import { answerPrediction } from './torchserve-answer.js';
 
 const MAX_INSTANCES = 1024;
@@ -62,12 +62,15 @@ export async function explainKServe(
 ): Promise<{ explanations: unknown[] }> {
   const { headers } = request;
   const explanations: unknown[] = [];
+  // One limit for all of them.
+  const endMs = performance.now() + (target.timeoutMs ?? DEFAULT_LIMIT_MS);
   for (const [index, body] of instancesOf(request.body).entries()) {
     const requestId = `${target.requestId}.${index}`;
+    const timeoutMs = Math.max(1, Math.ceil(endMs - performance.now()));
     const asked = {
       body,
       headers: { ...headers, explain: 'True' },
-      target: { ...target, requestId },
+      target: { ...target, requestId, timeoutMs },
       options: {},
     };
     explanations.push(await explain(context, asked, client));

@@ -90,5 +90,9 @@ function shown({ bytes, contentType }: ContentPart): unknown {
   const text = Buffer.from(bytes).toString('utf8');
   if (contentType?.startsWith('text/')) return text;
   if (contentType !== 'application/json') return Buffer.from(bytes).toString('base64');
-  return JSON.parse(text) as unknown;
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    throw new ServingError('HANDLER_FAILED', 'An answer says that it is JSON, and is not');
+  }
 }

@@ -6,6 +6,7 @@ import {
   shortDecimal,
 } from '../../../../server/http/bodies/tensor-elements.js';
 import type { TensorType } from '../../../../server/requests/predict-request.js';
+import { elementsOf } from '../../../../server/requests/tensor-types.js';
 import { seededRandom, testSeed } from '../../../fixtures/seeded-random.js';
 
 const back = (type: TensorType, elements: readonly unknown[], shift = 0) => {
@@ -14,6 +15,26 @@ const back = (type: TensorType, elements: readonly unknown[], shift = 0) => {
   moved.set(bytes, shift);
   return elementsOfTensor({ name: 'x', type, shape: [elements.length], bytes: moved.subarray(shift) });
 };
+
+describe('a shape', () => {
+  it.each([
+    [[65_536, 0], 0],
+    [[0], 0],
+    [[3, 2], 6],
+    [[], 1],
+  ])('%j has %i elements', (shape, count) => {
+    expect(elementsOf('x', shape)).toBe(count);
+  });
+
+  it.each([
+    [[65_537, 0], /has no elements, but 65537 along its other axes, of at most 65536/],
+    [[0, 1000, 1000], /has no elements, but 1000000 along its other axes/],
+    [[2 ** 31], /has 2147483648 elements, of at most 2147483647/],
+    [[-1], /is not made of whole numbers/],
+  ])('%j is refused', (shape, words) => {
+    expect(() => elementsOf('x', shape)).toThrow(words);
+  });
+});
 
 describe('elements', () => {
   it.each([

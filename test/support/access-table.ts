@@ -1,0 +1,160 @@
+/**
+ * Every route of a running server against every kind of key, and every call of gRPC with the scope that it needs: the tables of
+ * test/ACCESS.md. `npm run docs` writes them; integration/api/access, grpc and torchserve hold the servers to them.
+ */
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { request as httpRequest } from 'node:http';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { digestOf, SCOPES, type Scope } from '../../server/access/access-key.js';
+import { ALL_DIALECTS } from '../../server/http/dialects/all-dialects.js';
+import { torchServeDialects } from '../../server/http/dialects/torchserve/torchserve-dialects.js';
+import type { ListedRoute } from '../../server/http/http-app.js';
+import { FakeManagement, pool } from './http-fake-management.js';
+import { startServer } from './http-fixtures.js';
+import { torchServeModelsOf } from './torchserve-parts.js';
+
+export const ACCESS_FILE = 'test/ACCESS.md';
+
+/** null: open. */
+export const OIP_SCOPES: Readonly<Record<string, Scope | null>> = {
+  ...{ ServerLive: null, ServerReady: null, ModelReady: 'infer', ServerMetadata: 'infer' },
+  ...{ ModelMetadata: 'infer', ModelConfig: 'infer', ModelStatistics: 'infer', ModelInfer: 'infer' },
+  ...{ ModelStreamInfer: 'infer', RepositoryIndex: 'manage', RepositoryModelLoad: 'manage' },
+  RepositoryModelUnload: 'manage',
+};
+export const TORCHSERVE_SCOPES: Readonly<
+  Record<'inference' | 'management', Readonly<Record<string, Scope>>>
+> = {
+  inference: { Ping: 'infer', Predictions: 'infer', StreamPredictions: 'infer', StreamPredictions2: 'infer' },
+  management: {
+    ...{ DescribeModel: 'manage', ListModels: 'manage', RegisterModel: 'manage', ScaleWorker: 'manage' },
+    ...{ SetDefault: 'manage', UnregisterModel: 'manage' },
+  },
+};
+
+/** What each kind of key gets of a route: a status, below 0 where the key was refused. */
+export interface AskedRoute extends ListedRoute {
+  none: number;
+  unknown: number;
+  byScope: Readonly<Record<Scope, number>>;
+}
+
+const isRefused = (code: number): boolean => code < 0;
+
+/** Its key, or one of its scopes, is enough, and nothing else is. */
+export function isRight({ access, byScope, none, unknown }: AskedRoute): boolean {
+  if (access === 'open') return !isRefused(none) && !isRefused(unknown);
+  if (!isRefused(none) || !isRefused(unknown) || access.length === 0) return false;
+  return SCOPES.every((scope) => access.includes(scope) !== isRefused(byScope[scope]));
+}
+
+/** fetch sets no Host of its own and drops some headers. */
+export function statusOf(url: string, method: string, headers: Record<string, string> = {}): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const client = httpRequest(url, { method, headers }, (response) => {
+      response.resume();
+      resolve(response.statusCode!);
+    });
+    client.on('error', reject);
+    client.end();
+  });
+}
+
+/** TorchServe's refusal is a 400 of a type of its own. */
+function outcomeOf(url: string, method: string, headers: Record<string, string> = {}): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const client = httpRequest(url, { method, headers }, async (response) => {
+      let text = '';
+      for await (const piece of response) text += String(piece);
+      const code = response.statusCode!;
+      const isNo = code === 401 || code === 403 || text.includes('InvalidKeyException');
+      resolve(isNo ? -code : code);
+    });
+    client.on('error', reject);
+    client.end();
+  });
+}
+
+/** A server with a key a scope, each of its routes asked with none, one that nobody has, and each of them. */
+export async function askedRoutes(which: 'usual' | 'torchserve'): Promise<AskedRoute[]> {
+  const folder = mkdtempSync(path.join(tmpdir(), 'shardserve-routes-'));
+  const keyFile = path.join(folder, 'keys.json');
+  const keys = SCOPES.map((scope) => {
+    const sha256 = digestOf(`secret-of-${scope}`).toString('hex');
+    return { name: scope, sha256, scopes: [scope] };
+  });
+  writeFileSync(keyFile, JSON.stringify({ keys }));
+  chmodSync(keyFile, 0o600);
+  const management = new FakeManagement();
+  management.pools.push(pool('mlp', { version: '1.0', isDefault: true }));
+  const metrics = { prometheus: true, contentType: 'text/plain', text: async () => '' };
+  const { server, url } = await startServer(
+    { keyFile },
+    'mlp',
+    which === 'usual' ? { metrics } : { metrics, management },
+    which === 'usual' ? ALL_DIALECTS : torchServeDialects(torchServeModelsOf(management)),
+  );
+  try {
+    const asked: AskedRoute[] = [];
+    for (const route of server.routes) {
+      const at = `${url}${route.url.replace(/:\w+/g, 'mlp').replace('*', 'x')}`;
+      const as = (key: string) => outcomeOf(at, route.method, { authorization: `Bearer secret-of-${key}` });
+      const [none, unknown, ...codes] = await Promise.all([
+        outcomeOf(at, route.method),
+        as('nobody'),
+        ...SCOPES.map(as),
+      ]);
+      const byScope = Object.fromEntries(SCOPES.map((scope, index) => [scope, codes[index]!]));
+      asked.push({ ...route, none, unknown, byScope: byScope as Record<Scope, number> });
+    }
+    return asked;
+  } finally {
+    await server.close();
+    rmSync(folder, { recursive: true });
+  }
+}
+
+const HEAD = ['none', 'unknown', ...SCOPES];
+const tableOf = (what: string, rows: readonly string[]): string =>
+  [`| ${what} | ${HEAD.join(' | ')} |`, `|${'---|'.repeat(HEAD.length + 1)}`, ...rows, ''].join('\n');
+
+/** A line for all methods of a path that answer alike. */
+export function routeTable(routes: readonly AskedRoute[]): string {
+  const methods = new Map<string, string[]>();
+  for (const { byScope, method, none, unknown, url } of routes) {
+    const cells = [none, unknown, ...SCOPES.map((scope) => byScope[scope])];
+    const shown = cells.map((code) => (isRefused(code) ? String(-code) : 'in'));
+    const rest = `${url.replaceAll('|', '\\|')}\` | ${shown.join(' | ')} |`;
+    methods.set(rest, [...(methods.get(rest) ?? []), method]);
+  }
+  const rows = [...methods].map(([rest, all]) => `| \`${all.sort().join(', ')} ${rest}`);
+  return tableOf(
+    'HTTP',
+    rows.sort((a, b) => (pathOf(a) < pathOf(b) ? -1 : 1)),
+  );
+}
+
+const pathOf = (row: string): string => row.slice(row.indexOf('/'));
+
+/** Those with the scope to manage may ask models too. */
+export function callTable(service: string, scopes: Readonly<Record<string, Scope | null>>): string {
+  const rows = Object.entries(scopes).map(([method, scope]) => {
+    const cells = ['none', 'unknown', ...SCOPES].map((key) =>
+      scope === null || key === scope ? 'in' : 'refused',
+    );
+    return `| \`${method}\` | ${cells.join(' | ')} |`;
+  });
+  return tableOf(service, rows);
+}
+
+/** Each part of ACCESS.md by its marker. */
+export async function accessTables(): Promise<Record<string, string>> {
+  return {
+    http: routeTable(await askedRoutes('usual')),
+    torchserve: routeTable(await askedRoutes('torchserve')),
+    grpc: callTable('inference.GRPCInferenceService', OIP_SCOPES),
+    'torchserve-inference': callTable('InferenceAPIsService', TORCHSERVE_SCOPES.inference),
+    'torchserve-management': callTable('ManagementAPIsService', TORCHSERVE_SCOPES.management),
+  };
+}
