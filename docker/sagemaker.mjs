@@ -187,6 +187,8 @@ export function commandsFor(values) {
 
 const quoted = (argument) =>
   /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", `'\\''`)}'`;
+/** Values of the container's variables whose names say that they are secret. */
+const SECRET = /"(\w*(?:TOKEN|SECRET|PASSWORD|KEY)\w*)":"(?:[^"\\]|\\.)*"/gi;
 const line = (command) => command.map(quoted).join(' ');
 
 /** A command of the plan as a line of a shell script. */
@@ -209,7 +211,7 @@ function succeeds([program, ...args]) {
 
 function runCommand(command) {
   if (command.unless !== undefined && succeeds(command.unless)) return;
-  console.error(`+ ${asShell({ ...command, unless: undefined })}`);
+  console.error(`+ ${asShell({ ...command, unless: undefined }).replace(SECRET, '"$1":"…"')}`);
   const { prints } = command;
   const scratch = prints === undefined ? null : mkdtempSync(path.join(tmpdir(), 'shardserve-sagemaker-'));
   try {

@@ -173,9 +173,12 @@ describe('docker/sagemaker.mjs', () => {
     const dry = script(['--dry-run', '--only', 'image,model,endpoint']);
     expect(dry).toMatchObject({ status: 0, stderr: '' });
     const limits = ['--volume-gb', '256', '--download-timeout-s', '1800', '--startup-timeout-s', '3600'];
-    const run = script(['--only', 'image,model,endpoint', '--env', 'OPTION_DTYPE=int8', ...limits]);
+    const environment = ['--env', 'OPTION_DTYPE=int8', '--env', 'HF_TOKEN=hf_"secret'];
+    const run = script(['--only', 'image,model,endpoint', ...environment, ...limits]);
     expect(run.status, run.stderr).toBe(0);
-    expect(run.stderr).not.toContain('a-password');
+    // What it runs is told, secrets are not.
+    expect(run.stderr).toContain('"OPTION_DTYPE":"int8","HF_TOKEN":"…"');
+    for (const secret of ['a-password', 'secret']) expect(run.stderr).not.toContain(secret);
     expect(calls().map(([program, one, two]) => `${program} ${one} ${two}`)).toEqual([
       'docker build -f',
       'aws ecr describe-repositories',
@@ -194,7 +197,7 @@ describe('docker/sagemaker.mjs', () => {
     expect(made('model-shardserve')).toEqual({
       Image: `${REGISTRY}/shardserve:latest`,
       ModelDataUrl: 's3://my-models/deepspeed/gpt-j.tar.gz',
-      Environment: { TENSOR_PARALLEL_DEGREE: '2', OPTION_DTYPE: 'int8' },
+      Environment: { TENSOR_PARALLEL_DEGREE: '2', OPTION_DTYPE: 'int8', HF_TOKEN: 'hf_"secret' },
     });
     expect(made('config-shardserve')).toMatchObject([
       {
