@@ -3,6 +3,7 @@ import type { FuzzTarget } from './fuzz-target.js';
 import { ARCHIVE_TARGETS } from './targets/archives.js';
 import { CHECKPOINT_TARGETS } from './targets/checkpoints.js';
 import { CONFIGURATION_TARGETS } from './targets/configuration.js';
+import { PROGRAM_TARGETS } from './targets/programs.js';
 import { REQUEST_TARGETS } from './targets/requests.js';
 
 export const ALL_TARGETS: readonly FuzzTarget[] = [
@@ -10,4 +11,5 @@ export const ALL_TARGETS: readonly FuzzTarget[] = [
   ...CHECKPOINT_TARGETS,
   ...REQUEST_TARGETS,
   ...ARCHIVE_TARGETS,
+  ...PROGRAM_TARGETS,
 ];
