@@ -1,40 +1,48 @@
-/** What SECURITY.md promises and the sources must hold: its table of lessons, no text that becomes code, licences of what is shipped. */
+/** What SECURITY.md and test/DEFECTS.md promise and the sources must hold: their tables, no text that becomes code, licences of what is shipped. */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { productFiles, ROOT, readText } from './repository.js';
 
-const LESSONS = 22;
-
 interface Row {
-  lesson: string;
+  what: string;
   kept: string[];
 }
 
-function rows(): Row[] {
-  const [, table = ''] = readText('SECURITY.md').split('| What it taught | Kept by |\n|---|---|\n');
-  return table
-    .split('\n')
-    .slice(0, table.split('\n').indexOf(''))
-    .map((line) => {
-      const [, lesson = '', kept = ''] = line.split(/ ?\| ?/);
-      return { lesson, kept: kept.split('<br>') };
-    });
+function rowsBelow(file: string, head: string): Row[] {
+  const [, table = ''] = readText(file).split(`| ${head} |\n|---|---|\n`);
+  const lines = table.split('\n');
+  return lines.slice(0, lines.indexOf('')).map((line) => {
+    const [, what = '', kept = ''] = line.split(/ ?\| ?/);
+    return { what, kept: kept.split('<br>') };
+  });
 }
 
-describe('the table of lessons', () => {
+describe.each([
+  ['SECURITY.md', 'What it taught | Kept by', 22],
+  ['test/DEFECTS.md', 'What was wrong | Held by', 26],
+  ['test/DEFECTS.md', 'What was found later | Held by', 10],
+  ['test/DEFECTS.md', 'What it bears | Held by', 8],
+])('the table of %s, "%s"', (file, head, least) => {
   it('has a test that there is, or a reason, for each', () => {
-    const all = rows();
-    expect(all.length).toBeGreaterThanOrEqual(LESSONS);
-    const wrong = all.flatMap(({ kept, lesson }) =>
+    const all = rowsBelow(file, head);
+    expect(all.length).toBeGreaterThanOrEqual(least);
+    const wrong = all.flatMap(({ kept, what }) =>
       kept.flatMap((one) => {
         if (/^Does not apply[^:]*: .{20}/.test(one)) return [];
-        const [, file = '', name = ''] = /^`(test\/[^`]+)`: (.+)$/.exec(one) ?? [];
-        if (!existsSync(path.join(ROOT, file)) || file === '') return [`${lesson}: ${one}: no such file`];
-        return readText(file).includes(name) ? [] : [`${lesson}: ${file} has no test "${name}"`];
+        const [, test = '', name = ''] = /^`(test\/[^`]+)`: (.+)$/.exec(one) ?? [];
+        if (!existsSync(path.join(ROOT, test)) || test === '') return [`${what}: ${one}: no such file`];
+        return readText(test).includes(name) ? [] : [`${what}: ${test} has no test "${name}"`];
       }),
     );
     expect(wrong).toEqual([]);
+  });
+});
+
+describe('the defects', () => {
+  it('are told one by one, by their numbers', () => {
+    const rows = rowsBelow('test/DEFECTS.md', 'What was wrong | Held by');
+    expect(rows.map(({ what }) => Number.parseInt(what, 10))).toEqual(rows.map((_, index) => index + 1));
   });
 });
 

@@ -55,6 +55,12 @@ describe('shards that are there', () => {
     expect(readdirSync(store)).toEqual([first.manifest.name]);
   });
 
+  it('are the user’s alone', async () => {
+    const { shardFolder } = await split();
+    const modes = [store, shardFolder].map((folder) => (statSync(folder).mode & 0o777).toString(8));
+    expect(modes).toEqual(['700', '700']);
+  });
+
   it('are others for another degree, type, block, seed or config.json', async () => {
     const names = [];
     const toy = path.join(scratch, 'toy');

@@ -1,15 +1,16 @@
-/** How many new tokens a request has that names no number, or names one. */
+/** How many new tokens a request has that names no number, or names one; who is told of the prefix cache. */
 import { describe, expect, it } from 'vitest';
 import type { ModelInfo } from '../../../../../proto/manifest.js';
 import { makeJob } from '../../../../../server/engines/llm/make-job.js';
 import type { GenerateRequest } from '../../../../../server/requests/generate-request.js';
 import { makeRequest } from '../../../../fixtures/generate-requests.js';
 
-function newTokensOf(
+function jobOf(
   request: Partial<GenerateRequest>,
   promptTokens: number,
   generationDefaults = {},
-): number {
+  reportCachedTokens = false,
+) {
   return makeJob({
     id: 1,
     request: makeRequest(request),
@@ -19,8 +20,19 @@ function newTokensOf(
     normalise: false,
     receivedAtMs: 0,
     queuedAtMs: 0,
-  }).maxNewTokens;
+    reportCachedTokens,
+  });
 }
+
+const newTokensOf = (...given: Parameters<typeof jobOf>): number => jobOf(...given).maxNewTokens;
+
+describe('how much of its prompt was computed before', () => {
+  it('is told to nobody who shares rows with strangers, unless the operator says so', () => {
+    expect(jobOf({}, 10).tellsCached).toBe(false);
+    expect(jobOf({ cacheSalt: 'own' }, 10).tellsCached).toBe(true);
+    expect(jobOf({}, 10, {}, true).tellsCached).toBe(true);
+  });
+});
 
 describe('new tokens of a job', () => {
   const nothing = { maxNewTokens: null, usualNewTokens: 16 };
