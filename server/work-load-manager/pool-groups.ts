@@ -309,11 +309,7 @@ export class PoolGroups {
     this.#stopping.add(done);
   }
 
-  /**
-   * Deaths of which a request is found guilty are not the model's: no client shall take it away from the others.
-   *
-   * @returns whether the group shall be started again
-   */
+  /** What a request is guilty of is not the model's: no client shall take it away. @returns whether the group is started again */
   #countDeath(error: ServingError, isLasting: boolean, ofRequests: number): boolean {
     const { retryThreshold } = this.#options.config;
     const nowMs = systemClock.nowMs();
