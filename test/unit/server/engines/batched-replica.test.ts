@@ -1,4 +1,4 @@
-/** The loop that gives a process its batches: the next one goes first, then the answers of the one before are told. */
+/** The loop that gives a process its batches: the next one goes first, then the answers of the one before are told; what becomes of them when it dies. */
 import pino from 'pino';
 import { afterEach, expect, it } from 'vitest';
 import { ServingError } from '../../../../proto/errors.js';
@@ -65,7 +65,7 @@ async function started(
 ): Promise<{ replica: TestReplica; running: Promise<void> }> {
   lastId = 0;
   const replica = new TestReplica({
-    config: { batchSize: 2, maxBatchDelayMs: 60_000, ...more } as ModelConfig,
+    config: { batchSize: 2, maxBatchDelayMs: 60_000, requestRetries: 0, ...more } as ModelConfig,
     ...{ queue: of, threads: 1, sharesCores: false, mayStart: () => Number.POSITIVE_INFINITY },
     ...{ onIdle: () => {}, logger: pino({ level: 'silent' }), hooks: {} },
   });
@@ -135,4 +135,31 @@ it('tells the answers that are there though the next batch ends the process', as
   await expect(running).rejects.toBe(error);
   expect(first.stream.ending).toMatchObject({ kind: 'finish' });
   expect(third.stream.ending).toBe(error);
+});
+
+it('gives what a process died with to the next one, each alone and at once; what was in too many deaths ends', async () => {
+  const jobs = queue();
+  const retries = { requestRetries: 2 };
+  const first = await started(jobs, retries);
+  const [bad, good] = [push(jobs), push(jobs)];
+  await settled();
+  const error = new ServingError('WORKER_FAILED', 'gone');
+  for (let life = first, death = 0; ; death++, life = await started(jobs, retries)) {
+    await settled();
+    batches[death]!.die(error);
+    await expect(life.running).rejects.toBe(error);
+    expect(life.replica.deathsOfRequests).toBe(1);
+    if (bad.stream.ended) break;
+  }
+  expect(bad.stream.ending).toMatchObject({ message: expect.stringMatching(/^gone; .* ran alone/) });
+  const { replica, running } = await started(jobs, retries);
+  await settled();
+  batches[3]!.end();
+  await good.ended;
+  replica.drain();
+  await running;
+  expect(story.filter((line) => line.startsWith('given'))).toEqual([
+    ...['given 1,2', 'given 1', 'given 1', 'given 2'],
+  ]);
+  expect(good.stream.ending).toMatchObject({ kind: 'finish' });
 });
