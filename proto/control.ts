@@ -101,6 +101,15 @@ export interface Row {
   mask?: TokenMask | null;
   /** Guesses of the tokens behind those, run with them. Absent: none. */
   draftIds?: number[];
+  /** The mask comes later, in a message of its own. Absent: no. */
+  maskFollows?: boolean;
+}
+
+/** The mask of the next row of a sequence that was sent without. */
+export interface LateMask {
+  sequence: number;
+  /** null: the row is left out. */
+  mask: TokenMask | null;
 }
 
 /** The ids that may be chosen: a list, or bits; where there are neither, none. */
@@ -204,7 +213,8 @@ export interface Failure {
 export type ToWorker =
   | { body: 'step'; step: Step }
   | { body: 'inspect'; inspect: { id: number } }
-  | { body: 'shutdown'; shutdown: Record<string, never> };
+  | { body: 'shutdown'; shutdown: Record<string, never> }
+  | { body: 'masks'; masks: { masks: LateMask[] } };
 
 export type FromWorker =
   | { rank: number; body: 'loading'; loading: Loading }

@@ -11,7 +11,7 @@ export const MAX_WORLD_SIZE = 64;
 export const MANIFEST_FORMAT_VERSION = 9;
 
 /** Version of the messages between coordinator and shard workers (proto/control.proto). */
-export const CONTROL_VERSION = 2;
+export const CONTROL_VERSION = 3;
 
 /** Tokens in one step, over all its rows: the activation buffers are reserved for so many. */
 export const MAX_STEP_TOKENS = 4096;

@@ -10,7 +10,7 @@ import { availableParallelism } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { Pair } from 'zeromq';
-import { decodeToWorker, encodeFromWorker, type FromWorker, type ToWorker } from '../proto/control.js';
+import { encodeFromWorker, type FromWorker } from '../proto/control.js';
 import { dieWithParent } from '../proto/die-with-parent.js';
 import { ServingError } from '../proto/errors.js';
 import { CONTROL_VERSION } from '../proto/limits.js';
@@ -22,9 +22,11 @@ import { connectSharedMemoryCollective } from './collective/shared-memory-group.
 import { SingleRankCollective } from './collective/single-rank.js';
 import { type SumOverRanks, sumAsTree } from './collective/tree-sum.js';
 import { connectZeromqCollective } from './collective/zeromq.js';
+import { controlMessages } from './control-messages.js';
 import type { Device } from './device/device.js';
 import { openDevice } from './device/open-device.js';
 import { Executor } from './executor.js';
+import { LateMasks } from './late-masks.js';
 import { openKvCache } from './open-kv-cache.js';
 import { Chooser } from './sampler/chooser.js';
 import { readManifest, readSegment, verifyFiles } from './shard-files.js';
@@ -41,8 +43,9 @@ async function main(launch: WorkerLaunch): Promise<void> {
   const send: Send = (message) =>
     control.send(encodeFromWorker({ rank: launch.rank, ...message } as FromWorker));
   try {
-    const runner = await start(launch, send);
-    await serve(control, runner, launch.rank, send);
+    const lateMasks = new LateMasks();
+    const runner = await start(launch, send, lateMasks);
+    await serve(control, runner, launch.rank, send, lateMasks);
   } catch (error) {
     // The server logs what its workers write. What is sent, clients read.
     if (!(error instanceof ServingError)) process.stderr.write(`${inspect(error)}\n`);
@@ -57,7 +60,7 @@ async function main(launch: WorkerLaunch): Promise<void> {
 }
 
 /** Everything up to the point where steps can come. */
-async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
+async function start(launch: WorkerLaunch, send: Send, lateMasks: LateMasks): Promise<StepRunner> {
   const { rank, shardFolder, worldSize } = launch;
   const started = performance.now();
   const manifest = readManifest(shardFolder);
@@ -97,7 +100,7 @@ async function start(launch: WorkerLaunch, send: Send): Promise<StepRunner> {
     vocabSize: manifest.model.vocabSize,
     vocabPerRank: manifest.perRank.vocab,
   });
-  const runner = new StepRunner({ executor, kvCache, chooser, collective, weightBytes });
+  const runner = new StepRunner({ executor, kvCache, chooser, collective, weightBytes, lateMasks });
   await runner.warmUp();
   executor.trim();
   await send({
@@ -141,10 +144,14 @@ function joinRanks(launch: WorkerLaunch, sum: SumOverRanks): Promise<Collective>
 }
 
 /** Steps, one after the other, until Shutdown. */
-async function serve(control: Pair, runner: StepRunner, rank: number, send: Send): Promise<void> {
-  for await (const [frame] of control) {
-    assert(frame, 'a control message is one frame');
-    const message: ToWorker = decodeToWorker(frame);
+async function serve(
+  control: Pair,
+  runner: StepRunner,
+  rank: number,
+  send: Send,
+  lateMasks: LateMasks,
+): Promise<void> {
+  for await (const message of controlMessages(control, lateMasks)) {
     switch (message.body) {
       case 'step': {
         const result = await runner.run(message.step);

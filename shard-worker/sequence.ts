@@ -30,6 +30,8 @@ export class Sequence implements ChooseSequence {
   readonly secondTextAt: number | null;
   /** Bounds the token that is chosen next; null: any. */
   mask: TokenMask | null = null;
+  /** The mask of the row that runs comes in a message of its own. */
+  maskFollows = false;
   /** Guesses of the tokens to come, while a step runs that tries them. */
   draftIds: readonly number[] = [];
   /** Tokens whose keys and values are in the slot. */

@@ -10,6 +10,8 @@
  * Drafts  run behind the known tokens of their row, and a token is chosen behind each, as if all before it were right. Those that are
  *         what was chosen count, in order; the rows of the others are forgotten. A choice depends on logits and sequence alone, so
  *         the tokens are those of steps without drafts, greedy or sampled
+ * Masks   of a row may come while it runs (late-masks.ts): the choice waits for it. A row whose mask will not come is left out: what it
+ *         wrote is forgotten, and its token runs again in a later step
  * Errors  assertions on a step that breaks the contract (a gap, a row of another sequence); CollectiveError; ONNX Runtime's
  */
 import assert from 'node:assert/strict';
@@ -31,6 +33,7 @@ import { WARM_UP_TOKENS } from '../proto/limits.js';
 import type { Collective } from './collective/collective.js';
 import type { Executor } from './executor.js';
 import type { KvCache } from './kv-cache.js';
+import { LateMasks } from './late-masks.js';
 import type { Choice } from './sampler/choice.js';
 import type { ChooseRow, Chooser } from './sampler/chooser.js';
 import { Sequence } from './sequence.js';
@@ -45,6 +48,8 @@ export interface StepRunnerOptions {
   chooser: Pick<Chooser, 'choose'>;
   collective: Pick<Collective, 'counters'>;
   weightBytes: number;
+  /** Masks that come behind their steps; absent: none do. */
+  lateMasks?: LateMasks;
 }
 
 /** What a row's tokens lead to, once they are through. */
@@ -52,12 +57,15 @@ interface Outcome {
   tokens: ChosenToken[];
   vector?: number[];
   failure?: RowFailure;
+  leftOut?: true;
 }
 
 const NOTHING: Outcome = { tokens: [] };
+const LEFT_OUT: Outcome = { tokens: [], leftOut: true };
 
 export class StepRunner {
   readonly #options: StepRunnerOptions;
+  readonly #lateMasks: LateMasks;
   readonly #sequences = new Map<number, Sequence>();
   #lastStep = 0;
   #steps = 0;
@@ -67,6 +75,7 @@ export class StepRunner {
 
   constructor(options: StepRunnerOptions) {
     this.#options = options;
+    this.#lateMasks = options.lateMasks ?? new LateMasks();
   }
 
   async run(step: Step): Promise<StepResult> {
@@ -186,7 +195,10 @@ export class StepRunner {
   }
 
   #close(slot: number): void {
-    assert(this.#sequences.delete(slot), `slot ${slot} is not open`);
+    const sequence = this.#sequences.get(slot);
+    assert(sequence, `slot ${slot} is not open`);
+    this.#sequences.delete(slot);
+    this.#lateMasks.forget(sequence.sequence);
     this.#options.kvCache.close(slot);
   }
 
@@ -205,13 +217,15 @@ export class StepRunner {
         `row of ${row.tokens} tokens at ${position}, but the sequence has ${sequence.length}`,
       );
       const chooses = known === sequence.length;
-      const { draftIds = [], mask = null } = row;
+      const { draftIds = [], mask = null, maskFollows = false } = row;
       const left = sequence.maxNewTokens - sequence.newIds.length;
       assert(
         draftIds.length === 0 || (chooses && mask === null && draftIds.length < left),
         `${draftIds.length} drafts in a row that cannot have them`,
       );
+      assert(!maskFollows || (chooses && mask === null && draftIds.length === 0), 'a row has one mask');
       sequence.mask = mask;
+      sequence.maskFollows = maskFollows;
       sequence.draftIds = draftIds;
       const count = row.tokens + draftIds.length;
       spans.push({ sequence, offset, count, position, outputRows: chooses ? 1 + draftIds.length : 0 });
@@ -232,24 +246,58 @@ export class StepRunner {
     const collectiveUs = await executor.run();
     const ran = performance.now();
     for (const { count, position, sequence } of spans) sequence.processed = position + count;
-    const outcomes = executor.makesVectors ? this.#takeVectors(spans) : await this.#choose(step, spans);
+    const leftOut = await this.#awaitMasks(spans);
+    // Waiting is nobody's work.
+    const chooses = performance.now();
+    const outcomes = executor.makesVectors
+      ? this.#takeVectors(spans)
+      : await this.#choose(step, spans, leftOut);
     times.collectiveUs += collectiveUs;
     times.computeUs += Math.round((ran - started) * 1000) - collectiveUs;
-    times.chooseUs += Math.round((performance.now() - ran) * 1000);
+    times.chooseUs += Math.round((performance.now() - chooses) * 1000);
     return outcomes;
   }
 
-  async #choose(step: number, spans: readonly Span[]): Promise<Map<number, Outcome>> {
+  /** Masks of the rows that were sent without. @returns those whose mask will not come */
+  async #awaitMasks(spans: readonly Span[]): Promise<ReadonlySet<Span>> {
+    const leftOut = new Set<Span>();
+    for (const span of spans) {
+      const { position, sequence } = span;
+      if (!sequence.maskFollows) continue;
+      sequence.maskFollows = false;
+      sequence.mask = await this.#lateMasks.take(sequence.sequence);
+      if (sequence.mask !== null) continue;
+      leftOut.add(span);
+      sequence.processed = position;
+      this.#options.kvCache.truncate(sequence.slot, position);
+    }
+    return leftOut;
+  }
+
+  async #choose(
+    step: number,
+    spans: readonly Span[],
+    leftOut: ReadonlySet<Span>,
+  ): Promise<Map<number, Outcome>> {
     const { executor, chooser } = this.#options;
     const rows: ChooseRow[] = [];
-    for (const { outputRows, sequence } of spans) {
-      for (let drafts = 0; drafts < outputRows; drafts++)
-        rows.push({ sequence: sequence.behind(drafts), logits: executor.output(rows.length) });
+    let output = 0;
+    for (const span of spans) {
+      const { outputRows, sequence } = span;
+      for (let drafts = 0; drafts < outputRows; drafts++, output++) {
+        if (leftOut.has(span)) continue;
+        rows.push({ sequence: sequence.behind(drafts), logits: executor.output(output) });
+      }
     }
     const choices = rows.length > 0 ? await chooser.choose(step, executor.program.length, rows) : [];
     const bySlot = new Map<number, Outcome>();
     let at = 0;
-    for (const { outputRows, sequence } of spans) {
+    for (const span of spans) {
+      const { outputRows, sequence } = span;
+      if (leftOut.has(span)) {
+        bySlot.set(sequence.slot, LEFT_OUT);
+        continue;
+      }
       if (outputRows > 0) bySlot.set(sequence.slot, this.#take(sequence, choices.slice(at, at + outputRows)));
       at += outputRows;
     }
@@ -294,11 +342,11 @@ export class StepRunner {
   }
 
   #rowResult(row: Row, ran: ReadonlySet<number>, outcomes: ReadonlyMap<number, Outcome>): RowResult {
-    const { failure = null, tokens, vector = [] } = outcomes.get(row.slot) ?? NOTHING;
+    const { failure = null, leftOut = false, tokens, vector = [] } = outcomes.get(row.slot) ?? NOTHING;
     return {
       slot: row.slot,
       sequence: row.sequence,
-      skipped: !ran.has(row.slot),
+      skipped: leftOut || !ran.has(row.slot),
       tokens,
       finish: this.#sequences.get(row.slot)?.finish ?? Finish.RUNNING,
       vector,

@@ -1,5 +1,5 @@
 /** What a batch loop is made of: parts that the engine chooses, and who wants to see it work. */
-import type { Step, StepResult } from '../../proto/control.js';
+import type { LateMask, Step, StepResult } from '../../proto/control.js';
 import type { Clock } from '../jobs/clock.js';
 import type { GenerationJob } from '../jobs/generation-job.js';
 import type { JobQueue } from '../jobs/job-queue.js';
@@ -19,6 +19,11 @@ export type StepPlan = Omit<Step, 'step'>;
 export interface SteppedGroup {
   /** Steps are run in the order of the calls; rejects when the group has failed. */
   step(plan: StepPlan): Promise<StepResult>;
+  /**
+   * Masks of rows that are in steps without (Row.maskFollows), of each sequence in the order of its rows. Absent: they cannot follow, and
+   * constrained sequences do not run ahead.
+   */
+  tellMasks?(masks: LateMask[]): void;
   /** Resolves when the group is lost, also while no step runs. */
   readonly failed: Promise<unknown>;
 }

@@ -9,7 +9,7 @@
  *
  * One step ahead: the next step is sent before the result of the last has come. It takes every sequence not known to have ended to go
  * on, but for those that do not run ahead (sequence.ts); the workers skip the rows of those that did end. So a slot is closed a step
- * after its end, and results of sequences that have left are dropped.
+ * after its end, and results of sequences that have left are dropped. Masks of constrained sequences follow while the step runs.
  * When nothing can run the loop sleeps until a job is queued or cancelled, a result has come or a batch is due.
  */
 import assert from 'node:assert/strict';
@@ -29,6 +29,8 @@ import type { TextVector } from './text-vector.js';
 
 /** One that runs and one that waits behind it: enough that the workers never wait for the server. */
 const MAX_STEPS_IN_FLIGHT = 2;
+/** A step waits so long at most for a mask, counted from the token before it: then the row is left out, and its sequence runs ahead no more. */
+const LATE_MASK_MS = 50;
 /** Sequences that do not run ahead step together: one whose mask is made waits so long at most for the masks of others. */
 const MASKS_WAIT_MS = 5;
 
@@ -61,7 +63,12 @@ export class BatchLoop {
   constructor(options: BatchLoopOptions) {
     this.#options = options;
     this.#wakeUp = new WakeUp(options.clock);
-    this.#set = new RunningSet({ ...options, wake: () => this.#wakeUp.notify() });
+    const { group } = options;
+    this.#set = new RunningSet({
+      ...options,
+      wake: () => this.#wakeUp.notify(),
+      tellMasks: group.tellMasks ? (masks) => group.tellMasks!(masks) : undefined,
+    });
   }
 
   get runningCount(): number {
@@ -108,10 +115,11 @@ export class BatchLoop {
       for (;;) {
         this.#applyArrived();
         this.#set.dropCancelled();
+        const lateAtMs = this.#set.tellMasks(this.#options.clock.nowMs(), LATE_MASK_MS);
         const chosen = this.#choose();
         if (chosen.batch) this.#send(chosen.batch, chosen.prefillTokens);
         else if (this.#stopping && this.#isIdle) return;
-        else await this.#wakeUp.wait(chosen.wakeAtMs);
+        else await this.#wakeUp.wait(earlier(chosen.wakeAtMs, lateAtMs));
       }
     } catch (error) {
       // What the group had begun goes before all that waits.
@@ -234,7 +242,7 @@ export class BatchLoop {
       return null;
     let untilMs: number | null = null;
     for (const one of running) {
-      if (!(one instanceof Sequence)) continue;
+      if (!(one instanceof Sequence) || one.runsAhead) continue;
       // Its result wakes the loop.
       if (one.isChoosing) return { wakeAtMs: null };
       const askedAtMs = one.maskAskedAtMs;
@@ -366,3 +374,7 @@ export class BatchLoop {
     this.#options.onIdle?.(idle);
   }
 }
+
+/** null: never. */
+const earlier = (a: number | null, b: number | null): number | null =>
+  a === null || b === null ? (a ?? b) : Math.min(a, b);

@@ -10,7 +10,7 @@
  * that wait, and its prompt and the tokens it has told are computed again.
  */
 import assert from 'node:assert/strict';
-import type { SequenceOpen } from '../../proto/control.js';
+import type { LateMask, SequenceOpen } from '../../proto/control.js';
 import type { ServingError } from '../../proto/errors.js';
 import type { GenerationJob } from '../jobs/generation-job.js';
 import type { SlotFreed } from '../jobs/work-observer.js';
@@ -29,6 +29,8 @@ export type RunningSetOptions = Pick<
 > & {
   /** A job was cancelled, or a mask has come. */
   wake: () => void;
+  /** Of rows in flight, in their order; absent: masks do not follow. */
+  tellMasks?: ((masks: LateMask[]) => void) | undefined;
 };
 
 export class RunningSet {
@@ -129,6 +131,7 @@ export class RunningSet {
   leave(sequence: Sequence | TextVector, why: SlotFreed['why']): void {
     this.#running = this.#running.filter((one) => one !== sequence);
     this.#byNumber.delete(sequence.sequence);
+    if (sequence instanceof Sequence) this.#leaveOut(sequence, sequence.dropRowsAhead());
     const { onSlotFreed, prefixCache, slots } = this.#options;
     if (prefixCache && sequence instanceof Sequence)
       prefixCache.leave(sequence, why !== 'failed' && why !== 'lost');
@@ -141,6 +144,33 @@ export class RunningSet {
       why,
       newTokens: sequence.newTokens,
     });
+  }
+
+  /**
+   * Masks that have come, for rows that were sent before. A form that takes long must hold up nobody: where its mask is late the rows are
+   * left out.
+   *
+   * @returns when the next one is late; null: none is waited for
+   */
+  tellMasks(nowMs: number, patienceMs: number): number | null {
+    const masks: LateMask[] = [];
+    let untilMs: number | null = null;
+    for (const sequence of this.#running) {
+      if (!(sequence instanceof Sequence)) continue;
+      const mask = sequence.takeLateMask();
+      if (mask !== null) masks.push({ sequence: sequence.sequence, mask });
+      const sinceMs = sequence.lateSinceMs;
+      if (sinceMs === null) continue;
+      const lateMs = sinceMs + patienceMs;
+      if (nowMs >= lateMs) this.#leaveOut(sequence, sequence.stopRunningAhead());
+      else untilMs = Math.min(untilMs ?? lateMs, lateMs);
+    }
+    if (masks.length > 0) this.#options.tellMasks?.(masks);
+    return untilMs;
+  }
+
+  #leaveOut({ sequence }: Sequence, rows: number): void {
+    if (rows > 0) this.#options.tellMasks?.(Array.from({ length: rows }, () => ({ sequence, mask: null })));
   }
 
   /**
@@ -168,7 +198,7 @@ export class RunningSet {
   }
 
   #start(job: GenerationJob): SequenceOpen {
-    const { clock, drafts = null, observer, onJobStarted, prefixCache, slots, texts, wake } = this.#options;
+    const { clock, drafts = null, observer, onJobStarted, prefixCache, slots } = this.#options;
     const place: Place = prefixCache?.place(job) ?? { slot: slots.take(kvTokensToStart(job)), keptRows: 0 };
     const number = this.#nextNumber++;
     let sequence: Sequence | TextVector;
@@ -176,7 +206,8 @@ export class RunningSet {
       assert(!prefixCache, 'an embedding model keeps no rows');
       sequence = new TextVector(job, place.slot, number);
     } else {
-      sequence = new Sequence(job, place.slot, number, texts, wake, drafts);
+      const { tellMasks, texts, wake } = this.#options;
+      sequence = new Sequence(job, place.slot, number, texts, wake, drafts, tellMasks !== undefined);
       prefixCache?.begin(sequence, place);
     }
     const isFirst = job.startedAtMs === null;

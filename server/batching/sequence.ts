@@ -7,9 +7,10 @@
  * Errors  assertions
  *
  * The text of the token that ended the sequence (an end id) is left out unless includeStopString; the token is counted.
- * A constrained sequence does not run ahead: what its next token may be is known only after the last; nor does one whose tokens are guessed
- * (drafts.ts): what follows depends on the last. They are in a step only when what they wait for is there; all others go on before the
- * result of their last step has come.
+ * All go on before the result of their last step has come, but for those whose tokens are guessed (drafts.ts): what follows depends on the
+ * last. A constrained one goes on too, and its mask follows while the step runs, since what its next token may be is known only after the
+ * last; not where the group cannot be told masks, nor once a mask came too late. Those that do not run ahead are in a step only when what
+ * they wait for is there.
  * Tokens that ran after a stop string (the workers are a step ahead) never get here: the sequence has left the loop by then.
  */
 import assert from 'node:assert/strict';
@@ -45,7 +46,7 @@ export interface TokenTexts {
 const CONTEXT_TOKENS = 4;
 
 /** What a row says beside its tokens. */
-export type RowParts = Pick<Row, 'mask' | 'draftIds'>;
+export type RowParts = Pick<Row, 'mask' | 'draftIds' | 'maskFollows'>;
 
 export class Sequence implements RunningSequence {
   readonly job: GenerationJob;
@@ -70,6 +71,11 @@ export class Sequence implements RunningSequence {
   readonly #newIds: number[] = [];
   /** Bounds the next token, where it is constrained; null: not known yet. */
   #mask: TokenMask | null;
+  /** It runs ahead though it is constrained. */
+  #masksFollow: boolean;
+  /** Then: rows in flight that choose; and whether the first of them has the mask. */
+  #rowsAhead = 0;
+  #isMaskTold = false;
   /** null: nothing is guessed of it. */
   readonly #drafts: DraftOptions | null;
   /** A row that chooses is in flight. */
@@ -87,6 +93,7 @@ export class Sequence implements RunningSequence {
     texts: TokenTexts,
     onMask = () => {},
     drafts: DraftOptions | null = null,
+    masksFollow = false,
   ) {
     assert(job.request.kind === 'generate', 'a text to embed is no sequence of tokens (text-vector.ts)');
     this.job = job;
@@ -100,6 +107,7 @@ export class Sequence implements RunningSequence {
     this.#texts = texts;
     this.#drafts = job.constraint === null ? drafts : null;
     this.#mask = job.constraint?.first ?? null;
+    this.#masksFollow = masksFollow && job.constraint !== null && job.toldPrompt === null;
     this.onMask = onMask;
     this.#detokenizer = texts.detokenizer({
       skipSpecialTokens: this.#request.skipSpecialTokens,
@@ -109,7 +117,8 @@ export class Sequence implements RunningSequence {
   }
 
   get awaits(): boolean {
-    return this.#isChoosing || (this.job.constraint !== null && this.#mask === null);
+    if (this.#isChoosing || this.job.constraint === null) return this.#isChoosing;
+    return this.#mask === null && this.#rowsAhead === 0;
   }
 
   /** A row of it that chooses is in a step whose result has not come, and it does not run ahead. */
@@ -124,7 +133,40 @@ export class Sequence implements RunningSequence {
 
   /** It may be in a step before the token of the one before is known. */
   get runsAhead(): boolean {
-    return this.job.constraint === null && this.mostDrafts === 0;
+    return (this.job.constraint === null || this.#masksFollow) && this.mostDrafts === 0;
+  }
+
+  /** The mask that the first of its rows in flight waits for, once. null: none waits, or it is not there yet. */
+  takeLateMask(): TokenMask | null {
+    if (!this.#waitsForMask || this.#mask === null) return null;
+    this.#isMaskTold = true;
+    return this.#mask;
+  }
+
+  /** Since when a row in flight waits for a mask; null: none does. */
+  get lateSinceMs(): number | null {
+    return this.#waitsForMask ? this.#maskAskedAtMs : null;
+  }
+
+  get #waitsForMask(): boolean {
+    return this.#rowsAhead > 0 && !this.#isMaskTold;
+  }
+
+  /** It leaves its slot. @returns rows in flight that wait for masks which will not come */
+  dropRowsAhead(): number {
+    const rows = this.#rowsAhead - (this.#isMaskTold ? 1 : 0);
+    this.#rowsAhead = 0;
+    this.#isMaskTold = false;
+    return rows;
+  }
+
+  /** A mask does not come in time: its rows in flight are left out, and it runs ahead no more. @returns how many */
+  stopRunningAhead(): number {
+    assert(this.#waitsForMask, 'a row waits for its mask');
+    const rows = this.dropRowsAhead();
+    this.decodesLeft += rows;
+    this.#masksFollow = false;
+    return rows;
   }
 
   /** Drafts that may stand behind its tokens in a step. What a prompt that is told goes on with is no guess. */
@@ -206,13 +248,24 @@ export class Sequence implements RunningSequence {
       assert(tokens === 1 && this.decodesLeft > 0, 'a decode is one token, within the budget');
       this.decodesLeft--;
     }
-    if (this.runsAhead || this.promptLeft > 0) return {};
+    if (this.promptLeft > 0) return {};
+    if (this.#masksFollow) return this.#planAhead();
+    if (this.runsAhead) return {};
     this.#isChoosing = true;
     const draftIds = this.#guess(draftRoom);
     return {
       ...(this.#mask !== null && { mask: this.#mask }),
       ...(draftIds.length > 0 && { draftIds }),
     };
+  }
+
+  #planAhead(): RowParts {
+    const isFirst = this.#rowsAhead === 0;
+    this.#rowsAhead++;
+    if (!isFirst) return { maskFollows: true };
+    assert(this.#mask, 'it is in a step when the mask is there, or a row before it is in one');
+    this.#isMaskTold = true;
+    return { mask: this.#mask };
   }
 
   #guess(room: number): number[] {
@@ -266,6 +319,8 @@ export class Sequence implements RunningSequence {
 
   #awaitMask(nowMs: number): void {
     this.#isChoosing = false;
+    if (this.#rowsAhead > 0) this.#rowsAhead--;
+    this.#isMaskTold = false;
     this.#mask = null;
     this.#maskAskedAtMs = nowMs;
     this.job.constraint?.maskAfter(this.#newIds).then(

@@ -12,7 +12,15 @@
  */
 import assert from 'node:assert/strict';
 import type { Logger } from 'pino';
-import type { FromWorker, Inspection, Ready, Step, StepResult, ToWorker } from '../../proto/control.js';
+import type {
+  FromWorker,
+  Inspection,
+  LateMask,
+  Ready,
+  Step,
+  StepResult,
+  ToWorker,
+} from '../../proto/control.js';
 import { isErrorCode, ServingError } from '../../proto/errors.js';
 import { CONTROL_VERSION } from '../../proto/limits.js';
 import { MemoryKills } from '../machine/memory-kills.js';
@@ -164,6 +172,11 @@ export class Coordinator {
     this.#broadcast({ body: 'step', step: { ...plan, step } });
     if (this.#steps.length === 1) this.#watchdog?.stepStarted(step, tokens);
     return done.promise;
+  }
+
+  /** Of rows that are in steps without (Row.maskFollows), of each sequence in the order of its rows. */
+  tellMasks(masks: LateMask[]): void {
+    if (!this.#error && !this.#stopping) this.#broadcast({ body: 'masks', masks: { masks } });
   }
 
   /** What every rank says of itself, by rank; answered after the steps that were sent before. */

@@ -11,10 +11,10 @@
  *         has cause for; no rank, no timer is left
  */
 import { ServingError } from '../../proto/errors.js';
-import type { GenerationJob } from '../../server/jobs/generation-job.js';
+import type { GenerationJob, TokenConstraint } from '../../server/jobs/generation-job.js';
 import { makeRequest, readAll, tokenIdsOf } from '../fixtures/generate-requests.js';
 import { type SeededRandom, seededRandom } from '../fixtures/seeded-random.js';
-import { FAKE_VOCAB, fakeTokens } from '../support/fake-rank.js';
+import { FAKE_VOCAB, fakeToken, fakeTokens } from '../support/fake-rank.js';
 import { type PoolSizes, SimulatedPool } from './simulated-pool.js';
 import { type FaultRates, SimulatedRanks } from './simulated-ranks.js';
 import { VirtualTime } from './virtual-time.js';
@@ -100,7 +100,11 @@ class Simulation {
       ...{ maxSlots: maxSlots + warmSlots, slotTokens: sizes.slotTokens, kvTokens: sizes.kvTokens },
       maxStepTokens: sizes.maxPrefill + maxSlots,
     });
-    this.#simulated = new SimulatedPool(sizes, this.#ranks, (job) => this.#checkOrder(job));
+    // Chances of its own, so that a seed means what it meant.
+    const masks = seededRandom(seed + 2 ** 20);
+    const constrain = (promptIds: readonly number[]): TokenConstraint | null =>
+      masks.next() < 0.4 ? constraintOf(promptIds, masks) : null;
+    this.#simulated = new SimulatedPool(sizes, this.#ranks, (job) => this.#checkOrder(job), constrain);
   }
 
   async run(): Promise<Outcome> {
@@ -300,4 +304,19 @@ class Simulation {
     if (this.#violations.length < 5)
       this.#violations.push(`at ${this.#time.nowMs.toFixed(1)} ms: ${sentence}`);
   }
+}
+
+/** Only the token that a rank chooses anyway is allowed. Most masks are there soon, some later than a step waits. */
+function constraintOf(promptIds: readonly number[], random: SeededRandom): TokenConstraint {
+  const maskOf = (newTokens: number) => ({ ids: [fakeToken(promptIds, newTokens)], bits: new Uint8Array() });
+  let timer: NodeJS.Timeout | undefined;
+  return {
+    first: maskOf(0),
+    maskAfter: (newIds) =>
+      new Promise((resolve) => {
+        const ms = random.next() * (random.next() < 0.1 ? 300 : 6);
+        timer = setTimeout(() => resolve(maskOf(newIds.length)), ms);
+      }),
+    release: () => clearTimeout(timer),
+  };
 }

@@ -15,7 +15,7 @@ import type { ModelConfig } from '../../server/config/config.js';
 import type { FittedModel, PreparedModel, Replica, ReplicaOptions } from '../../server/engines/engine.js';
 import { LlmReplica } from '../../server/engines/llm/llm-replica.js';
 import { systemClock } from '../../server/jobs/clock.js';
-import { GenerationJob } from '../../server/jobs/generation-job.js';
+import { GenerationJob, type TokenConstraint } from '../../server/jobs/generation-job.js';
 import type { JobQueue } from '../../server/jobs/job-queue.js';
 import type { JobEnding, WorkObserver } from '../../server/jobs/work-observer.js';
 import { MemoryLedger } from '../../server/machine/memory-ledger.js';
@@ -53,9 +53,17 @@ export class SimulatedPool {
   readonly #sizes: PoolSizes;
   readonly #ranks: SimulatedRanks;
   readonly #onJobStarted: (job: GenerationJob) => void;
+  readonly #constrain: (promptIds: readonly number[]) => TokenConstraint | null;
   readonly #logger = pino({ level: 'silent' });
 
-  constructor(sizes: PoolSizes, ranks: SimulatedRanks, onJobStarted: (job: GenerationJob) => void) {
+  /** @param constrain whether the answer to a prompt shall have a form, and what masks it has; null: it is free */
+  constructor(
+    sizes: PoolSizes,
+    ranks: SimulatedRanks,
+    onJobStarted: (job: GenerationJob) => void,
+    constrain: (promptIds: readonly number[]) => TokenConstraint | null,
+  ) {
+    this.#constrain = constrain;
     this.#sizes = sizes;
     this.#ranks = ranks;
     this.#onJobStarted = onJobStarted;
@@ -113,7 +121,9 @@ export class SimulatedPool {
       accept: async (request: JobRequest, { jobId, receivedAtMs }) => {
         const own = request as GenerateRequest;
         const promptIds = own.prompt.kind === 'ids' ? own.prompt.ids : [];
+        const constraint = this.#constrain(promptIds);
         const job = new GenerationJob({
+          ...(constraint && { constraint }),
           ...{ id: jobId, request: own, promptIds, receivedAtMs, queuedAtMs: systemClock.nowMs() },
           ...{
             maxNewTokens: own.maxNewTokens!,

@@ -6,7 +6,7 @@
  * Limits  a step begins when every rank has it, as with collectives: one that hangs holds up all
  * Errors  a step that breaks the protocol is a violation
  */
-import type { FromWorker, Inspection, Step, ToWorker } from '../../proto/control.js';
+import type { FromWorker, Inspection, LateMask, Step, ToWorker } from '../../proto/control.js';
 import { CONTROL_VERSION } from '../../proto/limits.js';
 import type {
   GroupLaunch,
@@ -46,6 +46,8 @@ interface Group {
   fake: FakeRank;
   /** Ranks that have begun the step that comes next. */
   arrived: Set<SimulatedRank>;
+  /** A step that has run but for masks which have not come. */
+  held: Step | null;
 }
 
 export class SimulatedRanks implements RankLauncher {
@@ -74,7 +76,8 @@ export class SimulatedRanks implements RankLauncher {
   }
 
   async newGroup(): Promise<RankGroup> {
-    const group: Group = { ranks: [], worldSize: 0, fake: new FakeRank(this.#limits), arrived: new Set() };
+    const fake = new FakeRank({ ...this.#limits, obeysMasks: true });
+    const group: Group = { ranks: [], worldSize: 0, fake, arrived: new Set(), held: null };
     return {
       start: async (launch, events) => this.#start(group, launch, events),
       close: async () => {
@@ -141,20 +144,34 @@ export class SimulatedRanks implements RankLauncher {
     group.arrived.add(rank);
     if (group.arrived.size < group.worldSize) return;
     group.arrived.clear();
-    this.after(this.#random.next() * 8, () => {
-      // A rank that hangs or is gone holds up all.
-      if (group.ranks.some(({ state }) => state !== 'ready')) return;
-      this.steps++;
-      const [first] = group.ranks;
-      try {
-        const result = group.fake.run(step);
-        first!.tell({ rank: 0, body: 'result', result });
-      } catch (error) {
-        this.violations.push(`a step breaks the protocol: ${(error as Error).message}`);
-        first!.fail();
-      }
-      for (const one of group.ranks) one.stepDone();
-    });
+    this.after(this.#random.next() * 8, () => this.#run(group, step));
+  }
+
+  /** Those that rank 0 has count for all. */
+  masksCame(group: Group, masks: readonly LateMask[]): void {
+    const { held } = group;
+    group.fake.tellMasks(masks);
+    group.held = null;
+    if (held) this.#run(group, held);
+  }
+
+  #run(group: Group, step: Step): void {
+    // A rank that hangs or is gone holds up all.
+    if (group.ranks.some(({ state }) => state !== 'ready')) return;
+    if (group.fake.missingMasks(step) > 0) {
+      group.held = step;
+      return;
+    }
+    this.steps++;
+    const [first] = group.ranks;
+    try {
+      const result = group.fake.run(step);
+      first!.tell({ rank: 0, body: 'result', result });
+    } catch (error) {
+      this.violations.push(`a step breaks the protocol: ${(error as Error).message}`);
+      first!.fail();
+    }
+    for (const one of group.ranks) one.stepDone();
   }
 
   #load(rank: SimulatedRank, fault: Exclude<(typeof START_FAULTS)[number], 'spawn'> | null): void {
@@ -209,7 +226,7 @@ class SimulatedRank implements RankHandle {
   readonly #all: SimulatedRanks;
   readonly #group: Group;
   readonly #events: RankEvents;
-  readonly #inbox: ToWorker[] = [];
+  readonly #inbox: Exclude<ToWorker, { body: 'masks' }>[] = [];
   #end: (how: string) => void = () => {};
   #busy = false;
   #steps = 0;
@@ -235,6 +252,11 @@ class SimulatedRank implements RankHandle {
     if (delayMs === null) return;
     this.#arrivesMs = Math.max(this.#arrivesMs, this.#all.nowMs + delayMs);
     this.#all.after(this.#arrivesMs - this.#all.nowMs, () => {
+      // They go past what waits.
+      if (message.body === 'masks') {
+        if (this.rank === 0 && this.state === 'ready') this.#all.masksCame(this.#group, message.masks.masks);
+        return;
+      }
       this.#inbox.push(message);
       this.#work();
     });

@@ -9,12 +9,14 @@ import assert from 'node:assert/strict';
 import {
   type ChosenToken,
   Finish,
+  type LateMask,
   type Row,
   type RowCopy,
   type RowResult,
   type SequenceOpen,
   type Step,
   type StepResult,
+  type TokenMask,
 } from '../../proto/control.js';
 
 export const FAKE_VOCAB = 512;
@@ -53,6 +55,8 @@ export interface FakeRankOptions {
   kvTokens?: number;
   /** Absent: 0. */
   maxDrafts?: number;
+  /** Where a row has a mask its token must be allowed by it. Absent: masks say nothing. */
+  obeysMasks?: boolean;
 }
 
 const PAGE_TOKENS = 64;
@@ -62,12 +66,15 @@ export class FakeRank {
   readonly slotTokens: number;
   readonly maxStepTokens: number;
   readonly maxDrafts: number;
+  readonly #obeysMasks: boolean;
   /** Rows of all open slots together, in pages. */
   readonly kvTokens: number;
   /** Rows that were not computed. */
   sharedRows = 0;
   readonly #sequences = new Map<number, FakeSequence>();
   readonly #seen = new Set<number>();
+  /** By sequence, masks that came behind the step of their row, not taken yet; null: the row is left out. */
+  readonly #lateMasks = new Map<number, (TokenMask | null)[]>();
   #lastStep = 0;
 
   constructor(options: FakeRankOptions) {
@@ -75,6 +82,7 @@ export class FakeRank {
     this.slotTokens = options.slotTokens;
     this.maxStepTokens = options.maxStepTokens;
     this.maxDrafts = options.maxDrafts ?? 0;
+    this.#obeysMasks = options.obeysMasks ?? false;
     this.kvTokens = options.kvTokens ?? Number.POSITIVE_INFINITY;
   }
 
@@ -85,7 +93,10 @@ export class FakeRank {
   run(step: Step): StepResult {
     assert.equal(step.step, this.#lastStep + 1, 'steps come in order');
     this.#lastStep = step.step;
-    for (const slot of step.closeSlots) assert(this.#sequences.delete(slot), `slot ${slot} is open`);
+    for (const slot of step.closeSlots) {
+      this.#lateMasks.delete(this.#sequences.get(slot)?.sequence ?? 0);
+      assert(this.#sequences.delete(slot), `slot ${slot} is open`);
+    }
     for (const open of step.opens) this.#open(open);
     for (const copy of step.copies ?? []) this.#copy(copy);
     assert.equal(new Set(step.rows.map((row) => row.slot)).size, step.rows.length, 'a slot runs once a step');
@@ -108,6 +119,21 @@ export class FakeRank {
     const kvTokens = pages.reduce((sum, count) => sum + count, 0) * PAGE_TOKENS;
     assert(kvTokens <= this.kvTokens, `${kvTokens} KV tokens of ${this.kvTokens}`);
     return { step: step.step, rows, computeUs: 1000 * tokens, collectiveUs: 0, chooseUs: 0 };
+  }
+
+  /** Behind the step of the rows that they are for. */
+  tellMasks(masks: readonly LateMask[]): void {
+    for (const { mask, sequence } of masks)
+      this.#lateMasks.set(sequence, [...(this.#lateMasks.get(sequence) ?? []), mask]);
+  }
+
+  /** Masks that the rows of a step wait for, which is the next. */
+  missingMasks({ rows }: Pick<Step, 'rows'>): number {
+    const isMissing = ({ maskFollows = false, sequence, slot }: Row): boolean =>
+      maskFollows &&
+      this.#sequences.get(slot)?.finish === Finish.RUNNING &&
+      (this.#lateMasks.get(sequence) ?? []).length === 0;
+    return rows.filter(isMissing).length;
   }
 
   #open(open: SequenceOpen): void {
@@ -159,7 +185,7 @@ export class FakeRank {
     to.processed = rows;
   }
 
-  #row({ draftIds = [], mask, sequence: id, slot, tokens: count }: Row): RowResult {
+  #row({ draftIds = [], mask, maskFollows = false, sequence: id, slot, tokens: count }: Row): RowResult {
     const sequence = this.#sequences.get(slot);
     assert(sequence && sequence.sequence === id, `slot ${slot} holds sequence ${id}`);
     const row = { slot, sequence: id, tokens: [], vector: [] };
@@ -168,6 +194,17 @@ export class FakeRank {
     sequence.processed += count;
     assert(count > 0 && sequence.processed <= length, `${count} tokens of sequence ${id} are known`);
     const isThrough = sequence.processed === length;
+    let bounds = mask ?? null;
+    if (maskFollows) {
+      assert(isThrough && !mask && draftIds.length === 0, 'a row that chooses, without a mask');
+      const late = this.#lateMasks.get(id) ?? [];
+      assert(late.length > 0, `the mask of sequence ${id} has come`);
+      bounds = late.shift()!;
+      if (bounds === null) {
+        sequence.processed -= count;
+        return { ...row, skipped: true, finish: sequence.finish };
+      }
+    }
     if (isThrough && sequence.promptIds.at(-1) === UNCHOOSABLE_ID) {
       sequence.finish = Finish.FAILED;
       const failure = { code: 'BAD_REQUEST', message: 'no token can be chosen' };
@@ -177,6 +214,8 @@ export class FakeRank {
     const mayDraft = isThrough && !mask && draftIds.length < left;
     assert(draftIds.length === 0 || mayDraft, `${draftIds.length} drafts with ${left} tokens left`);
     const tokens = isThrough ? [this.#choose(sequence)] : [];
+    for (const { tokenId } of this.#obeysMasks && bounds ? tokens : [])
+      assert(bounds!.ids.includes(tokenId), `the mask of sequence ${id} is not that of its token ${tokenId}`);
     for (const draft of draftIds) {
       if (sequence.finish !== Finish.RUNNING || draft !== tokens.at(-1)!.tokenId) break;
       sequence.processed++;

@@ -96,7 +96,7 @@ async function main(launch: WorkerLaunch): Promise<void> {
       const { id } = message.inspect;
       const inspection = { id, pid: process.pid, steps, openSlots: fake.openSlots, ...zeros, ...times };
       if (!(misbehaves && plan.deaf)) await send({ rank, body: 'inspection', inspection });
-    } else {
+    } else if (message.body === 'step') {
       const { step } = message.step;
       const what = misbehaves && plan.atStep?.step === step ? plan.atStep.what : null;
       if (plan.pauseAtStep === step && what === null) {

@@ -2,11 +2,12 @@
  * All ranks of a group in this process, joined by the in-memory collective: the real executor, cache, attention and chooser
  * without sockets and processes, so that logits can be read.
  */
-import type { StepResult } from '../../proto/control.js';
+import type { LateMask, StepResult } from '../../proto/control.js';
 import { createInMemoryCollectives } from '../../shard-worker/collective/in-memory.js';
 import { CpuDevice } from '../../shard-worker/device/cpu-device.js';
 import type { Device } from '../../shard-worker/device/device.js';
 import { Executor } from '../../shard-worker/executor.js';
+import { LateMasks } from '../../shard-worker/late-masks.js';
 import { openKvCache } from '../../shard-worker/open-kv-cache.js';
 import { Chooser } from '../../shard-worker/sampler/chooser.js';
 import { readManifest } from '../../shard-worker/shard-files.js';
@@ -19,6 +20,8 @@ export interface InProcessGroup {
   runners: StepRunner[];
   /** One step on every rank; the results of all of them, which must be alike. */
   step(step: Parameters<StepRunner['run']>[0]): Promise<StepResult[]>;
+  /** Of rows in steps that were begun without (Row.maskFollows). */
+  tellMasks(masks: readonly LateMask[]): void;
   /** Logits of one row of the last step over the whole vocabulary, padding cut off. */
   logits(row: number): Float32Array;
 }
@@ -52,12 +55,17 @@ export async function createInProcessGroup(
       });
       await executor.load();
       const chooser = new Chooser({ collective, vocabSize: model.vocabSize, vocabPerRank: perRank.vocab });
-      return { executor, runner: new StepRunner({ executor, kvCache, chooser, collective, weightBytes: 0 }) };
+      const lateMasks = new LateMasks();
+      const parts = { executor, kvCache, chooser, collective, weightBytes: 0, lateMasks };
+      return { executor, lateMasks, runner: new StepRunner(parts) };
     }),
   );
   return {
     runners: ranks.map(({ runner }) => runner),
     step: (step) => Promise.all(ranks.map(({ runner }) => runner.run(step))),
+    tellMasks: (masks) => {
+      for (const { lateMasks } of ranks) lateMasks.put(masks);
+    },
     logits(row) {
       const whole = new Float32Array(perRank.vocab * worldSize);
       ranks.forEach(({ executor }, rank) => {

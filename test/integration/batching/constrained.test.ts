@@ -8,7 +8,13 @@ import path from 'node:path';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { partition } from '../../../partitioner/partition.js';
-import { decodeToWorker, encodeToWorker, GREEDY_SAMPLING, type Sampling } from '../../../proto/control.js';
+import {
+  decodeToWorker,
+  encodeToWorker,
+  GREEDY_SAMPLING,
+  type LateMask,
+  type Sampling,
+} from '../../../proto/control.js';
 import { BatchLoop } from '../../../server/batching/batch-loop.js';
 import type { SteppedGroup } from '../../../server/batching/batch-loop-options.js';
 import { ChunkBudget } from '../../../server/batching/chunk-budget.js';
@@ -103,13 +109,23 @@ async function makeJobs(): Promise<GenerationJob[]> {
   ];
 }
 
-async function write(shardFolder: string, kvTokens: number) {
+/** @param masksFollow behind their steps, so that constrained answers run ahead */
+async function write(shardFolder: string, kvTokens: number, masksFollow: boolean) {
   const jobs = await makeJobs();
   const group = await createInProcessGroup(shardFolder, { maxSlots: jobs.length, slotTokens: SLOT_TOKENS });
   let last = 0;
   let before: Promise<unknown> = Promise.resolve();
+  const late: LateMask[] = [];
   const stepped: SteppedGroup = {
     failed: new Promise(() => {}),
+    ...(masksFollow && {
+      tellMasks(masks) {
+        const sent = decodeToWorker(encodeToWorker({ body: 'masks', masks: { masks } }));
+        const told = sent.body === 'masks' ? sent.masks.masks : never();
+        late.push(...told);
+        group.tellMasks(told);
+      },
+    }),
     step(plan) {
       // As a worker reads it.
       const sent = decodeToWorker(encodeToWorker({ body: 'step', step: { ...plan, step: ++last } }));
@@ -140,21 +156,22 @@ async function write(shardFolder: string, kvTokens: number) {
   loop.stop();
   await running;
   expect(read.map(({ error }) => error)).toEqual(jobs.map(() => null));
-  return { answers: read.map(({ events }) => texts.decode(tokenIdsOf(events))), preempted };
+  return { answers: read.map(({ events }) => texts.decode(tokenIdsOf(events))), preempted, late };
 }
 
 function never(): never {
   throw new Error('a step is a step');
 }
 
-it('every answer is valid, the same at each degree and when it was preempted', {
+it('every answer is valid, the same at each degree, when it was preempted and when masks follow their steps', {
   timeout: 240_000,
 }, async () => {
   const runs = [];
   for (const tp of [1, 2]) {
     const { shardFolder } = await partition({ folder, outStore: store, tp, dtype: 'fp32' });
-    const run = await write(shardFolder, tp === 1 ? 11 * SLOT_TOKENS : 7 * KV_PAGE_TOKENS);
+    const run = await write(shardFolder, tp === 1 ? 11 * SLOT_TOKENS : 7 * KV_PAGE_TOKENS, tp > 1);
     expect(run.preempted > 0).toBe(tp > 1);
+    expect(run.late.length > 0).toBe(tp > 1);
     runs.push(run);
   }
   const { answers } = runs[0]!;

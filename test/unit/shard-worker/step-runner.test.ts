@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Finish, GREEDY_SAMPLING, type Row, type RowResult, type Step } from '../../../proto/control.js';
+import { LateMasks } from '../../../shard-worker/late-masks.js';
 import type { ChooseRow } from '../../../shard-worker/sampler/chooser.js';
 import type { Span } from '../../../shard-worker/span.js';
 import { StepRunner } from '../../../shard-worker/step-runner.js';
@@ -14,6 +15,7 @@ function createRunner(unchoosable = UNCHOOSABLE) {
   }[] = [];
   const open = new Set<number>();
   const moved: (string | number)[][] = [];
+  const lateMasks = new LateMasks();
   const runner = new StepRunner({
     executor: {
       program: [],
@@ -46,17 +48,17 @@ function createRunner(unchoosable = UNCHOOSABLE) {
     },
     chooser: {
       choose: async (_step: number, _opBase: number, rows: readonly ChooseRow[]) =>
-        rows.map(({ sequence: { newIds, promptIds } }) => {
+        rows.map(({ sequence: { mask, newIds, promptIds } }) => {
           const last = newIds.at(-1) ?? promptIds.at(-1)!;
-          const token = { tokenId: last + 1, logprob: Number.NaN, topLogprobs: [] };
+          const token = { tokenId: mask?.ids[0] ?? last + 1, logprob: Number.NaN, topLogprobs: [] };
           const failure = { code: 'BAD_REQUEST', message: 'none' };
           return last === unchoosable ? { ...token, tokenId: -1, failure } : token;
         }),
     },
     collective: { counters: { allReduces: 0, gathers: 0, broadcasts: 0, bytesSent: 0 } },
-    weightBytes: 7,
+    ...{ weightBytes: 7, lateMasks },
   });
-  return { runner, seen, open, moved };
+  return { runner, seen, open, moved, lateMasks };
 }
 
 const openSequence = (
@@ -85,6 +87,39 @@ const step = (number: number, rest: Partial<Step>): Step => ({
 const idsOf = (row: RowResult | undefined): number[] => (row?.tokens ?? []).map(({ tokenId }) => tokenId);
 
 describe('StepRunner', () => {
+  it('waits for masks behind the pass, and leaves out a row whose mask will not come: it runs again', async () => {
+    const { runner, seen, moved, lateMasks } = createRunner();
+    const row = (slot: number, sequence: number, tokens = 1): Row => ({ slot, sequence, tokens });
+    const later = (slot: number, sequence: number): Row => ({ ...row(slot, sequence), maskFollows: true });
+    const mask = (id: number) => ({ ids: [id], bits: new Uint8Array() });
+    const opens = [openSequence(0, 5, [10]), openSequence(1, 6, [20]), openSequence(2, 7, [30])];
+    await runner.run(step(1, { opens, rows: [row(0, 5), row(1, 6), row(2, 7)] }));
+    let isDone = false;
+    const second = runner.run(step(2, { rows: [later(0, 5), later(1, 6), row(2, 7)] }));
+    void second.then(() => {
+      isDone = true;
+    });
+    lateMasks.put([{ sequence: 6, mask: mask(90) }]);
+    for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+    expect(seen).toHaveLength(2);
+    expect(isDone).toBe(false);
+    lateMasks.put([{ sequence: 5, mask: null }]);
+    const [left, bound, free] = (await second).rows;
+    expect(left).toMatchObject({ skipped: true, tokens: [], finish: Finish.RUNNING });
+    expect([idsOf(bound), idsOf(free)]).toEqual([[90], [32]]);
+    expect(moved).toEqual([['keep', 0, 1]]);
+    const third = await runner.run(step(3, { rows: [{ ...row(0, 5), mask: mask(80) }, row(1, 6)] }));
+    expect(seen[2]!.spans.map(({ ids, position }) => [ids, position])).toEqual([
+      [[11], 1],
+      [[90], 2],
+    ]);
+    expect(third.rows.map(idsOf)).toEqual([[80], [91]]);
+    // The group is asked to end: what has not come will not.
+    const last = runner.run(step(4, { rows: [later(0, 5)] }));
+    lateMasks.end();
+    expect((await last).rows[0]!.skipped).toBe(true);
+  });
+
   it('packs chunks and decodes side by side and wants logits only where all tokens are through', async () => {
     const { runner, seen } = createRunner();
     await runner.run(

@@ -1,5 +1,6 @@
 /** The batch loop against a fake group that holds it to the contract of the control channel. */
 import { describe, expect, it } from 'vitest';
+import type { Row } from '../../../../proto/control.js';
 import { ServingError } from '../../../../proto/errors.js';
 import { BatchLoop } from '../../../../server/batching/batch-loop.js';
 import type { Batcher } from '../../../../server/batching/batcher.js';
@@ -27,6 +28,8 @@ interface Options {
   maxSlots?: number;
   kvTokens?: number;
   chunkMs?: number;
+  /** Masks may follow their steps, and are looked at. */
+  masksFollow?: boolean;
 }
 
 function startLoop({
@@ -34,8 +37,10 @@ function startLoop({
   maxSlots = 4,
   kvTokens = 4096,
   chunkMs = 64,
+  masksFollow = false,
 }: Options = {}) {
-  const group = new FakeGroup({ maxSlots, slotTokens: 1024, maxStepTokens: 64 + maxSlots });
+  const group = new FakeGroup({ maxSlots, slotTokens: 1024, maxStepTokens: 64 + maxSlots, obeysMasks: masksFollow });
+  const told = masksFollow ? group.takeMasks() : [];
   // The clock of the jobs, which are queued at 0: real time goes past a minute in a slow run.
   const clock = new ManualClock();
   const queue = new JobQueue<GenerationJob>('toy', 100, 60_000, () => clock.nowMs());
@@ -54,7 +59,7 @@ function startLoop({
     () => null,
     (error: unknown) => error,
   );
-  return { group, queue, clock, freed, loop, ended };
+  return { group, queue, clock, freed, loop, ended, told };
 }
 
 /** Lets everything run that is ready to. */
@@ -149,6 +154,117 @@ describe('the batch loop', () => {
     await settle();
     await give(0);
     expect(slotsOf(3)).toEqual([0, 1]);
+  });
+
+  describe('where masks follow their steps', () => {
+    /** A job with a form, whose masks come when they are given; each names the token it is for. */
+    function constrainedJob(promptIds: number[], maxNewTokens = 10) {
+      const waiting: (() => void)[] = [];
+      const maskOf = (n: number) => ({ ids: [fakeToken(promptIds, n)], bits: new Uint8Array() });
+      const constraint = {
+        first: maskOf(0),
+        maskAfter: (newIds: readonly number[]) =>
+          new Promise<ReturnType<typeof maskOf>>((resolve) => {
+            waiting.push(() => resolve(maskOf(newIds.length)));
+          }),
+        release: () => {},
+      };
+      const give = async (): Promise<void> => {
+        waiting.shift()!();
+        await settle();
+      };
+      return { job: makeJob({ promptIds, maxNewTokens, constraint }), give };
+    }
+    const followsOf = (rows: readonly Row[] | undefined) =>
+      rows?.map(({ maskFollows = false }) => maskFollows);
+
+    it('a constrained sequence runs ahead, and its mask comes while its step runs', async () => {
+      const { group, queue, loop, ended, told } = startLoop({ masksFollow: true });
+      const { job, give } = constrainedJob([5], 3);
+      queue.push(job);
+      await settle();
+      expect(group.plans.map(({ rows }) => followsOf(rows))).toEqual([[false], [true]]);
+      expect(group.plans[0]!.rows[0]!.mask).toEqual({ ids: [fakeToken([5], 0)], bits: new Uint8Array() });
+      group.runNext();
+      await settle();
+      // The third is sent though nobody knows the second token.
+      expect(followsOf(group.plans[2]?.rows)).toEqual([true]);
+      expect(told).toEqual([]);
+      await give();
+      expect(told.map(({ mask }) => mask?.ids)).toEqual([[fakeToken([5], 1)]]);
+      group.runNext();
+      await settle();
+      await give();
+      group.runNext();
+      expect(tokenIdsOf((await readAll(job.stream)).events)).toEqual(fakeTokens([5], 3));
+      expect(told.map(({ mask }) => mask?.ids)).toEqual([[fakeToken([5], 1)], [fakeToken([5], 2)]]);
+      loop.stop();
+      await settle();
+      group.runNext();
+      expect(await ended).toBeNull();
+    });
+
+    it('one whose mask is late is left out, and runs ahead no more; others do', async () => {
+      const { clock, group, queue, told } = startLoop({ masksFollow: true });
+      const [slow, quick] = [constrainedJob([5]), constrainedJob([9])];
+      queue.push(slow.job);
+      queue.push(quick.job);
+      await settle();
+      group.runNext();
+      await settle();
+      await quick.give();
+      clock.advance(49);
+      await settle();
+      expect(told.map(({ mask }) => mask?.ids)).toEqual([[fakeToken([9], 1)]]);
+      clock.advance(1);
+      await settle();
+      const [{ sequence }] = group.plans[0]!.rows as [Row];
+      expect(told.slice(1)).toEqual([
+        { sequence, mask: null },
+        { sequence, mask: null },
+      ]);
+      group.runNext();
+      await settle();
+      await quick.give();
+      // It is in no step until its mask is there, and then in one with it.
+      expect(group.plans[3]!.rows.map((row) => row.sequence)).not.toContain(sequence);
+      await slow.give();
+      group.runNext();
+      await settle();
+      const own = group.plans[4]!.rows.find((row) => row.sequence === sequence);
+      expect(own).toMatchObject({ mask: { ids: [fakeToken([5], 1)] } });
+      await quick.give();
+      group.runNext();
+      await settle();
+      await quick.give();
+      group.runNext();
+      await settle();
+      expect(slow.job.stream.ended).toBe(false);
+      expect(group.plans[5]!.rows.map((row) => row.sequence)).not.toContain(sequence);
+    });
+
+    it('rows of one that leaves wait for no mask', async () => {
+      const { group, queue, freed, told } = startLoop({ masksFollow: true });
+      const { job } = constrainedJob([5]);
+      queue.push(job);
+      await settle();
+      group.runNext();
+      await settle();
+      expect(group.inFlight).toBe(2);
+      job.cancel(clientLeft());
+      await settle();
+      const { sequence } = group.plans[0]!.rows[0]!;
+      expect(told).toEqual([
+        { sequence, mask: null },
+        { sequence, mask: null },
+      ]);
+      group.runNext();
+      group.runNext();
+      await settle();
+      group.runNext();
+      expect(group.rank.openSlots).toEqual([]);
+      expect(freed.map(({ why }) => why)).toEqual(['cancelled']);
+    });
   });
 
   it('plans no token beyond the budget of a job', async () => {
