@@ -7,6 +7,7 @@
  * Source  IEEE 754 binary16; bfloat16 is the upper half of a binary32
  */
 import assert from 'node:assert/strict';
+import type { Halves } from './tensor-source.js';
 
 let float16Table: Uint32Array | undefined;
 let float16Floats: Float32Array | undefined;
@@ -53,4 +54,13 @@ export function widenFloat16(halves: Uint16Array, into: Uint32Array): void {
 export function widenBfloat16(halves: Uint16Array, into: Uint32Array): void {
   assert(into.length === halves.length, `${halves.length} halves into ${into.length} floats`);
   for (let index = 0; index < halves.length; index++) into[index] = halves[index]! << 16;
+}
+
+/** Numbers [from, to), as floats. */
+export function floatsOf(numbers: Float32Array | Halves, from: number, to: number): Float32Array {
+  if (numbers instanceof Float32Array) return numbers.subarray(from, to);
+  const floats = new Float32Array(to - from);
+  const widen = numbers.type === 'float16' ? widenFloat16 : widenBfloat16;
+  widen(numbers.values.subarray(from, to), new Uint32Array(floats.buffer));
+  return floats;
 }

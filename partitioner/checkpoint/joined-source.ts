@@ -19,6 +19,7 @@ export function prefixedSource(source: TensorSource, prefix: string, folder: str
     unsupported: renamed(source.unsupported, (_, type) => type),
     files: source.files.map((file) => ({ ...file, path: path.posix.join(folder, file.path) })),
     readFloat32: (name, start, end, into) => source.readFloat32(own(name), start, end, into),
+    readHalves: (name, start, end, into) => source.readHalves?.(own(name), start, end, into) ?? null,
     readBytes: (name, start, end) => source.readBytes(own(name), start, end),
     close: () => source.close(),
   };
@@ -50,6 +51,7 @@ export function joinedSource(sources: readonly TensorSource[]): TensorSource {
     unsupported,
     files: sources.flatMap(({ files }) => files),
     readFloat32: (name, start, end, into) => ownerOf(name).readFloat32(name, start, end, into),
+    readHalves: (name, start, end, into) => ownerOf(name).readHalves?.(name, start, end, into) ?? null,
     readBytes: (name, start, end) => ownerOf(name).readBytes(name, start, end),
     close: () => {
       for (const source of sources) source.close();

@@ -19,6 +19,7 @@ import { SafetensorsFile } from './safetensors-file.js';
 import { type HeaderEntry, READABLE_TYPES, tensorLabel } from './safetensors-header.js';
 import {
   checkRowRange,
+  type Halves,
   type IntegerInfo,
   requireTensor,
   rowShape,
@@ -228,6 +229,15 @@ class SafetensorsSource implements TensorSource {
       widen(new Uint16Array(this.#chunk.buffer, 0, count), bits.subarray(done, done + count));
     }
     return values;
+  }
+
+  readHalves(name: string, rowStart: number, rowEnd: number, into: Uint16Array): Halves | null {
+    const info = requireTensor(this, name);
+    if (info.type === 'float32') return null;
+    const values = into.subarray(0, checkRowRange(info, rowStart, rowEnd, into));
+    const start = rowStart * rowShape(info.shape).rowElements;
+    this.#read(name, start * 2, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    return { type: info.type, values };
   }
 
   readBytes(name: string, rowStart: number, rowEnd: number): Uint8Array {

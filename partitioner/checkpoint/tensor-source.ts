@@ -57,6 +57,12 @@ export interface SourceFile {
   modifiedMs: number;
 }
 
+/** Numbers of 16 bits as they stand in a file. */
+export interface Halves {
+  type: 'float16' | 'bfloat16';
+  values: Uint16Array;
+}
+
 export interface TensorSource {
   /** By tensor name. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
@@ -79,6 +85,12 @@ export interface TensorSource {
    * @param into at least as many elements as asked for; filled from its start, and the filled part of it is returned
    */
   readFloat32(name: string, rowStart: number, rowEnd: number, into?: Float32Array): Float32Array;
+  /**
+   * The same rows where they are stored in 16 bits, and mean what is stored. Absent or null: readFloat32 tells what they mean.
+   *
+   * @param into at least as many elements as asked for
+   */
+  readHalves?(name: string, rowStart: number, rowEnd: number, into: Uint16Array): Halves | null;
   /** The same rows in their stored type, raw little-endian bytes. */
   readBytes(name: string, rowStart: number, rowEnd: number): Uint8Array;
   /** Files it was made of, for the manifest's `sources`; empty for random weights. */
@@ -138,7 +150,7 @@ export function checkRowRange(
   info: TensorInfo,
   rowStart: number,
   rowEnd: number,
-  into: Float32Array | undefined,
+  into: { length: number } | undefined,
 ): number {
   const { rows, rowElements } = rowShape(info.shape);
   assert(

@@ -11,6 +11,7 @@ import {
   type CodedInfo,
   type CodedRows,
   checkRowRange,
+  type Halves,
   requireTensor,
   rowShape,
   type SourceFile,
@@ -65,6 +66,7 @@ export function renamedSource(
     unsupported,
     files: source.files,
     readFloat32: (name, start, end, into) => source.readFloat32(back(name), start, end, into),
+    readHalves: (name, start, end, into) => source.readHalves?.(back(name), start, end, into) ?? null,
     readBytes: (name, start, end) => source.readBytes(back(name), start, end),
     close: () => source.close(),
   };
@@ -113,6 +115,12 @@ class ViewSource implements TensorSource {
       for (let index = 0; index < values.length; index++) values[index] = values[index]! * factor + addend;
     }
     return values;
+  }
+
+  readHalves(name: string, rowStart: number, rowEnd: number, into: Uint16Array): Halves | null {
+    // A view is more than a name.
+    if (this.#views.has(name)) return null;
+    return this.#source.readHalves?.(name, rowStart, rowEnd, into) ?? null;
   }
 
   readCodes(name: string, rowStart: number, rowEnd: number): CodedRows {

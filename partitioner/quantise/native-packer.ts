@@ -11,12 +11,14 @@ import assert from 'node:assert/strict';
 import { availableParallelism } from 'node:os';
 import koffi from 'koffi';
 import { kernelLibrary } from '../../proto/kernel-library.js';
+import { floatsOf } from '../checkpoint/float-widening.js';
 import { type PanelPacker, referencePacker, requireHeld } from './panel-packer.js';
 import { PANEL_OUTPUTS, panelBytes } from './panels.js';
 
 /** As in kernels.h. */
 const ABI_VERSION = 2;
 const FLOAT32 = 0;
+const TYPES = { float16: 1, bfloat16: 2 } as const;
 const ZERO = 1;
 const BFLOAT = 2;
 const SEARCH = 4;
@@ -47,7 +49,7 @@ function open(file: string | null): PanelPacker | null {
   const version = library.func('int32_t ss_abi_version()') as () => number;
   if (version() !== ABI_VERSION) return null;
   const quantise = library.func('ss_quantise', 'int32_t', [
-    ...['const float *', 'int32_t', 'int64_t', 'int64_t', 'int64_t', 'int32_t', 'int32_t', 'int32_t'],
+    ...['const void *', 'int32_t', 'int64_t', 'int64_t', 'int64_t', 'int32_t', 'int32_t', 'int32_t'],
     ...['const float *', 'uint8_t *', 'int64_t', 'int64_t', 'int64_t *'],
   ]);
   // The first call looks at the processor, which two at once had better not.
@@ -63,13 +65,15 @@ function packerOf(quantise: Quantise): PanelPacker {
     const made = count / PANEL_OUTPUTS;
     const packed = new Uint8Array(made * panelBytes(panels, inputs));
     const flags = (zero ? ZERO : 0) | (bfloat ? BFLOAT : 0) | (format?.search ? SEARCH : 0);
-    const sizes = [FLOAT32, stride, count, inputs, bits, blockSize, flags];
+    const isFloat32 = values instanceof Float32Array;
+    const type = isFloat32 ? FLOAT32 : TYPES[values.type];
+    const sizes = [type, stride, count, inputs, bits, blockSize, flags];
     const bad = new BigInt64Array(1);
     const status = await turns.run(
       () =>
         new Promise<number>((resolve, reject) => {
           quantise.async(
-            values,
+            isFloat32 ? values : values.values,
             ...sizes,
             importance,
             packed,
@@ -84,7 +88,7 @@ function packerOf(quantise: Quantise): PanelPacker {
       // Its message is the readable one's, of the row alone.
       const output = Math.floor(Number(bad[0]) / inputs);
       const row = new Float32Array(PANEL_OUTPUTS * inputs);
-      row.set(values.subarray(output * stride, output * stride + inputs));
+      row.set(floatsOf(values, output * stride, output * stride + inputs));
       const placeOfRow: typeof placeOf = () => placeOf(output);
       requireHeld(row, panels, inputs, placeOfRow);
       referencePacker.pack(row, format, panels, inputs, placeOfRow, importance);

@@ -6,6 +6,7 @@
  * Errors  ServingError CHECKPOINT_INVALID naming tensor, row and column of a number that cannot be held
  */
 import { ServingError } from '../../proto/errors.js';
+import type { Halves } from '../checkpoint/tensor-source.js';
 import { type BlockFormat, quantiseRows } from './block-quantise.js';
 import { PANEL_OUTPUTS, type PanelFormat, packFloatPanel, packPanel } from './panels.js';
 
@@ -15,7 +16,7 @@ export type RowPlace = (output: number) => { name: string; row: number; column: 
 /** Rows of a matrix, as many as whole panels have, and some of their columns. */
 export interface MatrixRows {
   /** The first row's columns, and what lies behind them. */
-  values: Float32Array;
+  values: Float32Array | Halves;
   /** Numbers from a row to the next. */
   stride: number;
   count: number;

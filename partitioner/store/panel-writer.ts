@@ -9,7 +9,8 @@
  * Note    what a rank holds of a row is quantised by itself: its columns are whole blocks, so that is the same as cutting the whole row
  */
 import assert from 'node:assert/strict';
-import type { TensorSource } from '../checkpoint/tensor-source.js';
+import { floatsOf } from '../checkpoint/float-widening.js';
+import type { Halves, TensorSource } from '../checkpoint/tensor-source.js';
 import { type Importance, importanceOf } from '../importance/importance.js';
 import type { LinearItem, LinearPart } from '../plan/plan-item.js';
 import { blockBytes, blocksPerRow, type QuantisedRows } from '../quantise/block-quantise.js';
@@ -42,16 +43,10 @@ export async function* writePanels(
   );
   let firstRow = 0; // of the part, in a rank's fused weight
   // While panels are packed from where the rows of one chunk lie, the next is read.
-  const scratches = [new Float32Array(0), new Float32Array(0)];
-  let chunks = 0;
+  const chunks = new Chunks(source, packer.packMany !== undefined);
   for (const part of item.parts) {
     for (const [start, end] of rowChunks(part.rows, part.columns)) {
-      const floats = (end - start) * part.columns;
-      const turn = chunks++ % scratches.length;
-      if (!item.isCoded && scratches[turn]!.length < floats) scratches[turn] = new Float32Array(floats);
-      const chunk = item.isCoded
-        ? readCodes(item, part, source, start, end)
-        : scaled(source.readFloat32(part.source, start, end, scratches[turn]), part.factor);
+      const chunk = item.isCoded ? readCodes(item, part, source, start, end) : chunks.read(part, start, end);
       files.forEach((_, rank) => {
         const rows = part.rowSlices[rank]!;
         const [from, to] = [Math.max(start, rows.start), Math.min(end, rows.start + rows.count)];
@@ -71,6 +66,38 @@ export async function* writePanels(
   for (const [index, ofRanks] of panels.entries()) {
     for (const of of ofRanks) await of.finish();
     afterPiece(pieces[index]!);
+  }
+}
+
+/** Rows of a part, a chunk after the other: two of them are there at a time. */
+class Chunks {
+  readonly #source: TensorSource;
+  readonly #takesHalves: boolean;
+  #memory: [ArrayBuffer, ArrayBuffer] = [new ArrayBuffer(0), new ArrayBuffer(0)];
+
+  /** @param takesHalves whoever packs them */
+  constructor(source: TensorSource, takesHalves: boolean) {
+    this.#source = source;
+    this.#takesHalves = takesHalves;
+  }
+
+  /** As they are stored, where that is in 16 bits and they are not multiplied; else floats. */
+  read({ columns, factor, source: name }: LinearPart, start: number, end: number): Float32Array | Halves {
+    const numbers = (end - start) * columns;
+    if (this.#takesHalves && factor === 1) {
+      const halves = this.#source.readHalves?.(name, start, end, new Uint16Array(this.#next(2 * numbers)));
+      if (halves) return halves;
+    }
+    const floats = new Float32Array(this.#next(4 * numbers), 0, numbers);
+    return scaled(this.#source.readFloat32(name, start, end, floats), factor);
+  }
+
+  /** The memory of the chunk before the last. */
+  #next(bytes: number): ArrayBuffer {
+    const [older, newer] = this.#memory;
+    const memory = older.byteLength < bytes ? new ArrayBuffer(4 * Math.ceil(bytes / 4)) : older;
+    this.#memory = [newer, memory];
+    return memory;
   }
 }
 
@@ -173,29 +200,36 @@ class FloatPanels {
    * @param count rows from it on; the first goes to `place`
    * @returns how many were taken
    */
-  add(chunk: Float32Array, index: number, count: number, columns: number, place: Place): number {
+  add(chunk: Float32Array | Halves, index: number, count: number, columns: number, place: Place): number {
     this.#flushBefore(Math.floor(place.row / PANEL_OUTPUTS));
     const whole = this.#packWhole(chunk, index, count, columns, place);
     if (whole > 0) return whole;
     const output = place.row % PANEL_OUTPUTS;
     this.#places[output] = place;
-    this.#place(
-      chunk.subarray(index * columns, (index + 1) * columns),
-      this.#rows,
-      output * this.#item.inputs,
-    );
+    const row = floatsOf(chunk, index * columns, (index + 1) * columns);
+    this.#place(row, this.#rows, output * this.#item.inputs);
     return 1;
   }
 
   /** Whole panels, from where their rows lie. @returns rows of them; 0: there is none, or a row has to be put together */
-  #packWhole(chunk: Float32Array, index: number, count: number, columns: number, place: Place): number {
+  #packWhole(
+    chunk: Float32Array | Halves,
+    index: number,
+    count: number,
+    columns: number,
+    place: Place,
+  ): number {
     const { format, inputs, padding } = this.#item;
     const { packMany } = this.#packer;
     const panels = Math.min(MOST_TOGETHER, Math.floor(count / PANEL_OUTPUTS));
     if (!packMany || panels === 0 || place.row % PANEL_OUTPUTS !== 0) return 0;
     if (padding !== null || this.#count !== inputs) return 0;
+    const from = index * columns + this.#first;
     const rows = {
-      values: chunk.subarray(index * columns + this.#first),
+      values:
+        chunk instanceof Float32Array
+          ? chunk.subarray(from)
+          : { type: chunk.type, values: chunk.values.subarray(from) },
       stride: columns,
       count: panels * PANEL_OUTPUTS,
     };

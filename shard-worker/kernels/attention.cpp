@@ -78,6 +78,7 @@ int32_t ss_attend(const SsAttention *shape, const SsAttendSpan *spans, int32_t c
     }
   if (!(work & SS_ATTEND_READ)) return SS_OK;
   int64_t unit = 0;
+  bool is_announced = false;
   for (int32_t i = 0; i < count; i++) {
     const SsAttendSpan &span = spans[i];
     const int64_t offset = (int64_t)span.offset, tokens = (int64_t)span.count;
@@ -108,6 +109,24 @@ int32_t ss_attend(const SsAttention *shape, const SsAttendSpan *spans, int32_t c
       job.position_column = shape->position_column;
       job.soft_cap = shape->soft_cap;
       const int64_t rows = heads * tokens;
+      // Who comes next is known where one thread does all, one after the other.
+      const bool is_single = rows <= ROWS_TOGETHER && parts == 1 && !in_step;
+      job.is_announced = is_announced;
+      job.next_keys = job.next_values = nullptr;
+      job.next_bytes = 0;
+      const bool is_last_head = head + 1 == shape->kv_heads;
+      if (is_single && (!is_last_head || i + 1 < count)) {
+        const SsAttendSpan &next = spans[is_last_head ? i + 1 : i];
+        const int64_t position = (int64_t)next.position, row_size = row_bytes(shape->type, dim);
+        const int64_t seen = position + (int64_t)next.count;
+        int64_t from = window && position + 1 > window ? position + 1 - window : 0;
+        from -= from % KEYS_TOGETHER;
+        const char *planes = (const char *)(uintptr_t)next.rows + layer * layer_bytes;
+        job.next_keys = planes + (is_last_head ? 0 : head + 1) * (int64_t)shape->plane_bytes + from * row_size;
+        job.next_values = job.next_keys + value_bytes;
+        job.next_bytes = (seen - from < KEYS_TOGETHER ? seen - from : KEYS_TOGETHER) * row_size;
+      }
+      is_announced = job.next_keys != nullptr;
       for (int64_t row = 0; row < rows; row += ROWS_TOGETHER) {
         if (unit++ % parts != part) continue;
         variant->rows(job, row, rows - row < ROWS_TOGETHER ? rows : row + ROWS_TOGETHER, scratch);

@@ -27,6 +27,10 @@ struct AttendJob {
   int32_t sink_column;  // the query's number there is the score of a key without a value; -1: none
   int32_t position_column; // of a key there stands its position, whatever is stored; -1: none
   float soft_cap;       // 0: none
+  const char *next_keys; // first block of who attends next, to be on its way by then; null: nobody does
+  const char *next_values;
+  int64_t next_bytes;   // of either
+  bool is_announced;    // the first block of this one was
 };
 
 using AttendRows = void (*)(const AttendJob &job, int64_t first_row, int64_t end_row, float *scratch);

@@ -191,6 +191,11 @@ SS_INLINE const char *fetch(const char *next, const char *end, int lines) {
   return next;
 }
 
+/** A first block, which nobody has announced: a group of keys ahead, and the values. */
+SS_INLINE void fetch_group(const char *from, const char *end, int64_t bytes) {
+  for (const char *at = from; at < from + bytes && at < end; at += 64) __builtin_prefetch(at, 0, 2);
+}
+
 /** Scores of R rows with N · 16 keys. */
 template <int R, int N>
 SS_INLINE void score_rows(const float *const *queries, const float *keys, int64_t dim, float *scores, Stream &stream) {
@@ -349,7 +354,18 @@ void attend_tile(const AttendJob &job, int64_t first_row, int count, float *scra
       first_seen = tile.low[row] < first_seen ? tile.low[row] : first_seen;
       last_seen = tile.high[row] > last_seen ? tile.high[row] : last_seen;
     }
+    // Rows of a text's own step are near already.
+    const bool is_cached = job.bidirectional == 0;
+    const bool is_cold = is_cached && base <= start && !job.is_announced;
+    const int64_t row_size = job.key_stride * (int64_t)sizeof(Number);
     for (int n = 0; n < groups; n++) {
+      if (is_cold) {
+        const char *keys_end = (const char *)(key_rows + end * job.key_stride);
+        const char *values_end = (const char *)(value_rows + end * job.key_stride);
+        const int64_t at = (base + 16 * n) * row_size;
+        fetch_group((const char *)key_rows + at + 16 * row_size, keys_end, 16 * row_size);
+        fetch_group((const char *)value_rows + at, values_end, 16 * row_size);
+      }
       const Number *rows[16];
       for (int key = 0; key < 16; key++) {
         const int64_t row = base + 16 * n + key;
@@ -359,13 +375,13 @@ void attend_tile(const AttendJob &job, int64_t first_row, int count, float *scra
     }
     if (job.position_column >= 0)
       for (int key = 0; key < 16 * groups; key++) keys[job.position_column * KEYS_TOGETHER + key] = (float)(base + key);
-    // Rows of a text's own step are near already.
-    const bool is_far = job.bidirectional == 0 && base + KEYS_TOGETHER < end;
+    const bool is_last = base + KEYS_TOGETHER >= end;
     const int64_t next_rows = end - base - KEYS_TOGETHER < KEYS_TOGETHER ? end - base - KEYS_TOGETHER : KEYS_TOGETHER;
-    const int64_t bytes = is_far ? next_rows * job.key_stride * (int64_t)sizeof(Number) : 0;
+    const int64_t bytes = !is_cached ? 0 : !is_last ? next_rows * row_size : job.next_keys ? job.next_bytes : 0;
     const int64_t passes = (count + SS_ROWS - 1) / SS_ROWS;
+    const char *after = (const char *)(key_rows + (base + KEYS_TOGETHER) * job.key_stride);
     Stream stream;
-    stream.start(key_rows + (base + KEYS_TOGETHER) * job.key_stride, bytes, passes * dim);
+    stream.start(is_last ? job.next_keys : after, bytes, passes * dim);
     int row = 0;
     for (; row + SS_ROWS <= count; row += SS_ROWS) score_groups<SS_ROWS>(tile, row, keys, dim, groups, stream);
     for (; row < count; row++) score_groups<1>(tile, row, keys, dim, groups, stream);
@@ -378,7 +394,10 @@ void attend_tile(const AttendJob &job, int64_t first_row, int count, float *scra
       values = wide_values;
       stride = width;
     }
-    stream.start(value_rows + (base + KEYS_TOGETHER) * job.key_stride, bytes, passes * KEYS_TOGETHER);
+    after = (const char *)(value_rows + (base + KEYS_TOGETHER) * job.key_stride);
+    // A last block may have few rows.
+    const int64_t rows_here = last_seen > first_seen ? last_seen - first_seen : 1;
+    stream.start(is_last ? job.next_values : after, bytes, passes * rows_here);
     for (row = 0; row < count;) {
       const int low = tile.low[row], high = tile.high[row];
       bool alike = row + SS_ROWS <= count;

@@ -353,6 +353,35 @@ inline void turn(Eight (&r)[8]) {
   }
 }
 
+/** Eight values of a row, of any type. */
+inline Eight eight(const Source &from, int64_t row, int64_t column) {
+  typedef int32_t Bits __attribute__((vector_size(32)));
+  typedef uint16_t Shorts __attribute__((vector_size(16)));
+  Eight values;
+  const int64_t index = row * from.stride + column;
+  if (from.type == Type::FP32) {
+    memcpy(&values, from.rows + index * 4, sizeof values);
+    return values;
+  }
+#if defined(__F16C__)
+  if (from.type == Type::FP16) {
+    typedef _Float16 Halves __attribute__((vector_size(16)));
+    Halves halves;
+    memcpy(&halves, from.rows + index * 2, sizeof halves);
+    return __builtin_convertvector(halves, Eight);
+  }
+#endif
+  if (from.type == Type::BF16) {
+    Shorts upper;
+    memcpy(&upper, from.rows + index * 2, sizeof upper);
+    const Bits bits = __builtin_convertvector(upper, Bits) << 16;
+    memcpy(&values, &bits, sizeof values);
+    return values;
+  }
+  for (int j = 0; j < 8; j++) values[j] = from.at(row, column + j);
+  return values;
+}
+
 /** A lane a row; rows behind the last are 0. @returns whether all are numbers */
 inline bool load_block(const Source &from, int64_t first_row, int64_t rows, int64_t column, Block &block) {
   typedef int32_t Bits __attribute__((vector_size(32)));
@@ -364,8 +393,8 @@ inline bool load_block(const Source &from, int64_t first_row, int64_t rows, int6
       Eight part[8] = {};
       for (int i = 0; i < 8 && first_row + c + i < rows; i++) {
         const int64_t row = first_row + c + i;
-        if (count == 8 && from.type == Type::FP32) {
-          memcpy(&part[i], from.rows + (row * from.stride + column + k) * 4, sizeof part[i]);
+        if (count == 8) {
+          part[i] = eight(from, row, column + k);
           continue;
         }
         float values[8] = {};

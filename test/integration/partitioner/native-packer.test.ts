@@ -1,5 +1,6 @@
 /** The library's panels are, byte for byte, those of the readable packer; what it refuses is named alike. */
 import { describe, expect, it } from 'vitest';
+import { floatsOf } from '../../../partitioner/checkpoint/float-widening.js';
 import type { TensorSource } from '../../../partitioner/checkpoint/tensor-source.js';
 import type { LinearItem, LinearPart } from '../../../partitioner/plan/plan-item.js';
 import type { BlockFormat } from '../../../partitioner/quantise/block-quantise.js';
@@ -111,6 +112,39 @@ describe.runIf(native !== null)(`packing by the library (seed ${testSeed})`, () 
       await expect(
         native!.packMany!({ values, stride, count }, formatOf(panels), panels, inputs, place, null),
       ).rejects.toThrow('Tensor x has NaN in row 170, column 12');
+    }
+  });
+
+  it('numbers of 16 bits as they are stored, and as floats: the same bytes', async () => {
+    const [stride, first, inputs, count] = [200, 24, 129, 2 * PANEL_OUTPUTS];
+    for (const type of ['float16', 'bfloat16'] as const) {
+      // Of all sizes, subnormal ones and zeros too, but none that a float16 cannot hold.
+      const [signs, most] = type === 'float16' ? [0x8000, 0x7a00] : [0x8000, 0x4600];
+      const patterns = Uint16Array.from({ length: stride * count }, () => {
+        const sign = random.next() < 0.5 ? signs : 0;
+        return sign | random.integer(0, most);
+      });
+      const halves = { type, values: patterns.subarray(first) };
+      const floats = floatsOf({ type, values: patterns }, first, patterns.length);
+      for (const panels of [...QUANTISED, ...FLOATS]) {
+        const [seen, wanted] = await Promise.all(
+          [halves, floats].map((values) =>
+            native!.packMany!({ values, stride, count }, formatOf(panels), panels, inputs, place, null),
+          ),
+        );
+        expect(Buffer.compare(seen!, wanted!), `${type} ${JSON.stringify(panels)}`).toBe(0);
+      }
+      patterns[first + 40 * stride + 5] = 0x7fc0;
+      await expect(
+        native!.packMany!(
+          { values: halves, stride, count },
+          formatOf(FLOATS[1]!),
+          FLOATS[1]!,
+          inputs,
+          place,
+          null,
+        ),
+      ).rejects.toThrow('Tensor x has NaN in row 140, column 12');
     }
   });
 
