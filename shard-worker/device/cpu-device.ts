@@ -2,14 +2,17 @@
  * The CPU device: segments by ONNX Runtime's CPU provider, tensors over native memory of this process.
  *
  * One environment with one global thread pool and one arena for all segments: a session of its own for each would start a
- * pool and keep an arena a segment. One thread means no pool at all.
+ * pool and keep an arena a segment. One thread means no pool at all. One session for all segments that are the same but for their
+ * weights, as layers are: these are inputs then, in mapped files.
  *
  * Limits  threads as given (from cgroup and affinity by the coordinator)
  * Errors  an Error with ONNX Runtime's message
  */
 import assert from 'node:assert/strict';
+import path from 'node:path';
 import koffi from 'koffi';
 import { type Kernels, loadKernels } from '../native/kernels.js';
+import { mapFile } from '../native/mapped-file.js';
 import { NativeArena, NativeMemory, type PointerArray } from '../native/native-memory.js';
 import { OrtTensors, openSession } from '../ort/open-session.js';
 import {
@@ -19,6 +22,7 @@ import {
   ORT_MEMORY_DEFAULT,
   type OrtApi,
 } from '../ort/ort-api.js';
+import { type OuterWeight, sharedGraph } from '../ort/shared-graph.js';
 import {
   type HostArray,
   type HostDevice,
@@ -35,9 +39,13 @@ class CpuBinding implements SegmentBinding {
   readonly inputs: PointerArray;
   readonly outputs: PointerArray;
 
-  constructor(inputs: PointerArray, outputs: PointerArray) {
+  /** @param weights behind the inputs */
+  constructor(inputs: PointerArray, outputs: PointerArray, weights: readonly TensorHandle[]) {
     this.inputs = inputs;
     this.outputs = outputs;
+    weights.forEach((weight, index) => {
+      inputs.set(inputs.count - weights.length + index, weight);
+    });
   }
 
   setInput(index: number, tensor: TensorHandle): void {
@@ -54,12 +62,25 @@ interface NextRun {
   options: number;
 }
 
+/** A session and who runs in it. */
+interface Session {
+  readonly handle: number;
+  segments: number;
+}
+
+/** What a graph is not told but given in every run. */
+interface GivenWeights {
+  readonly names: readonly string[];
+  readonly tensors: readonly TensorHandle[];
+}
+
 class CpuSegment implements Segment {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly #api: OrtApi;
   readonly #arena: NativeArena;
-  readonly #session: number;
+  readonly #session: Session;
+  readonly #weights: readonly TensorHandle[];
   readonly #next: NextRun;
   readonly #inputNames: PointerArray;
   readonly #outputNames: PointerArray;
@@ -67,10 +88,11 @@ class CpuSegment implements Segment {
   constructor(
     api: OrtApi,
     arena: NativeArena,
-    session: number,
+    session: Session,
     next: NextRun,
     inputs: readonly string[],
     outputs: readonly string[],
+    weights: GivenWeights,
   ) {
     this.#api = api;
     this.#arena = arena;
@@ -78,7 +100,9 @@ class CpuSegment implements Segment {
     this.#next = next;
     this.inputs = inputs;
     this.outputs = outputs;
-    this.#inputNames = this.#names(inputs);
+    this.#weights = weights.tensors;
+    session.segments++;
+    this.#inputNames = this.#names([...inputs, ...weights.names]);
     this.#outputNames = this.#names(outputs);
   }
 
@@ -91,10 +115,9 @@ class CpuSegment implements Segment {
   }
 
   newBinding(): CpuBinding {
-    return new CpuBinding(
-      this.#arena.pointers(this.inputs.length),
-      this.#arena.pointers(this.outputs.length),
-    );
+    const weights = this.#weights;
+    const inputs = this.#arena.pointers(this.inputs.length + weights.length);
+    return new CpuBinding(inputs, this.#arena.pointers(this.outputs.length), weights);
   }
 
   run(binding: SegmentBinding): void {
@@ -102,7 +125,7 @@ class CpuSegment implements Segment {
     const { options } = this.#next;
     if (options !== 0) this.#next.options = 0;
     this.#api.call.Run(
-      this.#session,
+      this.#session.handle,
       options,
       this.#inputNames.address,
       inputs.address,
@@ -114,7 +137,8 @@ class CpuSegment implements Segment {
   }
 
   release(): void {
-    this.#api.releaseSession(this.#session);
+    for (const weight of this.#weights) this.#api.releaseValue(weight);
+    if (--this.#session.segments === 0) this.#api.releaseSession(this.#session.handle);
   }
 }
 
@@ -130,6 +154,8 @@ export class CpuDevice implements HostDevice {
   /** null: this machine has none. */
   readonly #kernels: Kernels | null = loadKernels();
   readonly #tensors: OrtTensors;
+  /** By the bytes of their graphs. */
+  readonly #shared = new Map<string, Session>();
 
   constructor(options: { threads: number; threadsSpin?: boolean; logId: string }) {
     const api = loadOrtApi();
@@ -182,12 +208,50 @@ export class CpuDevice implements HostDevice {
     inputs: readonly string[],
     outputs: readonly string[],
   ): Segment {
+    // Without our kernels ONNX Runtime packs the weights of products, which it must know for that.
+    const graph = this.#kernels ? sharedGraph(model) : null;
+    const weights = graph?.weights ?? [];
+    const session = graph
+      ? this.#sharedSession(graph.model, weightsFolder)
+      : this.#open(model, weightsFolder);
+    const given: GivenWeights = {
+      names: weights.map(({ name }) => name),
+      tensors: weights.map((weight) => this.#mapped(weight, weightsFolder)),
+    };
+    return new CpuSegment(this.#api, this.#arena, session, this.#next, inputs, outputs, given);
+  }
+
+  #sharedSession(graph: Uint8Array, weightsFolder: string): Session {
+    // What a graph keeps of its weights lies in this folder.
+    const key = `${weightsFolder}\n${Buffer.from(graph).toString('latin1')}`;
+    const shared = this.#shared.get(key);
+    if (shared && shared.segments > 0) return shared;
+    const session = this.#open(graph, weightsFolder);
+    this.#shared.set(key, session);
+    return session;
+  }
+
+  #open(model: Uint8Array, weightsFolder: string): Session {
     const api = this.#api;
-    const session = openSession(api, this.#env, model, weightsFolder, (options) => {
+    const handle = openSession(api, this.#env, model, weightsFolder, (options) => {
       api.call.AddSessionConfigEntry(options, 'session.use_env_allocators', '1');
       if (this.#kernels) api.check('RegisterCustomOps', this.#kernels.register(options, api.base));
     });
-    return new CpuSegment(api, this.#arena, session, this.#next, inputs, outputs);
+    return { handle, segments: 0 };
+  }
+
+  #mapped({ bytes, location, offset, shape, type }: OuterWeight, folder: string): TensorHandle {
+    const address = mapFile(path.join(folder, location), offset, bytes);
+    const dimensions = BigInt64Array.from(shape, BigInt);
+    return this.#api.create(
+      'CreateTensorWithDataAsOrtValue',
+      this.#memoryInfo,
+      address,
+      bytes,
+      dimensions,
+      dimensions.length,
+      type,
+    );
   }
 
   close(): void {
