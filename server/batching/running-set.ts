@@ -29,7 +29,7 @@ export type RunningSetOptions = Pick<
 > & {
   /** A job was cancelled, or a mask has come. */
   wake: () => void;
-  /** Of rows in flight, in their order; absent: masks do not follow. */
+  /** Tells the masks of rows in flight, in their order; absent: masks do not follow. */
   tellMasks?: ((masks: LateMask[]) => void) | undefined;
 };
 

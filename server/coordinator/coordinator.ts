@@ -174,7 +174,7 @@ export class Coordinator {
     return done.promise;
   }
 
-  /** Of rows that are in steps without (Row.maskFollows), of each sequence in the order of its rows. */
+  /** Masks of rows that are in steps without (Row.maskFollows), of each sequence in the order of its rows. */
   tellMasks(masks: LateMask[]): void {
     if (!this.#error && !this.#stopping) this.#broadcast({ body: 'masks', masks: { masks } });
   }

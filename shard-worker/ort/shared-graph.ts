@@ -12,7 +12,7 @@ import assert from 'node:assert/strict';
 import { lengthField, varintField, type WireField, wireFields } from './wire-fields.js';
 
 export interface OuterWeight {
-  /** Of the graph's input. */
+  /** The graph's input's. */
   readonly name: string;
   /** ONNX's number of the element type. */
   readonly type: number;

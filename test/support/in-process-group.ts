@@ -20,7 +20,7 @@ export interface InProcessGroup {
   runners: StepRunner[];
   /** One step on every rank; the results of all of them, which must be alike. */
   step(step: Parameters<StepRunner['run']>[0]): Promise<StepResult[]>;
-  /** Of rows in steps that were begun without (Row.maskFollows). */
+  /** Masks of rows in steps that were begun without (Row.maskFollows). */
   tellMasks(masks: readonly LateMask[]): void;
   /** Logits of one row of the last step over the whole vocabulary, padding cut off. */
   logits(row: number): Float32Array;

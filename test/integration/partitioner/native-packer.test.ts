@@ -118,7 +118,7 @@ describe.runIf(native !== null)(`packing by the library (seed ${testSeed})`, () 
   it('numbers of 16 bits as they are stored, and as floats: the same bytes', async () => {
     const [stride, first, inputs, count] = [200, 24, 129, 2 * PANEL_OUTPUTS];
     for (const type of ['float16', 'bfloat16'] as const) {
-      // Of all sizes, subnormal ones and zeros too, but none that a float16 cannot hold.
+      // They have all sizes, subnormal ones and zeros too, but none that a float16 cannot hold.
       const [signs, most] = type === 'float16' ? [0x8000, 0x7a00] : [0x8000, 0x4600];
       const patterns = Uint16Array.from({ length: stride * count }, () => {
         const sign = random.next() < 0.5 ? signs : 0;
