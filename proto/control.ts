@@ -120,6 +120,10 @@ export interface TokenMask {
   bits: Uint8Array;
 }
 
+export interface Masks {
+  masks: LateMask[];
+}
+
 export interface Step {
   step: number;
   closeSlots: number[];
@@ -214,7 +218,7 @@ export type ToWorker =
   | { body: 'step'; step: Step }
   | { body: 'inspect'; inspect: { id: number } }
   | { body: 'shutdown'; shutdown: Record<string, never> }
-  | { body: 'masks'; masks: { masks: LateMask[] } };
+  | { body: 'masks'; masks: Masks };
 
 export type FromWorker =
   | { rank: number; body: 'loading'; loading: Loading }
