@@ -39,7 +39,12 @@ function startLoop({
   chunkMs = 64,
   masksFollow = false,
 }: Options = {}) {
-  const group = new FakeGroup({ maxSlots, slotTokens: 1024, maxStepTokens: 64 + maxSlots, obeysMasks: masksFollow });
+  const group = new FakeGroup({
+    maxSlots,
+    slotTokens: 1024,
+    maxStepTokens: 64 + maxSlots,
+    obeysMasks: masksFollow,
+  });
   const told = masksFollow ? group.takeMasks() : [];
   // The clock of the jobs, which are queued at 0: real time goes past a minute in a slow run.
   const clock = new ManualClock();
