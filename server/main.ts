@@ -165,6 +165,7 @@ export async function runServer(config: Config): Promise<void> {
     stallLimitMs: config.server.chunkedReadTimeoutSeconds * 1000,
     audit: (call) => auditLog.info(call, 'audit'),
     statistics: () => metrics.statistics(),
+    onAnswered: (times) => metrics.callAnswered(times),
   };
   const grpc = grpcServer(config, grpcParts);
   const theirGrpc = torchServe?.grpcServers(http.context, grpcParts) ?? [];

@@ -1,11 +1,11 @@
 /**
- * Keys of a model that say how its chats are written and its answers are read.
+ * Keys of a model that say how its chats are written and its answers are read, and whether clients may open sessions.
  *
- * Source  vLLM's --tool-call-parser and --reasoning-parser, as LMI passes them on; the names are those of text/answer-parts
+ * Source  vLLM's --tool-call-parser and --reasoning-parser, as LMI passes them on; the names are those of text/answer-parts; LMI's stateful sessions
  */
 import { CALL_PARSERS, REASONING_PARSERS } from '../requests/answer-format.js';
 import { type KeyRow, modelKey } from './key-row.js';
-import { oneOf, template } from './value-types.js';
+import { boolean, integer, oneOf, template } from './value-types.js';
 
 export const ANSWER_KEYS: readonly KeyRow[] = [
   modelKey(
@@ -28,5 +28,19 @@ export const ANSWER_KEYS: readonly KeyRow[] = [
     oneOf('auto', 'none', ...REASONING_PARSERS),
     'auto',
     'how what a model thinks stands in the text of an answer, given as reasoning_content; auto: by the chat template; none: it is text',
+  ),
+  modelKey(
+    'option.enable_stateful_sessions',
+    'statefulSessions',
+    boolean(),
+    true,
+    'a client may open a session ({"requestType": "NEW_SESSION"}): its requests go to one version of the model',
+  ),
+  modelKey(
+    'option.sessions_expiration',
+    'sessionSeconds',
+    integer(1, 604_800, 's'),
+    1200,
+    'how long a session lasts from when it was opened',
   ),
 ];

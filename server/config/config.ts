@@ -312,11 +312,16 @@ export interface ModelConfig {
   outputFormatter: 'json' | 'jsonlines' | 'sse' | 'json_chat' | 'jsonlines_chat' | 'sse_chat' | null;
   /** Answers to LMI's `inputs` have TGI's form; it wins over outputFormatter. */
   tgiCompat: boolean;
+  /** They have the form of LMI's newer handler. */
+  asyncMode: boolean;
   /** Jinja text that overrides the checkpoint's; null: the checkpoint's. */
   chatTemplate: string | null;
   /** How calls, and what a model thinks, stand in the text of an answer (text/answer-parts). */
   toolCallParser: 'auto' | 'none' | CallParserName;
   reasoningParser: 'auto' | 'none' | ReasoningParserName;
+  /** Clients may open sessions on DJLServing's paths. */
+  statefulSessions: boolean;
+  sessionSeconds: number;
 }
 
 export interface Config {

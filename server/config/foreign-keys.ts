@@ -17,7 +17,7 @@ const NO_PYTHON = 'no Python runs here';
 const NO_HANDLER = 'custom Python handlers cannot run here; the checkpoint is served by the built-in one';
 const NO_ADAPTER = 'LoRA adapters are not served in this version';
 const NO_SPECULATION = 'tokens are guessed by option.speculative_config alone; answers are the same';
-const NO_SESSION = 'sessions are not kept in this version';
+const SESSIONS_IN_MEMORY = "sessions are kept in the server's memory, and end with it";
 const NO_GRAPHS = 'steps are not captured as CUDA graphs in this version';
 const OWN_COLLECTIVE = 'ranks add by option.collective, on GPUs by way of the host';
 const GPU_SHARE = "a GPU's memory is bounded by option.gpu_memory_utilization";
@@ -48,7 +48,7 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
     'mpi_mode',
   ]),
   ...optionsWithoutEffect('the ranks of a model always load at the same time', ['parallel_loading']),
-  ...optionsWithoutEffect('requests always join and leave as they come', ['async_mode', 'waiting_steps']),
+  ...optionsWithoutEffect('requests always join and leave as they come', ['waiting_steps']),
   refused(
     'model',
     'option.enable_streaming',
@@ -101,8 +101,7 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
   ...optionsWithoutEffect('a chat template gets the content as the client wrote it', [
     'chat_template_content_format',
   ]),
-  refused('model', 'option.enable_stateful_sessions', NO_SESSION, ['false']),
-  ...optionsWithoutEffect(NO_SESSION, ['sessions_path', 'sessions_expiration', 'sessions_s3url']),
+  ...optionsWithoutEffect(SESSIONS_IN_MEMORY, ['sessions_path', 'sessions_s3url']),
   ...withoutEffect(
     'model',
     'LMI reads it for scikit-learn and XGBoost models only',

@@ -154,7 +154,8 @@ function chooseBatching(
   settings: Map<string, Setting>,
   problems: Problems,
 ): ModelConfig['batching'] {
-  if (fields.rollingBatch === 'disabled') return 'dynamic';
+  // LMI's newer handler is told so, and its engine batches as it likes.
+  if (fields.rollingBatch === 'disabled' && !fields.asyncMode) return 'dynamic';
   if (fields.batchSize === 1) return 'rolling';
   const rollingBatch = settings.get('rollingBatch');
   const batchSize = settings.get('batchSize');

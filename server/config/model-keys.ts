@@ -386,5 +386,12 @@ export const MODEL_KEYS: readonly KeyRow[] = [
     false,
     'answers to inputs in the form of Text Generation Inference',
   ),
+  modelKey(
+    'option.async_mode',
+    'asyncMode',
+    boolean(),
+    false,
+    "LMI's newer handler: answers to inputs in the schema that it has for them, continuous batching whatever option.rolling_batch says",
+  ),
   ...ANSWER_KEYS,
 ];

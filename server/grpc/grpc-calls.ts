@@ -2,7 +2,7 @@
  * What every call of the gRPC server shares: who may make it, how long it may take, when its client has left, how an error is told.
  *
  * In      a call's metadata, deadline and cancellation
- * Out     the key it came with, an AbortSignal, the time that is left
+ * Out     the key it came with, an AbortSignal, the time that is left, and where its time has gone
  * Errors  ServingError → the table's gRPC status, with the code and, where a retry may help, retry-after in the trailing metadata
  */
 import { randomUUID } from 'node:crypto';
@@ -18,6 +18,7 @@ import { ServingError } from '../../proto/errors.js';
 import type { AccessControl } from '../access/access-control.js';
 import type { AccessKey, Scope } from '../access/access-key.js';
 import { requestControl } from '../requests/request-control.js';
+import { RequestTimes, type TimeParts } from '../requests/request-times.js';
 import type { Target } from '../requests/target.js';
 
 type Call =
@@ -68,6 +69,21 @@ export function callController(call: Call): AbortController {
   return client;
 }
 
+/** For one request of several that a call brings: it ends with the call, or when it is left. */
+export function ownController(call: AbortSignal): { own: AbortController; leave(): void } {
+  const own = new AbortController();
+  const end = (): void => own.abort();
+  if (call.aborted) end();
+  else call.addEventListener('abort', end, { once: true });
+  return {
+    own,
+    leave: () => {
+      call.removeEventListener('abort', end);
+      end();
+    },
+  };
+}
+
 /**
  * Where a request goes, by its message; how, by its metadata, which are HTTP's headers (x-request-id, x-priority, the salt), and by the
  * call's deadline.
@@ -97,6 +113,35 @@ function timeLeftMs(call: Call): number | null {
   const deadline = call.getDeadline();
   const at = deadline instanceof Date ? deadline.getTime() : deadline;
   return Number.isFinite(at) ? Math.max(1, Math.round(at - Date.now())) : null;
+}
+
+const arrivals = new WeakMap<Metadata, number>();
+
+/** When a call began: long before its message is there, if that is a long one. */
+export function noteArrival(metadata: Metadata): void {
+  arrivals.set(metadata, performance.now());
+}
+
+/** For a message that has just come, from when its call began; null: one of a stream. The jobs of `signal` are its own. */
+export function timesOf(call: Pick<Call, 'metadata'> | null, signal: AbortSignal): RequestTimes {
+  const times = new RequestTimes(call === null ? undefined : arrivals.get(call.metadata));
+  times.bodyRead();
+  times.follow(signal);
+  return times;
+}
+
+/** Tells the parts of an answer that was handed over, if a model was asked. */
+export function tellAnswered(times: RequestTimes, onAnswered?: (parts: TimeParts) => void): void {
+  const parts = times.parts();
+  if (parts !== null) onAnswered?.(parts);
+}
+
+/** What HTTP says in a header of the same name. */
+export function timingOf(times: RequestTimes): Metadata {
+  const metadata = new Metadata();
+  const told = times.header();
+  if (told !== null) metadata.set('server-timing', told);
+  return metadata;
 }
 
 /** How a ServingError is told; anything else is INTERNAL, without its message. */

@@ -11,26 +11,38 @@
  */
 import { setMaxListeners } from 'node:events';
 import path from 'node:path';
-import type { ServerDuplexStream, ServerUnaryCall, StatusObject } from '@grpc/grpc-js';
+import type { Metadata, ServerDuplexStream, ServerUnaryCall, StatusObject } from '@grpc/grpc-js';
 import { ServingError } from '../../proto/errors.js';
 import type { AccessControl } from '../access/access-control.js';
 import type { Scope } from '../access/access-key.js';
 import type { ManagementService } from '../requests/management.js';
-import { configurationOf, type ModelCounts, statisticsOf } from '../requests/model-facts.js';
+import {
+  configurationOf,
+  type ModelCounts,
+  meantVersion,
+  metadataOf,
+  statisticsOf,
+} from '../requests/model-facts.js';
 import type { NamedTensor } from '../requests/predict-request.js';
 import { withVersion } from '../requests/request-control.js';
+import { type TimeParts, timedService } from '../requests/request-times.js';
 import type { InferenceService, ModelStatus } from '../requests/service.js';
 import type { Target } from '../requests/target.js';
-import { stringOutput, TEXT_SIGNATURE, textInference } from '../requests/text-inference.js';
+import { inferTensors } from '../requests/tensor-inference.js';
+import { stringOutput, textInference } from '../requests/text-inference.js';
 import {
   callController,
   checkCall,
   drained,
   headersOf,
   keyNameOf,
+  ownController,
   readerStopped,
   statusOf,
   targetOf,
+  tellAnswered,
+  timesOf,
+  timingOf,
 } from './grpc-calls.js';
 import type { InferRequestMessage, InferResponseMessage } from './oip-messages.js';
 import { outputsOf, tensorsOfMessage } from './oip-tensors.js';
@@ -44,6 +56,8 @@ export interface GrpcParts {
   modelStore: string;
   /** Hears of each call that changes the server, done or refused. */
   audit?(call: { key: string | null; ip: string; method: string; model: string; code: string }): void;
+  /** Hears where the time of each request went that a model was asked for. */
+  onAnswered?(times: TimeParts): void;
   /** What is counted of each model; absent: nothing. */
   statistics?(): readonly ModelCounts[];
   /** No new requests. */
@@ -52,19 +66,24 @@ export interface GrpcParts {
   stallLimitMs: number;
 }
 
-type Unary<Q, A> = (call: ServerUnaryCall<Q, A>, answer: (error: unknown, value?: A) => void) => void;
+type Unary<Q, A> = (
+  call: ServerUnaryCall<Q, A>,
+  answer: (error: unknown, value?: A, trailer?: Metadata) => void,
+) => void;
 type Named = { name: string; version: string };
 type Stream = ServerDuplexStream<
   InferRequestMessage,
   { error_message: string; infer_response?: InferResponseMessage }
 >;
 
-const MAX_STREAM_REQUESTS = 128;
-const MAX_STREAM_BYTES = 16 * 1024 * 1024;
+export const MAX_STREAM_REQUESTS = 128;
+export const MAX_STREAM_BYTES = 16 * 1024 * 1024;
 const MODEL_STATES = { READY: 'READY', PENDING: 'LOADING', FAILED: 'UNAVAILABLE' } as const;
 
 export function inferenceHandlers(parts: GrpcParts) {
-  const { access, management, modelStore, service, version } = parts;
+  const { access, management, modelStore, version } = parts;
+  const service = timedService(parts.service);
+  const trailers = new WeakMap<object, Metadata>();
 
   const unary =
     <Q, A>(
@@ -77,7 +96,7 @@ export function inferenceHandlers(parts: GrpcParts) {
         return act(call.request, call);
       };
       run().then(
-        (value) => answer(null, value),
+        (value) => answer(null, value, trailers.get(call)),
         (error: unknown) => answer(statusOf(error)),
       );
     };
@@ -100,9 +119,7 @@ export function inferenceHandlers(parts: GrpcParts) {
   };
 
   const find = (name: string, wanted: string): ModelStatus => {
-    const found = service
-      .models()
-      .find((model) => model.name === name && (wanted === '' || model.version === wanted));
+    const found = meantVersion(service.models(), () => management.list(), name, wanted || null);
     if (found) return found;
     throw new ServingError(
       'MODEL_NOT_FOUND',
@@ -135,15 +152,16 @@ export function inferenceHandlers(parts: GrpcParts) {
       }),
       ...outputsOf(outputs),
     });
+    const parameters = valuesOf(message.parameters);
     if (status.task !== 'text-generation') {
       const outputs = message.outputs.length > 0 ? message.outputs.map(({ name }) => name) : null;
-      const { cacheSalt: _salt, ...to } = target;
-      const accepted = await service.submit({ kind: 'predict', ...to, inputs, outputs }, client);
-      for await (const event of accepted.events)
-        if (event.kind === 'value') yield respond(event.outputs, true);
+      yield respond(
+        await inferTensors(service, status, { inputs, outputs, parameters }, target, client),
+        true,
+      );
       return;
     }
-    const { echo, request, stream } = textInference(inputs, valuesOf(message.parameters), target);
+    const { echo, request, stream } = textInference(inputs, parameters, target);
     if (stream && !streamed) {
       throw new ServingError('BAD_REQUEST', 'stream is true: that needs ModelStreamInfer');
     }
@@ -179,21 +197,9 @@ export function inferenceHandlers(parts: GrpcParts) {
       version,
       extensions: ['model_repository', 'model_configuration', 'statistics'],
     })),
-    ModelMetadata: unary<Named, object>('infer', ({ name, version: wanted }) => {
-      const status = find(name, wanted);
-      const { inputs, outputs } = status.signature ?? TEXT_SIGNATURE;
-      const told = (specs: typeof inputs) =>
-        specs.map(({ name: tensor, shape, type }) => ({
-          name: tensor,
-          datatype: type,
-          shape: shape ?? [-1],
-        }));
-      const versions = service
-        .models()
-        .flatMap((model) => (model.name === name && model.version !== null ? [model.version] : []));
-      const platform = status.signature === null ? 'shardserve' : 'onnxruntime_onnx';
-      return { name, versions, platform, inputs: told(inputs), outputs: told(outputs) };
-    }),
+    ModelMetadata: unary<Named, object>('infer', ({ name, version: wanted }) =>
+      metadataOf(service.models(), find(name, wanted)),
+    ),
     ModelConfig: unary<Named, object>('infer', ({ name, version: wanted }) => ({
       config: configurationOf(management.list(), find(name, wanted)),
     })),
@@ -205,16 +211,21 @@ export function inferenceHandlers(parts: GrpcParts) {
     ModelInfer: unary<InferRequestMessage, InferResponseMessage>('infer', async (message, call) => {
       const key = checkCall(call, access, 'infer');
       const target = aimed(call, key, message);
+      const { signal } = callController(call);
+      const times = timesOf(call, signal);
       const end = access.limits.begin(key);
       try {
-        for await (const response of infer(message, target, callController(call).signal, false))
+        for await (const response of infer(message, target, signal, false)) {
+          trailers.set(call, timingOf(times));
           return response;
+        }
       } finally {
         end();
+        tellAnswered(times, parts.onAnswered);
       }
       throw new Error('a request ended without a response');
     }),
-    ModelStreamInfer: (stream: Stream) => streamInfer(stream, access, parts.stallLimitMs, aimed, infer),
+    ModelStreamInfer: (stream: Stream) => streamInfer(stream, parts, aimed, infer),
     RepositoryIndex: unary<{ ready: boolean }, object>('manage', ({ ready }) => ({
       models: management
         .list()
@@ -255,8 +266,7 @@ type Infer = (
 /** Requests of one stream run side by side; the stream ends when its client has ended it and all are answered. */
 function streamInfer(
   stream: Stream,
-  access: AccessControl,
-  stallLimitMs: number,
+  { access, onAnswered, stallLimitMs }: GrpcParts,
   aimed: (...asked: Parameters<typeof targetOf>) => Target,
   infer: Infer,
 ): void {
@@ -287,12 +297,16 @@ function streamInfer(
   };
   const answer = async (message: InferRequestMessage): Promise<void> => {
     const end = access.limits.begin(key);
+    const { own, leave } = ownController(client.signal);
+    const times = timesOf(null, own.signal);
     try {
       const target = aimed(stream, key, message);
-      for await (const response of infer(message, target, client.signal, true))
+      for await (const response of infer(message, target, own.signal, true))
         if (!(await tell({ error_message: '', infer_response: response }))) return;
     } finally {
       end();
+      leave();
+      tellAnswered(times, onAnswered);
     }
   };
   stream.on('data', (message: InferRequestMessage) => {

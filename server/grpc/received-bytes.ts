@@ -17,9 +17,9 @@ import {
   ServerListenerBuilder,
 } from '@grpc/grpc-js';
 import { ServingError } from '../../proto/errors.js';
-import { statusOf } from './grpc-calls.js';
+import { noteArrival, statusOf } from './grpc-calls.js';
 
-const FREE_BYTES = 65_536;
+export const FREE_BYTES = 65_536;
 const UPLOAD_MS = 120_000;
 /** As much may come of a byte that is compressed, as a rule; the limit of a message holds besides. */
 const COMPRESSED_FACTOR = 100;
@@ -73,6 +73,7 @@ export function receivedBytes(maxBytes: number, isKnown: (metadata: Metadata) =>
     const listener = new ServerListenerBuilder()
       .withOnReceiveMetadata((metadata, next) => {
         shown = metadata;
+        noteArrival(metadata);
         next(metadata);
       })
       .withOnReceiveMessage((message, next) => {

@@ -17,7 +17,17 @@ import { ServingError } from '../../proto/errors.js';
 import { protoFile } from '../../proto/proto-file.js';
 import type { ListenAddress } from '../config/config.js';
 import type { Target } from '../requests/target.js';
-import { callController, checkCall, drained, keyNameOf, readerStopped, targetOf } from './grpc-calls.js';
+import {
+  callController,
+  checkCall,
+  drained,
+  keyNameOf,
+  ownController,
+  readerStopped,
+  targetOf,
+  tellAnswered,
+  timesOf,
+} from './grpc-calls.js';
 import { type GrpcServer, grpcListener } from './grpc-listener.js';
 import type { GrpcServerOptions } from './grpc-server.js';
 import { inferenceHandlers } from './inference-service.js';
@@ -40,7 +50,7 @@ export interface TorchServeCalls {
     message: PredictionsMessage,
     target: Target,
     streamed: boolean,
-    client: AbortSignal,
+    client: AbortController,
   ): AsyncIterable<Uint8Array>;
   /** JSON of what is told. @throws ServingError */
   manage(call: ManagementCall, fields: Fields): Promise<string>;
@@ -136,13 +146,14 @@ type Answer<T> = (error: Partial<StatusObject> | null, value?: T) => void;
 type Asked = ServerUnaryCall<PredictionsMessage, unknown> | ServerWritableStream<PredictionsMessage, unknown>;
 
 function inferenceCalls(
-  { access, calls, stallLimitMs }: Pick<TorchServeGrpcOptions, 'access' | 'calls' | 'stallLimitMs'>,
+  { access, calls, onAnswered, stallLimitMs }: TorchServeGrpcOptions,
   refuseNew: () => void,
 ) {
   const told = (error: unknown) => statusOf(calls, error, true);
   /** Pieces of one prediction. */
   async function* predict(
     call: Asked | ServerDuplexStream<PredictionsMessage, unknown>,
+    client: AbortSignal,
     message: PredictionsMessage,
     streamed: boolean,
   ) {
@@ -151,10 +162,15 @@ function inferenceCalls(
     if (message.model_name === '') throw new ServingError('BAD_REQUEST', 'Parameter model_name is required.');
     const target = targetOf(call, key, { ...message, id: '' });
     const end = access.limits.begin(key);
+    const { own, leave } = ownController(client);
+    const isOne = 'request' in call;
+    const times = timesOf(isOne ? call : null, own.signal);
     try {
-      yield* calls.predict(message, target, streamed, callController(call).signal);
+      yield* calls.predict(message, target, streamed, own);
     } finally {
       end();
+      leave();
+      tellAnswered(times, onAnswered);
     }
   }
   return {
@@ -168,8 +184,9 @@ function inferenceCalls(
     },
     Predictions: (call: ServerUnaryCall<PredictionsMessage, unknown>, answer: Answer<PredictionMessage>) => {
       const run = async (): Promise<PredictionMessage> => {
+        const { signal } = callController(call);
         const pieces: Uint8Array[] = [];
-        for await (const piece of predict(call, call.request, false)) pieces.push(piece);
+        for await (const piece of predict(call, signal, call.request, false)) pieces.push(piece);
         return { prediction: Buffer.concat(pieces) };
       };
       run().then(
@@ -180,7 +197,7 @@ function inferenceCalls(
     StreamPredictions: (call: ServerWritableStream<PredictionsMessage, PredictionMessage>) => {
       const client = callController(call);
       const run = async (): Promise<void> => {
-        for await (const prediction of predict(call, call.request, true))
+        for await (const prediction of predict(call, client.signal, call.request, true))
           await written(call, { prediction }, client.signal, stallLimitMs);
         call.end();
       };
@@ -195,7 +212,7 @@ function inferenceCalls(
         // One after the other, as they were sent. An error must not destroy the call: it could not be told any more.
         const messages = call.iterator({ destroyOnReturn: false }) as AsyncIterable<PredictionsMessage>;
         for await (const message of messages)
-          for await (const prediction of predict(call, message, true))
+          for await (const prediction of predict(call, client.signal, message, true))
             await written(call, { prediction }, client.signal, stallLimitMs);
         call.end();
       };

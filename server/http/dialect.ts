@@ -66,9 +66,20 @@ export interface Dialect {
   readonly refusesMethods: boolean;
   /** The body that answers OPTIONS of its paths; absent: only where a route does. */
   readonly preflight?: string;
+  /** Bytes of its longest body, below max_request_size; absent: bodyBytesOf says. */
+  readonly longestBody?: number;
   /** What a newcomer is told of its routes; absent: nothing. */
   readonly reference?: readonly DocumentedRoute[];
   routes(app: FastifyInstance, context: HttpContext): Promise<void>;
+}
+
+/** For registrations, probes, readers of metrics. */
+export const SHORT_BODY_BYTES = 1_048_576;
+
+/** Bytes of the longest body of a dialect; null: as many as max_request_size. Only what asks a model is long. */
+export function bodyBytesOf({ access, longestBody }: Pick<Dialect, 'access' | 'longestBody'>): number | null {
+  if (longestBody !== undefined) return longestBody;
+  return access === 'open' || !access.includes('infer') ? SHORT_BODY_BYTES : null;
 }
 
 /** Paths of a dialect as Fastify has them, to be matched against what was asked. */

@@ -42,7 +42,7 @@ export function toServingError(
     return new ServingError(
       'BODY_TOO_LARGE',
       routeBytes < maxRequestBytes
-        ? `The request body is longer than ${routeBytes} bytes, the limit where no model is asked`
+        ? `The request body is longer than ${routeBytes} bytes, the limit of this path`
         : `The request body is longer than max_request_size, which is ${maxRequestBytes} bytes`,
     );
   }

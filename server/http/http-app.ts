@@ -3,7 +3,7 @@
  *
  * In      the context of the server, with its dialects; what the listener is for
  * Out     a Fastify instance that is ready to listen (or to be injected into)
- * Limits  max_request_size a body (SHORT_BODY_BYTES where no model is asked), and all of a listener at a time (body-budget.ts); as many requests
+ * Limits  max_request_size a body (less in some dialects: README.md), and all of a listener at a time (body-budget.ts); as many requests
  *         at once as max_connections; answers that nobody takes (unread-answers.ts); MAX_REQUEST_ID_CHARACTERS, MAX_MODEL_NAME_CHARACTERS a path
  *         parameter; those of http2-requests.ts
  * Errors  each dialect's own; unknown paths: of the dialect with the longest prefix that fits
@@ -25,11 +25,11 @@ import { SCOPES, type Scope } from '../access/access-key.js';
 import type { TlsFiles } from '../access/tls-files.js';
 import type { ListenAddress } from '../config/config.js';
 import { beginRequest, checkAccess, isManagement, within } from './access-gate.js';
-import { RequestTimes } from './answers/request-times.js';
+import { timesOf } from './answers/reply-times.js';
 import { tellTimes } from './answers/stream-reply.js';
 import { UnreadAnswers } from './answers/unread-answers.js';
 import { BodyBudget } from './bodies/body-budget.js';
-import { type Dialect, KnownPaths, type ListenerRole, wordsFor } from './dialect.js';
+import { bodyBytesOf, type Dialect, KnownPaths, type ListenerRole, wordsFor } from './dialect.js';
 import { LIVE_PATH } from './dialects/health/health-routes.js';
 import { methodNotAllowed, prettyJson, routeNotFound, toServingError } from './errors.js';
 import type { HttpContext } from './http-context.js';
@@ -50,8 +50,6 @@ import { followFiles, secureOptions } from './secure-listener.js';
 
 const MAX_REQUEST_ID_CHARACTERS = 256;
 const JSON_WITH_CHARSET = /^(application\/json(?:lines)?); charset=utf-8$/;
-/** For registrations, probes, readers of metrics. */
-const SHORT_BODY_BYTES = 1_048_576;
 
 /** Answers that wait for their readers may have as much, or as many times the largest body. */
 const LEAST_UNREAD_BYTES = 256 * 1_048_576;
@@ -161,7 +159,7 @@ export async function createHttpApp(
     const { ip, method } = request;
     const { remotePort: port } = request.socket;
     active += 1;
-    const times = RequestTimes.of(reply);
+    const times = timesOf(reply);
     // Not onResponse: it does not run for a response that the client cut off.
     reply.raw.once('close', () => {
       active -= 1;
@@ -198,7 +196,7 @@ export async function createHttpApp(
   app.addHook('preParsing', async (request, reply, payload) =>
     bodies.metered(payload, request.raw, reply.raw),
   );
-  app.addHook('preValidation', async (_request, reply) => RequestTimes.of(reply).bodyRead());
+  app.addHook('preValidation', async (_request, reply) => timesOf(reply).bodyRead());
   app.addHook('onSend', async (request, reply) => {
     tellTimes(reply);
     // JSON is UTF-8 and has no such parameter (RFC 8259); DJLServing sends none.
@@ -238,9 +236,9 @@ export async function createHttpApp(
     await app.register(async (scope) => {
       scope.addHook('onRoute', (route) => {
         known.add(route.url, dialect);
-        // Only what asks a model is long.
-        if (dialect.access === 'open' || !dialect.access.includes('infer'))
-          route.bodyLimit = Math.min(config.maxRequestBytes, SHORT_BODY_BYTES);
+        const { access = dialect.access } = route.config ?? {};
+        const most = bodyBytesOf(access === 'open' ? { access } : dialect);
+        if (most !== null) route.bodyLimit = Math.min(config.maxRequestBytes, most);
       });
       await within(dialect.access, (inner: FastifyInstance) => dialect.routes(inner, context))(scope, {});
     });

@@ -11,11 +11,12 @@ import type { TlsFiles } from '../access/tls-files.js';
 import type { ServerConfig } from '../config/config.js';
 import type { ManagementService } from '../requests/management.js';
 import type { ModelCounts } from '../requests/model-facts.js';
+import { type TimeParts, timedService } from '../requests/request-times.js';
 import type { InferenceService } from '../requests/service.js';
 import type { WorkflowService } from '../requests/workflows.js';
 import { AsyncResults } from './answers/async-results.js';
 import { AsyncStore } from './answers/async-store.js';
-import { type TimeParts, timedService } from './answers/request-times.js';
+import { Sessions } from './answers/sessions.js';
 import { ErrorRates } from './error-rates.js';
 
 const BYTES_PER_MIB = 1_048_576;
@@ -67,6 +68,7 @@ export interface HttpDeps {
 export interface HttpContext extends HttpDeps {
   readonly errorRates: ErrorRates;
   readonly asyncResults: AsyncResults;
+  readonly sessions: Sessions;
   readonly access: AccessControl;
   /** For responses and for what is done to the server: no request moves its level. */
   readonly accessLog: Logger;
@@ -107,6 +109,7 @@ export function createHttpContext(deps: HttpDeps): HttpContext {
       },
       store,
     ),
+    sessions: new Sessions(),
     accessLog: accessLogOf(deps.logger),
     draining: false,
     countError: (error, status) => errorRates.count(error.code, status),

@@ -5,7 +5,7 @@
  */
 import type { HistogramCells } from './histogram-cells.js';
 import type { HistogramRow, MetricRow, MetricSample, NumberRow } from './metric-rows.js';
-import type { GroupReading, ModelMetrics, PoolReading, RankReading } from './model-metrics.js';
+import type { GroupReading, ModelMetrics, PoolReading, RankReading, Transport } from './model-metrics.js';
 import type { ModelSnapshot, Snapshot } from './snapshot.js';
 
 const PREFIX = 'shardserve_';
@@ -76,6 +76,26 @@ function perRank(
   );
 }
 
+/** SageMaker's parts of what came by one transport. */
+function answers(transport: Transport, what: string, end: string) {
+  const row = (part: keyof ModelMetrics['answerSeconds']['http'], name: string, help: string) =>
+    histogram(`${transport}_${name}_seconds`, help, (metrics) => metrics.answerSeconds[transport][part]);
+  return [
+    row(
+      'total',
+      'request',
+      `From the head of ${what} that asks a model until ${end} (SageMaker's end to end)`,
+    ),
+    row(
+      'container',
+      'container',
+      "Of it, from when its body was there (SageMaker's ModelLatency, without the network)",
+    ),
+    row('model', 'model', 'Of that, from the first slot that a job of it got until the last of them ended'),
+    row('overhead', 'overhead', 'The rest of that: checking, tokenising, waiting for a slot, wording'),
+  ];
+}
+
 /** Sum over the groups of a pool. */
 const total = (pool: PoolReading, value: (group: GroupReading) => number): number =>
   pool.groups.reduce((sum, group) => sum + value(group), 0);
@@ -97,26 +117,8 @@ export const LLM_ROWS: readonly MetricRow<Snapshot>[] = [
     'From the arrival of a request to its end, however it ended; refused requests are not in it',
     (metrics) => metrics.requestSeconds,
   ),
-  histogram(
-    'http_request_seconds',
-    "From the head of an HTTP request that asks a model until its response has left (SageMaker's end to end)",
-    (metrics) => metrics.httpSeconds.total,
-  ),
-  histogram(
-    'http_container_seconds',
-    "Of it, from when its body was there (SageMaker's ModelLatency, without the network)",
-    (metrics) => metrics.httpSeconds.container,
-  ),
-  histogram(
-    'http_model_seconds',
-    'Of that, from the first slot that a job of it got until the last of them ended',
-    (metrics) => metrics.httpSeconds.model,
-  ),
-  histogram(
-    'http_overhead_seconds',
-    'The rest of that: checking, tokenising, waiting for a slot, wording',
-    (metrics) => metrics.httpSeconds.overhead,
-  ),
+  ...answers('http', 'an HTTP request', 'its response has left'),
+  ...answers('grpc', 'a gRPC request', 'its answer was handed over'),
   histogram('batch_size', 'Sequences that ran in a step', (metrics) => metrics.batchRows),
   {
     kind: 'histogram',

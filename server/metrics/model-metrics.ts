@@ -75,6 +75,17 @@ const BATCH_BOUNDS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 const MICROSECONDS = 1e6;
 const inMicroseconds = (bounds: readonly number[]): number[] => bounds.map((bound) => bound * MICROSECONDS);
 
+/** What brought a request. */
+export type Transport = 'http' | 'grpc';
+
+const answerCells = () =>
+  ({
+    total: new HistogramCells(QUEUE_BOUNDS),
+    container: new HistogramCells(QUEUE_BOUNDS),
+    model: new HistogramCells(QUEUE_BOUNDS),
+    overhead: new HistogramCells(QUEUE_BOUNDS),
+  }) as const;
+
 export class ModelMetrics {
   readonly name: string;
   /** '' for a model without versions: to Prometheus that is no label. */
@@ -91,13 +102,8 @@ export class ModelMetrics {
     collective: new HistogramCells(STEP_BOUNDS),
     choose: new HistogramCells(STEP_BOUNDS),
   } as const;
-  /** Of HTTP requests, in SageMaker's parts. */
-  readonly httpSeconds = {
-    total: new HistogramCells(QUEUE_BOUNDS),
-    container: new HistogramCells(QUEUE_BOUNDS),
-    model: new HistogramCells(QUEUE_BOUNDS),
-    overhead: new HistogramCells(QUEUE_BOUNDS),
-  } as const;
+  /** Requests by each transport, in SageMaker's parts. */
+  readonly answerSeconds = { http: answerCells(), grpc: answerCells() } as const;
   /** DJLServing's, in its unit. */
   readonly queueUs = new HistogramCells(inMicroseconds(QUEUE_BOUNDS));
   readonly requestUs = new HistogramCells(inMicroseconds(DURATION_BOUNDS));
@@ -194,8 +200,11 @@ export class ModelMetrics {
     if (outcome === 'finished') this.#options.requestLog?.requestDone(newTokens, durationMs * 1000);
   }
 
-  httpAnswered(times: { totalMs: number; containerMs: number; modelMs: number; overheadMs: number }): void {
-    const { total, container, model, overhead } = this.httpSeconds;
+  answered(
+    transport: Transport,
+    times: { totalMs: number; containerMs: number; modelMs: number; overheadMs: number },
+  ): void {
+    const { total, container, model, overhead } = this.answerSeconds[transport];
     total.observe(times.totalMs / 1000);
     container.observe(times.containerMs / 1000);
     model.observe(times.modelMs / 1000);

@@ -135,10 +135,15 @@ export class ServerMetrics {
 
   /** @param times of a request that a model was asked for */
   responseSent(status: number, times?: AnsweredTimes): void {
-    if (times !== undefined) this.#modelOf(times)?.httpAnswered(times);
+    if (times !== undefined) this.#modelOf(times)?.answered('http', times);
     const digit = String(Math.floor(status / 100));
     this.#server.responses.set(digit, (this.#server.responses.get(digit) ?? 0) + 1);
     this.#serverLine(`Response_${digit}XX`, 'Count', 1);
+  }
+
+  /** A call by gRPC has ended. */
+  callAnswered(times: AnsweredTimes): void {
+    this.#modelOf(times)?.answered('grpc', times);
   }
 
   /** The last that has the name, as at a scrape. */

@@ -126,12 +126,9 @@ function formOf(kind: Kind, value: unknown, field: string): ConstraintSpec | nul
 /** A schema, or the JSON text of one. */
 function jsonForm(value: unknown, field: string): ConstraintSpec {
   if (typeof value !== 'string') return { kind: 'json-schema', schema: value };
-  try {
-    return { kind: 'json-schema', schema: boundedJson(textOf(value, field), field, paramOf(field)) };
-  } catch (error) {
-    if (error instanceof InvalidInput) throw error;
-    throw new InvalidInput(`${field} is not the JSON text of a schema`, paramOf(field));
-  }
+  const text = textOf(value, field);
+  const schema = boundedJson(text, field, paramOf(field), 'is not the JSON text of a schema');
+  return { kind: 'json-schema', schema };
 }
 
 function textOf(value: unknown, field: string): string {

@@ -1,13 +1,14 @@
 /**
- * What Triton tells of a model besides its metadata, over HTTP and gRPC: statistics, and its configuration.
+ * What the Open Inference Protocol and Triton tell of a model, over HTTP and gRPC: metadata, statistics, its configuration.
  *
- * In      what is counted of each model; descriptions of pools
- * Out     model_stats; a configuration as config.pbtxt says it, with the fields that mean something here
+ * In      what is counted of each model; its status; descriptions of pools
+ * Out     metadata; model_stats; a configuration as config.pbtxt says it, with the fields that mean something here
  * Source  Triton's statistics and model configuration extensions. Not told: cache_hit, cache_miss, batch_stats, which are not counted
  */
 import type { PoolDescription } from './management.js';
 import type { ModelStatus } from './service.js';
-import type { TensorSpec } from './signature.js';
+import type { Signature, TensorSpec } from './signature.js';
+import { HANDLER_SIGNATURE } from './tensor-inference.js';
 import { TEXT_SIGNATURE } from './text-inference.js';
 
 const NS_PER_US = 1000;
@@ -28,6 +29,43 @@ export interface ModelCounts {
   queuedJobs: number;
   queueUs: number;
   computeUs: number;
+}
+
+/**
+ * The version that is meant: where there are several and none is named the default one, or the first that requests without one go to; else
+ * the first.
+ *
+ * @param models all there are
+ * @param pools asked where versions compete
+ * @returns null: there is none such
+ */
+export function meantVersion(
+  models: readonly ModelStatus[],
+  pools: () => readonly PoolDescription[],
+  name: string,
+  version: string | null,
+): ModelStatus | null {
+  const ofName = models.filter((one) => one.name === name);
+  const own = version === null && ofName.length > 1 ? pools().filter((pool) => pool.name === name) : [];
+  const usual = own.find(({ isDefault }) => isDefault) ?? own.find(({ weight }) => weight !== 0);
+  const meant = version ?? usual?.version ?? null;
+  return ofName.find((one) => meant === null || one.version === meant) ?? null;
+}
+
+/** What tensors it takes and gives, whatever it is. */
+function signatureOf({ signature, task }: ModelStatus): Signature {
+  return signature ?? (task === 'handler' ? HANDLER_SIGNATURE : TEXT_SIGNATURE);
+}
+
+export function metadataOf(models: readonly ModelStatus[], status: ModelStatus) {
+  const { inputs, outputs } = signatureOf(status);
+  const told = (specs: readonly TensorSpec[]) =>
+    specs.map(({ name, shape, type }) => ({ name, datatype: type, shape: shape ?? [-1] }));
+  const versions = models.flatMap(({ name, version }) =>
+    name === status.name && version !== null ? [version] : [],
+  );
+  const platform = status.signature === null ? 'shardserve' : 'onnxruntime_onnx';
+  return { name: status.name, versions, platform, inputs: told(inputs), outputs: told(outputs) };
 }
 
 /** @param model null: every one; @param version null: every version */
@@ -67,12 +105,10 @@ function statistics(counts: ModelCounts) {
 }
 
 /** @param pools of all models */
-export function configurationOf(
-  pools: readonly PoolDescription[],
-  { name, signature, task, version }: ModelStatus,
-) {
+export function configurationOf(pools: readonly PoolDescription[], status: ModelStatus) {
+  const { name, signature, task, version } = status;
   const pool = pools.find((one) => one.name === name && one.version === version);
-  const { inputs, outputs } = signature ?? TEXT_SIGNATURE;
+  const { inputs, outputs } = signatureOf(status);
   const batch = pool?.batchSize ?? 1;
   const told = (specs: readonly TensorSpec[]) =>
     specs.map(({ name: tensor, shape, type }) => ({

@@ -34,6 +34,8 @@ const ATTRIBUTE_HEADERS = [
   'x-cache-salt',
   'x-session-id',
 ];
+/** SageMaker's, of a session that the server has opened (http/dialects/djl/lmi-sessions.ts). */
+export const SESSION_HEADER = 'x-amzn-sagemaker-session-id';
 const MAX_SESSION_CHARACTERS = 256;
 
 /** @throws ServingError BAD_REQUEST when they are longer than SageMaker allows */
@@ -100,7 +102,7 @@ export function withVersion<T extends { model: string; version: string | null }>
  * @throws ServingError BAD_REQUEST
  */
 function sessionOf(headers: IncomingHttpHeaders): string | null {
-  const given = headers['x-session-id'];
+  const given = headers['x-session-id'] ?? headers[SESSION_HEADER];
   if (given === undefined) return null;
   if (typeof given === 'string' && given.length > 0 && given.length <= MAX_SESSION_CHARACTERS) return given;
   throw new ServingError(

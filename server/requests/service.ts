@@ -112,6 +112,10 @@ export interface ModelStatus {
   } | null;
   /** Labels of a classifier of texts or tokens; null or absent: it is none. */
   labels?: TextLabels | null;
-  /** DJLServing's output formatter of the model, tgi: its tgi_compat; null: by `stream`. */
-  outputFormatter: 'json' | 'jsonlines' | 'sse' | 'json_chat' | 'jsonlines_chat' | 'sse_chat' | 'tgi' | null;
+  /** How long a session of a client lasts; null or absent: it may open none. */
+  sessionSeconds?: number | null;
+  /** DJLServing's output formatter of the model, tgi: its tgi_compat, async: LMI's newer handler; null: by `stream`. */
+  outputFormatter:
+    | ('json' | 'jsonlines' | 'sse' | 'json_chat' | 'jsonlines_chat' | 'sse_chat' | 'tgi' | 'async')
+    | null;
 }

@@ -62,13 +62,7 @@ export function textInference(
 function samplingParameters(inputs: readonly NamedTensor[]): Record<string, unknown> {
   const text = stringInput(inputs, 'sampling_parameters');
   if (text === null || text.trim() === '') return {};
-  let value: unknown;
-  try {
-    value = boundedJson(text, 'sampling_parameters', 'sampling_parameters');
-  } catch (error) {
-    if (error instanceof ServingError) throw error;
-    throw new ServingError('BAD_REQUEST', 'sampling_parameters is not JSON');
-  }
+  const value = boundedJson(text, 'sampling_parameters', 'sampling_parameters');
   if (typeof value === 'object' && value !== null && !Array.isArray(value))
     return value as Record<string, unknown>;
   throw new ServingError('BAD_REQUEST', 'sampling_parameters must be a JSON object');

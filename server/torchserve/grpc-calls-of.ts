@@ -52,29 +52,20 @@ async function* predict(
   { input, model_name: name, model_version: asked }: PredictionsMessage,
   target: Target,
   streamed: boolean,
-  signal: AbortSignal,
+  client: AbortController,
 ): AsyncGenerator<Uint8Array> {
   const wanted = asked === '' ? null : asked;
   const to = { ...target, version: models.find(name, wanted).version };
   const isHandler = modelStatus(context, to)?.task === 'handler';
   const body = isHandler ? contentOf(input) : textOf(input, streamed);
-  const client = new AbortController();
-  const onAbort = (): void => client.abort();
-  signal.addEventListener('abort', onAbort, { once: true });
-  if (signal.aborted) client.abort();
   const request = {
     headers: { explain: 'False' },
     // Nothing of a request is logged besides what the jobs log.
     log: context.logger as unknown as FastifyBaseLogger,
     query: {},
   };
-  try {
-    const answer = await answerPrediction(context, request, body, to, wanted, client);
-    yield* piecesOf(answer, isHandler);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-    client.abort();
-  }
+  const answer = await answerPrediction(context, request, body, to, wanted, client);
+  yield* piecesOf(answer, isHandler);
 }
 
 const contentOf = (input: PredictionsMessage['input']): ContentBody =>
@@ -86,13 +77,7 @@ function textOf(input: PredictionsMessage['input'], streamed: boolean): unknown 
   if (key === undefined) throw new ServingError('BAD_REQUEST', 'The input is empty');
   const text = input[key]!.toString('utf8');
   if (!/^\s*[[{]/.test(text)) return streamed ? { inputs: text, stream: true } : new TextBody(text);
-  let body: unknown;
-  try {
-    body = boundedJson(text, `Input ${key}`, null);
-  } catch (error) {
-    if (error instanceof ServingError) throw error;
-    throw new ServingError('BAD_REQUEST', `Input ${key} is not JSON`);
-  }
+  const body = boundedJson(text, `Input ${key}`, null);
   return streamed && !Array.isArray(body) ? { ...(body as object), stream: true } : body;
 }
 

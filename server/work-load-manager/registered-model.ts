@@ -280,7 +280,8 @@ export class RegisteredModel {
       answerFormat: this.#pool?.answerFormat ?? null,
       predictor: this.#config.predictor,
       labels: this.#pool?.labels ?? null,
-      outputFormatter: this.#config.tgiCompat ? 'tgi' : this.#config.outputFormatter,
+      sessionSeconds: this.#config.statefulSessions ? this.#config.sessionSeconds : null,
+      outputFormatter: formatterOf(this.#config),
     };
   }
 
@@ -320,4 +321,9 @@ export class RegisteredModel {
       `Model ${this.id} was not ready after ${limit} s (option.model_loading_timeout)`,
     );
   }
+}
+
+function formatterOf({ asyncMode, outputFormatter, tgiCompat }: ModelConfig): ModelStatus['outputFormatter'] {
+  if (tgiCompat) return 'tgi';
+  return outputFormatter ?? (asyncMode ? 'async' : null);
 }

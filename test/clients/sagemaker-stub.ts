@@ -1,6 +1,6 @@
 /**
- * What stands between boto3 and a container in SageMaker: takes signed calls of an endpoint, forwards their bodies to /invocations, and
- * puts a streamed answer into AWS's event stream.
+ * What stands between boto3 and a container in SageMaker: takes signed calls of an endpoint, forwards their bodies to /invocations, or of
+ * an endpoint of many models to /models/NAME/invoke, with the header of a session, and puts a streamed answer into AWS's event stream.
  *
  * Source  AWS "Event stream encoding" (prelude, headers, checksums); SageMaker runtime API: InvokeEndpoint, InvokeEndpointWithResponseStream
  */
@@ -10,6 +10,9 @@ import { buffer } from 'node:stream/consumers';
 import { crc32 } from 'node:zlib';
 
 const STRING = 7;
+const SESSION = 'x-amzn-sagemaker-session-id';
+const CLOSED = 'x-amzn-sagemaker-closed-session-id';
+const MODEL = 'x-amzn-sagemaker-target-model';
 
 export interface SagemakerStub {
   url: string;
@@ -26,14 +29,24 @@ export async function startSagemakerStub(target: string): Promise<SagemakerStub>
         response.writeHead(action === undefined ? 404 : 403).end();
         return;
       }
-      const answer = await fetch(`${target}/invocations`, {
+      const { 'content-type': type, [SESSION]: session, [MODEL]: model } = request.headers;
+      const path = typeof model === 'string' ? `/models/${encodeURIComponent(model)}/invoke` : '/invocations';
+      const answer = await fetch(target + path, {
         method: 'POST',
-        headers: { 'content-type': request.headers['content-type'] ?? 'application/json' },
+        headers: {
+          'content-type': type ?? 'application/json',
+          ...(typeof session === 'string' && { [SESSION]: session }),
+        },
         body: new Uint8Array(await buffer(request)),
       });
       if (action === 'invocations') {
         const contentType = answer.headers.get('content-type') ?? 'application/octet-stream';
-        response.writeHead(answer.status, { 'content-type': contentType });
+        const [opened, closed] = [answer.headers.get(SESSION), answer.headers.get(CLOSED)];
+        response.writeHead(answer.status, {
+          'content-type': contentType,
+          ...(opened !== null && { 'x-amzn-sagemaker-new-session-id': opened }),
+          ...(closed !== null && { [CLOSED]: closed }),
+        });
         response.end(Buffer.from(await answer.arrayBuffer()));
         return;
       }

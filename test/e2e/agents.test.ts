@@ -157,3 +157,75 @@ describe('forms and probabilities', () => {
     expect(await back.json()).toEqual({ prompt: scored.choices[0]!.text });
   });
 });
+
+describe('a form that nothing fits', () => {
+  const messages = [{ role: 'user', content: 'Once' }];
+  type Told = Record<string, unknown>;
+  const messageOf = (error: unknown): unknown => (error as Told).message;
+  /** By dialect: path, body, status, and where its words stand. */
+  const asks = (schema: object): [string, object, number, (body: Told) => unknown][] => [
+    [
+      '/v1/chat/completions',
+      { messages, response_format: { type: 'json_schema', json_schema: { name: 'a', schema } } },
+      400,
+      ({ error }) => messageOf(error),
+    ],
+    [
+      '/v1/completions',
+      { prompt: 'Once', guided_json: schema, stream: true },
+      400,
+      ({ error }) => messageOf(error),
+    ],
+    [
+      '/v1/responses',
+      { input: 'Once', text: { format: { type: 'json_schema', name: 'a', schema } } },
+      400,
+      ({ error }) => messageOf(error),
+    ],
+    [
+      '/v1/messages',
+      { messages, max_tokens: 9, output_config: { format: { type: 'json_schema', schema } } },
+      400,
+      ({ error }) => messageOf(error),
+    ],
+    [
+      '/predictions/teller',
+      { inputs: 'Once', parameters: { guided_json: schema } },
+      400,
+      ({ message }) => message,
+    ],
+    [
+      '/generate',
+      { inputs: 'Once', parameters: { grammar: { type: 'json', value: schema } } },
+      422,
+      ({ error }) => error,
+    ],
+    ['/v2/models/teller/generate', { text_input: 'Once', guided_json: schema }, 400, ({ error }) => error],
+  ];
+  let deep: object = { type: 'null' };
+  for (let depth = 0; depth < 70; depth++) deep = { type: 'array', items: deep };
+
+  it.each<[string, object, string]>([
+    [
+      'contradictory',
+      { type: 'object', properties: { a: { type: 'integer', minimum: 5, maximum: 4 } }, required: ['a'] },
+      '$.properties.a: no value satisfies it',
+    ],
+    [
+      'without an end',
+      { type: 'object', properties: { self: { $ref: '#' } }, required: ['self'] },
+      '$: no value satisfies it',
+    ],
+    ['too deep', deep, `$${'.items'.repeat(64)}: it lies more than 64 schemas deep`],
+  ])('is refused at once by every dialect, with the place: %s', async (_what, schema, sentence) => {
+    for (const [path, body, status, wordsOf] of asks(schema)) {
+      const response = await server.post(path, { model: MODEL, ...body });
+      const told = await response.json();
+      expect([path, response.status, wordsOf(told as Told)], JSON.stringify(told)).toEqual([
+        path,
+        status,
+        expect.stringContaining(`The JSON schema for the answer is not supported: ${sentence}`),
+      ]);
+    }
+  });
+});

@@ -34,12 +34,25 @@ const INFER = {
   parameters: { max_tokens: TOKENS, temperature: 0 },
 };
 
+/** Its template makes a chat of one message the same prompt. */
+const TEMPLATE = '{{ bos_token }}{% for message in messages %}{{ message.content }}{% endfor %}';
+const MESSAGES = [{ role: 'user', content: PROMPT }];
+const CHAT = { model: 'embedded', messages: MESSAGES, max_tokens: TOKENS, temperature: 0 };
+const RESPONSE = { model: 'embedded', input: PROMPT, max_output_tokens: TOKENS, temperature: 0 };
+/** Some events tell other things. */
+const deltaOf = (piece: Json, ...keys: (string | number)[]): string =>
+  String(keys.reduce<unknown>((inner, key) => (inner as Json | undefined)?.[key], piece) ?? '');
+
 /** Path, body, and the text of an answer. */
 const WHOLE: readonly [string, object, (answer: unknown) => string][] = [
   ['/predictions/embedded', LMI, (answer) => at(answer, 'generated_text')],
   ['/invocations', LMI, (answer) => at(answer, 'generated_text')],
   ['/models/embedded/invoke', LMI, (answer) => at(answer, 'generated_text')],
   ['/v1/completions', OPEN_AI, (answer) => at(answer, 'choices', 0, 'text')],
+  ['/v1/chat/completions', CHAT, (answer) => at(answer, 'choices', 0, 'message', 'content')],
+  ['/invocations', CHAT, (answer) => at(answer, 'choices', 0, 'message', 'content')],
+  ['/v1/responses', RESPONSE, (answer) => at(answer, 'output', 0, 'content', 0, 'text')],
+  ['/v1/messages', CHAT, (answer) => at(answer, 'content', 0, 'text')],
   ['/generate', LMI, (answer) => at(answer, 'generated_text')],
   ['/', LMI, (answer) => at(answer, 0, 'generated_text')],
   ['/v2/models/embedded/generate', OIP, (answer) => at(answer, 'text_output')],
@@ -48,6 +61,18 @@ const WHOLE: readonly [string, object, (answer: unknown) => string][] = [
 const STREAMED: readonly [string, object, (piece: Json) => string][] = [
   ['/predictions/embedded', { ...LMI, stream: true }, (piece) => at(piece, 'token', 'text')],
   ['/v1/completions', { ...OPEN_AI, stream: true }, (piece) => at(piece, 'choices', 0, 'text')],
+  [
+    '/v1/chat/completions',
+    { ...CHAT, stream: true },
+    (piece) => deltaOf(piece, 'choices', 0, 'delta', 'content'),
+  ],
+  ['/invocations', { ...CHAT, stream: true }, (piece) => deltaOf(piece, 'choices', 0, 'delta', 'content')],
+  [
+    '/v1/responses',
+    { ...RESPONSE, stream: true },
+    (piece) => (piece.type === 'response.output_text.delta' ? at(piece, 'delta') : ''),
+  ],
+  ['/v1/messages', { ...CHAT, stream: true }, (piece) => deltaOf(piece, 'delta', 'text')],
   ['/generate_stream', LMI, (piece) => at(piece, 'token', 'text')],
   ['/', { ...LMI, stream: true }, (piece) => at(piece, 'token', 'text')],
   ['/v2/models/embedded/generate_stream', OIP, (piece) => at(piece, 'text_output')],
@@ -59,6 +84,7 @@ describe.each(['1', '2'])('on %s ranks', (degree) => {
     server = await ServerProcess.start({
       TENSOR_PARALLEL_DEGREE: degree,
       SERVING_GRPC_ADDRESS: 'http://127.0.0.1:0',
+      OPTION_CHAT_TEMPLATE: TEMPLATE,
     });
     servers.push(server);
     const { generated_text: text } = (await (await server.post('/predictions/embedded', LMI)).json()) as Json;
@@ -78,7 +104,7 @@ describe.each(['1', '2'])('on %s ranks', (degree) => {
     expect(told.map(textOf).join('')).toBe(texts.get(degree));
   });
 
-  it('gRPC gives the text', async () => {
+  it('gRPC gives and streams the text', async () => {
     const { address } = await server.line(({ msg }) => msg.startsWith('the Open Inference Protocol'));
     const { inference } = loadPackageDefinition(
       loadSync(protoFile('open_inference.proto'), PROTO_OPTIONS),
@@ -102,8 +128,24 @@ describe.each(['1', '2'])('on %s ranks', (degree) => {
           error ? reject(error) : resolve(value),
       );
     });
-    stub.close();
     expect(answer.raw_output_contents[0]!.toString('utf8', 4)).toBe(texts.get(degree));
+    const stream = (stub.ModelStreamInfer as () => unknown)() as AsyncIterable<{
+      infer_response: { raw_output_contents: Buffer[] };
+    }> & { write(asked: object): void; end(): void };
+    stream.write({
+      ...message,
+      inputs: [...message.inputs, { name: 'stream', datatype: 'BOOL', shape: [1] }],
+      raw_input_contents: [prompt, Buffer.of(1)],
+    });
+    stream.end();
+    let told = '';
+    let responses = 0;
+    for await (const { infer_response: response } of stream) {
+      told += response.raw_output_contents[0]?.toString('utf8', 4) ?? '';
+      responses += 1;
+    }
+    stub.close();
+    expect([told, responses > TOKENS / 2]).toEqual([texts.get(degree), true]);
   });
 });
 

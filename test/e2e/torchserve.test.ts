@@ -58,6 +58,19 @@ export async function handle(data, context) {
   return data.map((row) => ({ version, got: row.body ?? row.data, path: context.getRequestHeader(0, 'url_path') ?? null }));
 }`;
 
+/** Of TorchServe's base class: it says of its model what only it knows, and answers with a number of its words. */
+const MOOD = `
+import { BaseHandler } from 'shardserve/handler';
+const WEIGHTS = { good: 2, bad: -3 };
+export class Mood extends BaseHandler {
+  async inference(data) {
+    return data.map((text) => ({ joy: String(text).split(' ').reduce((sum, word) => sum + (WEIGHTS[word] ?? 0), 1) }));
+  }
+  async describeHandle() {
+    return { trainedOn: 'two words', version: this.context.modelVersion };
+  }
+}`;
+
 /** Addresses are the configuration's. */
 const ENVIRONMENT = {
   ...{ SERVING_INFERENCE_ADDRESS: '', SERVING_MANAGEMENT_ADDRESS: '', TENSOR_PARALLEL_DEGREE: '1' },
@@ -129,12 +142,12 @@ function workflow(name: string): void {
   writeFileSync(path.join(inFolder('workflow-store'), `${name}.war`), zipBytes(entries));
 }
 
-async function archive(version: string): Promise<void> {
+async function archive(version: string, name = 'noop', code = HANDLER): Promise<void> {
   const source = inFolder('handler.ts');
-  writeFileSync(source, HANDLER);
-  const flags = ['--model-name', 'noop', '--version', version, '--handler', source, '--export-path', work];
+  writeFileSync(source, code);
+  const flags = ['--model-name', name, '--version', version, '--handler', source, '--export-path', work];
   const made = await archiveModel([...flags, '--force']);
-  const at = path.join(store, version === '1.0' ? 'noop.mar' : `noop-${version}.mar`);
+  const at = path.join(store, version === '1.0' ? `${name}.mar` : `${name}-${version}.mar`);
   writeFileSync(at, readFileSync(made));
 }
 
@@ -142,6 +155,7 @@ beforeAll(async () => {
   mkdirSync(store);
   await archive('1.0');
   await archive('2.0');
+  await archive('1.0', 'mood', MOOD);
   for (const name of ['flow', 'other']) workflow(name);
   symlinkSync(path.join(repositoryRoot, 'models/embedded'), path.join(store, 'embedded'));
   writeFileSync(
@@ -345,6 +359,50 @@ describe("TorchServe's management API", () => {
     });
   }, 60_000);
 
+  it('asks a handler what it says of its model, and why it answers as it does', async () => {
+    const asked = '/models/mood?customized=true';
+    await manage('/models?url=mood.mar', '-X', 'POST');
+    const idle = await manage(asked);
+    expect([idle.status, idle.json.type]).toEqual([503, 'ServiceUnavailableException']);
+    await manage('/models/mood?min_worker=1&synchronous=true', '-X', 'PUT');
+    const [described] = (await manage(asked)).json;
+    expect(described).toMatchObject({ modelName: 'mood', minWorkers: 1 });
+    expect(JSON.parse(described.customizedMetadata)).toEqual({ trainedOn: 'two words', version: '1.0' });
+    expect((await manage('/models/mood')).json[0].customizedMetadata).toBeUndefined();
+    // A model that is no handler says nothing.
+    expect((await manage('/models/story?customized=true')).json[0].customizedMetadata).toBeUndefined();
+
+    const kserve = (target: string, body: object) =>
+      curl(
+        `${server.url}${target}`,
+        ...bearer('inference'),
+        '-H',
+        'content-type: application/json',
+        '-d',
+        JSON.stringify(body),
+      );
+    const instances = [{ data: 'a good day' }, { data: 'bad' }];
+    expect((await kserve('/v1/models/mood:predict', { instances })).json).toEqual({
+      predictions: [{ joy: 3 }, { joy: -2 }],
+    });
+    const why = (words: string[], importances: number[], score: number) =>
+      expect.objectContaining({ words, target: 'joy', importances, score, base: 1 });
+    const expected = [why(['a', 'good', 'day'], [0, 2, 0], 3), why(['bad'], [-3], -2)];
+    const parameters = { method: 'occlusion' };
+    const explained = await kserve('/v1/models/mood:explain', { instances, parameters });
+    expect([explained.status, explained.json]).toEqual([200, { explanations: expected }]);
+    const inputs = [{ name: 'text', shape: [2], datatype: 'BYTES', data: ['a good day', 'bad'] }];
+    const { outputs } = (await kserve('/v2/models/mood/explain', { id: 'why', inputs, parameters })).json;
+    expect(outputs).toMatchObject([{ name: 'explanation', datatype: 'BYTES', shape: [2] }]);
+    expect(outputs[0].data.map((one: string) => JSON.parse(one))).toEqual(expected);
+    const bad = await kserve('/v1/models/mood:explain', { instances, parameters: { method: 'magic' } });
+    expect([bad.status, bad.json.message]).toEqual([
+      400,
+      expect.stringMatching(/method must be shapley, occl/),
+    ]);
+    await manage('/models/mood', '-X', 'DELETE');
+  }, 60_000);
+
   it('lists by pages, scales without waiting, and refuses what cannot be', async () => {
     expect((await manage('/models?limit=1')).json).toEqual({
       nextPageToken: '1',
@@ -496,6 +554,13 @@ describe("TorchServe's gRPC", () => {
     );
     expect(tokens.length).toBeGreaterThan(3);
     expect(JSON.parse(whole.prediction.toString())).toEqual({ generated_text: tokens.join('') });
+    // The same text as the other dialects give, which e2e/dialects compares.
+    const body = { model: 'story', prompt: 'Once upon a time', max_tokens: 6, temperature: 0 };
+    const { json } = await curl(
+      ...[`${server.url}/v1/completions`, '-H', 'content-type: application/json'],
+      ...[...bearer('inference'), '-d', JSON.stringify(body)],
+    );
+    expect(json.choices[0].text).toBe(tokens.join(''));
   });
 
   it("refuses in TorchServe's statuses", async () => {

@@ -1,4 +1,4 @@
-/** Python clients of every dialect beside the real engine at degree 2, in a virtual environment that is made here; skipped where it cannot be. */
+/** Other people's clients of every dialect beside the real engine at degree 2: Python's in a virtual environment that is made here, npm's, curl, grpcurl; what cannot be had is skipped. */
 import { execFile, execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,12 +14,21 @@ import {
   PROMPT,
   TOKENS,
 } from '../clients/client-cases.js';
-import { conformanceTable, outcomeKey } from '../clients/conformance-table.js';
+import {
+  conformanceSummary,
+  conformanceTable,
+  outcomeKey,
+  SUMMARY_END,
+  SUMMARY_START,
+} from '../clients/conformance-table.js';
+import { type Given, NODE_CLIENTS } from '../clients/node-clients.js';
 import { type SagemakerStub, startSagemakerStub } from '../clients/sagemaker-stub.js';
+import { startTorchServe } from '../clients/torchserve-under-test.js';
 import { repositoryRoot } from '../support/repository-root.js';
 import { ServerProcess } from '../support/server-process.js';
 
 const PROGRAMS = path.join(repositoryRoot, 'test', 'clients', 'programs');
+const README = path.join(repositoryRoot, 'README.md');
 const TABLE = path.join(repositoryRoot, 'test', 'clients', 'CONFORMANCE.md');
 /** The message alone, so that chat and completion are asked the same; its calls are written as Qwen's kind writes them. */
 const TEMPLATE =
@@ -40,7 +49,8 @@ const python = madePython();
 const outcomes = new Map<string, string>();
 let server: ServerProcess;
 let sagemaker: SagemakerStub;
-let given: string;
+let torchServe: ServerProcess;
+let given: Given & Record<string, unknown>;
 let text: string;
 
 /** PYTHON_CLIENTS names one that has the packages. null: this machine cannot make it. */
@@ -48,7 +58,7 @@ function madePython(): string | null {
   if (process.env.PYTHON_CLIENTS !== undefined) return process.env.PYTHON_CLIENTS;
   const folder = path.join(scratch, 'python');
   const own = path.join(folder, 'bin', 'python');
-  const cases = CLIENT_CASES.filter(({ command }) => command === undefined);
+  const cases = CLIENT_CASES.filter(({ kind = 'pip' }) => kind === 'pip');
   const packages = [...new Set([...cases.map(({ requirement }) => requirement), ...MORE_REQUIREMENTS])];
   const install = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', ...packages];
   try {
@@ -60,8 +70,23 @@ function madePython(): string | null {
   }
 }
 
+/** The program that a variable names, or that Go's own command makes; null: this machine has neither. */
+function madeGrpcurl(): string | null {
+  if (process.env.GRPCURL !== undefined) return process.env.GRPCURL;
+  const { requirement } = CLIENT_CASES.find(({ program }) => program === 'torchserve_grpcurl')!;
+  const version = requirement
+    .replace('==', '@v')
+    .replace('grpcurl', 'github.com/fullstorydev/grpcurl/cmd/grpcurl');
+  try {
+    const env = { ...process.env, GOBIN: scratch, GOFLAGS: '-modcacherw' };
+    execFileSync('go', ['install', version], { stdio: 'ignore', timeout: 600_000, env });
+    return path.join(scratch, 'grpcurl');
+  } catch {
+    return null;
+  }
+}
+
 beforeAll(async () => {
-  if (python === null) return;
   const store = path.join(scratch, 'models');
   const folder = path.join(store, MODEL);
   cpSync(path.join(repositoryRoot, 'models', 'embedded'), folder, { recursive: true });
@@ -78,10 +103,12 @@ beforeAll(async () => {
     ({ msg }) => msg === 'the Open Inference Protocol is served by gRPC',
   )?.address;
   sagemaker = await startSagemakerStub(server.url);
-  given = JSON.stringify({
-    ...{ url: server.url, grpc, sagemaker: sagemaker.url },
+  const theirs = await startTorchServe(path.join(scratch, 'torchserve'), folder);
+  torchServe = theirs.server;
+  given = {
+    ...{ url: server.url, grpc, sagemaker: sagemaker.url, torchserve: theirs.addresses },
     ...{ model: MODEL, prompt: PROMPT, tokens: TOKENS, parameters: PARAMETERS, folder },
-  });
+  };
   const response = await server.post(`/predictions/${MODEL}`, {
     ...{ inputs: PROMPT, parameters: { max_new_tokens: TOKENS } },
   });
@@ -91,9 +118,14 @@ beforeAll(async () => {
 afterAll(async () => {
   sagemaker?.close();
   await server?.stop();
+  await torchServe?.stop();
   rmSync(scratch, { recursive: true, force: true });
   if (process.env.WRITE_CONFORMANCE !== undefined && outcomes.size > 0) {
-    writeFileSync(TABLE, conformanceTable(outcomes, new Date().toISOString().slice(0, 10)));
+    const table = conformanceTable(outcomes, new Date().toISOString().slice(0, 10));
+    writeFileSync(TABLE, table);
+    const [before, rest] = readFileSync(README, 'utf8').split(`${SUMMARY_START}\n`);
+    const after = rest!.slice(rest!.indexOf(SUMMARY_END));
+    writeFileSync(README, `${before}${SUMMARY_START}\n${conformanceSummary(table)}${after}`);
   }
 });
 
@@ -116,15 +148,30 @@ function wrong(seen: unknown, expected: Expected): string | null {
     : `${shown}, not ${JSON.stringify(expected.value)}`;
 }
 
-describe.skipIf(python === null)('a Python client', () => {
-  it.for(CLIENT_CASES)('$program', async ({ command, operations, program }, { skip }) => {
+/** What a program of test/clients/programs told; and its standard error. */
+async function toldBy(program: string): Promise<[Record<string, unknown>, string]> {
+  const { stdout, stderr } = await promisify(execFile)(
+    python ?? 'python3',
+    [path.join(PROGRAMS, `${program}_client.py`), JSON.stringify(given)],
+    { encoding: 'utf8', env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1' }, timeout: 180_000 },
+  );
+  return [JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}'), stderr];
+}
+
+/** The same of one of npm's. */
+async function toldByNode(program: string): Promise<[Record<string, unknown>, string]> {
+  const told: Record<string, unknown> = {};
+  for (const [operation, ask] of Object.entries(NODE_CLIENTS[program]!(given)))
+    told[operation] = await ask().catch((error: unknown) => String(error));
+  return [told, ''];
+}
+
+describe('the client', () => {
+  it.for(CLIENT_CASES)('$program', async ({ command, kind = 'pip', operations, program }, { skip }) => {
+    if (kind === 'pip' && python === null) skip();
+    if (command === 'GRPCURL') process.env.GRPCURL = madeGrpcurl() ?? skip();
     if (command !== undefined && process.env[command] === undefined) skip();
-    const { stdout, stderr } = await promisify(execFile)(
-      python!,
-      [path.join(PROGRAMS, `${program}_client.py`), given],
-      { encoding: 'utf8', env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1' }, timeout: 180_000 },
-    );
-    const told = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}') as Record<string, unknown>;
+    const [told, stderr] = await (kind === 'npm' ? toldByNode(program) : toldBy(program));
     expect(Object.keys(told).sort(), stderr).toEqual(Object.keys(operations).sort());
     const wrongs: Record<string, string> = {};
     for (const [operation, expected] of Object.entries(operations)) {

@@ -7,9 +7,12 @@
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
 import { describe, expect, it } from 'vitest';
+import type { ServingError } from '../../proto/errors.js';
+import { constraintExpression } from '../../server/text/constraint/constraint.js';
 import { TokenGrammar } from '../../server/text/constraint/token-masks.js';
 import { TokenTrie } from '../../server/text/constraint/token-trie.js';
 import { type SeededRandom, seededRandom, testSeed } from '../fixtures/seeded-random.js';
+import { contradictorySchema } from '../support/contradictory-schemas.js';
 import { randomSchema, randomVocabulary } from '../support/random-schemas.js';
 
 const MAX_TOKENS = 4000;
@@ -42,7 +45,35 @@ export function constrainedSchemas(count: number): void {
       // The rest wrote on until their tokens ended.
       expect(ended).toBeGreaterThan(count * 0.95);
     });
+
+    it(`${count} schemas that contradict themselves: each is refused, with the place`, {
+      timeout: 60_000 + count * 20,
+    }, () => {
+      const random = seededRandom(testSeed);
+      for (let round = 0; round < count; round++) {
+        const { place, schema } = contradictorySchema(random);
+        const told = refusalOf(schema);
+        expect(told, JSON.stringify(schema)).toMatchObject({
+          code: 'BAD_REQUEST',
+          message: expect.stringMatching(
+            /^The JSON schema for the answer is not supported: \$\S*: (?:no value satisfies it|\w+ is required, and no member of that name is allowed|rule .* begins with itself)/,
+          ),
+        });
+        const [, at] = /: (\$\S*): /.exec((told as ServingError).message)!;
+        expect(at!.startsWith(place), `${JSON.stringify(schema)}\n${at}, not ${place}`).toBe(true);
+      }
+    });
   });
+}
+
+/** null: it was not refused. */
+function refusalOf(schema: unknown): unknown {
+  try {
+    constraintExpression({ spec: { kind: 'json-schema', schema }, behind: null });
+    return null;
+  } catch (error) {
+    return error;
+  }
 }
 
 /** null: it did not end. */

@@ -102,6 +102,9 @@ export const FAKE_CONFIG: ModelConfig = {
   gpuMemoryShare: 0.9,
   reasoningParser: 'auto',
   tgiCompat: false,
+  asyncMode: false,
+  statefulSessions: true,
+  sessionSeconds: 1200,
 };
 
 /** A model of one rank: half the processes. */

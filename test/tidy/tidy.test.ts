@@ -10,6 +10,7 @@ import {
   ARCHITECTURES_START,
   renderArchitectureTable,
 } from './render-architecture-table.js';
+import { BODIES_END, BODIES_FILE, BODIES_START, renderBodyTable } from './render-body-table.js';
 import { ERRORS_END, ERRORS_FILE, ERRORS_START, renderErrorTable } from './render-error-table.js';
 import { FAMILIES_END, FAMILIES_FILE, FAMILIES_START, renderFamilyTable } from './render-family-table.js';
 import { filesUnder, PRODUCT_FOLDERS, productFiles, ROOT, readText } from './repository.js';
@@ -152,6 +153,11 @@ describe('documentation made from tables', () => {
   it('ERRORS.md lists the error table', () => {
     const [, listed] = readText(ERRORS_FILE).split(`${ERRORS_START}\n`);
     expect(listed?.split(ERRORS_END)[0] === renderErrorTable(), `${ERRORS_FILE} ${howTo}`).toBe(true);
+  });
+
+  it('server/http/README.md lists how long bodies may be', () => {
+    const [, listed] = readText(BODIES_FILE).split(`${BODIES_START}\n`);
+    expect(listed?.split(BODIES_END)[0] === renderBodyTable(), `${BODIES_FILE} ${howTo}`).toBe(true);
   });
 
   it('FAMILIES.md lists families, goldens and the sizes that the plan gives', async () => {

@@ -9,12 +9,14 @@ import {
   ARCHITECTURES_START,
   renderArchitectureTable,
 } from './render-architecture-table.js';
+import { BODIES_END, BODIES_FILE, BODIES_START, renderBodyTable } from './render-body-table.js';
 import { ERRORS_END, ERRORS_FILE, ERRORS_START, renderErrorTable } from './render-error-table.js';
 import { FAMILIES_END, FAMILIES_FILE, FAMILIES_START, renderFamilyTable } from './render-family-table.js';
 import { ROOT, readText } from './repository.js';
 
 writeFileSync(path.join(ROOT, 'server/config/KEYS.md'), keyTableMarkdown());
 writeBetween(ERRORS_FILE, ERRORS_START, ERRORS_END, renderErrorTable());
+writeBetween(BODIES_FILE, BODIES_START, BODIES_END, renderBodyTable());
 writeBetween(FAMILIES_FILE, FAMILIES_START, FAMILIES_END, await renderFamilyTable());
 writeBetween(ARCHITECTURES_FILE, ARCHITECTURES_START, ARCHITECTURES_END, await renderArchitectureTable());
 for (const [part, table] of Object.entries(await accessTables()))

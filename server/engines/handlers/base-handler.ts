@@ -23,6 +23,11 @@ export class PredictionException extends Error {
   }
 }
 
+type Kind = 'answer' | 'explain' | 'describe';
+
+/** Marks an answer that is an explanation of the handler's own. */
+export const EXPLAINED_HEADER = 'x-explained';
+
 export class BaseHandler {
   context!: Context;
   initialized = false;
@@ -56,22 +61,37 @@ export class BaseHandler {
     return undefined;
   }
 
-  async handle(data: readonly RequestData[], context: Context): Promise<unknown> {
-    const isAsked = data.map((_, at) => context.getRequestHeader(at, 'describe') === 'True');
-    if (isAsked.includes(true)) return this.#described(data, context, isAsked);
-    return this.#answered(data, context);
-  }
+  /**
+   * Why it answers as it does, one explanation a request; a handler that has none is asked by the server again and again instead.
+   *
+   * @param data what `preprocess` has made of `raw`
+   */
+  explainHandle?(data: unknown, raw: readonly RequestData[]): Promise<unknown>;
 
-  /** Requests of both kinds may have come together. */
-  async #described(
-    data: readonly RequestData[],
-    context: Context,
-    isAsked: readonly boolean[],
-  ): Promise<unknown[]> {
-    const told = (await this.describeHandle()) ?? '';
-    const others = data.filter((_, at) => !isAsked[at]);
-    const answers = others.length === 0 ? [] : ((await this.#answered(others, context)) as unknown[]);
-    return isAsked.map((asked) => (asked ? told : answers.shift()));
+  /** Requests of all kinds may have come together. */
+  async handle(data: readonly RequestData[], context: Context): Promise<unknown> {
+    const kinds = data.map((_, at): Kind => {
+      if (context.getRequestHeader(at, 'describe') === 'True') return 'describe';
+      const explains = this.explainHandle !== undefined && context.getRequestHeader(at, 'explain') === 'True';
+      return explains ? 'explain' : 'answer';
+    });
+    if (!kinds.some((kind) => kind !== 'answer')) return this.#answered(data, context);
+    const of = (kind: Kind) => data.filter((_, at) => kinds[at] === kind);
+    const answers: Record<Kind, unknown[]> = { answer: [], explain: [], describe: [] };
+    if (kinds.includes('describe')) {
+      const told = (await this.describeHandle()) ?? '';
+      answers.describe = of('describe').map(() => told);
+    }
+    if (kinds.includes('explain')) {
+      const raw = of('explain');
+      answers.explain = [...((await this.explainHandle!(await this.preprocess(raw), raw)) as unknown[])];
+    }
+    if (kinds.includes('answer'))
+      answers.answer = [...((await this.#answered(of('answer'), context)) as unknown[])];
+    return kinds.map((kind, at) => {
+      if (kind === 'explain') context.setResponseHeader(at, EXPLAINED_HEADER, 'True');
+      return answers[kind].shift();
+    });
   }
 
   async #answered(data: readonly RequestData[], context: Context): Promise<unknown> {

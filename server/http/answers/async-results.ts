@@ -81,9 +81,8 @@ export class AsyncResults {
     this.#limits = limits;
     this.#store = store;
     const [now, nowMs] = [Date.now(), performance.now()];
-    for (const { contentType, endedAt, error, id, items, owner } of store?.load(limits, now) ?? []) {
+    for (const { bytes, contentType, endedAt, error, id, items, owner } of store?.load(limits, now) ?? []) {
       const ageMs = Math.max(0, now - endedAt);
-      const bytes = items.reduce((sum, item) => sum + Buffer.byteLength(item), 0);
       const result: StoredResult = {
         ...{ client: new AbortController(), contentType, items: [...items], bytes, error, owner },
         ...{ endedAtMs: nowMs - ageMs, expiry: null, onEnd: () => {} },
@@ -193,9 +192,10 @@ export class AsyncResults {
       result.client.abort();
     }
     result.endedAtMs = performance.now();
+    // Forgotten while it ran: its end was told then.
+    if (!this.#results.has(id)) return;
     result.onEnd();
     for (const wake of this.#idleWaiters.splice(0)) wake();
-    if (!this.#results.has(id)) return;
     const { contentType, error, items, owner } = result;
     void this.#store?.ended({ id, contentType, error, items, owner, endedAt: Date.now() });
     this.#expire(id, result, this.#limits.ttlMs);

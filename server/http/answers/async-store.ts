@@ -30,6 +30,12 @@ export interface KeptResult {
   endedAt: number;
 }
 
+/** One that an earlier server left. */
+export interface LoadedResult extends KeptResult {
+  /** What its items take. */
+  bytes: number;
+}
+
 interface ResultFile {
   form: typeof FORM;
   owner: string | null;
@@ -61,8 +67,8 @@ export class AsyncStore {
   }
 
   /** What an earlier server left, the first that ended first; at most so many and so large. What is not told is removed. */
-  load(limits: { maxResults: number; maxBytes: number; ttlMs: number }, now = Date.now()): KeptResult[] {
-    const found: (KeptResult & { bytes: number })[] = [];
+  load(limits: { maxResults: number; maxBytes: number; ttlMs: number }, now = Date.now()): LoadedResult[] {
+    const found: LoadedResult[] = [];
     for (const name of readdirSync(this.#folder)) {
       const [, id] = NAME.exec(name) ?? [];
       const file = path.join(this.#folder, name);
@@ -129,7 +135,7 @@ export class AsyncStore {
     return own;
   }
 
-  #read(file: string, id: string, maxBytes: number, now: number): (KeptResult & { bytes: number }) | null {
+  #read(file: string, id: string, maxBytes: number, now: number): LoadedResult | null {
     try {
       if (statSync(file).size > maxBytes * MOST_BYTES_OF_ONE + HEAD_BYTES)
         throw new Error('larger than an answer may be');

@@ -12,7 +12,7 @@
 import { ServingError } from '../../../proto/errors.js';
 import type { EmbedRequest } from '../../requests/embed-request.js';
 import type { Accepted, EventsOf, InferenceService } from '../../requests/service.js';
-import { shortDecimal } from '../bodies/tensor-elements.js';
+import { shortDecimal } from '../../requests/tensor-elements.js';
 
 /** Two steps' worth of a model with the usual 32 slots. */
 const MAX_WAITING = 64;

@@ -44,9 +44,17 @@ export async function submitAll(
   return outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
 }
 
-/** By the sum of their log-probabilities, as TGI chooses; those of one kind stay in their order. */
-export function bestFirst(all: readonly Collected[]): Collected[] {
-  const score = ({ tokens }: Collected): number => tokens.reduce((sum, { logprob }) => sum + logprob, 0);
+/** How good one of several texts is. */
+export type Score = (one: Collected) => number;
+
+/** TGI's: the sum of its log-probabilities. */
+export const logprobSum: Score = ({ tokens }) => tokens.reduce((sum, { logprob }) => sum + logprob, 0);
+
+/** OpenAI's: their mean, a token. */
+export const logprobMean: Score = (one) => logprobSum(one) / Math.max(1, one.tokens.length);
+
+/** Those that are equally good stay in their order. */
+export function bestFirst(all: readonly Collected[], score: Score): Collected[] {
   return [...all].sort((a, b) => score(b) - score(a));
 }
 

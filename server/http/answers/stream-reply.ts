@@ -13,7 +13,7 @@ import type { FastifyBaseLogger, FastifyReply } from 'fastify';
 import { ServingError } from '../../../proto/errors.js';
 import { isComplete, isGone, needsDrain } from '../http2-requests.js';
 import { ReadPace } from './read-pace.js';
-import { RequestTimes } from './request-times.js';
+import { timesOf } from './reply-times.js';
 
 /** Long enough for a request that fails at once to have its own status. */
 const HEAD_DELAY_MS = 50;
@@ -36,7 +36,7 @@ export function clientSignal(reply: FastifyReply): AbortController {
   const controller = new AbortController();
   // Each job of the request listens: 128 choices, a list of texts. Ten would bring a warning of Node's.
   setMaxListeners(0, controller.signal);
-  RequestTimes.of(reply).follow(controller.signal);
+  timesOf(reply).follow(controller.signal);
   reply.raw.once('close', () => {
     if (!isComplete(reply.raw)) controller.abort();
   });
@@ -92,7 +92,7 @@ export async function sendFrames(
 
 /** Before the head leaves. */
 export function tellTimes(reply: FastifyReply): void {
-  const timing = RequestTimes.of(reply).header();
+  const timing = timesOf(reply).header();
   if (timing !== null) reply.header('server-timing', timing);
 }
 

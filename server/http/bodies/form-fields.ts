@@ -14,8 +14,8 @@ import { pipeline } from 'node:stream/promises';
 import { Busboy } from '@fastify/busboy';
 import { InvalidInput } from '../../requests/invalid-input.js';
 
-const MAX_FORM_FIELDS = 64;
-const MAX_FIELD_NAME_BYTES = 1024;
+export const MAX_FORM_FIELDS = 64;
+export const MAX_FIELD_NAME_BYTES = 1024;
 const MAX_PART_HEADERS = 32;
 const SLICE_BYTES = 65_536;
 

@@ -11,8 +11,8 @@
 import { ServingError } from '../../../proto/errors.js';
 import { type NamedTensor, TENSOR_TYPES, type TensorType } from '../../requests/predict-request.js';
 import type { Signature } from '../../requests/signature.js';
+import { elementsOfTensor, packedElements } from '../../requests/tensor-elements.js';
 import { elementsOf, MAX_RANK } from '../../requests/tensor-types.js';
-import { elementsOfTensor, packedElements } from './tensor-elements.js';
 
 export { elementsOfTensor };
 

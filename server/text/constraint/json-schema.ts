@@ -109,7 +109,8 @@ class Compiler {
     this.#root = root;
   }
 
-  readonly schema: Compile = (schema, place) => {
+  readonly schema: Compile = (schema, place, mayBeNone = false) => {
+    const before = this.firstContradiction;
     if (!isSchema(schema)) throw new SchemaFault(place, 'must be a schema: an object, true or false');
     if (this.#depth >= MAX_DEPTH) {
       throw new SchemaFault(place, `it lies more than ${MAX_DEPTH} schemas deep`);
@@ -119,6 +120,8 @@ class Compiler {
       const expression =
         schema === true ? this.#any.value : schema === false ? NEVER : this.#object(schema, place);
       if (isNever(expression)) this.firstContradiction ??= place;
+      // What is told is why there is none at all: of this there is a value, or it may be left out.
+      if (mayBeNone || !isNever(expression)) this.firstContradiction = before;
       return expression;
     } catch (error) {
       if (error instanceof ConstraintLimit || error instanceof RegexFault)

@@ -25,7 +25,8 @@ import { type AnySchema, isSchema, type Schema, SchemaFault } from './schema-mer
 const MAX_COUNTED = 200;
 const MANY = Number.POSITIVE_INFINITY;
 
-export type Compile = (schema: unknown, place: string) => Expression;
+/** @param mayBeNone it may be left out: that nothing satisfies it is no contradiction */
+export type Compile = (schema: unknown, place: string, mayBeNone?: boolean) => Expression;
 
 const anyWritten = repeat(writtenCharacters([[0, 0x10ffff]]), 0);
 
@@ -45,7 +46,7 @@ export function objectExpression(schema: Schema, place: string, compile: Compile
     throw new SchemaFault(place, `${undescribed[0]} is required, and no member of that name is allowed`);
   }
   const members: Member[] = [...described].map(([name, [value, valuePlace]]) => ({
-    expression: memberOf(literal(JSON.stringify(name)), compile(value, valuePlace)),
+    expression: memberOf(literal(JSON.stringify(name)), compile(value, valuePlace, !required.has(name))),
     required: required.has(name),
   }));
   for (const name of undescribed) {

@@ -1,7 +1,8 @@
 import json
 
 import boto3
-from common import GIVEN, PROMPT, TOKENS, run
+from botocore.exceptions import ClientError
+from common import GIVEN, MODEL, PROMPT, TOKENS, run
 
 client = boto3.client(
     "sagemaker-runtime",
@@ -20,7 +21,28 @@ def streamed():
     return "".join(json.loads(line)["token"]["text"] for line in lines if line)
 
 
+def asked(**more):
+    return json.loads(client.invoke_endpoint(Body=json.dumps(BODY), **ASK, **more)["Body"].read())["generated_text"]
+
+
+def session():
+    opened = client.invoke_endpoint(SessionId="NEW_SESSION", Body=json.dumps({"requestType": "NEW_SESSION"}), **ASK)
+    own = opened["NewSessionId"].split(";")[0]
+    assert json.loads(opened["Body"].read()) == {"result": f"Session {own} created"}
+    text = asked(SessionId=own)
+    closed = client.invoke_endpoint(SessionId=own, Body=json.dumps({"requestType": "CLOSE"}), **ASK)
+    assert closed["ClosedSessionId"] == own
+    try:
+        asked(SessionId=own)
+    except ClientError as error:
+        assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 424
+        return text
+    raise AssertionError("a session that was closed is still open")
+
+
 run({
-    "invoke_endpoint": lambda: json.loads(client.invoke_endpoint(Body=json.dumps(BODY), **ASK)["Body"].read())["generated_text"],
+    "invoke_endpoint": asked,
     "invoke_endpoint_with_response_stream": streamed,
+    "invoke_endpoint of one of many models (TargetModel)": lambda: asked(TargetModel=MODEL),
+    "a session: opened, asked, closed, asked no more": session,
 })

@@ -1,6 +1,6 @@
 import asyncio
 
-from common import GRPC, MODEL, PROMPT, TOKENS, URL, run
+from common import GIVEN, GRPC, MODEL, PROMPT, TOKENS, URL, run
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
 
 
@@ -20,6 +20,31 @@ def rest(act):
         return await act(InferenceRESTClient(RESTConfig(protocol="v2", timeout=60)))
 
     return asyncio.run(whole())
+
+
+THEIRS = GIVEN["torchserve"]["inference"]
+INSTANCES = {"instances": [{"data": "a good day"}, {"data": "bad"}], "parameters": {"method": "occlusion"}}
+
+
+def v1(act):
+    async def whole():
+        return await act(InferenceRESTClient(RESTConfig(protocol="v1", timeout=60)))
+
+    return asyncio.run(whole())
+
+
+async def ready_v1(client):
+    return await client.is_model_ready(THEIRS, "mood")
+
+
+async def predict(client):
+    told = await client.infer(THEIRS, INSTANCES, model_name="mood")
+    return [one["joy"] for one in told["predictions"]]
+
+
+async def explain(client):
+    told = await client.explain(THEIRS, "mood", INSTANCES)
+    return [one["importances"] for one in told["explanations"]]
 
 
 def grpc(act):
@@ -46,6 +71,9 @@ async def infer_grpc(client):
 
 
 run({
+    "REST v1: model ready": lambda: v1(ready_v1),
+    "REST v1: predict": lambda: v1(predict),
+    "REST v1: explain": lambda: v1(explain),
     "REST v2: live, ready, model ready": lambda: rest(ready),
     "REST v2: infer": lambda: rest(infer),
     "gRPC: live, ready, model ready": lambda: grpc(ready_grpc),

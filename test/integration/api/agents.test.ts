@@ -148,6 +148,7 @@ describe("OpenAI's Responses", () => {
 
   it.each([
     [{ input: 'a', previous_response_id: 'resp_1' }, /previous_response_id is not supported/],
+    [{ input: 'a', top_logprobs: 3 }, /top_logprobs is not supported/],
     [{ input: [] }, /input must be a text or a list of items/],
     [{ input: [{ type: 'item_reference', id: 'a' }] }, /input\[0\].type must be "message"/],
     [{ input: 'a', tools: [{ type: 'web_search' }] }, /this server has no tools of its own/],
@@ -260,6 +261,23 @@ describe("Anthropic's Messages", () => {
       kind: 'json-schema',
       schema: parameters,
     });
+  });
+
+  it('takes a form of the answer, by both of its names, and refuses what would change it', async () => {
+    test.service.words = 3;
+    const format = { type: 'json_schema', schema: parameters };
+    for (const body of [{ output_format: format }, { output_config: { format, effort: 'low' } }]) {
+      await postJson(`${test.url}/v1/messages`, { ...ask, ...body });
+      const { constraint } = test.service.submitted.at(-1)!.request;
+      expect(constraint?.spec).toEqual({ kind: 'json-schema', schema: parameters });
+    }
+    for (const [body, sentence] of [
+      [{ output_config: { format: { type: 'xml' } } }, /output_config.format.type: must be "json_schema"/],
+      [{ mcp_servers: [{ type: 'url', url: 'x' }] }, /mcp_servers is not supported by this server/],
+    ] as const) {
+      const { status, text } = await postJson(`${test.url}/v1/messages`, { ...ask, ...body });
+      expect([status, JSON.parse(text).error.message]).toEqual([400, expect.stringMatching(sentence)]);
+    }
   });
 
   it("says errors in its client's words", async () => {

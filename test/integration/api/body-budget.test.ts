@@ -2,6 +2,11 @@
 import { once } from 'node:events';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { bodyBytesOf } from '../../../server/http/dialect.js';
+import { ALL_DIALECTS } from '../../../server/http/dialects/all-dialects.js';
+import { torchServeDialects } from '../../../server/http/dialects/torchserve/torchserve-dialects.js';
+import type { TorchServeModels } from '../../../server/http/dialects/torchserve/torchserve-models.js';
+import type { WorkflowService } from '../../../server/requests/workflows.js';
 import { startServer, type TestServer } from '../../support/http-fixtures.js';
 
 const LIMIT = 1_048_576;
@@ -72,17 +77,32 @@ it('a body that is longer than max_request_size is still a 413', async () => {
   expect((await post('/v1/completions', bodyOf(LIMIT))).status).toBe(413);
 });
 
-it('a body that asks no model is bounded by itself, whatever models may be sent', async () => {
-  const wide = await startServer({ maxRequestBytes: 4 * LIMIT });
-  const register = (bytes: number) =>
-    fetch(`${wide.url}/models?url=x`, {
-      method: 'POST',
-      body: JSON.stringify({ url: 'x'.repeat(bytes) }),
-      headers: { 'content-type': 'application/json' },
-    });
-  const long = await register(LIMIT);
-  expect(long.status).toBe(413);
-  expect(await long.text()).toContain('longer than 1048576 bytes, the limit where no model is asked');
-  expect((await register(LIMIT / 2)).status).not.toBe(413);
-  await wide.server.close();
+describe('a dialect reads so long a body and no longer', () => {
+  const WIDE = 32 * 1_048_576;
+  const models = { parts: { config: { enableMetricsApi: true, enableModelApi: true } } } as TorchServeModels;
+  // What a head announces is enough to be refused.
+  it.each([
+    ['its own command', ALL_DIALECTS],
+    ["TorchServe's", torchServeDialects(models)],
+  ])('started by %s', async (_command, dialects) => {
+    const workflows = { list: () => [], find: () => null } as unknown as WorkflowService;
+    const wide = await startServer({ maxRequestBytes: WIDE }, 'mlp', { workflows }, dialects);
+    const statusOf = async (method: string, path: string, bytes: number) => {
+      const headers = { 'content-type': 'application/json', 'content-length': bytes };
+      const client = httpRequest(wide.url + path, { method, agent: false, headers });
+      client.on('error', () => undefined);
+      client.flushHeaders();
+      const [response] = (await once(client, 'response')) as [IncomingMessage];
+      client.destroy();
+      return response.statusCode;
+    };
+    for (const dialect of dialects) {
+      for (const { method, path } of (dialect.reference ?? []).filter((route) => route.method !== 'GET')) {
+        const most = bodyBytesOf(dialect) ?? WIDE;
+        const url = path.replaceAll(/:\w+/g, 'mlp');
+        expect([dialect.name, url, await statusOf(method, url, most + 1)]).toEqual([dialect.name, url, 413]);
+      }
+    }
+    await wide.server.close();
+  });
 });

@@ -27,6 +27,7 @@ import {
   type GrpcServerOptions,
 } from '../../../server/grpc/grpc-server.js';
 import { type InferResponseMessage, PROTO_OPTIONS } from '../../../server/grpc/oip-messages.js';
+import type { TimeParts } from '../../../server/requests/request-times.js';
 import { WorkLoadManager } from '../../../server/work-load-manager/work-load-manager.js';
 import { LogRecorder } from '../../fixtures/log-recorder.js';
 import { OIP_SCOPES } from '../../support/access-table.js';
@@ -182,6 +183,43 @@ describe('a text model over gRPC', () => {
       maxNewTokens: 2,
       sampling: { temperature: 0.5 },
     });
+  });
+
+  it('tells where its time went: in the trailing metadata, and request by request of a stream', async () => {
+    const told: TimeParts[] = [];
+    const { service, stub } = await start({ onAnswered: (parts) => told.push(parts) });
+    const now = performance.now();
+    // So long ago that the parts are known: 40 ms in the queue, 250 in the model.
+    service.times = { queuedAtMs: now - 300, startedAtMs: now - 260, endedAtMs: now - 10 };
+    const trailer = await new Promise<Metadata>((resolve, reject) => {
+      const running = stub.ModelInfer!(
+        textRequest('x'),
+        new Metadata(),
+        (error: unknown) => error && reject(error),
+      );
+      (
+        running as Client & {
+          on: (event: string, listener: (status: { metadata: Metadata }) => void) => void;
+        }
+      ).on('status', ({ metadata }) => resolve(metadata));
+    });
+    expect(String(trailer.get('server-timing')[0])).toMatch(
+      /^total;dur=[\d.]+, container;dur=[\d.]+, queue;dur=40\.00, model;dur=250\.00, overhead;dur=[\d.]+$/,
+    );
+    await expect.poll(() => told.length).toBe(1);
+    const { containerMs, model: of, modelMs, totalMs } = told[0]!;
+    expect([of, Math.round(modelMs)]).toEqual(['mlp', 250]);
+    expect(totalMs).toBeGreaterThanOrEqual(containerMs);
+    const stream = stub.ModelStreamInfer!() as unknown as AsyncIterable<unknown> & {
+      write(message: object): void;
+      end(): void;
+    };
+    for (const name of ['mlp', 'absent', 'mlp']) stream.write(textRequest('x', { model_name: name }));
+    stream.end();
+    for await (const _ of stream);
+    // A model that is not there was asked nothing.
+    await expect.poll(() => told.length).toBe(3);
+    expect(told.slice(1).map(({ modelMs: ms }) => Math.round(ms))).toEqual([250, 250]);
   });
 
   it('streams a response a token, tells the last, and goes on after an error', async () => {

@@ -99,6 +99,47 @@ describe('tgi_compat', () => {
   });
 });
 
+describe('async_mode', () => {
+  it('is the schema of LMI’s newer handler: details in TGI’s words, lines with all four members, an empty one last', async () => {
+    const parameters = { details: true, decoder_input_details: true, seed: 3, max_new_tokens: 2 };
+    const { text } = await ask('async', { inputs: 'a b', parameters });
+    expect(JSON.parse(text)).toEqual({
+      generated_text: ' w1 w2',
+      details: {
+        ...{ finish_reason: null, generated_tokens: 2, seed: 3 },
+        prefill: [
+          { id: 11, text: ' upon', logprob: -1 },
+          { id: 12, text: ' a', logprob: -2 },
+        ],
+        tokens: [
+          { id: 101, text: ' w1', logprob: -0.25 },
+          { id: 102, text: ' w2', logprob: -0.5 },
+        ],
+      },
+    });
+    expect(
+      JSON.parse((await ask('async', { inputs: 'a', parameters: { return_full_text: true } })).text),
+    ).toEqual({
+      generated_text: 'a w1 w2 w3',
+    });
+    const streamed = await ask('async', { inputs: 'a b', stream: true, parameters: { details: true } });
+    expect(streamed.type).toBe('application/jsonlines');
+    expect(streamed.text.endsWith('}\n\n')).toBe(true);
+    const lines = streamed.text
+      .trim()
+      .split('\n')
+      .map((one) => JSON.parse(one) as object);
+    expect(lines).toEqual([
+      { index: 0, token: { id: 101, text: ' w1', logprob: -0.25 }, generated_text: null, details: null },
+      { index: 0, token: { id: 102, text: ' w2', logprob: -0.5 }, generated_text: null, details: null },
+      {
+        ...{ index: 0, token: { id: 103, text: ' w3', logprob: -0.75 }, generated_text: ' w1 w2 w3' },
+        details: { finish_reason: 'stop', seed: null, generated_tokens: 3, input_length: 2 },
+      },
+    ]);
+  });
+});
+
 it('best_of tells the best, the others in its details, and prefill is told where it is asked for', async () => {
   test.service.words = null;
   const parameters = { best_of: 3, do_sample: true, seed: 7, decoder_input_details: true };

@@ -202,6 +202,8 @@ const ROWS: readonly Row[] = [
         [`/v2/models/mlp${version}/generate`, GENERATE] as const,
         [`/v2/models/mlp${version}/generate_stream`, GENERATE] as const,
       ]),
+      // What an explanation does is of test/integration/engines.
+      ...['', '/versions/1'].map((version) => [`/v2/models/absent${version}/explain`, INFER] as const),
       ['/v2/repository/index', { ready: true }],
       ['/v2/repository/models/absent/load', { parameters: { a: '1' } }],
       ['/v2/repository/models/absent/unload', { parameters: { unload_dependents: false } }],
@@ -227,6 +229,7 @@ const ROWS: readonly Row[] = [
           stop_sequences: ['x'],
           temperature: 0.5,
           thinking: { type: 'disabled' },
+          output_config: { effort: 'low', format: { type: 'json_schema', schema: { type: 'object' } } },
         },
       ],
       ['/v1/messages/count_tokens', { model: 'mlp', messages: [{ role: 'user', content: 'a' }] }],
@@ -243,6 +246,8 @@ const ROWS: readonly Row[] = [
       ['/predictions/tensors', { inputs: [{ name: 'x', shape: [1, 2], datatype: 'FP32', data: [1, 2] }] }],
       ['/models/mlp/invoke', LMI],
       ['/wfpredict/flow', LMI],
+      ['/invocations', { requestType: 'NEW_SESSION' }],
+      ['/models/mlp/invoke', { requestType: 'CLOSE' }],
     ],
   },
   {

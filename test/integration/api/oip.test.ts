@@ -2,10 +2,16 @@
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { type Client, credentials, loadPackageDefinition } from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { protoFile } from '../../../proto/proto-file.js';
 import { HandlerEngine } from '../../../server/engines/handlers/handler-engine.js';
 import { OnnxEngine } from '../../../server/engines/onnx/onnx-engine.js';
+import { createGrpcServer } from '../../../server/grpc/grpc-server.js';
+import { type InferResponseMessage, PROTO_OPTIONS } from '../../../server/grpc/oip-messages.js';
 import { ServerMetrics } from '../../../server/metrics/server-metrics.js';
+import { unpackStrings } from '../../../server/requests/tensor-types.js';
 import { WorkLoadManager } from '../../../server/work-load-manager/work-load-manager.js';
 import { LogRecorder } from '../../fixtures/log-recorder.js';
 import { FAKE_CONFIG } from '../../support/fake-model.js';
@@ -132,6 +138,52 @@ describe('models of tensors and handlers', () => {
     expect(JSON.parse(bytes.toString()).outputs).toEqual([
       { name: 'output', datatype: 'BYTES', shape: [2], data: ['A', 'B'] },
     ]);
+    expect(await json('/models/shout')).toMatchObject({
+      inputs: [{ name: 'input', datatype: 'BYTES', shape: [-1] }],
+      outputs: [{ name: 'output', datatype: 'BYTES', shape: [-1] }],
+    });
+  });
+
+  it('asks a handler for each element by gRPC too', async () => {
+    const grpc = createGrpcServer({
+      ...{
+        address: { kind: 'tcp', host: '127.0.0.1', port: 0, path: '' },
+        version: '1',
+        modelStore: scratch,
+      },
+      ...{ service: manager, management: manager, access: http.server.context.access },
+      ...{ maxMessageBytes: 65_536, drainTimeoutMs: 1000, stallLimitMs: 60_000 },
+    });
+    const definition = loadPackageDefinition(
+      loadSync(protoFile('open_inference.proto'), PROTO_OPTIONS),
+    ) as never as {
+      inference: {
+        GRPCInferenceService: new (
+          ...args: unknown[]
+        ) => Client & Record<string, (...args: unknown[]) => unknown>;
+      };
+    };
+    const stub = new definition.inference.GRPCInferenceService(
+      await grpc.listen(),
+      credentials.createInsecure(),
+    );
+    const inputs = [
+      {
+        name: 'text',
+        datatype: 'BYTES',
+        shape: [2],
+        contents: { bytes_contents: ['a', 'b'].map((one) => Buffer.from(one)) },
+      },
+    ];
+    const answer = await new Promise<InferResponseMessage>((resolve, reject) => {
+      stub.ModelInfer!({ model_name: 'shout', inputs }, (error: unknown, told: InferResponseMessage) =>
+        error ? reject(error) : resolve(told),
+      );
+    });
+    expect(answer.outputs).toMatchObject([{ name: 'output', datatype: 'BYTES', shape: ['2'] }]);
+    expect(unpackStrings('output', answer.raw_output_contents[0]!, 2).map(String)).toEqual(['A', 'B']);
+    stub.close();
+    await grpc.close();
   });
 
   it.each([

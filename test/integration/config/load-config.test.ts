@@ -109,7 +109,14 @@ describe('batching', () => {
   };
 
   it('is rolling by default, for every name of rolling batch, and for batch_size=1', () => {
-    for (const text of ['', 'batch_size=1', 'option.rolling_batch=auto', 'option.rolling_batch=lmi-dist']) {
+    const asAsync = 'option.async_mode=true\noption.rolling_batch=disable';
+    for (const text of [
+      '',
+      'batch_size=1',
+      'option.rolling_batch=auto',
+      'option.rolling_batch=lmi-dist',
+      asAsync,
+    ]) {
       expect(batchingOf(text), text).toBe('rolling');
     }
   });

@@ -9,7 +9,7 @@ import { OnnxEngine } from '../../../server/engines/onnx/onnx-engine.js';
 import { WorkLoadManager } from '../../../server/work-load-manager/work-load-manager.js';
 import { LogRecorder } from '../../fixtures/log-recorder.js';
 import { FAKE_CONFIG } from '../../support/fake-model.js';
-import { startServer, type TestServer } from '../../support/http-fixtures.js';
+import { postJson, startServer, type TestServer } from '../../support/http-fixtures.js';
 
 const WEIGHT = [0.5, -1, 2, 0.25, 3, -0.125];
 
@@ -39,6 +39,14 @@ export function handle(inputs) {
   return output;
 }`;
 
+/** It explains itself, whatever it is asked. */
+const OWN = `
+import { BaseHandler } from 'shardserve/handler';
+export class Own extends BaseHandler {
+  async inference(data) { return data.map((one) => ({ said: one })); }
+  async explainHandle(data, raw) { return data.map((one, at) => ({ because: one, of: Object.keys(raw[at]) })); }
+}`;
+
 interface Explanation {
   method: string;
   importances: number[];
@@ -63,6 +71,7 @@ describe('explanations', () => {
     for (const [name, file, content, engine] of [
       ['classes', 'model.onnx', classifier(), 'onnx'],
       ['joy', 'model.mjs', HANDLER, 'handler'],
+      ['own', 'model.mjs', OWN, 'handler'],
     ] as const) {
       mkdirSync(path.join(root, name));
       writeFileSync(path.join(root, name, file), content);
@@ -129,6 +138,13 @@ describe('explanations', () => {
     expect(Math.abs(body.delta)).toBeLessThan(1e-9);
     const inner = await ask('joy?method=occlusion&target=inner.half', 'good day');
     expect(inner.body.importances).toEqual([1, 0]);
+  });
+
+  it('of a handler that explains itself are its own', async () => {
+    expect((await ask('own', 'a text')).body).toEqual({ because: 'a text', of: ['body'] });
+    expect((await ask('own', { image: [1, 2] })).body).toEqual({ because: { image: [1, 2] }, of: ['body'] });
+    const predicted = await postJson(`${http.url}/predictions/own`, { image: 1 });
+    expect(JSON.parse(predicted.text)).toEqual({ said: { image: 1 } });
   });
 
   it.each([

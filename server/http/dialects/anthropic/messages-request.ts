@@ -1,21 +1,27 @@
 /**
  * Anthropic's Messages: a body → that of a chat as OpenAI's API has it.
  *
- * In      {"messages", "system", "max_tokens", "tools", "tool_choice", "thinking", …}
+ * In      {"messages", "system", "max_tokens", "tools", "tool_choice", "thinking", "output_config", …}
  * Out     a chat body, not checked yet
  * Errors  InvalidInput naming the field, in Anthropic's names
  * Source  Anthropic API reference (messages)
  */
 import { InvalidInput } from '../../../requests/invalid-input.js';
+import { refuseUnserved } from '../../../requests/sampling-fields.js';
 import { quote } from '../../../requests/validation.js';
 
 type Given = Readonly<Record<string, unknown>>;
+
+/** Known, not served: what would be answered without them is another answer. */
+const UNSERVED: Readonly<Record<string, readonly unknown[]>> = { mcp_servers: [], container: [] };
 
 const SHARED = ['model', 'temperature', 'top_p', 'top_k', 'stream', 'chat_template_kwargs'];
 
 /** @throws InvalidInput */
 export function chatOfMessages(body: unknown, needsMaxTokens = true): Record<string, unknown> {
   const given = objectOf(body, 'The request body');
+  const refused = refuseUnserved(given, UNSERVED);
+  if (refused !== null) throw refused;
   if (needsMaxTokens && (!Number.isInteger(given.max_tokens) || (given.max_tokens as number) < 1)) {
     throw new InvalidInput(
       `max_tokens: a whole number of at least 1 is required, got ${quote(given.max_tokens)}`,
@@ -38,6 +44,7 @@ export function chatOfMessages(body: unknown, needsMaxTokens = true): Record<str
     stop: given.stop_sequences ?? null,
     tools: toolsOf(given.tools),
     ...choice,
+    ...outputOf(given),
   };
   for (const name of SHARED) if (given[name] !== undefined) chat[name] = given[name];
   const thinking = given.thinking as Given | null | undefined;
@@ -145,6 +152,19 @@ function choiceOf(choice: unknown): Record<string, unknown> {
         'tool_choice',
       );
   }
+}
+
+/** What form the answer has, by either of its two names, and how hard it is thought about. */
+function outputOf({ output_config: config, output_format: alone }: Given): Record<string, unknown> {
+  const { effort, format = alone } = objectOf(config ?? {}, 'output_config');
+  const asked = { ...(effort !== undefined && effort !== null && { reasoning_effort: effort }) };
+  if (format === undefined || format === null) return asked;
+  const { schema, type } = objectOf(format, 'output_config.format');
+  if (type === 'json_schema') return { ...asked, response_format: { type, json_schema: { schema } } };
+  throw new InvalidInput(
+    `output_config.format.type: must be "json_schema", got ${quote(type)}`,
+    'output_config',
+  );
 }
 
 function stringOf(value: unknown, place: string): string {

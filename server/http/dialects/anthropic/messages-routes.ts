@@ -45,7 +45,7 @@ const MessagesFields = Type.Object({
         'top_k',
         'stream',
       ],
-      'chat_template_kwargs',
+      ...['output_config', 'output_format', 'chat_template_kwargs'],
     ].map((name) => [name, Type.Optional(Type.Unknown())]),
   ),
 });
@@ -54,6 +54,8 @@ export const anthropicDialect: Dialect = {
   name: 'anthropic',
   roles: ['inference'],
   access: ['infer'],
+  // A text, and what is asked of it: no model's context is near.
+  longestBody: 16_777_216,
   words: { prefix: '/v1/messages', error: anthropicError },
   refusesMethods: true,
   preflight: '{}',

@@ -32,6 +32,7 @@ import { addDjlBodyParsers, checkDjlBody, type DjlBody } from './djl-body.js';
 import { djlError, djlErrorWith, lmiInputError } from './djl-errors.js';
 import { predict } from './djl-predict.js';
 import { LmiBody } from './lmi-request.js';
+import { answerSession, checkSessionBody, enterSession, type SessionBody } from './lmi-sessions.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
 /** Stands for checkDjlBody: which schema holds depends on the body's keys. */
@@ -73,7 +74,7 @@ async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
     },
   });
   app.setValidatorCompiler(({ schema, httpPart }) => {
-    if (httpPart === 'body') return checkDjlBody;
+    if (httpPart === 'body') return (value: unknown) => checkSessionBody(value) ?? checkDjlBody(value);
     const validator = compileValidator(schema as TSchema);
     return (value: unknown) => validator.check(value);
   });
@@ -137,13 +138,17 @@ async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
             answerWorkflow(context, context.workflows!, log, asked, client),
           );
         }
+        const body = request.body as DjlBody | SessionBody;
+        const status = modelStatus(context, target(request));
+        if (body.kind === 'session') return answerSession(context, request, reply, body, status);
+        if (body.kind !== 'content' && body.kind !== 'tensors') enterSession(context, request, reply, status);
         const to = {
           requestId: request.id,
           ...withVersion(target(request), service, request.headers),
           ...requestControl(request.headers, request.accessKey),
         };
         return answerNowOrLater(context, request, reply, (client) =>
-          predict(context, request, request.body as DjlBody, to, client),
+          predict(context, request, body, to, client),
         );
       },
     });

@@ -1,5 +1,6 @@
 /**
- * The forms that an answer to LMI's `inputs` may have: by option.output_formatter, by option.tgi_compat, else by the request's `stream`.
+ * The forms that an answer to LMI's `inputs` may have: by option.output_formatter, by option.tgi_compat, by option.async_mode,
+ * else by the request's `stream`.
  *
  * In      the model's formatter, a checked body
  * Out     whether it is streamed; bodies or frames of the generations
@@ -18,6 +19,7 @@ import {
 } from '../openai/openai-handlers.js';
 import { answer, chatKind, chunks } from '../openai/openai-response.js';
 import { tgiAnswer, tgiErrorFrame, tgiFrames } from '../tgi/tgi-response.js';
+import { asyncAnswer, asyncErrorLine, asyncLines } from './lmi-async.js';
 import { type LmiBody, lmiFormat } from './lmi-request.js';
 import { linesAsSse, lmiAnswer, lmiErrorLine, lmiLines, sseFrame } from './lmi-response.js';
 
@@ -59,6 +61,8 @@ export function lmiForm(
       return chatForm(body, requestId, model, !many, SSE_FRAMING);
     case 'tgi':
       return tgiForm(body, !many && body.stream === true);
+    case 'async':
+      return asyncForm(body, !many && body.stream === true);
     default: {
       const streamed = !many && (formatter === null ? body.stream === true : formatter !== 'json');
       return lmiOwnForm(body, streamed, formatter === 'sse');
@@ -101,6 +105,18 @@ function chatForm(
     frames: ({ generations }) => framed(chunks(head, kind, generations, generations.length, {}), framing),
     errorFrames: (error) => errorFramed(error, framing),
     needsLogprobs: asked !== false,
+  };
+}
+
+function asyncForm(body: LmiBody, streamed: boolean): LmiForm {
+  const { candidates, details } = lmiFormat(body);
+  return {
+    streamed,
+    contentType: 'application/jsonlines',
+    whole: (prompt, collected) => asyncAnswer(collected, prompt, body),
+    frames: ({ generations: [only], prompt }) => asyncLines(only!, prompt, body),
+    errorFrames: (error) => [asyncErrorLine(error)],
+    needsLogprobs: streamed || details || candidates > 1,
   };
 }
 

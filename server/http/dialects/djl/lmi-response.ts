@@ -15,7 +15,7 @@ import type {
   TokenEvent,
 } from '../../../requests/job-events.js';
 import { TGI_FINISH_REASONS } from '../../answers/finish-reasons.js';
-import { bestFirst, type Collected } from '../../answers/generations.js';
+import { bestFirst, type Collected, logprobSum } from '../../answers/generations.js';
 import { tokensWithFinish } from '../../answers/tokens-with-finish.js';
 import type { LmiFormat } from './lmi-request.js';
 
@@ -24,7 +24,7 @@ import type { LmiFormat } from './lmi-request.js';
  * @param prompt text as it came in
  */
 export function lmiAnswer(all: readonly Collected[], prompt: string, format: LmiFormat) {
-  const [best, ...others] = bestFirst(all);
+  const [best, ...others] = bestFirst(all, logprobSum);
   const { finish } = best!;
   return {
     generated_text: fullText(finish, prompt, format),

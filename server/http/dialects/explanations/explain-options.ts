@@ -1,5 +1,5 @@
 /**
- * What an explanation is asked by: parameters of the query, whatever the body is.
+ * What an explanation is asked by: parameters of the query, or of KServe's bodies, whatever else is in them.
  *
  * Limits  the ranges below
  * Errors  InvalidInput
@@ -12,6 +12,7 @@ import {
   seeded,
   shapley,
 } from '../../../explanations/attribution.js';
+import { compileValidator } from '../../../requests/validation.js';
 
 export const METHODS = ['shapley', 'occlusion', 'integrated_gradients'] as const;
 
@@ -34,6 +35,18 @@ export const ExplainQuery = Type.Object({
   ),
 });
 export type ExplainOptions = Static<typeof ExplainQuery>;
+
+const validator = compileValidator(ExplainQuery);
+
+/** Where they are fields of a body, beside others. @throws InvalidInput */
+export function explainOptionsOf(parameters: unknown): ExplainOptions {
+  const given = Object.entries((parameters ?? {}) as Record<string, unknown>).filter(([name]) =>
+    Object.hasOwn(ExplainQuery.properties, name),
+  );
+  const checked = validator.check(Object.fromEntries(given));
+  if ('error' in checked) throw checked.error;
+  return checked.value;
+}
 
 const DEFAULT_SAMPLES = 16;
 export const DEFAULT_STEPS = 20;

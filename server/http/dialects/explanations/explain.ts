@@ -27,14 +27,14 @@ export interface ExplainRequest {
   options: ExplainOptions;
 }
 
-export const DEFAULT_LIMIT_MS = 600_000;
+const DEFAULT_LIMIT_MS = 600_000;
 
 /** @throws ServingError */
 export async function explain(
   context: HttpContext,
   { target, ...request }: ExplainRequest,
   client: AbortController,
-): Promise<object> {
+): Promise<unknown> {
   const { timeoutMs, ...untimed } = target;
   const limitMs = timeoutMs ?? DEFAULT_LIMIT_MS;
   const whole = new AbortController();
@@ -61,11 +61,29 @@ export async function explain(
   }
 }
 
+/** Why a model answers as it does, a request after the other: each is many questions. @throws ServingError */
+export async function explainEach(
+  context: HttpContext,
+  { bodies, headers, target, options }: Omit<ExplainRequest, 'body'> & { bodies: readonly unknown[] },
+  client: AbortController,
+): Promise<unknown[]> {
+  const explanations: unknown[] = [];
+  // One limit for all of them.
+  const endMs = performance.now() + (target.timeoutMs ?? DEFAULT_LIMIT_MS);
+  for (const [index, body] of bodies.entries()) {
+    const requestId = `${target.requestId}.${index}`;
+    const timeoutMs = Math.max(1, Math.ceil(endMs - performance.now()));
+    const asked = { body, headers, target: { ...target, requestId, timeoutMs }, options };
+    explanations.push(await explain(context, asked, client));
+  }
+  return explanations;
+}
+
 async function explainBy(
   context: HttpContext,
   { body, headers, options, target }: ExplainRequest,
   client: AbortController,
-): Promise<object> {
+): Promise<unknown> {
   const { model } = target;
   const status = modelStatus(context, target);
   switch (status?.task) {

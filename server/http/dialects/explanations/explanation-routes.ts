@@ -27,6 +27,8 @@ export const explanationsIn = (tell: typeof djlError): Dialect => ({
   name: 'explanations',
   roles: ['inference'],
   access: ['infer'],
+  // Each feature of it is a question or more.
+  longestBody: 16_777_216,
   refusesMethods: true,
   reference: [
     {

@@ -11,7 +11,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import { SCOPES } from '../../../access/access-key.js';
 import type { PoolDescription } from '../../../requests/management.js';
 import { compileValidator } from '../../../requests/validation.js';
-import { ALL_ROLES, type Dialect } from '../../dialect.js';
+import { ALL_ROLES, type Dialect, SHORT_BODY_BYTES } from '../../dialect.js';
 import { prettyJson } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { ModelParams, modelNotFound, registeredName } from '../../model-target.js';
@@ -36,6 +36,7 @@ export const healthDialect: Dialect = {
   name: 'health',
   roles: ALL_ROLES,
   access: SCOPES,
+  longestBody: SHORT_BODY_BYTES,
   refusesMethods: false,
   reference: [
     { method: 'GET', path: LIVE_PATH, summary: 'The process answers.' },

@@ -11,6 +11,7 @@
 import type { FastifyReply } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
 import { type NamedTensor, TENSOR_TYPES, type TensorType } from '../../../requests/predict-request.js';
+import type { TensorInference } from '../../../requests/tensor-inference.js';
 import { checkTensor } from '../../../requests/tensor-types.js';
 import { elementsOfTensor, listedTensor } from '../../bodies/tensor-json.js';
 
@@ -29,12 +30,8 @@ export class InferBody {
   }
 }
 
-export interface InferRequest {
+export interface InferRequest extends TensorInference {
   id: string | null;
-  inputs: readonly NamedTensor[];
-  parameters: Readonly<Record<string, unknown>>;
-  /** Names; null: all. */
-  outputs: readonly string[] | null;
   isBinary(output: string): boolean;
 }
 

@@ -1,7 +1,7 @@
 /**
  * The Open Inference Protocol, version 2, over HTTP, with Triton's extensions: binary tensors, statistics, configuration, generate.
  *
- * In      infer.ts: tensors for ONNX models, text_input for language models, BYTES for handlers, an element a request
+ * In      tensor-inference.ts: tensors for ONNX models, text_input for language models, BYTES for handlers, an element a request
  * Out     JSON, or JSON with bytes behind it; generate_stream: server-sent events, one a token
  * Limits  the body limit; a stalled reader is dropped after chunked_read_timeout
  * Errors  {"error": …} with the table's status
@@ -13,11 +13,11 @@ import { Type } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
 import type { ServerConfig } from '../../../config/config.js';
-import { configurationOf, statisticsOf } from '../../../requests/model-facts.js';
+import { configurationOf, meantVersion, metadataOf, statisticsOf } from '../../../requests/model-facts.js';
 import { requestControl, withVersion } from '../../../requests/request-control.js';
 import type { ModelStatus } from '../../../requests/service.js';
 import type { Target } from '../../../requests/target.js';
-import { TEXT_SIGNATURE } from '../../../requests/text-inference.js';
+import { inferTensors } from '../../../requests/tensor-inference.js';
 import { compileValidator } from '../../../requests/validation.js';
 import { sendAnswer } from '../../answers/answer.js';
 import { clientSignal } from '../../answers/stream-reply.js';
@@ -27,8 +27,8 @@ import { setErrorWords } from '../../error-handler.js';
 import type { ErrorAnswer } from '../../errors.js';
 import type { HttpContext } from '../../http-context.js';
 import { ModelParams, type ModelTarget, nearName, registeredName } from '../../model-target.js';
+import { explainTensorsOf } from './explain.js';
 import { generateAnswer } from './generate.js';
-import { infer } from './infer.js';
 import { HEADER_LENGTH, InferBody, inferRequest, sendOutputs } from './infer-body.js';
 
 const InferSchema = Type.Unknown();
@@ -75,6 +75,10 @@ export const oipDialect: Dialect = {
       body: InferSchema,
       tasks: ['text-generation'] as const,
     },
+    {
+      ...{ method: 'POST', path: '/v2/models/:model/explain', body: InferSchema },
+      summary: 'What of a request an answer comes from (Open Inference Protocol, as TorchServe has it).',
+    },
     ...(
       [
         ['generate', "Continues a text (Triton's generate)."],
@@ -110,7 +114,7 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
   app.get('/v2/models/stats', async () => statisticsOf(counts(), null, null));
   for (const root of ['/v2/models/:model', '/v2/models/:model/versions/:version']) {
     const schema = { params: ModelParams };
-    app.get(root, { schema }, async (request) => metadataOf(find(request)));
+    app.get(root, { schema }, async (request) => metadataOf(service.models(), find(request)));
     app.get(`${root}/ready`, { schema }, async (request, reply) => {
       const { name, state } = find(request);
       return reply.code(state === 'READY' ? 200 : 503).send({ name, ready: state === 'READY' });
@@ -125,8 +129,8 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
     app.post(`${root}/infer`, { schema: { ...schema, body: InferSchema } }, async (request, reply) => {
       const status = chosen(request);
       const asked = inferRequest(bodyOf(request));
-      const outputs = await infer(
-        context,
+      const outputs = await inferTensors(
+        service,
         status,
         asked,
         targetOf(request, status),
@@ -138,6 +142,12 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
         ...(asked.id !== null && { id: asked.id }),
       };
       return sendOutputs(reply, head, outputs, asked.isBinary);
+    });
+    app.post(`${root}/explain`, { schema: { ...schema, body: InferSchema } }, async (request, reply) => {
+      const status = chosen(request);
+      const { body, headers } = request;
+      const asked = { body: bodyOf({ body }), headers, target: targetOf(request, status) };
+      return explainTensorsOf(context, status, asked, clientSignal(reply));
     });
     for (const streamed of [false, true]) {
       const url = `${root}/generate${streamed ? '_stream' : ''}`;
@@ -172,15 +182,8 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
     );
   }
 
-  /** Where there are several versions and none is meant the default one, or the first that requests without one go to; else the first. */
-  function statusOf({ model, version }: ModelTarget): ModelStatus {
-    const ofName = service.models().filter(({ name }) => name === model);
-    const pools = version === null && ofName.length > 1 ? context.management.list() : [];
-    const own = pools.filter(({ name }) => name === model);
-    const usual = own.find(({ isDefault }) => isDefault) ?? own.find(({ weight }) => weight !== 0);
-    const meant = version ?? usual?.version ?? null;
-    return ofName.find((one) => meant === null || one.version === meant)!;
-  }
+  const statusOf = ({ model, version }: ModelTarget): ModelStatus =>
+    meantVersion(service.models(), () => context.management.list(), model, version)!;
 
   /** @throws ServingError MODEL_NOT_FOUND */
   const find = (request: FastifyRequest): ModelStatus => statusOf(named(request));
@@ -197,20 +200,9 @@ async function oipRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
       ...requestControl(request.headers, request.accessKey),
     };
   }
-
-  function metadataOf({ name, signature }: ModelStatus) {
-    const { inputs, outputs } = signature ?? TEXT_SIGNATURE;
-    const told = (specs: typeof inputs) =>
-      specs.map(({ name: tensor, shape, type }) => ({ name: tensor, datatype: type, shape: shape ?? [-1] }));
-    const versions = service
-      .models()
-      .flatMap((one) => (one.name === name && one.version !== null ? [one.version] : []));
-    const platform = signature === null ? 'shardserve' : 'onnxruntime_onnx';
-    return { name, versions, platform, inputs: told(inputs), outputs: told(outputs) };
-  }
 }
 
-const bodyOf = ({ body }: FastifyRequest): InferBody =>
+const bodyOf = ({ body }: Pick<FastifyRequest, 'body'>): InferBody =>
   body instanceof InferBody ? body : new InferBody(body, Buffer.alloc(0));
 
 /** JSON, whatever the type says; behind so many bytes of it, tensors. */

@@ -6,9 +6,8 @@
  * Errors  none: what was checked before
  */
 import { type Static, Type } from '@sinclair/typebox';
-import { boundedJson } from '../../../requests/bounded-json.js';
+import { boundedJsonOrNone } from '../../../requests/bounded-json.js';
 import type { ChatMessage } from '../../../requests/generate-request.js';
-import { InvalidInput } from '../../../requests/invalid-input.js';
 
 const TextPart = Type.Object({
   type: Type.Union([Type.Literal('text'), Type.Literal('input_text'), Type.Literal('output_text')]),
@@ -52,11 +51,6 @@ function templateCall(call: Static<typeof Call>): object {
 function parsedObject(text: unknown): object | null {
   if (typeof text !== 'string') return null;
   if (text.trim() === '') return {};
-  try {
-    const value = boundedJson(text, 'The arguments of a tool call', 'messages');
-    return typeof value === 'object' ? value : null;
-  } catch (error) {
-    if (error instanceof InvalidInput) throw error;
-    return null;
-  }
+  const value = boundedJsonOrNone(text, 'The arguments of a tool call', 'messages');
+  return typeof value === 'object' ? value : null;
 }

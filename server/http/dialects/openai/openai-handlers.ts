@@ -18,7 +18,7 @@ import {
 import type { GenerateRequest } from '../../../requests/generate-request.js';
 import type { Target } from '../../../requests/target.js';
 import type { Answer } from '../../answers/answer.js';
-import { type Collected, collectAll, submitAll } from '../../answers/generations.js';
+import { collectAll, submitAll } from '../../answers/generations.js';
 import { logStreamError, withErrorFrames } from '../../answers/stream-reply.js';
 import type { HttpContext } from '../../http-context.js';
 import { partsChatKind } from './chat-answer.js';
@@ -154,7 +154,7 @@ async function answerWith(
   if (body.stream !== true) {
     const make = async () => {
       const collected = await collectAll(generations, client);
-      return answer(head, kind, bestOf(collected, candidates, perPrompt), perPrompt, collected);
+      return answer(head, kind, collected, candidates, perPrompt);
     };
     return { kind: 'value', make };
   }
@@ -169,19 +169,6 @@ async function answerWith(
     },
   );
   return { kind: 'stream', contentType: framing.contentType, frames };
-}
-
-/** The best of each prompt's candidates, as OpenAI has them: by their log-probability a token. */
-function bestOf(collected: readonly Collected[], candidates: number, told: number): readonly Collected[] {
-  if (candidates === told) return collected;
-  const score = ({ tokens }: Collected): number =>
-    tokens.reduce((sum, { logprob }) => sum + logprob, 0) / Math.max(1, tokens.length);
-  const best: Collected[] = [];
-  for (let first = 0; first < collected.length; first += candidates) {
-    const ofPrompt = collected.slice(first, first + candidates);
-    best.push(...ofPrompt.sort((a, b) => score(b) - score(a)).slice(0, told));
-  }
-  return best;
 }
 
 export async function* framed(objects: AsyncIterable<object>, framing: Framing): AsyncGenerator<string> {

@@ -16,7 +16,7 @@ import type {
   TokenEvent,
 } from '../../../requests/job-events.js';
 import type { Generation } from '../../../requests/service.js';
-import { type Collected, mergeEvents } from '../../answers/generations.js';
+import { bestFirst, type Collected, logprobMean, mergeEvents } from '../../answers/generations.js';
 
 export const FINISH_REASONS: Record<FinishReason, string> = {
   'end-id': 'stop',
@@ -49,26 +49,33 @@ export interface AnswerKind {
 }
 
 /**
- * @param perPrompt choices of one prompt: its tokens count once
- * @param made all that were, of which `collected` are told
+ * @param made prompt by prompt
+ * @param candidates of a prompt, whose tokens count once …
+ * @param perPrompt … of which so many are told, the best
  */
 export function answer(
   head: AnswerHead,
   kind: AnswerKind,
-  collected: readonly Collected[],
-  perPrompt: number,
-  made = collected,
+  made: readonly Collected[],
+  candidates: number,
+  perPrompt = candidates,
 ) {
+  const told = made
+    .filter((_, index) => index % candidates === 0)
+    .flatMap((_, prompt) => {
+      const ofPrompt = made.slice(prompt * candidates, (prompt + 1) * candidates);
+      return candidates === perPrompt ? ofPrompt : bestFirst(ofPrompt, logprobMean).slice(0, perPrompt);
+    });
   return {
     id: head.id,
     object: kind.object,
     created: head.created,
     model: head.model,
-    choices: collected.map((each, index) => kind.choice(index, each)),
-    ...kind.beside?.(collected),
+    choices: told.map((each, index) => kind.choice(index, each)),
+    ...kind.beside?.(told),
     usage: usage(
       made.map(({ finish }) => finish),
-      (perPrompt * made.length) / collected.length,
+      candidates,
     ),
   };
 }

@@ -192,7 +192,9 @@ async function openAiRoutes(app: FastifyInstance, context: HttpContext): Promise
     const found = namedModel(service, model);
     const known = found === null ? undefined : modelStatus(context, found);
     if (found === null || known === undefined) throw openAiModelNotFound(model, service);
-    return found.version === null ? modelObject(known, known.name) : versionObject(known)[0];
+    const told = found.version === null ? modelObject(known, known.name) : versionObject(known)[0];
+    // KServe's V1 protocol asks the same path whether the model is ready.
+    return { ...told, name: known.name, ready: known.state === 'READY' };
   });
   vllmRoutes(app, context, target);
   poolingRoutes(app, context, target);

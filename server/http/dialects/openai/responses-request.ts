@@ -19,6 +19,7 @@ const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   background: [false],
   prompt: [],
   max_tool_calls: [],
+  top_logprobs: [0],
 };
 
 /** The same in both. */

@@ -157,15 +157,7 @@ function constraintOf({ type, value }: Static<typeof Grammar>): AnswerConstraint
     if (typeof value !== 'string') throw new InvalidInput('grammar.value must be a string', 'grammar');
     return { spec: { kind: 'regex', pattern: value }, behind: null };
   }
-  let schema = value;
-  if (typeof value === 'string') {
-    try {
-      schema = boundedJson(value, 'grammar.value', 'grammar');
-    } catch (error) {
-      if (error instanceof InvalidInput) throw error;
-      throw new InvalidInput('grammar.value is not JSON', 'grammar');
-    }
-  }
+  let schema = typeof value === 'string' ? boundedJson(value, 'grammar.value', 'grammar') : value;
   if (type === 'json_schema') schema = (schema as { schema?: unknown } | null)?.schema ?? schema;
   return { spec: { kind: 'json-schema', schema }, behind: null };
 }

@@ -14,13 +14,13 @@ import type {
   TokenEvent,
 } from '../../../requests/job-events.js';
 import { TGI_FINISH_REASONS } from '../../answers/finish-reasons.js';
-import { bestFirst, type Collected } from '../../answers/generations.js';
+import { bestFirst, type Collected, logprobSum } from '../../answers/generations.js';
 import { tokensWithFinish } from '../../answers/tokens-with-finish.js';
 import { tgiErrorBody } from './tgi-errors.js';
 import type { TgiFormat } from './tgi-request.js';
 
 export function tgiAnswer(all: readonly Collected[], prompt: string, format: TgiFormat) {
-  const [best, ...others] = bestFirst(all);
+  const [best, ...others] = bestFirst(all, logprobSum);
   const { finish } = best!;
   const generated_text = textOf(finish, prompt, format);
   if (!format.details) return { generated_text };

@@ -35,6 +35,8 @@ export const tgiDialect: Dialect = {
   name: 'tgi',
   roles: ['inference'],
   access: ['infer'],
+  // A text, and what is asked of it: no model's context is near.
+  longestBody: 16_777_216,
   refusesMethods: false,
   reference: [
     {

@@ -1,7 +1,7 @@
 /**
  * KServe's v1 protocol, as TorchServe serves it: {"instances": […]} → {"predictions": […]}, or {"explanations": […]}.
  *
- * In      a handler's instances, each a request of its own (the handler's batch); texts for a language model; rows of tensors
+ * In      for explanations `parameters` too, as the query of /explanations has them; a handler's instances, each a request of its own (the handler's batch); texts for a language model; rows of tensors
  * Out     one prediction an instance, in order: JSON where it is JSON, else text
  * Limits  MAX_INSTANCES
  * Errors  BAD_REQUEST: no instances; what the first that fails fails with
@@ -16,7 +16,8 @@ import { type Answer, allOf } from '../../answers/answer.js';
 import { ContentBody } from '../../bodies/model-bodies.js';
 import type { HttpContext } from '../../http-context.js';
 import { modelStatus } from '../../model-target.js';
-import { DEFAULT_LIMIT_MS, explain } from '../explanations/explain.js';
+import { explainEach } from '../explanations/explain.js';
+import { explainOptionsOf } from '../explanations/explain-options.js';
 import { answerPrediction } from './torchserve-answer.js';
 
 const MAX_INSTANCES = 1024;
@@ -53,29 +54,22 @@ export async function answerKServe(
   return { predictions: await Promise.all(answers.map(predictionOf)) };
 }
 
-/** Why a model answers as it does, an instance after the other: each is many questions. @throws ServingError */
+/** @throws ServingError */
 export async function explainKServe(
   context: HttpContext,
-  request: FastifyRequest,
+  { body, headers }: FastifyRequest,
   target: Target,
   client: AbortController,
 ): Promise<{ explanations: unknown[] }> {
-  const { headers } = request;
-  const explanations: unknown[] = [];
-  // One limit for all of them.
-  const endMs = performance.now() + (target.timeoutMs ?? DEFAULT_LIMIT_MS);
-  for (const [index, body] of instancesOf(request.body).entries()) {
-    const requestId = `${target.requestId}.${index}`;
-    const timeoutMs = Math.max(1, Math.ceil(endMs - performance.now()));
-    const asked = {
-      body,
-      headers: { ...headers, explain: 'True' },
-      target: { ...target, requestId, timeoutMs },
-      options: {},
-    };
-    explanations.push(await explain(context, asked, client));
-  }
-  return { explanations };
+  const options = explainOptionsOf((body as { parameters?: unknown } | null)?.parameters);
+  const task = modelStatus(context, target)?.task;
+  const bodies = instancesOf(body).map((instance) => {
+    if (task === 'handler') return unwrapped(instance).value;
+    // A row of one tensor.
+    return task === 'tensors' ? (Array.isArray(instance) ? [instance] : instance) : bodyOf(instance, false);
+  });
+  const asked = { bodies, headers, target, options };
+  return { explanations: await explainEach(context, asked, client) };
 }
 
 function instancesOf(body: unknown): readonly unknown[] {
@@ -98,12 +92,19 @@ function bodyOf(instance: unknown, isHandler: boolean): unknown {
       ? { inputs: text }
       : { ...fields, ...(field && { inputs: text }) };
   }
-  const [only, another] = Object.keys(fields);
-  const key = (only === 'data' || only === 'body') && another === undefined ? only : '';
-  const value = key === '' ? instance : fields[key];
+  const { key, value } = unwrapped(instance);
   const isText = typeof value === 'string';
   const bytes = Buffer.from(isText ? value : JSON.stringify(value));
   return new ContentBody([{ key, bytes, contentType: isText ? 'text/plain' : 'application/json' }]);
+}
+
+/** {"data": …} is what it holds, and its key; anything else is itself. */
+function unwrapped(instance: unknown): { key: string; value: unknown } {
+  const fields =
+    typeof instance === 'object' && instance !== null ? (instance as Record<string, unknown>) : {};
+  const [only, another] = Object.keys(fields);
+  const key = (only === 'data' || only === 'body') && another === undefined ? only : '';
+  return { key, value: key === '' ? instance : fields[key] };
 }
 
 /** @throws ServingError */

@@ -69,8 +69,17 @@ describe('AsyncResults', () => {
     expect([results.poll(token, 10, 'a').kind, ends]).toEqual(['items', 1]);
     const given = results.reserve({ onEnd: () => ends++ });
     given.release();
-    results.close();
     expect(ends).toBe(2);
+    // One that runs is given up: its job's own end is no other.
+    const running = results.reserve({ onEnd: () => ends++ });
+    const make = () =>
+      new Promise<never>((_, reject) =>
+        running.client.signal.addEventListener('abort', () => reject(new Error())),
+      );
+    running.fill({ kind: 'value', make });
+    results.close();
+    await settle();
+    expect(ends).toBe(3);
   });
 
   it('at most maxResults; those that were read to their end go first', async () => {

@@ -1,11 +1,11 @@
 /** Elements of tensors: every type there and back, the ends of each, and float32 told apart in nine digits. */
 import { describe, expect, it } from 'vitest';
+import type { TensorType } from '../../../../server/requests/predict-request.js';
 import {
   elementsOfTensor,
   packedElements,
   shortDecimal,
-} from '../../../../server/http/bodies/tensor-elements.js';
-import type { TensorType } from '../../../../server/requests/predict-request.js';
+} from '../../../../server/requests/tensor-elements.js';
 import { elementsOf } from '../../../../server/requests/tensor-types.js';
 import { seededRandom, testSeed } from '../../../fixtures/seeded-random.js';
 

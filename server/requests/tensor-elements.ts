@@ -7,10 +7,10 @@
  * Errors  ServingError BAD_REQUEST naming the input and the first element that does not fit
  * Pure
  */
-import { ServingError } from '../../../proto/errors.js';
-import type { NamedTensor, TensorType } from '../../requests/predict-request.js';
-import { ELEMENT_BYTES, elementsOf, packStrings, unpackStrings } from '../../requests/tensor-types.js';
+import { ServingError } from '../../proto/errors.js';
 import { readHalf, writeHalf } from './half-float.js';
+import type { NamedTensor, TensorType } from './predict-request.js';
+import { ELEMENT_BYTES, elementsOf, packStrings, unpackStrings } from './tensor-types.js';
 
 type Element = number | boolean | string;
 type Numbers = Exclude<TensorType, 'BYTES' | 'BOOL'>;

@@ -7,31 +7,48 @@
  * Errors  BAD_REQUEST; those of the jobs
  * Source  Triton's vLLM backend for texts; TorchServe's kservev2 envelope for handlers
  */
-import { ServingError } from '../../../../proto/errors.js';
-import type { ContentPart } from '../../../requests/invoke-request.js';
-import type { NamedTensor } from '../../../requests/predict-request.js';
-import type { ModelStatus } from '../../../requests/service.js';
-import type { Target } from '../../../requests/target.js';
-import { packStrings } from '../../../requests/tensor-types.js';
-import { stringOutput, textInference } from '../../../requests/text-inference.js';
-import { elementsOfTensor } from '../../bodies/tensor-json.js';
-import type { HttpContext } from '../../http-context.js';
-import type { InferRequest } from './infer-body.js';
+import { ServingError } from '../../proto/errors.js';
+import type { ContentPart } from './invoke-request.js';
+import type { NamedTensor } from './predict-request.js';
+import type { InferenceService, ModelStatus } from './service.js';
+import type { Signature } from './signature.js';
+import type { Target } from './target.js';
+import { elementsOfTensor } from './tensor-elements.js';
+import { packStrings } from './tensor-types.js';
+import { stringOutput, textInference } from './text-inference.js';
 
 const MAX_ELEMENTS = 256;
 
+/** What a handler tells of itself: its requests, whatever they are. */
+export const HANDLER_SIGNATURE: Signature = {
+  inputs: [{ name: 'input', type: 'BYTES', shape: [-1] }],
+  outputs: [{ name: 'output', type: 'BYTES', shape: [-1] }],
+};
+
+export interface TensorInference {
+  inputs: readonly NamedTensor[];
+  /** Names; null: all. */
+  outputs: readonly string[] | null;
+  /** What a text's answer is asked with. */
+  parameters: Readonly<Record<string, unknown>>;
+}
+
 /** @throws ServingError */
-export async function infer(
-  { service }: Pick<HttpContext, 'service'>,
+export async function inferTensors(
+  service: InferenceService,
   status: ModelStatus,
-  { inputs, outputs, parameters }: InferRequest,
+  { inputs, outputs, parameters }: TensorInference,
   target: Target,
   client: AbortSignal,
 ): Promise<readonly NamedTensor[]> {
   if (status.task === 'handler') return ofHandler(service, inputs, target, client);
   if (status.task === 'text-generation') {
     const { echo, request, stream } = textInference(inputs, parameters, target);
-    if (stream) throw new ServingError('BAD_REQUEST', 'stream is true: that needs generate_stream, or gRPC');
+    if (stream)
+      throw new ServingError(
+        'BAD_REQUEST',
+        'stream is true: that needs generate_stream, or ModelStreamInfer by gRPC',
+      );
     const { events } = await service.submit(request, client);
     for await (const event of events)
       if (event.kind === 'finish') return [stringOutput('text_output', `${echo}${event.generatedText}`)];
@@ -44,7 +61,7 @@ export async function infer(
 }
 
 async function ofHandler(
-  service: HttpContext['service'],
+  service: InferenceService,
   [input, another]: readonly NamedTensor[],
   target: Target,
   client: AbortSignal,

@@ -1,5 +1,5 @@
 /**
- * Where the time of a request that asks a model goes, in SageMaker's four parts.
+ * Where the time of a request that asks a model goes, in SageMaker's four parts, whatever it came by.
  *
  * In      when its head and its body were there; the jobs that it became, by the signal that they run under
  * Out     Server-Timing: of a whole answer all parts, of a stream what is known when its head leaves; at its end the parts for /metrics
@@ -11,9 +11,8 @@
  * model      from the first slot (or batch) that a job of it got until the last of them ended
  * overhead   container without model: checking, tokenising, waiting, wording
  */
-import type { FastifyReply } from 'fastify';
-import type { InferenceService, JobRequest, JobTimes } from '../../requests/service.js';
-import { watchedService } from '../../requests/watched-service.js';
+import type { InferenceService, JobRequest, JobTimes } from './service.js';
+import { watchedService } from './watched-service.js';
 
 /** Milliseconds of a response that has ended. */
 export interface TimeParts {
@@ -26,22 +25,17 @@ export interface TimeParts {
 }
 
 const timesBySignal = new WeakMap<AbortSignal, RequestTimes>();
-const timesByReply = new WeakMap<FastifyReply, RequestTimes>();
 
 export class RequestTimes {
-  readonly #headAtMs = performance.now();
-  #bodyAtMs = this.#headAtMs;
+  readonly #headAtMs: number;
+  #bodyAtMs: number;
   readonly #jobs: JobTimes[] = [];
   #asked: { model: string; version: string | null } | null = null;
 
-  /** Begins with the request's head. */
-  static of(reply: FastifyReply): RequestTimes {
-    let times = timesByReply.get(reply);
-    if (times === undefined) {
-      times = new RequestTimes();
-      timesByReply.set(reply, times);
-    }
-    return times;
+  /** @param headAtMs of performance.now() */
+  constructor(headAtMs = performance.now()) {
+    this.#headAtMs = headAtMs;
+    this.#bodyAtMs = headAtMs;
   }
 
   bodyRead(): void {
