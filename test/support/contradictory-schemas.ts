@@ -76,7 +76,11 @@ function within(schema: Schema, random: SeededRandom): [Schema, string] {
         '.properties.it',
       ];
     case 2:
-      return [{ type: 'array', items: schema, minItems: random.integer(1, 3) }, '.items'];
+      return [
+        { type: 'array', items: schema, minItems: random.integer(1, 3) },
+        // No items are none: it is the list that cannot be.
+        schema === false ? '' : '.items',
+      ];
     case 3:
       return [{ anyOf: [schema, { type: 'string', minLength: 2, maxLength: 1 }] }, '.anyOf[0]'];
     default:
