@@ -112,6 +112,8 @@ describe('a server that cannot start', () => {
     servers.push(second);
     expect(await second.exited).toBe(1);
     expect(second.stderr).toMatch(/inference_address.*in use/);
+    // Before anything was loaded for it.
+    expect(second.lines.filter(({ msg }) => msg === 'worker group starts')).toEqual([]);
     // The first one is still there.
     await new Promise<void>((resolve, reject) => {
       const { hostname, port } = new URL(first.url);

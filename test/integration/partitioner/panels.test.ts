@@ -48,6 +48,8 @@ describe('joined again, shards equal the checkpoint', () => {
     );
     expect(bytes).toBe(stored);
     const linears = manifest.tensors.filter(({ panels }) => panels !== undefined);
+    // What is asked for, and nothing smaller.
+    expect(manifest.weightFormat.dtype).toBe(options.dtype);
     expect(linears.length > 0).toBe(manifest.weightFormat.layout === 'panels');
     expect(linears.every(({ offset }) => offset % 4096 === 0)).toBe(true);
   });
