@@ -84,18 +84,20 @@ class Chunks {
   /** As they are stored, where that is in 16 bits and they are not multiplied; else floats. */
   read({ columns, factor, source: name }: LinearPart, start: number, end: number): Float32Array | Halves {
     const numbers = (end - start) * columns;
+    // Once a chunk: the other is still being packed.
+    const memory = this.#next(4 * numbers);
     if (this.#takesHalves && factor === 1) {
-      const halves = this.#source.readHalves?.(name, start, end, new Uint16Array(this.#next(2 * numbers)));
+      const halves = this.#source.readHalves?.(name, start, end, new Uint16Array(memory, 0, numbers));
       if (halves) return halves;
     }
-    const floats = new Float32Array(this.#next(4 * numbers), 0, numbers);
+    const floats = new Float32Array(memory, 0, numbers);
     return scaled(this.#source.readFloat32(name, start, end, floats), factor);
   }
 
   /** The memory of the chunk before the last. */
   #next(bytes: number): ArrayBuffer {
     const [older, newer] = this.#memory;
-    const memory = older.byteLength < bytes ? new ArrayBuffer(4 * Math.ceil(bytes / 4)) : older;
+    const memory = older.byteLength < bytes ? new ArrayBuffer(bytes) : older;
     this.#memory = [newer, memory];
     return memory;
   }
