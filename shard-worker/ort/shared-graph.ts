@@ -9,6 +9,7 @@
  * Source  proto/onnx.proto, whose field numbers stand here
  */
 import assert from 'node:assert/strict';
+import path from 'node:path';
 import { lengthField, varintField, type WireField, wireFields } from './wire-fields.js';
 
 export interface OuterWeight {
@@ -150,11 +151,14 @@ function describe(fields: readonly WireField[], name: string): OuterWeight {
     assert(found, `external data has a ${key}`);
     return found;
   };
+  const location = entry('location');
+  // It is mapped by its path: a file of the shard folder, and no other.
+  assert(path.basename(location) === location, `external data lies in ${location}, not beside its graph`);
   return {
     name,
     type: all(fields, TENSOR.type)[0]?.varint ?? 0,
     shape: all(fields, TENSOR.dims).map(({ varint }) => varint),
-    location: entry('location'),
+    location,
     offset: Number(entry('offset')),
     bytes: Number(entry('length')),
   };

@@ -80,4 +80,16 @@ describe('the graph that layers share', () => {
     graph.output('sum', 'float32', ['values']);
     expect(sharedGraph(graph.encode('test'))).toBeNull();
   });
+
+  it.each(['../rank-0.weights', '/etc/passwd', 'below/rank-0.weights'])(
+    'takes no weights from %s',
+    (location) => {
+      const graph = new OnnxWriter('layer');
+      const x = graph.input('x', 'float32', ['tokens', 8]);
+      const norm = graph.weight('norm', { location, offset: 0, bytes: 32, type: 'float32', shape: [8] });
+      graph.node('SimplifiedLayerNormalization', [x, norm], ['out']);
+      graph.output('out', 'float32', ['tokens', 8]);
+      expect(() => sharedGraph(graph.encode('test'))).toThrow(`external data lies in ${location}`);
+    },
+  );
 });
