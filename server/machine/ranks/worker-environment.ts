@@ -4,6 +4,7 @@
  * In      the server's environment
  * Out     the names of PASSED that it has; and how glibc lays memory out, unless the user says it
  */
+import { kernelLibrary } from '../../../proto/kernel-library.js';
 
 const PASSED = [
   'PATH',
@@ -23,23 +24,31 @@ const PASSED = [
   'SHARDSERVE_KERNELS',
 ];
 
+/** Weights are mapped files where our own kernels read them: one heap for all threads, and nothing of it is rounded up. */
+const SMALL_HEAP = 'glibc.malloc.arena_max=1';
+
 /**
- * A step reads all packed weights once, hundreds of MB, which ONNX Runtime allocates in pieces of some MB: huge pages, all
+ * Without them a step reads all packed weights once, hundreds of MB, which ONNX Runtime allocates in pieces of some MB: huge pages, all
  * pieces in one heap, so that no huge page ends with a piece, and one heap for all threads, since each would begin with a
  * huge page (shard-worker/README.md). Ignored by another C library, and where the system's transparent huge pages are off.
  * Source: glibc manual, "Memory Allocation Tunables".
  */
-const MALLOC_TUNABLES = [
+const WEIGHTS_IN_HEAP = [
   'glibc.malloc.hugetlb=1',
   'glibc.malloc.mmap_threshold=1073741824',
   'glibc.malloc.top_pad=16777216',
   'glibc.malloc.arena_max=1',
 ].join(':');
 
-export function workerEnvironment(server: NodeJS.ProcessEnv): Record<string, string> {
+/** @param hasKernels this machine has our own kernels */
+export function workerEnvironment(
+  server: NodeJS.ProcessEnv,
+  hasKernels = kernelLibrary() !== null,
+): Record<string, string> {
   const passed = PASSED.flatMap((name) => {
     const value = server[name];
     return value === undefined ? [] : [[name, value] as const];
   });
-  return { ...Object.fromEntries(passed), GLIBC_TUNABLES: server.GLIBC_TUNABLES ?? MALLOC_TUNABLES };
+  const ours = hasKernels ? SMALL_HEAP : WEIGHTS_IN_HEAP;
+  return { ...Object.fromEntries(passed), GLIBC_TUNABLES: server.GLIBC_TUNABLES ?? ours };
 }

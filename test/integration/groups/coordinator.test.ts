@@ -178,9 +178,10 @@ describe('a coordinator', () => {
     expect(environment).not.toContain('SHARDSERVE_TEST_SECRET');
   });
 
-  it('lets a worker have its weights in huge pages, unless the user says how memory is laid out', () => {
-    const { GLIBC_TUNABLES: ours } = workerEnvironment({});
+  it('lets a worker have weights that are no mapped files in huge pages, unless the user says how memory is laid out', () => {
+    const { GLIBC_TUNABLES: ours } = workerEnvironment({}, false);
     expect(ours).toContain('glibc.malloc.hugetlb=1');
+    expect(workerEnvironment({}, true)).toEqual({ GLIBC_TUNABLES: 'glibc.malloc.arena_max=1' });
     expect(workerEnvironment({ GLIBC_TUNABLES: 'glibc.malloc.hugetlb=0' })).toEqual({
       GLIBC_TUNABLES: 'glibc.malloc.hugetlb=0',
     });
