@@ -7,9 +7,10 @@
  * Source  gguf-families.ts; llama.cpp's llama-model.cpp for what a missing key means
  */
 import { ggufEndIds, ggufId } from '../../proto/gguf-ends.js';
-import { type GgufHeader, readGgufHeader } from '../../proto/gguf-header.js';
+import type { GgufHeader } from '../../proto/gguf-header.js';
 import { familyOf, ROPE_TENSORS } from './gguf-families.js';
 import type { GgufKeys } from './gguf-keys.js';
+import { readGgufParts } from './gguf-parts.js';
 import { readGgufVector } from './gguf-source.js';
 import { checkpointError, type JsonObject } from './json-file.js';
 
@@ -18,7 +19,7 @@ const DEFAULT_THETA = 10_000;
 
 /** @throws ServingError CHECKPOINT_INVALID */
 export function readGgufConfig(file: string): { raw: JsonObject; generation: JsonObject } {
-  const header = readGgufHeader(file);
+  const { parts, whole: header } = readGgufParts(file);
   const { family, keys } = familyOf(header);
   const embedding = header.tensors.get(EMBEDDING);
   if (embedding === undefined) throw checkpointError(file, `has no tensor ${EMBEDDING}`);
@@ -37,7 +38,7 @@ export function readGgufConfig(file: string): { raw: JsonObject; generation: Jso
     max_position_embeddings: contextLength,
     rms_norm_eps: keys.number('attention.layer_norm_rms_epsilon'),
     rope_theta: keys.number('rope.freq_base', DEFAULT_THETA),
-    ...ropeScaling(file, header, keys, contextLength),
+    ...ropeScaling(parts, header, keys, contextLength),
     tie_word_embeddings: !header.tensors.has('output.weight'),
     torch_dtype: 'float32',
     ...family.config(keys, header),
@@ -46,8 +47,10 @@ export function readGgufConfig(file: string): { raw: JsonObject; generation: Jso
   if (!('partial_rotary_factor' in raw) && rotated !== keys.headDim) {
     throw keys.wrong('rope.dimension_count', String(keys.headDim));
   }
-  keys.neutral('expert_count', 0);
-  keys.neutral('expert_used_count', 0);
+  if (!family.hasExperts) {
+    keys.neutral('expert_count', 0);
+    keys.neutral('expert_used_count', 0);
+  }
   keys.neutral('attention.causal', true);
   keys.ignore('vocab_size', 'tensor_data_layout', 'rope.scaling.finetuned');
   keys.refuseOthers();
@@ -58,19 +61,24 @@ export function readGgufConfig(file: string): { raw: JsonObject; generation: Jso
 }
 
 /** In Hugging Face's words. */
-function ropeScaling(file: string, header: GgufHeader, keys: GgufKeys, contextLength: number): JsonObject {
+function ropeScaling(
+  parts: readonly GgufHeader[],
+  header: GgufHeader,
+  keys: GgufKeys,
+  contextLength: number,
+): JsonObject {
   const kind = keys.text('rope.scaling.type', 'none');
   const factor = keys.nullableNumber('rope.scaling.factor') ?? keys.nullableNumber('rope.scale_linear');
   const original = keys.nullableNumber('rope.scaling.original_context_length');
   const attention = keys.nullableNumber('rope.scaling.attn_factor');
   const attentionFactor = attention === null ? {} : { attention_factor: attention };
-  const factors = (name: string): number[] => [...readGgufVector(file, header, name)];
+  const factors = (name: string): number[] => [...readGgufVector(parts, name)];
   if (header.tensors.has(ROPE_TENSORS.factors)) {
     // Llama 3.1's stretching, a factor for each pair: the same for every text.
     const own = factors(ROPE_TENSORS.factors);
     if (!own.every((one) => one >= 1) || kind !== 'none') {
       throw checkpointError(
-        file,
+        header.path,
         `${ROPE_TENSORS.factors} has factors below 1, or rope.scaling.type is ${kind} beside it`,
       );
     }

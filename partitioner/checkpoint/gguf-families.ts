@@ -13,12 +13,16 @@ import { checkpointError, type JsonObject, printableName } from './json-file.js'
 
 /** Where a tensor stands in a Hugging Face checkpoint. */
 export interface GgufPlace {
+  /** With EXPERT in it a stack, a matrix for each expert. */
   name: string;
   /** Heads whose rows the converter turned from halves into neighbours; null: left alone. */
   heads: number | null;
   /** Added to each element, to take back what the converter added. */
   addend: number;
 }
+
+/** In a place's name: the number of an expert. */
+export const EXPERT = '{expert}';
 
 export interface GgufFamily {
   architecture: string;
@@ -27,6 +31,7 @@ export interface GgufFamily {
   turnsHeads?: boolean;
   /** Norms of 1 + weight are stored with the 1. */
   normsPlusOne?: boolean;
+  hasExperts?: boolean;
   /** A layer's, beside LAYER_NAMES. */
   layer?: Readonly<Record<string, string>>;
   config(keys: GgufKeys, header: GgufHeader): JsonObject;
@@ -74,6 +79,24 @@ function gemmaScale(keys: GgufKeys, largeLayers: number): number {
   return numLayers === largeLayers ? hiddenSize / numHeads : headDim;
 }
 
+/** llama.cpp has Mixtral as a Llama with experts. */
+const MIXTRAL: GgufFamily = {
+  architecture: 'MixtralForCausalLM',
+  modelType: 'mixtral',
+  turnsHeads: true,
+  hasExperts: true,
+  layer: {
+    ffn_gate_inp: 'block_sparse_moe.gate',
+    ffn_gate_exps: `block_sparse_moe.experts.${EXPERT}.w1`,
+    ffn_up_exps: `block_sparse_moe.experts.${EXPERT}.w3`,
+    ffn_down_exps: `block_sparse_moe.experts.${EXPERT}.w2`,
+  },
+  config: (keys) => ({
+    num_local_experts: keys.size('expert_count'),
+    num_experts_per_tok: keys.size('expert_used_count'),
+  }),
+};
+
 /** By `general.architecture`. */
 const FAMILIES: Readonly<Record<string, GgufFamily>> = {
   llama: {
@@ -87,6 +110,24 @@ const FAMILIES: Readonly<Record<string, GgufFamily>> = {
     architecture: 'Qwen3ForCausalLM',
     modelType: 'qwen3',
     config: (_, header) => ({ attention_bias: hasTensor(header, 'blk.0.attn_q.bias') }),
+  },
+  qwen3moe: {
+    architecture: 'Qwen3MoeForCausalLM',
+    modelType: 'qwen3_moe',
+    hasExperts: true,
+    layer: {
+      ffn_gate_inp: 'mlp.gate',
+      ffn_gate_exps: `mlp.experts.${EXPERT}.gate_proj`,
+      ffn_up_exps: `mlp.experts.${EXPERT}.up_proj`,
+      ffn_down_exps: `mlp.experts.${EXPERT}.down_proj`,
+    },
+    // llama.cpp's graph makes the chosen ones' weights sum up to 1, and has experts in all layers.
+    config: (keys) => ({
+      num_experts: keys.size('expert_count'),
+      num_experts_per_tok: keys.size('expert_used_count'),
+      moe_intermediate_size: keys.size('expert_feed_forward_length'),
+      norm_topk_prob: true,
+    }),
   },
   gemma: {
     architecture: 'GemmaForCausalLM',
@@ -147,7 +188,11 @@ export function familyOf(header: GgufHeader): { family: GgufFamily; keys: GgufKe
       `general.architecture is ${shown}, which is not read from GGUF (${names} are); take the original checkpoint`,
     );
   }
-  return { family: known, keys: new GgufKeys(header, name) };
+  const experts = header.metadata.get('llama.expert_count') ?? 0;
+  return {
+    family: name === 'llama' && experts !== 0 ? MIXTRAL : known,
+    keys: new GgufKeys(header, name),
+  };
 }
 
 /** By their names in the file; null: read with the configuration. What is not in it has no place. */

@@ -1,9 +1,9 @@
 /**
  * A GGUF file as a checkpoint: its tensors under the names, in the shapes and with the numbers that Hugging Face's files have.
  *
- * In      a GGUF file of a family of gguf-families.ts
+ * In      a GGUF file of a family of gguf-families.ts, or the first of its parts
  * Out     TensorSource. Weights in blocks are float32, the same bits as ggml gives; Llama's query and key rows are put back into the order
- *         that they had before llama.cpp's converter, Gemma's norms are the ones without 1 added
+ *         that they had before llama.cpp's converter, Gemma's norms are the ones without 1 added, a stack of experts is a tensor for each
  * Limits  memory: the rows asked for, and their bytes; of a reordered tensor whole heads
  * Errors  ServingError CHECKPOINT_INVALID naming file and tensor: a type that is not read, a place outside of the file or inside of another
  *         tensor, rows that are no whole blocks, a file that was cut after it was opened
@@ -11,10 +11,12 @@
 import assert from 'node:assert/strict';
 import { closeSync, readSync } from 'node:fs';
 import path from 'node:path';
-import { type GgufHeader, type GgufTensor, ggufName, readGgufHeader } from '../../proto/gguf-header.js';
+import { type GgufHeader, type GgufTensor, ggufName } from '../../proto/gguf-header.js';
 import { widenBfloat16, widenFloat16 } from './float-widening.js';
 import { decodeBlocks, type GgmlType, ggmlType, ggmlTypeNames } from './ggml-blocks.js';
-import { type GgufPlace, placesOf } from './gguf-families.js';
+import { EXPERT, type GgufPlace, placesOf } from './gguf-families.js';
+import { readGgufParts } from './gguf-parts.js';
+import { joinedSource } from './joined-source.js';
 import { checkpointError, errorCode, openPlainFile } from './json-file.js';
 import {
   type CodedInfo,
@@ -39,6 +41,10 @@ const FLOAT32 = 0;
 /** Weights that share a scale in every type whose codes are handed on. */
 const CODED_GROUP = 32;
 const MAX_VECTOR = 65_536;
+/** Published models have fewer. */
+const MAX_EXPERTS = 1024;
+/** Kimi K2 has 70,000. */
+const MAX_PLACED = 1 << 18;
 
 interface Stored extends GgufPlace {
   tensor: GgufTensor;
@@ -50,20 +56,81 @@ interface Stored extends GgufPlace {
 
 /** @throws ServingError CHECKPOINT_INVALID */
 export function openGguf(file: string): TensorSource {
-  const header = readGgufHeader(file);
-  const { bytes, dataStart } = header;
-  const stored = [...header.tensors.values()].map((tensor) => checkedTensor(file, tensor));
-  checkRanges(file, stored, bytes - dataStart);
-  const places = placesOf(header);
-  const { fd } = openPlainFile(file);
-  return new GgufSource(file, fd, header.modifiedMs, bytes, dataStart, stored, places);
+  const { parts, whole } = readGgufParts(file);
+  const places = placesOf(whole);
+  const names = new Set<string>();
+  const placed = parts.map((part) => {
+    const own = placedIn(part, places);
+    for (const { name } of own) {
+      if (names.has(name)) throw checkpointError(part.path, `a second tensor stands for ${ggufName(name)}`);
+      names.add(name);
+    }
+    if (names.size > MAX_PLACED)
+      throw checkpointError(part.path, `more than ${MAX_PLACED} tensors, experts by themselves`);
+    return own;
+  });
+  const opened: TensorSource[] = [];
+  try {
+    for (const [index, part] of parts.entries()) {
+      const { fd } = openPlainFile(part.path);
+      opened.push(new GgufSource(part, fd, placed[index] ?? []));
+    }
+  } catch (error) {
+    for (const source of opened) source.close();
+    throw error;
+  }
+  return joinedSource(opened);
 }
 
-/** A small vector of float32. @throws ServingError CHECKPOINT_INVALID */
-export function readGgufVector(file: string, header: GgufHeader, name: string): Float32Array {
-  const tensor = header.tensors.get(name);
+function placedIn(header: GgufHeader, places: ReadonlyMap<string, GgufPlace | null>): Stored[] {
+  const { bytes, dataStart, path: file, tensors } = header;
+  const stored = [...tensors.values()].map((tensor) => checkedTensor(file, tensor));
+  checkRanges(file, stored, bytes - dataStart);
+  const placed: Stored[] = [];
+  for (const entry of stored) {
+    placed.push(...placedTensors(file, entry, places.get(entry.tensor.name)));
+    if (placed.length > MAX_PLACED) break;
+  }
+  return placed;
+}
+
+/** @param place null: read with the configuration; absent: a name that no family has stays, and whoever checks the tensors refuses it */
+function placedTensors(
+  file: string,
+  entry: Omit<Stored, keyof GgufPlace>,
+  place: GgufPlace | null | undefined,
+): Stored[] {
+  if (place === null) return [];
+  const { tensor, type } = entry;
+  const own = place ?? { name: tensor.name, heads: null, addend: 0 };
+  if (!own.name.includes(EXPERT) || tensor.shape.length !== 3) return [{ ...entry, ...own }];
+  const [count = 0, ...shape] = tensor.shape;
+  if (count > MAX_EXPERTS) {
+    const label = `${file}: tensor ${ggufName(tensor.name)}`;
+    throw checkpointError(label, `has ${count} experts, the limit is ${MAX_EXPERTS}`);
+  }
+  const rowBytes = ((shape[1] ?? 0) / type.weights) * type.bytes;
+  return Array.from({ length: count }, (_, expert) => ({
+    ...entry,
+    ...own,
+    name: own.name.replace(EXPERT, String(expert)),
+    tensor: { ...tensor, shape, offset: tensor.offset + expert * entry.rowBytes },
+    rowBytes,
+  }));
+}
+
+/** A small vector of float32, of the part that has it. @throws ServingError CHECKPOINT_INVALID */
+export function readGgufVector(parts: readonly GgufHeader[], name: string): Float32Array {
+  const header = parts.find(({ tensors }) => tensors.has(name));
+  const file = header?.path ?? parts[0]?.path ?? '';
+  const tensor = header?.tensors.get(name);
   const label = `${file}: tensor ${name}`;
-  if (tensor?.type !== FLOAT32 || tensor.shape.length !== 1 || tensor.shape[0]! > MAX_VECTOR) {
+  if (
+    header === undefined ||
+    tensor?.type !== FLOAT32 ||
+    tensor.shape.length !== 1 ||
+    tensor.shape[0]! > MAX_VECTOR
+  ) {
     throw checkpointError(label, `is missing, or no F32 of one axis of at most ${MAX_VECTOR}`);
   }
   const { bytes, fd } = openPlainFile(file);
@@ -138,30 +205,24 @@ class GgufSource implements TensorSource {
   #open = true;
 
   constructor(
-    file: string,
+    { bytes, dataStart, modifiedMs, path: file }: GgufHeader,
     fd: number,
-    modifiedMs: number,
-    bytes: number,
-    dataStart: number,
-    tensors: readonly Omit<Stored, keyof GgufPlace>[],
-    places: ReadonlyMap<string, GgufPlace | null>,
+    tensors: readonly Stored[],
   ) {
     this.#file = file;
     this.#fd = fd;
     this.#dataStart = dataStart;
     this.files = [{ path: path.basename(file), bytes, modifiedMs }];
     for (const entry of tensors) {
-      const place = places.get(entry.tensor.name);
-      if (place === null) continue; // read with the configuration
-      // A name that no family has stays as it is: whoever checks the tensors refuses it.
-      const own = place ?? { name: entry.tensor.name, heads: null, addend: 0 };
-      this.#stored.set(own.name, { ...entry, ...own });
-      const type = own.addend === 0 ? (entry.plain ?? 'float32') : 'float32';
-      if (entry.type.codes !== undefined && entry.tensor.shape.length === 2) {
+      const { addend, name, plain } = entry;
+      const { shape } = entry.tensor;
+      this.#stored.set(name, entry);
+      const type = addend === 0 ? (plain ?? 'float32') : 'float32';
+      if (entry.type.codes !== undefined && shape.length === 2) {
         const { anyZero, bits } = entry.type.codes;
-        this.coded.set(own.name, { groupSize: CODED_GROUP, isContiguous: true, bits, anyZero });
+        this.coded.set(name, { groupSize: CODED_GROUP, isContiguous: true, bits, anyZero });
       }
-      this.tensors.set(own.name, { name: own.name, type, shape: entry.tensor.shape });
+      this.tensors.set(name, { name, type, shape });
     }
   }
 

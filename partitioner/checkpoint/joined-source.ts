@@ -7,7 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { requireTensor, type TensorInfo, type TensorSource } from './tensor-source.js';
+import { type CodedInfo, requireTensor, type TensorInfo, type TensorSource } from './tensor-source.js';
 
 /** A source whose tensors' names begin with `prefix`, and whose files lie in `folder` of the model. */
 export function prefixedSource(source: TensorSource, prefix: string, folder: string): TensorSource {
@@ -31,6 +31,8 @@ export function joinedSource(sources: readonly TensorSource[]): TensorSource {
   const owners = new Map<string, TensorSource>();
   const tensors = new Map<string, TensorInfo>();
   const unsupported = new Map<string, string>();
+  const coded = new Map<string, CodedInfo>();
+  const needless = new Set<string>();
   for (const source of sources) {
     for (const [name, info] of source.tensors) {
       assert(!owners.has(name), `${name} is in two sources`);
@@ -38,6 +40,8 @@ export function joinedSource(sources: readonly TensorSource[]): TensorSource {
       tensors.set(name, info);
     }
     for (const [name, type] of source.unsupported ?? []) unsupported.set(name, type);
+    for (const [name, info] of source.coded ?? []) coded.set(name, info);
+    for (const name of source.needless ?? []) needless.add(name);
   }
   const ownerOf = (name: string): TensorSource => {
     const owner = owners.get(name);
@@ -47,8 +51,12 @@ export function joinedSource(sources: readonly TensorSource[]): TensorSource {
     return assert.fail(name);
   };
   const joined: TensorSource = {
-    tensors,
-    unsupported,
+    ...{ tensors, unsupported, coded, needless },
+    readCodes: (name, start, end) => {
+      const { readCodes } = ownerOf(name);
+      assert(readCodes, `${name} is not in codes`);
+      return readCodes.call(ownerOf(name), name, start, end);
+    },
     files: sources.flatMap(({ files }) => files),
     readFloat32: (name, start, end, into) => ownerOf(name).readFloat32(name, start, end, into),
     readHalves: (name, start, end, into) => ownerOf(name).readHalves?.(name, start, end, into) ?? null,

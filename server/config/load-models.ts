@@ -9,7 +9,7 @@
  */
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { isGgufFile } from '../../proto/gguf-folder.js';
+import { isGgufFile, isLaterGgufPart } from '../../proto/gguf-folder.js';
 import { isModelFolder } from '../../proto/model-files.js';
 import type { ModelRegistration, ServerConfig, WorkflowEntry } from './config.js';
 import { argumentLayer, type Setting } from './layers.js';
@@ -69,6 +69,7 @@ function addModelsOfStore(
   const isItself =
     existsSync(path.join(store, 'config.json')) || (existsSync(own) && !serverFiles.includes(own));
   for (const at of isItself ? [store] : contentOf(store)) {
+    if (isLaterGgufPart(at)) continue;
     if (isFolder(at) ? isWorkflowFolder(at) : WORKFLOW.test(at)) {
       models.workflows.push({ name: null, url: at });
       continue;

@@ -3,7 +3,7 @@
  *
  * In      id and revision; the hub's endpoint, an optional token
  * Out     a plan whose identity is endpoint, id and commit
- * Limits  files of the repository's top folder (WANTED_FILES; of GGUF files one) and sentence-transformers' modules (MODULE_FILES), maxEntries of them, maxDownloadBytes together
+ * Limits  files of the repository's top folder (WANTED_FILES; of GGUF files one, or the parts of one) and sentence-transformers' modules (MODULE_FILES), maxEntries of them, maxDownloadBytes together
  * Errors  MODEL_NOT_FOUND unreachable, unknown, gated; BAD_REQUEST a limit; CHECKPOINT_INVALID a damaged file or odd answer
  * Source  @huggingface/hub speaks to the API; content comes from the address it names, so that it can be resumed
  *
@@ -14,6 +14,7 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { fileDownloadInfo, HubApiError, type ListFileEntry, listFiles, modelInfo } from '@huggingface/hub';
 import { ServingError } from '../../proto/errors.js';
+import { isLaterGgufPart, isSameGguf, withoutGgufEnding } from '../../proto/gguf-folder.js';
 import { downloadFile, type RemoteBody } from './download-file.js';
 import type { FetchPlan } from './fetch-plan.js';
 import type { FetchPolicy } from './fetch-policy.js';
@@ -130,8 +131,9 @@ async function chooseFiles(
     files.push(hubFile(entry, display));
   }
   const gguf = chooseGguf(files, model, display);
-  const ofOne = files.filter(({ name }) => gguf === null || name === gguf || !isWeights(name));
-  const chosen = withoutSecondWeights(ofOne.filter(({ name }) => name === gguf || !name.endsWith('.gguf')));
+  const isPart = (name: string): boolean => gguf !== null && isSameGguf(gguf, name);
+  const ofOne = files.filter(({ name }) => gguf === null || isPart(name) || !isWeights(name));
+  const chosen = withoutSecondWeights(ofOne.filter(({ name }) => isPart(name) || !name.endsWith('.gguf')));
   const totalBytes = chosen.reduce((sum, { bytes }) => sum + bytes, 0);
   if (totalBytes > policy.maxDownloadBytes) {
     throw new ServingError(
@@ -145,20 +147,21 @@ async function chooseFiles(
   return chosen;
 }
 
-/** The GGUF file that is the model; null: its weights are safetensors. */
+/** The GGUF file that is the model, or the first of its parts; null: its weights are safetensors. */
 function chooseGguf(files: readonly HubFile[], { id, variant }: HubModel, display: string): string | null {
   const names = files.map(({ name }) => name).filter((name) => name.endsWith('.gguf'));
-  const models = names.filter((name) => !/mmproj/i.test(name));
+  const models = names.filter((name) => !/mmproj/i.test(name) && !isLaterGgufPart(name));
   if (
     variant === undefined &&
     (models.length === 0 || files.some(({ name }) => /\.safetensors$/.test(name)))
   ) {
     return null;
   }
-  const ending = `${variant ?? ''}.gguf`.toLowerCase();
+  const ending = (variant ?? '').toLowerCase();
   const found = models.filter((name) => {
-    const before = name.toLowerCase().slice(0, -ending.length).at(-1) ?? '';
-    return name.toLowerCase().endsWith(ending) && (variant === undefined || /^[._-]?$/.test(before));
+    const bare = withoutGgufEnding(name).toLowerCase();
+    const before = bare.slice(0, bare.length - ending.length).at(-1) ?? '';
+    return bare.endsWith(ending) && (variant === undefined || /^[._-]?$/.test(before));
   });
   const [only, ...others] = found;
   if (only !== undefined && others.length === 0) return only;

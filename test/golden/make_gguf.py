@@ -77,6 +77,7 @@ LAYER = {
     "ffn_down": "mlp.down_proj",
 }  # fmt: skip
 FOUR_NORMS = {"post_attention_norm": "post_attention_layernorm", "ffn_norm": "pre_feedforward_layernorm", "post_ffw_norm": "post_feedforward_layernorm"}
+MOE = {"ffn_gate_inp": "mlp.gate"}
 TINY = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
         "vocab_size": 260, "max_position_embeddings": 128, "bos_token_id": 256, "eos_token_id": 257}  # fmt: skip
 SMALL_TYPES = [Q.Q8_0, Q.Q4_1, Q.Q5_0, Q.Q4_0, Q.Q5_1, Q.F16, Q.BF16]
@@ -110,6 +111,15 @@ FAMILIES = {
                                      rope_parameters={"full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 100000.0},
                                                       "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}),
     },
+    "qwen3moe": {
+        "reads": False, "layer": MOE,
+        "config": T.Qwen3MoeConfig(**TINY, head_dim=32, rms_norm_eps=0.02, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32,
+                                   norm_topk_prob=True, tie_word_embeddings=False),
+    },
+    "mixtral": {
+        "arch": "llama", "reads": False, "layer": MOE,
+        "config": T.MixtralConfig(**TINY, rms_norm_eps=0.02, num_local_experts=5, num_experts_per_tok=2, tie_word_embeddings=False),
+    },
     "phi3": {"config": T.Phi3Config(**TINY, rms_norm_eps=0.02, sliding_window=16, pad_token_id=0), "reads": False},
 }  # fmt: skip
 
@@ -140,6 +150,11 @@ def describe(writer, arch, config, family):
         "attention.head_count_kv": config.num_key_value_heads, "attention.key_length": head_dim, "attention.value_length": head_dim, "vocab_size": config.vocab_size,
     }.items():  # fmt: skip
         writer.add_uint32(f"{arch}.{key}", value)
+    if family.get("layer") is MOE:
+        writer.add_uint32(f"{arch}.expert_count", config.num_local_experts)
+        writer.add_uint32(f"{arch}.expert_used_count", config.num_experts_per_tok)
+    if arch == "qwen3moe":
+        writer.add_uint32(f"{arch}.expert_feed_forward_length", config.moe_intermediate_size)
     writer.add_float32(f"{arch}.attention.layer_norm_rms_epsilon", config.rms_norm_eps)
     writer.add_float32(f"{arch}.rope.freq_base", whole["rope_theta"])
     if arch in ("llama", "phi3"):
@@ -180,6 +195,18 @@ def make(name, family, seed):
         if hf == "lm_head.weight" and config.tie_word_embeddings:
             continue
         parts = hf.split(".")
+        if ".experts." in hf:
+            # All experts of a layer are one stack here and there; gate above up is two of llama.cpp's.
+            count, outputs, inputs = tensor.shape
+            roles = ("gate", "up") if hf.endswith("gate_up_proj") else ("down",)
+            stacks = []
+            for role in roles:
+                kind, rows = next(kinds), outputs // len(roles)
+                raw, values = stored((count * rows, inputs), kind, 1.6 / inputs**0.5, rng)
+                writer.add_tensor(f"blk.{parts[2]}.ffn_{role}_exps.weight", raw.reshape(count, rows, -1), raw_dtype=kind)
+                stacks.append(values.reshape(count, rows, inputs))
+            state[hf] = torch.from_numpy(np.ascontiguousarray(np.concatenate(stacks, 1)))
+            continue
         ours = whole.get(hf) or names[".".join(parts[3:-1])].format(parts[2]) + f".{parts[-1]}"
         shape = tuple(tensor.shape)
         if len(shape) == 1:
@@ -190,7 +217,7 @@ def make(name, family, seed):
             values = raw - np.float32(plus) if hf.endswith("norm.weight") else values
             kind = Q.F32
         else:
-            kind = next(kinds)
+            kind = Q.F32 if "mlp.gate." in hf else next(kinds)
             # Attention peaked, and the stream large enough that layers matter.
             raw, values = stored(shape, kind, (1.0 if "embed" in hf or "lm_head" in hf else 1.6) / shape[1] ** 0.5, rng)
         if arch == "llama" and ("q_proj" in hf or "k_proj" in hf):

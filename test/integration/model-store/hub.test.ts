@@ -109,6 +109,17 @@ describe('a hub model', () => {
     expect(readdirSync(only.folder).sort()).toEqual(expect.arrayContaining(['config.json', 'm-Q4_K_M.gguf']));
   });
 
+  it('in parts comes with all of them', async () => {
+    const part = (number: number) => `m-Q8_0-0000${number}-of-00002.gguf`;
+    const names = [part(1), part(2), 'm-Q4_0-00001-of-00001.gguf', 'm-Q4_K_M.gguf'];
+    files = Object.fromEntries(names.map((name) => [name, Buffer.from(name)]));
+    const { folder } = await store.fetch('hf://org/name:Q8_0');
+    const kept = readdirSync(folder).filter((name) => !name.startsWith('.'));
+    expect(kept.sort()).toEqual([part(1), part(2)]);
+    const failure = await failureOf(store.fetch('hf://org/name'));
+    expect(failure.message).toContain('has 3 GGUF files');
+  });
+
   it('beside safetensors GGUF is left out', async () => {
     files['m-Q4_K_M.gguf'] = LARGE;
     const { folder } = await store.fetch('hf://org/name');

@@ -2,12 +2,24 @@
  * Tiny models in GGUF, by llama.cpp's own writer, against transformers' classes with the weights that they stand for (make_gguf.py): every
  * position's answer in float32, split and whole.
  */
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { widenBfloat16, widenFloat16 } from '../../../partitioner/checkpoint/float-widening.js';
+import { decodeBlocks, ggmlType } from '../../../partitioner/checkpoint/ggml-blocks.js';
 import { partition, planPartition } from '../../../partitioner/partition.js';
 import { verifyShards } from '../../../partitioner/verify/verify.js';
+import { readGgufHeader } from '../../../proto/gguf-header.js';
+import { ggufBytes, type MetadataValue } from '../../support/gguf-bytes.js';
 import { goldenFolder } from '../../support/golden.js';
 import { RELATIVE_TOLERANCE, relativeDeviation } from '../../support/golden-families.js';
 import { greedyRuns } from '../../support/greedy-runs.js';
@@ -33,7 +45,18 @@ beforeAll(() => {
 afterAll(() => rmSync(store, { recursive: true }));
 
 it('has a file of each family', () => {
-  expect(NAMES).toEqual(['gemma', 'gemma2', 'gemma3', 'llama', 'llama-stretched', 'phi3', 'qwen2', 'qwen3']);
+  const others = [
+    'gemma',
+    'gemma2',
+    'gemma3',
+    'llama',
+    'llama-stretched',
+    'mixtral',
+    'phi3',
+    'qwen2',
+    'qwen3',
+  ];
+  expect(NAMES).toEqual([...others, 'qwen3moe']);
 });
 
 describe.each(NAMES)('%s', (name) => {
@@ -77,6 +100,66 @@ describe.each([
       if (process.env.GOLDEN_REPORT) console.log(name, dtype, report.weights, deviation);
       expect(deviation).toBeLessThan(NEAR);
     }
+  });
+});
+
+describe('a file in parts', () => {
+  /** As llama-gguf-split writes them: what the model is in the first, tensors in all. */
+  function split(name: string, changes: (part: number) => Record<string, number> = () => ({})): string {
+    const { folder, metadata, tensors } = floatsOf(name);
+    const parts = [tensors.slice(0, 5), tensors.slice(5, 9), tensors.slice(9)];
+    parts.forEach((own, part) => {
+      const told = { 'split.no': part, 'split.count': parts.length, 'split.tensors.count': tensors.length };
+      const all = { ...(part === 0 ? metadata : {}), ...told, ...changes(part) };
+      writeFileSync(path.join(folder, `m-0000${part + 1}-of-00003.gguf`), ggufBytes(all, own));
+    });
+    return path.join(folder, 'm-00001-of-00003.gguf');
+  }
+
+  /** A golden's floats and metadata, of which another file is made. */
+  function floatsOf(name: string) {
+    const header = readGgufHeader(fileOf(name));
+    const bytes = readFileSync(fileOf(name));
+    const tensors = [...header.tensors.values()].map(({ name: own, offset, shape, type }) => {
+      const count = shape.reduce((product, size) => product * size, 1);
+      const { bytes: blockBytes, weights } = ggmlType(type)!;
+      const start = header.dataStart + offset;
+      const raw = bytes.subarray(start, start + (count / weights) * blockBytes);
+      const values = new Float32Array(count);
+      if (type === 0) values.set(new Float32Array(new Uint8Array(raw).buffer));
+      else if (type === 1 || type === 30) {
+        const bits = new Uint32Array(values.buffer);
+        (type === 1 ? widenFloat16 : widenBfloat16)(new Uint16Array(new Uint8Array(raw).buffer), bits);
+      } else decodeBlocks(ggmlType(type)!, raw, values);
+      return { name: own, shape, values };
+    });
+    const metadata = Object.fromEntries(header.metadata) as Record<string, MetadataValue>;
+    return { folder: mkdtempSync(path.join(store, 'parts-')), metadata, tensors };
+  }
+
+  it('is the model that it is whole, by its folder or its first part', async () => {
+    const file = split('qwen3');
+    const options = { outStore: store, tp: 2, dtype: 'fp32' as const };
+    const { manifest, shardFolder } = await partition({ ...options, folder: path.dirname(file) });
+    expect(manifest.sources.map(({ path: own }) => own)).toHaveLength(3);
+    await verifyShards({ folder: file, shardFolder });
+    const run = greedyRuns(await createInProcessGroup(shardFolder));
+    for (const { greedyIds, ids } of goldenOf('qwen3').prompts) {
+      expect((await run(ids, greedyIds.length)).ids).toEqual(greedyIds);
+    }
+  });
+
+  it('is refused where a part is missing, is another, or has what another has', async () => {
+    const plan = (folder: string) => planPartition({ folder, tp: 1 });
+    const file = split('qwen3');
+    const second = file.replace('00001-of', '00002-of');
+    await expect(plan(second)).rejects.toThrow('a part of a model; name the first');
+    copyFileSync(file.replace('00001-of', '00003-of'), second);
+    await expect(plan(file)).rejects.toThrow('says that it is part 3, its name says 2');
+    rmSync(second);
+    await expect(plan(file)).rejects.toThrow('part 2 of 3 is missing');
+    await expect(plan(split('qwen3', () => ({ 'split.count': 4 })))).rejects.toThrow('one of 4 parts');
+    await expect(plan(split('qwen3', () => ({ 'split.tensors.count': 99 })))).rejects.toThrow('99 tensors');
   });
 });
 
