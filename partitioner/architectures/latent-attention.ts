@@ -21,12 +21,14 @@ export interface LatentTraits {
   interleaved: boolean;
   /** Where config.json has no `q_lora_rank`; null there means none. */
   defaultQueryRank: number;
+  /** `partial_rotary_factor` says which part of a head is rotated, beside `qk_rope_head_dim`. */
+  isPartOfHead?: boolean;
 }
 
 /** @throws ServingError CHECKPOINT_INVALID */
 export function latentTraits(
   config: CheckpointConfig,
-  { defaultQueryRank, interleaved }: LatentTraits,
+  { defaultQueryRank, interleaved, isPartOfHead = false }: LatentTraits,
 ): Partial<FamilyTraits> {
   const heads = config.positiveInteger('num_attention_heads');
   if ((config.nullablePositiveInteger('num_key_value_heads') ?? heads) !== heads) {
@@ -52,9 +54,22 @@ export function latentTraits(
   return {
     numKvHeads: 1,
     headDim: rank + rotated,
-    latent: { rank, queryRank, plainDim, valueDim: size('v_head_dim'), epsilon: LATENT_EPSILON },
+    latent: {
+      rank,
+      queryRank,
+      plainDim,
+      valueDim: size('v_head_dim'),
+      epsilon: LATENT_EPSILON,
+      queryGrowth: null,
+    },
     biases: { qkv: bias, attentionOut: bias },
-    ropes: () => [readRope(config, rotated, { interleaved })],
+    ropes: () => {
+      const head = isPartOfHead ? plainDim + rotated : rotated;
+      const rope = readRope(config, head, { interleaved, defaultPartial: rotated / head });
+      if (rope.rotaryDim !== rotated)
+        throw config.wrong('qk_rope_head_dim', `${rope.rotaryDim}, as the rotation says`);
+      return [rope];
+    },
     queryScale: () => scale,
     layer: {
       query: at(queryRank === null ? 'q_proj' : 'q_b_proj'),

@@ -16,7 +16,7 @@ const RENAMES: ModelShape['names']['renames'] = [
   [/^language_model\.lm_head\./, 'lm_head.'],
 ];
 const OTHER_SENSES =
-  /^(?:model\.)?(?:vision_tower|vision_model|visual|multi_modal_projector|image_newline|connector)(?:\.|$)/;
+  /^(?:model\.)?(?:vision_tower|vision_model|visual|multi_modal_projector|mm_projector|image_newline|connector)(?:\.|$)/;
 
 export interface TextPartOptions {
   /** What transformers takes where `text_config` does not say. */

@@ -215,7 +215,7 @@ export class AttentionSegments {
       const rotation = rope === null || own === null ? [] : [this.#rotate(graph, role, own)];
       steps.push(...(shape.headNormAfterRotation ? [...rotation, ...norm] : [...norm, ...rotation]));
       if (role === 'query' && rope === null && shape.unrotatedGrowth !== null) {
-        steps.push(growWithPosition(graph, shape.unrotatedGrowth));
+        steps.push(growWithPosition(graph, shape.unrotatedGrowth, 1));
       }
     }
     steps.push(...this.#furtherColumns(graph, layer, role));

@@ -9,14 +9,15 @@ import type { ModelShape } from '../plan/model-shape.js';
 import { DATA_TYPE, type OnnxWriter } from './onnx-writer.js';
 import type { Step } from './steps.js';
 
-/** [1, tokens, columns] multiplied by 1 + factor · log(1 + floor((position + 1) / period)) */
+/** [1, tokens, columns] multiplied by 1 + factor · log(1 + floor((position + first) / period)). @param first what the first token's place counts as */
 export function growWithPosition(
   graph: OnnxWriter,
   { factor, period }: NonNullable<ModelShape['unrotatedGrowth']>,
+  first: 0 | 1,
 ): Step {
   const one = graph.floats('one', [1], []);
   const floats = graph.node('Cast', ['positions'], ['float-positions'], { to: DATA_TYPE.float32 });
-  const places = graph.node('Add', [floats, one], ['places']);
+  const places = graph.node('Add', [floats, graph.floats('first-place', [first], [])], ['places']);
   const periods = graph.node('Div', [places, graph.floats('period', [period], [])], ['periods']);
   const whole = graph.node(
     'Add',

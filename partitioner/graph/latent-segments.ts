@@ -14,6 +14,7 @@
 
 import assert from 'node:assert';
 import { cachedHeadDim, type LatentShape } from '../plan/model-shape.js';
+import { growWithPosition } from './by-position.js';
 import type { LinearBuilder } from './feed-forward.js';
 import type { OnnxWriter } from './onnx-writer.js';
 import { rotate } from './rotate.js';
@@ -34,7 +35,7 @@ export function latentQkv(
   normed: string,
 ): void {
   const { perRank, shape } = builder.plan;
-  const { plainDim, queryRank, rank } = latent;
+  const { plainDim, queryGrowth, queryRank, rank } = latent;
   const { numHeads: heads } = perRank;
   const rotated = shape.headDim - rank;
   const cached = cachedHeadDim(shape);
@@ -70,7 +71,12 @@ export function latentQkv(
     ['turned-by-head'],
   );
   graph.node('Concat', [compared, turnedHeads], ['query-joined'], { axis: 2 });
-  graph.node('Reshape', ['query-joined', graph.integers('query-shape', [1, -1, heads * cached])], ['query']);
+  const flat = graph.integers('query-shape', [1, -1, heads * cached]);
+  if (queryGrowth === null) graph.node('Reshape', ['query-joined', flat], ['query']);
+  else {
+    const ungrown = graph.node('Reshape', ['query-joined', flat], ['query-ungrown']);
+    growWithPosition(graph, queryGrowth, 0)(ungrown, 'query');
+  }
   graph.output('query', 'float32', [1, 'tokens', heads * cached]);
 
   const kept = norm('key-value-down', 'latent');

@@ -180,6 +180,8 @@ export interface LatentShape {
   valueDim: number;
   /** Both latents' norms have it. */
   epsilon: number;
+  /** Queries are multiplied by 1 + factor · log(1 + floor(position / period)). */
+  queryGrowth: { factor: number; period: number } | null;
 }
 
 /** Distances in buckets, an equal number before and behind; the first half of them one distance each, the rest by logarithm. */

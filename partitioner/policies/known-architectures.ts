@@ -17,7 +17,7 @@ const MISSING: readonly (readonly [RegExp, string])[] = [
     'state-space layers, which keep a running state instead of keys and values',
   ],
   [
-    /^(?:Qwen3Next|Qwen3_5|Qwen4Exp|KimiLinear|Kimi_|OlmoHybrid|BailingHybrid|MiniMaxForCausalLM|MiniMaxText01|Lfm2|Lfm3|Zaya)/,
+    /^(?:Qwen3Next|Qwen3_5|Qwen4Exp|KimiLinear|OlmoHybrid|BailingHybrid|MiniMaxForCausalLM|MiniMaxText01|Lfm2|Lfm3|Zaya)/,
     'linear attention or convolutions beside attention, which keep a running state',
   ],
   [
@@ -26,10 +26,6 @@ const MISSING: readonly (readonly [RegExp, string])[] = [
   ],
   [/^LongcatFlash/, 'two attentions a layer, and experts that pass their input on'],
   [/^AXK/, "DeepSeek V3's block with a norm behind its experts"],
-  [
-    /^Mistral4/,
-    "DeepSeek V3's attention, whose queries grow by their position, and experts chosen by a softmax within groups",
-  ],
   [
     /^(?:ChatGLM|GLMFor)/,
     'GLM-4 under the names of its first code; the same weights are published as GlmForCausalLM',

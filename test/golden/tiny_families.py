@@ -120,6 +120,12 @@ def experts_apart(config, tensors, folder, roles):
     return config, apart
 
 
+def kimi_k25(config, tensors):
+    """As published: DeepSeek V3's tensors, a tensor for each expert, behind the name that other senses' models give a text model."""
+    _, apart = experts_apart({"dtype": None}, tensors, "mlp", ("gate_proj", "up_proj", "down_proj"))
+    return config, {image_names(name): tensor for name, tensor in apart.items()}
+
+
 def mixtral(config, tensors):
     return experts_apart(config, tensors, "block_sparse_moe", ("w1", "w3", "w2"))
 
@@ -458,7 +464,8 @@ GPT_OSS_VARIATIONS = {
 
 MINISTRAL = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 16, "beta_fast": 4.0, "beta_slow": 1.0,
              "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5}
-EYES = r"visual|vision_tower|vision_model|multi_modal_projector"
+MISTRAL4 = {**MINISTRAL, "mscale_all_dim": 0.7, "partial_rotary_factor": 0.4}
+EYES = r"visual|vision_tower|vision_model|multi_modal_projector|mm_projector"
 TINY_EYES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 LATENT = {"kv_lora_rank": 24, "qk_rope_head_dim": 8, "qk_nope_head_dim": 12, "v_head_dim": 10, "rms_norm_eps": 0.02}
@@ -870,6 +877,22 @@ FAMILIES = {
         T.Glm4MoeLiteConfig, {**LLAMA_LIKE, **LATENT_EXPERTS, "q_lora_rank": 28, "num_attention_heads": 5, "num_key_value_heads": 5,
                               "rope_parameters": dict(DEFAULT)},
         BF16, None, None, {**RMS_EPS, **base(), "sum of the chosen": {"norm_topk_prob": False}}, repack=qwen_moe, adjust=draw_choice_bias),
+    "kimi-k25": row(
+        T.Kimi_K25Config, {
+            "text_config": {**LLAMA_LIKE, **LATENT_EXPERTS, **GROUPS, "model_type": "deepseek_v3", "num_key_value_heads": 8, "q_lora_rank": 28,
+                            "tie_word_embeddings": False, "rope_parameters": LATENT_YARN},
+            "vision_config": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+            "projection_hidden_size": 16, "tie_word_embeddings": False, "image_token_id": 0, "video_token_id": 0, "vision_start_token_id": 0,
+            "vision_end_token_id": 0, **IDS},
+        BF16, None, None, {"eps": {"text_config.rms_norm_eps": 1e-5}, "groups": {"text_config.topk_group": 4}}, reads_images=True,
+        without_effect=EYES, repack=kimi_k25, adjust=draw_choice_bias),
+    "mistral4": row(
+        T.Mistral4Config, {**LLAMA_LIKE, **LATENT_EXPERTS, **GROUPS, "num_key_value_heads": 8, "q_lora_rank": 28, "rope_parameters": MISTRAL4},
+        BF16, None, None, {**RMS_EPS, "growth": {"rope_parameters": {**MISTRAL4, "llama_4_scaling_beta": 0.0}},
+                           "period": {"rope_parameters": {**MISTRAL4, "original_max_position_embeddings": 24}}, "groups": {"topk_group": 4},
+                           "routing scale": {"routed_scaling_factor": 1.0}, "sum of the chosen": {"norm_topk_prob": False},
+                           "pairs": {"rope_interleave": False}},
+        reads_images=True),  # transformers' table of such models alone has it
     # without a padding token, whose row of the embedding transformers 5.23 makes 0 as it loads
     "youtu": row(
         T.YoutuConfig, {**LLAMA_LIKE, **LATENT, "q_lora_rank": 28, "num_key_value_heads": 8, "tie_word_embeddings": True, "pad_token_id": None,

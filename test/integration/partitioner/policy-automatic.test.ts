@@ -66,6 +66,8 @@ const REFUSED: Readonly<Record<string, string>> = {
   'glm4-moe-lite': 'layers must be alike',
   llama4: 'layers must be alike',
   'llama4-multimodal': 'only one stack can be told',
+  'kimi-k25': 'only one stack can be told',
+  mistral4: 'layers must be alike',
   minicpm3: 'no query, key and value of their own',
   youtu: 'no query, key and value of their own',
   'falcon-rw': 'no query, key and value of their own',
