@@ -182,11 +182,11 @@ function chooseFormat(options: FormatOptions, shape: ModelShape, coded: CodedTen
   const isTaken = kernelLibrary() !== null && PANEL_BLOCK_SIZES.includes(blockSize);
   const { layout = isTaken ? 'panels' : 'blocks' } = options;
   const parameters = countParameters(shape);
-  const format = chooseCodedFormat({ ...options, layout }, parameters, coded);
+  const format = chooseCodedFormat({ ...options, layout }, parameters, coded, shape.numLayers);
   // Between columns of a group no zeros can be put.
   const isCoded = heldCodes(coded, format).size > 0;
   if (!isCoded || attentionOutPadding(shape, format) === null) return format;
-  return chooseCodedFormat({ ...options, layout: 'blocks' }, parameters, coded);
+  return chooseCodedFormat({ ...options, layout: 'blocks' }, parameters, coded, shape.numLayers);
 }
 
 interface WriteContext {

@@ -191,9 +191,15 @@ const manifest = Type.Object({
     symmetric: Type.Boolean(),
     /** nearest: by the largest weight of a block; search: the best of several by squared error. */
     scales: Type.Union([Type.Literal('nearest'), Type.Literal('search')]),
-    /** Linears that int4 leaves at 8 bits: the head, all of the first or last layer, the MLPs' down projections. */
+    /** Linears that int4 leaves at 8 bits: the head, those of queries, keys and values, all of the first or last layer, the MLPs' down projections. */
     eightBit: Type.Array(
-      Type.Union([Type.Literal('head'), Type.Literal('first'), Type.Literal('last'), Type.Literal('down')]),
+      Type.Union([
+        Type.Literal('head'),
+        Type.Literal('qkv'),
+        Type.Literal('first'),
+        Type.Literal('last'),
+        Type.Literal('down'),
+      ]),
     ),
     /** Degrees that divide it cut and add row-parallel products alike, as far as the model's shape lets them. */
     reproducibleDegree: Type.Union([Type.Literal(1), Type.Literal(2), Type.Literal(4), Type.Literal(8)]),

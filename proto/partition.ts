@@ -15,8 +15,8 @@ export const DTYPES = ['auto', 'fp32', 'fp16', 'bf16', 'int8', 'int4'] as const;
 export const LAYOUTS = ['panels', 'blocks'] as const;
 export const SHARD_DEVICES = ['cpu', 'webgpu', 'cuda'] as const;
 export const SCALES = ['search', 'nearest'] as const;
-/** Linears that int4 may leave at 8 bits: the head; all of the first or last layer; the MLPs' down projections. */
-export const EIGHT_BIT_GROUPS = ['head', 'first', 'last', 'down'] as const;
+/** Linears that int4 may leave at 8 bits: the head; those of queries, keys and values; all of the first or last layer; the MLPs' down projections. */
+export const EIGHT_BIT_GROUPS = ['head', 'qkv', 'first', 'last', 'down'] as const;
 /** Degrees that divide the one chosen give int8 and int4 models the same bits. */
 export const REPRODUCIBLE_DEGREES = [1, 2, 4, 8] as const;
 /** What rows are rounded to that meet weights of int8 and int4. */
@@ -82,7 +82,7 @@ const plan = Type.Object({
     summary: Type.String(),
     /** What no file says and the policy takes to be so. */
     assumed: Type.Array(Type.String()),
-    /** What weights that are no floats are stored as, and what becomes of them, in a sentence. */
+    /** What weights that are no floats are stored as, and what becomes of them; what of floats int4 leaves at 8 bits: a sentence. */
     weights: Type.Optional(Type.String()),
   }),
 });

@@ -1,7 +1,7 @@
 /**
  * A weight format as one word: `fp32`, `int8`, `int4-32`, `int4-128-zp-head8`.
  *
- * In      dtype[-block][-zp][-rtn][-head8][-first8][-last8][-down8][-a8][-a16]: zp with zero points, rtn scales of the largest weight
+ * In      dtype[-block][-zp][-rtn][-head8][-qkv8][-first8][-last8][-down8][-a8][-a16]: zp with zero points, rtn scales of the largest weight
  *         and not searched, plain (at the end) not calibrated, a8 and a16 the bits of rows, the others what int4 leaves at 8 bits
  * Out     FormatOptions of the partitioner
  * Errors  an Error that names the word

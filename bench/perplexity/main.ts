@@ -27,7 +27,7 @@ const HELP = `Usage: npm run bench:perplexity -- [options]
 
   --model DIR       a checkpoint (default: the embedded model)
   --text FILE       stories with lines of ${END_OF_TEXT} between them (default: models/training/heldout.txt)
-  --formats F,F     dtype[-block][-zp][-rtn][-head8][-first8][-last8][-down8] (default fp32,int8,int4-128,int4-32)
+  --formats F,F     dtype[-block][-zp][-rtn][-head8][-qkv8][-first8][-last8][-down8] (default fp32,int8,int4-128,int4-32)
   --tp N,N          degrees (default 1,2)
   --window N        tokens a window (default 192, what the embedded model was trained on)
   --windows N       of the text at most so many, evenly spread (default: all)

@@ -39,8 +39,9 @@ Split a Hugging Face checkpoint (config.json, *.safetensors) into shards, one a 
   --device KIND      what the shards are for: cpu (default), webgpu or cuda, whose weights are laid out in blocks
   --block-size N     weights that share a scale with int8 and int4: ${BLOCK_SIZES.join(', ')} (default ${DEFAULT_BLOCK_SIZE})
   --asymmetric       a zero point for each block of int8 and int4; --symmetric: none (default: int4 has them in panels)
-  --eight-bit LIST   linears that int4 leaves at 8 bits: ${EIGHT_BIT_GROUPS.join(', ')} (the head; all of the first or last layer; the
-                     MLPs' down projections), with commas; none. Default: in panels the head
+  --eight-bit LIST   linears that int4 leaves at 8 bits: ${EIGHT_BIT_GROUPS.join(', ')} (the head; what makes queries, keys
+                     and values; all of the first or last layer; the MLPs' down projections), with commas; none. Default: in panels the
+                     head, below a billion parameters qkv too, and of at least 12 layers the first and the last
   --scales HOW       of int4, and of int8 below a billion parameters: search (default) takes the best of several by squared error, nearest
                      that of the largest weight
   --calibrate HOW    of int8 and int4 by search: auto (default) first runs the model over 1,024 tokens at random, once a checkpoint, to see which

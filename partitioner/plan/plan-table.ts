@@ -66,12 +66,14 @@ function planRows(plan: Plan): PlanRow[] {
   for (const { name, split, file, bytes, ...stored } of storedTensors(plan)) {
     const { shape, type } = asPeopleKnowIt(stored);
     const tensor = name.replace(/^layer-\d+\./, 'layer-*.').replace(/\.(expert|piece)-\d+\./, '.$1-*.');
-    const row = rows.get(tensor);
+    // Layers that are left at 8 bits have rows of their own.
+    const alike = `${tensor} ${type} ${shape.join()}`;
+    const row = rows.get(alike);
     if (row) {
       row.layers++;
       row.bytes += bytes;
     } else {
-      rows.set(tensor, {
+      rows.set(alike, {
         tensor,
         layers: 1,
         split,

@@ -64,16 +64,19 @@ export function chooseCodedFormat(
   options: FormatOptions,
   parameters: number,
   coded: CodedTensors,
+  numLayers = 0,
 ): WeightFormat {
   const format = chooseWeightFormat(
     { ...options, dtype: codedDtype(options, parameters, coded) },
     parameters,
+    numLayers,
   );
   const held = heldCodes(coded, format);
   if (held.size === 0) return format;
   const apart = [...held].find(([, { isContiguous }]) => !isContiguous);
   if (apart) {
-    if (options.dtype !== 'int4') return chooseWeightFormat({ ...options, dtype: 'int8' }, parameters);
+    if (options.dtype !== 'int4')
+      return chooseWeightFormat({ ...options, dtype: 'int8' }, parameters, numLayers);
     throw new ServingError(
       'CONFIG_INVALID',
       `dtype int4: the groups of ${apart[0]} are columns in the order of importance (desc_act), whose codes cannot be taken as they are; use int8 or fp32, or a checkpoint with desc_act false`,
@@ -93,7 +96,7 @@ export function chooseCodedFormat(
     );
   }
   const layout = ofPanels === undefined ? 'blocks' : 'panels';
-  return chooseWeightFormat({ ...options, dtype: format.dtype, layout, blockSize }, parameters);
+  return chooseWeightFormat({ ...options, dtype: format.dtype, layout, blockSize }, parameters, numLayers);
 }
 
 /** `auto`: what was rounded to 4 bits already loses nothing by staying so, whatever the model's size. */

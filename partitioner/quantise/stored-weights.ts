@@ -1,20 +1,20 @@
 /**
- * What a checkpoint's weights are stored as where they are no floats, and what becomes of them, in a sentence for the log.
+ * What a checkpoint's weights are stored as where they are no floats, and what becomes of them; of floats, what int4 leaves at 8 bits.
  *
  * In      config.json or GGUF header, the plan
- * Out     the sentence; null: the weights are floats
+ * Out     a sentence for the log; null: floats, all of whose linears become what the format's name says
  * Errors  those of reading a header
  */
-import { readGgufHeader } from '../../proto/gguf-header.js';
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
 import { ggmlType } from '../checkpoint/ggml-blocks.js';
+import { readGgufParts } from '../checkpoint/gguf-parts.js';
 import { readQuantisation } from '../checkpoint/quantisation.js';
 import { wholeName } from '../importance/importance.js';
 import type { Plan } from '../plan/plan.js';
 
 export function describeStored(config: CheckpointConfig, plan: Plan): string | null {
   const stored = storedAs(config);
-  if (stored === null) return null;
+  if (stored === null) return describeMixed(plan);
   const { dtype } = plan.format;
   if (dtype === 'fp32')
     return `weights are stored as ${stored}, and computed as the float32 numbers that they stand for`;
@@ -30,13 +30,26 @@ export function describeStored(config: CheckpointConfig, plan: Plan): string | n
   return `weights are stored as ${stored}: ${own > 0 ? `${kept}, the others` : 'they'} ${anew}`;
 }
 
+/** int4 that keeps some linears at 8 bits, and how many bits that makes. */
+function describeMixed({ format, items }: Plan): string | null {
+  const linears = items.filter((item) => item.kind === 'linear').filter((item) => item.format !== null);
+  if (format.dtype !== 'int4' || !linears.some((item) => item.format?.bits === 8)) return null;
+  let [bytes, weights] = [0, 0];
+  for (const item of linears) {
+    bytes += item.weight.bytes + (item.scales?.bytes ?? 0) + (item.zeroPoints?.bytes ?? 0);
+    weights += item.outputs * item.inputs;
+  }
+  const mean = ((8 * bytes) / weights).toFixed(1);
+  return `int4 leaves ${format.eightBit.join(', ')} at 8 bits: ${mean} bits a weight, scales included`;
+}
+
 function storedAs(config: CheckpointConfig): string | null {
   if (config.gguf === null) {
     const quantisation = readQuantisation(config);
     return quantisation === null ? null : quantisation.method.toUpperCase();
   }
   const counts = new Map<string, number>();
-  for (const { shape, type } of readGgufHeader(config.gguf).tensors.values()) {
+  for (const { shape, type } of readGgufParts(config.gguf).whole.tensors.values()) {
     const name = ggmlType(type)?.name ?? String(type);
     if (shape.length > 1) counts.set(name, (counts.get(name) ?? 0) + 1);
   }

@@ -22,11 +22,20 @@ export const DEFAULT_REPRODUCIBLE_DEGREE = 4;
 /** A model that takes less than this in float32 stays in float32: it is small enough not to care. */
 export const AUTO_FP32_BYTES = 200_000_000;
 
-/** With fewer parameters int4 is felt: the one real model that was measured has 135 million and loses 3 to 6 % (README). */
+/** With fewer parameters int4 is felt (LIMITS.md): `auto` takes int8. */
 export const AUTO_INT4_PARAMETERS = 1e9;
 
 /** Below it rows keep 16 bits: nearly all that int8 loses is rows of 8 bits, and a small model is the one that feels it (README, 2026-11-30). */
 export const AUTO_WIDE_PARAMETERS = 1e9;
+
+/** In a model of fewer the first and the last are too much of it to be left at 8 bits. */
+const MANY_LAYERS = 12;
+
+/** What int4 leaves at 8 bits in panels: in small models what costs most at 4, by measurement (README, 2026-11-30). */
+function automaticEightBit(isSmall: boolean, numLayers: number): readonly EightBitGroup[] {
+  if (!isSmall) return ['head'];
+  return numLayers < MANY_LAYERS ? ['head', 'qkv'] : ['head', 'qkv', 'first', 'last'];
+}
 
 function automaticDtype(parameters: number): 'fp32' | 'int8' | 'int4' {
   if (parameters * 4 < AUTO_FP32_BYTES) return 'fp32';
@@ -67,9 +76,10 @@ export interface FormatOptions {
 /**
  * Weights of 16 bits need our own kernels: without them they are float32.
  *
+ * @param numLayers absent: few
  * @throws ServingError CONFIG_INVALID: a block size there is no kernel for
  */
-export function chooseWeightFormat(options: FormatOptions, parameters: number): WeightFormat {
+export function chooseWeightFormat(options: FormatOptions, parameters: number, numLayers = 0): WeightFormat {
   const { dtype = 'auto', layout = 'blocks', blockSize = DEFAULT_BLOCK_SIZE } = options;
   const { reproducibleDegree = DEFAULT_REPRODUCIBLE_DEGREE } = options;
   const blockSizes = layout === 'panels' ? PANEL_BLOCK_SIZES : BLOCK_SIZES;
@@ -85,11 +95,13 @@ export function chooseWeightFormat(options: FormatOptions, parameters: number): 
   }
   // What keeps a real model alive at 4 bits (README, 2026-11-30). MatMulNBits has no zero points but whole codes, which do not.
   const isOurs = chosen === 'int4' && layout === 'panels';
-  const { symmetric = !isOurs, scales = 'search', eightBit = isOurs ? ['head'] : [] } = options;
-  const { activationBits = layout === 'panels' && parameters < AUTO_WIDE_PARAMETERS ? 16 : 8 } = options;
+  const isSmall = layout === 'panels' && parameters < AUTO_WIDE_PARAMETERS;
+  const kept = isOurs ? automaticEightBit(isSmall, numLayers) : [];
+  const { symmetric = !isOurs, scales = 'search', eightBit = kept } = options;
+  const { activationBits = isSmall ? 16 : 8 } = options;
   const common = { dtype: chosen, layout, blockSize, symmetric, reproducibleDegree, activationBits };
   // By what inputs count, which the model must be run for: where it is small.
-  const isSearched = layout === 'panels' && symmetric && parameters < AUTO_WIDE_PARAMETERS;
+  const isSearched = isSmall && symmetric;
   if (chosen === 'int8') return { ...common, scales: isSearched ? scales : 'nearest', eightBit: [] };
   return { ...common, scales, eightBit: EIGHT_BIT_GROUPS.filter((group) => eightBit.includes(group)) };
 }
@@ -105,6 +117,7 @@ export function linearBits(format: WeightFormat, linear: string, numLayers: numb
   if (format.dtype !== 'int4') return null;
   const isIn: Record<EightBitGroup, boolean> = {
     head: linear === 'head',
+    qkv: /\.(?:qkv|latents|query)$/.test(linear),
     first: linear.startsWith('layer-0.'),
     last: linear.startsWith(`layer-${numLayers - 1}.`),
     down: linear.endsWith('.down'),

@@ -213,8 +213,8 @@ export interface ModelConfig {
   symmetric: boolean | null;
   /** int4: how scales are found. */
   scales: 'search' | 'nearest';
-  /** Linears that int4 leaves at 8 bits: head, first, last, down. */
-  eightBit: readonly ('head' | 'first' | 'last' | 'down')[];
+  /** Linears that int4 leaves at 8 bits: head, qkv, first, last, down. */
+  eightBit: readonly ('head' | 'qkv' | 'first' | 'last' | 'down')[];
   /** Degrees that divide it give int8 and int4 models the same text. */
   reproducibleDegree: 1 | 2 | 4 | 8;
   /** Bits of the rows that meet weights of int8 and int4; null: by the model's size. */

@@ -38,9 +38,9 @@ export const WEIGHT_KEYS: readonly KeyRow[] = [
   modelKey(
     'option.quantize_8bit',
     'eightBit',
-    someOf('head', 'first', 'last', 'down'),
+    someOf('head', 'qkv', 'first', 'last', 'down'),
     [],
-    "what int4 leaves at 8 bits (ours): the head, all of the first or last layer, the MLPs' down projections; none given: the head, where our own kernels run",
+    "what int4 leaves at 8 bits (ours): the head, what makes queries, keys and values, all of the first or last layer, the MLPs' down projections; none given: where our own kernels run the head, below a billion parameters qkv too, and of at least 12 layers the first and the last",
   ),
   modelKey(
     'option.reproducible_degree',

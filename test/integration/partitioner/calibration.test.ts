@@ -32,7 +32,8 @@ describe('a calibration', () => {
       expect(await calibrated(options)).toBe(importance);
       expect(readdirSync(path.join(outStore, 'importance', 'shards'))).toEqual([]);
       const { manifest, shardFolder } = await partition({ ...options, importance });
-      expect(manifest.weightFormat).toMatchObject({ blockSize: 32, symmetric: false, eightBit: ['head'] });
+      const eightBit = ['head', 'qkv'];
+      expect(manifest.weightFormat).toMatchObject({ blockSize: 32, symmetric: false, eightBit });
       const means = readImportance(importance!);
       for (const layer of Array.from({ length: manifest.model.numLayers }, (_, index) => index)) {
         expect(means.get(`layer-${layer}.qkv`)?.length).toBe(manifest.model.hiddenSize);

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseCommandLine } from '../../../partitioner/command/command-line.js';
 import { shapeNames } from '../../../partitioner/named-shapes.js';
+import { kernelLibrary } from '../../../proto/kernel-library.js';
 import { TOY_CONFIG } from '../../fixtures/toy-config.js';
 import { goldenFolder } from '../../support/golden.js';
 import { repositoryRoot } from '../../support/repository-root.js';
@@ -89,6 +90,22 @@ describe('partition', () => {
     ]);
     expect(readdirSync(scratch)).not.toContain('none');
   });
+
+  it.runIf(kernelLibrary() !== null)(
+    'int4 says what it leaves at 8 bits, and how many bits that makes',
+    () => {
+      const told = (name: string, ...options: string[]) =>
+        run('--shape', name, '--plan-only', '--dtype', 'int4', ...options).stdout;
+      expect(told('ernie-4.5-0.3b')).toMatch(
+        /\nint4 leaves head, qkv, first, last at 8 bits: 7\.\d bits a weight, scales included\n/,
+      );
+      expect(told('ernie-4.5-0.3b')).toMatch(/layer-\*\.qkv\.weight +18 .* int8 /);
+      expect(told('ernie-4.5-0.3b')).toMatch(/layer-\*\.down\.weight +2 .* int8 /);
+      expect(told('ernie-4.5-0.3b')).toMatch(/layer-\*\.down\.weight +16 .* int4 /);
+      expect(told('tinyllama-1.1b')).toMatch(/\nint4 leaves head at 8 bits: 5\.\d bits a weight/);
+      expect(told('tinyllama-1.1b', '--eight-bit', 'none')).not.toContain('at 8 bits');
+    },
+  );
 
   it.each([
     ['tinyllama-1.1b', 1_100_048_384, 22],

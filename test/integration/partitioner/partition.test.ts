@@ -56,7 +56,7 @@ describe.each(FAMILIES)('%s', (family) => {
   });
 
   it.each([
-    { dtype: 'int4', symmetric: false, eightBit: ['head', 'down'], tp: 2 },
+    { dtype: 'int4', symmetric: false, eightBit: ['head', 'qkv', 'down'], tp: 2 },
     { dtype: 'int4', scales: 'nearest', eightBit: ['first'], tp: 4 },
     { dtype: 'int8', symmetric: false, tp: 4 },
     { dtype: 'int4', symmetric: false, tp: 1 },

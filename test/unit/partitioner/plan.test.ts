@@ -380,12 +380,16 @@ describe('the weight format', () => {
     expect(scales({ layout: 'blocks' }, 1)).toBe('nearest');
   });
 
-  it('int4 in panels has zero points and its head at 8 bits unless other things are asked for', () => {
+  it('int4 in panels has zero points and its head at 8 bits, in a small model qkv and two layers too, unless other things are asked for', () => {
     const layout = 'panels';
-    expect(chooseWeightFormat({ dtype: 'int4', layout }, 1)).toMatchObject({
-      symmetric: false,
-      eightBit: ['head'],
-    });
+    const eightBit = (parameters: number, options = {}, numLayers = 11) =>
+      chooseWeightFormat({ dtype: 'int4', layout, ...options }, parameters, numLayers).eightBit;
+    expect(chooseWeightFormat({ dtype: 'int4', layout }, 1).symmetric).toBe(false);
+    expect(eightBit(999_999_999)).toEqual(['head', 'qkv']);
+    expect(eightBit(999_999_999, {}, 12)).toEqual(['head', 'qkv', 'first', 'last']);
+    expect(eightBit(1_000_000_000, {}, 12)).toEqual(['head']);
+    expect(eightBit(1, { eightBit: ['down'] })).toEqual(['down']);
+    expect(eightBit(1, { layout: 'blocks' })).toEqual([]);
     const plain = { dtype: 'int4', layout, symmetric: true, eightBit: [] } as const;
     expect(chooseWeightFormat(plain, 1)).toMatchObject({ symmetric: true, eightBit: [] });
     expect(chooseWeightFormat({ dtype: 'int8', layout }, 1)).toMatchObject({ symmetric: true, eightBit: [] });
@@ -421,6 +425,10 @@ describe('the weight format', () => {
     });
     expect(linearBits({ ...format, eightBit: ['first', 'down'] }, 'layer-1.down', 3)).toBe(8);
     expect(linearBits({ ...format, eightBit: ['first'] }, 'layer-10.down', 11)).toBe(4);
+    // With latents three linears make what the one makes elsewhere.
+    for (const linear of ['layer-1.qkv', 'layer-1.latents', 'layer-1.query'])
+      expect(linearBits({ ...format, eightBit: ['qkv'] }, linear, 3)).toBe(8);
+    expect(linearBits({ ...format, eightBit: ['qkv'] }, 'layer-1.attention-out', 3)).toBe(4);
   });
 
   it('refuses a block there is no kernel for', () => {
