@@ -19,7 +19,7 @@ import { clientLeft } from '../../jobs/job.js';
 import { processTimes } from '../../machine/process-times.js';
 import { bareEnvironment } from '../../model-store/bare-environment.js';
 import { spawnedChild } from '../../model-store/spawned-child.js';
-import type { LimitedReply, LimitedTask } from './limited-task.js';
+import type { BegunAnew, LimitedReply, LimitedTask } from './limited-task.js';
 import { busyMachine, MOST_SLACK } from './task-slack.js';
 
 export interface ProcessKind {
@@ -38,8 +38,8 @@ export interface ProcessKind {
 const LEFT_MS = 500;
 /** Beyond its own limit: a process that does not answer by then (stopped, or in one long call of V8's) is killed, unless it is starved. */
 const GRACE_MS = 5000;
-/** A task that is begun anew on a busy machine has all of its times together. */
-const ALL_TIMES = 2 * MOST_SLACK;
+/** One that had so many times its limit of the processor, as it may where the machine is free again, is ended before its own watchdog does. */
+const MOST_TIMES = 4;
 /** Signals that nobody but somebody else, or the kernel, sends it: V8 ends by others when its heap is full. */
 const FOREIGN = ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP'];
 
@@ -160,28 +160,40 @@ export class LimitedProcess<First, Task> {
       leftTimer = setTimeout(() => child.kill('SIGKILL'), LEFT_MS);
     };
     client?.addEventListener('abort', onLeft, { once: true });
-    const atStartMs = processTimes(child.pid)?.processorMs ?? 0;
-    let waitedMs = limitMs + GRACE_MS;
+    const startMs = performance.now();
+    /** Of the time that it was begun last, by the clock: until then its own watchdog has to end it. */
+    let endMs = startMs + limitMs + GRACE_MS;
+    let usedBeforeMs = processTimes(child.pid)?.processorMs ?? 0;
     const look = (): void => {
       const { isStopped = true, processorMs = 0 } = processTimes(child.pid) ?? {};
-      const hadItsTime = processorMs - atStartMs >= limitMs;
-      if (!hadItsTime && !isStopped && waitedMs < ALL_TIMES * limitMs) {
-        // Its own watchdog will end it.
-        waitedMs += limitMs;
-        timer = setTimeout(look, limitMs);
-        return;
-      }
-      late = hadItsTime ? this.#died(waitedMs, null) : busyMachine(limitMs, waitedMs);
-      child.kill('SIGKILL');
+      const nowMs = performance.now();
+      const usedMs = processorMs - usedBeforeMs;
+      const isDue = nowMs >= endMs && usedMs >= limitMs;
+      if (isStopped || isDue || usedMs >= MOST_TIMES * limitMs || nowMs - endMs >= MOST_SLACK * limitMs) {
+        const waitedMs = Math.round(nowMs - startMs);
+        late = usedMs >= limitMs ? this.#died(waitedMs, null) : busyMachine(limitMs, waitedMs);
+        child.kill('SIGKILL');
+      } else timer = setTimeout(look, limitMs);
     };
-    let timer = setTimeout(look, waitedMs);
+    let timer = setTimeout(look, limitMs + GRACE_MS);
+    const begunAnew = ({ againMs }: BegunAnew): void => {
+      clearTimeout(timer);
+      usedBeforeMs = processTimes(child.pid)?.processorMs ?? usedBeforeMs;
+      endMs = performance.now() + againMs + GRACE_MS;
+      timer = setTimeout(look, limitMs);
+    };
     const listening = new AbortController();
     const { signal } = listening;
     try {
       const reply = await new Promise<LimitedReply>((resolve, reject) => {
         // A channel that is broken already is told by the exit.
         child.send(task, () => {});
-        onceOf(child, 'message', signal, (message: unknown) => resolve(message as LimitedReply));
+        const heard = (message: LimitedReply | BegunAnew): void => {
+          if (!('againMs' in message)) resolve(message);
+          else begunAnew(message);
+        };
+        child.on('message', heard);
+        signal.addEventListener('abort', () => child.off('message', heard), { once: true });
         onceOf(child, 'error', signal, reject);
         onceOf(child, 'exit', signal, (_code: number | null, by: string | null) =>
           reject(client?.aborted === true ? clientLeft() : (late ?? this.#ended(by))),
@@ -231,7 +243,7 @@ async function onceMore<T>(act: () => Promise<T>): Promise<T> {
 /** Calls back for the event unless `signal` is aborted before. */
 function onceOf(
   child: ChildProcess,
-  event: 'message' | 'error' | 'exit',
+  event: 'error' | 'exit',
   signal: AbortSignal,
   act: (...args: never[]) => void,
 ): void {

@@ -2,7 +2,7 @@
  * The inner end of limited-process.ts: runs what a parent asks, one task after the other, each within its time.
  *
  * In      messages { task, limitMs }
- * Out     a message for each: { value } or { code, message }
+ * Out     a message for each: { value } or { code, message }; before it { againMs } each time that it is begun anew
  * Limits  limitMs of processor time a task, by V8's own watchdog: also a loop or a regular expression that never comes back ends, and the
  *         process lives on. The watchdog's is the clock's time: a task that got less of the processor than its limit by then, on a machine
  *         that has other work, is begun anew with as much more as it lacked, up to MOST_SLACK times its limit; memory by the heap's limit,
@@ -27,6 +27,10 @@ export interface LimitedTask<T> {
 }
 
 export type LimitedReply = { value: unknown } | { code: string; message: string };
+/** Before the reply: the task is begun anew, with so much time by the clock. */
+export interface BegunAnew {
+  againMs: number;
+}
 
 /** What this process has had. */
 function processorMs(): number {
@@ -37,11 +41,13 @@ function processorMs(): number {
 /**
  * @param run answers a task, whole: what it starts and does not wait for is not guarded, and what it did of one that was late is done again
  * @param usedMs processor time of this process
+ * @param onAnew it is begun anew
  */
 export function limitedAnswers<T>(
   run: (task: T) => unknown,
   late: (task: T, limitMs: number) => ServingError,
   usedMs: () => number = processorMs,
+  onAnew: (anew: BegunAnew) => void = () => {},
 ): (task: LimitedTask<T>) => LimitedReply {
   let current: { task: T } | null = null;
   /** The watchdog guards what a script calls, so that the work is called by one. */
@@ -61,6 +67,7 @@ export function limitedAnswers<T>(
           if (slack >= MOST_SLACK) return errorOf(busyMachine(limitMs, limitMs * slack));
           const lacked = (MORE_THAN_LACKED * slack) / Math.max(used, 1 / MOST_SLACK);
           slack = Math.min(MOST_SLACK, Math.max(LEAST_MORE * slack, lacked));
+          onAnew({ againMs: Math.ceil(limitMs * slack) });
         }
       }
     } finally {
@@ -79,7 +86,7 @@ export function serveLimitedTasks<T>(
   run: (task: T) => unknown,
   late: (task: T, limitMs: number) => ServingError,
 ): void {
-  const answer = limitedAnswers(run, late);
+  const answer = limitedAnswers(run, late, processorMs, (anew) => process.send?.(anew));
   // Signals of the terminal and of a service manager reach every process of the server, which may still be draining.
   process.on('SIGINT', () => {});
   process.on('SIGTERM', () => {});

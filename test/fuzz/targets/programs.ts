@@ -16,11 +16,11 @@ from djl_python import Input, Output
 from transformers import AutoModelForCausalLM, AutoTokenizer
 import transformers, deepspeed as ds
 predictor = None
-NAMES = {"a": ["org/name", 'other'], "b": (1, 2.5, None)}
+NAMES = ["org/name", 2.5, None, (1, {"a": True})]
 
 def get_model(properties):
     degree = int(properties.get("tensor_parallel_degree", 2))
-    name = NAMES["a"][0] if "model_id" not in properties else properties["model_id"]
+    name = properties.get("model_id", "org/name")
     model = AutoModelForCausalLM.from_pretrained(name, torch_dtype=torch.float16)
     tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
     model = ds.init_inference(model, mp_size=degree, dtype=torch.float16, replace_with_kernel_inject=True)

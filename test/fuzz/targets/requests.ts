@@ -178,7 +178,7 @@ export const REQUEST_TARGETS: readonly FuzzTarget[] = [
         ...tensorMessage('x', 'FP32', ['1']),
         ...(typeof one?.name === 'string' && { name: one.name }),
         ...(typeof one?.datatype === 'string' && { datatype: one.datatype }),
-        ...(Array.isArray(one?.shape) && { shape: one.shape.map(String) }),
+        ...(Array.isArray(one?.shape) && { shape: one.shape.map((axis) => `${JSON.stringify(axis)}`) }),
       }));
       const raw = RAW.slice(0, random.integer(0, 2)).map((bytes) => mutatedBytes([bytes], random));
       tensorsOfMessage({ ...MESSAGE, inputs, raw_input_contents: raw });
