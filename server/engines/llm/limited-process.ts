@@ -161,7 +161,7 @@ export class LimitedProcess<First, Task> {
     };
     client?.addEventListener('abort', onLeft, { once: true });
     const startMs = performance.now();
-    /** Of the time that it was begun last, by the clock: until then its own watchdog has to end it. */
+    /** When the time of its last beginning is over, by the clock: its own watchdog has to end it before. */
     let endMs = startMs + limitMs + GRACE_MS;
     let usedBeforeMs = processTimes(child.pid)?.processorMs ?? 0;
     const look = (): void => {
