@@ -29,7 +29,7 @@ import type { TextVector } from './text-vector.js';
 
 /** One that runs and one that waits behind it: enough that the workers never wait for the server. */
 const MAX_STEPS_IN_FLIGHT = 2;
-/** A step waits so long at most for a mask, counted from the token before it: then the row is left out, and its sequence runs ahead no more. */
+/** A step waits so long at most for a mask, counted from the token before it: then the row is left out, and its sequence does not run ahead for a while. */
 const LATE_MASK_MS = 50;
 /** Sequences that do not run ahead step together: one whose mask is made waits so long at most for the masks of others. */
 const MASKS_WAIT_MS = 5;

@@ -9,7 +9,7 @@
  * The text of the token that ended the sequence (an end id) is left out unless includeStopString; the token is counted.
  * All go on before the result of their last step has come, but for those whose tokens are guessed (drafts.ts): what follows depends on the
  * last. A constrained one goes on too, and its mask follows while the step runs, since what its next token may be is known only after the
- * last; not where the group cannot be told masks, nor once a mask came too late. Those that do not run ahead are in a step only when what
+ * last; not where the group cannot be told masks, nor for a while after a mask that came too late. Those that do not run ahead are in a step only when what
  * they wait for is there.
  * Tokens that ran after a stop string (the workers are a step ahead) never get here: the sequence has left the loop by then.
  */
@@ -45,6 +45,9 @@ export interface TokenTexts {
 /** Prompt tokens that the detokeniser sees before the first new one. */
 const CONTEXT_TOKENS = 4;
 
+/** New tokens for which a sequence does not run ahead after its first mask that came too late. */
+const LATE_MASK_TOKENS = 8;
+
 /** What a row says beside its tokens. */
 export type RowParts = Pick<Row, 'mask' | 'draftIds' | 'maskFollows'>;
 
@@ -71,8 +74,12 @@ export class Sequence implements RunningSequence {
   readonly #newIds: number[] = [];
   /** Bounds the next token, where it is constrained; null: not known yet. */
   #mask: TokenMask | null;
-  /** It runs ahead though it is constrained. */
+  /** It runs ahead though it is constrained; whether it may. */
   #masksFollow: boolean;
+  readonly #mayFollow: boolean;
+  /** Masks that came too late, and from which new token on it runs ahead again. */
+  #lateMasks = 0;
+  #aheadFrom = 0;
   /** Then: rows in flight that choose; and whether the first of them has the mask. */
   #rowsAhead = 0;
   #isMaskTold = false;
@@ -107,7 +114,8 @@ export class Sequence implements RunningSequence {
     this.#texts = texts;
     this.#drafts = job.constraint === null ? drafts : null;
     this.#mask = job.constraint?.first ?? null;
-    this.#masksFollow = masksFollow && job.constraint !== null && job.toldPrompt === null;
+    this.#mayFollow = masksFollow && job.constraint !== null && job.toldPrompt === null;
+    this.#masksFollow = this.#mayFollow;
     this.onMask = onMask;
     this.#detokenizer = texts.detokenizer({
       skipSpecialTokens: this.#request.skipSpecialTokens,
@@ -160,12 +168,13 @@ export class Sequence implements RunningSequence {
     return rows;
   }
 
-  /** A mask does not come in time: its rows in flight are left out, and it runs ahead no more. @returns how many */
+  /** A mask does not come in time: its rows in flight are left out, and it runs ahead no more for twice as long each time. @returns how many */
   stopRunningAhead(): number {
     assert(this.#waitsForMask, 'a row waits for its mask');
     const rows = this.dropRowsAhead();
     this.decodesLeft += rows;
     this.#masksFollow = false;
+    this.#aheadFrom = this.newTokens + LATE_MASK_TOKENS * 2 ** this.#lateMasks++;
     return rows;
   }
 
@@ -321,6 +330,7 @@ export class Sequence implements RunningSequence {
     this.#isChoosing = false;
     if (this.#rowsAhead > 0) this.#rowsAhead--;
     this.#isMaskTold = false;
+    this.#masksFollow ||= this.#mayFollow && this.newTokens >= this.#aheadFrom;
     this.#mask = null;
     this.#maskAskedAtMs = nowMs;
     this.job.constraint?.maskAfter(this.#newIds).then(

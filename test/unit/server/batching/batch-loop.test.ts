@@ -209,9 +209,9 @@ describe('the batch loop', () => {
       expect(await ended).toBeNull();
     });
 
-    it('one whose mask is late is left out, and runs ahead no more; others do', async () => {
+    it('one whose mask is late is left out, and does not run ahead for eight tokens; others do', async () => {
       const { clock, group, queue, told } = startLoop({ masksFollow: true });
-      const [slow, quick] = [constrainedJob([5]), constrainedJob([9])];
+      const [slow, quick] = [constrainedJob([5], 30), constrainedJob([9])];
       queue.push(slow.job);
       queue.push(quick.job);
       await settle();
@@ -246,6 +246,18 @@ describe('the batch loop', () => {
       await settle();
       expect(slow.job.stream.ended).toBe(false);
       expect(group.plans[5]!.rows.map((row) => row.sequence)).not.toContain(sequence);
+      quick.job.cancel(clientLeft());
+      await settle();
+      const ownRows = (): Row[] =>
+        group.plans.flatMap(({ rows }) => rows).filter((row) => row.sequence === sequence);
+      for (let turn = 0; turn < 100 && !ownRows().at(-1)!.maskFollows; turn++) {
+        if (group.inFlight > 0) group.runNext();
+        else await slow.give();
+        await settle();
+      }
+      // The first, eight alone in their steps, and the one that it runs ahead of again.
+      expect(ownRows().filter(({ mask }) => mask)).toHaveLength(10);
+      expect(followsOf(ownRows().slice(-2))).toEqual([false, true]);
     });
 
     it('rows of one that leaves wait for no mask', async () => {
