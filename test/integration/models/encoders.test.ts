@@ -9,14 +9,14 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partition, planPartition } from '../../../partitioner/partition.js';
 import { verifyShards } from '../../../partitioner/verify/verify.js';
-import { GREEDY_SAMPLING, type StepResult } from '../../../proto/control.js';
 import { PromptEncoder } from '../../../server/engines/llm/prompt-encoder.js';
 import { Tokenizer } from '../../../server/text/tokenizer.js';
 import { readManifest } from '../../../shard-worker/shard-files.js';
 import { goldenFolder } from '../../support/golden.js';
-import { GOLDEN_ENCODERS, type GoldenText, readEncoderGolden } from '../../support/golden-encoders.js';
+import { GOLDEN_ENCODERS, readEncoderGolden } from '../../support/golden-encoders.js';
 import { relativeDeviation } from '../../support/golden-families.js';
-import { createInProcessGroup, type InProcessGroup } from '../../support/in-process-group.js';
+import { createInProcessGroup } from '../../support/in-process-group.js';
+import { textVectors } from '../../support/text-vectors.js';
 
 const DEGREES = [1, 2, 4];
 
@@ -34,32 +34,6 @@ function tokenizerOf(name: string) {
   const facts = Tokenizer.read(goldenFolder(name));
   const encode = async (text: string, addSpecialTokens: boolean) => facts.encode(text, { addSpecialTokens });
   return { facts, encode, close: async () => {} };
-}
-
-/** Steps of the group; texts open and run in the same step, and close in the next. */
-function vectorSteps(group: InProcessGroup) {
-  let step = 0;
-  let sequence = 0;
-  let opened: number[] = [];
-  return async (prompts: readonly Pick<GoldenText, 'ids' | 'secondTextAt'>[]): Promise<number[][]> => {
-    const opens = prompts.map(({ ids: promptIds, secondTextAt }, slot) => ({
-      ...{ slot, sequence: ++sequence, promptIds, maxNewTokens: 0, endIds: [] },
-      ...(secondTextAt === undefined ? {} : { secondTextAt }),
-      sampling: GREEDY_SAMPLING,
-    }));
-    const rows = opens.map((open) => ({
-      slot: open.slot,
-      sequence: open.sequence,
-      tokens: open.promptIds.length,
-    }));
-    const results: StepResult[] = await group.step({ step: ++step, closeSlots: opened, opens, rows });
-    opened = opens.map(({ slot }) => slot);
-    for (const result of results) expect(result.rows).toEqual(results[0]?.rows);
-    return (results[0]?.rows ?? []).map(({ tokens, vector }) => {
-      expect(tokens).toEqual([]);
-      return vector;
-    });
-  };
 }
 
 describe.each(GOLDEN_ENCODERS)('%s', (name) => {
@@ -87,7 +61,7 @@ describe.each(GOLDEN_ENCODERS)('%s', (name) => {
 
   it.each(DEGREES)('gives its vectors at tp %i, one text a step and all in one', async (tp) => {
     const { shardFolder } = await shardsOf(name, tp);
-    const run = vectorSteps(await createInProcessGroup(shardFolder, { maxSlots: golden.texts.length }));
+    const run = textVectors(await createInProcessGroup(shardFolder, { maxSlots: golden.texts.length }));
     const alone: number[][] = [];
     for (const text of golden.texts) alone.push(...(await run([text])));
     const together = await run(golden.texts);
@@ -111,7 +85,7 @@ it('an encoder keeps no keys and values', async () => {
   const { shardFolder, manifest } = await shardsOf('encoder-bert', 2);
   expect(manifest.attend.keysIn).toBe('step');
   const group = await createInProcessGroup(shardFolder);
-  await vectorSteps(group)([{ ids: [2, 7, 3] }]);
+  await textVectors(group)([{ ids: [2, 7, 3] }]);
   expect(group.runners.map((runner) => runner.inspect(1).kvTouchedBytes)).toEqual([0, 0]);
   const { plan } = await planPartition({ folder: goldenFolder('encoder-bert'), tp: 2 });
   expect(plan.kvBytesPerTokenPerRank).toBe(0);
