@@ -6,7 +6,7 @@
  * Limits  MAX_STATES
  * Errors  ConstraintLimit
  */
-import { type Automaton, type Expression, NEVER } from './expression.js';
+import { type Automaton, bytes, type Expression, NEVER, repeat } from './expression.js';
 import { ConstraintLimit, Machine, type State } from './machine.js';
 
 const MAX_STATES = 20_000;
@@ -18,6 +18,41 @@ export const intersection = (a: Expression, b: Expression): Expression =>
 /** Texts of `a` that are not in `b`. */
 export const difference = (a: Expression, b: Expression): Expression =>
   product(a, b, (inA, inB) => inA && !inB);
+
+/**
+ * Counting so far takes a state for each, where texts may be of any length: told before they are made.
+ *
+ * @throws ConstraintLimit
+ */
+export function checkCounted(texts: Expression, count: number): void {
+  if (count > MAX_STATES && isEndless(texts)) throw tooManyStates();
+}
+
+/** There is no longest text: a state of its automaton comes again. */
+function isEndless(texts: Expression): boolean {
+  const all = intersection(texts, repeat(bytes([0, 0xff]), 0));
+  if (all.kind !== 'automaton') return false;
+  const { accepts, next } = all.automaton;
+  const follow = Array.from(accepts, (_, state) => {
+    const row = next.subarray(state * 256, state * 256 + 256);
+    return [...new Set(row)].filter((to) => to >= 0);
+  });
+  const before = new Int32Array(accepts.length);
+  for (const to of follow.flat()) before[to]! += 1;
+  const open = follow.flatMap((_, state) => (before[state] === 0 ? [state] : []));
+  let seen = 0;
+  for (let state = open.pop(); state !== undefined; state = open.pop()) {
+    seen++;
+    for (const to of follow[state]!) {
+      before[to]! -= 1;
+      if (before[to] === 0) open.push(to);
+    }
+  }
+  return seen < accepts.length;
+}
+
+const tooManyStates = (): ConstraintLimit =>
+  new ConstraintLimit(`its texts need an automaton of more than ${MAX_STATES} states`);
 
 interface Pair {
   a: State;
@@ -35,9 +70,7 @@ function product(a: Expression, b: Expression, accepts: (inA: boolean, inB: bool
     let number = numbers.get(key);
     if (number === undefined) {
       number = pairs.length;
-      if (number >= MAX_STATES) {
-        throw new ConstraintLimit(`its texts need an automaton of more than ${MAX_STATES} states`);
-      }
+      if (number >= MAX_STATES) throw tooManyStates();
       numbers.set(key, number);
       pairs.push(pair);
     }

@@ -20,7 +20,7 @@ import {
   rule,
   sequence,
 } from './expression.js';
-import { difference, intersection, multiplesOf } from './finite.js';
+import { checkCounted, difference, intersection, multiplesOf } from './finite.js';
 import { FORMAT_NAMES, formatPattern } from './formats.js';
 import { checkedGrammar, GrammarFault } from './grammar.js';
 import {
@@ -313,8 +313,11 @@ function stringExpression(schema: Schema, place: string): Expression {
   }
   if (inner.length === 0) return anyString(least, most);
   const isCounted = least > 0 || most !== Number.POSITIVE_INFINITY;
-  if (isCounted) inner.push(repeat(writtenCharacters([[0, 0x10ffff]]), least, most));
-  const all = inner.reduce((a, b) => intersection(a, b));
+  let all = inner.reduce((a, b) => intersection(a, b));
+  if (isCounted) {
+    checkCounted(all, most === Number.POSITIVE_INFINITY ? least : most);
+    all = intersection(all, repeat(writtenCharacters([[0, 0x10ffff]]), least, most));
+  }
   return isNever(all) ? NEVER : quoted(all);
 }
 
