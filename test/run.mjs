@@ -2,7 +2,8 @@
  * `npm test` and its variants, from a fresh clone to one line of result.
  *
  * In      --check     what CI runs (the same as no flag)
- *         --long      also dist/test/long, and every family where others draw some of them
+ *         --long      also dist/test/long, and every family where others draw some of them; with names behind it only the files of
+ *                     dist/test/long that have one of them in theirs
  *         --coverage  lines covered per folder, over all processes that the tests start; fails under MIN_LINES_PERCENT
  * Out     the steps' own output; the last line is `N passed, N failed, N skipped`; exit code 0 only without a failure
  * Limits  plain JavaScript on Node alone, since it also installs and builds
@@ -22,7 +23,8 @@ const MIN_LINES_PERCENT = 90;
 const COVERED_FOLDERS = ['partitioner', 'shard-worker', 'server'];
 
 const flags = process.argv.slice(2);
-const unknown = flags.filter((flag) => !FLAGS.includes(flag));
+const names = flags.includes('--long') ? flags.filter((flag) => !flag.startsWith('-')) : [];
+const unknown = flags.filter((flag) => !FLAGS.includes(flag) && !names.includes(flag));
 if (unknown.length > 0) {
   console.error(`Unknown flag ${unknown.join(' ')}; known are ${FLAGS.join(', ')}.`);
   process.exit(2);
@@ -38,11 +40,10 @@ function runTool(name, args, env = process.env) {
   return result.status === 0;
 }
 
-/** Runs vitest over the folders; a file that could not be loaded, or an error outside any test, counts as one failure. */
-function runTests(folders, env) {
+/** Runs vitest over folders or files; a file that could not be loaded, or an error outside any test, counts as one failure. */
+function runTests(paths, env) {
   const scratch = mkdtempSync(path.join(tmpdir(), 'shardserve-test-'));
   const report = path.join(scratch, 'report.json');
-  const paths = folders.map((folder) => `dist/test/${folder}/`);
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
   const succeeded = runTool('vitest', ['run', ...paths, ...reporters], env);
   let passed = 0;
@@ -80,7 +81,7 @@ if (refusal) console.error(refusal);
 if (refusal || !ensureInstalled({ needDev: true }) || !ensureBuilt()) finish(0, 1, 0);
 
 let failedSteps = 0;
-if (!runTool('biome', ['check', '--error-on-warnings', '.'])) failedSteps += 1;
+if (names.length === 0 && !runTool('biome', ['check', '--error-on-warnings', '.'])) failedSteps += 1;
 
 const folders = ['unit', 'tidy', 'integration', 'e2e', ...(flags.includes('--long') ? ['long'] : [])];
 const env = { ...process.env, ...(flags.includes('--long') && { WHOLE_SUITES: '1' }) };
@@ -90,7 +91,11 @@ if (flags.includes('--coverage')) {
   mkdirSync(rawCoverage, { recursive: true });
   env.NODE_V8_COVERAGE = rawCoverage;
 }
-const { passed, failed, skipped } = runTests(folders, env);
+const paths =
+  names.length > 0
+    ? names.map((name) => `dist/test/long/${name}`)
+    : folders.map((one) => `dist/test/${one}/`);
+const { passed, failed, skipped } = runTests(paths, env);
 if (flags.includes('--coverage')) {
   // Imported late: c8 is there only once packages are installed.
   const { reportCoverage } = await import('./coverage.mjs');

@@ -20,6 +20,7 @@ import type { ListenAddress } from '../config/config.js';
 import { isKnown } from './grpc-calls.js';
 import { grpcCredentials } from './grpc-credentials.js';
 import { receivedBytes } from './received-bytes.js';
+import { reflected } from './reflected.js';
 
 /** A client that pings oftener is cut off: the protocol's own defence. */
 const MIN_PING_MS = 10_000;
@@ -100,9 +101,7 @@ export function grpcListener(options: ListenerOptions): GrpcServer {
   }
   const health = new HealthImplementation(Object.fromEntries(names.map((name) => [name, 'SERVING'])));
   health.addToServer(server as never);
-  new ReflectionService(Object.assign({}, ...services.map(({ definition }) => definition))).addToServer(
-    server,
-  );
+  new ReflectionService(reflected(services.map(({ definition }) => definition))).addToServer(server);
   const setDraining = (): void => {
     options.onDraining();
     for (const name of names) health.setStatus(name, 'NOT_SERVING');

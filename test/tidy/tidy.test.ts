@@ -3,6 +3,8 @@ import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { keyTableMarkdown } from '../../server/config/keys-markdown.js';
+import { CLIENT_CASES } from '../clients/client-cases.js';
+import { conformanceSummary, rowOf, SUMMARY_END, SUMMARY_START } from '../clients/conformance-table.js';
 import { forbiddenImports, importCircles, importsOf, unusedRules } from './import-rules.js';
 import {
   ARCHITECTURES_END,
@@ -158,6 +160,17 @@ describe('documentation made from tables', () => {
   it('server/http/README.md lists how long bodies may be', () => {
     const [, listed] = readText(BODIES_FILE).split(`${BODIES_START}\n`);
     expect(listed?.split(BODIES_END)[0] === renderBodyTable(), `${BODIES_FILE} ${howTo}`).toBe(true);
+  });
+
+  it('CONFORMANCE.md has every operation of every client, each asked, and the README its sum', () => {
+    const table = readText('test/clients/CONFORMANCE.md');
+    const rows = table.split('\n').filter((line) => line.startsWith('| '));
+    const expected = CLIENT_CASES.flatMap((client) =>
+      Object.keys(client.operations).map((operation) => rowOf(client, operation, 'right')),
+    );
+    expect(rows.slice(1)).toEqual(expected);
+    const [, listed] = readText('README.md').split(`${SUMMARY_START}\n`);
+    expect(listed?.split(SUMMARY_END)[0]).toBe(conformanceSummary(table));
   });
 
   it('FAMILIES.md lists families, goldens and the sizes that the plan gives', async () => {

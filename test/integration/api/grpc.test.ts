@@ -16,6 +16,7 @@ import {
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { protoPath as healthProto } from 'grpc-health-check';
+import descriptor from 'protobufjs/ext/descriptor/index.js';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { OnnxWriter } from '../../../partitioner/graph/onnx-writer.js';
 import { protoFile } from '../../../proto/proto-file.js';
@@ -27,6 +28,7 @@ import {
   type GrpcServerOptions,
 } from '../../../server/grpc/grpc-server.js';
 import { type InferResponseMessage, PROTO_OPTIONS } from '../../../server/grpc/oip-messages.js';
+import { reflected } from '../../../server/grpc/reflected.js';
 import type { TimeParts } from '../../../server/requests/request-times.js';
 import { WorkLoadManager } from '../../../server/work-load-manager/work-load-manager.js';
 import { LogRecorder } from '../../fixtures/log-recorder.js';
@@ -34,6 +36,23 @@ import { OIP_SCOPES } from '../../support/access-table.js';
 import { FAKE_CONFIG } from '../../support/fake-model.js';
 import { managementOf } from '../../support/http-fake-management.js';
 import { aborted, FakeService, model } from '../../support/http-fixtures.js';
+
+interface Described {
+  name: string;
+  field: { name: string; typeName: string }[];
+  nestedType: Described[];
+  options: { mapEntry: boolean } | null;
+}
+const { FileDescriptorProto } = descriptor as unknown as {
+  FileDescriptorProto: {
+    decode(bytes: Uint8Array): {
+      name: string;
+      package: string;
+      dependency: string[];
+      messageType: Described[];
+    };
+  };
+};
 
 type Answer = Record<string, unknown>;
 type Stub = Client & Record<string, (...args: unknown[]) => unknown>;
@@ -639,5 +658,32 @@ describe('the server over gRPC', () => {
     for await (const { list_services_response: list } of stream)
       names.push(...list.service.map(({ name }) => name));
     expect(names).toContain('inference.GRPCInferenceService');
+    const asked = reflection.ServerReflectionInfo!() as unknown as AsyncIterable<{
+      file_descriptor_response: { file_descriptor_proto: Buffer[] };
+    }> & { write(message: object): void; end(): void };
+    asked.write({ file_containing_symbol: 'inference.ModelInferRequest' });
+    asked.end();
+    for await (const { file_descriptor_response: found } of asked) {
+      const [file] = found.file_descriptor_proto.map((bytes) => FileDescriptorProto.decode(bytes));
+      const message = file!.messageType.find(({ name }) => name === 'ModelInferRequest')!;
+      // As protoc names a map's entries: clients in Go take no other name.
+      expect(message.nestedType.filter(({ options }) => options?.mapEntry).map(({ name }) => name)).toEqual([
+        'ParametersEntry',
+      ]);
+      expect(message.field.find(({ name }) => name === 'parameters')!.typeName).toBe('ParametersEntry');
+    }
+  });
+
+  it('reflects what its files need of each other', () => {
+    const definition = loadSync(protoFile('torchserve_inference.proto'), PROTO_OPTIONS);
+    const service = reflected([definition])['org.pytorch.serve.grpc.inference.PredictionsRequest'];
+    const files = (service as unknown as { fileDescriptorProtos: Buffer[] }).fileDescriptorProtos.map(
+      (bytes) => FileDescriptorProto.decode(bytes),
+    );
+    const own = files.find((file) => file.package === 'org.pytorch.serve.grpc.inference')!;
+    expect(own.dependency).toEqual(
+      files.filter((file) => file.package === 'google.protobuf').map(({ name }) => name),
+    );
+    expect(own.dependency).toHaveLength(1);
   });
 });
