@@ -104,6 +104,13 @@ describe.each(['1', '2'])('on %s ranks', (degree) => {
     expect(told.map(textOf).join('')).toBe(texts.get(degree));
   });
 
+  it('what is explained is the text, whatever the model does by default', async () => {
+    const asked = { inputs: PROMPT, parameters: { max_new_tokens: 16 } };
+    const explained = await server.post('/explanations/embedded?method=occlusion', asked);
+    const { answer } = (await explained.json()) as { answer: string };
+    expect([answer.length > 16, texts.get(degree)!.slice(0, answer.length)]).toEqual([true, answer]);
+  });
+
   it('gRPC gives and streams the text', async () => {
     const { address } = await server.line(({ msg }) => msg.startsWith('the Open Inference Protocol'));
     const { inference } = loadPackageDefinition(

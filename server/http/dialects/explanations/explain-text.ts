@@ -54,7 +54,7 @@ export async function explainText(
   const asked = (ids: readonly number[], more: Partial<GenerateRequest>): GenerateRequest => ({
     ...{ kind: 'generate', ...target, prompt: { kind: 'ids', ids }, stopStrings: [], stopTokenIds: [] },
     ...{ includeStopString: false, ignoreEndIds: true, skipSpecialTokens: false, logprob: true },
-    ...{ maxNewTokens: 0, topLogprobs: 0, sampling: {}, samplingDefaults: { doSample: false } },
+    ...{ maxNewTokens: 0, topLogprobs: 0, sampling: { doSample: false }, samplingDefaults: {} },
     ...more,
   });
   const answered =
