@@ -133,6 +133,7 @@ export class RunningSet {
     this.#byNumber.delete(sequence.sequence);
     if (sequence instanceof Sequence) this.#leaveOut(sequence, sequence.dropRowsAhead());
     const { onSlotFreed, prefixCache, slots } = this.#options;
+    if (why !== 'preempted') this.#forget(sequence);
     if (prefixCache && sequence instanceof Sequence)
       prefixCache.leave(sequence, why !== 'failed' && why !== 'lost');
     else slots.release(sequence.slot);
@@ -169,6 +170,11 @@ export class RunningSet {
     return untilMs;
   }
 
+  /** A job outlives the groups that run it: its signal wakes none that it has left. */
+  #forget({ job }: Sequence | TextVector): void {
+    job.signal.removeEventListener('abort', this.#options.wake);
+  }
+
   #leaveOut({ sequence }: Sequence, rows: number): void {
     if (rows > 0) this.#options.tellMasks?.(Array.from({ length: rows }, () => ({ sequence, mask: null })));
   }
@@ -187,6 +193,7 @@ export class RunningSet {
       const survives = goesOn(job, error, limits, { newTokens, ran: inFlight.has(sequence.sequence) });
       if (isToBlame(job, limits)) this.deathsOfRequests = Math.max(this.deathsOfRequests, job.deathsHere);
       if (this.#byNumber.has(sequence.sequence)) this.leave(sequence, survives ? 'lost' : 'failed');
+      else this.#forget(sequence);
       if (!survives) continue;
       if (sequence instanceof Sequence) {
         sequence.preempt();

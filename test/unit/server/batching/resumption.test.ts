@@ -1,4 +1,5 @@
 /** Requests over the deaths of their groups: who goes on, who is to blame, and who is tried alone. */
+import { getEventListeners } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { ServingError } from '../../../../proto/errors.js';
 import { BatchLoop } from '../../../../server/batching/batch-loop.js';
@@ -73,6 +74,8 @@ describe('a request whose groups die', () => {
     const { answers, lives } = await runAll([job], deathLimits(2, 40), (_, step) => step === 12);
     expect(told(answers[0]!)).toEqual(whole(job));
     expect(lives).toBeGreaterThan(5);
+    // None of them is woken by it any more.
+    expect(getEventListeners(job.signal, 'abort')).toEqual([]);
   });
 
   it('ends after as many as it may be in altogether, however far it gets', async () => {
