@@ -48,6 +48,7 @@ interface Group {
   arrived: Set<SimulatedRank>;
   /** A step that has run but for masks which have not come. */
   held: Step | null;
+  hasLost: boolean;
 }
 
 export class SimulatedRanks implements RankLauncher {
@@ -77,7 +78,14 @@ export class SimulatedRanks implements RankLauncher {
 
   async newGroup(): Promise<RankGroup> {
     const fake = new FakeRank({ ...this.#limits, obeysMasks: true });
-    const group: Group = { ranks: [], worldSize: 0, fake, arrived: new Set(), held: null };
+    const group: Group = {
+      ranks: [],
+      worldSize: 0,
+      fake,
+      arrived: new Set(),
+      held: null,
+      hasLost: false,
+    };
     return {
       start: async (launch, events) => this.#start(group, launch, events),
       close: async () => {
@@ -106,9 +114,9 @@ export class SimulatedRanks implements RankLauncher {
     return state === undefined || state === 'dead' ? null : state === 'stopped' ? 'T' : 'S';
   }
 
-  /** Every rank of the group with this process runs as it should. */
+  /** Every rank of the group with this process runs as it should; where a message was lost they wait until the step's deadline. */
   isHealthy(pids: readonly (number | undefined)[]): boolean {
-    return pids.length > 0 && pids.every((pid) => this.#byPid.get(pid ?? 0)?.state === 'ready');
+    return pids.length > 0 && pids.every((pid) => this.#byPid.get(pid ?? 0)?.isHealthy === true);
   }
 
   get living(): number {
@@ -246,9 +254,13 @@ class SimulatedRank implements RankHandle {
     });
   }
 
+  get isHealthy(): boolean {
+    return this.state === 'ready' && !this.#group.hasLost;
+  }
+
   send(message: ToWorker): void {
     if (this.#closed || this.state === 'dead') return;
-    const delayMs = this.#all.delay();
+    const delayMs = this.#delay();
     if (delayMs === null) return;
     this.#arrivesMs = Math.max(this.#arrivesMs, this.#all.nowMs + delayMs);
     this.#all.after(this.#arrivesMs - this.#all.nowMs, () => {
@@ -260,6 +272,13 @@ class SimulatedRank implements RankHandle {
       this.#inbox.push(message);
       this.#work();
     });
+  }
+
+  /** As of the system; the group has lost what never comes. */
+  #delay(): number | null {
+    const delayMs = this.#all.delay();
+    if (delayMs === null) this.#group.hasLost = true;
+    return delayMs;
   }
 
   kill(signal: 'SIGTERM' | 'SIGKILL'): void {
@@ -302,7 +321,7 @@ class SimulatedRank implements RankHandle {
   }
 
   tell(message: FromWorker): void {
-    const delayMs = this.#all.delay();
+    const delayMs = this.#delay();
     if (delayMs === null) return;
     this.#leavesMs = Math.max(this.#leavesMs, this.#all.nowMs + delayMs);
     this.#all.after(this.#leavesMs - this.#all.nowMs, () => {
