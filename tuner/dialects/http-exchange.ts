@@ -4,7 +4,8 @@
  * In      method, URL, headers, body; a deadline is the caller's signal
  * Out     status, when the first byte came, lines with the time of the piece they ended in
  * Limits  a line of at most MAX_LINE_BYTES; of an answer that was not asked as lines at most MAX_BODY_BYTES are kept
- * Errors  none thrown: how the connection failed stands in `failure`
+ * Errors  none thrown: how the connection failed stands in `failure`. A connection that was kept, and that the server has closed before it
+ *         could see the request, is none of the server's failures: the request is sent once more, on a new one
  */
 import { Agent, type IncomingMessage, request } from 'node:http';
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
@@ -13,6 +14,7 @@ import { monotonicMs } from '../load/monotonic.js';
 const MAX_LINE_BYTES = 8 * 2 ** 20;
 const MAX_BODY_BYTES = 64 * 2 ** 20;
 const NEWLINE = 10;
+const STALE = ['ECONNRESET', 'EPIPE'];
 /** More than any load has: what limits the number of connections is the load. */
 const MAX_SOCKETS = 65_536;
 
@@ -52,7 +54,7 @@ export class HttpConnections {
       body: '',
       failure: null,
     };
-    return new Promise((resolve) => {
+    const send = (agent: Agent | false, resolve: (result: Exchange) => void): void => {
       const end = (failure: string | null): void => {
         result.failure ??= failure;
         resolve(result);
@@ -61,7 +63,7 @@ export class HttpConnections {
         url,
         {
           method: 'POST',
-          agent: isTls ? this.#tlsAgent : this.#agent,
+          agent,
           headers: { ...headers, 'content-length': Buffer.byteLength(body) },
           signal,
         },
@@ -73,9 +75,14 @@ export class HttpConnections {
           else readWhole(response, result, end);
         },
       );
-      sent.once('error', (error: NodeJS.ErrnoException) => end(nameOf(error, signal)));
+      sent.once('error', (error: NodeJS.ErrnoException) => {
+        const isStale = sent.reusedSocket && result.status === 0 && STALE.includes(error.code ?? '');
+        if (isStale && !signal.aborted) send(false, resolve);
+        else end(nameOf(error, signal));
+      });
       sent.end(body);
-    });
+    };
+    return new Promise((resolve) => send(isTls ? this.#tlsAgent : this.#agent, resolve));
   }
 }
 

@@ -9,6 +9,7 @@
  * How     an open loop counts from the intended start, so what waits in the client waited; requests that still run at the end are
  *         hung up on, and counted as unfinished
  */
+import { setMaxListeners } from 'node:events';
 import type { Answer, Payload } from '../dialects/dialect.js';
 import { percentile } from '../statistics/percentile.js';
 import type { TraceLine } from './arrivals.js';
@@ -92,6 +93,8 @@ export class LoadRun {
   constructor(options: LoadOptions, parts: LoadParts) {
     this.#options = options;
     this.#parts = parts;
+    // Every client may wait for it at once.
+    setMaxListeners(0, this.#stop.signal);
   }
 
   async run(): Promise<LoadResult> {

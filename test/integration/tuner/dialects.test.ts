@@ -127,3 +127,38 @@ it('a server that is not there, and one that cuts its answer, are errors with a 
   await new Promise((resolve) => server.close(resolve));
   expect((await cut.ask(TEXT, NEVER)).error).toBe('ECONNREFUSED');
 });
+
+/** Answers the first request of each connection, or none. */
+async function closingServer(answersFirst: boolean): Promise<{ url: string; connections: () => number }> {
+  const seen = new WeakSet<object>();
+  let connections = 0;
+  const server = createServer((request, response) => {
+    if (!answersFirst || seen.has(request.socket)) request.socket.destroy();
+    else response.end('{"generated_text": "a"}');
+    seen.add(request.socket);
+  });
+  server.on('connection', () => connections++);
+  plain.push(server);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    connections: () => connections,
+  };
+}
+
+describe('a server that closes connections', () => {
+  it('after an answer, unseen by a client that keeps it: the request is sent again', async () => {
+    const { connections, url } = await closingServer(true);
+    const dialect = keep(new DjlDialect(options(url, false)));
+    for (let turn = 0; turn < 3; turn++)
+      expect(await dialect.ask(TEXT, NEVER)).toMatchObject({ error: null });
+    expect(connections()).toBe(3);
+  });
+
+  it('without an answer: that is its failure', async () => {
+    const { connections, url } = await closingServer(false);
+    const dialect = keep(new DjlDialect(options(url, false)));
+    expect(await dialect.ask(TEXT, NEVER)).toMatchObject({ error: 'ECONNRESET' });
+    expect(connections()).toBe(1);
+  });
+});
