@@ -142,7 +142,12 @@ async function httpSide(
 }
 
 async function doorSide(store: string, width: number): Promise<Side> {
-  const { models } = loadConfig({ argv: ['-s', store, '-m', 'ALL'], env: {}, cwd: store, installation: store });
+  const { models } = loadConfig({
+    argv: ['-s', store, '-m', 'ALL'],
+    env: {},
+    cwd: store,
+    installation: store,
+  });
   const manager = new WorkLoadManager({
     engineOf: () => new OnnxEngine(),
     logger: pino({ level: 'silent' }),
