@@ -309,14 +309,17 @@ class Simulation {
 /** Only the token that a rank chooses anyway is allowed. Most masks are there soon, some later than a step waits. */
 function constraintOf(promptIds: readonly number[], random: SeededRandom): TokenConstraint {
   const maskOf = (newTokens: number) => ({ ids: [fakeToken(promptIds, newTokens)], bits: new Uint8Array() });
-  let timer: NodeJS.Timeout | undefined;
+  // One that was asked for before its group died may still be on its way when the next life asks.
+  const timers = new Set<NodeJS.Timeout>();
   return {
     first: maskOf(0),
     maskAfter: (newIds) =>
       new Promise((resolve) => {
         const ms = random.next() * (random.next() < 0.1 ? 300 : 6);
-        timer = setTimeout(() => resolve(maskOf(newIds.length)), ms);
+        timers.add(setTimeout(() => resolve(maskOf(newIds.length)), ms));
       }),
-    release: () => clearTimeout(timer),
+    release: () => {
+      for (const timer of timers) clearTimeout(timer);
+    },
   };
 }
