@@ -96,12 +96,13 @@ export async function main(argv: readonly string[]): Promise<number> {
         Array.from({ length: requests }, () => times.next().value as number),
         serviceMs,
       );
-      const meanOff = mean(waits) / mean([...expected]) - 1;
+      const meanExpected = mean([...expected]);
+      const meanOff = mean(waits) / meanExpected - 1;
       const p99Off = p99(waits) / p99(expected) - 1;
       const ms = (value: number): string => value.toFixed(1).padStart(8);
       const off = (value: number): string => `${(100 * value).toFixed(1)} %`.padStart(8);
       console.log(
-        `${load.toFixed(2)}   ${ms(mean(waits))} ${ms(mean([...expected]))} ${off(meanOff)}   ` +
+        `${load.toFixed(2)}   ${ms(mean(waits))} ${ms(meanExpected)} ${off(meanOff)}   ` +
           `${ms(p99(waits))} ${ms(p99(expected))} ${off(p99Off)}   ` +
           `${ms(meanWait(load, serviceMs))} ${ms(waitPercentile(load, serviceMs, 0.99))}`,
       );

@@ -33,7 +33,7 @@ const LOOP = fileURLToPath(new URL('./bare-loop.js', import.meta.url));
 const MODEL = 'perceptron';
 const WEIGHTS = 'weights.bin';
 /** The same, a row a batch. */
-const SINGLE = 'one-by-one';
+const SINGLE = 'single';
 /** door: a work load manager in this process, without HTTP. */
 const BODIES = ['json', 'npy', 'door'] as const;
 
@@ -143,7 +143,7 @@ async function httpSide(
 
 async function doorSide(store: string, width: number): Promise<Side> {
   const { models } = loadConfig({
-    argv: ['-s', store, '-m', 'ALL'],
+    argv: ['-s', store],
     env: {},
     cwd: store,
     installation: store,
