@@ -17,4 +17,9 @@ const areSame = (a, b) =>
   a.constructor === b.constructor &&
   bytesOf(a).equals(bytesOf(b));
 
-expect.addEqualityTesters([(a, b) => (areSame(a, b) ? true : undefined)]);
+// Once a process: files that share one share its testers, and each tester is asked about every pair of values.
+const IS_SET_UP = Symbol.for('shardserve.test.set-up');
+if (!globalThis[IS_SET_UP]) {
+  globalThis[IS_SET_UP] = true;
+  expect.addEqualityTesters([(a, b) => (areSame(a, b) ? true : undefined)]);
+}
