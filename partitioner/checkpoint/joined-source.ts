@@ -7,7 +7,13 @@
  */
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { type CodedInfo, requireTensor, type TensorInfo, type TensorSource } from './tensor-source.js';
+import {
+  type CodedInfo,
+  readCodes,
+  requireTensor,
+  type TensorInfo,
+  type TensorSource,
+} from './tensor-source.js';
 
 /** A source whose tensors' names begin with `prefix`, and whose files lie in `folder` of the model. */
 export function prefixedSource(source: TensorSource, prefix: string, folder: string): TensorSource {
@@ -52,11 +58,7 @@ export function joinedSource(sources: readonly TensorSource[]): TensorSource {
   };
   const joined: TensorSource = {
     ...{ tensors, unsupported, coded, needless },
-    readCodes: (name, start, end) => {
-      const { readCodes } = ownerOf(name);
-      assert(readCodes, `${name} is not in codes`);
-      return readCodes.call(ownerOf(name), name, start, end);
-    },
+    readCodes: (name, start, end) => readCodes(ownerOf(name), name, start, end),
     files: sources.flatMap(({ files }) => files),
     readFloat32: (name, start, end, into) => ownerOf(name).readFloat32(name, start, end, into),
     readHalves: (name, start, end, into) => ownerOf(name).readHalves?.(name, start, end, into) ?? null,

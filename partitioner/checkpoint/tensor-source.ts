@@ -145,6 +145,12 @@ export function readIntegers(
   return source.readIntegerBytes(name, rowStart, rowEnd);
 }
 
+/** Rows of a weight that is one of the source's `coded`. */
+export function readCodes(source: TensorSource, name: string, rowStart: number, rowEnd: number): CodedRows {
+  assert(source.coded?.has(name) && source.readCodes, `${name} is not in codes`);
+  return source.readCodes(name, rowStart, rowEnd);
+}
+
 /** Checks a range of rows and its destination. @returns elements in the range */
 export function checkRowRange(
   info: TensorInfo,

@@ -12,6 +12,7 @@ import {
   type CodedRows,
   checkRowRange,
   type Halves,
+  readCodes,
   requireTensor,
   rowShape,
   type SourceFile,
@@ -218,11 +219,6 @@ function runsOf(view: TensorView, rowStart: number, rowEnd: number): { first: nu
     row += count;
   }
   return runs;
-}
-
-function readCodes(source: TensorSource, name: string, rowStart: number, rowEnd: number): CodedRows {
-  assert(source.coded?.has(name) && source.readCodes, `${name} is not in codes`);
-  return source.readCodes(name, rowStart, rowEnd);
 }
 
 function joined(pieces: readonly (Uint8Array | Float32Array)[]): Uint8Array | Float32Array {
