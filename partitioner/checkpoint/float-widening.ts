@@ -56,11 +56,17 @@ export function widenBfloat16(halves: Uint16Array, into: Uint32Array): void {
   for (let index = 0; index < halves.length; index++) into[index] = halves[index]! << 16;
 }
 
+/** @returns float32 of float16 or bfloat16 bits */
+export function widened(halves: Uint16Array, isBfloat: boolean): Float32Array {
+  const values = new Float32Array(halves.length);
+  const into = new Uint32Array(values.buffer);
+  if (isBfloat) widenBfloat16(halves, into);
+  else widenFloat16(halves, into);
+  return values;
+}
+
 /** Numbers [from, to), as floats. */
 export function floatsOf(numbers: Float32Array | Halves, from: number, to: number): Float32Array {
   if (numbers instanceof Float32Array) return numbers.subarray(from, to);
-  const floats = new Float32Array(to - from);
-  const widen = numbers.type === 'float16' ? widenFloat16 : widenBfloat16;
-  widen(numbers.values.subarray(from, to), new Uint32Array(floats.buffer));
-  return floats;
+  return widened(numbers.values.subarray(from, to), numbers.type === 'bfloat16');
 }

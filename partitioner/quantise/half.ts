@@ -52,12 +52,3 @@ export function roundToBfloat(value: number): number {
   widenBfloat16(half, bits);
   return float[0]!;
 }
-
-/** @returns float32 of float16 or bfloat16 bits */
-export function widened(halves: Uint16Array, isBfloat: boolean): Float32Array {
-  const values = new Float32Array(halves.length);
-  const into = new Uint32Array(values.buffer);
-  if (isBfloat) widenBfloat16(halves, into);
-  else widenFloat16(halves, into);
-  return values;
-}

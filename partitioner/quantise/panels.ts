@@ -17,8 +17,9 @@
  */
 import assert from 'node:assert/strict';
 import type { TensorEntry } from '../../proto/manifest.js';
+import { widened } from '../checkpoint/float-widening.js';
 import { blockBytes, blocksPerRow, type QuantisedRows } from './block-quantise.js';
-import { bfloatBits, halfBits, widened } from './half.js';
+import { bfloatBits, halfBits } from './half.js';
 
 /** How the panels of a linear are made; blockSize 0: floats. */
 export type PanelFormat = Omit<NonNullable<TensorEntry['panels']>, 'inputs' | 'outputs' | 'pieces'>;

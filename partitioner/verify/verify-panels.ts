@@ -7,8 +7,9 @@
  * Errors  ServingError SHARDS_INVALID naming tensor, rank and row
  */
 import type { TensorEntry } from '../../proto/manifest.js';
+import { widened } from '../checkpoint/float-widening.js';
 import { blockBytes, blocksPerRow, type QuantisedRows } from '../quantise/block-quantise.js';
-import { roundToHalf, widened } from '../quantise/half.js';
+import { roundToHalf } from '../quantise/half.js';
 import {
   PANEL_OUTPUTS,
   type PanelFormat,

@@ -1,8 +1,9 @@
 /** ss_quantise: the bytes of the readable packers, of searches one value after the other, and refusals that say where. */
 import koffi from 'koffi';
 import { expect, it } from 'vitest';
+import { widened } from '../../../partitioner/checkpoint/float-widening.js';
 import { quantiseRows } from '../../../partitioner/quantise/block-quantise.js';
-import { bfloatBits, halfBits, widened } from '../../../partitioner/quantise/half.js';
+import { bfloatBits, halfBits } from '../../../partitioner/quantise/half.js';
 import { packFloatPanel, packPanel, panelBytes } from '../../../partitioner/quantise/panels.js';
 import { kernelLibrary } from '../../../proto/kernel-library.js';
 import { type SeededRandom, seededRandom, testSeed } from '../../fixtures/seeded-random.js';

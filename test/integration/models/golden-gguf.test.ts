@@ -14,7 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { widenBfloat16, widenFloat16 } from '../../../partitioner/checkpoint/float-widening.js';
+import { widened } from '../../../partitioner/checkpoint/float-widening.js';
 import { decodeBlocks, ggmlType } from '../../../partitioner/checkpoint/ggml-blocks.js';
 import { partition, planPartition } from '../../../partitioner/partition.js';
 import { verifyShards } from '../../../partitioner/verify/verify.js';
@@ -128,8 +128,7 @@ describe('a file in parts', () => {
       const values = new Float32Array(count);
       if (type === 0) values.set(new Float32Array(new Uint8Array(raw).buffer));
       else if (type === 1 || type === 30) {
-        const bits = new Uint32Array(values.buffer);
-        (type === 1 ? widenFloat16 : widenBfloat16)(new Uint16Array(new Uint8Array(raw).buffer), bits);
+        values.set(widened(new Uint16Array(new Uint8Array(raw).buffer), type === 30));
       } else decodeBlocks(ggmlType(type)!, raw, values);
       return { name: own, shape, values };
     });

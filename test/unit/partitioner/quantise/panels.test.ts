@@ -1,7 +1,8 @@
 /** partitioner/quantise/panels.ts: what is packed is unpacked again, by a reading of each byte's meaning; sizes; known bytes. */
 import { describe, expect, it } from 'vitest';
+import { widened } from '../../../../partitioner/checkpoint/float-widening.js';
 import { dequantiseRows, quantiseRows } from '../../../../partitioner/quantise/block-quantise.js';
-import { bfloatBits, halfBits, roundToHalf, widened } from '../../../../partitioner/quantise/half.js';
+import { bfloatBits, halfBits, roundToHalf } from '../../../../partitioner/quantise/half.js';
 import {
   PANEL_OUTPUTS,
   type PanelFormat,
