@@ -5,7 +5,7 @@
  * Source  transformers: modeling_qwen2_moe.py (which layers are sparse)
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
-import type { ExpertNames, ExpertsShape, RoutingShape } from '../plan/model-shape.js';
+import type { ExpertNames, ExpertsShape, Place, RoutingShape } from '../plan/model-shape.js';
 
 /** Published models have fewer; more would be a damaged config.json. */
 const MAX_EXPERTS = 1024;
@@ -130,6 +130,26 @@ export function readSparseLayers(config: CheckpointConfig): boolean[] {
     { length: Math.min(numLayers, 1024) },
     (_, layer) => (layer + 1) % step === 0 && !dense.includes(layer),
   );
+}
+
+/**
+ * Stacks of `experts`, a matrix for each: gate's outputs above up's, and down.
+ *
+ * @param transposed matrices are stored [in, out]
+ */
+export function stackedExperts(
+  experts: string,
+  ffnSize: number,
+  transposed: boolean,
+): Pick<ExpertNames, 'gate' | 'up' | 'down'> {
+  const place = (tensor: string, half: 0 | 1 | null): Place => ({
+    stem: `${experts}.${tensor}`,
+    endings: { weight: '', bias: '' },
+    stacked: true,
+    rows: half === null ? null : { unitRows: ffnSize, groupUnits: 2, firstUnit: half, units: 1 },
+    transposed,
+  });
+  return { gate: place('gate_up_proj', 0), up: place('gate_up_proj', 1), down: place('down_proj', null) };
 }
 
 const MLP = 'model.layers.{layer}.mlp';

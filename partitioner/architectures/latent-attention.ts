@@ -8,6 +8,7 @@
  * Source  transformers: configuration_deepseek_v3.py, modeling_deepseek_v3.py
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
+import type { LatentShape } from '../plan/model-shape.js';
 import type { FamilyTraits } from './decoder-shape.js';
 import { readRope } from './read-rope.js';
 
@@ -23,12 +24,13 @@ export interface LatentTraits {
   defaultQueryRank: number;
   /** `partial_rotary_factor` says which part of a head is rotated, beside `qk_rope_head_dim`. */
   isPartOfHead?: boolean;
+  queryGrowth?: LatentShape['queryGrowth'];
 }
 
 /** @throws ServingError CHECKPOINT_INVALID */
 export function latentTraits(
   config: CheckpointConfig,
-  { defaultQueryRank, interleaved, isPartOfHead = false }: LatentTraits,
+  { defaultQueryRank, interleaved, isPartOfHead = false, queryGrowth = null }: LatentTraits,
 ): Partial<FamilyTraits> {
   const heads = config.positiveInteger('num_attention_heads');
   if ((config.nullablePositiveInteger('num_key_value_heads') ?? heads) !== heads) {
@@ -60,7 +62,7 @@ export function latentTraits(
       plainDim,
       valueDim: size('v_head_dim'),
       epsilon: LATENT_EPSILON,
-      queryGrowth: null,
+      queryGrowth,
     },
     biases: { qkv: bias, attentionOut: bias },
     ropes: () => {

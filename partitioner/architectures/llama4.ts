@@ -6,9 +6,8 @@
  * Source  transformers: configuration_llama4.py, modeling_llama4.py
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
-import type { Place } from '../plan/model-shape.js';
 import { type Family, readDecoderShape } from './decoder-shape.js';
-import { readExperts } from './experts.js';
+import { readExperts, stackedExperts } from './experts.js';
 import { readRotatedLayers } from './rotated-layers.js';
 
 const MLP = 'model.layers.{layer}.feed_forward';
@@ -54,9 +53,7 @@ export const family: Family = {
         experts: {
           router: `${MLP}.router`,
           choiceBias: null,
-          gate: stacked('gate_up_proj', 0, expertSize),
-          up: stacked('gate_up_proj', 1, expertSize),
-          down: stacked('down_proj', null, expertSize),
+          ...stackedExperts(`${MLP}.experts`, expertSize, true),
           shared: {
             router: null,
             gate: `${MLP}.shared_expert.gate_proj`,
@@ -105,15 +102,4 @@ function readExpertLayers(config: CheckpointConfig, layers: number): boolean[] {
     throw config.wrong('moe_layers', 'a list of layers');
   }
   return Array.from({ length: layers }, (_, layer) => listed.includes(layer));
-}
-
-/** @param unit 0 and 1: gate and up, side by side; null: all rows */
-function stacked(tensor: string, unit: 0 | 1 | null, ffnSize: number): Place {
-  return {
-    stem: `${MLP}.experts.${tensor}`,
-    endings: { weight: '', bias: '' },
-    stacked: true,
-    rows: unit === null ? null : { unitRows: ffnSize, groupUnits: 2, firstUnit: unit, units: 1 },
-    transposed: true,
-  };
 }

@@ -4,9 +4,8 @@
  * Limits  images are not read; only the published layout of the stacks
  * Source  transformers: configuration_qwen3_vl_moe.py, modeling_qwen3_vl_moe.py, conversion_mapping.py
  */
-import type { Place } from '../plan/model-shape.js';
 import { type Family, readDecoderShape } from './decoder-shape.js';
-import { readExperts, readSparseLayers } from './experts.js';
+import { readExperts, readSparseLayers, stackedExperts } from './experts.js';
 import { textConfig, textPart } from './text-part.js';
 
 const DEFAULTS = { rope_theta: 500_000, num_experts_per_tok: 4 };
@@ -18,14 +17,6 @@ export const family: Family = {
   shape(given) {
     const config = textConfig(given, { defaults: DEFAULTS, defaultTiedHead: true });
     const attentionBias = config.boolean('attention_bias', false);
-    const ffnSize = config.positiveInteger('moe_intermediate_size');
-    const stacked = (tensor: string, half: 0 | 1 | null): Place => ({
-      stem: `${MLP}.experts.${tensor}`,
-      endings: { weight: '', bias: '' },
-      stacked: true,
-      rows: half === null ? null : { unitRows: ffnSize, groupUnits: 2, firstUnit: half, units: 1 },
-      transposed: true,
-    });
     const shape = readDecoderShape(config, {
       honours: ['num_experts', 'num_local_experts'],
       biases: { qkv: attentionBias, attentionOut: attentionBias },
@@ -43,9 +34,7 @@ export const family: Family = {
         experts: {
           router: `${MLP}.gate`,
           choiceBias: null,
-          gate: stacked('gate_up_proj', 0),
-          up: stacked('gate_up_proj', 1),
-          down: stacked('down_proj', null),
+          ...stackedExperts(`${MLP}.experts`, config.positiveInteger('moe_intermediate_size'), true),
           shared: null,
         },
       },
