@@ -14,9 +14,11 @@ import type { Family } from '../../partitioner/architectures/decoder-shape.js';
 import { findFamily, loadFamilies } from '../../partitioner/architectures/registry.js';
 import { readModelConfig } from '../../partitioner/checkpoint/config-file.js';
 import { shapeFolder, shapeNames } from '../../partitioner/named-shapes.js';
+import { recogniseFolder } from '../../partitioner/open-model.js';
 import { planPartition } from '../../partitioner/partition.js';
 import type { Plan } from '../../partitioner/plan/plan.js';
-import { chooseWeightFormat, type FormatOptions } from '../../partitioner/quantise/weight-format.js';
+import { countParameters } from '../../partitioner/plan/role-tensors.js';
+import { chooseWeightFormat } from '../../partitioner/quantise/weight-format.js';
 import { ServingError } from '../../proto/errors.js';
 import { filesUnder, ROOT, readText } from './repository.js';
 
@@ -137,40 +139,38 @@ const FEW_LAYERS = 5;
 
 /** A model of many layers goes by what two small ones need, one round of layers apart: plans of all of them take 18 s. */
 async function sizesOf(folder: string, tp: number, dtype: (typeof DTYPES)[number]): Promise<Sizes> {
-  // A part of a large model would be taken for a small one.
-  const LARGE: FormatOptions['eightBit'] = ['head'];
-  const plan = async (at: string, eightBit?: FormatOptions['eightBit']): Promise<Sizes> =>
-    (await planPartition({ layout: 'panels', folder: at, tp, dtype, eightBit })).plan;
-  const { raw } = readModelConfig(folder);
+  const config = readModelConfig(folder);
+  const { raw } = config;
   const layers = Number(raw.num_hidden_layers);
+  const { shape } = await recogniseFolder(config, false);
+  // A part of a large model would be taken for a small one.
+  const parameters = countParameters(shape);
+  const { eightBit } = chooseWeightFormat({ layout: 'panels', dtype }, parameters, shape.numLayers);
+  const plan = async (at: string): Promise<Sizes> =>
+    (await planPartition({ layout: 'panels', folder: at, tp, dtype, eightBit })).plan;
   if (!(layers > FEW_LAYERS)) return plan(folder);
   const scratch = mkdtempSync(path.join(tmpdir(), 'family-sizes-'));
   try {
-    const ofLayers = (count: number, eightBit: FormatOptions['eightBit']): Promise<Sizes> => {
+    const ofLayers = (count: number): Promise<Sizes> => {
       const cut = Object.entries(raw).map(([key, value]) =>
         Array.isArray(value) && value.length === layers ? [key, value.slice(0, count)] : [key, value],
       );
-      const config = { ...Object.fromEntries(cut), num_hidden_layers: count };
-      writeFileSync(path.join(scratch, 'config.json'), JSON.stringify(config));
-      return plan(scratch, eightBit);
+      const shortened = { ...Object.fromEntries(cut), num_hidden_layers: count };
+      writeFileSync(path.join(scratch, 'config.json'), JSON.stringify(shortened));
+      return plan(scratch);
     };
     // Llama 4 has experts on every so manieth layer.
     const round = Number(raw.interleave_moe_layer_step ?? 1);
     const least = FEW_LAYERS - 1;
     assert((layers - least) % round === 0, folder);
-    const whole = async (eightBit: FormatOptions['eightBit']): Promise<Sizes> => {
-      const [fewer, more] = [await ofLayers(least, eightBit), await ofLayers(least + round, eightBit)];
-      const sizeOf = (key: keyof Sizes): number =>
-        fewer[key] + ((layers - least) / round) * (more[key] - fewer[key]);
-      return {
-        parameters: sizeOf('parameters'),
-        rankBytes: sizeOf('rankBytes'),
-        sharedBytes: sizeOf('sharedBytes'),
-      };
+    const [fewer, more] = [await ofLayers(least), await ofLayers(least + round)];
+    const whole = (key: keyof Sizes): number =>
+      fewer[key] + ((layers - least) / round) * (more[key] - fewer[key]);
+    return {
+      parameters: whole('parameters'),
+      rankBytes: whole('rankBytes'),
+      sharedBytes: whole('sharedBytes'),
     };
-    const asLarge = await whole(LARGE);
-    const { eightBit } = chooseWeightFormat({ layout: 'panels', dtype }, asLarge.parameters, layers);
-    return dtype === 'fp32' || eightBit.length === LARGE.length ? asLarge : await whole(eightBit);
   } finally {
     rmSync(scratch, { recursive: true });
   }
