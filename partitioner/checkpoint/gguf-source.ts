@@ -59,16 +59,7 @@ export function openGguf(file: string): TensorSource {
   const { parts, whole } = readGgufParts(file);
   const places = placesOf(whole);
   const names = new Set<string>();
-  const placed = parts.map((part) => {
-    const own = placedIn(part, places);
-    for (const { name } of own) {
-      if (names.has(name)) throw checkpointError(part.path, `a second tensor stands for ${ggufName(name)}`);
-      names.add(name);
-    }
-    if (names.size > MAX_PLACED)
-      throw checkpointError(part.path, `more than ${MAX_PLACED} tensors, experts by themselves`);
-    return own;
-  });
+  const placed = parts.map((part) => placedIn(part, places, names));
   const opened: TensorSource[] = [];
   try {
     for (const [index, part] of parts.entries()) {
@@ -82,16 +73,25 @@ export function openGguf(file: string): TensorSource {
   return joinedSource(opened);
 }
 
-function placedIn(header: GgufHeader, places: ReadonlyMap<string, GgufPlace | null>): Stored[] {
+/** @param names of the parts before it; its own are added */
+function placedIn(
+  header: GgufHeader,
+  places: ReadonlyMap<string, GgufPlace | null>,
+  names: Set<string>,
+): Stored[] {
   const { bytes, dataStart, path: file, tensors } = header;
   const stored = [...tensors.values()].map((tensor) => checkedTensor(file, tensor));
   checkRanges(file, stored, bytes - dataStart);
-  const placed: Stored[] = [];
-  for (const entry of stored) {
-    placed.push(...placedTensors(file, entry, places.get(entry.tensor.name)));
-    if (placed.length > MAX_PLACED) break;
-  }
-  return placed;
+  return stored.flatMap((entry) => {
+    const own = placedTensors(file, entry, places.get(entry.tensor.name));
+    for (const { name } of own) {
+      if (names.has(name)) throw checkpointError(file, `a second tensor stands for ${ggufName(name)}`);
+      names.add(name);
+    }
+    if (names.size > MAX_PLACED)
+      throw checkpointError(file, `more than ${MAX_PLACED} tensors, experts by themselves`);
+    return own;
+  });
 }
 
 /** @param place null: read with the configuration; absent: a name that no family has stays, and whoever checks the tensors refuses it */
