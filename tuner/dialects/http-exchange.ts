@@ -4,8 +4,9 @@
  * In      method, URL, headers, body; a deadline is the caller's signal
  * Out     status, when the first byte came, lines with the time of the piece they ended in
  * Limits  a line of at most MAX_LINE_BYTES; of an answer that was not asked as lines at most MAX_BODY_BYTES are kept
- * Errors  none thrown: how the connection failed stands in `failure`. A connection that was kept, and that the server has closed before it
- *         could see the request, is none of the server's failures: the request is sent once more, on a new one
+ * Errors  none thrown: how the connection failed stands in `failure`. A connection that was kept and breaks before anything of the answer
+ *         has come may have been closed before the request: it is sent once more, on a new one, and only that one's failure counts. A
+ *         server that breaks off in the middle of a request looks the same
  */
 import { Agent, type IncomingMessage, request } from 'node:http';
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
