@@ -7,6 +7,7 @@
  * Limits  HEAP_MB of the process; a case that is not done after HANG_MS, half of them its process's own time, or MAX_ROUNDS times as long,
  *         is one that hangs: on a busy machine a process may stand still
  */
+import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -95,7 +96,11 @@ async function readyChild(): Promise<ChildProcess> {
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });
   child.stderr!.setEncoding('utf8');
-  await once(child, 'message');
+  const isReady = await Promise.race([
+    once(child, 'message').then(() => true),
+    once(child, 'exit').then(() => false),
+  ]);
+  assert(isReady, `${PROGRAM} ended before it took a task`);
   return child;
 }
 
