@@ -9,6 +9,9 @@ import type { SeededRandom } from '../fixtures/seeded-random.js';
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
+/** Words of whatever nests. */
+export const BRACKETS = ['(', ')', '[', ']', '{', '}'] as const;
+
 const HOSTILE_TEXTS = [
   ...['', ' ', '\u0000', '\ud800', '\u202e', '😀', 'é'.repeat(300), 'a'.repeat(70_000), '../../etc/passwd'],
   ...[

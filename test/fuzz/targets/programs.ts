@@ -8,7 +8,7 @@ import {
 } from '../../../server/text/answer-parts/answer-parsers.js';
 import { readWorkflow } from '../../../server/workflows/read-workflow.js';
 import { type FuzzTarget, isOperating } from '../fuzz-target.js';
-import { type Json, jsonText, mutatedJson, mutatedText } from '../mutations.js';
+import { BRACKETS, type Json, jsonText, mutatedJson, mutatedText } from '../mutations.js';
 import { putFile, scratchFolder } from '../scratch.js';
 
 const PYTHON = `import os, torch
@@ -48,25 +48,8 @@ const PYTHON_WORDS = [
     '    ',
     '\t',
   ],
-  ...[
-    '(',
-    ')',
-    '[',
-    ']',
-    '{',
-    '}',
-    '"""',
-    "'",
-    '\\',
-    'f"{x}"',
-    '**',
-    '*',
-    '@',
-    ':=',
-    '...',
-    'global ',
-    'None',
-  ],
+  ...BRACKETS,
+  ...['"""', "'", '\\', 'f"{x}"', '**', '*', '@', ':=', '...', 'global ', 'None'],
   ...[
     'handle',
     'predictor',

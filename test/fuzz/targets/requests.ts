@@ -13,7 +13,7 @@ import type { SeededRandom } from '../../fixtures/seeded-random.js';
 import { randomSchema } from '../../support/random-schemas.js';
 import { repositoryRoot } from '../../support/repository-root.js';
 import { type FuzzTarget, isOperating } from '../fuzz-target.js';
-import { type Json, mutatedBytes, mutatedJson, mutatedText } from '../mutations.js';
+import { BRACKETS, type Json, mutatedBytes, mutatedJson, mutatedText } from '../mutations.js';
 
 const golden = (name: string): Buffer =>
   readFileSync(path.join(repositoryRoot, 'test', 'golden', 'onnx-models', name));
@@ -86,12 +86,7 @@ const URLENCODED = Buffer.from('a=1&b=%C3%A9&model_name=x&inputs=once+upon&c=%00
 
 const PATTERNS = ['^[a-z]+$', '(ab|cd)*e?', '[0-9]{2,4}-\\d', '\\p{L}+', '(?:a|b){0,3}', '[^"\\\\]*'];
 const PATTERN_WORDS = [
-  '(',
-  ')',
-  '[',
-  ']',
-  '{',
-  '}',
+  ...BRACKETS,
   '{1000}',
   '{0,}',
   '*',
