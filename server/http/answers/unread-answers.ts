@@ -4,7 +4,8 @@
  *
  * In      a response that is about to be sent, and its bytes
  * Limits  `maxBytes` over all, but for one; a reader that takes nothing for `stallLimitMs` is dropped, and one that takes next to nothing, as
- *         those of streams are (stream-reply.ts, read-pace.ts). What the kernel takes at once (FREE_BYTES) is not counted
+ *         those of streams are (stream-reply.ts, read-pace.ts). What the kernel takes at once (FREE_BYTES) is not
+ *         counted, and by HTTP/2 not refused
  * Errors  QUEUE_FULL with Retry-After
  */
 import type { ServerResponse } from 'node:http';
@@ -30,9 +31,11 @@ export class UnreadAnswers {
    * @throws ServingError QUEUE_FULL
    */
   begin(raw: ServerResponse, bytes: number, onDropped: () => void): void {
+    const isShort = bytes <= FREE_BYTES;
     // A window of HTTP/2 may be of no size at all.
-    if (bytes <= FREE_BYTES && !isHttp2(raw.req)) return;
-    if (this.#bytes > 0 && this.#bytes + bytes > this.#maxBytes) throw this.#full();
+    if (isShort && !isHttp2(raw.req)) return;
+    // An error is short, and has to be told.
+    if (!isShort && this.#bytes > 0 && this.#bytes + bytes > this.#maxBytes) throw this.#full();
     this.#bytes += bytes;
     const drop = (): void => {
       onDropped();
