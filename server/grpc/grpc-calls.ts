@@ -17,6 +17,7 @@ import {
 import { ServingError } from '../../proto/errors.js';
 import type { AccessControl } from '../access/access-control.js';
 import type { AccessKey, Scope } from '../access/access-key.js';
+import { clientController } from '../requests/client-controller.js';
 import { requestControl } from '../requests/request-control.js';
 import { RequestTimes, type TimeParts } from '../requests/request-times.js';
 import type { Target } from '../requests/target.js';
@@ -63,7 +64,7 @@ export const headersOf = ({ metadata }: { metadata: Metadata }): IncomingHttpHea
 
 /** Aborted when the client cancels or its deadline passes; a signal that is aborted too late does nothing. */
 export function callController(call: Call): AbortController {
-  const client = new AbortController();
+  const client = clientController();
   (call as ServerUnaryCall<unknown, unknown>).once('cancelled', () => client.abort());
   if (call.cancelled) client.abort();
   return client;
@@ -71,7 +72,7 @@ export function callController(call: Call): AbortController {
 
 /** For one request of several that a call brings: it ends with the call, or when it is left. */
 export function ownController(call: AbortSignal): { own: AbortController; leave(): void } {
-  const own = new AbortController();
+  const own = clientController();
   const end = (): void => own.abort();
   if (call.aborted) end();
   else call.addEventListener('abort', end, { once: true });

@@ -9,7 +9,6 @@
  * Source  Open Inference Protocol v2; Triton's ModelStreamInfer: with triton_enable_empty_final_response a last, empty response says that
  *         a request is done; triton_final_response says so in every response
  */
-import { setMaxListeners } from 'node:events';
 import path from 'node:path';
 import type { Metadata, ServerDuplexStream, ServerUnaryCall, StatusObject } from '@grpc/grpc-js';
 import { ServingError } from '../../proto/errors.js';
@@ -280,7 +279,6 @@ function streamInfer(
   const client = callController(stream);
   // Each of its requests may wait for its reader.
   stream.setMaxListeners(2 * MAX_STREAM_REQUESTS);
-  setMaxListeners(2 * MAX_STREAM_REQUESTS, client.signal);
   let running = 0;
   let heldBytes = 0;
   const isFull = (): boolean => running >= MAX_STREAM_REQUESTS || heldBytes >= MAX_STREAM_BYTES;

@@ -30,6 +30,7 @@ import { methodNotAllowed, prettyJson } from '../http/errors.js';
 import type { HttpContext } from '../http/http-context.js';
 import { modelStatus } from '../http/model-target.js';
 import { boundedJson } from '../requests/bounded-json.js';
+import { clientController } from '../requests/client-controller.js';
 import type { Target } from '../requests/target.js';
 
 type Fields = Readonly<Record<string, string | number | boolean>>;
@@ -141,7 +142,7 @@ async function manage(
     case 'DescribeModel':
       return prettyJson(
         fields.customized === true
-          ? await describedByHandlers(context, models, model, version, new AbortController())
+          ? await describedByHandlers(context, models, model, version, clientController())
           : models.describe(model, version),
       );
     case 'ListModels':

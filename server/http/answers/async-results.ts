@@ -14,6 +14,7 @@
 import { isUtf8 } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
 import { ServingError } from '../../../proto/errors.js';
+import { clientController } from '../../requests/client-controller.js';
 import { quote } from '../../requests/validation.js';
 import type { Answer } from './answer.js';
 import type { AsyncStore } from './async-store.js';
@@ -108,7 +109,7 @@ export class AsyncResults {
     }
     if (this.#bytes >= maxBytes) throw this.#tooManyBytes();
     const id = randomUUID();
-    const client = new AbortController();
+    const client = clientController();
     const result: StoredResult = {
       client,
       contentType: JSON_TYPE,

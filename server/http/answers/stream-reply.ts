@@ -7,10 +7,10 @@
  * Limits  a reader that takes nothing for `stallLimitMs` is dropped, and one that takes next to nothing (read-pace.ts)
  * Errors  before the head: thrown on to the dialect's error handler, so that they have a status; after it: the dialect's own error frames
  */
-import { setMaxListeners } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import type { FastifyBaseLogger, FastifyReply } from 'fastify';
 import { ServingError } from '../../../proto/errors.js';
+import { clientController } from '../../requests/client-controller.js';
 import { isComplete, isGone, needsDrain } from '../http2-requests.js';
 import { ReadPace } from './read-pace.js';
 import { timesOf } from './reply-times.js';
@@ -33,9 +33,7 @@ export interface Frames<T extends string | Uint8Array = string> {
 
 /** Aborted when the connection ends before the response does. */
 export function clientSignal(reply: FastifyReply): AbortController {
-  const controller = new AbortController();
-  // Each job of the request listens: 128 choices, a list of texts. Ten would bring a warning of Node's.
-  setMaxListeners(0, controller.signal);
+  const controller = clientController();
   timesOf(reply).follow(controller.signal);
   reply.raw.once('close', () => {
     if (!isComplete(reply.raw)) controller.abort();

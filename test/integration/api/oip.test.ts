@@ -16,6 +16,7 @@ import { WorkLoadManager } from '../../../server/work-load-manager/work-load-man
 import { LogRecorder } from '../../fixtures/log-recorder.js';
 import { FAKE_CONFIG } from '../../support/fake-model.js';
 import { startServer, type TestServer } from '../../support/http-fixtures.js';
+import { listenerWarnings } from '../../support/listener-warnings.js';
 import { repositoryRoot } from '../../support/repository-root.js';
 
 const HANDLER = `export const handle = async (data, context) =>
@@ -57,6 +58,7 @@ describe('models of tensors and handlers', () => {
     const config = {
       ...FAKE_CONFIG,
       stepTimeoutSeconds: 20,
+      jobQueueSize: 32,
       modelLoadingTimeoutSeconds: 120,
       handlerMemoryMb: 512,
     };
@@ -167,21 +169,20 @@ describe('models of tensors and handlers', () => {
       await grpc.listen(),
       credentials.createInsecure(),
     );
-    const inputs = [
-      {
-        name: 'text',
-        datatype: 'BYTES',
-        shape: [2],
-        contents: { bytes_contents: ['a', 'b'].map((one) => Buffer.from(one)) },
-      },
-    ];
-    const answer = await new Promise<InferResponseMessage>((resolve, reject) => {
-      stub.ModelInfer!({ model_name: 'shout', inputs }, (error: unknown, told: InferResponseMessage) =>
-        error ? reject(error) : resolve(told),
-      );
-    });
+    const ask = (texts: readonly string[]) => {
+      const contents = { bytes_contents: texts.map((one) => Buffer.from(one)) };
+      const inputs = [{ name: 'text', datatype: 'BYTES', shape: [texts.length], contents }];
+      return new Promise<InferResponseMessage>((resolve, reject) => {
+        stub.ModelInfer!({ model_name: 'shout', inputs }, (error: unknown, told: InferResponseMessage) =>
+          error ? reject(error) : resolve(told),
+        );
+      });
+    };
+    const answer = await ask(['a', 'b']);
     expect(answer.outputs).toMatchObject([{ name: 'output', datatype: 'BYTES', shape: ['2'] }]);
     expect(unpackStrings('output', answer.raw_output_contents[0]!, 2).map(String)).toEqual(['A', 'B']);
+    const many = Array.from({ length: 32 }, (_, index) => `t${index}`);
+    expect(await listenerWarnings(() => ask(many))).toEqual([]);
     stub.close();
     await grpc.close();
   });

@@ -26,6 +26,7 @@ import { TORCHSERVE_SCOPES } from '../../support/access-table.js';
 import { makeCertificate } from '../../support/certificates.js';
 import { FakeManagement, pool } from '../../support/http-fake-management.js';
 import { postJson, startServer, type TestServer } from '../../support/http-fixtures.js';
+import { listenerWarnings } from '../../support/listener-warnings.js';
 import { torchServeModelsOf } from '../../support/torchserve-parts.js';
 
 type Stub = Client & Record<string, (...args: unknown[]) => unknown>;
@@ -172,6 +173,17 @@ describe("who may make TorchServe's gRPC calls", () => {
     const changes = /Register|Scale|SetDefault|Unregister/.test(method);
     expect(told.map(({ key }) => key)).toEqual(changes ? [null, null, 'api_key', 'management_key'] : []);
   });
+});
+
+it('a list of texts by gRPC is answered without a word on standard error', async () => {
+  const { addresses, http } = await start();
+  const stub = stubOf('inference', addresses.inference);
+  const inputs = Array.from({ length: 32 }, (_, index) => `text ${index}`);
+  const message = { model_name: 'mlp', input: { data: Buffer.from(JSON.stringify({ inputs })) } };
+  const warnings = await listenerWarnings(async () => {
+    expect(await codeOf('inference', stub, 'Predictions', message, null)).toBe(status.OK);
+  });
+  expect([http.service.submitted.length, warnings]).toEqual([32, []]);
 });
 
 describe('TorchServe by TLS', () => {

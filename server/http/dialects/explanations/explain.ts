@@ -6,10 +6,9 @@
  * Limits  x-request-timeout-ms (default DEFAULT_LIMIT_MS) is for the whole of it, not for each of its requests
  * Errors  BAD_REQUEST; REQUEST_TIMEOUT; those of the model
  */
-
-import { setMaxListeners } from 'node:events';
 import type { IncomingHttpHeaders } from 'node:http';
 import { ServingError } from '../../../../proto/errors.js';
+import { clientController } from '../../../requests/client-controller.js';
 import type { Target } from '../../../requests/target.js';
 import { propertiesOf } from '../../answers/handler-answer.js';
 import type { HttpContext } from '../../http-context.js';
@@ -37,9 +36,7 @@ export async function explain(
 ): Promise<unknown> {
   const { timeoutMs, ...untimed } = target;
   const limitMs = timeoutMs ?? DEFAULT_LIMIT_MS;
-  const whole = new AbortController();
-  // Each of its requests listens.
-  setMaxListeners(0, whole.signal);
+  const whole = clientController();
   const leave = (): void => whole.abort();
   client.signal.addEventListener('abort', leave, { once: true });
   if (client.signal.aborted) leave();

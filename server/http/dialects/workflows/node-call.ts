@@ -8,6 +8,7 @@
 import type { FastifyBaseLogger } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
 import type { Tenant } from '../../../requests/addressed-request.js';
+import { clientController } from '../../../requests/client-controller.js';
 import type { ContentPart } from '../../../requests/invoke-request.js';
 import type { PredictRequest } from '../../../requests/predict-request.js';
 import type { ModelStatus } from '../../../requests/service.js';
@@ -40,7 +41,7 @@ export const nodeCaller =
     const status = context.service.models().find(({ name }) => name === model);
     if (status === undefined)
       throw new ServingError('MODEL_NOT_FOUND', `Model or workflow not found: ${model}`);
-    const client = new AbortController();
+    const client = clientController();
     const leave = (): void => client.abort();
     signal.addEventListener('abort', leave, { once: true });
     if (signal.aborted) leave();
