@@ -60,12 +60,8 @@ export async function inferTensors(
   throw new Error('a prediction ended without its value');
 }
 
-async function ofHandler(
-  service: InferenceService,
-  [input, another]: readonly NamedTensor[],
-  target: Target,
-  client: AbortSignal,
-): Promise<readonly NamedTensor[]> {
+/** What a handler is asked with, an element a request. @throws ServingError BAD_REQUEST */
+export function handlerElements([input, another]: readonly NamedTensor[]): (number | boolean | string)[] {
   if (input === undefined || another !== undefined)
     throw new ServingError('BAD_REQUEST', 'A handler takes one input, whose elements are its requests');
   const elements = elementsOfTensor(input);
@@ -74,6 +70,16 @@ async function ofHandler(
       'BAD_REQUEST',
       `A handler takes at most ${MAX_ELEMENTS} elements, got ${elements.length}`,
     );
+  return elements;
+}
+
+async function ofHandler(
+  service: InferenceService,
+  inputs: readonly NamedTensor[],
+  target: Target,
+  client: AbortSignal,
+): Promise<readonly NamedTensor[]> {
+  const elements = handlerElements(inputs);
   const { cacheSalt: _salt, ...to } = target;
   const answers = await Promise.all(
     elements.map(async (element, index) => {

@@ -187,6 +187,16 @@ describe('models of tensors and handlers', () => {
     await grpc.close();
   });
 
+  it.each(['infer', 'explain'])('a handler takes so many elements and no more: %s', async (what) => {
+    const data = Array.from({ length: 257 }, () => 'a');
+    const inputs = [{ name: 'text', shape: [257], datatype: 'BYTES', data }];
+    const { bytes, status } = await post(`/models/shout/${what}`, { inputs });
+    expect([status, JSON.parse(bytes.toString())]).toEqual([
+      400,
+      { error: 'A handler takes at most 256 elements, got 257' },
+    ]);
+  });
+
   it.each([
     ['no inputs', { a: 1 }, {}, /inputs must be a list/],
     ['another shape', { inputs: [{ name: 'x', shape: [8], datatype: 'FP32', data: X }] }, {}, /./],

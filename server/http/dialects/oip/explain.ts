@@ -4,15 +4,15 @@
  * In      an infer request, its tensors as JSON: text_input of a language model, a handler's elements, an ONNX model's inputs. Its
  *         parameters say how, as the query of /explanations does
  * Out     one output `explanation`, BYTES: JSON of what /explanations answers, an element what is explained
+ * Limits  of a handler's elements those of tensor-inference.ts
  * Errors  BAD_REQUEST; those of explanations/explain.ts
  * Source  KServe's V2 protocol; TorchServe's kservev2 envelope
  */
 import type { IncomingHttpHeaders } from 'node:http';
-import { ServingError } from '../../../../proto/errors.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import type { ModelStatus } from '../../../requests/service.js';
 import type { Target } from '../../../requests/target.js';
-import { elementsOfTensor } from '../../../requests/tensor-elements.js';
+import { handlerElements } from '../../../requests/tensor-inference.js';
 import { stringInput } from '../../../requests/text-inference.js';
 import type { HttpContext } from '../../http-context.js';
 import { explainEach } from '../explanations/explain.js';
@@ -50,12 +50,7 @@ function bodiesOf({ task }: ModelStatus, { inputs }: InferRequest, { json, rest 
     if (prompt === null) throw new InvalidInput('Input text_input is missing', 'inputs');
     return [prompt];
   }
-  if (task === 'handler') {
-    const [input, another] = inputs;
-    if (input === undefined || another !== undefined)
-      throw new ServingError('BAD_REQUEST', 'A handler takes one input, whose elements are its requests');
-    return elementsOfTensor(input);
-  }
+  if (task === 'handler') return handlerElements(inputs);
   if (rest.length > 0) throw new InvalidInput('What is explained is told as JSON, not as bytes', 'inputs');
   return [json];
 }
