@@ -17,8 +17,13 @@ export interface OpenedSession {
   expiresAtMs: number;
 }
 
+interface Session {
+  owner: string | null;
+  expiresAtMs: number;
+}
+
 export class Sessions {
-  readonly #open = new Map<string, { owner: string | null; expiresAtMs: number }>();
+  readonly #open = new Map<string, Session>();
   readonly #now: () => number;
 
   /** @param now by the wall clock: clients are told when a session ends */
@@ -29,24 +34,11 @@ export class Sessions {
   /** @param owner null: nobody in particular. @throws ServingError QUEUE_FULL */
   open(owner: string | null, seconds: number): OpenedSession {
     const nowMs = this.#now();
-    let own = 0;
-    let soonestMs = Number.POSITIVE_INFINITY;
-    for (const [id, session] of this.#open) {
-      if (session.expiresAtMs <= nowMs) this.#open.delete(id);
-      else {
-        if (session.owner === owner) own += 1;
-        soonestMs = Math.min(soonestMs, session.expiresAtMs);
-      }
-    }
-    const most = owner === null ? MAX_SESSIONS : MAX_SESSIONS / 2;
-    if (this.#open.size >= MAX_SESSIONS || own >= most)
-      throw new ServingError(
-        'QUEUE_FULL',
-        `${own} sessions are open, at most ${most} may be: close some first`,
-        {
-          retryAfterSeconds: Math.ceil((soonestMs - nowMs) / 1000),
-        },
-      );
+    for (const [id, session] of this.#open) if (session.expiresAtMs <= nowMs) this.#open.delete(id);
+    const all = [...this.#open.values()];
+    checkRoom(all, MAX_SESSIONS, 'sessions', nowMs);
+    const own = all.filter((session) => session.owner === owner);
+    if (owner !== null) checkRoom(own, MAX_SESSIONS / 2, 'sessions of this key', nowMs);
     const id = randomUUID();
     const expiresAtMs = nowMs + seconds * 1000;
     this.#open.set(id, { owner, expiresAtMs });
@@ -63,4 +55,17 @@ export class Sessions {
   close(id: string, owner: string | null): boolean {
     return this.isOpen(id, owner) && this.#open.delete(id);
   }
+}
+
+/** @throws ServingError QUEUE_FULL */
+function checkRoom(open: readonly Session[], most: number, what: string, nowMs: number): void {
+  if (open.length < most) return;
+  const soonestMs = Math.min(...open.map(({ expiresAtMs }) => expiresAtMs));
+  throw new ServingError(
+    'QUEUE_FULL',
+    `${open.length} ${what} are open, at most ${most} may be: close some first`,
+    {
+      retryAfterSeconds: Math.ceil((soonestMs - nowMs) / 1000),
+    },
+  );
 }

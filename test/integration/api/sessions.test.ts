@@ -80,9 +80,21 @@ it('end by themselves, belong to their key, and leave room for others', () => {
   ]);
   for (let at = 1; at < 5000; at++) sessions.open('one', 60);
   expect(() => sessions.open('one', 60)).toThrow(
-    expect.objectContaining({ code: 'QUEUE_FULL', retryAfterSeconds: 60 }),
+    expect.objectContaining({
+      ...{ code: 'QUEUE_FULL', retryAfterSeconds: 60 },
+      message: '5000 sessions of this key are open, at most 5000 may be: close some first',
+    }),
   );
-  sessions.open('two', 60);
+  sessions.open('two', 30);
+  // Another's end is of no use to this one.
+  expect(() => sessions.open('one', 60)).toThrow(expect.objectContaining({ retryAfterSeconds: 60 }));
+  for (let at = 1; at < 5000; at++) sessions.open('three', 60);
+  expect(() => sessions.open(null, 60)).toThrow(
+    expect.objectContaining({
+      ...{ code: 'QUEUE_FULL', retryAfterSeconds: 30 },
+      message: '10000 sessions are open, at most 10000 may be: close some first',
+    }),
+  );
   now = 61_000;
   expect(sessions.isOpen(id, 'one')).toBe(false);
   sessions.open('one', 60);
