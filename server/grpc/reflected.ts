@@ -38,12 +38,19 @@ interface Codec {
 const codec = (descriptor as unknown as { FileDescriptorProto: Codec }).FileDescriptorProto;
 
 export function reflected(definitions: readonly PackageDefinition[]): PackageDefinition {
+  // All entries of a definition have the same list.
+  const told = new Map<readonly Buffer[], Buffer[]>();
+  const asProtocs = (files: readonly Buffer[]): Buffer[] => {
+    const made = told.get(files) ?? filesAsProtocs(files);
+    told.set(files, made);
+    return made;
+  };
   return Object.fromEntries(
     definitions
       .flatMap((definition) => Object.entries(definition))
       .map(([name, one]) => {
         const { fileDescriptorProtos: files } = one as { fileDescriptorProtos?: Buffer[] };
-        return [name, files === undefined ? one : { ...one, fileDescriptorProtos: filesAsProtocs(files) }];
+        return [name, files === undefined ? one : { ...one, fileDescriptorProtos: asProtocs(files) }];
       }),
   ) as PackageDefinition;
 }
