@@ -78,6 +78,17 @@ const inMicroseconds = (bounds: readonly number[]): number[] => bounds.map((boun
 /** What brought a request. */
 export type Transport = 'http' | 'grpc';
 
+/** Milliseconds of a response. requests/request-times.ts has them so; these files know nobody else's. */
+export interface AnsweredTimes {
+  model: string;
+  /** null: any. */
+  version: string | null;
+  totalMs: number;
+  containerMs: number;
+  modelMs: number;
+  overheadMs: number;
+}
+
 const answerCells = () =>
   ({
     total: new HistogramCells(QUEUE_BOUNDS),
@@ -200,10 +211,7 @@ export class ModelMetrics {
     if (outcome === 'finished') this.#options.requestLog?.requestDone(newTokens, durationMs * 1000);
   }
 
-  answered(
-    transport: Transport,
-    times: { totalMs: number; containerMs: number; modelMs: number; overheadMs: number },
-  ): void {
+  answered(transport: Transport, times: AnsweredTimes): void {
     const { total, container, model, overhead } = this.answerSeconds[transport];
     total.observe(times.totalMs / 1000);
     container.observe(times.containerMs / 1000);

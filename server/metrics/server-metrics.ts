@@ -16,7 +16,7 @@ import { LLM_ROWS } from './llm-rows.js';
 import { metricLine } from './metric-line.js';
 import { type MetricRow, registerRows } from './metric-rows.js';
 import { modelIdOf } from './model-id.js';
-import { type JobListener, ModelMetrics, type PoolReading } from './model-metrics.js';
+import { type AnsweredTimes, type JobListener, ModelMetrics, type PoolReading } from './model-metrics.js';
 import { type GroupRanks, RankReadings, type ReadingClock } from './rank-readings.js';
 import { RequestLog } from './request-log.js';
 import type { ServerCounts, Snapshot } from './snapshot.js';
@@ -47,17 +47,6 @@ export interface ServerMetricsOptions {
   clock?: ReadingClock;
   /** Those of this machine, read anew; absent: none. */
   gpus?: () => readonly GpuReading[];
-}
-
-/** Milliseconds of a response. */
-export interface AnsweredTimes {
-  model: string;
-  /** null: any. */
-  version: string | null;
-  totalMs: number;
-  containerMs: number;
-  modelMs: number;
-  overheadMs: number;
 }
 
 export interface ObservedModel {
