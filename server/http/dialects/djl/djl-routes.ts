@@ -139,12 +139,13 @@ async function djlRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
           );
         }
         const body = request.body as DjlBody | SessionBody;
-        const status = modelStatus(context, target(request));
+        const named = target(request);
+        const status = modelStatus(context, named);
         if (body.kind === 'session') return answerSession(context, request, reply, body, status);
         if (body.kind !== 'content' && body.kind !== 'tensors') enterSession(context, request, reply, status);
         const to = {
           requestId: request.id,
-          ...withVersion(target(request), service, request.headers),
+          ...withVersion(named, service, request.headers),
           ...requestControl(request.headers, request.accessKey),
         };
         return answerNowOrLater(context, request, reply, (client) =>
