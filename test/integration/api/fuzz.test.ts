@@ -8,17 +8,11 @@ const SEED = 20_261_130;
 const CASES = 3000;
 /** Planted cases take no time, or all of it. */
 const HANG_MS = 500;
-const some = drawn(
-  ALL_TARGETS.map(({ name }) => name),
-  3,
-);
 const weights = ALL_TARGETS.reduce((sum, { weight }) => sum + weight, 0);
 
 describe('cases made of a seed', () => {
   it.each(
-    ALL_TARGETS.filter(({ name }) => some.includes(name)).map(
-      ({ name, weight }) => [name, Math.ceil((CASES * weight) / weights)] as const,
-    ),
+    drawn(ALL_TARGETS, 3).map(({ name, weight }) => [name, Math.ceil((CASES * weight) / weights)] as const),
   )('%s: %d', async (target, count) => {
     const { findings, rss } = await runFuzz({ target, seed: SEED, from: 0, count });
     expect(findings).toEqual([]);
