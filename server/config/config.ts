@@ -4,6 +4,7 @@
  * Made by config/load-config.ts from serving.properties, config.properties, environment and flags through ONE table of keys
  * (config/key-table.ts). Nothing else reads process.env or a properties file.
  */
+import type { EIGHT_BIT_GROUPS } from '../../proto/partition.js';
 import type { CallParserName, ReasoningParserName } from '../requests/answer-format.js';
 import type { Predictor, RepositoryModel } from './foreign-layout.js';
 import type { ListenAddress } from './listen-address.js';
@@ -213,8 +214,8 @@ export interface ModelConfig {
   symmetric: boolean | null;
   /** int4: how scales are found. */
   scales: 'search' | 'nearest';
-  /** Linears that int4 leaves at 8 bits: head, qkv, first, last, down. */
-  eightBit: readonly ('head' | 'qkv' | 'first' | 'last' | 'down')[];
+  /** Linears that int4 leaves at 8 bits; null: by the model's size. */
+  eightBit: readonly (typeof EIGHT_BIT_GROUPS)[number][] | null;
   /** Degrees that divide it give int8 and int4 models the same text. */
   reproducibleDegree: 1 | 2 | 4 | 8;
   /** Bits of the rows that meet weights of int8 and int4; null: by the model's size. */

@@ -3,6 +3,7 @@
  *
  * Source  partitioner/quantise/weight-format.ts, whose defaults these are
  */
+import { EIGHT_BIT_GROUPS } from '../../proto/partition.js';
 import { type KeyRow, modelKey } from './key-row.js';
 import { choice, oneOf, someOf } from './value-types.js';
 
@@ -38,9 +39,9 @@ export const WEIGHT_KEYS: readonly KeyRow[] = [
   modelKey(
     'option.quantize_8bit',
     'eightBit',
-    someOf('head', 'qkv', 'first', 'last', 'down'),
-    [],
-    "what int4 leaves at 8 bits (ours): the head, what makes queries, keys and values, all of the first or last layer, the MLPs' down projections; none given: where our own kernels run the head, below a billion parameters qkv too, and of at least 12 layers the first and the last",
+    someOf(...EIGHT_BIT_GROUPS),
+    null,
+    "what int4 leaves at 8 bits (ours): the head, what makes queries, keys and values, all of the first or last layer, the MLPs' down projections; not given: where our own kernels run the head, below a billion parameters qkv too, and of at least 12 layers the first and the last",
   ),
   modelKey(
     'option.reproducible_degree',

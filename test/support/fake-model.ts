@@ -44,7 +44,7 @@ export const FAKE_CONFIG: ModelConfig = {
   blockSize: null,
   symmetric: true,
   scales: 'search',
-  eightBit: [],
+  eightBit: null,
   reproducibleDegree: 4,
   activationBits: null,
   batching: 'rolling',

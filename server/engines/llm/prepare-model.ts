@@ -194,7 +194,7 @@ const shardRequest = (
       ...(activationBits !== null && { activationBits }),
       ...(blockSize !== null && { blockSize }),
       ...(symmetric !== null && { symmetric }),
-      ...(eightBit.length > 0 && { eightBit: [...eightBit] }),
+      ...(eightBit !== null && { eightBit: [...eightBit] }),
       device: deviceClassOf(config),
     },
     signal,

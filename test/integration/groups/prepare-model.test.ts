@@ -225,6 +225,17 @@ describe('a prepared model', () => {
     expect([1, 2, 4, 8]).toContain(model.manifest.worldSize);
   });
 
+  it.runIf(kernelLibrary() !== null).each([
+    [{}, ['head', 'qkv']],
+    [{ OPTION_QUANTIZE_8BIT: 'none' }, []],
+    [{ OPTION_QUANTIZE_8BIT: 'down,qkv' }, ['qkv', 'down']],
+  ])('leaves at 8 bits what is asked for: %j', async (env, groups) => {
+    const [asked] = loadConfig({ argv: [], env, cwd: repositoryRoot }).models;
+    const format = { dtype: 'int4', scales: 'nearest', eightBit: asked!.eightBit } as const;
+    const { manifest } = await prepare({ ...format, tensorParallelDegree: 1 });
+    expect(manifest.weightFormat.eightBit).toEqual(groups);
+  });
+
   it('is refused before anything is split when it has no tokenizer', async () => {
     await expect(prepare({ folder: scratch })).rejects.toMatchObject({
       code: 'CHECKPOINT_INVALID',
