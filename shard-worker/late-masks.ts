@@ -4,7 +4,7 @@
  * In      what came, of each sequence in the order of its rows
  * Out     the mask of a sequence's next such row; null: the row is left out, as are all whose masks had not come when the group was asked
  *         to end, on every rank alike, since all read the same messages
- * Limits  none of its own: one a row that was sent, until the sequence's slot is closed
+ * Limits  none of its own: one a row that was sent, until the sequence's slot is closed or another's
  * Errors  take: what broke the control channel
  */
 import type { LateMask, TokenMask } from '../proto/control.js';

@@ -159,6 +159,7 @@ export class StepRunner {
     } else {
       const warm = this.#sequences.get(slot);
       assert(warm, `slot ${slot} is not warm`);
+      this.#lateMasks.forget(warm.sequence);
       this.#takeRows(warm, sequence, keptRows);
       kvCache.truncate(slot, keptRows);
     }

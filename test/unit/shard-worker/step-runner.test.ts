@@ -120,6 +120,23 @@ describe('StepRunner', () => {
     expect((await last).rows[0]!.skipped).toBe(true);
   });
 
+  it('forgets what is left of a sequence’s masks when another takes its slot over', async () => {
+    const { runner, lateMasks } = createRunner();
+    const opens = [openSequence(0, 5, [10], { max: 1 })];
+    await runner.run(step(1, { opens, rows: [{ slot: 0, sequence: 5, tokens: 1 }] }));
+    // The row behind its last token is skipped; its mask may come all the same.
+    const mask = { ids: [90], bits: new Uint8Array() };
+    lateMasks.put([{ sequence: 5, mask }]);
+    const { rows } = await runner.run(
+      step(2, { rows: [{ slot: 0, sequence: 5, tokens: 1, maskFollows: true }] }),
+    );
+    expect(rows[0]!.skipped).toBe(true);
+    const next = [openSequence(0, 6, [10, 11], { kept: 1 })];
+    await runner.run(step(3, { opens: next, rows: [{ slot: 0, sequence: 6, tokens: 1 }] }));
+    lateMasks.end();
+    expect(await lateMasks.take(5)).toBeNull();
+  });
+
   it('packs chunks and decodes side by side and wants logits only where all tokens are through', async () => {
     const { runner, seen } = createRunner();
     await runner.run(
