@@ -9,8 +9,8 @@
  * The text of the token that ended the sequence (an end id) is left out unless includeStopString; the token is counted.
  * All go on before the result of their last step has come, but for those whose tokens are guessed (drafts.ts): what follows depends on the
  * last. A constrained one goes on too, and its mask follows while the step runs, since what its next token may be is known only after the
- * last; not where the group cannot be told masks, nor for a while after a mask that came too late. Those that do not run ahead are in a step only when what
- * they wait for is there.
+ * last; not where the group cannot be told masks, nor for a while after a mask that came too late. Those that do not run ahead are in a
+ * step only when what they wait for is there.
  * Tokens that ran after a stop string (the workers are a step ahead) never get here: the sequence has left the loop by then.
  */
 import assert from 'node:assert/strict';
@@ -74,13 +74,12 @@ export class Sequence implements RunningSequence {
   readonly #newIds: number[] = [];
   /** Bounds the next token, where it is constrained; null: not known yet. */
   #mask: TokenMask | null;
-  /** It runs ahead though it is constrained; whether it may. */
-  #masksFollow: boolean;
+  /** It is constrained, and may run ahead all the same. */
   readonly #mayFollow: boolean;
   /** Masks that came too late, and from which new token on it runs ahead again. */
   #lateMasks = 0;
   #aheadFrom = 0;
-  /** Then: rows in flight that choose; and whether the first of them has the mask. */
+  /** Rows in flight that choose, where it runs ahead; and whether the first of them has the mask. */
   #rowsAhead = 0;
   #isMaskTold = false;
   /** null: nothing is guessed of it. */
@@ -115,7 +114,6 @@ export class Sequence implements RunningSequence {
     this.#drafts = job.constraint === null ? drafts : null;
     this.#mask = job.constraint?.first ?? null;
     this.#mayFollow = masksFollow && job.constraint !== null && job.toldPrompt === null;
-    this.#masksFollow = this.#mayFollow;
     this.onMask = onMask;
     this.#detokenizer = texts.detokenizer({
       skipSpecialTokens: this.#request.skipSpecialTokens,
@@ -156,6 +154,10 @@ export class Sequence implements RunningSequence {
     return this.#waitsForMask ? this.#maskAskedAtMs : null;
   }
 
+  get #masksFollow(): boolean {
+    return this.#mayFollow && this.newTokens >= this.#aheadFrom;
+  }
+
   get #waitsForMask(): boolean {
     return this.#rowsAhead > 0 && !this.#isMaskTold;
   }
@@ -173,7 +175,6 @@ export class Sequence implements RunningSequence {
     assert(this.#waitsForMask, 'a row waits for its mask');
     const rows = this.dropRowsAhead();
     this.decodesLeft += rows;
-    this.#masksFollow = false;
     this.#aheadFrom = this.newTokens + LATE_MASK_TOKENS * 2 ** this.#lateMasks++;
     return rows;
   }
@@ -330,7 +331,6 @@ export class Sequence implements RunningSequence {
     this.#isChoosing = false;
     if (this.#rowsAhead > 0) this.#rowsAhead--;
     this.#isMaskTold = false;
-    this.#masksFollow ||= this.#mayFollow && this.newTokens >= this.#aheadFrom;
     this.#mask = null;
     this.#maskAskedAtMs = nowMs;
     this.job.constraint?.maskAfter(this.#newIds).then(
