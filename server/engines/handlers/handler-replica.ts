@@ -66,11 +66,11 @@ export class HandlerReplica extends BatchedReplica<HandlerJob, HandlerChild> {
         const of = `ModelName:${config.name},Level:Model`;
         hooks.observer?.metricTold?.(`${name}.Milliseconds:${us / 1000}|#${of}|type:gauge`);
       }
-      if (this.triesAgain && answers.some((answer) => answer.kind === 'whole' && answer.ofBatch === true)) {
-        await this.#apart(jobs, child);
-        return ALL_TOLD;
-      }
-      for (const [index, job] of jobs.entries()) this.#answer(job, answers[index]!);
+      const isForAll = (answer: HandlerAnswer): boolean =>
+        this.triesAgain && answer.kind === 'whole' && answer.ofBatch === true;
+      for (const [index, job] of jobs.entries())
+        if (!isForAll(answers[index]!)) this.#answer(job, answers[index]!);
+      if (answers.some(isForAll)) await this.#apart(jobs, child);
     } catch (error) {
       const failure = ServingError.from(error);
       if (failure.code !== 'HANDLER_FAILED') throw failure;

@@ -167,8 +167,11 @@ export function torchHandler(instance: TorchInstance, context: Context): LoadedH
       try {
         answers = await instance.handle(requests.map(dataOf), context);
       } catch (error) {
-        if (error instanceof PredictionException) return requests.map(() => refusal(error, requests.length));
-        throw error;
+        if (!(error instanceof PredictionException)) throw error;
+        // What has begun has its status already.
+        return looks.map((_, index) =>
+          begun.has(index) ? { kind: 'failed', message: error.message } : refusal(error, requests.length),
+        );
       }
       if (!Array.isArray(answers)) {
         throw new WrongAnswer('Invalid model predict output: a list with one answer a request is wanted');

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ModelConfig } from '../../../server/config/config.js';
 import { HandlerEngine } from '../../../server/engines/handlers/handler-engine.js';
 import { WorkLoadManager } from '../../../server/work-load-manager/work-load-manager.js';
+import { readAll } from '../../fixtures/generate-requests.js';
 import { LogRecorder } from '../../fixtures/log-recorder.js';
 import { FAKE_CONFIG } from '../../support/fake-model.js';
 import { startServer, type TestServer } from '../../support/http-fixtures.js';
@@ -74,6 +75,11 @@ export async function handle(data, context) {
     case 'text': return 'no list';
     case 'circle': { const one = {}; one.self = one; return [one]; }
     case 'refuse': throw new PredictionException('not today', 507);
+    case 'half': {
+      const at = data.findIndex(({ body }) => body === 'half');
+      sendIntermediatePredictResponse(['a'], [context.requestIds[at]], 'ok', 200, context);
+      throw new PredictionException('too late', 507);
+    }
     case 'pieces':
       sendIntermediatePredictResponse(['a', 'b'].slice(0, 1), context.requestIds, 'ok', 200, context);
       sendIntermediatePredictResponse(['b'], context.requestIds, 'ok', 200, context);
@@ -270,6 +276,22 @@ describe('handlers', () => {
       },
     );
 
+    it('one that is refused when a part of it was told is not run again, and ends there; the others are', async () => {
+      const others = together(['b', 'c', 'd']);
+      const content = [{ key: '', bytes: Buffer.from('half'), contentType: 'text/plain' }];
+      const { events } = await manager.submit(
+        { kind: 'invoke', requestId: 'half', model: name, version: null, content, properties: {} },
+        new AbortController().signal,
+      );
+      const half = await readAll(events);
+      expect(half.error).toMatchObject({ code: 'HANDLER_FAILED', message: 'too late' });
+      expect(half.events).toMatchObject([
+        { kind: 'head', status: 200 },
+        { kind: 'chunk', bytes: Buffer.from('a') },
+      ]);
+      expect(await others).toEqual(['b', 'c', 'd'].map((one) => [200, `fine: ${one}`]));
+    });
+
     it('one whose process was killed from outside is answered all the same', async () => {
       const answers = together(['once', 'b', 'c', 'd']);
       await log.find((line) => line.msg === 'handler: waits to be killed');
@@ -281,7 +303,7 @@ describe('handlers', () => {
   it('have the stack of a throw in the log, by the lines of their sources', async () => {
     await ask('faults', 'throw', plain);
     const { stack } = await log.find((line) => line.msg === 'a handler threw');
-    expect(stack).toMatch(/Error: went off\n {4}at explode \(.*faults\/model\.js:38:28\)/);
+    expect(stack).toMatch(/Error: went off\n {4}at explode \(.*faults\/model\.js:43:28\)/);
   });
 
   it('see no environment', async () => {
