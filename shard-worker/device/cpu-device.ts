@@ -12,7 +12,7 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import koffi from 'koffi';
 import { type Kernels, loadKernels } from '../native/kernels.js';
-import { mapFile } from '../native/mapped-file.js';
+import { type MappedFile, mapFile } from '../native/mapped-file.js';
 import { NativeArena, NativeMemory, type PointerArray } from '../native/native-memory.js';
 import { OrtTensors, openSession } from '../ort/open-session.js';
 import {
@@ -156,6 +156,8 @@ export class CpuDevice implements HostDevice {
   readonly #tensors: OrtTensors;
   /** By the bytes of their graphs. */
   readonly #shared = new Map<string, Session>();
+  /** By their paths. */
+  readonly #files = new Map<string, MappedFile>();
 
   constructor(options: { threads: number; threadsSpin?: boolean; logId: string }) {
     const api = loadOrtApi();
@@ -241,17 +243,28 @@ export class CpuDevice implements HostDevice {
   }
 
   #mapped({ bytes, location, offset, shape, type }: OuterWeight, folder: string): TensorHandle {
-    const address = mapFile(path.join(folder, location), offset, bytes);
+    const file = this.#fileAt(path.join(folder, location));
+    assert(
+      offset >= 0 && bytes >= 0 && offset + bytes <= file.bytes,
+      `${location} has ${file.bytes} bytes, not ${bytes} at ${offset}`,
+    );
     const dimensions = BigInt64Array.from(shape, BigInt);
     return this.#api.create(
       'CreateTensorWithDataAsOrtValue',
       this.#memoryInfo,
-      address,
+      file.address + offset,
       bytes,
       dimensions,
       dimensions.length,
       type,
     );
+  }
+
+  /** Whole, and once: a process may have only so many mappings (vm.max_map_count), and step-memory.ts goes over all of them. */
+  #fileAt(file: string): MappedFile {
+    const mapped = this.#files.get(file) ?? mapFile(file);
+    this.#files.set(file, mapped);
+    return mapped;
   }
 
   close(): void {

@@ -156,10 +156,10 @@ describe('as an operator of ONNX Runtime', () => {
   it.each([1, 2, 3])('gives the bits of a direct call, with %i threads', (threads) => {
     const device = new CpuDevice({ threads, logId: 'test' });
     const random = seededRandom(testSeed);
-    for (const [, format] of FORMATS) {
+    for (const [at, [, format]] of FORMATS.entries()) {
       const { linear, bias } = randomCase(random, format);
       const inputs = ['x', ...(bias ? ['bias'] : [])];
-      const graph = graphOf(linear, bias !== null, `weights-${threads}`);
+      const graph = graphOf(linear, bias !== null, `weights-${threads}-${at}`);
       const segment = device.loadSegment(graph, scratch, inputs, ['y']);
       for (const count of [0, 1, 3, 40]) {
         const rows = randomRows(random, count, linear.inputs);
