@@ -9,9 +9,9 @@
  * Errors  STEP_TIMEOUT, WORKER_FAILED by onHung
  * Source  proc(5), the state in /proc/PID/stat
  */
-import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
+import { processStat } from '../machine/process-stat.js';
 
 const TICK_MS = 1000;
 /** A longer step, such as a whole text to embed, has a later deadline. */
@@ -171,12 +171,4 @@ export class Watchdog {
   }
 }
 
-/** The third field; the second is a name in brackets that may hold anything. */
-function stateOfProcess(pid: number): string | null {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return stat.charAt(stat.lastIndexOf(')') + 2);
-  } catch {
-    return null;
-  }
-}
+const stateOfProcess = (pid: number): string | null => processStat(pid)?.[0] ?? null;

@@ -8,6 +8,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { processStat } from './process-stat.js';
 
 export const IDENTITY_PATTERN = '([0-9a-f]{8})-(\\d+)-(\\d+)';
 
@@ -31,12 +32,5 @@ export function machineId(): string {
   return createHash('sha256').update(`${hostname()} ${boot} ${namespace}`).digest('hex').slice(0, 8);
 }
 
-/** null: no such process. The name in field 2 may hold anything. */
-function startTimeOf(pid: number): string | null {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return text.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? null;
-  } catch {
-    return null;
-  }
-}
+/** null: no such process. */
+const startTimeOf = (pid: number): string | null => processStat(pid)?.[19] ?? null;

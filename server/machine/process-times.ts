@@ -5,7 +5,7 @@
  * Out     null: there is none, or nothing is told of it
  * Source  proc(5): fields 3, 14 and 15 of stat; a tick is 1/100 s on every Linux that this runs on (USER_HZ)
  */
-import { readFileSync } from 'node:fs';
+import { processStat } from './process-stat.js';
 
 const TICK_MS = 10;
 
@@ -16,13 +16,8 @@ export interface ProcessTimes {
 }
 
 export function processTimes(pid: number | undefined): ProcessTimes | null {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    // The name in field 2 may hold anything.
-    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-    const processorMs = (Number(fields[11]) + Number(fields[12])) * TICK_MS;
-    return { processorMs, isStopped: fields[0]!.toUpperCase() === 'T' };
-  } catch {
-    return null;
-  }
+  const fields = processStat(pid);
+  if (fields === null) return null;
+  const processorMs = (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+  return { processorMs, isStopped: fields[0]!.toUpperCase() === 'T' };
 }
