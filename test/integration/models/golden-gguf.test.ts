@@ -19,7 +19,7 @@ import { decodeBlocks, ggmlType } from '../../../partitioner/checkpoint/ggml-blo
 import { partition, planPartition } from '../../../partitioner/partition.js';
 import { verifyShards } from '../../../partitioner/verify/verify.js';
 import { readGgufHeader } from '../../../proto/gguf-header.js';
-import { ggufBytes, type MetadataValue } from '../../support/gguf-bytes.js';
+import { type FloatTensor, ggufBytes, type MetadataValue } from '../../support/gguf-bytes.js';
 import { goldenFolder } from '../../support/golden.js';
 import { RELATIVE_TOLERANCE, relativeDeviation } from '../../support/golden-families.js';
 import { greedyRuns } from '../../support/greedy-runs.js';
@@ -104,12 +104,21 @@ describe.each([
 });
 
 describe('a file in parts', () => {
-  /** As llama-gguf-split writes them: what the model is in the first, tensors in all. */
-  function split(name: string, changes: (part: number) => Record<string, number> = () => ({})): string {
+  /** As llama-gguf-split writes them: what the model is in the first, tensors in all. @param more tensors of the last, by the first part's */
+  function split(
+    name: string,
+    changes: (part: number) => Record<string, number> = () => ({}),
+    more: (first: FloatTensor[]) => FloatTensor[] = () => [],
+  ): string {
     const { folder, metadata, tensors } = floatsOf(name);
-    const parts = [tensors.slice(0, 5), tensors.slice(5, 9), tensors.slice(9)];
+    const first = tensors.slice(0, 5);
+    const parts = [first, tensors.slice(5, 9), [...tensors.slice(9), ...more(first)]];
     parts.forEach((own, part) => {
-      const told = { 'split.no': part, 'split.count': parts.length, 'split.tensors.count': tensors.length };
+      const told = {
+        'split.no': part,
+        'split.count': parts.length,
+        'split.tensors.count': parts.flat().length,
+      };
       const all = { ...(part === 0 ? metadata : {}), ...told, ...changes(part) };
       writeFileSync(path.join(folder, `m-0000${part + 1}-of-00003.gguf`), ggufBytes(all, own));
     });
@@ -159,6 +168,14 @@ describe('a file in parts', () => {
     await expect(plan(file)).rejects.toThrow('part 2 of 3 is missing');
     await expect(plan(split('qwen3', () => ({ 'split.count': 4 })))).rejects.toThrow('one of 4 parts');
     await expect(plan(split('qwen3', () => ({ 'split.tensors.count': 99 })))).rejects.toThrow('99 tensors');
+    const twice = split('qwen3', undefined, ([one]) => [one!]);
+    await expect(plan(twice)).rejects.toThrow(/00003-of-00003.*tensor \S+ is in an earlier part too/);
+  });
+
+  it('is refused where a tensor is called what an expert of a stack is', async () => {
+    const name = 'model.layers.0.mlp.experts.1.up_proj.weight';
+    const folder = split('qwen3moe', undefined, () => [{ name, shape: [1], values: new Float32Array(1) }]);
+    await expect(planPartition({ folder, tp: 1 })).rejects.toThrow(`a second tensor stands for ${name}`);
   });
 });
 
