@@ -152,7 +152,7 @@ export function inferenceHandlers(parts: GrpcParts) {
       ...outputsOf(outputs),
     });
     const parameters = valuesOf(message.parameters);
-    if (status.task !== 'text-generation') {
+    if (!streamed || status.task !== 'text-generation') {
       const outputs = message.outputs.length > 0 ? message.outputs.map(({ name }) => name) : null;
       yield respond(
         await inferTensors(service, status, { inputs, outputs, parameters }, target, client),
@@ -161,9 +161,6 @@ export function inferenceHandlers(parts: GrpcParts) {
       return;
     }
     const { echo, request, stream } = textInference(inputs, parameters, target);
-    if (stream && !streamed) {
-      throw new ServingError('BAD_REQUEST', 'stream is true: that needs ModelStreamInfer');
-    }
     const accepted = await service.submit(request, client);
     let isFirst = true;
     for await (const event of accepted.events) {

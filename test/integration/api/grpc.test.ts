@@ -286,6 +286,18 @@ describe('a text model over gRPC', () => {
       /temperature must be a number of at least 0 and of at most 2, got -1/,
     ],
     [
+      'a stream where one answer is asked for',
+      textRequest('x', {
+        inputs: [
+          { name: 'text_input', datatype: 'BYTES', shape: [1] },
+          { name: 'stream', datatype: 'BOOL', shape: [1] },
+        ],
+        raw_input_contents: [text('x'), Buffer.of(1)],
+      }),
+      status.INVALID_ARGUMENT,
+      /stream is true: that needs generate_stream, or ModelStreamInfer by gRPC/,
+    ],
+    [
       'a string that is cut off',
       textRequest('x', { raw_input_contents: [Buffer.from([9, 0, 0, 0, 65])] }),
       status.INVALID_ARGUMENT,
