@@ -2,10 +2,12 @@
  * Every route of a running server against every kind of key, and every call of gRPC with the scope that it needs: the tables of
  * test/ACCESS.md. `npm run docs` writes them; integration/api/access, grpc and torchserve hold the servers to them.
  */
+import { once } from 'node:events';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { request as httpRequest } from 'node:http';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { text } from 'node:stream/consumers';
 import { digestOf, SCOPES, type Scope } from '../../server/access/access-key.js';
 import { ALL_DIALECTS } from '../../server/http/dialects/all-dialects.js';
 import { torchServeDialects } from '../../server/http/dialects/torchserve/torchserve-dialects.js';
@@ -50,30 +52,31 @@ export function isRight({ access, byScope, none, unknown }: AskedRoute): boolean
 }
 
 /** fetch sets no Host of its own and drops some headers. */
-export function statusOf(url: string, method: string, headers: Record<string, string> = {}): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const client = httpRequest(url, { method, headers }, (response) => {
-      response.resume();
-      resolve(response.statusCode!);
-    });
-    client.on('error', reject);
-    client.end();
-  });
+async function answerOf(
+  url: string,
+  method: string,
+  headers: Record<string, string>,
+): Promise<{ code: number; told: string }> {
+  const client = httpRequest(url, { method, headers }).end();
+  // One behind the response's head is the response's, too.
+  client.on('error', () => undefined);
+  const [response] = await once(client, 'response');
+  const { statusCode } = response as IncomingMessage;
+  return { code: statusCode!, told: await text(response as IncomingMessage) };
+}
+
+export async function statusOf(
+  url: string,
+  method: string,
+  headers: Record<string, string> = {},
+): Promise<number> {
+  return (await answerOf(url, method, headers)).code;
 }
 
 /** TorchServe's refusal is a 400 of a type of its own. */
-function outcomeOf(url: string, method: string, headers: Record<string, string> = {}): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const client = httpRequest(url, { method, headers }, async (response) => {
-      let text = '';
-      for await (const piece of response) text += String(piece);
-      const code = response.statusCode!;
-      const isNo = code === 401 || code === 403 || text.includes('InvalidKeyException');
-      resolve(isNo ? -code : code);
-    });
-    client.on('error', reject);
-    client.end();
-  });
+async function outcomeOf(url: string, method: string, headers: Record<string, string> = {}): Promise<number> {
+  const { code, told } = await answerOf(url, method, headers);
+  return code === 401 || code === 403 || told.includes('InvalidKeyException') ? -code : code;
 }
 
 /** A server with a key a scope, each of its routes asked with none, one that nobody has, and each of them. */
