@@ -1,13 +1,13 @@
 /**
  * KServe's v1 protocol, as TorchServe serves it: {"instances": […]} → {"predictions": […]}, or {"explanations": […]}.
  *
- * In      for explanations `parameters` too, as the query of /explanations has them; a handler's instances, each a request of its own (the handler's batch); texts for a language model; rows of tensors
+ * In      a handler's instances, each a request of its own (the handler's batch); texts for a language model; rows of tensors. For
+ *         explanations `parameters` too, as the query of /explanations has them
  * Out     one prediction an instance, in order: JSON where it is JSON, else text
  * Limits  MAX_INSTANCES
  * Errors  BAD_REQUEST: no instances; what the first that fails fails with
  * Source  KServe's V1 protocol; TorchServe's kserve envelope
  */
-
 import type { FastifyRequest } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
