@@ -32,8 +32,9 @@ export class UnreadAnswers {
    */
   begin(raw: ServerResponse, bytes: number, onDropped: () => void): void {
     const isShort = bytes <= FREE_BYTES;
+    const byHttp2 = isHttp2(raw.req);
     // A window of HTTP/2 may be of no size at all.
-    if (isShort && !isHttp2(raw.req)) return;
+    if (isShort && !byHttp2) return;
     // An error is short, and has to be told.
     if (!isShort && this.#bytes > 0 && this.#bytes + bytes > this.#maxBytes) throw this.#full();
     this.#bytes += bytes;
@@ -43,6 +44,8 @@ export class UnreadAnswers {
     };
     // Node looks at what has left the socket, and calls back where nothing has.
     raw.setTimeout(this.#stallLimitMs, drop);
+    // The time is its connection's, which may wait longer for the next answer: before Node gives it that of an idle one.
+    if (!byHttp2) raw.prependOnceListener('finish', () => raw.setTimeout(0));
     const timer = setTimeout(drop, this.#stallLimitMs + (bytes / MIN_BYTES_PER_SECOND) * 1000).unref();
     raw.once('close', () => {
       clearTimeout(timer);

@@ -68,3 +68,29 @@ it('no more are held at a time than there may be, but for one; what the kernel t
   await once(first, 'close');
   await begin(false, unread, () => {});
 });
+
+it.each([
+  ['another is being made for it', 2, 0],
+  ['it has asked nothing more', 1, 5000],
+])('a reader that has taken its answer is not given up for it: %s', async (_what, asked, timeoutMs) => {
+  const unread = new UnreadAnswers(MIB, 60_000);
+  const responses: ServerResponse[] = [];
+  const server = createServer((_request, response) => responses.push(response));
+  server.keepAliveTimeout = 5000;
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1').resume();
+  ends.push(() => {
+    socket.destroy();
+    server.close();
+  });
+  socket.write('GET / HTTP/1.1\r\nhost: a\r\n\r\n'.repeat(asked));
+  while (responses.length < asked) await once(server, 'request');
+  const [first] = responses;
+  const { socket: theirs } = first!.req;
+  unread.begin(first!, 20_000, () => {});
+  expect(theirs.timeout).toBe(60_000);
+  first!.end(Buffer.alloc(20_000));
+  await once(first!, 'close');
+  // Node may add something.
+  expect(Math.min(5000, theirs.timeout!)).toBe(timeoutMs);
+});
