@@ -52,16 +52,14 @@ export interface StepRunnerOptions {
   lateMasks?: LateMasks;
 }
 
-/** What a row's tokens lead to, once they are through. */
+/** What a row leads to. */
 interface Outcome {
   tokens: ChosenToken[];
   vector?: number[];
   failure?: RowFailure;
-  leftOut?: true;
 }
 
 const NOTHING: Outcome = { tokens: [] };
-const LEFT_OUT: Outcome = { tokens: [], leftOut: true };
 
 export class StepRunner {
   readonly #options: StepRunnerOptions;
@@ -92,8 +90,7 @@ export class StepRunner {
     this.#computeUs += times.computeUs;
     this.#collectiveUs += times.collectiveUs;
     this.#chooseUs += times.chooseUs;
-    const ran = new Set(spans.map((span) => span.sequence.slot));
-    return { step: step.step, rows: step.rows.map((row) => this.#rowResult(row, ran, outcomes)), ...times };
+    return { step: step.step, rows: step.rows.map((row) => this.#rowResult(row, outcomes)), ...times };
   }
 
   /**
@@ -294,18 +291,15 @@ export class StepRunner {
     const bySlot = new Map<number, Outcome>();
     let at = 0;
     for (const span of spans) {
+      if (leftOut.has(span)) continue;
       const { outputRows, sequence } = span;
-      if (leftOut.has(span)) {
-        bySlot.set(sequence.slot, LEFT_OUT);
-        continue;
-      }
-      if (outputRows > 0) bySlot.set(sequence.slot, this.#take(sequence, choices.slice(at, at + outputRows)));
+      bySlot.set(sequence.slot, this.#take(sequence, choices.slice(at, at + outputRows)));
       at += outputRows;
     }
     return bySlot;
   }
 
-  /** The first choice, and each behind a draft that was chosen. */
+  /** The first choice, and each behind a draft that was chosen; of tokens that are not all known nothing is chosen. */
   #take(sequence: Sequence, choices: readonly Choice[]): Outcome {
     const { draftIds } = sequence;
     const outcome: Outcome = { tokens: [] };
@@ -342,12 +336,14 @@ export class StepRunner {
     );
   }
 
-  #rowResult(row: Row, ran: ReadonlySet<number>, outcomes: ReadonlyMap<number, Outcome>): RowResult {
-    const { failure = null, leftOut = false, tokens, vector = [] } = outcomes.get(row.slot) ?? NOTHING;
+  /** @param outcomes of the rows that ran and were not left out */
+  #rowResult(row: Row, outcomes: ReadonlyMap<number, Outcome>): RowResult {
+    const outcome = outcomes.get(row.slot);
+    const { failure = null, tokens, vector = [] } = outcome ?? NOTHING;
     return {
       slot: row.slot,
       sequence: row.sequence,
-      skipped: leftOut || !ran.has(row.slot),
+      skipped: outcome === undefined,
       tokens,
       finish: this.#sequences.get(row.slot)?.finish ?? Finish.RUNNING,
       vector,
