@@ -82,10 +82,6 @@ export class MemoryKills {
     return { by: kills === null && machineKills === null ? 'unknown' : 'somebody' };
   }
 
-  forget(pid: number): void {
-    this.#seen.delete(pid);
-  }
-
   /** The innermost control group of the process that counts; null: the process is gone, or none does. */
   #group(pid: number): Pick<Seen, 'file' | 'kills' | 'limits'> | null {
     for (const { controller, killsFile, limitFile } of GROUP_FILES) {
