@@ -344,11 +344,14 @@ export class BatchLoop {
 
   /**
    * The batcher has planned the whole prompt of a job that starts: what the prefix cache has of it is for the others. And it may be one
-   * that is to step alone.
+   * that is to step alone, or goes on and waits for its mask.
    */
   #rowsOf(batch: Batch, prefillTokens: number): Batch['rows'] {
     const { batcher, clock, prefixCache } = this.#options;
-    if (batch.starts === 0 || (!prefixCache && !this.#suspect)) return batch.rows;
+    const { running } = this.#set;
+    const begun = batch.starts === 0 ? [] : running.slice(-batch.starts);
+    const waits = begun.some((one: RunningSequence) => one.awaits);
+    if (begun.length === 0 || (!prefixCache && !this.#suspect && !waits)) return batch.rows;
     const state = this.#state([]);
     // Behind rows that were there already a token costs more than at the start of its prompt.
     const least = Math.min(prefillTokens, state.prefillTokens);

@@ -30,6 +30,10 @@ interface Options {
   chunkMs?: number;
   /** Masks may follow their steps, and are looked at. */
   masksFollow?: boolean;
+  /** Deaths that a job survives. */
+  retries?: number;
+  /** The queue of a group that died, with what that one had. */
+  before?: JobQueue<GenerationJob>;
 }
 
 function startLoop({
@@ -38,6 +42,8 @@ function startLoop({
   kvTokens = 4096,
   chunkMs = 64,
   masksFollow = false,
+  retries = 0,
+  before,
 }: Options = {}) {
   const group = new FakeGroup({
     maxSlots,
@@ -48,7 +54,7 @@ function startLoop({
   const told = masksFollow ? group.takeMasks() : [];
   // The clock of the jobs, which are queued at 0: real time goes past a minute in a slow run.
   const clock = new ManualClock();
-  const queue = new JobQueue<GenerationJob>('toy', 100, 60_000, () => clock.nowMs());
+  const queue = before ?? new JobQueue<GenerationJob>('toy', 100, 60_000, () => clock.nowMs());
   const freed: SlotFreed[] = [];
   const loop = new BatchLoop({
     group,
@@ -58,6 +64,7 @@ function startLoop({
     chunkBudget: new ChunkBudget({ gapMs: chunkMs, scheduling: 'throughput', maxTokens: 64 }),
     texts: FAKE_TEXTS,
     clock,
+    deathLimits: { retries, mostDeaths: retries },
     onSlotFreed: (event) => freed.push(event),
   });
   const ended = loop.run().then(
@@ -259,6 +266,32 @@ describe('the batch loop', () => {
       expect(ownRows().filter(({ mask }) => mask)).toHaveLength(10);
       expect(followsOf(ownRows().slice(-2))).toEqual([false, true]);
     });
+
+    it.each([true, false])(
+      'one that has lost its group while its mask is made waits for it in the next (runs ahead: %s)',
+      async (masksFollow) => {
+        const first = startLoop({ masksFollow, retries: 2 });
+        const { job, give } = constrainedJob([5], 3);
+        first.queue.push(job);
+        await settle();
+        first.group.runNext();
+        await settle();
+        first.group.die(new ServingError('WORKER_FAILED', 'rank 0 died'));
+        expect(await first.ended).toMatchObject({ code: 'WORKER_FAILED' });
+        const second = startLoop({ masksFollow, before: first.queue });
+        await settle();
+        const rows = (): Row[] => second.group.plans.flatMap((plan) => plan.rows);
+        expect(rows()).toEqual([]);
+        await give();
+        expect(rows()[0]).toMatchObject({ tokens: 2, mask: { ids: [fakeToken([5], 1)] } });
+        // The step that opened its slot, and this one.
+        for (const _ of [1, 2]) second.group.runNext();
+        await settle();
+        await give();
+        second.group.runNext();
+        expect(tokenIdsOf((await readAll(job.stream)).events)).toEqual(fakeTokens([5], 3));
+      },
+    );
 
     it('rows of one that leaves wait for no mask', async () => {
       const { group, queue, freed, told } = startLoop({ masksFollow: true });
