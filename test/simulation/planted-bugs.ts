@@ -55,6 +55,14 @@ export const PLANTS: Readonly<Record<string, () => () => void>> = {
       if (this.newTokens > 3) this.inputIds = this.job.promptIds;
     };
   }),
+  /** One that goes on in the middle of its answer does so without its mask. */
+  'forgets-mask': replaced(Sequence.prototype, 'plan', (real) => {
+    return function (this: Sequence, ...args: never[]) {
+      const isResumed = this.newTokens > 0 && this.promptLeft > 0;
+      const { mask, ...row } = real.apply(this, args) as ReturnType<Sequence['plan']>;
+      return isResumed || mask === undefined ? row : { ...row, mask };
+    };
+  }),
   /** Once a step has begun, nobody looks after the ranks any more. */
   'no-watchdog': replaced(Watchdog.prototype, 'stepStarted', () => {
     return function (this: Watchdog) {

@@ -57,6 +57,8 @@ export interface FakeRankOptions {
   maxDrafts?: number;
   /** Where a row has a mask its token must be allowed by it. Absent: masks say nothing. */
   obeysMasks?: boolean;
+  /** Whether each token behind a prompt must have a mask, its own or one that follows. Absent: none must. */
+  needsMask?: (promptIds: readonly number[]) => boolean;
 }
 
 const PAGE_TOKENS = 64;
@@ -67,6 +69,7 @@ export class FakeRank {
   readonly maxStepTokens: number;
   readonly maxDrafts: number;
   readonly #obeysMasks: boolean;
+  readonly #needsMask: (promptIds: readonly number[]) => boolean;
   /** Rows of all open slots together, in pages. */
   readonly kvTokens: number;
   /** Rows that were not computed. */
@@ -83,6 +86,7 @@ export class FakeRank {
     this.maxStepTokens = options.maxStepTokens;
     this.maxDrafts = options.maxDrafts ?? 0;
     this.#obeysMasks = options.obeysMasks ?? false;
+    this.#needsMask = options.needsMask ?? (() => false);
     this.kvTokens = options.kvTokens ?? Number.POSITIVE_INFINITY;
   }
 
@@ -205,6 +209,10 @@ export class FakeRank {
         return { ...row, skipped: true, finish: sequence.finish };
       }
     }
+    assert(
+      !isThrough || bounds !== null || !this.#needsMask(sequence.promptIds),
+      `a token of sequence ${id} has no mask`,
+    );
     if (isThrough && sequence.promptIds.at(-1) === UNCHOOSABLE_ID) {
       sequence.finish = Finish.FAILED;
       const failure = { code: 'BAD_REQUEST', message: 'no token can be chosen' };
