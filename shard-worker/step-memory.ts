@@ -4,7 +4,8 @@
  * In      what was loaded; after each step, how many tokens it had
  * Out     while it loads and after: pages of weights files that were read to be packed, of code that only loading ran, and free heap go back.
  *         After every step: pages of a large embedding, of which a token maps 64 KiB, or 2 MiB, for the row it needs.
- *         After SMALL_STEPS steps of few tokens: activations and ONNX Runtime's arena, as far as a large step grew them
+ *         After SMALL_STEPS steps of few tokens, or of at most half as many as before: activations and ONNX Runtime's arena, as far as
+ *         larger steps grew them
  * Cost    a page that is touched again is read from the page cache, or zeroed, again: about 1 µs a token of the
  *         embedding, some 3 ms after a prompt of 512 tokens
  * Errors  an Error of madvise: none in a healthy process
@@ -43,6 +44,8 @@ export class StepMemory {
   /** Whose rows may be resident. */
   #touchedTokens = 0;
   #smallSteps = 0;
+  /** Tokens of the largest of the small steps in a row. */
+  #mostTokens = 0;
   /** The arena has shrunk, into the heap as far as its pieces were small. */
   #heapIsLoose = false;
 
@@ -93,21 +96,25 @@ export class StepMemory {
       trimHeap();
     }
     letGo(this.#lookedUp);
-    if (tokens > KEPT_TOKENS) {
+    if (tokens > KEPT_TOKENS && tokens > this.#touchedTokens / 2) {
       this.#touchedTokens = Math.max(this.#touchedTokens, tokens);
       this.#smallSteps = 0;
+      this.#mostTokens = 0;
       return;
     }
+    this.#mostTokens = Math.max(this.#mostTokens, tokens);
     if (this.#touchedTokens <= KEPT_TOKENS || ++this.#smallSteps < SMALL_STEPS) return;
+    const keptTokens = Math.max(KEPT_TOKENS, this.#mostTokens);
     for (const { host, memory, rowBytes } of this.#buffers) {
-      const kept = KEPT_TOKENS * rowBytes;
+      const kept = keptTokens * rowBytes;
       if (memory) memory.discard(kept, Math.max(0, this.#touchedTokens * rowBytes - kept));
       else this.#collective.discard?.(host as Float32Array, kept / Float32Array.BYTES_PER_ELEMENT);
     }
     this.#device.shrinkAfterNextRun();
     this.#heapIsLoose = true;
-    this.#touchedTokens = 0;
+    this.#touchedTokens = this.#mostTokens;
     this.#smallSteps = 0;
+    this.#mostTokens = 0;
   }
 }
 

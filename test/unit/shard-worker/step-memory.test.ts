@@ -30,11 +30,24 @@ it('gives back what lies behind the kept tokens once eight small steps came in a
   const { memory, told } = createMemory();
   memory.afterStep(512);
   for (let step = 0; step < 7; step++) memory.afterStep(1);
-  memory.afterStep(100);
+  memory.afterStep(300);
   for (let step = 0; step < 7; step++) memory.afterStep(64);
   expect(told).toEqual([]);
   memory.afterStep(1);
   expect(told).toEqual(['worker 64, 448', 'collective from 64', 'shrink']);
+});
+
+it('gives back what a crowd needs no more where it has shrunk to half', () => {
+  const { memory, told } = createMemory();
+  memory.afterStep(640);
+  for (let step = 0; step < 7; step++) memory.afterStep(128 - step);
+  expect(told).toEqual([]);
+  memory.afterStep(90);
+  expect(told.splice(0)).toEqual(['worker 128, 512', 'collective from 128', 'shrink']);
+  for (let step = 0; step < 30; step++) memory.afterStep(120);
+  expect(told).toEqual([]);
+  for (let step = 0; step < 8; step++) memory.afterStep(9);
+  expect(told).toEqual(['worker 64, 64', 'collective from 64', 'shrink']);
 });
 
 it('does so once for each time that it grew', () => {
