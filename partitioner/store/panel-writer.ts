@@ -4,6 +4,7 @@
  * In      one linear (or its pieces), TensorSource, the ranks' files
  * Out     its panels in all of them
  * Limits  memory: two chunks of rows, the panels of two, and the panels of all pieces but the first: a file is written from its start to its end.
+ *         The first chunk of a linear is read while panels of the one before it are packed
  *         Whole panels are packed from where a chunk's rows lie; where a panel has rows of two chunks or parts, or padding, they are collected
  * Errors  ServingError CHECKPOINT_INVALID from the source or the quantiser
  * Note    what a rank holds of a row is quantised by itself: its columns are whole blocks, so that is the same as cutting the whole row
@@ -18,88 +19,91 @@ import { codedBlocks } from '../quantise/coded-blocks.js';
 import { nativePacker } from '../quantise/native-packer.js';
 import { type PanelPacker, type RowPlace, referencePacker } from '../quantise/panel-packer.js';
 import { PANEL_OUTPUTS, type PanelFormat, packPanel, panelCount } from '../quantise/panels.js';
-import { rowChunks, scaled } from './row-chunks.js';
+import { ChunkReader } from './chunk-reader.js';
+import { rowChunks } from './row-chunks.js';
 import type { WeightsFile } from './weights-file.js';
 
-/**
- * @param pieces of one linear, or the linear as a whole. Yields after every piece of work
- * @param afterPiece writes what lies behind a piece
- */
-export async function* writePanels(
-  pieces: readonly [LinearItem, ...LinearItem[]],
-  source: TensorSource,
-  files: readonly WeightsFile[],
-  afterPiece: (piece: LinearItem) => void,
-  importance: Importance | null = null,
-  packer: PanelPacker = nativePacker() ?? referencePacker,
-): AsyncGenerator<void> {
-  const [item] = pieces;
-  const panels = pieces.map((piece) =>
-    files.map((file, rank) => {
-      const into = new PanelFile(piece, file);
-      if (item.isCoded) return new CodedPanels(piece, rank, into);
-      return new FloatPanels(piece, rank, into, packer, importanceOf(importance, item));
-    }),
-  );
-  let firstRow = 0; // of the part, in a rank's fused weight
-  // While panels are packed from where the rows of one chunk lie, the next is read.
-  const chunks = new Chunks(source, packer.packMany !== undefined);
-  for (const part of item.parts) {
-    for (const [start, end] of rowChunks(part.rows, part.columns)) {
-      const chunk = item.isCoded ? readCodes(item, part, source, start, end) : chunks.read(part, start, end);
-      files.forEach((_, rank) => {
-        const rows = part.rowSlices[rank]!;
-        const [from, to] = [Math.max(start, rows.start), Math.min(end, rows.start + rows.count)];
-        for (const ofRanks of panels) {
-          for (let row = from; row < to; ) {
-            const place = { row: firstRow + row - rows.start, name: part.source, sourceRow: row };
-            row += ofRanks[rank]!.add(chunk as never, row - start, to - row, part.columns, place);
-          }
-        }
-      });
-      // The next chunk is read while panels of this one are packed.
-      for (const of of panels.flat()) await of.settle();
-      yield;
-    }
-    firstRow += part.rowsPerRank;
-  }
-  for (const [index, ofRanks] of panels.entries()) {
-    for (const of of ofRanks) await of.finish();
-    afterPiece(pieces[index]!);
-  }
-}
+const NOTHING = async (): Promise<void> => {};
 
-/** Rows of a part, a chunk after the other: two of them are there at a time. */
-class Chunks {
+/** Linears of one set of files, one after the other. */
+export class PanelWriter {
   readonly #source: TensorSource;
-  readonly #takesHalves: boolean;
-  #memory: [ArrayBuffer, ArrayBuffer] = [new ArrayBuffer(0), new ArrayBuffer(0)];
+  readonly #files: readonly WeightsFile[];
+  readonly #importance: Importance | null;
+  readonly #packer: PanelPacker;
+  readonly #chunks: ChunkReader;
+  /** Writes the last panels of the linear before. */
+  #rest = NOTHING;
 
-  /** @param takesHalves whoever packs them */
-  constructor(source: TensorSource, takesHalves: boolean) {
+  constructor(
+    source: TensorSource,
+    files: readonly WeightsFile[],
+    importance: Importance | null = null,
+    packer: PanelPacker = nativePacker() ?? referencePacker,
+  ) {
     this.#source = source;
-    this.#takesHalves = takesHalves;
+    this.#files = files;
+    this.#importance = importance;
+    this.#packer = packer;
+    this.#chunks = new ChunkReader(source, packer.packMany !== undefined);
   }
 
-  /** As they are stored, where that is in 16 bits and they are not multiplied; else floats. */
-  read({ columns, factor, source: name }: LinearPart, start: number, end: number): Float32Array | Halves {
-    const numbers = (end - start) * columns;
-    // Once a chunk: the other is still being packed.
-    const memory = this.#next(4 * numbers);
-    if (this.#takesHalves && factor === 1) {
-      const halves = this.#source.readHalves?.(name, start, end, new Uint16Array(memory, 0, numbers));
-      if (halves) return halves;
+  /**
+   * The last panels of a linear are written with the next one, or by `finish`.
+   *
+   * @param pieces of one linear, or the linear as a whole. Yields after every piece of work
+   * @param afterPiece writes what lies behind a piece
+   */
+  async *write(
+    pieces: readonly [LinearItem, ...LinearItem[]],
+    afterPiece: (piece: LinearItem) => void,
+  ): AsyncGenerator<void> {
+    const [item] = pieces;
+    const files = this.#files;
+    const panels = pieces.map((piece) =>
+      files.map((file, rank) => {
+        const into = new PanelFile(piece, file);
+        if (item.isCoded) return new CodedPanels(piece, rank, into);
+        return new FloatPanels(piece, rank, into, this.#packer, importanceOf(this.#importance, item));
+      }),
+    );
+    let firstRow = 0; // of the part, in a rank's fused weight
+    for (const part of item.parts) {
+      for (const [start, end] of rowChunks(part.rows, part.columns)) {
+        const chunk = item.isCoded
+          ? readCodes(item, part, this.#source, start, end)
+          : this.#chunks.read(part, start, end);
+        files.forEach((_, rank) => {
+          const rows = part.rowSlices[rank]!;
+          const [from, to] = [Math.max(start, rows.start), Math.min(end, rows.start + rows.count)];
+          for (const ofRanks of panels) {
+            for (let row = from; row < to; ) {
+              const place = { row: firstRow + row - rows.start, name: part.source, sourceRow: row };
+              row += ofRanks[rank]!.add(chunk as never, row - start, to - row, part.columns, place);
+            }
+          }
+        });
+        await this.finish();
+        // The next chunk is read while panels of this one are packed.
+        for (const of of panels.flat()) await of.settle();
+        yield;
+      }
+      firstRow += part.rowsPerRank;
     }
-    const floats = new Float32Array(memory, 0, numbers);
-    return scaled(this.#source.readFloat32(name, start, end, floats), factor);
+    for (const of of panels.flat()) of.flush();
+    this.#rest = async () => {
+      for (const [index, ofRanks] of panels.entries()) {
+        for (const of of ofRanks) await of.finish();
+        afterPiece(pieces[index]!);
+      }
+    };
   }
 
-  /** The memory of the chunk before the last. */
-  #next(bytes: number): ArrayBuffer {
-    const [older, newer] = this.#memory;
-    const memory = older.byteLength < bytes ? new ArrayBuffer(bytes) : older;
-    this.#memory = [newer, memory];
-    return memory;
+  /** What was begun is written whole. */
+  async finish(): Promise<void> {
+    const rest = this.#rest;
+    this.#rest = NOTHING;
+    await rest();
   }
 }
 
@@ -262,8 +266,12 @@ class FloatPanels {
     return this.#file.settle();
   }
 
-  finish(): Promise<void> {
+  /** All rows are there. */
+  flush(): void {
     this.#flushBefore(panelCount(this.#item.outputs));
+  }
+
+  finish(): Promise<void> {
     return this.#file.finish();
   }
 
@@ -330,8 +338,12 @@ class CodedPanels {
     return this.#file.settle();
   }
 
-  finish(): Promise<void> {
+  /** All rows are there. */
+  flush(): void {
     this.#flushBefore(panelCount(this.#item.outputs));
+  }
+
+  finish(): Promise<void> {
     return this.#file.finish();
   }
 

@@ -27,7 +27,7 @@ import {
 } from '../quantise/block-quantise.js';
 import { codedBlocks } from '../quantise/coded-blocks.js';
 import { sliceColumns } from '../quantise/slice.js';
-import { writePanels } from './panel-writer.js';
+import { PanelWriter } from './panel-writer.js';
 import { rowChunks, scaled } from './row-chunks.js';
 import type { WeightsFile } from './weights-file.js';
 
@@ -51,14 +51,19 @@ export async function writeWeights(
   { onProgress, signal, importance = null }: WriteOptions,
 ): Promise<void> {
   const all = [files.shared, ...files.ranks];
+  const panels = new PanelWriter(source, files.ranks, importance);
   const report = (): void => onProgress?.(all.reduce((sum, file) => sum + file.position, 0));
   for (const items of withPieces(plan.items)) {
-    for await (const _ of writeItems(plan, items, source, files, importance)) {
+    const [item] = items;
+    // A rank's file is written from its start to its end.
+    if (item.kind === 'linear' && item.panels === null) await panels.finish();
+    for await (const _ of writeItems(plan, items, source, files, panels)) {
       report();
       await nextTurn(); // a signal, a closed pipe, a progress bar: they all need a turn
       signal?.throwIfAborted();
     }
   }
+  await panels.finish();
   files.shared.padTo(plan.sharedBytes);
   for (const file of files.ranks) file.padTo(plan.rankBytes);
   report();
@@ -79,7 +84,7 @@ function writeItems(
   [item, ...others]: [PlanItem, ...PlanItem[]],
   source: TensorSource,
   files: OpenFiles,
-  importance: Importance | null,
+  panels: PanelWriter,
 ): Iterable<void> | AsyncIterable<void> {
   switch (item.kind) {
     case 'copy':
@@ -93,7 +98,7 @@ function writeItems(
       ];
       if (item.panels === null) return writeLinear(pieces, source, files.ranks);
       const afterPiece = (piece: LinearItem): void => writeBias(piece, source, files.ranks);
-      return writePanels(pieces, source, files.ranks, afterPiece, importance);
+      return panels.write(pieces, afterPiece);
     }
   }
 }

@@ -12,7 +12,7 @@ import {
   panelBytes,
   panelCount,
 } from '../../../partitioner/quantise/panels.js';
-import { writePanels } from '../../../partitioner/store/panel-writer.js';
+import { PanelWriter } from '../../../partitioner/store/panel-writer.js';
 import { seededRandom, testSeed } from '../../fixtures/seeded-random.js';
 
 const place = (output: number) => ({ name: 'x', row: 100 + output, column: 7 });
@@ -185,8 +185,9 @@ describe.runIf(native !== null)(`packing by the library (seed ${testSeed})`, () 
         const sinks = files.map((file) => ({
           write: (at: number, bytes: Uint8Array) => void file.set(bytes, at),
         }));
-        const pieces = writePanels([item], source, sinks as never, () => {}, null, packer);
-        for await (const _ of pieces);
+        const writer = new PanelWriter(source, sinks as never, null, packer);
+        for await (const _ of writer.write([item], () => {}));
+        await writer.finish();
         return files;
       };
       const [seen, wanted] = [await written(native!), await written(referencePacker)];
