@@ -2,13 +2,15 @@
  * What a server of ours takes while it serves: all its processes together, beside what it must hold.
  *
  * In      its process; the store of its shards; its metrics
- * Out     a sentence: proportional set sizes (shared pages count once), packed weights, keys and values
+ * Out     a sentence: proportional set sizes (shared pages count once), packed weights, keys and values; and a line a process, by what
+ *         its memory is
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Manifest } from '../../proto/manifest.js';
 import { childPids } from '../../tuner/target/server-under-test.js';
 import { pssBytes } from '../group-under-test.js';
+import { memoryLine } from './memory-map.js';
 
 /** The process and all below it. */
 function familyOf(pid: number): number[] {
@@ -16,7 +18,8 @@ function familyOf(pid: number): number[] {
 }
 
 export async function serverMemory(server: { pid: number; url: string }, store: string): Promise<string> {
-  const [own = 0, ...others] = familyOf(server.pid).map(pssBytes);
+  const pids = familyOf(server.pid);
+  const [own = 0, ...others] = pids.map(pssBytes);
   const all = others.reduce((sum, bytes) => sum + bytes, own);
   const metrics = await (await fetch(`${server.url}/metrics`)).text();
   const kvBytes = [...metrics.matchAll(/^shardserve_rank_kv_touched_bytes\{[^}]*\} (\S+)$/gm)].reduce(
@@ -27,7 +30,7 @@ export async function serverMemory(server: { pid: number; url: string }, store: 
   const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
   return (
     `memory: ${1 + others.length} processes ${megabytes(all)} MB (PSS), of it the server's own ${megabytes(own)}; ` +
-    `packed weights and keys and values ${megabytes(needed)} MB: ${(all / needed).toFixed(2)} ×`
+    `packed weights and keys and values ${megabytes(needed)} MB: ${(all / needed).toFixed(2)} ×\n${pids.map(memoryLine).join('\n')}`
   );
 }
 
