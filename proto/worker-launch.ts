@@ -24,7 +24,7 @@ export interface WorkerLaunch {
   threads: number;
   /** Sequences at once. */
   maxSlots: number;
-  /** Slots beside those, for the rows of sequences that have ended (the prefix cache); absent: 0. */
+  /** Slots beside those, for the rows of sequences that have ended (the prefix cache) or are preempted (swap); absent: 0. */
   warmSlots?: number;
   /** Positions a slot can hold: at most the model's context length. */
   slotTokens: number;

@@ -76,7 +76,7 @@ export class BatchLoop {
   }
 
   /** For the metrics. */
-  get slots(): Pick<SlotTable, 'maxSlots' | 'freeSlots' | 'kvTokens' | 'freeKvTokens'> {
+  get slots(): Pick<SlotTable, 'maxSlots' | 'freeSlots' | 'kvTokens' | 'freeKvTokens' | 'parkedKvTokens'> {
     return this.#options.slots;
   }
 

@@ -13,6 +13,8 @@ export interface WaitingJob {
   readonly promptIds: readonly number[];
   readonly maxNewTokens: number;
   readonly queuedAtMs: number;
+  /** Its first rows are there still: fewer than the prompt has tokens. Absent: none. */
+  readonly keptRows?: number;
 }
 
 /** A sequence that has a slot, as far as a batcher cares. */

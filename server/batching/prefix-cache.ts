@@ -178,14 +178,12 @@ export class PrefixCache {
   leave(sequence: Sequence, usable: boolean): void {
     const { job, slot } = sequence;
     const domain = this.#domainOf(job);
-    this.#running.delete(slot);
-    this.#holds.delete(sequence);
     this.#copies = this.#copies.filter(({ rowsBefore, to }) => {
       // It was promised rows that never came.
       if (to === sequence) to.skipTo(rowsBefore);
       return to !== sequence;
     });
-    this.#removeEntry(domain, slot);
+    this.forget(sequence);
     const ids = sequence.rowIds();
     const keeps = usable && (this.#isPinned(slot) || this.#isOfUse(domain, ids));
     if (!keeps || this.#slots.warmSlots === 0) {
@@ -196,6 +194,18 @@ export class PrefixCache {
     const kvTokens = roundUpToPages(sequence.plannedRows + sequence.mostDrafts);
     this.#warm.set(slot, { sequence: sequence.sequence, domain, ids, kvTokens });
     this.#index(domain).add(slot, ids);
+  }
+
+  /** Rows are to be copied to its slot, or from it. */
+  hasCopies(sequence: Sequence): boolean {
+    return this.#isPinned(sequence.slot) || this.#copies.some(({ to }) => to === sequence);
+  }
+
+  /** A sequence without copies leaves, and its rows are nobody else's. */
+  forget(sequence: Sequence): void {
+    this.#running.delete(sequence.slot);
+    this.#holds.delete(sequence);
+    this.#removeEntry(this.#domainOf(sequence.job), sequence.slot);
   }
 
   /** A tenant's prompts of one way to count positions: rows are never shared between two of them. */

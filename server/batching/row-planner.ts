@@ -106,6 +106,6 @@ export function countStarts(
 
 /** The sequence that a waiting job becomes. */
 export const asStarted = (job: WaitingJob): RunningSequence => ({
-  promptLeft: job.promptIds.length,
+  promptLeft: job.promptIds.length - (job.keptRows ?? 0),
   decodesLeft: job.maxNewTokens - 1,
 });

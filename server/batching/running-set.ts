@@ -7,7 +7,8 @@
  * Errors  assertions
  *
  * KV memory is taken as rows are written. Where it runs out the youngest sequence is preempted: it waits for a slot, before all jobs
- * that wait, and its prompt and the tokens it has told are computed again.
+ * that wait. Where there is swap space its rows stay where they are, and it goes on behind them; else its prompt and the tokens it has
+ * told are computed again.
  */
 import assert from 'node:assert/strict';
 import type { LateMask, SequenceOpen } from '../../proto/control.js';
@@ -122,6 +123,7 @@ export class RunningSet {
   }
 
   dropCancelled(): void {
+    for (const sequence of this.#preempted) if (sequence.job.cancelled) this.#dropParked(sequence);
     this.#preempted = this.#preempted.filter(({ job }) => !job.cancelled);
     for (const sequence of this.#running.filter((one) => one.job.cancelled)) {
       this.leave(sequence, 'cancelled');
@@ -134,7 +136,9 @@ export class RunningSet {
     if (sequence instanceof Sequence) this.#leaveOut(sequence, sequence.dropRowsAhead());
     const { onSlotFreed, prefixCache, slots } = this.#options;
     if (why !== 'preempted') this.#forget(sequence);
-    if (prefixCache && sequence instanceof Sequence)
+    if (why === 'preempted' && sequence instanceof Sequence && this.#park(sequence)) {
+      // Its slot is its own.
+    } else if (prefixCache && sequence instanceof Sequence)
       prefixCache.leave(sequence, why !== 'failed' && why !== 'lost');
     else slots.release(sequence.slot);
     const { id: jobId, request } = sequence.job;
@@ -170,6 +174,25 @@ export class RunningSet {
     return untilMs;
   }
 
+  /** Its rows stay in its slot. @returns false: there is no room for them, or none is there yet */
+  #park(sequence: Sequence): boolean {
+    const { prefixCache, slots } = this.#options;
+    // The last token of an input is always computed: its logits are wanted.
+    const known = sequence.job.promptIds.length + sequence.newTokens;
+    const rows = Math.min(sequence.rowIds().length, known - 1);
+    // Steps in flight may write rows behind the known ones.
+    const kvTokens = roundUpToPages(sequence.plannedRows + sequence.mostDrafts);
+    if (rows === 0 || prefixCache?.hasCopies(sequence) || !slots.park(sequence.slot, kvTokens)) return false;
+    prefixCache?.forget(sequence);
+    sequence.parkedRows = rows;
+    return true;
+  }
+
+  #dropParked(sequence: Sequence): void {
+    if (sequence.parkedRows > 0) this.#options.slots.dropParked(sequence.slot);
+    sequence.parkedRows = 0;
+  }
+
   /** A job outlives the groups that run it: its signal wakes none that it has left. */
   #forget({ job }: Sequence | TextVector): void {
     job.signal.removeEventListener('abort', this.#options.wake);
@@ -193,7 +216,11 @@ export class RunningSet {
       const survives = goesOn(job, error, limits, { newTokens, ran: inFlight.has(sequence.sequence) });
       if (isToBlame(job, limits)) this.deathsOfRequests = Math.max(this.deathsOfRequests, job.deathsHere);
       if (this.#byNumber.has(sequence.sequence)) this.leave(sequence, survives ? 'lost' : 'failed');
-      else this.#forget(sequence);
+      else {
+        assert(sequence instanceof Sequence, 'a text to embed is never preempted');
+        this.#dropParked(sequence);
+        this.#forget(sequence);
+      }
       if (!survives) continue;
       if (sequence instanceof Sequence) {
         sequence.preempt();
@@ -229,14 +256,17 @@ export class RunningSet {
   #resume(sequence: Sequence): SequenceOpen {
     const { prefixCache, slots } = this.#options;
     const waiting = asWaiting(sequence);
-    const place: Place = prefixCache?.place(sequence.job, waiting) ?? {
-      slot: slots.take(kvTokensToStart(waiting)),
-      keptRows: 0,
-    };
+    const { parkedRows, slot } = sequence;
+    const kvTokens = kvTokensToStart(waiting);
+    if (parkedRows > 0) slots.unpark(slot, kvTokens);
+    const place: Place =
+      parkedRows > 0
+        ? { slot, keptRows: 0 }
+        : (prefixCache?.place(sequence.job, waiting) ?? { slot: slots.take(kvTokens), keptRows: 0 });
     sequence.resume(place.slot, this.#nextNumber++);
     prefixCache?.begin(sequence, place);
     this.#add(sequence);
-    return { ...sequence.open(), keptRows: place.keptRows };
+    return { ...sequence.open(), keptRows: parkedRows + place.keptRows };
   }
 
   #add(sequence: Sequence | TextVector): void {
@@ -246,7 +276,8 @@ export class RunningSet {
 }
 
 /** One that was preempted, as a job whose prompt is all it has told. */
-export const asWaiting = ({ decodesLeft, inputIds, job }: Sequence): WaitingJob => ({
+export const asWaiting = ({ decodesLeft, inputIds, job, parkedRows }: Sequence): WaitingJob => ({
+  keptRows: parkedRows,
   promptIds: inputIds,
   maxNewTokens: decodesLeft + 1,
   queuedAtMs: job.queuedAtMs,

@@ -62,6 +62,8 @@ export class Sequence implements RunningSequence {
   held = false;
   /** What is computed before its next new token: the prompt, and after it was preempted the tokens that it had made. */
   inputIds: readonly number[];
+  /** It is preempted, and its slot is parked with so many rows of its input; 0: it begins anew. */
+  parkedRows = 0;
   /** Prompt tokens that were not computed for it. */
   cachedTokens = 0;
   /** null while it runs. */
@@ -214,10 +216,12 @@ export class Sequence implements RunningSequence {
 
   /**
    * Its rows are given back, and tokens of steps in flight are not wanted any more: they are chosen again, from the same logits and
-   * noise. It waits for a slot like a job whose prompt is its input.
+   * noise. It waits for a slot like a job whose prompt is its input, and of which `parkedRows` rows are there.
    */
   preempt(): void {
     this.inputIds = [...this.job.promptIds, ...this.#newIds];
+    // What others have of its prompt is counted when it begins anew.
+    if (this.newTokens === 0 && this.parkedRows === 0) this.cachedTokens = 0;
     this.promptLeft = this.inputIds.length;
     this.decodesLeft = this.job.maxNewTokens - this.newTokens - 1;
     this.#decodesAtStart = this.decodesLeft;
@@ -225,9 +229,12 @@ export class Sequence implements RunningSequence {
     this.#isChoosing = false;
   }
 
+  /** In a slot again; in its own, where that was parked: the rows that it has are not computed again. */
   resume(slot: number, sequence: number): void {
     this.slot = slot;
     this.sequence = sequence;
+    this.promptLeft -= this.parkedRows;
+    this.parkedRows = 0;
   }
 
   open(): SequenceOpen {

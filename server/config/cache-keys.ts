@@ -1,11 +1,11 @@
 /**
  * Keys of a model that say what is kept of keys and values, and who is told of it.
  *
- * Source  server/batching/prefix-cache.ts
+ * Source  server/batching/prefix-cache.ts; vLLM (preemption_mode, swap_space)
  */
 import type { KvCacheDtype } from './config.js';
 import { type KeyRow, modelKey } from './key-row.js';
-import { boolean, choice, integer, orWord } from './value-types.js';
+import { amount, boolean, choice, integer, oneOf, orWord } from './value-types.js';
 
 export const CACHE_KEYS: readonly KeyRow[] = [
   modelKey(
@@ -24,6 +24,20 @@ export const CACHE_KEYS: readonly KeyRow[] = [
     }),
     'auto',
     'keys and values are held as fp32, as fp16, half the memory, or as int8 with a scale a row, a quarter (fp32 where the machine has no kernels of ours); auto: fp32',
+  ),
+  modelKey(
+    'option.preemption_mode',
+    'preemptionMode',
+    oneOf('recompute', 'swap'),
+    'recompute',
+    'where KV memory runs out the youngest sequence waits, and is computed again; swap: its keys and values are kept meanwhile, as far as option.swap_space holds them (on the CPU: on GPUs a sequence has the memory of its full length, and none is preempted)',
+  ),
+  modelKey(
+    'option.swap_space',
+    'swapSpaceGb',
+    amount(0, 16_384, 'GiB'),
+    4,
+    'memory of a rank for keys and values of preempted sequences, beside that of those that run; with option.preemption_mode=swap only',
   ),
   modelKey(
     'option.enable_prefix_caching',

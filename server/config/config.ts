@@ -253,6 +253,10 @@ export interface ModelConfig {
   /** Keys and values of all ranks together; null: from free memory. */
   kvCacheMemoryMb: number | null;
   kvCacheDtype: KvCacheDtype;
+  /** What becomes of the rows of a sequence that is preempted. */
+  preemptionMode: 'recompute' | 'swap';
+  /** GiB of a rank for such rows; counts where they are kept. */
+  swapSpaceGb: number;
   /** Rows of sequences that ended are kept for prompts that begin alike. */
   prefixCaching: boolean;
   /** usage.cached_tokens is told also to requests without a salt. */

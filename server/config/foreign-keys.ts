@@ -71,7 +71,7 @@ export const FOREIGN_KEYS: readonly KeyRow[] = [
     env: ['MAX_BATCH_PREFILL_TOKENS'],
   }),
   ...optionsWithoutEffect(CHUNK_BY_TIME, ['max_num_batched_tokens', 'enable_chunked_prefill']),
-  ...optionsWithoutEffect(NOT_PAGED, ['block_size', 'swap_space']),
+  ...optionsWithoutEffect(NOT_PAGED, ['block_size']),
   ...optionsWithoutEffect('a model is on the CPU or on GPUs as a whole (option.device, load_on_devices)', [
     'device_map',
     'low_cpu_mem_usage',

@@ -31,6 +31,8 @@ const RESOURCE_KEYS = [
   'retry_cool_down',
   'option.request_retries',
   'option.kv_cache_memory_mb',
+  'option.preemption_mode',
+  'option.swap_space',
   'option.threads_per_rank',
   'option.intraOpNumThreads',
   'option.interOpNumThreads',

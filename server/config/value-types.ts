@@ -35,6 +35,17 @@ export function integer(min: number, max: number, unit = ''): ValueType<number> 
   };
 }
 
+/** A number, both bounds included, perhaps with decimals. */
+export function amount(min: number, max: number, unit: string): ValueType<number> {
+  return {
+    expects: `a number from ${min} to ${max} ${unit}`,
+    parse(text) {
+      const value = Number(text);
+      return /^\d{0,15}\.?\d{1,15}$/.test(text) && value >= min && value <= max ? { value } : WRONG;
+    },
+  };
+}
+
 /** Above 0 and at most 1. */
 export function share(): ValueType<number> {
   return {

@@ -129,6 +129,7 @@ export const NO_SAMPLE: ReplicaSample = {
   kvTokensUsed: 0,
   kvTokensCapacity: 0,
   kvTokensWarm: 0,
+  kvTokensSwapped: 0,
   inspect: null,
 };
 

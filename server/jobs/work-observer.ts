@@ -73,6 +73,8 @@ export interface GroupSample {
   kvTokensCapacity: number;
   /** Rows that the prefix cache keeps of sequences that ended; absent: none. */
   kvTokensWarm?: number;
+  /** Rows that are kept of preempted sequences; absent: none. */
+  kvTokensSwapped?: number;
   /** What its ranks say of themselves; null while it does not run. */
   inspect: (() => Promise<readonly RankReading[]>) | null;
 }

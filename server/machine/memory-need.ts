@@ -22,7 +22,7 @@ export function checkMemory(
   model: string,
   need: MemoryNeed,
   freeBytes: number,
-  config: { requiredMemoryMb: number; reservedMemoryMb: number },
+  config: { requiredMemoryMb: number; reservedMemoryMb: number; preemptionMode?: 'recompute' | 'swap' },
 ): void {
   if (freeBytes - need.totalBytes >= config.reservedMemoryMb * MIB) return;
   const up = (bytes: number): number => Math.ceil(bytes / MIB);
@@ -39,7 +39,7 @@ export function checkMemory(
       ? 'lower required_memory_mb or reserved_memory_mb'
       : weightsAlone
         ? 'take a smaller option.dtype (int8, int4), or lower reserved_memory_mb'
-        : 'lower option.kv_cache_memory_mb';
+        : `lower option.kv_cache_memory_mb${config.preemptionMode === 'swap' ? ' or option.swap_space' : ''}`;
   throw new ServingError(
     'OUT_OF_MEMORY',
     `No enough memory to load the model. A worker group of ${model} needs ${up(totalBytes)} MiB (${parts}), but ${haveMb} ` +

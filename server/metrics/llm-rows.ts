@@ -176,6 +176,9 @@ export const LLM_ROWS: readonly MetricRow<Snapshot>[] = [
   number('gauge', 'prefix_cache_kv_tokens', 'KV cache kept of sequences that ended, in tokens', (_, pool) =>
     total(pool, (group) => group.kvTokensWarm ?? 0),
   ),
+  number('gauge', 'swapped_kv_tokens', 'KV cache kept of preempted sequences, in tokens', (_, pool) =>
+    total(pool, (group) => group.kvTokensSwapped ?? 0),
+  ),
   number('gauge', 'model_ready', '1 while the model takes requests', (_, pool) => (pool.ready ? 1 : 0)),
   perModel('gauge', 'worker_groups', 'Worker groups by state', ['state'], ({ pool }) =>
     GROUP_STATES.map((state) => ({

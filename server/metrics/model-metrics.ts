@@ -29,6 +29,7 @@ export interface GroupReading {
   kvTokensUsed: number;
   kvTokensCapacity: number;
   kvTokensWarm?: number;
+  kvTokensSwapped?: number;
   inspect: (() => Promise<readonly RankReading[]>) | null;
 }
 

@@ -23,6 +23,7 @@ const LIMIT_MS = 3_600_000;
 const STARVED_MS = 5000;
 const MAX_PROMPT = 90;
 const MAX_NEW = 30;
+const NO_SWAP = { slots: 0, kvTokens: 0 };
 
 export interface Outcome {
   seed: number;
@@ -84,7 +85,11 @@ class Simulation {
       ...{ retryThreshold: random.next() < 0.3 ? 3 : 1000, retryCoolDownSeconds: random.integer(0, 5) },
       ...{ maxIdleSeconds: random.integer(1, 60), scaleFromZero: random.next() < 0.5 },
     };
+    // Chances of their own, so that a seed means what it meant.
+    const swaps = seededRandom(seed + 2 ** 21);
+    const swap = swaps.next() < 0.5 ? { slots: maxSlots, kvTokens: 64 * swaps.integer(1, 8) } : NO_SWAP;
     const sizes: PoolSizes = {
+      swap,
       ...{ worldSize: random.integer(1, 2), maxSlots, warmSlots, slotTokens: MAX_PROMPT + MAX_NEW },
       ...{ kvTokens: random.integer(2, 2 * maxSlots) * 64, maxPrefill: 24, config: this.#config },
     };
@@ -97,7 +102,8 @@ class Simulation {
             everyMs: random.next() < 0.2 ? null : 50 + random.next() ** 3 * 5000,
           };
     this.#ranks = new SimulatedRanks(time, random, rates, {
-      ...{ maxSlots: maxSlots + warmSlots, slotTokens: sizes.slotTokens, kvTokens: sizes.kvTokens },
+      ...{ maxSlots: maxSlots + warmSlots + swap.slots, slotTokens: sizes.slotTokens },
+      kvTokens: sizes.kvTokens + swap.kvTokens,
       maxStepTokens: sizes.maxPrefill + maxSlots,
       needsMask: hasForm,
     });
@@ -265,7 +271,11 @@ class Simulation {
       this.#violate(`${endings.length} ends of ${this.#submitted.length} accepted jobs were told`);
     if (!isDone) return;
     for (const { slots } of lives)
-      if (slots.freeSlots !== slots.maxSlots || slots.freeKvTokens !== slots.kvTokens)
+      if (
+        slots.freeSlots !== slots.maxSlots ||
+        slots.freeKvTokens !== slots.kvTokens ||
+        slots.parkedKvTokens > 0
+      )
         this.#violate('a group that has ended holds slots');
     if (this.#ranks.living > 0) this.#violate(`${this.#ranks.living} ranks are left`);
     if (this.#time.pending > 0) this.#violate(`${this.#time.pending} timers are left`);

@@ -10,7 +10,7 @@ import { ChunkBudget } from '../../server/batching/chunk-budget.js';
 import { ContinuousBatcher } from '../../server/batching/continuous-batcher.js';
 import { PrefixCache } from '../../server/batching/prefix-cache.js';
 import { deathLimits } from '../../server/batching/resumption.js';
-import { SlotTable } from '../../server/batching/slot-table.js';
+import { SlotTable, type SwapLimits } from '../../server/batching/slot-table.js';
 import type { ModelConfig } from '../../server/config/config.js';
 import type { FittedModel, PreparedModel, Replica, ReplicaOptions } from '../../server/engines/engine.js';
 import { LlmReplica } from '../../server/engines/llm/llm-replica.js';
@@ -30,6 +30,7 @@ export interface PoolSizes {
   worldSize: number;
   maxSlots: number;
   warmSlots: number;
+  swap: SwapLimits;
   kvTokens: number;
   slotTokens: number;
   maxPrefill: number;
@@ -140,9 +141,9 @@ export class SimulatedPool {
   }
 
   #newReplica(options: ReplicaOptions): Replica {
-    const { kvTokens, maxPrefill, maxSlots, slotTokens, warmSlots, worldSize } = this.#sizes;
+    const { kvTokens, maxPrefill, maxSlots, slotTokens, swap, warmSlots, worldSize } = this.#sizes;
     const config = this.#config;
-    const slots = new SlotTable(maxSlots, kvTokens, warmSlots);
+    const slots = new SlotTable(maxSlots, kvTokens, warmSlots, swap);
     this.queue = options.queue as JobQueue<GenerationJob>;
     const replica = new LlmReplica(
       {
@@ -153,7 +154,7 @@ export class SimulatedPool {
               worldSize,
               threads: 1,
               maxSlots,
-              warmSlots,
+              warmSlots: warmSlots + swap.slots,
               slotTokens,
               collectiveTimeoutMs: 1000,
             },

@@ -90,6 +90,8 @@ export const FAKE_CONFIG: ModelConfig = {
   collective: 'zmq',
   collectiveCompression: 'none',
   kvCacheDtype: 'auto',
+  preemptionMode: 'recompute',
+  swapSpaceGb: 4,
   outputFormatter: null,
   task: null,
   truncateTexts: null,

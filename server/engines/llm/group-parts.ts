@@ -55,7 +55,7 @@ export function makeGroupParts(options: GroupPartsOptions): GroupParts {
         ...(options.devices && { gpus: options.devices, cudaFolder: options.gpus?.cudaFolder ?? '' }),
         threads,
         maxSlots: sizes.maxSlots,
-        warmSlots: sizes.warmSlots,
+        warmSlots: sizes.warmSlots + sizes.swap.slots,
         slotTokens: sizes.slotTokens,
         kvType: kvTypeOf(config),
         maxStepTokens: sizes.maxStepTokens,
@@ -118,10 +118,10 @@ function draftParts(
 }
 
 function slotParts(
-  { kvTokens, maxSlots, warmSlots }: GroupSizes,
+  { kvTokens, maxSlots, swap, warmSlots }: GroupSizes,
   { longContext, model }: Manifest,
 ): Pick<BatchLoopOptions, 'slots' | 'prefixCache'> {
-  const slots = new SlotTable(maxSlots, kvTokens, warmSlots);
+  const slots = new SlotTable(maxSlots, kvTokens, warmSlots, swap);
   // A text of an embedding model is seen whole by its first token: no row of it is another text's.
   if (warmSlots === 0 || model.embedding !== undefined) return { slots };
   return { slots, prefixCache: new PrefixCache({ slots, longAfterTokens: longContext?.after ?? null }) };

@@ -9,7 +9,7 @@
  */
 import { ServingError } from '../../../proto/errors.js';
 import { MAX_STEP_TOKENS } from '../../../proto/limits.js';
-import { roundUpToPages } from '../../batching/slot-table.js';
+import { KV_PAGE_TOKENS, roundUpToPages, type SwapLimits } from '../../batching/slot-table.js';
 import type { ModelConfig } from '../../config/config.js';
 import type { MemoryNeed } from '../../machine/memory-need.js';
 import type { AdmissionLimits } from './admission.js';
@@ -39,6 +39,8 @@ export interface GroupSizes extends AdmissionLimits {
   maxSlots: number;
   /** Slots for rows of sequences that ended; 0: no prefix cache. */
   warmSlots: number;
+  /** Rows of preempted sequences that are kept beside those of the ones that run. */
+  swap: SwapLimits;
   maxStepTokens: number;
   /** Guessed ones among those. */
   maxDrafts: number;
@@ -75,14 +77,33 @@ export function groupSizes(config: ModelConfig, sizes: ModelSizes, freeBytes: nu
     MAX_STEP_TOKENS,
     Math.max(maxSlots + maxDrafts + MAX_PREFILL_TOKENS, wholeText),
   );
-  const need = memoryNeed(sizes, { kvTokens: kv, maxStepTokens }, config.requiredMemoryMb);
+  // On a device nobody is preempted.
+  const swap = isRemote ? { slots: 0, kvTokens: 0 } : swapLimits(config, sizes, maxSlots, slotTokens);
+  const kvAndSwap = { kvTokens: kv + swap.kvTokens, maxStepTokens };
+  const need = memoryNeed(sizes, kvAndSwap, config.requiredMemoryMb);
   const warm = warmBeside(maxSlots);
-  const shared = { slotTokens, maxStepTokens, maxDrafts, kvTokens: kv, need };
+  const shared = { slotTokens, maxStepTokens, maxDrafts, swap, kvTokens: kv, need };
   if (!isRemote) return { maxSlots, warmSlots: warm, ...shared };
   const slots = wholeSlots(kv, slotTokens, deviceClassOf(config));
   const running = Math.min(maxSlots, slots);
   const warmSlots = Math.min(warm, slots - running);
   return { maxSlots: running, warmSlots, ...shared };
+}
+
+/** No more than all slots at full length take. */
+function swapLimits(
+  { preemptionMode, swapSpaceGb }: ModelConfig,
+  { kvBytesPerToken, textTokens, worldSize }: ModelSizes,
+  maxSlots: number,
+  slotTokens: number,
+): SwapLimits {
+  if (preemptionMode === 'recompute' || textTokens !== null || kvBytesPerToken === 0)
+    return { slots: 0, kvTokens: 0 };
+  const pages = Math.floor((swapSpaceGb * 2 ** 30 * worldSize) / (kvBytesPerToken * KV_PAGE_TOKENS));
+  return {
+    slots: maxSlots,
+    kvTokens: Math.min(pages * KV_PAGE_TOKENS, maxSlots * roundUpToPages(slotTokens)),
+  };
 }
 
 /** Slots of full length that the KV memory has. @throws ServingError OUT_OF_MEMORY: none */

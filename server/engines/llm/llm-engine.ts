@@ -292,11 +292,18 @@ async function encodeRequest(
 }
 
 /** Why weights are not where our own kernels read them. */
-function layoutNotes({ dtype, kvCacheDtype }: ModelConfig, manifest: LlmFiles['manifest']): string[] {
+function layoutNotes(
+  { dtype, kvCacheDtype, preemptionMode }: ModelConfig,
+  manifest: LlmFiles['manifest'],
+): string[] {
   const { deviceClass, weightFormat } = manifest;
   if (deviceClass !== 'cpu') {
+    const swap =
+      preemptionMode === 'swap'
+        ? '; option.preemption_mode has no effect: a sequence has the memory of its full length there, and none is preempted'
+        : '';
     return [
-      `computed on ${deviceClass}, which was not yet run on hardware; weights are held as ${weightFormat.dtype}`,
+      `computed on ${deviceClass}, which was not yet run on hardware; weights are held as ${weightFormat.dtype}${swap}`,
     ];
   }
   if (kernelLibrary() !== null) return [];

@@ -89,6 +89,7 @@ export class LlmReplica implements Replica {
       kvTokensUsed: kvTokens - freeKvTokens,
       kvTokensCapacity: kvTokens,
       kvTokensWarm: loop.warmTokens,
+      kvTokensSwapped: loop.slots.parkedKvTokens,
       inspect: async () => {
         const ranks = await coordinator.inspect();
         return ranks.map((inspection, rank) => ({

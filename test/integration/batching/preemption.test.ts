@@ -1,6 +1,6 @@
 /**
- * KV memory for two of six sequences, by the real ranks behind the batch loop: those that are preempted and computed again write
- * what they write undisturbed, greedy and sampled, at degrees 1 and 2.
+ * KV memory for two of six sequences, by the real ranks behind the batch loop: those that are preempted, and computed again or kept
+ * in swap space meanwhile, write what they write undisturbed, greedy and sampled, at degrees 1 and 2.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,7 +13,7 @@ import type { SteppedGroup } from '../../../server/batching/batch-loop-options.j
 import { ChunkBudget } from '../../../server/batching/chunk-budget.js';
 import { ContinuousBatcher } from '../../../server/batching/continuous-batcher.js';
 import { PrefixCache } from '../../../server/batching/prefix-cache.js';
-import { SlotTable } from '../../../server/batching/slot-table.js';
+import { SlotTable, type SwapLimits } from '../../../server/batching/slot-table.js';
 import { systemClock } from '../../../server/jobs/clock.js';
 import type { GenerationJob } from '../../../server/jobs/generation-job.js';
 import { JobQueue } from '../../../server/jobs/job-queue.js';
@@ -26,6 +26,8 @@ const PROMPT_TOKENS = 40;
 const NEW_TOKENS = 200;
 const SLOT_TOKENS = 256;
 const CROWDED_KV_TOKENS = 512;
+const NO_SWAP: SwapLimits = { slots: 0, kvTokens: 0 };
+const SWAP: SwapLimits = { slots: SEQUENCES, kvTokens: SEQUENCES * SLOT_TOKENS };
 
 let store: string;
 beforeAll(() => {
@@ -59,9 +61,9 @@ const makeJobs = (): GenerationJob[] =>
     }),
   );
 
-async function write(stepped: SteppedGroup, kvTokens: number, warmSlots: number) {
+async function write(stepped: SteppedGroup, kvTokens: number, warmSlots: number, swap: SwapLimits) {
   const queue = new JobQueue<GenerationJob>('embedded', SEQUENCES, 600_000);
-  const slots = new SlotTable(SEQUENCES, kvTokens, warmSlots);
+  const slots = new SlotTable(SEQUENCES, kvTokens, warmSlots, swap);
   let preempted = 0;
   const loop = new BatchLoop({
     group: stepped,
@@ -89,30 +91,41 @@ async function write(stepped: SteppedGroup, kvTokens: number, warmSlots: number)
 it.each([1, 2])('tp %i: the same tokens as undisturbed', async (tp) => {
   const folder = path.join(repositoryRoot, 'models', 'embedded');
   const { shardFolder } = await partition({ folder, outStore: store, tp, dtype: 'fp32' });
-  const runOf = async (kvTokens: number, warmSlots: number) => {
+  const runOf = async (kvTokens: number, warmSlots: number, swap: SwapLimits) => {
     const group = await createInProcessGroup(shardFolder, {
-      maxSlots: SEQUENCES + warmSlots,
+      maxSlots: SEQUENCES + warmSlots + swap.slots,
       slotTokens: SLOT_TOKENS,
     });
     let last = 0;
+    let computed = 0;
     // Like the coordinator, which sends a step while another runs: in their order.
     let before: Promise<unknown> = Promise.resolve();
     const stepped: SteppedGroup = {
       failed: new Promise(() => {}),
       step(plan) {
         const step = ++last;
+        for (const { tokens } of plan.rows) computed += tokens;
         const result = before.then(async () => (await group.step({ ...plan, step }))[0]!);
         before = result.catch(() => {});
         return result;
       },
     };
-    return write(stepped, kvTokens, warmSlots);
+    const written = await write(stepped, kvTokens, warmSlots, swap);
+    return { ...written, computed };
   };
-  const undisturbed = await runOf(SEQUENCES * SLOT_TOKENS, 0);
+  const undisturbed = await runOf(SEQUENCES * SLOT_TOKENS, 0, NO_SWAP);
   expect(undisturbed.preempted).toBe(0);
-  for (const warmSlots of [0, 3]) {
-    const crowded = await runOf(CROWDED_KV_TOKENS, warmSlots);
+  for (const [warmSlots, swap] of [
+    [0, NO_SWAP],
+    [3, NO_SWAP],
+    [0, SWAP],
+  ] as const) {
+    const crowded = await runOf(CROWDED_KV_TOKENS, warmSlots, swap);
     expect(crowded.preempted, `preempted, ${warmSlots} warm slots`).toBeGreaterThan(1);
     expect(crowded.texts).toEqual(undisturbed.texts);
+    // Where rows were kept only what was in flight, and the last token, run again.
+    const again = crowded.computed - undisturbed.computed;
+    if (swap === SWAP) expect(again / crowded.preempted).toBeLessThanOrEqual(3);
+    else expect(again / crowded.preempted).toBeGreaterThan(warmSlots === 0 ? PROMPT_TOKENS : 0);
   }
 });

@@ -127,6 +127,23 @@ describe('a sequence', () => {
     });
   });
 
+  it('that is preempted in its prompt counts what others had of it once', () => {
+    const sequence = new Sequence(
+      makeJob({ promptIds: Array.from({ length: 40 }, (_, id) => id), maxNewTokens: 2 }),
+      ...([0, 1, FAKE_TEXTS] as const),
+    );
+    sequence.skipTo(30);
+    sequence.preempt();
+    sequence.resume(0, 2);
+    sequence.skipTo(20);
+    expect(sequence.cachedTokens).toBe(20);
+    // Kept rows are its own.
+    sequence.parkedRows = 25;
+    sequence.preempt();
+    sequence.resume(0, 3);
+    expect([sequence.cachedTokens, sequence.promptLeft]).toEqual([20, 15]);
+  });
+
   it('shows the detokeniser the end of the prompt', () => {
     let context: readonly number[] = [];
     const texts: TokenTexts = {

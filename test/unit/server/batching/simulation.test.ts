@@ -72,19 +72,25 @@ async function simulate(
   warmSlots = 0,
   sizes?: { maxSlots: number; kvTokens: number; newTokens: number },
   maxDrafts = 0,
+  swap = { slots: 0, kvTokens: 0 },
 ): Promise<Simulation> {
   const maxSlots = sizes?.maxSlots ?? random.integer(1, 8);
   const slotTokens = 120 + (sizes?.newTokens ?? 60);
   const clock = new ManualClock();
   const queue = new JobQueue<GenerationJob>('toy', JOBS, 60_000_000, () => clock.nowMs());
-  const slots = new SlotTable(maxSlots, sizes?.kvTokens ?? random.integer(192, 192 * maxSlots), warmSlots);
+  const slots = new SlotTable(
+    maxSlots,
+    sizes?.kvTokens ?? random.integer(192, 192 * maxSlots),
+    warmSlots,
+    swap,
+  );
   const prefixCache = warmSlots > 0 ? new PrefixCache({ slots, longAfterTokens: 150 }) : null;
   const group = new FakeGroup({
-    maxSlots: maxSlots + warmSlots,
+    maxSlots: maxSlots + warmSlots + swap.slots,
     slotTokens,
     maxStepTokens: MAX_PREFILL + maxSlots + maxDrafts,
     maxDrafts,
-    kvTokens: slots.kvTokens,
+    kvTokens: slots.kvTokens + swap.kvTokens,
   });
   const jobs: GenerationJob[] = [];
   /** What follows, now and then with one that does not. */
@@ -154,7 +160,11 @@ function check({ group, prefixCache, ran, slots, started }: Simulation): void {
   expect(started).toEqual([...started].sort((a, b) => a - b));
   expect(group.mostInFlight).toBeLessThanOrEqual(2);
   expect(group.rank.openSlots).toHaveLength(prefixCache?.warmSlots ?? 0);
-  expect([slots.freeSlots, slots.freeKvTokens]).toEqual([slots.maxSlots, slots.kvTokens]);
+  expect([slots.freeSlots, slots.freeKvTokens, slots.parkedKvTokens]).toEqual([
+    slots.maxSlots,
+    slots.kvTokens,
+    0,
+  ]);
 }
 
 describe(`simulation (seed ${testSeed})`, () => {
@@ -200,6 +210,32 @@ describe(`simulation (seed ${testSeed})`, () => {
         preempted += simulation.preempted;
       }
       expect(preempted).toBeGreaterThan(20);
+    },
+    120_000,
+  );
+
+  it.each([
+    [0, 0],
+    [4, 0],
+    [0, 12],
+    [4, 12],
+  ])(
+    'the same with swap space, %i warm slots, %i drafts: rows of many are kept',
+    async (warm, maxDrafts) => {
+      let kept = 0;
+      for (let run = 0; run < 6; run++) {
+        const random = seededRandom(testSeed + 5000 + run);
+        const swap = { slots: random.integer(1, 8), kvTokens: 64 * random.integer(2, 40) };
+        const sizes = { maxSlots: 8, kvTokens: 512, newTokens: 300 };
+        const cancelShare = run % 2 === 0 ? 0 : 0.02;
+        const simulation = await simulate(
+          ...([random, new ContinuousBatcher(), cancelShare, warm, sizes, maxDrafts, swap] as const),
+        );
+        check(simulation);
+        const opens = simulation.group.plans.flatMap((plan) => plan.opens);
+        kept += opens.filter(({ keptRows = 0, newIds = [] }) => keptRows > 0 && newIds.length > 0).length;
+      }
+      expect(kept).toBeGreaterThan(20);
     },
     120_000,
   );

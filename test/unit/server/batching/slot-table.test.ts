@@ -56,6 +56,26 @@ describe('a slot table', () => {
     expect([table.freeSlots, table.freeNumbers, table.freeKvTokens]).toEqual([1, 2, 128]);
   });
 
+  it('parks slots of preempted sequences in KV memory of their own, as many as it has room for', () => {
+    const table = new SlotTable(2, 256, 0, { slots: 1, kvTokens: 128 });
+    const [slot, other] = [table.take(128), table.take(128)];
+    expect(table.park(slot, 192), 'more tokens than it has').toBe(false);
+    expect(table.park(slot, 128)).toBe(true);
+    expect(table.park(other, 0), 'a slot more than it has').toBe(false);
+    expect([table.freeSlots, table.freeKvTokens, table.parkedKvTokens]).toEqual([1, 128, 128]);
+    const third = table.take(64);
+    expect([slot, other]).not.toContain(third);
+    expect(() => table.unpark(slot, 128)).toThrow(/no slot is free/);
+    table.release(third);
+    table.unpark(slot, 128);
+    expect([table.freeSlots, table.freeKvTokens, table.parkedKvTokens]).toEqual([0, 0, 0]);
+    expect(() => table.dropParked(slot)).toThrow(/not parked/);
+    table.park(slot, 64);
+    table.dropParked(slot);
+    expect(table.takeClosed()).toEqual([third, slot]);
+    expect([table.freeSlots, table.freeNumbers, table.parkedKvTokens]).toEqual([1, 2, 0]);
+  });
+
   it('reserves prompt and new tokens, rounded up to pages', () => {
     expect(kvTokensOf({ promptIds: [1], maxNewTokens: 63 })).toBe(64);
     expect(kvTokensOf({ promptIds: [1], maxNewTokens: 64 })).toBe(128);

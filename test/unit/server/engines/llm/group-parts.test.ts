@@ -8,7 +8,10 @@ import { LocalLauncher } from '../../../../../server/machine/ranks/local-launche
 const options = (fields: Partial<GroupPartsOptions>): GroupPartsOptions => ({
   config: { stepTimeoutSeconds: 60, modelLoadingTimeoutSeconds: 60 } as GroupPartsOptions['config'],
   model: { manifest: { worldSize: 1, model: {} } } as GroupPartsOptions['model'],
-  sizes: { maxSlots: 4, slotTokens: 64, maxStepTokens: 68, warmSlots: 0 } as GroupPartsOptions['sizes'],
+  sizes: {
+    ...{ maxSlots: 4, slotTokens: 64, maxStepTokens: 68, warmSlots: 0 },
+    swap: { slots: 0, kvTokens: 0 },
+  } as GroupPartsOptions['sizes'],
   queue: new JobQueue('toy', 1, 1000),
   mayStart: () => 1,
   launcher: new LocalLauncher('worker.js'),

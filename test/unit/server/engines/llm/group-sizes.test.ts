@@ -17,6 +17,27 @@ const sizesOf = (config: Partial<ModelConfig>, sizes: Partial<ModelSizes> = {}) 
     1e12,
   );
 
+describe('swap space', () => {
+  const swapOf = (config: Partial<ModelConfig>, sizes?: Partial<ModelSizes>) =>
+    sizesOf({ maxRollingBatchSize: 8, kvCacheMemoryMb: 4, ...config }, sizes);
+
+  it('is what is asked for a rank, in whole pages, and counts in the memory that is needed', () => {
+    const without = swapOf({});
+    expect(without.swap).toEqual({ slots: 0, kvTokens: 0 });
+    const { kvTokens, need, swap } = swapOf({ preemptionMode: 'swap', swapSpaceGb: 1.5 / 1024 });
+    expect(swap).toEqual({ slots: 8, kvTokens: (2 * 1.5 * MIB) / 1024 });
+    expect(kvTokens).toBe(without.kvTokens);
+    expect(need.kvBytes - without.need.kvBytes).toBe(2 * 1.5 * MIB);
+  });
+
+  it('is no more than all slots take, and of no use where nobody is preempted', () => {
+    expect(swapOf({ preemptionMode: 'swap' }).swap.kvTokens).toBe(8 * 2048);
+    expect(swapOf({ preemptionMode: 'swap' }, { textTokens: 512 }).swap.kvTokens).toBe(0);
+    const onGpu = { preemptionMode: 'swap', device: 'webgpu', kvCacheMemoryMb: 64 } as const;
+    expect(swapOf(onGpu).swap).toEqual({ slots: 0, kvTokens: 0 });
+  });
+});
+
 describe('sequences at once', () => {
   it('are as many of 512 tokens as the memory of 32 of full length holds', () => {
     expect(sizesOf({})).toMatchObject({ maxSlots: 128, kvTokens: 32 * 2048 });
