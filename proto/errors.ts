@@ -158,6 +158,9 @@ export type ErrorCode = keyof typeof ERROR_TABLE;
 /** A message quotes what strangers have sent: it is cut, not refused. */
 const MAX_MESSAGE = 8192;
 
+/** Halves of characters, which cutting leaves and clients send, are no text: encoders throw where they meet one. */
+export const wellFormed = (text: string): string => text.replace(/\p{Surrogate}/gu, '\ufffd');
+
 /** An operating error. `message` is for the client; `cause` is for the log only. */
 export class ServingError extends Error {
   override readonly name = 'ServingError';
@@ -172,7 +175,7 @@ export class ServingError extends Error {
     message: string,
     options?: { cause?: unknown; retryAfterSeconds?: number; fromOutside?: boolean },
   ) {
-    super(message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)}…` : message, options);
+    super(wellFormed(message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)}…` : message), options);
     this.code = code;
     this.fromOutside = options?.fromOutside ?? false;
     if (options?.retryAfterSeconds !== undefined) this.retryAfterSeconds = options.retryAfterSeconds;

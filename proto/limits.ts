@@ -36,3 +36,6 @@ export const MAX_SAFETENSORS_HEADER_BYTES = 100_000_000;
 
 /** Any JSON configuration file of a checkpoint except the tokenizer. */
 export const MAX_CONFIG_FILE_BYTES = 16 * 1024 * 1024;
+
+/** A stranger's YAML, of which a byte becomes some hundreds while it is read; those in use have a few thousand. */
+export const MAX_YAML_BYTES = 256 * 1024;

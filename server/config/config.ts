@@ -275,6 +275,8 @@ export interface ModelConfig {
   entryPoint: string | null;
   /** Memory of a handler's process at most. */
   handlerMemoryMb: number;
+  /** Of an ONNX model's process; 0: no limit. */
+  onnxMemoryMb: number;
   /** Code of a model that was fetched from elsewhere may run. */
   trustRemoteCode: boolean;
   /** ONNX models: inputs that are filled up with a value so that requests of different lengths run together; null: none. */

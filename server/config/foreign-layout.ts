@@ -23,6 +23,9 @@ export interface RepositoryModel {
   readonly warmUps: readonly WarmUp[];
 }
 
+/** Of one input. */
+export const MAX_WARM_UP_BYTES = 256 * 1024 * 1024;
+
 export interface WarmUp {
   readonly runs: number;
   readonly shapes: Readonly<Record<string, readonly number[]>>;

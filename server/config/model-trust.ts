@@ -38,6 +38,7 @@ const RESOURCE_KEYS = [
   'option.interOpNumThreads',
   'option.verify_checksums',
   'option.handler_memory_mb',
+  'option.onnx_memory_mb',
   'option.report_cached_tokens',
 ];
 const WORKER_KEY = /^(?:[cg]pu\.)?(?:min|max)Workers$/;

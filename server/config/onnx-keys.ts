@@ -43,6 +43,13 @@ export const ONNX_KEYS: readonly KeyRow[] = [
     'how far ONNX Runtime rewrites the graph of an ONNX model as it loads',
   ),
   modelKey(
+    'option.onnx_memory_mb',
+    'onnxMemoryMb',
+    integer(0, 16_777_216, 'MiB'),
+    0,
+    "memory of an ONNX model's process at most; a request that needs more is refused (ours); 0: no limit of its own",
+  ),
+  modelKey(
     'option.pad_inputs',
     'padInputs',
     padValues(),

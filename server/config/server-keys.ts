@@ -335,7 +335,7 @@ export const SERVER_KEYS: readonly KeyRow[] = [
     'asyncResultFolder',
     folder(),
     null,
-    'folder of this server alone where asynchronous answers are kept too, so that they survive a restart; without it they are in memory only (ours)',
+    'folder of this server alone (another that is started with it is refused) where asynchronous answers are kept too, so that they survive a restart; without it they are in memory only (ours)',
   ),
   converted('SAGEMAKER_MAX_PAYLOAD_IN_MB', 'max_request_size', byteSize(1, 1024, 'MiB', 1_048_576)),
 

@@ -3,14 +3,14 @@
  *
  * In      a folder with MAR-INF/MANIFEST.json
  * Out     keys and their values, and the serialised file
- * Limits  MAX_CONFIG_FILE_BYTES a file; YAML's core schema, few aliases
+ * Limits  MAX_CONFIG_FILE_BYTES of JSON, MAX_YAML_BYTES of YAML; its core schema, few aliases
  * Errors  Problems: Python handlers and .pt files, with what to do; a file that is named and not there
  * Source  torch-model-archiver's manifest; TorchServe's model-config.yaml
  */
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { parse } from 'yaml';
-import { MAX_CONFIG_FILE_BYTES } from '../../proto/limits.js';
+import { MAX_CONFIG_FILE_BYTES, MAX_YAML_BYTES } from '../../proto/limits.js';
 import type { ForeignModel } from './foreign-layout.js';
 import type { Problems } from './problems.js';
 
@@ -37,7 +37,7 @@ const YAML_KEYS: Readonly<Record<string, string>> = {
 
 export function torchServeModel(folder: string, where: string, problems: Problems): ForeignModel {
   const file = path.join(folder, 'MAR-INF', 'MANIFEST.json');
-  const manifest = read(file, where, problems, (text) => JSON.parse(text) as unknown);
+  const manifest = read(file, MAX_CONFIG_FILE_BYTES, where, problems, (text) => JSON.parse(text) as unknown);
   const model = isObject(manifest) && isObject(manifest.model) ? manifest.model : {};
   const serialised = typeof model.serializedFile === 'string' ? model.serializedFile : null;
   if (serialised !== null && !isFileIn(folder, serialised))
@@ -82,7 +82,7 @@ function engineKeys(
 function yamlKeys(folder: string, where: string, problems: Problems): Record<string, string> {
   const file = path.join(folder, 'model-config.yaml');
   if (!existsSync(file)) return {};
-  const config = read(file, where, problems, (text): unknown =>
+  const config = read(file, MAX_YAML_BYTES, where, problems, (text): unknown =>
     parse(text, { schema: 'core', maxAliasCount: MAX_ALIASES }),
   );
   if (!isObject(config)) return {};
@@ -94,11 +94,17 @@ function yamlKeys(folder: string, where: string, problems: Problems): Record<str
   );
 }
 
-function read(file: string, where: string, problems: Problems, parsed: (text: string) => unknown): unknown {
+function read(
+  file: string,
+  maxBytes: number,
+  where: string,
+  problems: Problems,
+  parsed: (text: string) => unknown,
+): unknown {
   const { size } = statSync(file);
   const name = path.basename(file);
-  if (size > MAX_CONFIG_FILE_BYTES) {
-    problems.error(`${where}: ${name} has ${size} bytes, of at most ${MAX_CONFIG_FILE_BYTES}`);
+  if (size > maxBytes) {
+    problems.error(`${where}: ${name} has ${size} bytes, of at most ${maxBytes}`);
     return null;
   }
   try {

@@ -10,7 +10,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { MAX_CONFIG_FILE_BYTES } from '../../proto/limits.js';
-import type { ForeignModel, WarmUp } from './foreign-layout.js';
+import { type ForeignModel, MAX_WARM_UP_BYTES, type WarmUp } from './foreign-layout.js';
 import { PbtxtError, type PbtxtFields, type PbtxtValue, parsePbtxt } from './pbtxt.js';
 import { Problems } from './problems.js';
 
@@ -34,7 +34,7 @@ const WITHOUT_EFFECT = [
 const REFUSED = ['sequence_batching', 'batch_input', 'batch_output'];
 /** More are a mistake of a policy: each has a process. */
 const MAX_VERSIONS = 16;
-/** Triton's, too. */
+/** Runs, of all together. */
 const MAX_WARM_UPS = 100;
 
 /** @param version of its numbered folders; null: the latest that its policy allows */
@@ -80,7 +80,7 @@ export function tritonModel(
       preferredRows: (batching?.get('preferred_batch_size') ?? []).filter(
         (size): size is number => typeof size === 'number' && size > 0 && size <= most,
       ),
-      warmUps: (fields.get('model_warmup') ?? []).flatMap((one) => warmUpOf(one, most, where, problems)),
+      warmUps: warmUpsOf(fields.get('model_warmup') ?? [], most, where, problems),
     },
   };
 }
@@ -95,6 +95,18 @@ export function tritonVersions(folder: string): readonly string[] {
 const namesOf = (tensors: PbtxtValue[] | undefined): string[] =>
   (tensors ?? []).flatMap((one) => (one instanceof Map ? (textOf(one.get('name')) ?? []) : []));
 
+function warmUpsOf(values: PbtxtValue[], most: number, where: string, problems: Problems): WarmUp[] {
+  let left = MAX_WARM_UPS;
+  return values
+    .flatMap((one) => warmUpOf(one, most, where, problems))
+    .map(({ runs, shapes }) => {
+      const own = Math.min(runs, left);
+      left -= own;
+      return { runs: own, shapes };
+    })
+    .filter(({ runs }) => runs > 0);
+}
+
 /** Its data are zeros, whatever it names: what is warmed up are memory and threads. */
 function warmUpOf(value: PbtxtValue, most: number, where: string, problems: Problems): WarmUp[] {
   if (!(value instanceof Map)) return [];
@@ -102,10 +114,17 @@ function warmUpOf(value: PbtxtValue, most: number, where: string, problems: Prob
   const shapes = (value.get('inputs') ?? []).flatMap((pair) => {
     const [name, tensor] = pair instanceof Map ? [textOf(pair.get('key')), fieldsOf(pair.get('value'))] : [];
     const dims = (tensor?.get('dims') ?? []).filter((one): one is number => typeof one === 'number');
-    return name == null ? [] : [[name, most > 0 ? [Math.max(1, rows), ...dims] : dims] as const];
+    const shape = most > 0 ? [Math.max(1, rows), ...dims] : dims;
+    // Of the largest type: which it has is not known yet.
+    const bytes = shape.reduce((product, length) => product * Math.abs(length), 8);
+    if (bytes > MAX_WARM_UP_BYTES)
+      problems.error(
+        `${where}: model_warmup has an input of [${shape.slice(0, 16).join(',')}], of at most ${MAX_WARM_UP_BYTES} bytes`,
+      );
+    return name == null ? [] : [[name, shape] as const];
   });
   if (rows > Math.max(1, most)) problems.error(`${where}: model_warmup has ${rows} rows, of at most ${most}`);
-  const runs = Math.min(MAX_WARM_UPS, Math.max(1, numberOf(value.get('count')) ?? 1));
+  const runs = Math.max(1, numberOf(value.get('count')) ?? 1);
   return [{ runs, shapes: Object.fromEntries(shapes) }];
 }
 

@@ -47,6 +47,8 @@ export interface CoordinatorOptions {
   logger: Logger;
   /** Limits of its own, for tests. */
   watchdog?: Pick<WatchdogOptions, 'deafMs' | 'stoppedMs' | 'stateOf'>;
+  /** Who has killed a rank; absent: as the kernel says. For tests. */
+  memoryKills?: Pick<MemoryKills, 'look' | 'killerOf'>;
   /** Bytes of weights loaded, over all ranks. */
   onLoading?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -78,10 +80,11 @@ export class Coordinator {
   /** null: not every rank is ready. */
   #watchdog: Watchdog | null = null;
   readonly #slowRanks = new SlowRanks();
-  readonly #memoryKills = new MemoryKills();
+  readonly #memoryKills: Pick<MemoryKills, 'look' | 'killerOf'>;
 
   private constructor(options: CoordinatorOptions, ranks: RankGroup) {
     this.#options = options;
+    this.#memoryKills = options.memoryKills ?? new MemoryKills();
     this.#ranks = ranks;
     this.failed = this.#failed.promise;
   }

@@ -4,18 +4,21 @@
  * In      a program that speaks over its channel (structured clone)
  * Out     its answers; `failed`, when the process is gone without having been stopped; lines that it prints, where somebody reads them
  * Limits  a question has a deadline, which begins anew with every notice: a process that misses it is killed
- * Errors  WORKER_FAILED: it is gone; STEP_TIMEOUT: it was killed for its deadline; SHUTTING_DOWN by `abort`
+ * Errors  WORKER_FAILED: it is gone, ended by the kernel for want of memory with the figures; STEP_TIMEOUT: it was killed for its deadline; SHUTTING_DOWN by `abort`
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
 import { BOUND } from '../../proto/bound-child.js';
 import { ServingError } from '../../proto/errors.js';
+import { MemoryKills } from '../machine/memory-kills.js';
 import { bareEnvironment } from '../model-store/bare-environment.js';
 import { spawnedChild } from '../model-store/spawned-child.js';
 import { PrintedLines } from './printed-lines.js';
 
 /** A process that was asked to end gets so long. */
 const STOP_GRACE_MS = 2000;
+/** How often it is looked at, at most: what it holds is told where the kernel ends it. */
+const LOOK_MS = 1000;
 
 export interface ChildProgram {
   /** Path of the compiled program. */
@@ -23,6 +26,8 @@ export interface ChildProgram {
   /** For messages: "process of the ONNX model". */
   what: string;
   execArgv?: readonly string[];
+  /** What to change where it had too little memory, for messages. */
+  remedy: string;
   /** Gets each line that it prints; absent: nobody does. */
   onLine?: (line: string) => void;
 }
@@ -43,6 +48,8 @@ export class ChildLink<To extends object, From extends object> {
   readonly #child: ChildProcess;
   readonly #what: string;
   readonly #exited: Promise<void>;
+  readonly #memoryKills: MemoryKills;
+  #lookedMs = Number.NEGATIVE_INFINITY;
   /** Default: all messages are answers or notices. */
   onMessage: OnMessage<From> = () => false;
   #waiting: Waiting<From> | null = null;
@@ -65,8 +72,9 @@ export class ChildLink<To extends object, From extends object> {
     return new ChildLink<To, From>(await spawnedChild(child, `The ${what}`), kind);
   }
 
-  private constructor(child: ChildProcess, { onLine, what }: ChildProgram) {
+  private constructor(child: ChildProcess, { onLine, remedy, what }: ChildProgram) {
     this.#what = what;
+    this.#memoryKills = new MemoryKills(undefined, remedy);
     this.#child = child;
     if (onLine !== undefined) {
       for (const stream of [this.#child.stdout, this.#child.stderr])
@@ -84,7 +92,12 @@ export class ChildLink<To extends object, From extends object> {
         if (!this.#isStopping) tellFailed(error);
         resolve();
       };
-      this.#child.once('exit', (code, signal) => gone(`ended by ${signal ?? `code ${code}`}`));
+      this.#child.once('exit', (code, signal) => {
+        const { pid } = this.#child;
+        const killer = signal === 'SIGKILL' && pid !== undefined ? this.#memoryKills.killerOf(pid) : null;
+        if (killer?.by === 'kernel') gone(`was ended by SIGKILL, ${killer.sentence}`);
+        else gone(`ended by ${signal ?? `code ${code}`}`);
+      });
       this.#child.once('error', (error) => gone(`failed: ${error.message}`));
     });
     this.#child.on('message', (message: From) => {
@@ -127,6 +140,7 @@ export class ChildLink<To extends object, From extends object> {
   ): Promise<From> {
     assert(this.#waiting === null, 'one question at a time');
     if (this.#error) throw this.#error;
+    this.#look();
     const timer = setTimeout(() => {
       this.kill(new ServingError('STEP_TIMEOUT', `The ${this.#what} ${missed} in ${limitMs} ms`));
     }, limitMs);
@@ -139,6 +153,14 @@ export class ChildLink<To extends object, From extends object> {
       this.#waiting = null;
       clearTimeout(timer);
     }
+  }
+
+  #look(): void {
+    const nowMs = performance.now();
+    const { pid } = this.#child;
+    if (pid === undefined || nowMs - this.#lookedMs < LOOK_MS) return;
+    this.#lookedMs = nowMs;
+    this.#memoryKills.look(pid);
   }
 
   /** What needs no answer. A channel that is broken is told by the exit. */

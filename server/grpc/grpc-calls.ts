@@ -14,7 +14,7 @@ import {
   type ServerWritableStream,
   type StatusObject,
 } from '@grpc/grpc-js';
-import { ServingError } from '../../proto/errors.js';
+import { ServingError, wellFormed } from '../../proto/errors.js';
 import type { AccessControl } from '../access/access-control.js';
 import type { AccessKey, Scope } from '../access/access-key.js';
 import { clientController } from '../requests/client-controller.js';
@@ -28,6 +28,7 @@ type Call =
   | ServerDuplexStream<unknown, unknown>;
 
 const MAX_ID_CHARACTERS = 256;
+const MAX_DETAILS = 2048;
 
 /** @throws ServingError UNAUTHENTICATED, FORBIDDEN */
 export function checkCall(call: Call, access: AccessControl, scope: Scope): AccessKey | null {
@@ -151,7 +152,13 @@ export function statusOf(thrown: unknown): Pick<StatusObject, 'code' | 'details'
   const metadata = new Metadata();
   metadata.set('error-code', error.code);
   if (error.retryAfterSeconds !== undefined) metadata.set('retry-after', String(error.retryAfterSeconds));
-  return { code: error.grpcStatus, details: error.message, metadata };
+  return { code: error.grpcStatus, details: detailsOf(error.message), metadata };
+}
+
+/** A message as it can be a header, where it may have no halves of characters and nine times its length. */
+export function detailsOf(message: string): string {
+  const cut = message.length > MAX_DETAILS ? `${message.slice(0, MAX_DETAILS)}…` : message;
+  return wellFormed(cut);
 }
 
 export const readerStopped = (limitMs: number): ServingError =>

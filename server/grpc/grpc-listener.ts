@@ -3,24 +3,29 @@
  *
  * In      services with their handlers; an address
  * Out     listen, close
- * Limits  max_request_size a message, and all calls at a time (received-bytes.ts); max_connections; MAX_STREAMS calls of a connection;
- *         keep-alive pings no oftener than MIN_PING_MS; IDLE_MS of a connection without a call; close() waits so long as it is told for running calls
+ * Limits  max_request_size a message, and all calls at a time (received-bytes.ts), also by what they take as objects (decoded-bytes.ts);
+ *         max_connections, and as many calls at a time, MAX_STREAMS of a connection; health and reflection: open-services.ts; keep-alive pings no oftener than MIN_PING_MS; IDLE_MS of a connection without a call; close() waits so long as it is told for running calls
  * Errors  CONFIG_INVALID: the address cannot be listened on
  * Source  grpc/grpc doc/health-checking.md, doc/server-reflection.md: both by the packages of grpc-node
  */
 import type { Server as NetServer } from 'node:net';
-import { loadPackageDefinition, Server, type ServiceClientConstructor } from '@grpc/grpc-js';
+import {
+  loadPackageDefinition,
+  Server,
+  type ServiceClientConstructor,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
 import type { PackageDefinition } from '@grpc/proto-loader';
-import { ReflectionService } from '@grpc/reflection';
-import { HealthImplementation } from 'grpc-health-check';
+import type protobuf from 'protobufjs';
 import { ServingError } from '../../proto/errors.js';
 import type { AccessControl } from '../access/access-control.js';
 import type { TlsFiles } from '../access/tls-files.js';
 import type { ListenAddress } from '../config/config.js';
 import { isKnown } from './grpc-calls.js';
 import { grpcCredentials } from './grpc-credentials.js';
-import { receivedBytes } from './received-bytes.js';
-import { reflected } from './reflected.js';
+import { addOpenServices } from './open-services.js';
+import { boundedMessages, receivedBytes } from './received-bytes.js';
 
 /** A client that pings oftener is cut off: the protocol's own defence. */
 const MIN_PING_MS = 10_000;
@@ -33,6 +38,8 @@ const MAX_STREAMS = 1000;
 export interface GrpcServer {
   /** Names its address in messages. */
   readonly key: string;
+  /** Paths of all that it answers. */
+  readonly calls: readonly string[];
   /** @returns host and port, or unix:path, with the real port where 0 was asked. @throws ServingError CONFIG_INVALID */
   listen(): Promise<string>;
   /** Refuses new requests; running ones go on. */
@@ -44,6 +51,8 @@ export interface GrpcServer {
 export interface ListenedService {
   name: string;
   definition: PackageDefinition;
+  /** What it was made of: its types. */
+  types: protobuf.Root;
   handlers: object;
 }
 
@@ -79,7 +88,12 @@ export function grpcListener(options: ListenerOptions): GrpcServer {
   } = options;
   const { credentials, stop } = grpcCredentials(address.tls === true ? (options.tls ?? null) : null);
   const server = new Server({
-    interceptors: [receivedBytes(maxMessageBytes, (metadata) => isKnown(metadata, access))],
+    interceptors: [
+      receivedBytes({
+        ...{ maxBytes: maxMessageBytes, maxCalls: Math.max(maxConnections ?? 0, MAX_STREAMS) },
+        isKnown: (metadata) => isKnown(metadata, access),
+      }),
+    ],
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': -1,
     'grpc.max_concurrent_streams': MAX_STREAMS,
@@ -90,24 +104,33 @@ export function grpcListener(options: ListenerOptions): GrpcServer {
     ...(graceMs !== null && { 'grpc.max_connection_age_grace_ms': graceMs }),
   });
   const names = ['', ...services.map(({ name }) => name)];
-  for (const { definition, handlers, name } of services) {
+  const calls: string[] = [];
+  const add = (service: ServiceDefinition, handlers: UntypedServiceImplementation): void => {
+    calls.push(...Object.values(service).map((call) => call.path));
+    server.addService(service, handlers);
+  };
+  for (const { definition, handlers, name, types } of services) {
     const loaded = name
       .split('.')
       .reduce<unknown>(
         (at, part) => (at as Record<string, unknown>)[part],
         loadPackageDefinition(definition),
       );
-    server.addService((loaded as ServiceClientConstructor).service, handlers as never);
+    const { service } = loaded as ServiceClientConstructor;
+    add(boundedMessages(service, types.lookupService(name), maxMessageBytes), handlers as never);
   }
-  const health = new HealthImplementation(Object.fromEntries(names.map((name) => [name, 'SERVING'])));
-  health.addToServer(server as never);
-  new ReflectionService(reflected(services.map(({ definition }) => definition))).addToServer(server);
+  const health = addOpenServices(
+    add,
+    names,
+    services.map(({ definition }) => definition),
+  );
   const setDraining = (): void => {
     options.onDraining();
     for (const name of names) health.setStatus(name, 'NOT_SERVING');
   };
   return {
     key,
+    calls,
     async listen() {
       const place =
         address.kind === 'unix' ? `unix:${address.path}` : `${hostOf(address.host)}:${address.port}`;

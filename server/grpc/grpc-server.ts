@@ -7,6 +7,7 @@
  * Errors  CONFIG_INVALID: the address cannot be listened on, or it is open to others without keys
  */
 import { loadSync } from '@grpc/proto-loader';
+import protobuf from 'protobufjs';
 import { protoFile } from '../../proto/proto-file.js';
 import type { TlsFiles } from '../access/tls-files.js';
 import type { ListenAddress } from '../config/config.js';
@@ -30,12 +31,13 @@ export interface GrpcServerOptions extends Omit<GrpcParts, 'isDraining'> {
 export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   let isDraining = false;
   const { access, address, drainTimeoutMs, maxConnections, maxMessageBytes, tls = null } = options;
-  const definition = loadSync(protoFile('open_inference.proto'), PROTO_OPTIONS);
+  const file = protoFile('open_inference.proto');
+  const definition = loadSync(file, PROTO_OPTIONS);
   const handlers = inferenceHandlers({ ...options, isDraining: () => isDraining });
   return grpcListener({
     ...{ access, address, drainTimeoutMs, maxMessageBytes, tls, key: 'grpc_address' },
     ...(maxConnections !== undefined && { maxConnections }),
-    services: [{ name: SERVICE, definition, handlers }],
+    services: [{ name: SERVICE, definition, types: protobuf.loadSync(file), handlers }],
     onDraining: () => {
       isDraining = true;
     },

@@ -46,6 +46,7 @@ import {
 import type { InferRequestMessage, InferResponseMessage } from './oip-messages.js';
 import { outputsOf, tensorsOfMessage } from './oip-tensors.js';
 import { valuesOf } from './parameter-values.js';
+import { bytesOfMessage } from './received-bytes.js';
 
 export interface GrpcParts {
   service: InferenceService;
@@ -305,7 +306,8 @@ function streamInfer(
     }
   };
   stream.on('data', (message: InferRequestMessage) => {
-    const bytes = message.raw_input_contents.reduce((sum, one) => sum + one.length, 0);
+    const raw = message.raw_input_contents.reduce((sum, one) => sum + one.length, 0);
+    const bytes = Math.max(raw, bytesOfMessage(message));
     running += 1;
     heldBytes += bytes;
     if (isFull()) stream.pause();

@@ -20,6 +20,7 @@ import type { Target } from '../requests/target.js';
 import {
   callController,
   checkCall,
+  detailsOf,
   drained,
   keyNameOf,
   ownController,
@@ -98,7 +99,13 @@ const STATUS_OF_HTTP: Readonly<Record<number, number>> = {
 function torchServesOip() {
   const text = readFileSync(protoFile('open_inference.proto'), 'utf8');
   const renamed = text.replace('package inference;', 'package org.pytorch.serve.grpc.openinference;');
-  return fromJSON(protobuf.parse(renamed, { keepCase: true }).root.toJSON(), PROTO_OPTIONS);
+  const types = protobuf.parse(renamed, { keepCase: true }).root;
+  return { definition: fromJSON(types.toJSON(), PROTO_OPTIONS), types };
+}
+
+function ownService(name: string) {
+  const file = protoFile(name);
+  return { definition: loadSync(file, PROTO_OPTIONS), types: protobuf.loadSync(file) };
 }
 
 export function createTorchServeServers(options: TorchServeGrpcOptions): GrpcServer[] {
@@ -119,12 +126,12 @@ export function createTorchServeServers(options: TorchServeGrpcOptions): GrpcSer
       services: [
         {
           name: 'org.pytorch.serve.grpc.inference.InferenceAPIsService',
-          definition: loadSync(protoFile('torchserve_inference.proto'), PROTO_OPTIONS),
+          ...ownService('torchserve_inference.proto'),
           handlers: inferenceCalls(options, refuseNew),
         },
         {
           name: 'org.pytorch.serve.grpc.openinference.GRPCInferenceService',
-          definition: torchServesOip(),
+          ...torchServesOip(),
           handlers: inferenceHandlers(parts),
         },
       ],
@@ -134,7 +141,7 @@ export function createTorchServeServers(options: TorchServeGrpcOptions): GrpcSer
       services: [
         {
           name: 'org.pytorch.serve.grpc.management.ManagementAPIsService',
-          definition: loadSync(protoFile('torchserve_management.proto'), PROTO_OPTIONS),
+          ...ownService('torchserve_management.proto'),
           handlers: managementCalls(options),
         },
       ],
@@ -277,7 +284,7 @@ function statusOf(calls: TorchServeCalls, thrown: unknown, isPrediction: boolean
   const { message, status: http } = calls.told(error);
   const metadata = new Metadata();
   metadata.set('error-code', error.code);
-  return { code: codeOf(error, http, isPrediction), details: message, metadata };
+  return { code: codeOf(error, http, isPrediction), details: detailsOf(message), metadata };
 }
 
 function codeOf({ code }: ServingError, http: number, isPrediction: boolean): number {

@@ -35,10 +35,13 @@ export type Killer = { by: 'kernel'; sentence: string } | { by: 'somebody' } | {
 
 export class MemoryKills {
   readonly #read: ReadText;
+  readonly #remedy: string;
   readonly #seen = new Map<number, Seen>();
 
-  constructor(read: ReadText = readOrNull) {
+  /** @param remedy what to change, for messages */
+  constructor(read: ReadText = readOrNull, remedy = REMEDY) {
     this.#read = read;
+    this.#remedy = remedy;
   }
 
   /** To be called again now and then: what it holds and where it belongs may change. */
@@ -71,13 +74,13 @@ export class MemoryKills {
       const counted = `${seen.file} counts ${kills}, ${seen.kills} before`;
       return {
         by: 'kernel',
-        sentence: `for want of memory (${counted}; its control group has ${group}, ${held}): ${REMEDY}`,
+        sentence: `for want of memory (${counted}; its control group has ${group}, ${held}): ${this.#remedy}`,
       };
     }
     const machineKills = countIn(this.#read('/proc/vmstat'));
     if (machineKills !== null && machineKills > seen.machineKills) {
       const others = `the kernel has meanwhile ended ${machineKills - seen.machineKills} process(es) of this machine for it`;
-      return { by: 'kernel', sentence: `probably for want of memory (${others}, ${held}): ${REMEDY}` };
+      return { by: 'kernel', sentence: `probably for want of memory (${others}, ${held}): ${this.#remedy}` };
     }
     return { by: kills === null && machineKills === null ? 'unknown' : 'somebody' };
   }

@@ -3,13 +3,13 @@
  *
  * In      WAR-INF/MANIFEST.json (TorchServe), workflow.json, .yml or .yaml (DJLServing), config.pbtxt with ensemble_scheduling (Triton)
  * Out     WorkflowSpec, checked
- * Limits  MAX_CONFIG_FILE_BYTES a file; YAML's core schema, few aliases
+ * Limits  MAX_YAML_BYTES a file; YAML's core schema, few aliases
  * Errors  CHECKPOINT_INVALID
  */
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { parse } from 'yaml';
-import { MAX_CONFIG_FILE_BYTES } from '../../proto/limits.js';
+import { MAX_YAML_BYTES } from '../../proto/limits.js';
 import { WORKFLOW_FILES } from '../../proto/model-files.js';
 import { parsePbtxt } from '../config/pbtxt.js';
 import { djlWorkflow } from './djl-workflow.js';
@@ -48,8 +48,8 @@ function read<T>(folder: string, name: string, parsed: (text: string) => T): T {
   const inside = path.relative(folder, file);
   const found = inside.startsWith('..') ? undefined : statSync(file, { throwIfNoEntry: false });
   if (!found?.isFile()) throw invalid(`there is no file ${name} in it`);
-  if (found.size > MAX_CONFIG_FILE_BYTES)
-    throw invalid(`${name} has ${found.size} bytes, of at most ${MAX_CONFIG_FILE_BYTES}`);
+  if (found.size > MAX_YAML_BYTES)
+    throw invalid(`${name} has ${found.size} bytes, of at most ${MAX_YAML_BYTES}`);
   try {
     return parsed(readFileSync(file, 'utf8'));
   } catch (error) {

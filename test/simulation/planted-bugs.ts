@@ -11,6 +11,7 @@ import { Coordinator } from '../../server/coordinator/coordinator.js';
 import { Watchdog } from '../../server/coordinator/watchdog.js';
 import type { Job } from '../../server/jobs/job.js';
 import { JobQueue } from '../../server/jobs/job-queue.js';
+import { SimulatedRanks } from './simulated-ranks.js';
 
 type Prototype = Record<string, (...args: never[]) => unknown>;
 
@@ -69,6 +70,8 @@ export const PLANTS: Readonly<Record<string, () => () => void>> = {
       this.stop();
     };
   }),
+  /** A kill from outside is taken for the request's that ran. */
+  'blames-outside': replaced(SimulatedRanks.prototype, 'killerOf', () => () => ({ by: 'unknown' })),
   /** A group that stops leaves its ranks to themselves. */
   orphans: replaced(Coordinator.prototype, 'stop', (real) => {
     let count = 0;

@@ -11,6 +11,7 @@
  *         has cause for; no rank, no timer is left
  */
 import { ServingError } from '../../proto/errors.js';
+import { deathLimits } from '../../server/batching/resumption.js';
 import type { GenerationJob, TokenConstraint } from '../../server/jobs/generation-job.js';
 import { makeRequest, readAll, tokenIdsOf } from '../fixtures/generate-requests.js';
 import { type SeededRandom, seededRandom } from '../fixtures/seeded-random.js';
@@ -93,15 +94,20 @@ class Simulation {
       ...{ worldSize: random.integer(1, 2), maxSlots, warmSlots, slotTokens: MAX_PROMPT + MAX_NEW },
       ...{ kvTokens: random.integer(2, 2 * maxSlots) * 64, maxPrefill: 24, config: this.#config },
     };
+    const whose = seededRandom(seed + 2 ** 21);
+    const killsAlone = whose.next() < 0.2;
+    const kills = { killsAlone, fromOutside: killsAlone ? 1 : whose.next() };
     const rates: FaultRates =
       random.next() < 0.2
-        ? { start: 0, drop: 0, delay: 0, everyMs: null }
+        ? { start: 0, drop: 0, delay: 0, everyMs: null, ...kills }
         : {
+            ...kills,
             ...{ start: random.next() * 0.2, delay: random.next() * 0.02 },
             drop: random.next() < 0.3 ? random.next() * 0.005 : 0,
             everyMs: random.next() < 0.2 ? null : 50 + random.next() ** 3 * 5000,
           };
-    this.#ranks = new SimulatedRanks(time, random, rates, {
+    if (killsAlone) Object.assign(rates, { start: 0, drop: 0, delay: 0 });
+    this.#ranks = new SimulatedRanks(time, random, whose, rates, {
       ...{ maxSlots: maxSlots + warmSlots + swap.slots, slotTokens: sizes.slotTokens },
       kvTokens: sizes.kvTokens + swap.kvTokens,
       maxStepTokens: sizes.maxPrefill + maxSlots,
@@ -303,12 +309,20 @@ class Simulation {
     const fits =
       (code === 'CANCELLED' && cancelled) ||
       code === 'REQUEST_TIMEOUT' ||
-      ((code === 'WORKER_FAILED' || code === 'STEP_TIMEOUT') && job.deaths > this.#config.requestRetries!) ||
+      ((code === 'WORKER_FAILED' || code === 'STEP_TIMEOUT') && this.#mayBeBlamed(job)) ||
       (code === 'MODEL_NOT_READY' && this.#simulated.failed) ||
       (code === 'NO_WORKERS' && this.#scaledToNone) ||
       (code === 'SHUTTING_DOWN' && this.#closing);
     if (!fits)
       this.#violate(`job ${job.id} ended without cause, after ${job.deaths} deaths: ${String(result.error)}`);
+  }
+
+  /** It was in more deaths than it may be: in all, or in those that were nobody's from outside. */
+  #mayBeBlamed(job: GenerationJob): boolean {
+    const { requestRetries, retryThreshold } = this.#config;
+    const { mostDeaths, retries } = deathLimits(requestRetries!, retryThreshold!);
+    const inside = this.#ranks.faults - this.#ranks.fromOutside;
+    return job.deaths > mostDeaths || (job.deaths > retries && inside > retries);
   }
 
   #violate(sentence: string): void {

@@ -170,6 +170,7 @@ export class SimulatedPool {
           logger: this.#logger,
           watchdog: { stateOf: (pid) => this.#ranks.stateOf(pid) },
           launcher: this.#ranks,
+          memoryKills: { look: () => {}, killerOf: (pid) => this.#ranks.killerOf(pid) },
         },
         loop: {
           queue: this.queue,

@@ -8,6 +8,7 @@
  */
 import type { FromWorker, Inspection, LateMask, Step, ToWorker } from '../../proto/control.js';
 import { CONTROL_VERSION } from '../../proto/limits.js';
+import type { Killer } from '../../server/machine/memory-kills.js';
 import type {
   GroupLaunch,
   RankEvents,
@@ -29,6 +30,10 @@ export interface FaultRates {
   delay: number;
   /** Mean time between two faults of running ranks, ms; null: there are none. */
   everyMs: number | null;
+  /** Of the kills those that somebody outside does; the rest are the kernel's, for want of memory. */
+  fromOutside: number;
+  /** Running ranks are killed, and suffer nothing else. */
+  killsAlone: boolean;
 }
 
 const START_FAULTS = ['spawn', 'exit', 'hang', 'failure'] as const;
@@ -54,17 +59,29 @@ interface Group {
 export class SimulatedRanks implements RankLauncher {
   readonly violations: string[] = [];
   faults = 0;
+  /** Those of them that no request can be blamed for. */
+  fromOutside = 0;
   steps = 0;
   readonly #time: VirtualTime;
   readonly #random: SeededRandom;
   readonly #rates: FaultRates;
   readonly #limits: FakeRankOptions;
   readonly #byPid = new Map<number, SimulatedRank>();
+  readonly #killers = new Map<number, Killer>();
+  /** Chances of its own, so that a seed means what it meant. */
+  readonly #whose: SeededRandom;
   #nextPid = FIRST_PID;
   #hasLost = false;
 
-  constructor(time: VirtualTime, random: SeededRandom, rates: FaultRates, limits: FakeRankOptions) {
+  constructor(
+    time: VirtualTime,
+    random: SeededRandom,
+    whose: SeededRandom,
+    rates: FaultRates,
+    limits: FakeRankOptions,
+  ) {
     this.#time = time;
+    this.#whose = whose;
     this.#random = random;
     this.#rates = rates;
     this.#limits = limits;
@@ -112,6 +129,11 @@ export class SimulatedRanks implements RankLauncher {
   stateOf(pid: number): string | null {
     const state = this.#byPid.get(pid)?.state;
     return state === undefined || state === 'dead' ? null : state === 'stopped' ? 'T' : 'S';
+  }
+
+  /** As the kernel's counters tell it. */
+  killerOf(pid: number): Killer {
+    return this.#killers.get(pid) ?? { by: 'unknown' };
   }
 
   /** Every rank of the group with this process runs as it should; where a message was lost they wait until the step's deadline. */
@@ -199,15 +221,26 @@ export class SimulatedRanks implements RankLauncher {
     this.after(-Math.log(1 - this.#random.next()) * everyMs, () => {
       if (this.#rates.everyMs === null) return;
       const running = [...this.#byPid.values()].filter(({ state }) => state === 'ready');
-      if (running.length > 0) this.#strike(this.#random.pick(running), this.#random.pick(FAULTS));
+      if (running.length > 0) {
+        const [rank, fault] = [this.#random.pick(running), this.#random.pick(FAULTS)];
+        this.#strike(rank, this.#rates.killsAlone ? 'kill' : fault);
+      }
       this.#plan();
     });
+  }
+
+  #killer(): Killer {
+    if (this.#whose.next() >= this.#rates.fromOutside)
+      return { by: 'kernel', sentence: 'for want of memory, says the seed' };
+    this.fromOutside++;
+    return { by: 'somebody' };
   }
 
   #strike(rank: SimulatedRank, fault: (typeof FAULTS)[number]): void {
     this.faults++;
     switch (fault) {
       case 'kill':
+        this.#killers.set(rank.pid, this.#killer());
         rank.end('was killed by SIGKILL');
         break;
       case 'hang':

@@ -1,17 +1,18 @@
 /**
- * Every route of a running server against every kind of key, and every call of gRPC with the scope that it needs: the tables of
- * test/ACCESS.md. `npm run docs` writes them; integration/api/access, grpc and torchserve hold the servers to them.
+ * Every route of a running server and every call of its gRPC listeners against every kind of key: the tables of test/ACCESS.md. `npm run docs` writes them; integration/api/access
+ * holds the servers to them.
  */
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { text } from 'node:stream/consumers';
-import { digestOf, SCOPES, type Scope } from '../../server/access/access-key.js';
+import { SCOPES, type Scope } from '../../server/access/access-key.js';
 import { ALL_DIALECTS } from '../../server/http/dialects/all-dialects.js';
 import { torchServeDialects } from '../../server/http/dialects/torchserve/torchserve-dialects.js';
 import type { ListedRoute } from '../../server/http/http-app.js';
+import { type AskedCall, askedCalls, bearerOf, isRefusal, writeKeyOfEachScope } from './access-calls.js';
 import { FakeManagement, pool } from './http-fake-management.js';
 import { startServer } from './http-fixtures.js';
 import { torchServeModelsOf } from './torchserve-parts.js';
@@ -82,13 +83,7 @@ async function outcomeOf(url: string, method: string, headers: Record<string, st
 /** A server with a key a scope, each of its routes asked with none, one that nobody has, and each of them. */
 export async function askedRoutes(which: 'usual' | 'torchserve'): Promise<AskedRoute[]> {
   const folder = mkdtempSync(path.join(tmpdir(), 'shardserve-routes-'));
-  const keyFile = path.join(folder, 'keys.json');
-  const keys = SCOPES.map((scope) => {
-    const sha256 = digestOf(`secret-of-${scope}`).toString('hex');
-    return { name: scope, sha256, scopes: [scope] };
-  });
-  writeFileSync(keyFile, JSON.stringify({ keys }));
-  chmodSync(keyFile, 0o600);
+  const keyFile = writeKeyOfEachScope(folder);
   const management = new FakeManagement();
   management.pools.push(pool('mlp', { version: '1.0', isDefault: true }));
   const metrics = { prometheus: true, contentType: 'text/plain', text: async () => '' };
@@ -102,7 +97,7 @@ export async function askedRoutes(which: 'usual' | 'torchserve'): Promise<AskedR
     const asked: AskedRoute[] = [];
     for (const route of server.routes) {
       const at = `${url}${route.url.replace(/:\w+/g, 'mlp').replace('*', 'x')}`;
-      const as = (key: string) => outcomeOf(at, route.method, { authorization: `Bearer secret-of-${key}` });
+      const as = (key: string) => outcomeOf(at, route.method, { authorization: bearerOf(key) });
       const [none, unknown, ...codes] = await Promise.all([
         outcomeOf(at, route.method),
         as('nobody'),
@@ -140,15 +135,13 @@ export function routeTable(routes: readonly AskedRoute[]): string {
 
 const pathOf = (row: string): string => row.slice(row.indexOf('/'));
 
-/** Those with the scope to manage may ask models too. */
-export function callTable(service: string, scopes: Readonly<Record<string, Scope | null>>): string {
-  const rows = Object.entries(scopes).map(([method, scope]) => {
-    const cells = ['none', 'unknown', ...SCOPES].map((key) =>
-      scope === null || key === scope ? 'in' : 'refused',
-    );
-    return `| \`${method}\` | ${cells.join(' | ')} |`;
+/** A line a call. */
+export function callTable(calls: readonly AskedCall[]): string {
+  const rows = calls.map(({ byScope, none, path: at, unknown }) => {
+    const cells = [none, unknown, ...SCOPES.map((scope) => byScope[scope])];
+    return `| \`${at.slice(1)}\` | ${cells.map((code) => (isRefusal(code) ? 'refused' : 'in')).join(' | ')} |`;
   });
-  return tableOf(service, rows);
+  return tableOf('gRPC', rows.sort());
 }
 
 /** Each part of ACCESS.md by its marker. */
@@ -156,8 +149,8 @@ export async function accessTables(): Promise<Record<string, string>> {
   return {
     http: routeTable(await askedRoutes('usual')),
     torchserve: routeTable(await askedRoutes('torchserve')),
-    grpc: callTable('inference.GRPCInferenceService', OIP_SCOPES),
-    'torchserve-inference': callTable('InferenceAPIsService', TORCHSERVE_SCOPES.inference),
-    'torchserve-management': callTable('ManagementAPIsService', TORCHSERVE_SCOPES.management),
+    ...Object.fromEntries(
+      Object.entries(await askedCalls()).map(([part, calls]) => [part, callTable(calls)]),
+    ),
   };
 }

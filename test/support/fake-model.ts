@@ -72,6 +72,7 @@ export const FAKE_CONFIG: ModelConfig = {
   predictor: null,
   boundModel: null,
   handlerMemoryMb: 1024,
+  onnxMemoryMb: 0,
   trustRemoteCode: false,
   padInputs: null,
   interOpThreads: 1,

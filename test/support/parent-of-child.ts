@@ -48,7 +48,7 @@ switch (kind) {
     break;
   }
   case 'handler': {
-    const link = await ChildLink.start({ program, what: 'child' });
+    const link = await ChildLink.start({ program, what: 'child', remedy: '' });
     await link.failed;
     break;
   }

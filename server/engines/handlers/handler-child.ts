@@ -52,6 +52,7 @@ export class HandlerChild {
     const program = {
       program: PROGRAM,
       what: 'process of the handler',
+      remedy: 'lower option.handler_memory_mb or maxWorkers, or give the server more memory',
       execArgv: [`--max-old-space-size=${Math.floor(setup.memoryMb * HEAP_SHARE)}`],
       onLine: (line: string) => logger.info({ model: setup.modelName }, `handler: ${line}`),
     };

@@ -1,16 +1,18 @@
 /**
  * What the server itself needs of a checkpoint's text settings; the sampling defaults come in the manifest, checked.
  *
- * In      model folder; the tokenizer
- * Out     the id of the tokenizer's own end token; keys of generation_config.json that would change a text elsewhere and do nothing here
+ * In      model folder; read in the tokenizer's process (tokenizer-program.ts): what the files hold is a stranger's
+ * Out     the tokenizer's own end token; keys of generation_config.json that would change a text elsewhere and do nothing here
  * Errors  CHECKPOINT_INVALID: a file that is no JSON object
  * Source  vLLM and TGI end a text at the tokenizer's eos_token as well as at generation_config.json's eos_token_id; keys:
  *         transformers' GenerationConfig
  */
 import path from 'node:path';
 import { isObject, readJsonObject } from '../../text/checkpoint-text-file.js';
-import type { Detokenizer } from '../../text/detokenizer.js';
 import { readTokenizerConfig, textFolder } from '../../text/tokenizer-config.js';
+
+/** A longer one is no token that anybody has. */
+const MAX_END_UNITS = 4096;
 
 /** Key → values that change nothing; null and absent never do. `max_length` and `min_length` count the prompt, and stand in old files by habit. */
 const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
@@ -47,9 +49,9 @@ export function unservedGenerationKeys(modelFolder: string): string[] {
   });
 }
 
-/** The id of tokenizer_config.json's `eos_token`; null: it names none, or none that the tokenizer has. */
-export function tokenizerEndId(modelFolder: string, tokenizer: Pick<Detokenizer, 'idOf'>): number | null {
+/** tokenizer_config.json's `eos_token`; null: it names none. */
+export function endTokenOf(modelFolder: string): string | null {
   const entry = readTokenizerConfig(modelFolder).eos_token;
   const token = isObject(entry) ? entry.content : entry;
-  return typeof token === 'string' && token !== '' ? tokenizer.idOf(token) : null;
+  return typeof token === 'string' && token !== '' && token.length <= MAX_END_UNITS ? token : null;
 }

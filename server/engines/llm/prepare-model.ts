@@ -19,14 +19,13 @@ import { usableCores } from '../../machine/machine-limits.js';
 import { type PlannedShards, planThenShards, type ShardRequest } from '../../model-store/ensure-shards.js';
 import { leaseShards, type ShardLease } from '../../model-store/shard-quota.js';
 import type { AnswerFormat } from '../../requests/answer-format.js';
-import { type ChatTemplateSource, readChatTemplate } from '../../text/chat-template.js';
+import type { ChatTemplateSource } from '../../text/chat-template.js';
 import { Detokenizer } from '../../text/detokenizer.js';
 import type { PrepareOptions } from '../engine.js';
 import { answerFormatOf } from './answer-format.js';
 import { ChatRenderer } from './chat-renderer.js';
 import { Constrainer } from './constrainer.js';
 import { deviceClassOf } from './device-class.js';
-import { tokenizerEndId, unservedGenerationKeys } from './generation-config.js';
 import { kvTypeOf, withKvType } from './kv-type.js';
 import { type ModelSizes, sizesOfPlan } from './model-sizes.js';
 import { PromptEncoder } from './prompt-encoder.js';
@@ -85,14 +84,14 @@ export async function prepareModel(config: ModelConfig, options: LlmPrepareOptio
     );
   let tokenizer: TokenizerProcess;
   try {
-    tokenizer = await TokenizerProcess.start(config.folder);
+    tokenizer = await TokenizerProcess.start(config.folder, undefined, config.chatTemplate);
   } catch (error) {
     await abandon();
     throw error;
   }
   let starting: Promise<ChatRenderer> | null = null;
   try {
-    const template = readChatTemplate(config.folder, config.chatTemplate);
+    const { template } = tokenizer.facts;
     starting = template === null ? null : ChatRenderer.start(template);
     return await prepareShards(config, options, { tokenizer, template, starting, planning });
   } catch (error) {
@@ -130,9 +129,9 @@ async function prepareShards(
     vocabSize,
     embedding,
   });
-  const whole = withEndId(manifest, tokenizerEndId(config.folder, texts));
+  const { endToken, unservedKeys } = tokenizer.facts;
+  const whole = withEndId(manifest, endToken === null ? null : texts.idOf(endToken));
   const { endIds } = whole.model;
-  const unservedKeys = unservedGenerationKeys(config.folder);
   return {
     shardFolder: folder,
     manifest: whole,

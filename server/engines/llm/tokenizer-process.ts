@@ -2,7 +2,8 @@
  * A model's tokenizer in processes of their own: its expressions come with the checkpoint and may run without end.
  *
  * In      a checkpoint's folder; texts, which wait in line
- * Out     ids; at the start the table for the half that stays in the server (text/detokenizer.ts)
+ * Out     ids; at the start the table for the half that stays in the server (text/detokenizer.ts), and what the checkpoint's other files of
+ *         text say: they may hold anything, so the server does not read them itself
  * Limits  TokenizerLimits. A text longer than LONG_CHARACTERS goes to a second process, which starts with the first of them: a chat does
  *         not wait behind a book. The lines are as long as the pool lets requests be encoded at once
  * Errors  CHECKPOINT_INVALID: it does not load, or not within its limits; TOKENIZER_LIMIT: a text takes more; those of limited-process.ts
@@ -10,7 +11,7 @@
 import { fileURLToPath } from 'node:url';
 import { ServingError } from '../../../proto/errors.js';
 import { LimitedProcess } from './limited-process.js';
-import type { TokenizerFacts, TokenizeTask } from './tokenizer-program.js';
+import type { FirstTask, TokenizerFacts, TokenizeTask } from './tokenizer-program.js';
 
 export interface TokenizerLimits {
   /** Reading the files. */
@@ -38,7 +39,7 @@ const START_MS = 60_000;
 
 const PROGRAM = fileURLToPath(new URL('./tokenizer-program.js', import.meta.url));
 
-type Process = LimitedProcess<{ modelFolder: string }, TokenizeTask>;
+type Process = LimitedProcess<FirstTask, TokenizeTask>;
 
 export class TokenizerProcess {
   readonly facts: TokenizerFacts;
@@ -53,8 +54,15 @@ export class TokenizerProcess {
     this.#limits = limits;
   }
 
-  /** @throws ServingError CHECKPOINT_INVALID */
-  static async start(modelFolder: string, limits: TokenizerLimits = LIMITS): Promise<TokenizerProcess> {
+  /**
+   * @param chatTemplate instead of the checkpoint's; null: that
+   * @throws ServingError CHECKPOINT_INVALID
+   */
+  static async start(
+    modelFolder: string,
+    limits: TokenizerLimits = LIMITS,
+    chatTemplate: string | null = null,
+  ): Promise<TokenizerProcess> {
     const process = (): Process =>
       new LimitedProcess(
         {
@@ -65,7 +73,7 @@ export class TokenizerProcess {
           over: 'this text or over its own files',
           startMs: Math.max(START_MS, 2 * limits.loadMs),
         },
-        { task: { modelFolder }, limitMs: limits.loadMs },
+        { task: { modelFolder, chatTemplate }, limitMs: limits.loadMs },
       );
     const short = process();
     try {

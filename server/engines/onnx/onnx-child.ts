@@ -16,6 +16,10 @@ import type { FromOnnx, SessionOptions, ToOnnx } from './onnx-messages.js';
 
 const PROGRAM = fileURLToPath(new URL('./onnx-process.js', import.meta.url));
 
+const MAX_WORDS = 2000;
+const REMEDY =
+  'set option.onnx_memory_mb, send less at once, lower batch_size or maxWorkers, or give the server more memory';
+
 export class OnnxChild {
   readonly signature: Signature;
   /** Resolves with why, when the process is gone without having been stopped. */
@@ -36,13 +40,13 @@ export class OnnxChild {
     limitMs: number,
     signal: AbortSignal,
   ): Promise<OnnxChild> {
-    const program = { program: PROGRAM, what: 'process of the ONNX model' };
+    const program = { program: PROGRAM, what: 'process of the ONNX model', remedy: REMEDY };
     return startedChild<ToOnnx, FromOnnx, OnnxChild>(program, signal, async (link) => {
       const answer = await link.ask({ kind: 'load', file, options }, limitMs, 'did not load its model');
       if (answer.kind === 'failed') {
         throw new ServingError(
           'CHECKPOINT_INVALID',
-          `${file} is not loaded by ONNX Runtime: ${answer.message}`,
+          `${file} is not loaded by ONNX Runtime: ${answer.message.slice(0, MAX_WORDS)}`,
         );
       }
       assert(answer.kind === 'loaded');
@@ -62,7 +66,7 @@ export class OnnxChild {
   ): Promise<{ outputs: readonly NamedTensor[]; us: number }> {
     const id = this.#nextId++;
     const answer = await this.#link.ask({ kind: 'run', id, inputs, outputs }, limitMs, 'did not end a batch');
-    if (answer.kind === 'refused') throw new ServingError('BAD_REQUEST', answer.message.slice(0, 2000));
+    if (answer.kind === 'refused') throw new ServingError('BAD_REQUEST', answer.message.slice(0, MAX_WORDS));
     assert(answer.kind === 'ran' && answer.id === id, 'batches are answered in order');
     return { outputs: answer.outputs, us: answer.us };
   }

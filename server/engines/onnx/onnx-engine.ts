@@ -3,7 +3,7 @@
  *
  * In      the file that its layout names, or a folder with one `.onnx` file (and its external data), or with `model.onnx` among several
  * Out     Engine
- * Limits  the CPU; batch_size rows at once where the model's first axes vary
+ * Limits  the CPU; option.onnx_memory_mb a process; batch_size rows at once where the model's first axes vary
  * Errors  CHECKPOINT_INVALID: no such file, or ONNX Runtime does not load it; BAD_REQUEST: inputs that do not fit
  */
 import { existsSync, readdirSync, statSync } from 'node:fs';
@@ -33,6 +33,11 @@ export class OnnxEngine implements Engine {
   async prepare(config: ModelConfig, { onNeed, signal }: PrepareOptions): Promise<PreparedModel> {
     const file =
       config.modelFile === null ? onnxFileIn(config.folder) : path.join(config.folder, config.modelFile);
+    if (/\.ort$/i.test(file)) {
+      const why =
+        "is in ONNX Runtime's own format, which is read unchecked: give the .onnx file that it was made of";
+      throw new ServingError('CHECKPOINT_INVALID', `${file} ${why}`);
+    }
     // External data may be anywhere below.
     const fileBytes = bytesIn(path.dirname(file));
     const need = needOf(fileBytes, config.requiredMemoryMb);
@@ -112,13 +117,14 @@ function checkDeclared({ warmUps, ...declared }: RepositoryModel, signature: Sig
 }
 
 const sessionOptions = (
-  { executionMode, interOpThreads, optLevel }: ModelConfig,
+  { executionMode, interOpThreads, onnxMemoryMb, optLevel }: ModelConfig,
   threads: number,
 ): SessionOptions => ({
   intraOpThreads: Math.max(1, Math.min(threads, usableCores())),
   interOpThreads,
   optimisation: OPTIMISATION[optLevel],
   parallel: executionMode === 'PARALLEL',
+  memoryMb: onnxMemoryMb,
 });
 
 /** DJLServing's words and ONNX Runtime's. */

@@ -12,6 +12,8 @@ export interface SessionOptions {
   interOpThreads: number;
   optimisation: 'disabled' | 'basic' | 'extended' | 'all';
   parallel: boolean;
+  /** 0: as much as there is. */
+  memoryMb: number;
 }
 
 export type ToOnnx =

@@ -4,15 +4,24 @@
  *
  * In      ToOnnx messages on its channel
  * Out     FromOnnx messages; it ends when the channel closes
- * Limits  one batch at a time; float16 as its bits; no sequences, maps or optional values
- * Errors  `failed` ends it; `refused` is one batch's
+ * Limits  one batch at a time; float16 as its bits; no sequences, maps or optional values; MAX_TENSORS inputs and outputs; MAX_OUTPUT_BYTES
+ *         of a batch; memory by SessionOptions.memoryMb
+ * Errors  `failed` ends it; `refused` is one batch's, also one that finds no memory
  * Source  onnxruntime-node 1.30, InferenceSession
  */
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { NamedTensor, TensorType } from '../../requests/predict-request.js';
 import type { TensorSpec } from '../../requests/signature.js';
-import { elementsOf, packStrings, unpackStrings } from '../../requests/tensor-types.js';
+import { elementsOf, MAX_RANK, packStrings, unpackStrings } from '../../requests/tensor-types.js';
 import type { FromOnnx, SessionOptions, ToOnnx } from './onnx-messages.js';
+
+/** A file may say that it has any number, and give them names of any length: the server reads them. */
+const MAX_TENSORS = 1024;
+const MAX_NAME = 1024;
+/** What a batch may answer: a file of a few bytes can make any number. */
+const MAX_OUTPUT_BYTES = 512 * 1024 * 1024;
+/** As ONNX Runtime and V8 say it. */
+const NO_MEMORY = /bad_?alloc|bad allocation|failed to allocate|allocation failed|out of memory/i;
 
 /** ONNX Runtime's names and ours. */
 const TYPES: readonly (readonly [Tensor.Type, TensorType])[] = [
@@ -50,7 +59,12 @@ const ARRAYS = {
 
 let session: InferenceSession | null = null;
 
+/** Said where it is set. */
+let memoryMb = 0;
+
 async function load(file: string, options: SessionOptions): Promise<FromOnnx> {
+  memoryMb = options.memoryMb;
+  if (memoryMb > 0) (await import('../handlers/data-limit.js')).limitData(memoryMb * 1024 * 1024);
   session = await InferenceSession.create(file, {
     executionProviders: ['cpu'],
     intraOpNumThreads: options.intraOpThreads,
@@ -59,17 +73,23 @@ async function load(file: string, options: SessionOptions): Promise<FromOnnx> {
     executionMode: options.parallel ? 'parallel' : 'sequential',
     logSeverityLevel: 3,
   });
-  const specs = (all: readonly InferenceSession.ValueMetadata[], what: string): TensorSpec[] =>
-    all.map((value) => {
+  const specs = (all: readonly InferenceSession.ValueMetadata[], what: string): TensorSpec[] => {
+    if (all.length > MAX_TENSORS) throw new Error(`it has ${all.length} ${what}s, of at most ${MAX_TENSORS}`);
+    return all.map((value) => {
+      if (value.name.length > MAX_NAME)
+        throw new Error(`the name of an ${what} has ${value.name.length} characters, of at most ${MAX_NAME}`);
       const type = value.isTensor ? typeOf.get(value.type) : undefined;
       if (!value.isTensor || type === undefined) {
         const is = value.isTensor ? `a tensor of ${value.type}` : 'no tensor';
         throw new Error(`${what} ${value.name} is ${is}, which is not served`);
       }
+      if (value.shape.length > MAX_RANK)
+        throw new Error(`${what} ${value.name} has ${value.shape.length} axes, of at most ${MAX_RANK}`);
       const shape = value.shape.map((axis) => (typeof axis === 'number' && axis >= 0 ? axis : -1));
       const axes = value.shape.map((axis) => (typeof axis === 'string' && axis !== '' ? axis : null));
       return { name: value.name, type, shape, axes };
     });
+  };
   return {
     kind: 'loaded',
     signature: {
@@ -118,11 +138,20 @@ async function run(message: Extract<ToOnnx, { kind: 'run' }>): Promise<FromOnnx>
     const values = outputs === null ? await session.run(feeds) : await session.run(feeds, [...outputs]);
     const us = Number((process.hrtime.bigint() - started) / 1000n);
     const named = Object.entries(values).map(([name, value]) => namedTensor(name, value));
+    const bytes = named.reduce((sum, one) => sum + one.bytes.byteLength, 0);
+    if (bytes > MAX_OUTPUT_BYTES)
+      throw new Error(`the outputs have ${bytes} bytes, of at most ${MAX_OUTPUT_BYTES}`);
     return { kind: 'ran', id, outputs: named, us };
   } catch (error) {
-    return { kind: 'refused', id, message: (error as Error).message };
+    return { kind: 'refused', id, message: told(error as Error) };
   }
 }
+
+/** What has found no memory is told with the limit. */
+const told = ({ message }: Error): string =>
+  memoryMb > 0 && NO_MEMORY.test(message)
+    ? `it needs more memory than option.onnx_memory_mb, which is ${memoryMb}, leaves: ${message}`
+    : message;
 
 const send = (message: FromOnnx): void => {
   process.send?.(message, undefined, undefined, () => {});
@@ -138,7 +167,7 @@ process.on('message', (message: ToOnnx) => {
     try {
       send(await load(message.file, message.options));
     } catch (error) {
-      send({ kind: 'failed', message: (error as Error).message });
+      send({ kind: 'failed', message: told(error as Error) });
     }
   });
 });

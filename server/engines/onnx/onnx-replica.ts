@@ -8,7 +8,7 @@
  *         batched-replica.ts
  */
 import { ServingError } from '../../../proto/errors.js';
-import type { WarmUp } from '../../config/foreign-layout.js';
+import { MAX_WARM_UP_BYTES, type WarmUp } from '../../config/foreign-layout.js';
 import type { NamedTensor } from '../../requests/predict-request.js';
 import type { Signature, TensorSpec } from '../../requests/signature.js';
 import { ELEMENT_BYTES, elementsOf } from '../../requests/tensor-types.js';
@@ -16,8 +16,11 @@ import { ALL_TOLD, type Answers, BatchedReplica, type BatchedReplicaOptions } fr
 import { OnnxChild } from './onnx-child.js';
 import type { OnnxJob } from './onnx-job.js';
 import type { SessionOptions } from './onnx-messages.js';
-import { type AxisLengths, axisLengths, cut } from './padding.js';
+import { type AxisLengths, axisLengths, cut, joinedBytes } from './padding.js';
 import { hasRowOfEach, joinRows, splitRows } from './tensor-batch.js';
+
+/** One long request makes all that it is joined with as long. */
+const MAX_JOINED_BYTES = 256 * 1024 * 1024;
 
 export interface OnnxReplicaOptions extends BatchedReplicaOptions<OnnxJob> {
   file: string;
@@ -67,10 +70,9 @@ export class OnnxReplica extends BatchedReplica<OnnxJob, OnnxChild> {
   /** null: the jobs are to be run one by one. */
   async #joined(jobs: readonly OnnxJob[], child: OnnxChild): Promise<Answers | null> {
     const pad = this.#options.config.padInputs ?? {};
-    const inputs = joinRows(
-      jobs.map((job) => job.inputs),
-      pad,
-    );
+    const apartInputs = jobs.map((job) => job.inputs);
+    if (joinedBytes(apartInputs) > MAX_JOINED_BYTES) return null;
+    const inputs = joinRows(apartInputs, pad);
     let outputs: readonly NamedTensor[];
     try {
       outputs = await this.#ask(child, inputs, jobs[0]!.request.outputs, jobs.length);
@@ -121,7 +123,10 @@ export class OnnxReplica extends BatchedReplica<OnnxJob, OnnxChild> {
   }
 }
 
-/** The first run of a session allocates: nobody's request pays for it. A model that refuses zeros is as warm as it gets. */
+/**
+ * The first run of a session allocates: nobody's request pays for it. A model that refuses zeros, or would need too many, is as warm as it
+ * gets.
+ */
 async function warmUp(
   child: OnnxChild,
   { inputs }: Signature,
@@ -132,7 +137,7 @@ async function warmUp(
     try {
       for (let run = 0; run < runs; run++)
         await child.run(
-          inputs.map((spec) => zeros(spec, shapes[spec.name])),
+          inputs.map((spec) => zeros(spec, Object.hasOwn(shapes, spec.name) ? shapes[spec.name] : undefined)),
           null,
           limitMs,
         );
@@ -145,10 +150,10 @@ async function warmUp(
 /** One of whatever varies; strings are empty. @param asked another shape */
 function zeros({ name, shape, type }: TensorSpec, asked?: readonly number[]): NamedTensor {
   const own = asked ?? (shape ?? [1]).map((axis) => (axis === -1 ? 1 : axis));
-  return {
-    name,
-    type,
-    shape: own,
-    bytes: new Uint8Array(elementsOf(name, own) * (ELEMENT_BYTES[type] ?? 4)),
-  };
+  const bytes = elementsOf(name, own) * (ELEMENT_BYTES[type] ?? 4);
+  if (bytes > MAX_WARM_UP_BYTES) {
+    const sentence = `${name} would have ${bytes} bytes of zeros, of at most ${MAX_WARM_UP_BYTES}`;
+    throw new ServingError('BAD_REQUEST', sentence);
+  }
+  return { name, type, shape: own, bytes: new Uint8Array(bytes) };
 }

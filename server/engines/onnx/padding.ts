@@ -62,6 +62,22 @@ export function paddedShape({ name, shape }: NamedTensor, spec: TensorSpec, pad:
   return told;
 }
 
+/** What requests that go together take at most, each as long as the longest. */
+export function joinedBytes(all: readonly (readonly NamedTensor[])[]): number {
+  const [first = []] = all;
+  return first.reduce((sum, { bytes, shape, type }, at) => {
+    const parts = all.map((inputs) => inputs[at]!);
+    const size = ELEMENT_BYTES[type];
+    if (size === null) return sum + parts.reduce((whole, part) => whole + part.bytes.byteLength, 0);
+    const rows = parts.reduce((whole, part) => whole + (part.shape[0] ?? 1), 0);
+    const row = shape.slice(1).reduce((product, length, axis) => {
+      const longest = Math.max(length, ...parts.map((part) => part.shape[axis + 1] ?? 0));
+      return product * longest;
+    }, size);
+    return sum + Math.max(bytes.byteLength, rows * row);
+  }, 0);
+}
+
 /** Each as long as the longest. */
 export function filledUp(parts: readonly NamedTensor[], value: number): NamedTensor[] {
   const longest = parts[0]!.shape.map((_, axis) => Math.max(...parts.map(({ shape }) => shape[axis] ?? 0)));

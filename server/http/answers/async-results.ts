@@ -173,7 +173,7 @@ export class AsyncResults {
   /** Ends every job that runs and forgets all but what is stored. */
   async close(): Promise<void> {
     for (const id of [...this.#results.keys()]) this.#forget(id, 'keep the file');
-    await this.#store?.idle();
+    await this.#store?.close();
   }
 
   async #fill(id: string, result: StoredResult, answer: Answer): Promise<void> {

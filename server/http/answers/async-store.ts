@@ -1,16 +1,17 @@
 /**
  * Asynchronous answers on disk, so that a token is worth something after a restart: a file an answer.
  *
- * In      a folder of this server alone
+ * In      a folder of this server alone (folder-lease.ts)
  * Out     at the start: what was kept; an answer that was not there yet when the server ended is told as one that failed
  * Limits  what async-results.ts keeps is what lies here: a file that it forgets goes; at the start, files above its limits, of the past
  *         or damaged go, too. Folder 0700, files 0600, names of our own form alone are ever touched
- * Errors  CONFIG_INVALID: the folder cannot be had. Later ones (a full disk) are logged, and the answer is kept in memory
+ * Errors  CONFIG_INVALID: the folder cannot be had, or is another server's. Later ones (a full disk) are logged, and the answer is kept in memory
  */
 import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, unlinkSync } from 'node:fs';
 import { rename, unlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { isErrorCode, ServingError } from '../../../proto/errors.js';
+import { FolderLease } from './folder-lease.js';
 
 const FORM = 1;
 const NAME = /^([0-9a-f-]{36})\.json$/;
@@ -49,6 +50,7 @@ interface ResultFile {
 export class AsyncStore {
   readonly #folder: string;
   readonly #onProblem: (sentence: string) => void;
+  readonly #lease: FolderLease;
   /** What is still to be written or removed, an id after the other of its kind. */
   readonly #pending = new Map<string, Promise<void>>();
 
@@ -59,8 +61,9 @@ export class AsyncStore {
     try {
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       chmodSync(folder, 0o700);
-      readdirSync(folder);
+      this.#lease = new FolderLease(folder, 'async_result_folder');
     } catch (error) {
+      if (error instanceof ServingError) throw error;
       const { message } = error as Error;
       throw new ServingError('CONFIG_INVALID', `async_result_folder: ${message}`, { cause: error });
     }
@@ -109,9 +112,10 @@ export class AsyncStore {
     });
   }
 
-  /** All that was told is on disk. */
-  async idle(): Promise<void> {
+  /** All that was told is on disk, and another server may have the folder. */
+  async close(): Promise<void> {
     while (this.#pending.size > 0) await Promise.all(this.#pending.values());
+    this.#lease.giveBack();
   }
 
   #write(id: string, content: ResultFile): Promise<void> {

@@ -177,7 +177,8 @@ class Compiler {
     }
     let at: unknown = this.#root;
     for (const part of reference.slice(1).split('/').slice(1)) {
-      const name = decodeURIComponent(part).replaceAll('~1', '/').replaceAll('~0', '~');
+      const name = decodedPart(part)?.replaceAll('~1', '/').replaceAll('~0', '~') ?? null;
+      if (name === null) throw new SchemaFault(`${place}.$ref`, `${reference.slice(0, 80)} is no reference`);
       at =
         typeof at === 'object' && at !== null && Object.hasOwn(at, name) ? (at as Schema)[name] : undefined;
     }
@@ -360,4 +361,13 @@ function boundsOf(schema: Schema, place: string): Bounds {
     excludesLeast,
     excludesMost,
   };
+}
+
+/** null: a stray %. */
+function decodedPart(part: string): string | null {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return null;
+  }
 }

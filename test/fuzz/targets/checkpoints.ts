@@ -6,7 +6,8 @@ import { parseSafetensorsHeader } from '../../../partitioner/checkpoint/safetens
 import { openModel } from '../../../partitioner/open-model.js';
 import { planPartition } from '../../../partitioner/partition.js';
 import { checkInjectionPolicy } from '../../../partitioner/policies/injection-policy.js';
-import { ChatTemplate } from '../../../server/text/chat-template.js';
+import { endTokenOf, unservedGenerationKeys } from '../../../server/engines/llm/generation-config.js';
+import { ChatTemplate, readChatTemplate } from '../../../server/text/chat-template.js';
 import { Tokenizer } from '../../../server/text/tokenizer.js';
 import { INJECTION_POLICIES } from '../../fixtures/injection-policies.js';
 import { goldenFolder } from '../../support/golden.js';
@@ -16,7 +17,7 @@ import { type FuzzTarget, isOperating } from '../fuzz-target.js';
 import { type Json, jsonText, mutatedBytes, mutatedJson, mutatedText } from '../mutations.js';
 import { putFile, scratchFolder } from '../scratch.js';
 import { sentencePieceBytes } from './sentencepiece-bytes.js';
-import { tinyGgufs } from './tiny-gguf.js';
+import { tinyGgufParts, tinyGgufs } from './tiny-gguf.js';
 
 const FAMILIES = [
   'llama',
@@ -37,6 +38,23 @@ const FAMILIES = [
 ];
 const jsonOf = (...parts: string[]): Json => JSON.parse(readFileSync(path.join(...parts), 'utf8')) as Json;
 const configs = FAMILIES.map((family) => jsonOf(goldenFolder(family), 'config.json'));
+
+const TOKENIZER_CONFIG: Json = {
+  ...{ bos_token: '<s>', eos_token: { content: '</s>', special: true }, pad_token: null },
+  chat_template: [
+    { name: 'default', template: '{{ messages }}' },
+    { name: 'tool_use', template: '{{ tools }}' },
+  ],
+  additional_special_tokens: ['<a>', { content: '<b>' }],
+};
+const GENERATION_CONFIG: Json = { num_beams: 1, stop_strings: [], top_h: null, bad_words_ids: [[1, 2]] };
+const ENCODER_CONFIG = readFileSync(path.join(goldenFolder('encoder-bert-dense'), 'config.json'), 'utf8');
+const MODULE_FILES = [
+  'modules.json',
+  'sentence_bert_config.json',
+  '1_Pooling/config.json',
+  '2_Dense/config.json',
+].map((file) => [file, jsonOf(goldenFolder('encoder-bert-dense'), file)] as const);
 
 const INDEX = jsonOf(goldenFolder('llama'), 'model.safetensors.index.json');
 const HEADER: Json = {
@@ -199,6 +217,53 @@ export const CHECKPOINT_TARGETS: readonly FuzzTarget[] = [
       } finally {
         source.close();
       }
+    },
+    isExpected: isOperating,
+  },
+  {
+    name: 'gguf-parts',
+    weight: 3,
+    async run(random) {
+      const folder = scratchFolder('gguf-parts');
+      const [first, second] = tinyGgufParts();
+      const only = random.integer(0, 2);
+      const names = ['model-00001-of-00002.gguf', 'model-00002-of-00002.gguf'] as const;
+      // A part may be the other one, too.
+      const changed = (part: Buffer) => mutatedBytes(random.next() < 0.9 ? [part] : [first, second], random);
+      putFile(folder, names[0], only === 1 ? first : changed(first));
+      putFile(folder, names[1], only === 0 ? second : changed(second));
+      const { source } = await openModel({ folder });
+      try {
+        for (const [name, { shape }] of source.tensors) source.readFloat32(name, 0, shape[0] ?? 1);
+      } finally {
+        source.close();
+      }
+    },
+    isExpected: isOperating,
+  },
+  {
+    name: 'text-files',
+    weight: 4,
+    run(random) {
+      const folder = scratchFolder('text-files');
+      putFile(folder, 'tokenizer_config.json', jsonText(mutatedJson(TOKENIZER_CONFIG, random), random));
+      putFile(folder, 'generation_config.json', jsonText(mutatedJson(GENERATION_CONFIG, random), random));
+      unservedGenerationKeys(folder);
+      endTokenOf(folder);
+      return JSON.stringify(readChatTemplate(folder, random.next() < 0.1 ? '{{ own }}' : null));
+    },
+    isExpected: isOperating,
+  },
+  {
+    name: 'sentence-modules',
+    weight: 3,
+    async run(random) {
+      const folder = scratchFolder('modules');
+      putFile(folder, 'config.json', ENCODER_CONFIG);
+      const changed = random.integer(0, MODULE_FILES.length - 1);
+      for (const [index, [file, json]] of MODULE_FILES.entries())
+        putFile(folder, file, jsonText(index === changed ? mutatedJson(json, random) : json, random));
+      await planPartition({ folder, tp: random.pick([1, 2]), dtype: 'fp32' });
     },
     isExpected: isOperating,
   },

@@ -5,7 +5,7 @@ import { PbtxtError, parsePbtxt } from '../../../server/config/pbtxt.js';
 import { Problems } from '../../../server/config/problems.js';
 import { PropertiesSyntaxError, parseProperties } from '../../../server/config/properties-file.js';
 import { torchServeModel } from '../../../server/config/torchserve-model.js';
-import { tritonModel } from '../../../server/config/triton-model.js';
+import { tritonModel, tritonVersions } from '../../../server/config/triton-model.js';
 import { modelYamlOf } from '../../../server/engines/handlers/model-yaml.js';
 import { type FuzzTarget, isOperating } from '../fuzz-target.js';
 import { type Json, jsonText, mutatedJson, mutatedText } from '../mutations.js';
@@ -46,6 +46,7 @@ output { name: "z" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } }
 dynamic_batching { preferred_batch_size: [ 4, 8 ] max_queue_delay_microseconds: 100 }
 instance_group [ { count: 2 kind: KIND_CPU } ]
 version_policy: { specific: { versions: [1, 3] } }
+model_warmup [ { name: "w" batch_size: 2 count: 3 inputs { key: "x" value: { data_type: TYPE_INT64 dims: [ 7 ] } } } ]
 parameters: { key: "a" value: { string_value: "b\\n\\x41\\101" } }
 `;
 const PBTXT_WORDS = [
@@ -148,6 +149,7 @@ export const CONFIGURATION_TARGETS: readonly FuzzTarget[] = [
       putFile(folder, 'config.pbtxt', mutatedText(PBTXT, random, PBTXT_WORDS));
       const problems = new Problems();
       tritonModel(folder, null, 'model', problems);
+      tritonVersions(folder);
       problems.throwIfAny();
     },
     isExpected: isOperating,

@@ -1,8 +1,11 @@
 /** What clients send: tensors in every form, forms, constraints of answers, images. */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import protobuf from 'protobufjs';
 import sharp from 'sharp';
 import { decodedImage } from '../../../pipeline/pixels.js';
+import { protoFile } from '../../../proto/proto-file.js';
+import { decodedBytes, messageShape } from '../../../server/grpc/decoded-bytes.js';
 import { tensorsOfMessage } from '../../../server/grpc/oip-tensors.js';
 import { formPartsOf } from '../../../server/http/bodies/form-fields.js';
 import { readNpy, readNpz } from '../../../server/http/bodies/numpy-format.js';
@@ -65,6 +68,16 @@ const MESSAGE = {
   outputs: [],
 };
 const RAW = [Buffer.alloc(16, 1), Buffer.from([1, 0, 0, 0, 97, 2, 0, 0, 0, 98, 99])];
+
+const INFER = protobuf.loadSync(protoFile('open_inference.proto')).lookupType('inference.ModelInferRequest');
+const INFER_SHAPE = messageShape(INFER);
+const INFER_MESSAGES = [
+  { modelName: 'm', inputs: [{ name: 'x', datatype: 'FP32', shape: [2, 2] }], rawInputContents: RAW },
+  {
+    ...{ modelName: 'm', id: '1', outputs: [{ name: 'y' }], parameters: { a: { boolParam: true } } },
+    inputs: [{ name: 'x', shape: [3], contents: { int64Contents: [1, 2, -3], bytesContents: [RAW[1]] } }],
+  },
+].map((message) => Buffer.from(INFER.encode(INFER.fromObject(message)).finish()));
 
 const BOUNDARY = 'xYz';
 const MULTIPART = Buffer.from(
@@ -179,6 +192,23 @@ export const REQUEST_TARGETS: readonly FuzzTarget[] = [
       tensorsOfMessage({ ...MESSAGE, inputs, raw_input_contents: raw });
     },
     isExpected: isOperating,
+  },
+  {
+    name: 'grpc-message',
+    weight: 15,
+    run(random) {
+      const bytes = mutatedBytes(INFER_MESSAGES, random);
+      const taken = decodedBytes(INFER_SHAPE, bytes);
+      if (taken < bytes.length) throw new TypeError('counted less than there is');
+      const { inputs, outputs, rawInputContents } = INFER.decode(bytes) as unknown as Record<
+        string,
+        unknown[]
+      >;
+      const least = 512 * (inputs!.length + outputs!.length) + 128 * rawInputContents!.length;
+      if (taken < least) throw new TypeError(`counted ${taken}, but it has ${least}`);
+    },
+    isExpected: (error) =>
+      error instanceof RangeError || (error instanceof Error && error.constructor === Error),
   },
   {
     name: 'form',

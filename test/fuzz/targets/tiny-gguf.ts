@@ -41,18 +41,34 @@ const MODEL: Record<string, MetadataValue> = {
   'tokenizer.chat_template': '{{ bos_token }}',
 };
 
+const VOCABULARY: Record<string, MetadataValue> = {
+  'tokenizer.ggml.model': 'gpt2',
+  'tokenizer.ggml.pre': 'llama-bpe',
+  'tokenizer.ggml.tokens': ['<s>', '</s>', 't', 'h', 'e', 'th'],
+  'tokenizer.ggml.token_type': [3, 3, 1, 1, 1, 1],
+  'tokenizer.ggml.merges': ['t h'],
+};
+
 let made: Buffer[] | undefined;
+let parts: [Buffer, Buffer] | undefined;
+
+/** One of them in two files. */
+export function tinyGgufParts(): [Buffer, Buffer] {
+  const all = tensors(6);
+  const place = (no: number) => ({ 'split.no': no, 'split.count': 2, 'split.tensors.count': all.length });
+  parts ??= [
+    ggufBytes({ ...MODEL, ...VOCABULARY, ...place(0) }, all.slice(0, 5)),
+    ggufBytes(place(1), all.slice(5)),
+  ];
+  return parts;
+}
 
 export function tinyGgufs(): Buffer[] {
   made ??= [
     ggufBytes(
       {
         ...MODEL,
-        'tokenizer.ggml.model': 'gpt2',
-        'tokenizer.ggml.pre': 'llama-bpe',
-        'tokenizer.ggml.tokens': ['<s>', '</s>', 't', 'h', 'e', 'th'],
-        'tokenizer.ggml.token_type': [3, 3, 1, 1, 1, 1],
-        'tokenizer.ggml.merges': ['t h'],
+        ...VOCABULARY,
       },
       tensors(6),
     ),

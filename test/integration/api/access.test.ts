@@ -6,9 +6,11 @@ import path from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { digestOf, SCOPES, type Scope } from '../../../server/access/access-key.js';
 import type { ServerConfig } from '../../../server/config/config.js';
+import { type AskedCall, askedCalls, isRefusal } from '../../support/access-calls.js';
 import {
   ACCESS_FILE,
   askedRoutes,
+  callTable,
   isRight,
   routeTable,
   statusOf as status,
@@ -51,6 +53,26 @@ function told(part: string): string | undefined {
   return text.split(`<!-- ${part} -->\n`)[1]?.split(`<!-- /${part} -->`)[0];
 }
 
+describe('every call of gRPC', () => {
+  it('answers nobody without a key of its scope, but for the probes and what says which calls there are', async () => {
+    const asked = await askedCalls();
+    const scopesOf = ({ byScope }: AskedCall) => SCOPES.filter((scope) => !isRefusal(byScope[scope]));
+    for (const [part, calls] of Object.entries(asked)) {
+      expect(told(part)).toBe(callTable(calls));
+      for (const call of calls) {
+        const isOpen = /^\/grpc\.(?:health|reflection)\.|\/Server(?:Live|Ready)$/.test(call.path);
+        expect([call.path, !isRefusal(call.none), !isRefusal(call.unknown)]).toEqual([
+          call.path,
+          isOpen,
+          isOpen,
+        ]);
+        expect([call.path, scopesOf(call).length]).toEqual([call.path, isOpen ? SCOPES.length : 1]);
+      }
+    }
+    expect(asked.grpc?.length).toBeGreaterThan(16);
+  });
+});
+
 describe('every route', () => {
   it('of TorchServe’s API answers nobody without a key of its scope', async () => {
     const routes = await askedRoutes('torchserve');
@@ -80,6 +102,20 @@ describe('every route', () => {
     const { url } = await start({ keyFile });
     expect(await status(`${url}/no/such/path`, 'GET')).toBe(401);
     expect(await status(`${url}/no/such/path`, 'GET', bearer('infer'))).toBe(404);
+  });
+
+  it('is told in the reference with the name of a model to those alone who may ask it', async () => {
+    writeKeys(SCOPES.map((scope) => entry(scope, [scope])));
+    const { url } = await start({ keyFile });
+    const tells = async (at: string, headers = {}) =>
+      (await (await fetch(url + at, { headers })).text()).includes('mlp');
+    for (const at of ['/', '/openapi.json'])
+      expect([
+        at,
+        await tells(at),
+        await tells(at, bearer('metrics')),
+        await tells(at, bearer('infer')),
+      ]).toEqual([...[at, false, false, true]]);
   });
 
   it('is found in whatever form it is asked for, and no form is a way around or a 500', async () => {

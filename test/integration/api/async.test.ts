@@ -1,12 +1,24 @@
 /** Asynchronous answers, priorities and deadlines over a real port. */
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ServingError } from '../../../proto/errors.js';
+import { FolderLease } from '../../../server/http/answers/folder-lease.js';
+import { identityOf } from '../../../server/machine/process-identity.js';
 import { aborted, postJson, startServer, type TestServer } from '../../support/http-fixtures.js';
 
 const UUID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/;
+/** Renews the file that it is given, as another server does; a thread, for whoever looks holds up this one. */
+const RENEWS = `
+const { parentPort, workerData } = require('node:worker_threads');
+const { utimesSync } = require('node:fs');
+setInterval(() => {
+  utimesSync(workerData, new Date(), new Date());
+  parentPort.postMessage('renewed');
+}, 5);`;
 let test: TestServer;
 beforeEach(async () => {
   test = await startServer();
@@ -238,6 +250,7 @@ describe('async_result_folder', () => {
     await test.server.close();
     test = await startServer({ asyncResultFolder: folder, ...more });
   };
+  const kept = async () => (await readdir(folder)).filter((name) => !name.startsWith('.server-'));
   const modeOf = async (at: string) => ((await stat(at)).mode & 0o777).toString(8);
 
   it('keeps answers, streams and failures over a restart, in files that nobody else reads', async () => {
@@ -264,7 +277,7 @@ describe('async_result_folder', () => {
     for (const name of await readdir(folder)) expect(await modeOf(path.join(folder, name))).toBe('600');
     // Read to its end, it makes room as before.
     await restart({ asyncResultLimit: 1 });
-    expect(await readdir(folder)).toHaveLength(1);
+    expect(await kept()).toHaveLength(1);
   });
 
   it('waits for an answer that is being made while it drains, and says what was lost where it was killed', async () => {
@@ -291,7 +304,7 @@ describe('async_result_folder', () => {
     const { token } = await start();
     await result(token);
     await test.server.close();
-    const [name] = await readdir(folder);
+    const [name] = await kept();
     const file = path.join(folder, name!);
     const content = JSON.parse(await readFile(file, 'utf8')) as { endedAt: number };
     await writeFile(file, JSON.stringify({ ...content, endedAt: Date.now() - 3_600_001 }));
@@ -304,9 +317,41 @@ describe('async_result_folder', () => {
     await writeFile(path.join(folder, `${other('3')}.new`), '{');
     await writeFile(path.join(folder, 'notes.txt'), 'mine');
     test = await startServer({ asyncResultFolder: folder, asyncResultMemoryMb: 1 });
-    expect(await readdir(folder)).toEqual(['notes.txt']);
+    expect(await kept()).toEqual(['notes.txt']);
     expect((await poll(token)).status).toBe(400);
     await test.logged(({ msg }) => String(msg).includes('is removed: not of our form'));
+  });
+
+  it('is refused to a second server while the first runs, by whichever machine, and free when it has ended', async () => {
+    const [own] = (await readdir(folder)).filter((name) => name.startsWith('.server-'));
+    const asked = () => startServer({ asyncResultFolder: folder });
+    await test.server.close();
+    expect(await readdir(folder)).toEqual([]);
+    // Its parent runs for as long as this test does, and is not this process.
+    const other = `.server-${identityOf(process.ppid)}`;
+    await writeFile(path.join(folder, other), '');
+    const half = `${'3'.repeat(8)}-0000-4000-8000-000000000000.json.new`;
+    await writeFile(path.join(folder, half), 'being written by the other one');
+    await expect(asked()).rejects.toThrow(
+      `async_result_folder: ${folder} is process ${process.ppid}'s, which runs: give each server a folder of its own`,
+    );
+    expect((await readdir(folder)).sort()).toEqual([other, half].sort());
+    // One that is gone, whose number another process has meanwhile.
+    await rename(path.join(folder, other), path.join(folder, other.replace(/\d+$/, '1')));
+    test = await asked();
+    expect(await readdir(folder)).toEqual([own]);
+    await test.server.close();
+    // Another machine's, that is not renewed.
+    const foreign = path.join(folder, '.server-00000000-1-1');
+    await writeFile(foreign, '');
+    new FolderLease(folder, 'a', 1).giveBack();
+    await writeFile(foreign, '');
+    const renewal = new Worker(RENEWS, { eval: true, workerData: foreign });
+    await once(renewal, 'message');
+    expect(() => new FolderLease(folder, 'key', 5000)).toThrow('is a server of another machine or container');
+    await renewal.terminate();
+    await rm(foreign);
+    test = await asked();
   });
 
   it('a folder that cannot be had ends the start with the name of the key', async () => {

@@ -186,6 +186,16 @@ it('a list of texts by gRPC is answered without a word on standard error', async
   expect([http.service.submitted.length, warnings]).toEqual([32, []]);
 });
 
+it('a name that is half of a character, or thousands of them, is an error of its call and nothing else', async () => {
+  const { addresses } = await start();
+  const message = { model_name: `x${'😀'.repeat(5000)}`, input: { data: Buffer.from('once') } };
+  const stub = stubOf('inference', addresses.inference);
+  expect(await codeOf('inference', stub, 'Predictions', message, null)).toBe(status.INTERNAL);
+  expect(await codeOf('inference', stub, 'StreamPredictions', message, null)).toBe(status.INTERNAL);
+  const managed = stubOf('management', addresses.management);
+  expect(await codeOf('management', managed, 'DescribeModel', message, null)).toBe(status.NOT_FOUND);
+});
+
 describe('TorchServe by TLS', () => {
   it('answers HTTP and both gRPC services by certificate, and nobody in clear', async () => {
     const tls = new TlsFiles({ ...PEM, keystore: null, keystorePass: '', clientCaFile: null }, () => {});

@@ -43,6 +43,46 @@ const LETTERS = 'a'.repeat(40);
 const replace = { type: 'Replace', pattern: { Regex: '(a+)+b' }, content: 'x' };
 const split = { type: 'Split', pattern: { Regex: '(a+)+b' }, behavior: 'Isolated' };
 
+describe('files beside the tokenizer', () => {
+  it('are read in its process, and told to the server', async () => {
+    const folder = checkpoint('beside', {});
+    const config = { chat_template: '{{ messages }}', bos_token: '<s>', eos_token: { content: 'a' } };
+    writeFileSync(path.join(folder, 'tokenizer_config.json'), JSON.stringify(config));
+    writeFileSync(path.join(folder, 'generation_config.json'), '{"num_beams": 4, "top_h": null}');
+    expect((await start(folder)).facts).toMatchObject({
+      template: {
+        text: '{{ messages }}',
+        toolText: null,
+        specialTokens: { bos_token: '<s>', eos_token: 'a' },
+      },
+      ...{ endToken: 'a', unservedKeys: ['num_beams'] },
+    });
+    const own = await TokenizerProcess.start(folder, LIMITS, '{{ own }}');
+    started.push(own);
+    expect(own.facts.template).toMatchObject({ text: '{{ own }}', specialTokens: { bos_token: '<s>' } });
+    expect((await start(checkpoint('alone', {}))).facts).toMatchObject({
+      template: null,
+      endToken: null,
+      unservedKeys: [],
+    });
+  });
+
+  it.each([
+    ['in millions of pieces', () => `{"a":[${'[],'.repeat(6_000_000)}[]]}`, /it may use 128 MB of memory/],
+    [
+      'with a template of millions of characters',
+      () => JSON.stringify({ chat_template: 'x'.repeat(5_000_000) }),
+      /chat template .* 5\d{6} characters/,
+    ],
+  ])('%s cost their own process alone', async (name, text, words) => {
+    const folder = checkpoint(name, {});
+    writeFileSync(path.join(folder, 'tokenizer_config.json'), text());
+    await expect(start(folder, { ...LIMITS, loadMs: 20_000 })).rejects.toMatchObject({
+      ...{ code: 'CHECKPOINT_INVALID', message: expect.stringMatching(words) },
+    });
+  });
+});
+
 describe('a hostile tokenizer.json', () => {
   it.each([
     ['normalizer', { normalizer: replace }],

@@ -5,6 +5,7 @@
  * Out     HTML; an OpenAPI 3.1 document, whose schemas are those that requests are checked by
  * Errors  none of its own
  */
+import type { IncomingHttpHeaders } from 'node:http';
 import type { FastifyInstance } from 'fastify';
 import type { Dialect, DocumentedRoute } from '../../dialect.js';
 import type { HttpContext } from '../../http-context.js';
@@ -20,11 +21,19 @@ const ANY_MODEL = 'MODEL';
 export const referenceDialect = (dialects: readonly Dialect[]): Dialect => ({
   name: 'reference',
   roles: ['inference', 'management'],
-  // It tells nothing that is not in the documentation.
+  // It tells nothing that is not in the documentation, but the name of a model to those who may ask it.
   access: 'open',
   refusesMethods: false,
-  routes: async (app: FastifyInstance, { service }: HttpContext) => {
-    const modelFor = ({ isChat, tasks }: DocumentedRoute): string => {
+  routes: async (app: FastifyInstance, { access, service }: HttpContext) => {
+    const maySee = (headers: IncomingHttpHeaders): boolean => {
+      try {
+        access.demand(access.keyOf(headers), ['infer']);
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    const loadedFor = ({ isChat, tasks }: DocumentedRoute): string => {
       const fitting = service
         .models()
         .filter(({ task }) => tasks === undefined || (task !== null && tasks.includes(task)));
@@ -32,13 +41,14 @@ export const referenceDialect = (dialects: readonly Dialect[]): Dialect => ({
       const chats = isChat ? fitting.filter(({ answerFormat }) => answerFormat) : [];
       return (chats[0] ?? fitting[0])?.name ?? ANY_MODEL;
     };
-    app.get(REFERENCE_PATH, async ({ headers: { host }, protocol }, reply) =>
+    const modelFor = (headers: IncomingHttpHeaders) => (maySee(headers) ? loadedFor : () => ANY_MODEL);
+    app.get(REFERENCE_PATH, async ({ headers, protocol }, reply) =>
       reply
         .type('text/html; charset=utf-8')
-        .send(referencePage(dialects, `${protocol}://${host ?? ''}`, modelFor)),
+        .send(referencePage(dialects, `${protocol}://${headers.host ?? ''}`, modelFor(headers))),
     );
-    app.get(OPENAPI_PATH, async (_request, reply) =>
-      reply.type('application/json').send(JSON.stringify(openApiOf(dialects, modelFor))),
+    app.get(OPENAPI_PATH, async ({ headers }, reply) =>
+      reply.type('application/json').send(JSON.stringify(openApiOf(dialects, modelFor(headers)))),
     );
   },
 });

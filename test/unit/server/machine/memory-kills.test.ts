@@ -80,6 +80,15 @@ it('a process that has moved counts by its new group', () => {
   expect(sentence(kills)).toMatch(/other\/memory.events counts 10, 9 before/);
 });
 
+it('tells what its owner can change', () => {
+  const files: Record<string, string> = { ...V2, '/proc/7/status': 'VmRSS: 1024 kB\n' };
+  const kills = new MemoryKills((file) => files[file] ?? null, 'send less');
+  kills.look(7);
+  const [counter] = Object.keys(files).filter((file) => file.endsWith('memory.events'));
+  files[counter!] = 'oom_kill 10\n';
+  expect(sentence(kills)).toMatch(/held 1 MiB when last seen\): send less$/);
+});
+
 it('where nothing counts nobody knows who has killed', () => {
   const { all, kills } = machine({});
   delete all['/proc/vmstat'];

@@ -40,6 +40,7 @@ it.each<[string, unknown, string]>([
     },
     'minLength: must be a number',
   ],
+  ['a reference with a stray %', { $ref: '#/$defs/%E0' }, '$ref: #/$defs/%E0 is no reference'],
   ['a keyword that every object answers to', { enum: ['a'], toString: 'a' }, 'toString beside an enum'],
   [
     'a pattern that is none',
