@@ -94,7 +94,7 @@ class Simulation {
       ...{ worldSize: random.integer(1, 2), maxSlots, warmSlots, slotTokens: MAX_PROMPT + MAX_NEW },
       ...{ kvTokens: random.integer(2, 2 * maxSlots) * 64, maxPrefill: 24, config: this.#config },
     };
-    const whose = seededRandom(seed + 2 ** 21);
+    const whose = seededRandom(seed + 2 ** 22);
     const killsAlone = whose.next() < 0.2;
     const kills = { killsAlone, fromOutside: killsAlone ? 1 : whose.next() };
     const rates: FaultRates =
