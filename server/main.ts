@@ -24,6 +24,7 @@ import { refuseOpenAddress } from './http/access-gate.js';
 import { accessLogOf, type HttpDeps } from './http/http-context.js';
 import { createHttpServer, type HttpServer } from './http/http-server.js';
 import { createServerLog, type ServerLog } from './logging/server-log.js';
+import { FolderLease } from './machine/folder-lease.js';
 import { gpuReport } from './machine/gpu-report.js';
 import { MachineGpus } from './machine/machine-gpus.js';
 import { LocalLauncher } from './machine/ranks/local-launcher.js';
@@ -145,6 +146,7 @@ export async function runServer(config: Config): Promise<void> {
     workflows,
     logger,
     metrics,
+    ownFolder: (folder, key) => new FolderLease(folder, key),
     onResponse: (response) => {
       metrics.responseSent(response.status, response.times);
       theirs?.metrics.responseSent(response.status);

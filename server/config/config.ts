@@ -275,7 +275,7 @@ export interface ModelConfig {
   entryPoint: string | null;
   /** Memory of a handler's process at most. */
   handlerMemoryMb: number;
-  /** Of an ONNX model's process; 0: no limit. */
+  /** An ONNX model's process has so much; 0: no limit. */
   onnxMemoryMb: number;
   /** Code of a model that was fetched from elsewhere may run. */
   trustRemoteCode: boolean;

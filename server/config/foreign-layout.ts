@@ -23,7 +23,7 @@ export interface RepositoryModel {
   readonly warmUps: readonly WarmUp[];
 }
 
-/** Of one input. */
+/** One input has so much. */
 export const MAX_WARM_UP_BYTES = 256 * 1024 * 1024;
 
 export interface WarmUp {

@@ -115,7 +115,7 @@ function warmUpOf(value: PbtxtValue, most: number, where: string, problems: Prob
     const [name, tensor] = pair instanceof Map ? [textOf(pair.get('key')), fieldsOf(pair.get('value'))] : [];
     const dims = (tensor?.get('dims') ?? []).filter((one): one is number => typeof one === 'number');
     const shape = most > 0 ? [Math.max(1, rows), ...dims] : dims;
-    // Of the largest type: which it has is not known yet.
+    // As if of the largest type: which it has is not known yet.
     const bytes = shape.reduce((product, length) => product * Math.abs(length), 8);
     if (bytes > MAX_WARM_UP_BYTES)
       problems.error(

@@ -13,7 +13,7 @@ import protobuf from 'protobufjs';
 const MESSAGE_BYTES = 512;
 const TEXT_BYTES = 128;
 const SCALAR_BYTES = 16;
-/** Of an element of a packed list: what is 64 bits wide becomes a text. Floats are about as long there as here. */
+/** An element of a packed list takes so much: what is 64 bits wide becomes a text. Floats are about as long there as here. */
 const LONG_BYTES = 32;
 const SHORT_BYTES = 4;
 const MAX_DEPTH = 16;
@@ -26,7 +26,7 @@ interface FieldShape {
   readonly tagBytes: number;
   /** null: it is no message. */
   readonly message: MessageShape | null;
-  /** Of an element, where it is a list of numbers that end with a byte below 128. */
+  /** For an element, where it is a list of numbers that end with a byte below 128. */
   readonly packedBytes: number;
 }
 

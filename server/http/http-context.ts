@@ -15,7 +15,7 @@ import { type TimeParts, timedService } from '../requests/request-times.js';
 import type { InferenceService } from '../requests/service.js';
 import type { WorkflowService } from '../requests/workflows.js';
 import { AsyncResults } from './answers/async-results.js';
-import { AsyncStore } from './answers/async-store.js';
+import { AsyncStore, type OwnFolder } from './answers/async-store.js';
 import { Sessions } from './answers/sessions.js';
 import { ErrorRates } from './error-rates.js';
 
@@ -59,6 +59,8 @@ export interface HttpDeps {
   access?: AccessControl;
   /** For https:// addresses; absent: made from the configuration where there is one. */
   tls?: TlsFiles | null;
+  /** Keeps other servers from a folder; absent: nobody does. */
+  ownFolder?: OwnFolder;
   /** Absent: no /metrics. */
   metrics?: MetricsText;
   /** Called when a response has ended, or was cut off. */
@@ -94,7 +96,7 @@ export function createHttpContext(deps: HttpDeps): HttpContext {
   const store =
     asyncResultFolder === null
       ? null
-      : new AsyncStore(asyncResultFolder, (sentence) => deps.logger.error(sentence));
+      : new AsyncStore(asyncResultFolder, (sentence) => deps.logger.error(sentence), deps.ownFolder);
   const errorRates = new ErrorRates(deps.config, () => performance.now());
   return {
     ...deps,

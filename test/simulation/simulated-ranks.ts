@@ -30,7 +30,7 @@ export interface FaultRates {
   delay: number;
   /** Mean time between two faults of running ranks, ms; null: there are none. */
   everyMs: number | null;
-  /** Of the kills those that somebody outside does; the rest are the kernel's, for want of memory. */
+  /** The share of kills that somebody outside does; the rest are the kernel's, for want of memory. */
   fromOutside: number;
   /** Running ranks are killed, and suffer nothing else. */
   killsAlone: boolean;

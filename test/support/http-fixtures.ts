@@ -14,6 +14,7 @@ import type { Dialect } from '../../server/http/dialect.js';
 import { ALL_DIALECTS } from '../../server/http/dialects/all-dialects.js';
 import type { HttpDeps } from '../../server/http/http-context.js';
 import { createHttpServer, type HttpServer } from '../../server/http/http-server.js';
+import { FolderLease } from '../../server/machine/folder-lease.js';
 import type { GenerateRequest } from '../../server/requests/generate-request.js';
 import type { FinishReason, GenerationEvent } from '../../server/requests/job-events.js';
 import type { ModelTokens } from '../../server/requests/model-tokens.js';
@@ -250,6 +251,7 @@ export async function startServer(
     management: managementOf(service),
     logger,
     singleStartupModel: () => singleStartupModel,
+    ownFolder: (folder, key) => new FolderLease(folder, key),
     ...more,
   };
   const server = await createHttpServer(deps, dialects);

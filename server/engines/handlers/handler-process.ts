@@ -10,8 +10,8 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { limitData } from '../data-limit.js';
 import { Context } from './context.js';
-import { limitData } from './data-limit.js';
 import { loadHandlerModule } from './handler-bundle.js';
 import type { BuiltIn, FromHandler, HandlerSetup, ToHandler } from './handler-messages.js';
 import { HandlerMetrics } from './handler-metrics.js';

@@ -64,7 +64,7 @@ let memoryMb = 0;
 
 async function load(file: string, options: SessionOptions): Promise<FromOnnx> {
   memoryMb = options.memoryMb;
-  if (memoryMb > 0) (await import('../handlers/data-limit.js')).limitData(memoryMb * 1024 * 1024);
+  if (memoryMb > 0) (await import('../data-limit.js')).limitData(memoryMb * 1024 * 1024);
   session = await InferenceSession.create(file, {
     executionProviders: ['cpu'],
     intraOpNumThreads: options.intraOpThreads,

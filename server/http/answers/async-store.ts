@@ -1,7 +1,7 @@
 /**
  * Asynchronous answers on disk, so that a token is worth something after a restart: a file an answer.
  *
- * In      a folder of this server alone (folder-lease.ts)
+ * In      a folder of this server alone; how it is made so
  * Out     at the start: what was kept; an answer that was not there yet when the server ended is told as one that failed
  * Limits  what async-results.ts keeps is what lies here: a file that it forgets goes; at the start, files above its limits, of the past
  *         or damaged go, too. Folder 0700, files 0600, names of our own form alone are ever touched
@@ -11,7 +11,6 @@ import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, unlinkSync }
 import { rename, unlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { isErrorCode, ServingError } from '../../../proto/errors.js';
-import { FolderLease } from './folder-lease.js';
 
 const FORM = 1;
 const NAME = /^([0-9a-f-]{36})\.json$/;
@@ -47,21 +46,26 @@ interface ResultFile {
   error: { code: string; message: string } | null;
 }
 
+/** Makes a folder this server's, until it is given back. @throws ServingError CONFIG_INVALID: it is another's */
+export type OwnFolder = (folder: string, key: string) => { giveBack(): void };
+
+const nobodys: OwnFolder = () => ({ giveBack: () => {} });
+
 export class AsyncStore {
   readonly #folder: string;
   readonly #onProblem: (sentence: string) => void;
-  readonly #lease: FolderLease;
+  readonly #lease: ReturnType<OwnFolder>;
   /** What is still to be written or removed, an id after the other of its kind. */
   readonly #pending = new Map<string, Promise<void>>();
 
   /** @throws ServingError CONFIG_INVALID */
-  constructor(folder: string, onProblem: (sentence: string) => void) {
+  constructor(folder: string, onProblem: (sentence: string) => void, own: OwnFolder = nobodys) {
     this.#folder = folder;
     this.#onProblem = onProblem;
     try {
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       chmodSync(folder, 0o700);
-      this.#lease = new FolderLease(folder, 'async_result_folder');
+      this.#lease = own(folder, 'async_result_folder');
     } catch (error) {
       if (error instanceof ServingError) throw error;
       const { message } = error as Error;

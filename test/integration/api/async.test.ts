@@ -6,7 +6,7 @@ import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ServingError } from '../../../proto/errors.js';
-import { FolderLease } from '../../../server/http/answers/folder-lease.js';
+import { FolderLease } from '../../../server/machine/folder-lease.js';
 import { identityOf } from '../../../server/machine/process-identity.js';
 import { aborted, postJson, startServer, type TestServer } from '../../support/http-fixtures.js';
 

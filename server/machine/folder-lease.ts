@@ -10,8 +10,8 @@
  */
 import { readdirSync, statSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { ServingError } from '../../../proto/errors.js';
-import { IDENTITY_PATTERN, isGone, machineId, processIdentity } from '../../machine/process-identity.js';
+import { ServingError } from '../../proto/errors.js';
+import { IDENTITY_PATTERN, isGone, machineId, processIdentity } from './process-identity.js';
 
 const LEASE = new RegExp(`^\\.server-${IDENTITY_PATTERN}$`);
 const RENEW_MS = 2000;
