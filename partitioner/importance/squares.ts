@@ -11,11 +11,18 @@ import type { ManifestBuffer } from '../../proto/manifest.js';
 import type { Plan } from '../plan/plan.js';
 import type { LinearItem } from '../plan/plan-item.js';
 
+/** Matrices that latents have, one for each head: nothing is searched in them. */
+const OF_HEADS = /\.(?:key|value)-up$/;
+/** What stands before attention: with latents two linears instead of one. */
+const BEFORE_ATTENTION: readonly string[] = ['qkv', 'latents', 'query'];
+
 export const squaresName = (linear: string): string => `${linear}.squares`;
 
 export function tellSquares(plan: Plan): Plan {
   assert(plan.worldSize === 1 && plan.piecesPerRank === 1, 'squares are told by one whole rank');
-  const linears = plan.items.filter((item): item is LinearItem => item.kind === 'linear');
+  const linears = plan.items.filter(
+    (item): item is LinearItem => item.kind === 'linear' && !OF_HEADS.test(item.name),
+  );
   const buffers = linears.map(
     ({ inputs, name }): ManifestBuffer => ({
       ...{ name: squaresName(name), type: 'float32', first: 'one', columns: inputs },
@@ -35,7 +42,7 @@ function isOf(linear: string, segment: string): boolean {
   const layer = /^(layer-\d+)\.(.+)$/.exec(linear);
   if (layer === null) return linear === segment;
   const [, name = '', role = ''] = layer;
-  if (role === 'qkv') return segment === `${name}-qkv`;
+  if (BEFORE_ATTENTION.includes(role)) return segment === `${name}-qkv`;
   const own = role === 'attention-out' ? 'out' : 'mlp';
   return segment === `${name}-${own}` || segment === `${name}-out-mlp`;
 }

@@ -11,6 +11,7 @@ import { type Importance, readImportance } from '../../../partitioner/importance
 import { partition } from '../../../partitioner/partition.js';
 import { verifyShards } from '../../../partitioner/verify/verify.js';
 import { kernelLibrary } from '../../../proto/kernel-library.js';
+import { goldenFolder } from '../../support/golden.js';
 import { repositoryRoot } from '../../support/repository-root.js';
 
 const folder = path.join(repositoryRoot, 'models', 'embedded');
@@ -60,6 +61,20 @@ describe('a calibration', () => {
       expect(seen.length).toBe(mean.length);
       const off = mean.reduce((sum, value, index) => sum + Math.abs(value - seen[index]!), 0);
       expect(off / mean.reduce((sum, value) => sum + value), name).toBeLessThan(0.05);
+    }
+  });
+
+  it('of latents tells what makes them and what is made of them', async () => {
+    const store = mkdtempSync(path.join(outStore, 'run-'));
+    const means = readImportance(await calibrate(goldenFolder('deepseek-v3'), store));
+    const { numLayers, sizes } = { numLayers: 2, sizes: { latents: 64, query: 28, 'attention-out': 80 } };
+    for (let layer = 0; layer < numLayers; layer++) {
+      for (const [role, size] of Object.entries(sizes)) {
+        const mean = means.get(`layer-${layer}.${role}`);
+        expect(mean?.length, role).toBe(size);
+        expect(mean?.every((value) => value > 0)).toBe(true);
+      }
+      expect(means.has(`layer-${layer}.key-up`)).toBe(false);
     }
   });
 
