@@ -22,6 +22,7 @@ import { attend } from './attend.js';
 import { ServingError } from './errors.js';
 import { MANIFEST_FORMAT_VERSION, MAX_WORLD_SIZE } from './limits.js';
 import { modelInfo } from './model-info.js';
+import { EIGHT_BIT_GROUPS, oneOf } from './partition.js';
 
 const count = Type.Integer({ minimum: 0 });
 const positive = Type.Integer({ minimum: 1 });
@@ -192,15 +193,7 @@ const manifest = Type.Object({
     /** nearest: by the largest weight of a block; search: the best of several by squared error. */
     scales: Type.Union([Type.Literal('nearest'), Type.Literal('search')]),
     /** Linears that int4 leaves at 8 bits: the head, those of queries, keys and values, all of the first or last layer, the MLPs' down projections. */
-    eightBit: Type.Array(
-      Type.Union([
-        Type.Literal('head'),
-        Type.Literal('qkv'),
-        Type.Literal('first'),
-        Type.Literal('last'),
-        Type.Literal('down'),
-      ]),
-    ),
+    eightBit: Type.Array(oneOf(EIGHT_BIT_GROUPS)),
     /** Degrees that divide it cut and add row-parallel products alike, as far as the model's shape lets them. */
     reproducibleDegree: Type.Union([Type.Literal(1), Type.Literal(2), Type.Literal(4), Type.Literal(8)]),
     /** What rows are rounded to that meet weights of int8 and int4 on a CPU (16 in blocks: not at all); absent: floats. */

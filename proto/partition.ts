@@ -23,7 +23,7 @@ export const REPRODUCIBLE_DEGREES = [1, 2, 4, 8] as const;
 export const ACTIVATION_BITS = [8, 16] as const;
 export const POLICY_KINDS = ['family', 'injection', 'automatic'] as const;
 
-const oneOf = <T extends string | number>(values: readonly T[]) =>
+export const oneOf = <T extends string | number>(values: readonly T[]) =>
   Type.Unsafe<T>(Type.Union(values.map((value) => Type.Literal(value))));
 const bytes = Type.Integer({ minimum: 0 });
 const count = Type.Integer({ minimum: 0 });

@@ -64,7 +64,7 @@ export function chooseCodedFormat(
   options: FormatOptions,
   parameters: number,
   coded: CodedTensors,
-  numLayers = 0,
+  numLayers: number,
 ): WeightFormat {
   const format = chooseWeightFormat(
     { ...options, dtype: codedDtype(options, parameters, coded) },

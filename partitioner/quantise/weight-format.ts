@@ -75,11 +75,13 @@ export interface FormatOptions {
 
 /**
  * Weights of 16 bits need our own kernels: without them they are float32.
- *
- * @param numLayers absent: few
  * @throws ServingError CONFIG_INVALID: a block size there is no kernel for
  */
-export function chooseWeightFormat(options: FormatOptions, parameters: number, numLayers = 0): WeightFormat {
+export function chooseWeightFormat(
+  options: FormatOptions,
+  parameters: number,
+  numLayers: number,
+): WeightFormat {
   const { dtype = 'auto', layout = 'blocks', blockSize = DEFAULT_BLOCK_SIZE } = options;
   const { reproducibleDegree = DEFAULT_REPRODUCIBLE_DEGREE } = options;
   const blockSizes = layout === 'panels' ? PANEL_BLOCK_SIZES : BLOCK_SIZES;

@@ -20,24 +20,24 @@ describe('int4 of codes', () => {
     [48, 16],
     [1376, 32],
   ])('groups of %i are made of blocks of %i', (group, block) => {
-    const format = chooseCodedFormat({ dtype: 'int4', blockSize: 64 }, LARGE, coded(group));
+    const format = chooseCodedFormat({ dtype: 'int4', blockSize: 64 }, LARGE, coded(group), 2);
     expect(format).toMatchObject({ dtype: 'int4', blockSize: block });
   });
 
   it('groups that are made of none are refused', () => {
-    const choose = (): unknown => chooseCodedFormat({ dtype: 'int4' }, LARGE, coded(24));
+    const choose = (): unknown => chooseCodedFormat({ dtype: 'int4' }, LARGE, coded(24), 2);
     expect(choose).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
     expect(choose).toThrow('groups of 24 columns');
   });
 
   it('columns out of their order: auto writes int8, int4 is refused', () => {
-    expect(chooseCodedFormat({}, LARGE, coded(128, false)).dtype).toBe('int8');
-    expect(() => chooseCodedFormat({ dtype: 'int4' }, LARGE, coded(128, false))).toThrow('desc_act');
-    expect(chooseCodedFormat({ dtype: 'fp32' }, LARGE, coded(128, false)).dtype).toBe('fp32');
+    expect(chooseCodedFormat({}, LARGE, coded(128, false), 2).dtype).toBe('int8');
+    expect(() => chooseCodedFormat({ dtype: 'int4' }, LARGE, coded(128, false), 2)).toThrow('desc_act');
+    expect(chooseCodedFormat({ dtype: 'fp32' }, LARGE, coded(128, false), 2).dtype).toBe('fp32');
   });
 
   it('own codes have zero points; linears beside them are written at 8 bits', () => {
-    const format = chooseCodedFormat({ dtype: 'int4' }, LARGE, coded(64));
+    const format = chooseCodedFormat({ dtype: 'int4' }, LARGE, coded(64), 2);
     const of = (codes: 'own' | 'others' | 'none') => linearFormat(format, 'head', 2, 64, codes);
     expect(of('own')).toMatchObject({ bits: 4, blockSize: 64, symmetric: false, search: false });
     expect(of('others')).toMatchObject({ bits: 8, symmetric: true });

@@ -18,10 +18,12 @@ import { seededRandom, testSeed } from '../../fixtures/seeded-random.js';
 import { toyShape } from '../../fixtures/toy-config.js';
 
 const FP32 = FP32_FORMAT;
-const int4 = (blockSize: number): WeightFormat => chooseWeightFormat({ dtype: 'int4', blockSize }, 0);
+/** Layers. */
+const FEW = 2;
+const int4 = (blockSize: number): WeightFormat => chooseWeightFormat({ dtype: 'int4', blockSize }, 0, FEW);
 /** Every degree for itself. */
 const apart = (blockSize: number): WeightFormat =>
-  chooseWeightFormat({ dtype: 'int4', blockSize, reproducibleDegree: 1 }, 0);
+  chooseWeightFormat({ dtype: 'int4', blockSize, reproducibleDegree: 1 }, 0, FEW);
 
 function planOf(worldSize: number, changes: Record<string, unknown> = {}, format = FP32): Plan {
   return makePlan({ shape: toyShape(changes), worldSize, format, embeddingType: 'float16' });
@@ -190,7 +192,7 @@ describe('pieces of row-parallel linears', () => {
     expect(degrees({ num_attention_heads: 7, num_key_value_heads: 7, head_dim: 16 }, int4(32))).toEqual([1]);
     expect(degrees({}, apart(32))).toEqual([1]);
     expect(degrees({}, FP32)).toEqual([1]);
-    const eight = chooseWeightFormat({ dtype: 'int8', blockSize: 16, reproducibleDegree: 8 }, 0);
+    const eight = chooseWeightFormat({ dtype: 'int8', blockSize: 16, reproducibleDegree: 8 }, 0, FEW);
     expect(degrees({ head_dim: 16 }, eight)).toEqual([1, 2, 4, 8]);
     const experts = { ...toyShape(), experts: {} } as unknown as ModelShape;
     expect(reproducibleDegrees(experts, int4(32))).toEqual([1]);
@@ -241,7 +243,7 @@ describe('stored tensors', () => {
     const { weight, scales } = linear(planOf(2, {}, int4(128)), 'layer-0.qkv');
     expect(weight).toMatchObject({ type: 'uint8', shape: [64, 1, 64], split: 'column' });
     expect(scales).toMatchObject({ type: 'float32', shape: [64, 1] });
-    const int8 = chooseWeightFormat({ dtype: 'int8', blockSize: 32, reproducibleDegree: 1 }, 0);
+    const int8 = chooseWeightFormat({ dtype: 'int8', blockSize: 32, reproducibleDegree: 1 }, 0, FEW);
     expect(linear(planOf(2, {}, int8), 'layer-0.down').weight.shape).toEqual([64, 2, 32]);
   });
 
@@ -308,7 +310,7 @@ describe(`random shapes (TEST_SEED=${testSeed})`, () => {
       eightBit: random.next() < 0.5 ? (['head', 'down'] as const) : [],
       reproducibleDegree: random.pick(REPRODUCIBLE_DEGREES),
     };
-    return { index, changes, format: chooseWeightFormat(quantisation, 0) };
+    return { index, changes, format: chooseWeightFormat(quantisation, 0, FEW) };
   });
 
   it.each(cases)(
@@ -343,11 +345,11 @@ describe(`random shapes (TEST_SEED=${testSeed})`, () => {
 
 describe('the weight format', () => {
   it('auto is fp32 below 200 MB of float32, int8 below a billion parameters, else int4', () => {
-    expect(chooseWeightFormat({}, 49_999_999)).toEqual(FP32);
-    expect(chooseWeightFormat({}, 50_000_000).dtype).toBe('int8');
-    expect(chooseWeightFormat({}, 999_999_999).dtype).toBe('int8');
-    expect(chooseWeightFormat({ blockSize: 64 }, 1_000_000_000)).toEqual(int4(64));
-    expect(chooseWeightFormat({ dtype: 'int8', scales: 'search', eightBit: ['head'] }, 1)).toEqual({
+    expect(chooseWeightFormat({}, 49_999_999, FEW)).toEqual(FP32);
+    expect(chooseWeightFormat({}, 50_000_000, FEW).dtype).toBe('int8');
+    expect(chooseWeightFormat({}, 999_999_999, FEW).dtype).toBe('int8');
+    expect(chooseWeightFormat({ blockSize: 64 }, 1_000_000_000, FEW)).toEqual(int4(64));
+    expect(chooseWeightFormat({ dtype: 'int8', scales: 'search', eightBit: ['head'] }, 1, FEW)).toEqual({
       dtype: 'int8',
       blockSize: 32,
       layout: 'blocks',
@@ -361,7 +363,7 @@ describe('the weight format', () => {
 
   it('rows keep 16 bits below a billion parameters where our own kernels run, unless 8 are asked for', () => {
     const bits = (options: object, parameters: number) =>
-      chooseWeightFormat({ dtype: 'int4', ...options }, parameters).activationBits;
+      chooseWeightFormat({ dtype: 'int4', ...options }, parameters, FEW).activationBits;
     expect(bits({ layout: 'panels' }, 999_999_999)).toBe(16);
     expect(bits({ layout: 'panels' }, 1_000_000_000)).toBe(8);
     expect(bits({ layout: 'panels', activationBits: 16 }, 1_000_000_000)).toBe(16);
@@ -372,7 +374,7 @@ describe('the weight format', () => {
 
   it('int8 searches its scales below a billion parameters, in panels without zero points', () => {
     const scales = (options: object, parameters: number) =>
-      chooseWeightFormat({ dtype: 'int8', layout: 'panels', ...options }, parameters).scales;
+      chooseWeightFormat({ dtype: 'int8', layout: 'panels', ...options }, parameters, FEW).scales;
     expect(scales({}, 1)).toBe('search');
     expect(scales({ scales: 'nearest' }, 1)).toBe('nearest');
     expect(scales({}, 1_000_000_000)).toBe('nearest');
@@ -384,21 +386,25 @@ describe('the weight format', () => {
     const layout = 'panels';
     const eightBit = (parameters: number, options = {}, numLayers = 11) =>
       chooseWeightFormat({ dtype: 'int4', layout, ...options }, parameters, numLayers).eightBit;
-    expect(chooseWeightFormat({ dtype: 'int4', layout }, 1).symmetric).toBe(false);
+    expect(chooseWeightFormat({ dtype: 'int4', layout }, 1, FEW).symmetric).toBe(false);
     expect(eightBit(999_999_999)).toEqual(['head', 'qkv']);
     expect(eightBit(999_999_999, {}, 12)).toEqual(['head', 'qkv', 'first', 'last']);
     expect(eightBit(1_000_000_000, {}, 12)).toEqual(['head']);
     expect(eightBit(1, { eightBit: ['down'] })).toEqual(['down']);
     expect(eightBit(1, { layout: 'blocks' })).toEqual([]);
     const plain = { dtype: 'int4', layout, symmetric: true, eightBit: [] } as const;
-    expect(chooseWeightFormat(plain, 1)).toMatchObject({ symmetric: true, eightBit: [] });
-    expect(chooseWeightFormat({ dtype: 'int8', layout }, 1)).toMatchObject({ symmetric: true, eightBit: [] });
+    expect(chooseWeightFormat(plain, 1, FEW)).toMatchObject({ symmetric: true, eightBit: [] });
+    expect(chooseWeightFormat({ dtype: 'int8', layout }, 1, FEW)).toMatchObject({
+      symmetric: true,
+      eightBit: [],
+    });
   });
 
   it('leaves chosen linears at 8 bits, and gives each its own zero points', () => {
     const format = chooseWeightFormat(
       { dtype: 'int4', blockSize: 16, symmetric: false, eightBit: ['last', 'head'], reproducibleDegree: 1 },
       0,
+      FEW,
     );
     expect(format.eightBit).toEqual(['head', 'last']);
     const plan = planOf(2, { num_hidden_layers: 3 }, format);
@@ -432,7 +438,7 @@ describe('the weight format', () => {
   });
 
   it('refuses a block there is no kernel for', () => {
-    expect(() => chooseWeightFormat({ dtype: 'int4', blockSize: 48 }, 1)).toThrow(
+    expect(() => chooseWeightFormat({ dtype: 'int4', blockSize: 48 }, 1, FEW)).toThrow(
       'block size 48 is not one of 16, 32, 64, 128, 256',
     );
   });

@@ -12,7 +12,7 @@ const summary = summarisePlan(
   makePlan({
     shape: toyShape(),
     worldSize: 2,
-    format: chooseWeightFormat({ dtype: 'int4', blockSize: 32 }, 0),
+    format: chooseWeightFormat({ dtype: 'int4', blockSize: 32 }, 0, 2),
     embeddingType: 'float16',
   }),
   { kind: 'family', summary: 'a known family', recognised: [], assumed: [], policy: null },
