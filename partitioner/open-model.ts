@@ -45,8 +45,10 @@ export interface OpenModel {
 }
 
 /** @throws ServingError CHECKPOINT_INVALID */
-export async function openModel(options: ModelOptions): Promise<OpenModel> {
-  const config = readModelConfig(options.folder);
+export async function openModel(
+  options: ModelOptions,
+  config = readModelConfig(options.folder),
+): Promise<OpenModel> {
   const { report, shape } = await recogniseFolder(config, !options.randomWeights);
   const source = openSource(options, config, shape);
   try {

@@ -117,7 +117,7 @@ export async function planPartition(
     return { plan, report: withStored(report, config, plan) };
   }
   // One file says all.
-  const { report, shape, source } = await openModel({ folder: options.folder });
+  const { report, shape, source } = await openModel({ folder: options.folder }, config);
   source.close();
   const plan = planFor(options, shape, embeddingTypeOf(shape, source), source.coded ?? new Map());
   return { plan, report: withStored(report, config, plan) };

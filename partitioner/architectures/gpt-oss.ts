@@ -3,6 +3,7 @@
  *
  * Layout  an expert is a matrix of a stack. transformers keeps the stacks [experts, in, out]; published checkpoints keep them
  *         packed in MXFP4, [experts, out, in] (checkpoint/mxfp4-source.ts). Gate and up alternate in either, and in their bias.
+ *         GGUF has gate and up as stacks of their own, [experts, out, in].
  * Source  transformers: configuration_gpt_oss.py, modeling_gpt_oss.py
  */
 import { readQuantisation } from '../checkpoint/quantisation.js';
@@ -54,9 +55,7 @@ export const family: Family = {
         },
         experts: {
           router: `${LAYER}.mlp.router`,
-          gate: stacked('gate_up_proj', 0, isPacked),
-          up: stacked('gate_up_proj', 1, isPacked),
-          down: stacked('down_proj', null, isPacked),
+          ...(config.gguf === null ? alternating(isPacked) : APART),
           choiceBias: null,
           shared: null,
         },
@@ -64,6 +63,22 @@ export const family: Family = {
     });
   },
 };
+
+/** @param isPacked in MXFP4 */
+const alternating = (isPacked: boolean): Record<'gate' | 'up' | 'down', Place> => ({
+  gate: stacked('gate_up_proj', 0, isPacked),
+  up: stacked('gate_up_proj', 1, isPacked),
+  down: stacked('down_proj', null, isPacked),
+});
+
+const apart = (tensor: string): Place => ({
+  stem: `${LAYER}.mlp.experts.${tensor}`,
+  endings: { weight: '.weight', bias: '.bias' },
+  stacked: true,
+  rows: null,
+  transposed: false,
+});
+const APART = { gate: apart('gate_proj'), up: apart('up_proj'), down: apart('down_proj') };
 
 /** @param unit 0 and 1: gate and up, which alternate; null: all rows */
 function stacked(tensor: string, unit: 0 | 1 | null, isPacked: boolean): Place {

@@ -13,6 +13,7 @@ import { ggufOf, isGgufFile } from '../../proto/gguf-folder.js';
 import { MAX_CONFIG_FILE_BYTES } from '../../proto/limits.js';
 import { ConfigSection } from './config-section.js';
 import { readGgufConfig } from './gguf-config.js';
+import { type GgufParts, readGgufParts } from './gguf-parts.js';
 import { type JsonObject, readJsonFile } from './json-file.js';
 import { type RopeParameters, readRopeParameters } from './rope-parameters.js';
 
@@ -53,8 +54,9 @@ const GENERATION_DEFAULTS: Readonly<Record<string, DefaultRange>> = {
  * @throws ServingError CHECKPOINT_INVALID
  */
 export function readModelConfig(folder: string): CheckpointConfig {
-  const gguf = ggufOf(folder);
-  if (gguf === null) return checked(readFiles(folder));
+  const file = ggufOf(folder);
+  if (file === null) return checked(readFiles(folder));
+  const gguf = readGgufParts(file);
   const { generation, raw } = readGgufConfig(gguf);
   return checked(
     new CheckpointConfig(raw, generation, isGgufFile(folder) ? path.dirname(folder) : folder, gguf),
@@ -87,11 +89,11 @@ export class CheckpointConfig extends ConfigSection {
     readonly generation: JsonObject | null,
     readonly folder: string,
     /** The GGUF file that says all of it, and has the weights; null: files of the folder. */
-    readonly gguf: string | null = null,
+    readonly gguf: GgufParts | null = null,
   ) {
-    super(raw, gguf ?? join(folder, 'config.json'));
+    super(raw, gguf?.whole.path ?? join(folder, 'config.json'));
     this.#generationSection = generation
-      ? new ConfigSection(generation, gguf ?? join(folder, 'generation_config.json'))
+      ? new ConfigSection(generation, gguf?.whole.path ?? join(folder, 'generation_config.json'))
       : null;
   }
 

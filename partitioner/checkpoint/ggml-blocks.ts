@@ -194,6 +194,17 @@ const iq4_xs: Decode = (bytes, at, out, to) => {
   }
 };
 
+/** Twice what a code of four bits means: sign, two bits of exponent, one of mantissa. */
+const E2M1 = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12] as const;
+
+const mxfp4: Decode = (bytes, at, out, to) => {
+  // A power of two, 127 above its exponent, and E2M1 is twice itself.
+  const scale = 2 ** (bytes[at]! - 128);
+  nibbles(bytes, at + 1, (code, index) => {
+    out[to + index] = scale * E2M1[code]!;
+  });
+};
+
 /** Sixteen bytes of halves of a block of 32 as neighbours. */
 function packHalves(bytes: Uint8Array, at: number, packed: Uint8Array, byte: number): void {
   for (let pair = 0; pair < 8; pair++) {
@@ -277,6 +288,7 @@ const GGML_TYPES: ReadonlyMap<number, GgmlType> = new Map([
   [20, { name: 'IQ4_NL', weights: 32, bytes: 18, decode: iq4_nl }],
   [23, { name: 'IQ4_XS', weights: 256, bytes: 136, decode: iq4_xs }],
   [30, { name: 'BF16', weights: 1, bytes: 2, decode: bfloat16 }],
+  [39, { name: 'MXFP4', weights: 32, bytes: 17, decode: mxfp4 }],
 ]);
 
 export const ggmlType = (number: number): GgmlType | undefined => GGML_TYPES.get(number);

@@ -1,7 +1,7 @@
 /**
  * config.json and generation_config.json of a GGUF file, which has neither: made of its metadata.
  *
- * In      a GGUF file
+ * In      the headers of a GGUF model
  * Out     the keys that transformers' configuration of the same model has
  * Errors  ServingError CHECKPOINT_INVALID naming the file, and the key or tensor
  * Source  gguf-families.ts; llama.cpp's llama-model.cpp for what a missing key means
@@ -10,19 +10,23 @@ import { ggufEndIds, ggufId } from '../../proto/gguf-ends.js';
 import type { GgufHeader } from '../../proto/gguf-header.js';
 import { familyOf, ROPE_TENSORS } from './gguf-families.js';
 import type { GgufKeys } from './gguf-keys.js';
-import { readGgufParts } from './gguf-parts.js';
+import type { GgufParts } from './gguf-parts.js';
 import { readGgufVector } from './gguf-source.js';
 import { checkpointError, type JsonObject } from './json-file.js';
 
 const EMBEDDING = 'token_embd.weight';
 const DEFAULT_THETA = 10_000;
+/** llama.cpp's and transformers'. */
+const YARN_BETAS = { fast: 32, slow: 1 };
 
 /** @throws ServingError CHECKPOINT_INVALID */
-export function readGgufConfig(file: string): { raw: JsonObject; generation: JsonObject } {
-  const { parts, whole: header } = readGgufParts(file);
+export function readGgufConfig({ parts, whole: header }: GgufParts): {
+  raw: JsonObject;
+  generation: JsonObject;
+} {
   const { family, keys } = familyOf(header);
   const embedding = header.tensors.get(EMBEDDING);
-  if (embedding === undefined) throw checkpointError(file, `has no tensor ${EMBEDDING}`);
+  if (embedding === undefined) throw checkpointError(header.path, `has no tensor ${EMBEDDING}`);
   const contextLength = keys.size('context_length');
   const raw = {
     architectures: [family.architecture],
@@ -33,19 +37,21 @@ export function readGgufConfig(file: string): { raw: JsonObject; generation: Jso
     num_hidden_layers: keys.numLayers,
     num_attention_heads: keys.numHeads,
     num_key_value_heads: keys.numKvHeads,
-    head_dim: keys.headDim,
+    ...(family.hasLatents ? {} : { head_dim: keys.headDim }),
     hidden_act: 'silu',
     max_position_embeddings: contextLength,
     rms_norm_eps: keys.number('attention.layer_norm_rms_epsilon'),
     rope_theta: keys.number('rope.freq_base', DEFAULT_THETA),
-    ...ropeScaling(parts, header, keys, contextLength),
+    ...withYarn(ropeScaling(parts, header, keys, contextLength), family.yarn?.(keys)),
     tie_word_embeddings: !header.tensors.has('output.weight'),
     torch_dtype: 'float32',
     ...family.config(keys, header),
   };
-  const rotated = keys.number('rope.dimension_count', keys.headDim);
-  if (!('partial_rotary_factor' in raw) && rotated !== keys.headDim) {
-    throw keys.wrong('rope.dimension_count', String(keys.headDim));
+  if (!family.hasLatents) {
+    const rotated = keys.number('rope.dimension_count', keys.headDim);
+    if (!('partial_rotary_factor' in raw) && rotated !== keys.headDim) {
+      throw keys.wrong('rope.dimension_count', String(keys.headDim));
+    }
   }
   if (!family.hasExperts) {
     keys.neutral('expert_count', 0);
@@ -55,9 +61,15 @@ export function readGgufConfig(file: string): { raw: JsonObject; generation: Jso
   keys.ignore('vocab_size', 'tensor_data_layout', 'rope.scaling.finetuned');
   keys.refuseOthers();
   const generation = { eos_token_id: ggufEndIds(header), bos_token_id: ggufId(header, 'bos') ?? null };
-  // What is undefined was taken out by the family.
-  const known = Object.entries(raw).filter(([, value]) => value !== undefined && value !== null);
+  // What is undefined was taken out by the family; null means none, which is not everywhere what an absent key means.
+  const known = Object.entries(raw).filter(([, value]) => value !== undefined);
   return { raw: Object.fromEntries(known), generation };
+}
+
+/** What a family's YaRN has besides. */
+function withYarn(scaling: JsonObject, own: JsonObject = {}): JsonObject {
+  const { rope_scaling: section } = scaling as { rope_scaling?: JsonObject };
+  return section?.rope_type === 'yarn' ? { ...scaling, rope_scaling: { ...section, ...own } } : scaling;
 }
 
 /** In Hugging Face's words. */
@@ -102,7 +114,12 @@ function ropeScaling(
   if (kind === 'linear') return { rope_scaling: { rope_type: 'linear', factor } };
   if (kind === 'yarn' && attention === null) {
     const place = original === null ? {} : { original_max_position_embeddings: original };
-    return { rope_scaling: { rope_type: 'yarn', factor, ...place, ...attentionFactor } };
+    const ends = {
+      beta_fast: keys.number('rope.scaling.yarn_beta_fast', YARN_BETAS.fast),
+      beta_slow: keys.number('rope.scaling.yarn_beta_slow', YARN_BETAS.slow),
+    };
+    keys.neutral('rope.scaling.yarn_ext_factor', 1);
+    return { rope_scaling: { rope_type: 'yarn', factor, ...place, ...ends, ...attentionFactor } };
   }
   throw keys.wrong('rope.scaling.type', 'none, linear or yarn, or longrope with its factors');
 }

@@ -2,7 +2,7 @@
  * Metadata of one GGUF file by the names that its architecture gives them, each checked when it is asked for.
  *
  * In      a header, its architecture
- * Out     numbers and texts; which keys were never asked for
+ * Out     numbers, texts and truths; which keys were never asked for
  * Errors  ServingError CHECKPOINT_INVALID naming file, key, value and what was expected
  * Source  github.com/ggml-org/ggml docs/gguf.md "LLM"
  */
@@ -60,6 +60,12 @@ export class GgufKeys {
 
   nullableNumber(key: string): number | null {
     return this.#value(key) === undefined ? null : this.number(key);
+  }
+
+  boolean(key: string, fallback: boolean): boolean {
+    const value = this.#value(key) ?? fallback;
+    if (typeof value !== 'boolean') throw this.wrong(key, 'true or false');
+    return value;
   }
 
   text(key: string, fallback: string): string {

@@ -1,7 +1,7 @@
 /**
  * A GGUF file as a checkpoint: its tensors under the names, in the shapes and with the numbers that Hugging Face's files have.
  *
- * In      a GGUF file of a family of gguf-families.ts, or the first of its parts
+ * In      the headers of a GGUF model of a family of gguf-families.ts
  * Out     TensorSource. Weights in blocks are float32, the same bits as ggml gives; Llama's query and key rows are put back into the order
  *         that they had before llama.cpp's converter, Gemma's norms are the ones without 1 added, a stack of experts is a tensor for each
  * Limits  memory: the rows asked for, and their bytes; of a reordered tensor whole heads
@@ -15,13 +15,15 @@ import { type GgufHeader, type GgufTensor, ggufName } from '../../proto/gguf-hea
 import { widenBfloat16, widenFloat16 } from './float-widening.js';
 import { decodeBlocks, type GgmlType, ggmlType, ggmlTypeNames } from './ggml-blocks.js';
 import { EXPERT, type GgufPlace, placesOf } from './gguf-families.js';
-import { readGgufParts } from './gguf-parts.js';
+import { latentSource } from './gguf-latents.js';
+import type { GgufParts } from './gguf-parts.js';
 import { joinedSource } from './joined-source.js';
 import { checkpointError, errorCode, openPlainFile } from './json-file.js';
 import {
   type CodedInfo,
   type CodedRows,
   checkRowRange,
+  type Halves,
   requireTensor,
   rowShape,
   type SourceFile,
@@ -55,8 +57,7 @@ interface Stored extends GgufPlace {
 }
 
 /** @throws ServingError CHECKPOINT_INVALID */
-export function openGguf(file: string): TensorSource {
-  const { parts, whole } = readGgufParts(file);
+export function openGguf({ parts, whole }: GgufParts): TensorSource {
   const places = placesOf(whole);
   const names = new Set<string>();
   const placed = parts.map((part) => placedIn(part, places, names));
@@ -70,7 +71,7 @@ export function openGguf(file: string): TensorSource {
     for (const source of opened) source.close();
     throw error;
   }
-  return joinedSource(opened);
+  return latentSource(joinedSource(opened), whole.path);
 }
 
 /** @param names of the parts before it; its own are added */
@@ -103,6 +104,17 @@ function placedTensors(
   if (place === null) return [];
   const { tensor, type } = entry;
   const own = place ?? { name: tensor.name, heads: null, addend: 0 };
+  if (own.isRow && tensor.shape.length === 1) {
+    const [columns = 1] = tensor.shape;
+    return [
+      {
+        ...entry,
+        ...own,
+        tensor: { ...tensor, shape: [1, columns] },
+        rowBytes: (columns / type.weights) * type.bytes,
+      },
+    ];
+  }
   if (!own.name.includes(EXPERT) || tensor.shape.length !== 3) return [{ ...entry, ...own }];
   const [count = 0, ...shape] = tensor.shape;
   if (count > MAX_EXPERTS) {
@@ -235,6 +247,17 @@ class GgufSource implements TensorSource {
       for (let index = 0; index < values.length; index++) values[index]! += stored.addend;
     }
     return values;
+  }
+
+  readHalves(name: string, rowStart: number, rowEnd: number, into: Uint16Array): Halves | null {
+    const stored = this.#of(name);
+    const { addend, plain } = stored;
+    if (plain === null || plain === 'float32' || addend !== 0) return null;
+    const values = into.subarray(0, checkRowRange(requireTensor(this, name), rowStart, rowEnd, into));
+    new Uint8Array(values.buffer, values.byteOffset, values.byteLength).set(
+      this.#rows(stored, rowStart, rowEnd),
+    );
+    return { type: plain, values };
   }
 
   readBytes(name: string, rowStart: number, rowEnd: number): Uint8Array {

@@ -3,11 +3,9 @@
  *
  * In      config.json or GGUF header, the plan
  * Out     a sentence for the log; null: floats, all of whose linears become what the format's name says
- * Errors  those of reading a header
  */
 import type { CheckpointConfig } from '../checkpoint/config-file.js';
 import { ggmlType } from '../checkpoint/ggml-blocks.js';
-import { readGgufParts } from '../checkpoint/gguf-parts.js';
 import { readQuantisation } from '../checkpoint/quantisation.js';
 import { wholeName } from '../importance/importance.js';
 import type { Plan } from '../plan/plan.js';
@@ -49,7 +47,7 @@ function storedAs(config: CheckpointConfig): string | null {
     return quantisation === null ? null : quantisation.method.toUpperCase();
   }
   const counts = new Map<string, number>();
-  for (const { shape, type } of readGgufParts(config.gguf).whole.tensors.values()) {
+  for (const { shape, type } of config.gguf.whole.tensors.values()) {
     const name = ggmlType(type)?.name ?? String(type);
     if (shape.length > 1) counts.set(name, (counts.get(name) ?? 0) + 1);
   }

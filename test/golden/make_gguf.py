@@ -14,6 +14,7 @@ import argparse
 import base64
 import gzip
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from gguf import GGMLQuantizationType as Q
 OUT = Path(__file__).resolve().parent / "gguf"
 MIN_GAP = 0.01
 NEW_TOKENS = 12
-BLOCK_TYPES = [Q.F32, Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.Q8_0, Q.Q2_K, Q.Q3_K, Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.IQ4_NL, Q.IQ4_XS]
+BLOCK_TYPES = [Q.F32, Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.Q8_0, Q.Q2_K, Q.Q3_K, Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.IQ4_NL, Q.IQ4_XS,
+               Q.MXFP4]  # fmt: skip
 
 # Where a block's float16 scales stand, and by what the one for offsets is larger, so that random codes spread around 0.
 SCALES = {
@@ -40,7 +42,9 @@ def random_blocks(kind, count, deviation, rng):
     """Blocks of random codes whose weights have about this deviation."""
     weights, size = gguf.GGML_QUANT_SIZES[kind]
     blocks = rng.integers(0, 256, (count, size), dtype=np.uint8)
-    for scale in (1.0, None):
+    if kind == Q.MXFP4:
+        blocks[:, 0] = 127 + np.floor(np.log2(deviation / 2)) + rng.integers(-1, 2, count)
+    for scale in (1.0, None) if kind in SCALES else ():
         if scale is None:
             with np.errstate(all="ignore"):
                 scale = deviation / max(gguf.quants.dequantize(blocks, kind).std(), 1e-9)
@@ -78,6 +82,9 @@ LAYER = {
 }  # fmt: skip
 FOUR_NORMS = {"post_attention_norm": "post_attention_layernorm", "ffn_norm": "pre_feedforward_layernorm", "post_ffw_norm": "post_feedforward_layernorm"}
 MOE = {"ffn_gate_inp": "mlp.gate"}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32, "beta_fast": 4.0, "beta_slow": 1.0}
+LATENTS = {"kv_lora_rank": 32, "qk_nope_head_dim": 32, "qk_rope_head_dim": 8, "v_head_dim": 32, "moe_intermediate_size": 32, "n_routed_experts": 8,
+           "num_experts_per_tok": 3, "n_shared_experts": 2, "first_k_dense_replace": 1, "rms_norm_eps": 0.02, "tie_word_embeddings": False}  # fmt: skip
 TINY = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
         "vocab_size": 260, "max_position_embeddings": 128, "bos_token_id": 256, "eos_token_id": 257}  # fmt: skip
 SMALL_TYPES = [Q.Q8_0, Q.Q4_1, Q.Q5_0, Q.Q4_0, Q.Q5_1, Q.F16, Q.BF16]
@@ -120,6 +127,28 @@ FAMILIES = {
         "arch": "llama", "reads": False, "layer": MOE,
         "config": T.MixtralConfig(**TINY, rms_norm_eps=0.02, num_local_experts=5, num_experts_per_tok=2, tie_word_embeddings=False),
     },
+    "qwen2moe": {
+        "reads": False, "mapped": gguf.MODEL_ARCH.QWEN2MOE,
+        "config": T.Qwen2MoeConfig(**TINY, rms_norm_eps=0.02, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32,
+                                   shared_expert_intermediate_size=64, norm_topk_prob=False, tie_word_embeddings=False),
+    },
+    "gpt-oss": {
+        "reads": False, "mapped": gguf.MODEL_ARCH.GPT_OSS, "expert_types": [Q.MXFP4, Q.MXFP4, Q.Q4_1],
+        "config": T.GptOssConfig(**{**TINY, "intermediate_size": 64}, head_dim=32, rms_norm_eps=0.02, sliding_window=16, num_local_experts=4,
+                                 num_experts_per_tok=2, tie_word_embeddings=False, rope_parameters={**YARN, "truncate": False}),
+    },
+    # As the converter writes them since April 2025, keys and values of latents apart, and as before.
+    "deepseek2": {
+        "reads": False, "mapped": gguf.MODEL_ARCH.DEEPSEEK2, "apart": True,
+        "config": T.DeepseekV3Config(**{**TINY, "num_key_value_heads": 4}, **LATENTS, q_lora_rank=32, n_group=4, topk_group=2,
+                                     routed_scaling_factor=1.7, norm_topk_prob=True,
+                                     rope_parameters={**YARN, "mscale": 0.7, "mscale_all_dim": 0.7}),
+    },
+    "deepseek2-lite": {
+        "reads": False, "mapped": gguf.MODEL_ARCH.DEEPSEEK2, "arch": "deepseek2",
+        "config": T.DeepseekV2Config(**{**TINY, "num_key_value_heads": 4}, **LATENTS, q_lora_rank=None, topk_method="greedy", norm_topk_prob=False,
+                                     routed_scaling_factor=1.0),
+    },
     "phi3": {"config": T.Phi3Config(**TINY, rms_norm_eps=0.02, sliding_window=16, pad_token_id=0), "reads": False},
 }  # fmt: skip
 
@@ -140,7 +169,33 @@ def bytes_tokenizer(writer):
     writer.add_chat_template("{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}")
 
 
+def describe_latents(writer, config, apart):
+    v3 = config.model_type == "deepseek_v3"
+    key, value = config.qk_nope_head_dim + config.qk_rope_head_dim, config.v_head_dim
+    sizes = {
+        "attention.head_count_kv": 1 if apart else config.num_attention_heads, "attention.kv_lora_rank": config.kv_lora_rank,
+        "attention.key_length": config.kv_lora_rank + config.qk_rope_head_dim if apart else key,
+        "attention.value_length": config.kv_lora_rank if apart else value, "leading_dense_block_count": config.first_k_dense_replace,
+        "expert_feed_forward_length": config.moe_intermediate_size, "expert_count": config.n_routed_experts,
+        "expert_used_count": config.num_experts_per_tok, "expert_shared_count": config.n_shared_experts,
+        "rope.dimension_count": config.qk_rope_head_dim,
+    }  # fmt: skip
+    if apart:
+        sizes |= {"attention.key_length_mla": key, "attention.value_length_mla": value}
+    if config.q_lora_rank:
+        sizes["attention.q_lora_rank"] = config.q_lora_rank
+    if v3:
+        sizes |= {"expert_group_count": config.n_group, "expert_group_used_count": config.topk_group, "expert_gating_func": 2}
+        writer.add_bool("deepseek2.expert_weights_norm", config.norm_topk_prob)
+    for name, number in sizes.items():
+        writer.add_uint32(f"deepseek2.{name}", number)
+    writer.add_float32("deepseek2.expert_weights_scale", config.routed_scaling_factor)
+    if (factor := config.rope_parameters.get("mscale_all_dim")) is not None:
+        writer.add_float32("deepseek2.rope.scaling.yarn_log_multiplier", 0.1 * factor)
+
+
 def describe(writer, arch, config, family):
+    latents = arch == "deepseek2"
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     rope = config.rope_parameters
     whole = rope.get("full_attention", rope)
@@ -149,12 +204,19 @@ def describe(writer, arch, config, family):
         "feed_forward_length": config.intermediate_size, "attention.head_count": config.num_attention_heads,
         "attention.head_count_kv": config.num_key_value_heads, "attention.key_length": head_dim, "attention.value_length": head_dim, "vocab_size": config.vocab_size,
     }.items():  # fmt: skip
-        writer.add_uint32(f"{arch}.{key}", value)
-    if family.get("layer") is MOE:
-        writer.add_uint32(f"{arch}.expert_count", config.num_local_experts)
+        if not (latents and ("_length" in key and "attention" in key or key.endswith("_kv"))):
+            writer.add_uint32(f"{arch}.{key}", value)
+    if latents:
+        describe_latents(writer, config, family.get("apart"))
+    if family.get("layer") is MOE or arch in ("qwen2moe", "gpt-oss"):
+        writer.add_uint32(f"{arch}.expert_count", getattr(config, "num_local_experts", None) or config.num_experts)
         writer.add_uint32(f"{arch}.expert_used_count", config.num_experts_per_tok)
-    if arch == "qwen3moe":
+    if arch in ("qwen3moe", "qwen2moe"):
         writer.add_uint32(f"{arch}.expert_feed_forward_length", config.moe_intermediate_size)
+    if arch == "qwen2moe":
+        writer.add_uint32(f"{arch}.expert_shared_feed_forward_length", config.shared_expert_intermediate_size)
+    if arch == "gpt-oss":
+        writer.add_uint32(f"{arch}.expert_feed_forward_length", config.intermediate_size)
     writer.add_float32(f"{arch}.attention.layer_norm_rms_epsilon", config.rms_norm_eps)
     writer.add_float32(f"{arch}.rope.freq_base", whole["rope_theta"])
     if arch in ("llama", "phi3"):
@@ -162,7 +224,13 @@ def describe(writer, arch, config, family):
     if whole["rope_type"] == "linear":
         writer.add_string(f"{arch}.rope.scaling.type", "linear")
         writer.add_float32(f"{arch}.rope.scaling.factor", whole["factor"])
-    if arch in ("gemma2", "gemma3", "phi3"):
+    if whole["rope_type"] == "yarn":
+        writer.add_string(f"{arch}.rope.scaling.type", "yarn")
+        writer.add_float32(f"{arch}.rope.scaling.factor", whole["factor"])
+        writer.add_uint32(f"{arch}.rope.scaling.original_context_length", whole["original_max_position_embeddings"])
+        writer.add_float32(f"{arch}.rope.scaling.yarn_beta_fast", whole["beta_fast"])
+        writer.add_float32(f"{arch}.rope.scaling.yarn_beta_slow", whole["beta_slow"])
+    if arch in ("gemma2", "gemma3", "phi3", "gpt-oss"):
         writer.add_uint32(f"{arch}.attention.sliding_window", config.sliding_window)
     if arch == "gemma2":
         writer.add_float32("gemma2.attn_logit_softcapping", config.attn_logit_softcapping)
@@ -171,6 +239,53 @@ def describe(writer, arch, config, family):
         writer.add_uint32("gemma3.attention.sliding_window_pattern", 2)
     if family.get("tokenizer"):
         bytes_tokenizer(writer)
+
+
+def converter_names(arch, layers):
+    """Names by the table that llama.cpp's converter has them from, after what it does to some (conversion/deepseek.py, gpt_oss.py)."""
+    table = gguf.get_tensor_name_map(arch, layers)
+
+    def name(hf):
+        hf = hf.replace("e_score_correction_bias", "e_score_correction.bias")
+        hf = hf + ".weight" if hf.endswith("sinks") else hf
+        found = table.get_name(hf, try_suffixes=(".weight", ".bias"))
+        assert found, hf
+        return found
+
+    return name
+
+
+def expert_stacks(hf, tensor, config, kinds, rng, put):
+    """Writes gate, up and down of all experts of a layer, or their biases, and gives the tensor that they are."""
+    stem, (count, *_) = hf.rsplit(".", 1)[0], tensor.shape
+    alternate = config.model_type == "gpt_oss"
+    roles = ("gate_proj", "up_proj") if "gate_up" in hf else ("down_proj",)
+    parts = []
+    for role in roles:
+        if hf.endswith("_bias"):
+            values = rng.uniform(-0.3, 0.3, (count, tensor.shape[1] // len(roles))).astype(np.float32)
+            put(f"{stem}.{role}.bias", values, Q.F32)
+        else:
+            outputs, inputs = tensor.shape[:0:-1] if alternate else tensor.shape[1:]
+            rows, kind = outputs // len(roles), next(kinds)
+            raw, values = stored((count * rows, inputs), kind, 1.6 / inputs**0.5, rng)
+            put(f"{stem}.{role}.weight", raw.reshape(count, rows, -1), kind)
+            values = values.reshape(count, rows, inputs)
+        parts.append(values)
+    joined = np.stack(parts, 2).reshape(count, -1, *parts[0].shape[2:]) if alternate else np.concatenate(parts, 1)
+    return joined.swapaxes(1, 2) if alternate and joined.ndim == 3 else joined
+
+
+def latents_apart(hf, config, kinds, rng, put):
+    """Writes the two matrices that keys (turned) and values are made by, and gives the one that they are."""
+    heads, rank, plain, value = config.num_attention_heads, config.kv_lora_rank, config.qk_nope_head_dim, config.v_head_dim
+    parts = []
+    for role, rows, columns in (("k_b_proj", rank, plain), ("v_b_proj", value, rank)):
+        kind = next(kinds)
+        raw, values = stored((heads * rows, columns), kind, 1.6 / rank**0.5, rng)
+        put(hf.replace("kv_b_proj", role), raw.reshape(heads, rows, -1), kind)
+        parts.append(values.reshape(heads, rows, columns))
+    return np.concatenate([parts[0].swapaxes(1, 2), parts[1]], 1).reshape(-1, rank)
 
 
 def make(name, family, seed):
@@ -190,11 +305,25 @@ def make(name, family, seed):
     if family.get("factors"):
         writer.add_tensor("rope_freqs.weight", np.array(config.rope_parameters["short_factor"], np.float32))
     kinds = iter(10_000 * family.get("types", SMALL_TYPES))
+    mapped = converter_names(family["mapped"], config.num_hidden_layers) if "mapped" in family else None
+    expert_kinds = iter(10_000 * family["expert_types"]) if "expert_types" in family else kinds
     state = {}
+
+    def put(hf, raw, kind):
+        writer.add_tensor(mapped(hf), raw, raw_dtype=kind)
+
     for hf, tensor in model.state_dict().items():
         if hf == "lm_head.weight" and config.tie_word_embeddings:
             continue
         parts = hf.split(".")
+        if mapped and ".experts." in hf:
+            values = expert_stacks(hf, tensor, config, expert_kinds, rng, put)
+            state[hf] = torch.from_numpy(np.ascontiguousarray(values))
+            continue
+        if family.get("apart") and "kv_b_proj" in hf:
+            values = latents_apart(hf, config, kinds, rng, put)
+            state[hf] = torch.from_numpy(np.ascontiguousarray(values))
+            continue
         if ".experts." in hf:
             # All experts of a layer are one stack here and there; gate above up is two of llama.cpp's.
             count, outputs, inputs = tensor.shape
@@ -207,21 +336,23 @@ def make(name, family, seed):
                 stacks.append(values.reshape(count, rows, inputs))
             state[hf] = torch.from_numpy(np.ascontiguousarray(np.concatenate(stacks, 1)))
             continue
-        ours = whole.get(hf) or names[".".join(parts[3:-1])].format(parts[2]) + f".{parts[-1]}"
+        ours = mapped(hf) if mapped else whole.get(hf) or names[".".join(parts[3:-1])].format(parts[2]) + f".{parts[-1]}"
         shape = tuple(tensor.shape)
         if len(shape) == 1:
             plus = 1 if family.get("plus_one") else 0
-            base = 0 if plus or parts[-1] == "bias" else 1.0
+            base = 0 if plus or parts[-1].endswith("bias") or parts[-1] == "sinks" else 1.0
             values = (base + rng.uniform(-0.3, 0.3, shape)).astype(np.float32)
             raw = (values + np.float32(plus)).astype(np.float32) if hf.endswith("norm.weight") else values
             values = raw - np.float32(plus) if hf.endswith("norm.weight") else values
             kind = Q.F32
         else:
-            kind = Q.F32 if "mlp.gate." in hf else next(kinds)
+            kind = Q.F32 if re.search(r"mlp\.(gate|router|shared_expert_gate)\.", hf) else next(kinds)
             # Attention peaked, and the stream large enough that layers matter.
             raw, values = stored(shape, kind, (1.0 if "embed" in hf or "lm_head" in hf else 1.6) / shape[1] ** 0.5, rng)
         if arch == "llama" and ("q_proj" in hf or "k_proj" in hf):
             values = unpermute(values, config.num_attention_heads if "q_proj" in hf else config.num_key_value_heads)
+        if "shared_expert_gate" in hf:
+            raw = raw[0]  # as published files have it
         writer.add_tensor(ours, raw, raw_dtype=kind)
         state[hf] = torch.from_numpy(np.ascontiguousarray(values))
     writer.write_header_to_file()

@@ -46,14 +46,18 @@ afterAll(() => rmSync(store, { recursive: true }));
 
 it('has a file of each family', () => {
   const others = [
+    'deepseek2',
+    'deepseek2-lite',
     'gemma',
     'gemma2',
     'gemma3',
+    'gpt-oss',
     'llama',
     'llama-stretched',
     'mixtral',
     'phi3',
     'qwen2',
+    'qwen2moe',
     'qwen3',
   ];
   expect(NAMES).toEqual([...others, 'qwen3moe']);

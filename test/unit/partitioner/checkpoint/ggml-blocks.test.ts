@@ -59,6 +59,6 @@ describe('codes', () => {
   );
 });
 
-it('has fifteen types', () => {
-  expect(Object.keys(cases)).toHaveLength(15);
+it('has sixteen types', () => {
+  expect(Object.keys(cases)).toHaveLength(16);
 });
