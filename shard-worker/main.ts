@@ -27,6 +27,7 @@ import type { Device } from './device/device.js';
 import { openDevice } from './device/open-device.js';
 import { Executor } from './executor.js';
 import { LateMasks } from './late-masks.js';
+import { loadKernels } from './native/kernels.js';
 import { openKvCache } from './open-kv-cache.js';
 import { Chooser } from './sampler/chooser.js';
 import { readManifest, readSegment, verifyFiles } from './shard-files.js';
@@ -71,6 +72,8 @@ async function start(launch: WorkerLaunch, send: Send, lateMasks: LateMasks): Pr
   const weightBytes = (manifest.ranks[rank]?.weights.bytes ?? 0) + (manifest.shared?.bytes ?? 0);
 
   const device = openDevice(launch);
+  // The server logs what its workers write.
+  if (rank === 0) for (const note of loadKernels()?.notes ?? []) process.stderr.write(`${note}\n`);
   const collective = await joinRanks(launch, sumOverRanksOf(device, manifest, launch));
   const kvCache = openKvCache({
     ...{ device, manifest, shardFolder, rank },

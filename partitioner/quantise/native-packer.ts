@@ -16,7 +16,7 @@ import { type PanelPacker, referencePacker, requireHeld } from './panel-packer.j
 import { PANEL_OUTPUTS, panelBytes } from './panels.js';
 
 /** As in kernels.h. */
-const ABI_VERSION = 2;
+const ABI_VERSION = 3;
 const FLOAT32 = 0;
 const TYPES = { float16: 1, bfloat16: 2 } as const;
 const ZERO = 1;

@@ -20,7 +20,7 @@ export const ENVIRONMENT_KEYS: readonly KeyRow[] = [
   readElsewhere('XDG_CACHE_HOME', 'where the folders of an installed package lie, in shardserve/'),
   readElsewhere(
     'SHARDSERVE_KERNELS',
-    'off: the operators of ONNX Runtime in place of our own kernels (ours)',
+    'off: the operators of ONNX Runtime in place of our own kernels; portable, avx2, avx-vnni, avx512-vnni, amx-int8, neon-dotprod, neon-i8mm: no better set of instructions than this (ours)',
   ),
   readElsewhere('NO_COLOR', 'the log of a terminal has no colours'),
 

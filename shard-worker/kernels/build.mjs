@@ -51,7 +51,7 @@ const TARGETS = {
       avx2: '+avx2+fma+f16c',
       avxvnni: '+avx2+fma+f16c+avxvnni',
       avx512: AVX512,
-      amx: `${AVX512}+gfni+amx_tile+amx_int8`,
+      amx: `${AVX512}+amx_tile+amx_int8`,
     },
   },
   arm64: {

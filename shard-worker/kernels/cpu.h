@@ -30,6 +30,8 @@ inline Cpu read_cpu() {
   cpu.avx512 = cpu.avx2 && saves_zmm && (b7 >> 16 & 1) && (b7 >> 17 & 1) && (b7 >> 30 & 1) && (b7 >> 31 & 1);
   cpu.avx512_vnni = cpu.avx512 && (c7 >> 11 & 1);
   cpu.amx_int8 = cpu.avx512_vnni && saves_tiles && (d7 >> 24 & 1) && (d7 >> 25 & 1);
+  // Palette 1: 8 tiles of 16 rows of 64 bytes.
+  cpu.amx_int8 = cpu.amx_int8 && __get_cpuid_count(0x1d, 1, &a, &b, &c, &d) && (b & 0xffff) >= 64 && b >> 16 >= 8 && (c & 0xffff) >= 16;
   return cpu;
 }
 

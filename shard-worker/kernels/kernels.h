@@ -33,15 +33,23 @@ enum SsFlags {
 
 /** Version of everything in this header; the loader refuses another one. */
 SS_EXPORT int32_t ss_abi_version(void);
-#define SS_ABI_VERSION 2
+#define SS_ABI_VERSION 3
 
 /** Sets of instructions that this build has kernels for, from 0, worst first; null behind the last. */
 SS_EXPORT const char *ss_variant_name(int32_t index);
-/** Whether this processor runs it. */
-SS_EXPORT int32_t ss_variant_available(int32_t index);
+enum SsVariantState {
+  SS_LACKING = 0,       // the processor has no such instructions
+  SS_USABLE = 1,
+  SS_NO_REGISTERS = 2,  // the system does not give what they need
+  SS_OTHER_BITS = 3,    // it was proved here, and gave other bits than another set
+  SS_TRAPPED = 4,       // it was proved here, and ended in a signal
+  SS_UNPROVEN = 5,      // no memory for the proof
+};
+/** Whether it is used here: SsVariantState. A set that tests did not run on such a processor is proved by small products first. */
+SS_EXPORT int32_t ss_variant_state(int32_t index);
 /** The one in use. */
 SS_EXPORT int32_t ss_variant(void);
-/** Another one from now on, for tests; SS_NO_VARIANT when the processor lacks it. */
+/** Another one from now on; SS_NO_VARIANT when it is not usable. */
 SS_EXPORT int32_t ss_use_variant(int32_t index);
 
 /** How many pieces an operator inside ONNX Runtime cuts its work into: the threads of the pool; 1 from the start. */

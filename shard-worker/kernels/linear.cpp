@@ -70,9 +70,8 @@ int64_t round_rows(const Call &call) {
 
 }  // namespace
 
-int32_t linear(const Call &call, const Parallel &parallel) {
+int32_t linear(const Variant &kernels, const Call &call, const Parallel &parallel) {
   if (call.rows == 0 || call.first_panel == call.end_panel) return SS_OK;
-  const Variant &kernels = variant();
   const int64_t most = round_rows(call);
   Round round{};
   round.format = call.format;
@@ -130,5 +129,5 @@ int32_t ss_linear(const float *x, int64_t x_stride, const void *weight, const fl
   if (rows < 0 || first_panel < 0 || first_panel > end_panel || end_panel > format.panels()) return SS_BAD_SIZE;
   if (x_stride < inputs || y_stride < outputs) return SS_BAD_SIZE;
   const ss::Call call{format, x, x_stride, (const uint8_t *)weight, bias, y, y_stride, rows, first_panel, end_panel};
-  return ss::linear(call, ss::Parallel{nullptr, nullptr, 1});
+  return ss::linear(ss::variant(), call, ss::Parallel{nullptr, nullptr, 1});
 }

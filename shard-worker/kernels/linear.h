@@ -100,6 +100,10 @@ struct Variant {
   void (*round_rows)(const Rows &to, const float *x, int64_t x_stride, int64_t inputs, int64_t first, int64_t end);
   void (*quantised)(const Round &round, int64_t first_panel, int64_t end_panel);
   void (*floats)(const Round &round, int64_t first_panel, int64_t end_panel);
+  /** What it must have the bits of on this machine before it is used, where it was never run on such a processor; null: tests ran it there. */
+  const Variant *known = nullptr;
+  /** Asks the system for what the processor has; null: it is there. */
+  bool (*ask)() = nullptr;
 };
 
 extern const Variant portable;
@@ -132,7 +136,10 @@ struct Call {
 };
 
 /** The whole product, in rounds; sizes were checked. */
-int32_t linear(const Call &call, const Parallel &parallel);
+int32_t linear(const Variant &kernels, const Call &call, const Parallel &parallel);
+
+/** Computes small products by both. @returns SS_USABLE where they have the same bits */
+int32_t prove(const Variant &tried, const Variant &known);
 
 // A scale below this is 0: dividing by it would overflow. The largest value of its step is so small that no weight makes it count.
 constexpr float SMALLEST_MAGNITUDE = 1e-30f;

@@ -9,6 +9,7 @@
 #include "cpu.h"
 #include "linear.h"
 #include "numbers.h"
+#include "panel_avx512.h"
 #include "round_avx512.h"
 
 namespace ss {
@@ -31,47 +32,11 @@ int group_of(int64_t rows) {
   return (int)((rows + groups - 1) / groups);
 }
 
-inline __m512 halves(const uint8_t *values) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)values)); }
-
 /** The four codes of a row that a product takes, for all lanes. */
 inline __m512i four(const int8_t *codes) {
   int32_t value;
   __builtin_memcpy(&value, codes, 4);
   return _mm512_set1_epi32(value);
-}
-
-/** The outputs of a panel for one row. */
-struct Sum {
-  __m512 half[2];
-};
-
-inline uint32_t outputs_of(const Round &round, int64_t panel) {
-  const int64_t left = round.format.outputs - panel * PANEL;
-  return left >= 32 ? 0xffffffffu : (1u << left) - 1;
-}
-
-/** The sum of a piece is whole: the last leaves the sum of all in `sum`, the others 0. */
-inline void end_piece(const Round &round, int64_t panel, int piece, Sum &sum, Sum *waiting) {
-  if (round.bias && piece == 0) {
-    const uint32_t mask = outputs_of(round, panel);
-    const float *bias = round.bias + panel * PANEL;
-    sum.half[0] = _mm512_add_ps(sum.half[0], _mm512_maskz_loadu_ps((__mmask16)mask, bias));
-    sum.half[1] = _mm512_add_ps(sum.half[1], _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), bias + 16));
-  }
-  if (round.format.pieces == 1) return;
-  add_piece(waiting, piece, sum, round.format.pieces, [](Sum &right, const Sum &left) {
-    right.half[0] = _mm512_add_ps(left.half[0], right.half[0]);
-    right.half[1] = _mm512_add_ps(left.half[1], right.half[1]);
-  });
-  if (piece + 1 < round.format.pieces) sum.half[0] = sum.half[1] = _mm512_setzero_ps();
-}
-
-inline void store(const Round &round, int64_t panel, int64_t row, __m512 low, __m512 high) {
-  const int64_t output = panel * PANEL;
-  const uint32_t mask = outputs_of(round, panel);
-  float *y = round.y + row * round.y_stride + output;
-  _mm512_mask_storeu_ps(y, (__mmask16)mask, low);
-  _mm512_mask_storeu_ps(y + 16, (__mmask16)(mask >> 16), high);
 }
 
 /** Unsigned codes: of 8 values (4 bits) or 4 (8 bits) and 32 outputs. */
@@ -328,13 +293,7 @@ void many_rows(const Round &round, int64_t first_panel, int64_t end_panel) {
       }
       step += count;
       if (step < end) continue;
-      for (int64_t row = 0; row < round.rows; row++) {
-        float *at_row = sums + row * PANEL;
-        Sum whole{{_mm512_load_ps(at_row), _mm512_load_ps(at_row + 16)}};
-        end_piece(round, panel, piece, whole, waiting + row * PIECE_LEVELS);
-        _mm512_store_ps(at_row, whole.half[0]);
-        _mm512_store_ps(at_row + 16, whole.half[1]);
-      }
+      for (int64_t row = 0; row < round.rows; row++) end_row_piece(round, panel, piece, sums + row * PANEL, waiting + row * PIECE_LEVELS);
       piece++;
       end += piece_steps;
     }

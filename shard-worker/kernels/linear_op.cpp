@@ -111,7 +111,7 @@ ort::Status *compute(void *kernel, ort::KernelContext *context) {
   if ((status = call(ort::TENSOR_DATA, output, (void **)&y))) return status;
   const Call work{format, (const float *)x.data, format.inputs, (const uint8_t *)weight.data, (const float *)bias.data, y,
                   format.outputs, rows, 0, format.panels()};
-  const int32_t error = linear(work, Parallel{parallel_for, context, threads});
+  const int32_t error = linear(variant(), work, Parallel{parallel_for, context, threads});
   return error == SS_OK ? nullptr : refuse("Linear failed with code %lld on %lld rows", error, rows);
 }
 

@@ -1,15 +1,17 @@
 /**
  * The library of our own kernels: an operator for ONNX Runtime's graphs.
  *
- * In      the library's path (proto/kernel-library.ts)
+ * In      the library's path (proto/kernel-library.ts); SHARDSERVE_KERNELS (kernel-variant.ts)
  * Out     `loadKernels()`: what registers its operators with a session; null where this machine has none
  * Errors  an Error with ONNX Runtime's message; a library of another version is none
  */
+import { env } from 'node:process';
 import koffi from 'koffi';
 import { kernelLibrary } from '../../proto/kernel-library.js';
+import { chooseVariant, variantCalls } from './kernel-variant.js';
 
 /** Version of kernels.h. */
-const ABI_VERSION = 2;
+const ABI_VERSION = 3;
 
 export interface Kernels {
   /** @param apiBase OrtApiBase. @returns OrtStatus, 0: it went well */
@@ -36,6 +38,8 @@ export interface Kernels {
     scratch: number,
   ): number;
   readonly scans: ScanCalls;
+  /** What the log should say: a set of instructions that is not used here, and why. */
+  readonly notes: readonly string[];
 }
 
 /** Passes over a row of logits (ss_scan_…). */
@@ -85,7 +89,9 @@ function open(file: string | null): Kernels | null {
     'int32_t ss_attend(uintptr_t, uintptr_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, uintptr_t)',
   );
   keepAlive.push(library);
+  const notes = chooseVariant(variantCalls(library), env.SHARDSERVE_KERNELS || undefined);
   return {
+    notes,
     register: register as Kernels['register'],
     setThreads: setThreads as Kernels['setThreads'],
     attendScratch: (dim) => Number(attendScratch(dim)),

@@ -29,7 +29,7 @@ export function kernelFunctions(file: string | null = kernelLibrary()): KernelFu
   const variantName = library.func('const char *ss_variant_name(int32_t)') as (
     index: number,
   ) => string | null;
-  const isAvailable = library.func('int32_t ss_variant_available(int32_t)') as (index: number) => number;
+  const stateOf = library.func('int32_t ss_variant_state(int32_t)') as (index: number) => number;
   const current = library.func('int32_t ss_variant()') as () => number;
   const use = library.func('int32_t ss_use_variant(int32_t)') as (index: number) => number;
   const linearOf = library.func('ss_linear', 'int32_t', [
@@ -44,7 +44,7 @@ export function kernelFunctions(file: string | null = kernelLibrary()): KernelFu
   }
   return {
     library,
-    variants: names.filter((_, index) => isAvailable(index) === 1),
+    variants: names.filter((_, index) => stateOf(index) === 1),
     withVariant(name, work) {
       const before = current();
       assert.equal(use(names.indexOf(name)), 0, `variant ${name}`);

@@ -1,14 +1,19 @@
 /**
  * Random sizes through the kernels with memory of exactly the right size, for a build with sanitisers (kernels-sanitised.test.ts).
  *
- * In      a seed, a number of rounds, and perhaps the name of a variant that must be there; every variant that the processor has is run
- * Out     exit code 0; a sanitiser's report or 1 where a variant has other bits than the portable one
+ * In      a seed, a number of rounds, and perhaps the name of a variant that must be there; every variant that the processor has is run.
+ *         Or `states` and a fault of the emulated tiles (shard-worker/kernels/tiles.h)
+ * Out     exit code 0; a sanitiser's report or 1 where a variant has other bits than the portable one. Of `states`: a line a variant
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels.h"
+
+#if defined(SS_EMULATE_TILES)
+int ss_tile_fault = 0;
+#endif
 
 static uint64_t state;
 
@@ -60,7 +65,8 @@ static int round_of(int variants) {
   const int flags = bits < 16 ? random_bits() % 2 | random_bits() % 2 * SS_ROWS16 : bits == 16 ? random_bits() % 2 * SS_BFLOAT : 0;
   const int pieces = 1 << random_bits() % 4;
   const int64_t inputs = pieces == 1 ? between(1, 500) : pieces * (block ? block : between(1, 60)), outputs = between(1, 100);
-  const int64_t rows = between(0, 20), stride = inputs + between(0, 3), y_stride = outputs + between(0, 3);
+  // Tiles take 16 rows, two groups of them together.
+  const int64_t rows = random_bits() % 4 ? between(0, 20) : between(21, 70), stride = inputs + between(0, 3), y_stride = outputs + between(0, 3);
   const int64_t bytes = ss_panel_bytes(inputs, outputs, bits, block, flags), count = (outputs + 31) / 32;
   Exact<uint8_t> panels(bytes);
   Exact<float> weights(outputs * inputs), x(rows ? (rows - 1) * stride + inputs : 0), bias(outputs);
@@ -103,11 +109,19 @@ static int round_of(int variants) {
 
 int main(int count, char **values) {
   if (count < 3) return 2;
+  if (strcmp(values[1], "states") == 0) {
+#if defined(SS_EMULATE_TILES)
+    ss_tile_fault = atoi(values[2]);
+#endif
+    for (int variant = 0; ss_variant_name(variant); variant++) printf("%s %d\n", ss_variant_name(variant), ss_variant_state(variant));
+    printf("uses %s\n", ss_variant_name(ss_variant()));
+    return 0;
+  }
   state = strtoull(values[1], nullptr, 10);
   int variants = 0;
   bool found = count < 4;
   for (; ss_variant_name(variants); variants++) {
-    found = found || (strcmp(ss_variant_name(variants), values[3]) == 0 && ss_variant_available(variants));
+    found = found || (strcmp(ss_variant_name(variants), values[3]) == 0 && ss_variant_state(variants) == SS_USABLE);
   }
   if (!found) return 3;
   for (int round = atoi(values[2]); round > 0; round--) {

@@ -5,6 +5,8 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect, it } from 'vitest';
 import { kernelLibrary } from '../../../proto/kernel-library.js';
+import { chooseVariant, variantCalls } from '../../../shard-worker/native/kernel-variant.js';
+import { kernelFunctions } from '../../support/kernel-functions.js';
 import { ROOT } from '../../tidy/repository.js';
 
 const FOLDER = path.join(ROOT, 'shard-worker', 'kernels');
@@ -91,3 +93,18 @@ it('SHARDSERVE_KERNELS=off is as if there were none', () => {
     else process.env.SHARDSERVE_KERNELS = before;
   }
 });
+
+it.runIf(kernelLibrary() !== null)(
+  'the library runs by a set of instructions no better than the one asked for',
+  () => {
+    const { library, variants } = kernelFunctions();
+    const calls = variantCalls(library);
+    const current = library.func('int32_t ss_variant()') as () => number;
+    for (const name of variants) {
+      expect(chooseVariant(calls, name)).toEqual([]);
+      expect(calls.name(current())).toBe(name);
+    }
+    expect(chooseVariant(calls, undefined)).toEqual([]);
+    expect(calls.name(current())).toBe(variants.at(-1));
+  },
+);
