@@ -13,6 +13,8 @@ const ONNX_RUNTIME = 'libonnxruntime.so.1.30.0';
 const PROVIDERS = ['libonnxruntime_providers_shared.so', 'libonnxruntime_providers_cuda.so'];
 /** cudart: allocation and copies. */
 const RUNTIME = 'libcudart.so.13';
+/** Sums between GPUs; without it they go by way of the host. */
+export const NCCL_LIBRARY = 'libnccl.so.2';
 /** In the order in which they need one another. */
 const NEEDED = [RUNTIME, 'libcublasLt.so.13', 'libcublas.so.13', 'libcurand.so.10'];
 

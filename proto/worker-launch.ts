@@ -36,8 +36,11 @@ export interface WorkerLaunch {
   maxStepTokens: number;
   /** A peer that does not answer for so long is lost. */
   collectiveTimeoutMs: number;
-  /** auto: shm; zmq where the memory cannot be had. */
-  collective: 'auto' | 'zmq' | 'shm';
+  /**
+   * auto: NCCL between GPUs where it can be had; else shm; zmq where the memory cannot be had. nccl: as auto, but NCCL must be had. shm, zmq:
+   * these, by way of the host.
+   */
+  collective: 'auto' | 'zmq' | 'shm' | 'nccl';
   /** How ZeroMQ sends partial sums; absent: none, as they are. */
   collectiveCompression?: 'none' | 'int8';
   /** How long a rank that waits in shared memory spins before it sleeps, µs; absent: 50, or 0 with fewer cores than ranks. */

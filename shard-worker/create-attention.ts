@@ -14,7 +14,7 @@ import type { HostDevice, LoadSegment, RemoteDevice, Segment, TensorHandle } fro
 import type { KvCache } from './kv-cache.js';
 import { loadKernels } from './native/kernels.js';
 import { NativeAttention } from './native-attention.js';
-import { RemoteAttention } from './remote-attention.js';
+import { type LoadModel, RemoteAttention } from './remote-attention.js';
 import type { RemoteKvCache } from './remote-kv-cache.js';
 import type { RemoteStepBuffers } from './remote-step-buffers.js';
 import type { Span } from './span.js';
@@ -152,6 +152,8 @@ export function createRemoteAttention(options: {
   kvCache: RemoteKvCache;
   maxStepTokens: number;
   loadSegment: LoadSegment;
+  modelOf: (segment: string) => Uint8Array;
+  loadModel: LoadModel;
 }): StepAttends {
   const { key, output, query, value } = attendOf(options.manifest);
   const { buffers } = options;

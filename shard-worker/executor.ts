@@ -12,12 +12,14 @@
 import assert from 'node:assert/strict';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { ServingError } from '../proto/errors.js';
-import type { AllReduceOp, AttendOp, Manifest, ProgramOp, RunOp } from '../proto/manifest.js';
+import type { AttendOp, Manifest, ProgramOp, RunOp } from '../proto/manifest.js';
 import type { Collective } from './collective/collective.js';
 import { createHostAttention, createRemoteAttention, type StepAttends } from './create-attention.js';
 import type { Device, Segment, SegmentBinding, TensorHandle } from './device/device.js';
 import type { KvCache } from './kv-cache.js';
+import { mergeProgram } from './merge-program.js';
 import { pool } from './pooling.js';
+import type { LoadModel } from './remote-attention.js';
 import { RemoteKvCache } from './remote-kv-cache.js';
 import { RemoteStepBuffers } from './remote-step-buffers.js';
 import type { Sequence } from './sequence.js';
@@ -68,6 +70,8 @@ export class Executor {
   /** Its rows are vectors of texts, no logits. */
   readonly makesVectors: boolean;
   readonly #options: ExecutorOptions;
+  /** Graphs that are not the shards' own. */
+  readonly #models: ReadonlyMap<string, Uint8Array>;
   readonly #segments = new Map<string, Segment>();
   /** By op index, null where the op is not a run. */
   #runs: readonly (Run | null)[] = [];
@@ -83,7 +87,12 @@ export class Executor {
 
   constructor(options: ExecutorOptions) {
     this.#options = options;
-    this.program = options.manifest.program;
+    const { device, manifest, rank, shardFolder } = options;
+    const merged = device.isRemote
+      ? mergeProgram(manifest, (segment) => readSegment(shardFolder, rank, segment))
+      : { program: manifest.program, models: new Map<string, Uint8Array>() };
+    this.program = merged.program;
+    this.#models = merged.models;
     this.makesVectors = options.manifest.model.embedding !== undefined;
   }
 
@@ -165,7 +174,7 @@ export class Executor {
         this.#attend(op);
         return;
       case 'all-reduce':
-        return this.#allReduce(index, op);
+        return this.#buffers.addRanks({ step: this.#step, op: index }, op.partial, op.sum, this.#tokens);
       case 'pool': {
         const { columns } = this.#buffers.spec(op.hidden);
         this.#buffers.fetch(op.hidden, this.#tokens);
@@ -188,6 +197,8 @@ export class Executor {
     for (let index = 0; index < this.program.length; index++) {
       const op = this.program[index];
       if (op?.op !== 'all-reduce') {
+        // The host pools.
+        if (op?.op === 'pool') await this.#buffers.settle();
         this.runOp(index);
         continue;
       }
@@ -196,6 +207,8 @@ export class Executor {
       if (pending) await pending;
       collectiveNs += process.hrtime.bigint() - started;
     }
+    const settling = this.#buffers.settle();
+    if (settling) await settling;
     const { output } = this.#options.manifest.io;
     this.#buffers.fetch(output, this.#buffers.spec(output).first === 'tokens' ? this.#tokens : this.#rows);
     this.#stepMemory.afterStep(this.#tokens);
@@ -245,7 +258,11 @@ export class Executor {
       assert(kvCache instanceof RemoteKvCache);
       const buffers = new RemoteStepBuffers({ ...this.#options, device });
       this.#buffers = buffers;
-      return () => createRemoteAttention({ ...this.#options, device, kvCache, buffers, loadSegment });
+      const { rank, shardFolder } = this.#options;
+      const modelOf = (segment: string): Uint8Array => readSegment(shardFolder, rank, segment);
+      const loadModel: LoadModel = (model, ...names) => device.loadSegment(model, shardFolder, ...names);
+      const load = { loadSegment, modelOf, loadModel };
+      return () => createRemoteAttention({ ...this.#options, device, kvCache, buffers, ...load });
     }
     assert(!(kvCache instanceof RemoteKvCache));
     const buffers = new HostStepBuffers({ ...this.#options, device });
@@ -255,7 +272,8 @@ export class Executor {
 
   #loadSegment(segment: string, inputs: readonly string[], outputs: readonly string[]): Segment {
     const { device, rank, shardFolder } = this.#options;
-    return device.loadSegment(readSegment(shardFolder, rank, segment), shardFolder, inputs, outputs);
+    const model = this.#models.get(segment) ?? readSegment(shardFolder, rank, segment);
+    return device.loadSegment(model, shardFolder, inputs, outputs);
   }
 
   /** The bindings for this shape: kept ones, or the least recently used ones bound anew. */
@@ -312,20 +330,6 @@ export class Executor {
     const binding = this.#shape?.bindings[index];
     assert(binding);
     run.segment.run(binding);
-  }
-
-  #allReduce(op: number, { partial, sum }: AllReduceOp): void | Promise<void> {
-    const buffers = this.#buffers;
-    const tokens = this.#tokens;
-    buffers.fetch(partial, tokens);
-    const pending = this.#options.collective.allReduce(
-      { step: this.#step, op },
-      buffers.float32(partial),
-      buffers.float32(sum),
-      tokens * buffers.spec(partial).columns,
-    );
-    if (pending) return pending.then(() => buffers.send(sum, tokens));
-    buffers.send(sum, tokens);
   }
 
   #attend(op: AttendOp): void {

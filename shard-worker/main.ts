@@ -18,6 +18,7 @@ import type { Manifest } from '../proto/manifest.js';
 import { controlAddress, type WorkerLaunch } from '../proto/worker-launch.js';
 import type { Collective } from './collective/collective.js';
 import { deviceSum } from './collective/device-sum.js';
+import { linkDevices } from './collective/link-devices.js';
 import { connectSharedMemoryCollective } from './collective/shared-memory-group.js';
 import { SingleRankCollective } from './collective/single-rank.js';
 import { type SumOverRanks, sumAsTree } from './collective/tree-sum.js';
@@ -74,7 +75,13 @@ async function start(launch: WorkerLaunch, send: Send, lateMasks: LateMasks): Pr
   const device = openDevice(launch);
   // The server logs what its workers write.
   if (rank === 0) for (const note of loadKernels()?.notes ?? []) process.stderr.write(`${note}\n`);
-  const collective = await joinRanks(launch, sumOverRanksOf(device, manifest, launch));
+  const host = await joinRanks(launch, sumOverRanksOf(device, manifest, launch));
+  const collective = await linkDevices(host, {
+    device,
+    wanted: launch.collective,
+    timeoutMs: launch.collectiveTimeoutMs,
+    say: (line) => process.stdout.write(`${line}\n`),
+  });
   const kvCache = openKvCache({
     ...{ device, manifest, shardFolder, rank },
     maxSlots: launch.maxSlots + (launch.warmSlots ?? 0),
@@ -142,7 +149,7 @@ function joinRanks(launch: WorkerLaunch, sum: SumOverRanks): Promise<Collective>
   return connectSharedMemoryCollective({
     ...options,
     spinUs: launch.collectiveSpinUs ?? (availableParallelism() < worldSize ? 0 : 50),
-    ...(collective === 'auto' ? { onFallback } : {}),
+    ...(collective === 'shm' ? {} : { onFallback }),
   });
 }
 

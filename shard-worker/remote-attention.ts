@@ -1,5 +1,6 @@
 /**
- * Attention on a remote device: a sequence at a time, over its slot's buffers of the layer, which the segment also writes the new rows to.
+ * Attention on a remote device: each sequence over its slot's buffers of the layer, which the segment also writes the new rows to; up to
+ * PIECES_TOGETHER sequences a run.
  *
  * In      the packed queries, keys and values of a step in the device's memory; which rows are whose
  * Out     the packed outputs, likewise. Nothing is read back: a step sends, for each of its sequences, how many rows it has, and, where
@@ -8,7 +9,8 @@
  * Errors  UNSUPPORTED_PLATFORM from the check; an Error from ONNX Runtime; assertions
  *
  * A buffer is bound whole, so a sequence's rows are picked by their index and put back likewise, in place (proto/attend.ts). A
- * sequence that is alone in its step needs neither.
+ * sequence that is alone in its step needs neither. The graph of several is that of one, several times over (ort/merge-graphs.ts), each of
+ * which puts its rows into what the one before has made.
  */
 import assert from 'node:assert/strict';
 import { attendSegment } from '../proto/attend.js';
@@ -21,6 +23,7 @@ import type {
   SegmentBinding,
   TensorHandle,
 } from './device/device.js';
+import { mergeGraphs } from './ort/merge-graphs.js';
 import { type AttentionSample, queriesTogether } from './remote-attention-check.js';
 import type { RemoteKvCache } from './remote-kv-cache.js';
 import type { Span } from './span.js';
@@ -41,19 +44,41 @@ export interface RemoteAttentionOptions {
   output: RemoteActivations;
   maxStepTokens: number;
   loadSegment: LoadSegment;
+  /** Bytes of a segment. */
+  modelOf: (segment: string) => Uint8Array;
+  /** Loads a graph that is no segment of the shards. */
+  loadModel: LoadModel;
 }
+
+export type LoadModel = (model: Uint8Array, inputs: readonly string[], outputs: readonly string[]) => Segment;
+
+/** Sequences whose attention is one run. */
+const PIECES_TOGETHER = 8;
 
 /** Graph inputs of a sequence that is alone, in the order of a binding. */
 const WHOLE_INPUTS = ['query', 'key', 'value', 'past-key', 'past-value', 'last', 'total'];
-/** Those of one part among several. */
-const PART_INPUTS = [...WHOLE_INPUTS, 'index', 'place', 'attended'];
 const OUTPUTS = ['output', 'present-key', 'present-value'];
+/** Those that all parts share; the rest is a part's own. */
+const SHARED_INPUTS = ['query', 'key', 'value', 'attended'];
+const OWN_INPUTS = ['past-key', 'past-value', 'last', 'total', 'index', 'place'];
+const OWN_OUTPUTS = ['present-key', 'present-value'];
 /** Where inputs begin. */
-const Input = { PAST: 3, LAST: 5, TOTAL: 6, INDEX: 7, PLACE: 8, ATTENDED: 9 } as const;
+const Input = { PAST: 3, LAST: 5, TOTAL: 6 } as const;
+/** The dimension that has another size in each part. */
+const OWN_DIMENSION = 's';
 
 interface Bound {
   segment: Segment;
   binding: SegmentBinding;
+}
+
+/** Layers with the same window. */
+interface ByWindow {
+  alone: Bound;
+  /** The segment of one part among several. */
+  part: string;
+  /** By how many sequences, made when there are first so many. */
+  together: Map<number, Bound>;
 }
 
 /** Some queries of a sequence, which attend in one run. */
@@ -73,7 +98,7 @@ interface Place {
 
 export class RemoteAttention {
   readonly #options: RemoteAttentionOptions;
-  readonly #byWindow = new Map<number | null, { alone: Bound; packed: Bound }>();
+  readonly #byWindow = new Map<number | null, ByWindow>();
   readonly #places: Place[] = [];
   #queriesTogether = Number.POSITIVE_INFINITY;
   #pieces: Piece[] = [];
@@ -84,19 +109,19 @@ export class RemoteAttention {
   constructor(options: RemoteAttentionOptions) {
     this.#options = options;
     const { attend, program } = options.manifest;
-    const load = (queries: 'alone' | 'packed', window: number | null, inputs: readonly string[]): Bound => {
+    const nameOf = (queries: 'alone' | 'packed', window: number | null): string => {
       const name = attendSegment(attend, queries, window);
       assert(name !== undefined, `the shards have no attention for ${queries} with a window of ${window}`);
-      const segment = options.loadSegment(name, inputs, OUTPUTS);
-      return { segment, binding: segment.newBinding() };
+      return name;
     };
     const windows = new Set(program.flatMap((op) => (op.op === 'attend' ? [op.window] : [])));
     for (const window of windows) {
-      const bound = {
-        alone: load('alone', window, WHOLE_INPUTS),
-        packed: load('packed', window, PART_INPUTS),
-      };
-      this.#byWindow.set(window, bound);
+      const segment = options.loadSegment(nameOf('alone', window), WHOLE_INPUTS, OUTPUTS);
+      const alone = { segment, binding: segment.newBinding() };
+      const part = nameOf('packed', window);
+      this.#byWindow.set(window, { alone, part, together: new Map() });
+      // Loaded now, so that shards without it are told of.
+      this.#together(window, 1);
     }
     for (const window of windows) this.#check(window);
   }
@@ -117,31 +142,107 @@ export class RemoteAttention {
   }
 
   attendAll(_spans: readonly Span[], layer: number, window: number | null): void {
-    const segments = this.#byWindow.get(window) ?? assert.fail(`a window of ${window}`);
-    const isAlone = this.#pieces.length === 1;
-    const { binding, segment } = isAlone ? segments.alone : segments.packed;
-    const { kvCache } = this.#options;
+    if (this.#pieces.length === 1) {
+      this.#attendAlone(layer, window);
+      return;
+    }
+    for (let first = 0; first < this.#pieces.length; ) {
+      const count = this.#piecesTogether(first);
+      this.#attendTogether(first, count, layer, window);
+      first += count;
+    }
+  }
+
+  /** From this one on: of one sequence there is one, since each reads what the one before wrote. */
+  #piecesTogether(first: number): number {
+    const slots = new Set<number>();
+    const { length } = this.#pieces;
+    for (let at = first; at < Math.min(length, first + PIECES_TOGETHER); at++) {
+      const { slot } = this.#pieces[at]!;
+      if (slots.has(slot)) break;
+      slots.add(slot);
+    }
+    return slots.size;
+  }
+
+  #attendAlone(layer: number, window: number | null): void {
+    const { binding, segment } = this.#ofWindow(window).alone;
     const tensors = this.#tensors;
     for (let input = 0; input < Input.PAST; input++) binding.setInput(input, tensors[input]!);
-    const packed = isAlone ? tensors[Input.PAST]! : tensors.at(-1)!;
-    if (!isAlone) binding.setInput(Input.ATTENDED, packed);
+    binding.setOutput(0, tensors[Input.PAST]!);
+    const { keys, values } = this.#options.kvCache.planes(this.#pieces[0]!.slot, layer);
+    const { lastTensor, totalTensor } = this.#places[0]!;
+    binding.setInput(Input.PAST, keys);
+    binding.setInput(Input.PAST + 1, values);
+    binding.setInput(Input.LAST, lastTensor);
+    binding.setInput(Input.TOTAL, totalTensor);
+    // Past and present are the same memory: only new rows are written.
+    binding.setOutput(1, keys);
+    binding.setOutput(2, values);
+    segment.run(binding);
+  }
+
+  #attendTogether(first: number, count: number, layer: number, window: number | null): void {
+    const { binding, segment } = this.#together(window, count);
+    const tensors = this.#tensors;
+    const packed = tensors.at(-1)!;
+    for (let input = 0; input < Input.PAST; input++) binding.setInput(input, tensors[input]!);
+    binding.setInput(Input.PAST, packed);
     binding.setOutput(0, packed);
-    this.#pieces.forEach(({ slot }, index) => {
-      const { keys, values } = kvCache.planes(slot, layer);
-      const { lastTensor, totalTensor } = this.#places[index]!;
-      binding.setInput(Input.PAST, keys);
-      binding.setInput(Input.PAST + 1, values);
-      binding.setInput(Input.LAST, lastTensor);
-      binding.setInput(Input.TOTAL, totalTensor);
-      if (!isAlone) {
-        binding.setInput(Input.INDEX, tensors[4 + 2 * index]!);
-        binding.setInput(Input.PLACE, tensors[5 + 2 * index]!);
+    for (let part = 0; part < count; part++) {
+      const { keys, values } = this.#options.kvCache.planes(this.#pieces[first + part]!.slot, layer);
+      const { lastTensor, totalTensor } = this.#places[first + part]!;
+      const [index, place] = [tensors[4 + 2 * (first + part)]!, tensors[5 + 2 * (first + part)]!];
+      const inputs = SHARED_INPUTS.length + part * OWN_INPUTS.length;
+      for (const [at, tensor] of [keys, values, lastTensor, totalTensor, index, place].entries()) {
+        binding.setInput(inputs + at, tensor);
       }
-      // Past and present are the same memory: only new rows are written.
-      binding.setOutput(1, keys);
-      binding.setOutput(2, values);
-      segment.run(binding);
-    });
+      binding.setOutput(1 + part * OWN_OUTPUTS.length, keys);
+      binding.setOutput(2 + part * OWN_OUTPUTS.length, values);
+    }
+    segment.run(binding);
+  }
+
+  #ofWindow(window: number | null): ByWindow {
+    return this.#byWindow.get(window) ?? assert.fail(`a window of ${window}`);
+  }
+
+  /** The graph of so many parts: inputs SHARED_INPUTS, then each part's OWN_INPUTS; outputs the packed rows, then each part's OWN_OUTPUTS. */
+  #together(window: number | null, count: number): Bound {
+    const { part, together } = this.#ofWindow(window);
+    const known = together.get(count);
+    if (known) return known;
+    const { loadModel, modelOf } = this.#options;
+    const model = modelOf(part);
+    const ownName = (name: string, at: number): string => `${name}-${at}`;
+    const numbers = Array.from({ length: count }, (_, at) => at);
+    const own = (names: readonly string[], at: number): Record<string, string> =>
+      Object.fromEntries(names.map((name) => [name, ownName(name, at)]));
+    const shared = Object.fromEntries(SHARED_INPUTS.map((name) => [name, name]));
+    const parts = numbers.map((at) => ({
+      model,
+      inputs: { ...shared, ...own(OWN_INPUTS, at) },
+      outputs: { output: 'attended', ...own(OWN_OUTPUTS, at) },
+    }));
+    const outputs = ['attended', ...numbers.flatMap((at) => OWN_OUTPUTS.map((name) => ownName(name, at)))];
+    const merged = mergeGraphs(parts, new Set(outputs), [OWN_DIMENSION]);
+    assert(merged, 'parts write where they read');
+    const inputs = [
+      ...SHARED_INPUTS,
+      ...numbers.flatMap((at) => OWN_INPUTS.map((name) => ownName(name, at))),
+    ];
+    const graphNames = (names: Readonly<Record<string, string>>, buffers: readonly string[]): string[] => {
+      const byBuffer = new Map(Object.entries(names).map(([name, buffer]) => [buffer, name]));
+      return buffers.map((buffer) => byBuffer.get(buffer) ?? assert.fail(buffer));
+    };
+    const segment = loadModel(
+      merged.model,
+      graphNames(merged.inputs, inputs),
+      graphNames(merged.outputs, outputs),
+    );
+    const bound = { segment, binding: segment.newBinding() };
+    together.set(count, bound);
+    return bound;
   }
 
   #cut({ count, offset, position, sequence: { slot } }: Span): Piece[] {

@@ -2,10 +2,12 @@
  * The manifest's buffers in the memory of a remote device (step-buffers.ts).
  *
  * What crosses, and nothing else: token ids, positions and wanted rows to the device; partial sums from it and sums to it; hidden states
- * to be pooled from it and pooled rows to it; logits, or vectors, of the wanted rows from it. Only these have a host array.
+ * to be pooled from it and pooled rows to it; logits, or vectors, of the wanted rows from it. Only these have a host array; partial sums
+ * and sums have none where devices add without the host (collective.ts, onDevice).
  */
 import assert from 'node:assert/strict';
 import type { Manifest, ManifestBuffer } from '../proto/manifest.js';
+import type { CollectiveTag } from './collective/collective.js';
 import type { DeviceBuffer, RemoteDevice, TensorHandle } from './device/device.js';
 import { dimsOf, rowsOf, type StepBuffers, type StepBuffersOptions } from './step-buffers.js';
 import type { TokenBuffer } from './step-memory.js';
@@ -19,18 +21,21 @@ interface Buffer {
 
 export class RemoteStepBuffers implements StepBuffers {
   readonly #device: RemoteDevice;
+  readonly #collective: StepBuffersOptions<RemoteDevice>['collective'];
   readonly #buffers = new Map<string, Buffer>();
 
   constructor(options: StepBuffersOptions<RemoteDevice>) {
     const { collective, device, manifest, maxRows, maxStepTokens } = options;
     this.#device = device;
+    this.#collective = collective;
     const crossing = crossingBuffers(manifest);
     for (const spec of manifest.buffers) {
       const length = rowsOf(spec, maxStepTokens, maxRows) * spec.columns;
       const memory = device.allocate(spec.type, length);
       let host: Buffer['host'] = null;
-      if (spec.place !== 'worker') host = collective.allocate(spec.name, spec.place, length);
-      else if (crossing.has(spec.name))
+      if (spec.place !== 'worker') {
+        if (collective.onDevice === undefined) host = collective.allocate(spec.name, spec.place, length);
+      } else if (crossing.has(spec.name))
         host = spec.type === 'float32' ? new Float32Array(length) : new BigInt64Array(length);
       this.#buffers.set(spec.name, { spec, memory, host });
     }
@@ -71,6 +76,21 @@ export class RemoteStepBuffers implements StepBuffers {
   fetch(name: string, first: number): void {
     const { memory, spec } = this.#buffer(name);
     this.#device.download(memory, this.#host(name), first * spec.columns);
+  }
+
+  addRanks(tag: CollectiveTag, partial: string, sum: string, first: number): void | Promise<void> {
+    const { allReduce, onDevice } = this.#collective;
+    const { memory, spec } = this.#buffer(partial);
+    const floats = first * spec.columns;
+    if (onDevice !== undefined) return onDevice.sumOnDevice(tag, memory, this.#buffer(sum).memory, floats);
+    this.fetch(partial, first);
+    const pending = allReduce.call(this.#collective, tag, this.float32(partial), this.float32(sum), floats);
+    if (pending) return pending.then(() => this.send(sum, first));
+    this.send(sum, first);
+  }
+
+  settle(): void | Promise<void> {
+    return this.#collective.onDevice?.settle();
   }
 
   /** Only what the collective gave. */

@@ -12,14 +12,14 @@
 import assert from 'node:assert/strict';
 import type { Manifest, ManifestBuffer } from '../proto/manifest.js';
 import type { Activations } from './attention.js';
-import type { Collective } from './collective/collective.js';
+import type { Collective, CollectiveTag } from './collective/collective.js';
 import type { HostDevice, HostMemory, TensorHandle } from './device/device.js';
 import type { TokenBuffer } from './step-memory.js';
 
 export interface StepBuffersOptions<D> {
   device: D;
   manifest: Pick<Manifest, 'buffers' | 'io' | 'program'>;
-  collective: Pick<Collective, 'allocate'>;
+  collective: Pick<Collective, 'allocate' | 'allReduce' | 'onDevice'>;
   maxStepTokens: number;
   maxRows: number;
 }
@@ -35,6 +35,10 @@ export interface StepBuffers {
   send(name: string, first: number): void;
   /** The first `first` rows of a buffer come from the device. */
   fetch(name: string, first: number): void;
+  /** The first `first` rows of buffer `sum` become the sum over all ranks of those of `partial`. @throws CollectiveError */
+  addRanks(tag: CollectiveTag, partial: string, sum: string, first: number): void | Promise<void>;
+  /** Before `fetch`, where sums were added on devices: a promise that those are done. @throws CollectiveError */
+  settle(): void | Promise<void>;
   /** Host memory that grows with a step's tokens. */
   tokenBuffers(): TokenBuffer[];
 }
@@ -56,10 +60,12 @@ interface Buffer {
 
 export class HostStepBuffers implements StepBuffers {
   readonly #device: HostDevice;
+  readonly #collective: StepBuffersOptions<HostDevice>['collective'];
   readonly #buffers = new Map<string, Buffer>();
 
   constructor(options: StepBuffersOptions<HostDevice>) {
     this.#device = options.device;
+    this.#collective = options.collective;
     for (const spec of options.manifest.buffers) this.#buffers.set(spec.name, allocate(spec, options));
   }
 
@@ -99,6 +105,13 @@ export class HostStepBuffers implements StepBuffers {
   send(): void {}
 
   fetch(): void {}
+
+  addRanks(tag: CollectiveTag, partial: string, sum: string, first: number): void | Promise<void> {
+    const floats = first * this.spec(partial).columns;
+    return this.#collective.allReduce(tag, this.float32(partial), this.float32(sum), floats);
+  }
+
+  settle(): void {}
 
   tokenBuffers(): TokenBuffer[] {
     return [...this.#buffers.values()]

@@ -26,6 +26,9 @@ const EXPECTED = new Map([
   ['long/kernels-sanitised.test.js', true],
   // The pinned compiler of the kernels, named by ZIG.
   ['integration/kernels/prebuilt.test.js', !process.env.ZIG],
+  // A C compiler, for the stub of the libraries.
+  ['integration/collective/nccl.test.js', true],
+  ['integration/groups/gpu-list.test.js', true],
   // A Vulkan device in software, which is fetched.
   ['integration/models/webgpu.test.js', true],
   ['long/webgpu.test.js', true],

@@ -304,7 +304,7 @@ export interface ModelConfig {
   /** Values of which one percentile is told. */
   metricsAggregation: number;
   /** How partial sums pass between the ranks of a group; auto: shm, or zmq where shared memory cannot be had. */
-  collective: 'auto' | 'shm' | 'zmq';
+  collective: 'auto' | 'shm' | 'zmq' | 'nccl';
   /** How partial sums are sent where `collective` is zmq. */
   collectiveCompression: 'none' | 'int8';
   /** What the model must be for; null: what it is. */

@@ -17,6 +17,10 @@ export const ENVIRONMENT_KEYS: readonly KeyRow[] = [
   readElsewhere('SAGEMAKER_MULTI_MODEL', 'true: `serve` loads no model at start'),
   readElsewhere('CUDA_VISIBLE_DEVICES', 'the GPUs that there are for this server, by number or UUID'),
   readElsewhere('NVIDIA_VISIBLE_DEVICES', 'none, void: there are no GPUs'),
+  readElsewhere(
+    'NCCL_DEBUG',
+    "NCCL's own: what it logs, WARN or INFO; NCCL_P2P_DISABLE, NCCL_SHM_DISABLE and NCCL_SOCKET_IFNAME (lo where absent) reach it too",
+  ),
   readElsewhere('XDG_CACHE_HOME', 'where the folders of an installed package lie, in shardserve/'),
   readElsewhere(
     'SHARDSERVE_KERNELS',

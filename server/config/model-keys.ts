@@ -321,13 +321,14 @@ export const MODEL_KEYS: readonly KeyRow[] = [
   modelKey(
     'option.collective',
     'collective',
-    choice<'auto' | 'shm' | 'zmq'>({
+    choice<ModelConfig['collective']>({
       auto: { value: 'auto' },
+      nccl: { value: 'nccl' },
       shm: { value: 'shm' },
       zmq: { value: 'zmq' },
     }),
     DEFAULT_COLLECTIVE,
-    'how partial sums pass between the shard workers of a group (ours): shm: shared memory, zmq: ZeroMQ sockets; auto: shm, or zmq where shared memory cannot be had',
+    'how partial sums pass between the shard workers of a group (ours): shm: shared memory, zmq: ZeroMQ sockets; nccl: between GPUs, option.device=cuda alone, not yet run on hardware, and in an order of its own: from three ranks on a text may not be that of another degree; auto: nccl where its library is found, else shm, or zmq where shared memory cannot be had',
   ),
   modelKey(
     'option.task',

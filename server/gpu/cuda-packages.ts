@@ -1,9 +1,10 @@
 /**
- * The packages of a Python index that hold CUDA's libraries: ONNX Runtime built for CUDA, and NVIDIA's own.
+ * The packages of a Python index that hold CUDA's libraries: ONNX Runtime built for CUDA, and NVIDIA's own (NCCL among them, without which
+ * sums over ranks go by way of the host).
  *
  * Source  metadata of onnxruntime-gpu 1.30.0 (what it asks for), `ldd` of its CUDA provider; the SHA-256 of each file as it was fetched
  */
-import { CUDA_FILES } from '../../proto/cuda-libraries.js';
+import { CUDA_FILES, NCCL_LIBRARY } from '../../proto/cuda-libraries.js';
 
 export interface CudaPackage {
   name: string;
@@ -60,5 +61,13 @@ export const CUDA_PACKAGES: readonly CudaPackage[] = [
     '22bb226a857e5888fe6b54ae465fc4371296bcff13a35f79e19691bcf454f529',
     77_113_015,
     ['libcurand.so.10'],
+  ),
+  nvidia(
+    'nvidia-nccl-cu13',
+    '2.32.3',
+    'manylinux_2_27_x86_64',
+    '1459723080ac889d73a26edfa3e04383a7928ab31ac8f0ec43b3ea9548b04ff3',
+    305_100_071,
+    [NCCL_LIBRARY],
   ),
 ];

@@ -2,10 +2,11 @@
  * NVIDIA's GPUs by NVML, the library that comes with the driver.
  *
  * In      libnvidia-ml.so.1
- * Out     name, UUID, memory and use of each GPU
+ * Out     name, UUID, memory and use of each GPU; of one that is cut (MIG), of each of its parts in its place
  * Errors  none: without the library, or where it refuses, there are no NVIDIA GPUs to be seen, and `why` says so
  * Source  NVML API reference: nvmlInit_v2, nvmlDeviceGetCount_v2, nvmlDeviceGetHandleByIndex_v2, nvmlDeviceGetName, nvmlDeviceGetUUID,
- *         nvmlDeviceGetMemoryInfo { total, free, used: 64 bits each }, nvmlDeviceGetUtilizationRates { gpu, memory: percent, 32 bits each }
+ *         nvmlDeviceGetMemoryInfo { total, free, used: 64 bits each }, nvmlDeviceGetUtilizationRates { gpu, memory: percent, 32 bits each },
+ *         nvmlDeviceGetMigMode { current, pending }, nvmlDeviceGetMaxMigDeviceCount, nvmlDeviceGetMigDeviceHandleByIndex
  *
  * Not yet run on hardware.
  */
@@ -28,6 +29,9 @@ export interface NvmlFunctions {
   uuid(device: bigint, text: Uint8Array, bytes: number): number;
   memory(device: bigint, out: BigUint64Array): number;
   utilisation(device: bigint, out: Uint32Array): number;
+  migMode(device: bigint, current: Uint32Array, pending: Uint32Array): number;
+  migCount(device: bigint, out: Uint32Array): number;
+  migHandle(device: bigint, index: number, out: BigUint64Array): number;
 }
 
 export interface Nvml {
@@ -61,17 +65,34 @@ class LoadedNvml implements Nvml {
     for (let index = 0; index < Math.min(count[0] ?? 0, MAX_GPUS); index++) {
       const device = this.#device(index);
       if (device === null) continue;
-      const memory = this.#memory(device);
-      found.push({
-        index,
-        name: text((out) => this.#functions.name(device, out, out.length)) ?? 'NVIDIA GPU',
-        uuid: text((out) => this.#functions.uuid(device, out, out.length)),
-        totalBytes: memory?.total ?? null,
-        freeBytes: memory?.free ?? null,
-        busyShare: this.#busyShare(device),
-      });
+      for (const part of this.#parts(device) ?? [device]) found.push(this.#describe(index, part));
     }
     return found;
+  }
+
+  #describe(index: number, device: bigint): Gpu {
+    const memory = this.#memory(device);
+    return {
+      index,
+      name: text((out) => this.#functions.name(device, out, out.length)) ?? 'NVIDIA GPU',
+      uuid: text((out) => this.#functions.uuid(device, out, out.length)),
+      totalBytes: memory?.total ?? null,
+      freeBytes: memory?.free ?? null,
+      busyShare: this.#busyShare(device),
+    };
+  }
+
+  /** null: the GPU is whole. */
+  #parts(device: bigint): bigint[] | null {
+    const [mode, pending, count] = [new Uint32Array(1), new Uint32Array(1), new Uint32Array(1)];
+    if (this.#functions.migMode(device, mode, pending) !== SUCCESS || mode[0] !== 1) return null;
+    if (this.#functions.migCount(device, count) !== SUCCESS) return [];
+    const parts: bigint[] = [];
+    for (let index = 0; index < Math.min(count[0] ?? 0, MAX_GPUS); index++) {
+      const out = new BigUint64Array(1);
+      if (this.#functions.migHandle(device, index, out) === SUCCESS) parts.push(out[0] ?? 0n);
+    }
+    return parts;
   }
 
   #device(index: number): bigint | null {
@@ -116,5 +137,8 @@ function loadFunctions(): NvmlFunctions {
     uuid: bind('nvmlDeviceGetUUID', 'uintptr_t', 'void *', 'unsigned int'),
     memory: bind('nvmlDeviceGetMemoryInfo', 'uintptr_t', 'void *'),
     utilisation: bind('nvmlDeviceGetUtilizationRates', 'uintptr_t', 'void *'),
+    migMode: bind('nvmlDeviceGetMigMode', 'uintptr_t', 'void *', 'void *'),
+    migCount: bind('nvmlDeviceGetMaxMigDeviceCount', 'uintptr_t', 'void *'),
+    migHandle: bind('nvmlDeviceGetMigDeviceHandleByIndex', 'uintptr_t', 'unsigned int', 'void *'),
   };
 }

@@ -2,17 +2,38 @@
  * Collectives between the ranks of one group: one interface over all transports.
  *
  * Implementations  single-rank (no peer), in-memory (the readable definition of correct, for tests that run n ranks in one
- *                  process), zeromq (between processes and hosts), shared-memory (between processes of one host).
- * Sums             are made as the same tree by every rank (tree-sum.ts), so that all ranks hold the same bits.
+ *                  process), zeromq (between processes and hosts), shared-memory (between processes of one host), linked-devices
+ *                  (beside one of these, between devices that add without the host).
+ * Sums             are made as the same tree by every rank (tree-sum.ts), so that all ranks hold the same bits. Devices add in an order
+ *                  of their own, which is the same on all ranks too.
  * Order            every rank calls the same operations in the same order. `tag` says which: a peer at another tag is a bug
  *                  and is refused (OUT_OF_STEP), a peer that is late is waited for until the deadline (TIMEOUT), a peer that
  *                  is gone is reported (PEER_LOST).
  */
+import type { DeviceBuffer } from '../device/device.js';
 
 /** Which operation this is: the step's number, and the operation's index in the step. */
 export interface CollectiveTag {
   step: number;
   op: number;
+}
+
+/** Sums in the memory of the ranks' devices. */
+export interface DeviceSums {
+  /**
+   * Like `allReduce`, of the device's buffers. When it has ended, the sum is asked for: what the device is asked for later finds it.
+   *
+   * @throws CollectiveError
+   */
+  sumOnDevice(
+    tag: CollectiveTag,
+    partial: DeviceBuffer,
+    sum: DeviceBuffer,
+    floats: number,
+  ): void | Promise<void>;
+
+  /** Before the host reads: the device has done all that it was asked for. @throws CollectiveError */
+  settle(): Promise<void>;
 }
 
 export interface CollectiveCounters {
@@ -65,6 +86,12 @@ export interface Collective {
 
   /** Every rank gets rank 0's bytes; the others pass null. */
   broadcast(tag: CollectiveTag, bytes: Uint8Array | null): Promise<Uint8Array>;
+
+  /** How partials that lie on a device are added there; absent: they come to the host. */
+  readonly onDevice?: DeviceSums;
+
+  /** While this rank waits for something else: a peer that is gone. Absent where the transport can't tell. @throws CollectiveError */
+  checkPeers?(): void;
 
   /** Waits for nothing: a pending operation fails with CLOSED. */
   close(): Promise<void>;

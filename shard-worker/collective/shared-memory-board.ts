@@ -156,6 +156,19 @@ export class Board {
     this.skewUs += lateUs;
   }
 
+  /** Every peer is there still; one that died is told before one that failed, maybe since that died. @throws CollectiveError PEER_LOST */
+  checkPeers(): void {
+    const peers = Array.from({ length: this.#worldSize }, (_, peer) => peer).filter(
+      (peer) => peer !== this.#rank,
+    );
+    const isRunning = (peer: number): boolean =>
+      Atomics.load(this.#words, at(peer, Own.STATE)) === RankState.RUNNING;
+    const lost =
+      peers.find((peer) => !isAlive(this.#words[at(peer, Own.PID)]!)) ??
+      peers.find((peer) => !isRunning(peer));
+    if (lost !== undefined) throw gone(this.#rank, lost);
+  }
+
   awaitRank(peer: number): void {
     this.#await(Own.ARRIVED, peer, this.tick);
     const words = this.#words;

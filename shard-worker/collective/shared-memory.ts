@@ -221,6 +221,15 @@ export class SharedMemoryCollective implements Collective {
     }
   }
 
+  checkPeers(): void {
+    if (this.#failure !== null) throw this.#failure;
+    try {
+      this.#board.checkPeers();
+    } catch (error) {
+      throw this.#fail(error);
+    }
+  }
+
   /** The memory stays mapped: bound tensors point into it until the process ends. */
   async close(): Promise<void> {
     if (this.#isClosed) return;

@@ -222,6 +222,12 @@ class ZeromqCollective implements Collective {
     return frame.subarray(HEADER_BYTES);
   }
 
+  checkPeers(): void {
+    const gone = this.#peers.find((peer) => peer.gone && !peer.socket.readable);
+    if (gone !== undefined) this.#fail(lost(this.rank, gone.rank));
+    if (this.#failure !== null) throw this.#failure;
+  }
+
   async close(): Promise<void> {
     this.#fail(new CollectiveError('CLOSED', null, `rank ${this.rank}: the collective is closed`));
     for (const peer of this.#peers) peer.close();

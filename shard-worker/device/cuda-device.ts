@@ -3,13 +3,16 @@
  *
  * In      the folder with that build and CUDA's libraries (`shardserve gpu install`); NVIDIA's driver; the number of a GPU
  * Out     a remote device: buffers are cudaMalloc's, everything runs in the order of one stream, which the host waits for when it reads
- * Limits  sums over ranks go by way of the host. **Not yet run on hardware**: loading was tried up to the driver
+ * Limits  sums over ranks go between the GPUs by NCCL where its library is found, else by way of the host. **Not yet run on hardware**: loading
+ *         was tried up to the driver
  * Errors  UNSUPPORTED_PLATFORM naming what is missing: libraries, driver, GPU; an Error with ONNX Runtime's or CUDA's message
  * Source  onnxruntime 1.30: CUDAExecutionProviderInfo (options), run option disable_synchronize_execution_providers
  */
 import { CUDA_DRIVER, cudaLibraries, missingCudaFiles } from '../../proto/cuda-libraries.js';
 import { loadOrtApi, ORT_DEVICE_ALLOCATOR, ORT_MEMORY_DEFAULT, type OrtApi } from '../ort/ort-api.js';
 import { CudaRuntime, loadCudaFunctions, preload, unsupported } from './cuda-runtime.js';
+import type { DeviceLinks } from './device.js';
+import { openNccl } from './nccl.js';
 import {
   type OrtProvider,
   type ProviderHost,
@@ -38,6 +41,7 @@ export class CudaDevice extends RemoteOrtDevice {
 
 class CudaProvider implements OrtProvider {
   readonly deviceClass = 'cuda';
+  readonly links: DeviceLinks | string;
   readonly api: OrtApi;
   readonly #gpu: number;
   readonly #runtime: CudaRuntime;
@@ -51,6 +55,8 @@ class CudaProvider implements OrtProvider {
       );
     }
     const { needed, onnxRuntime, runtime } = cudaLibraries(folder);
+    // As NVML numbers them (server/machine/nvml.ts); CUDA begins with the fastest otherwise. Read when the driver starts.
+    process.env.CUDA_DEVICE_ORDER ??= 'PCI_BUS_ID';
     try {
       preload(DRIVER_LIBRARY);
     } catch {
@@ -62,6 +68,7 @@ class CudaProvider implements OrtProvider {
     for (const library of needed) preload(library);
     this.#gpu = gpu;
     this.#runtime = new CudaRuntime(loadCudaFunctions(runtime), gpu);
+    this.links = openNccl({ folder, cudart: runtime, gpu, runtime: this.#runtime });
     this.api = loadOrtApi(onnxRuntime);
   }
 

@@ -5,7 +5,7 @@
  * Out     CudaRuntime, each function throwing an Error with CUDA's own words
  * Errors  UNSUPPORTED_PLATFORM: no driver, too old a driver, no such GPU
  * Source  CUDA runtime API 13: cudaSetDevice, cudaStreamCreateWithFlags, cudaMalloc, cudaFree, cudaMemcpy, cudaMemcpyAsync,
- *         cudaMemGetInfo, cudaGetDeviceCount, cudaGetErrorString; cudaMemcpyKind
+ *         cudaStreamQuery, cudaMemGetInfo, cudaGetDeviceCount, cudaGetErrorString; cudaMemcpyKind
  *
  * Not yet run on hardware.
  */
@@ -20,6 +20,8 @@ const DEVICE_TO_HOST = 2;
 const BLOCKING_STREAM = 0;
 const DRIVER_TOO_OLD = 35;
 const NO_DEVICE = 100;
+/** cudaErrorNotReady: the stream has work left. */
+const NOT_READY = 600;
 
 /** By name, as the library has them; results are cudaError_t. */
 export interface CudaFunctions {
@@ -27,6 +29,7 @@ export interface CudaFunctions {
   cudaSetDevice(device: number): number;
   cudaStreamCreateWithFlags(out: BigUint64Array, flags: number): number;
   cudaStreamDestroy(stream: bigint): number;
+  cudaStreamQuery(stream: bigint): number;
   cudaMalloc(out: BigUint64Array, bytes: number): number;
   cudaFree(address: number): number;
   cudaMemcpy(to: HostArray, from: number, bytes: number, kind: number): number;
@@ -85,6 +88,14 @@ export class CudaRuntime {
     this.#do('cudaMemcpy', this.#functions.cudaMemcpy(data, address, bytes, DEVICE_TO_HOST));
   }
 
+  /** Whether the stream has done all that it was given. */
+  isDone(): boolean {
+    const code = this.#functions.cudaStreamQuery(this.stream);
+    if (code === NOT_READY) return false;
+    this.#do('cudaStreamQuery', code);
+    return true;
+  }
+
   memory(): { freeBytes: number; totalBytes: number } {
     const [free, total] = [new BigUint64Array(1), new BigUint64Array(1)];
     this.#do('cudaMemGetInfo', this.#functions.cudaMemGetInfo(free, total));
@@ -124,6 +135,7 @@ export function loadCudaFunctions(library: string): CudaFunctions {
       cudaSetDevice: bind('cudaSetDevice', 'int', 'int'),
       cudaStreamCreateWithFlags: bind('cudaStreamCreateWithFlags', 'int', 'void *', 'unsigned int'),
       cudaStreamDestroy: bind('cudaStreamDestroy', 'int', 'uintptr_t'),
+      cudaStreamQuery: bind('cudaStreamQuery', 'int', 'uintptr_t'),
       cudaMalloc: bind('cudaMalloc', 'int', 'void *', 'size_t'),
       cudaFree: bind('cudaFree', 'int', 'uintptr_t'),
       cudaMemcpy: bind('cudaMemcpy', 'int', 'void *', 'uintptr_t', 'size_t', 'int'),

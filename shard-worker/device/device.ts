@@ -115,18 +115,48 @@ export interface HostDevice extends AnyDevice {
   tensor(memory: HostMemory, byteOffset: number, type: TensorType, shape: readonly number[]): TensorHandle;
 }
 
-/** Bytes that crossed between host and device since the start. */
+/** What the host asked a device for since the start: runs of segments, and bytes that crossed. */
 export interface TransferCounters {
+  runs: number;
   uploads: number;
   uploadedBytes: number;
   downloads: number;
   downloadedBytes: number;
 }
 
+/** A library by which devices of several ranks add without the host (cuda's: nccl.ts). */
+export interface DeviceLinks {
+  /** With its version. */
+  readonly name: string;
+  /** Rank 0's: what all ranks of a group join by. */
+  newId(): Uint8Array;
+  /**
+   * This rank's end of a group whose other ranks do the same now.
+   *
+   * @throws Error in the library's words, or that others did not come in time
+   */
+  join(group: { rank: number; worldSize: number; id: Uint8Array; timeoutMs: number }): Promise<DeviceLink>;
+}
+
+/** A rank's end. */
+export interface DeviceLink {
+  /**
+   * The first `floats` of `sum` become those of all ranks' `partial`; of all ranks, in the same order. It comes after what the device was asked
+   * for before, and before what it is asked for later.
+   */
+  sum(partial: DeviceBuffer, sum: DeviceBuffer, floats: number): void;
+  /** Whether the device has done all that it was asked for. @throws Error what failed meanwhile */
+  isDone(): boolean;
+  /** Ends sums that run, here; others of the group may wait for this rank in vain. Nothing can be asked for later. */
+  abort(): void;
+}
+
 export interface RemoteDevice extends AnyDevice {
   readonly deviceClass: 'webgpu' | 'cuda';
   readonly isRemote: true;
   readonly counters: Readonly<TransferCounters>;
+  /** How it adds with other ranks' devices; a sentence: why it cannot; null: none of its kind can. */
+  readonly links: DeviceLinks | string | null;
   /** @throws Error where the device has no such memory left */
   allocate(type: TensorType, elements: number): DeviceBuffer;
   /** The buffer's first elements in row-major `shape`. Valid until released. */

@@ -65,6 +65,7 @@ export interface ProviderMemory {
 
 export interface OrtProvider {
   readonly deviceClass: RemoteDevice['deviceClass'];
+  readonly links: RemoteDevice['links'];
   readonly api: OrtApi;
   /** To session options. @throws ServingError UNSUPPORTED_PLATFORM */
   append(options: number): void;
@@ -72,7 +73,13 @@ export interface OrtProvider {
   open(host: ProviderHost): ProviderMemory;
 }
 
-class RemoteBuffer implements DeviceBuffer {
+/** Where a buffer of such a device is. */
+export function addressOf(buffer: DeviceBuffer): number {
+  assert(buffer instanceof RemoteBuffer);
+  return buffer.address;
+}
+
+export class RemoteBuffer implements DeviceBuffer {
   readonly type: TensorType;
   readonly elements: number;
   readonly address: number;
@@ -119,18 +126,20 @@ class RemoteSegment implements Segment {
   readonly session: number;
   readonly #api: OrtApi;
   readonly #runOptions: number;
+  readonly #counters: TransferCounters;
   readonly #onBind: (tensor: TensorHandle) => void;
 
   constructor(
     api: OrtApi,
     session: number,
-    runOptions: number,
+    { counters, runOptions }: { counters: TransferCounters; runOptions: number },
     names: { inputs: readonly string[]; outputs: readonly string[] },
     onBind: (tensor: TensorHandle) => void,
   ) {
     this.#api = api;
     this.session = session;
     this.#runOptions = runOptions;
+    this.#counters = counters;
     this.inputs = names.inputs;
     this.outputs = names.outputs;
     this.#onBind = onBind;
@@ -141,6 +150,7 @@ class RemoteSegment implements Segment {
   }
 
   run(binding: SegmentBinding): void {
+    this.#counters.runs++;
     this.#api.call.RunWithBinding(this.session, this.#runOptions, (binding as RemoteBinding).handle);
   }
 
@@ -152,7 +162,10 @@ class RemoteSegment implements Segment {
 export class RemoteOrtDevice implements RemoteDevice {
   readonly deviceClass: RemoteDevice['deviceClass'];
   readonly isRemote = true;
-  readonly counters: TransferCounters = { uploads: 0, uploadedBytes: 0, downloads: 0, downloadedBytes: 0 };
+  readonly counters: TransferCounters = {
+    ...{ runs: 0, uploads: 0, uploadedBytes: 0, downloads: 0, downloadedBytes: 0 },
+  };
+  readonly links: RemoteDevice['links'];
   readonly #api: OrtApi;
   readonly #provider: OrtProvider;
   readonly #env: number;
@@ -169,6 +182,7 @@ export class RemoteOrtDevice implements RemoteDevice {
     this.#provider = provider;
     this.#tensors = new OrtTensors(api);
     this.deviceClass = provider.deviceClass;
+    this.links = provider.links;
     const threading = api.create('CreateThreadingOptions');
     // What the graphs leave to the CPU are sizes.
     api.call.SetGlobalIntraOpNumThreads(threading, 1);
@@ -234,7 +248,8 @@ export class RemoteOrtDevice implements RemoteDevice {
   ): Segment {
     const session = this.#openSession(model, weightsFolder);
     const { runOptions } = this.#memory;
-    return new RemoteSegment(this.#api, session, runOptions, { inputs, outputs }, (tensor) =>
+    const run = { counters: this.counters, runOptions };
+    return new RemoteSegment(this.#api, session, run, { inputs, outputs }, (tensor) =>
       this.#countBound(tensor),
     );
   }

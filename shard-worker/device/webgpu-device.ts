@@ -35,6 +35,7 @@ export class WebgpuDevice extends RemoteOrtDevice {
 
 class WebgpuProvider implements OrtProvider {
   readonly deviceClass = 'webgpu';
+  readonly links = null;
   readonly api = loadOrtApi();
 
   append(options: number): void {

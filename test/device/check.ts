@@ -2,63 +2,83 @@
  * `npm run check:device`: the one command that proves a GPU's device on a machine that has one.
  *
  * In      nothing: WebGPU; --cuda: CUDA, with the libraries that `shardserve gpu install` has fetched; --software: WebGPU on the GPU in software that
- *         the tests use
- * Out     a table; the last line is one sentence; exit code 0 only where every case is right
- * Limits  five minutes
+ *         the tests use; --out FILE: where the table goes too (default check-device.txt), after every step
+ * Out     a table; the last line is one sentence; exit code 0 only where every step is right
+ * Limits  five minutes altogether, STEP_MS a step
  * Errors  no GPU, no Vulkan, no driver, no libraries: one sentence that names what is missing, exit code 1
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { ServingError } from '../../proto/errors.js';
-import { loadConfig } from '../../server/config/load-config.js';
-import { CudaDevice } from '../../shard-worker/device/cuda-device.js';
-import type { RemoteDevice } from '../../shard-worker/device/device.js';
-import { WebgpuDevice } from '../../shard-worker/device/webgpu-device.js';
-import { CASES, type CheckedRow, checkDevice, checkTable, isRight } from './device-check.js';
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { gpuReport } from '../../server/machine/gpu-report.js';
+import { type CheckedRow, checkTable, isRight } from './device-check.js';
+import { type DeviceKind, deviceSteps } from './device-steps.js';
+import { type ChildMessage, runSteps, type StepChild } from './run-steps.js';
 
 const BUDGET_MS = 5 * 60 * 1000;
+const STEP_MS = 90 * 1000;
 
+const { values } = parseArgs({
+  options: {
+    cuda: { type: 'boolean', default: false },
+    software: { type: 'boolean', default: false },
+    out: { type: 'string', default: 'check-device.txt' },
+  },
+});
+const kind: DeviceKind = values.cuda ? 'cuda' : values.software ? 'software' : 'webgpu';
 process.exitCode = await main();
-// The GPU's threads would keep it.
-process.exit();
 
 async function main(): Promise<number> {
-  const started = Date.now();
-  if (process.argv.includes('--software')) {
-    const { useSoftwareVulkan, WHY_NO_SOFTWARE_VULKAN } = await import('../support/software-vulkan.js');
-    if (WHY_NO_SOFTWARE_VULKAN !== null) return refuse(WHY_NO_SOFTWARE_VULKAN);
-    useSoftwareVulkan();
+  const startedMs = Date.now();
+  const steps = deviceSteps(kind);
+  const rows: CheckedRow[] = [];
+  const { gpus } = gpuReport(process.env);
+  const head = [
+    `check:device ${kind}, ${new Date(startedMs).toISOString()}`,
+    ...gpus.map(({ name, totalBytes }) => `${name}, ${((totalBytes ?? 0) / 2 ** 30).toFixed(1)} GiB`),
+  ];
+  const end = (): string => {
+    const seconds = Math.round((Date.now() - startedMs) / 1000);
+    return `${rows.filter(isRight).length} of ${steps.length} steps are right, in ${seconds} s`;
+  };
+  const text = (): string => [...head, ...checkTable(rows), end(), ''].join('\n');
+  const result = await runSteps({
+    names: steps.map(({ name }) => name),
+    start: startChild,
+    ...{ stepMs: STEP_MS, deadlineMs: startedMs + BUDGET_MS },
+    onRow: (row) => {
+      rows.push(row);
+      console.error(`${row.name} ${row.dtype}: ${row.verdict}`);
+      writeFileSync(values.out, text());
+    },
+  });
+  if (typeof result === 'string') {
+    console.log(`The device cannot be checked: ${result}`);
+    return 1;
   }
-  let device: RemoteDevice;
-  try {
-    device = process.argv.includes('--cuda') ? openCuda() : new WebgpuDevice({ logId: 'check' });
-  } catch (error) {
-    return refuse(ServingError.from(error).message);
-  }
-  const store = mkdtempSync(path.join(tmpdir(), 'check-device-'));
-  try {
-    const deadlineMs = started + BUDGET_MS;
-    const onRow = ({ name, tp, verdict }: CheckedRow): void => console.error(`${name} tp ${tp}: ${verdict}`);
-    const rows = await checkDevice({ device, store, deadlineMs, onRow });
-    for (const line of checkTable(rows)) console.log(line);
-    const right = rows.filter(isRight).length;
-    console.log(
-      `${right} of ${CASES.length} cases are right, in ${Math.round((Date.now() - started) / 1000)} s`,
-    );
-    return right === CASES.length ? 0 : 1;
-  } finally {
-    rmSync(store, { recursive: true, force: true });
-  }
+  process.stdout.write(text());
+  return rows.every(isRight) ? 0 : 1;
 }
 
-/** @throws ServingError */
-function openCuda(): RemoteDevice {
-  const { cudaFolder } = loadConfig({ argv: ['-m', 'NONE'], env: process.env, cwd: process.cwd() }).server;
-  return new CudaDevice({ folder: cudaFolder, gpu: 0, logId: 'check' });
-}
-
-function refuse(why: string): number {
-  console.log(`The device cannot be checked: ${why}`);
-  return 1;
+function startChild(first: number): StepChild {
+  const program = fileURLToPath(new URL('check-child.js', import.meta.url));
+  const child = fork(program, [kind, String(first)]);
+  const messages: ChildMessage[] = [];
+  child.on('message', (message) => messages.push(message as ChildMessage));
+  const exited = once(child, 'exit').then(() => null);
+  return {
+    next: async () => {
+      for (;;) {
+        const message = messages.shift();
+        if (message !== undefined) return message;
+        if (child.exitCode !== null || child.signalCode !== null) return null;
+        await Promise.race([once(child, 'message'), exited]);
+      }
+    },
+    kill: () => child.kill('SIGKILL'),
+    ending: () =>
+      child.signalCode === null ? `ended with ${child.exitCode}` : `was ended by ${child.signalCode}`,
+  };
 }

@@ -1,10 +1,10 @@
 /**
- * What `npm run check:device` proves of a GPU: tiny checkpoints of several families give transformers' tokens and logits, one of them over
- * two ranks, and how long a step takes.
+ * What `npm run check:device` proves of a GPU's arithmetic: tiny checkpoints of several families give transformers' tokens and logits, one of
+ * them over two ranks; and how long a step takes, what crosses, what it keeps of the GPU's memory.
  *
  * In      a device; which goldens at which degrees
  * Out     a row a golden and degree; nothing is asserted here, a row says itself whether it is right
- * Limits  BUDGET_MS altogether: what does not fit is told as not run
+ * Limits  deadlineMs: what does not fit is told as not run
  */
 import { partition } from '../../partitioner/partition.js';
 import type { Device, RemoteDevice } from '../../shard-worker/device/device.js';
@@ -19,16 +19,29 @@ export interface CheckedCase {
   dtype: 'fp32' | 'int8' | 'int4';
 }
 
-export interface CheckedRow extends CheckedCase {
+export interface CheckedRow {
+  /** A golden's, or another step's. */
+  name: string;
+  tp: number | null;
+  dtype: string;
   /** `right`, or what is not. */
   verdict: string;
+  /** More of it. */
+  note: string;
   /** max |seen − golden| / max |golden|; null: it did not get so far. */
   deviation: number | null;
   /** A decode step of one sequence, the median. */
   stepMs: number | null;
   /** Bytes of a decode step that cross. */
   crossingBytes: number | null;
+  /** What it took of the GPU's memory, with a session's own; null: the driver does not tell. */
+  memoryBytes: number | null;
 }
+
+/** What a row has that got no further. */
+export const NO_FIGURES = {
+  ...{ tp: null, dtype: '', note: '', deviation: null, stepMs: null, crossingBytes: null, memoryBytes: null },
+} as const;
 
 /** fp32 in any order of additions; other formats are compared by their tokens at two degrees elsewhere. */
 export const FLOAT_TOLERANCE = 1e-3;
@@ -46,6 +59,8 @@ export const CASES: readonly CheckedCase[] = [
 
 export interface CheckOptions {
   device: RemoteDevice;
+  /** What is free of the GPU's memory; null: the driver does not tell. */
+  freeBytes?: () => number | null;
   /** Folder for shards. */
   store: string;
   /** When there is no time for another case. */
@@ -59,15 +74,15 @@ export interface CheckOptions {
 
 /** Every case in turn; one that fails does not stop the others. */
 export async function checkDevice(options: CheckOptions): Promise<CheckedRow[]> {
-  const { cases = CASES, check = checkCase, deadlineMs, device, nowMs = Date.now, onRow, store } = options;
+  const { cases = CASES, check = checkCase, deadlineMs, nowMs = Date.now, onRow } = options;
   const rows: CheckedRow[] = [];
   for (const one of cases) {
-    const none = { ...one, deviation: null, stepMs: null, crossingBytes: null };
+    const none = { ...NO_FIGURES, ...one };
     let row: CheckedRow;
     if (nowMs() >= deadlineMs) row = { ...none, verdict: 'not run: no time left' };
     else {
       try {
-        row = await check(one, device, store);
+        row = await check(one, options);
       } catch (error) {
         row = { ...none, verdict: error instanceof Error ? error.message : String(error) };
       }
@@ -78,7 +93,11 @@ export async function checkDevice(options: CheckOptions): Promise<CheckedRow[]> 
   return rows;
 }
 
-async function checkCase(one: CheckedCase, device: RemoteDevice, store: string): Promise<CheckedRow> {
+export async function checkCase(
+  one: CheckedCase,
+  { device, freeBytes = () => null, store }: Pick<CheckOptions, 'device' | 'freeBytes' | 'store'>,
+): Promise<CheckedRow> {
+  const freeBefore = freeBytes();
   const golden: Golden = readGolden(one.name);
   const { dtype, tp } = one;
   const options = { folder: goldenFolder(one.name), outStore: store, tp, dtype };
@@ -103,12 +122,11 @@ async function checkCase(one: CheckedCase, device: RemoteDevice, store: string):
     deviation = seen <= deviation ? deviation : seen;
     tokensEqual &&= ids.join() === expected.join();
   }
+  const freeAfter = freeBytes();
   const stepMs = stepsMs.sort((a, b) => a - b)[Math.floor(stepsMs.length / 2)] ?? null;
   return {
-    ...one,
-    deviation,
-    stepMs,
-    crossingBytes,
+    ...{ ...NO_FIGURES, ...one, deviation, stepMs, crossingBytes },
+    memoryBytes: freeBefore === null || freeAfter === null ? null : freeBefore - freeAfter,
     verdict: verdictOf(dtype, deviation, tokensEqual, tolerance),
   };
 }
@@ -129,12 +147,15 @@ export const isRight = ({ verdict }: CheckedRow): boolean => verdict === 'right'
 
 /** Lines of a table for people. */
 export function checkTable(rows: readonly CheckedRow[]): string[] {
-  const cells = rows.map(({ crossingBytes, deviation, dtype, name, stepMs, tp, verdict }) => [
-    ...[name, dtype, String(tp), deviation?.toExponential(1) ?? '', stepMs?.toFixed(1) ?? ''],
-    ...[crossingBytes === null ? '' : String(crossingBytes), verdict],
+  const cells = rows.map((row) => [
+    ...[row.name, row.dtype, String(row.tp ?? ''), row.deviation?.toExponential(1) ?? ''],
+    ...[row.stepMs?.toFixed(1) ?? '', String(row.crossingBytes ?? '')],
+    ...[row.memoryBytes === null ? '' : (row.memoryBytes / 2 ** 20).toFixed(0)],
+    row.note === '' ? row.verdict : `${row.verdict}: ${row.note}`,
   ]);
-  const table = [['model', 'weights', 'tp', 'deviation', 'ms a token', 'bytes a token', ''], ...cells];
-  const widths = table[0]!.map((_, column) => Math.max(...table.map((row) => row[column]!.length)));
+  const head = ['step', 'weights', 'tp', 'deviation', 'ms a token', 'bytes a token', 'MiB', ''];
+  const table = [head, ...cells];
+  const widths = head.map((_, column) => Math.max(...table.map((row) => row[column]!.length)));
   return table.map((row) =>
     row
       .map((cell, column) => cell.padEnd(widths[column]!))

@@ -9,12 +9,16 @@ export interface RankProcess<Report> {
   next(type: string): Promise<Report>;
 }
 
-/** @param program compiled module that awaits `task` as its first message; killed by the caller */
+/**
+ * @param program compiled module that awaits `task` as its first message; killed by the caller
+ * @param env beside this process's own
+ */
 export function startRankProcess<Task extends object, Report extends { type: string }>(
   program: URL,
   task: Task,
+  env: NodeJS.ProcessEnv = {},
 ): RankProcess<Report> {
-  const child = fork(fileURLToPath(program));
+  const child = fork(fileURLToPath(program), { env: { ...process.env, ...env } });
   const reports: Report[] = [];
   child.on('message', (report) => reports.push(report as Report));
   child.send(task);

@@ -5,7 +5,7 @@ import { type CheckedCase, checkDevice, checkTable, isRight, verdictOf } from '.
 
 const device = {} as RemoteDevice;
 const row = (one: CheckedCase, verdict = 'right') => ({
-  ...{ ...one, verdict, deviation: 1e-6, stepMs: 1.5, crossingBytes: 2000 },
+  ...{ ...one, verdict, note: '', deviation: 1e-6, stepMs: 1.5, crossingBytes: 2000, memoryBytes: null },
 });
 
 describe('checkDevice', () => {

@@ -20,6 +20,11 @@ const PASSED = [
   'VK_ICD_FILENAMES',
   'VK_LOADER_DRIVERS_SELECT',
   'XDG_RUNTIME_DIR',
+  // What NCCL tells, and which ways between GPUs it takes: for those who look for a fault.
+  'NCCL_DEBUG',
+  'NCCL_P2P_DISABLE',
+  'NCCL_SHM_DISABLE',
+  'NCCL_SOCKET_IFNAME',
   'NODE_V8_COVERAGE',
   'SHARDSERVE_KERNELS',
 ];

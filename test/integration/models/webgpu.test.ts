@@ -57,6 +57,12 @@ describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
       sampling: GREEDY_SAMPLING,
     });
 
+    /** A layer is its attention and what is between two; where ranks add, what is between is three. */
+    const runsOfStep = (): number => {
+      const { numLayers } = manifest.model;
+      return tp === 1 ? 2 * numLayers + 2 : 4 * numLayers + 1;
+    };
+
     it('gives the golden logits and tokens, and lets cross partial sums and candidates alone', async () => {
       const prompt = promptOf('medium');
       const { length } = prompt.ids;
@@ -78,6 +84,7 @@ describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
           expect(device.counters.uploadedBytes - before.uploadedBytes).toBe(tp * sent);
           const fetched = manifest.perRank.vocab * 4 + sums;
           expect(device.counters.downloadedBytes - before.downloadedBytes).toBe(tp * fetched);
+          expect(device.counters.runs - before.runs).toBe(tp * runsOfStep());
         }
         made.push(result.rows[0]!.tokens[0]!.tokenId);
       }
@@ -91,19 +98,27 @@ describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
       const opens = prompts.map((prompt, slot) => openOf(slot, prompt));
       const made = prompts.map((): number[] => []);
       const left = prompts.map(({ ids }) => ids.length);
+      let decodesTogether = 0;
       for (let index = 0; made.some((ids) => ids.length < NEW_TOKENS); index++) {
         const running = opens.filter(({ slot }) => made[slot]!.length < NEW_TOKENS);
         const rows = running.map(({ slot, sequence: id }) => ({
           ...{ slot, sequence: id },
           tokens: left[slot]! > 0 ? Math.min(left[slot]!, 48) : 1,
         }));
+        const before = device.counters.runs;
         const result = await run({ opens: index === 0 ? opens : [], rows });
+        // Three sequences that decode are as many submissions as one.
+        if (rows.length === 3 && rows.every(({ tokens }) => tokens === 1)) {
+          expect(device.counters.runs - before).toBe(tp * runsOfStep());
+          decodesTogether++;
+        }
         result.rows.forEach((row, at) => {
           left[row.slot] = left[row.slot]! - rows[at]!.tokens;
           made[row.slot]!.push(...row.tokens.map(({ tokenId }) => tokenId));
         });
       }
       expect(made).toEqual(prompts.map(({ greedyIds }) => greedyIds.slice(0, NEW_TOKENS)));
+      expect(decodesTogether).toBeGreaterThan(0);
 
       // The medium prompt again, behind all but its last two rows of the one before.
       const [, medium] = opens;

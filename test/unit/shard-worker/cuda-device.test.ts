@@ -58,6 +58,7 @@ function recorded(fields: Partial<CudaFunctions> = {}): { functions: CudaFunctio
       return note('stream', 0)(flags);
     },
     cudaStreamDestroy: note('destroy', 0),
+    cudaStreamQuery: () => 0,
     cudaMalloc: (out, bytes) => {
       out[0] = 4096n;
       return note('malloc', 0)(bytes);
@@ -109,6 +110,13 @@ describe('the runtime', () => {
     );
     const full = new CudaRuntime(recorded({ cudaMalloc: () => 2 }).functions, 0);
     expect(() => full.allocate(50)).toThrow('the GPU has no 50 bytes left (10 of 100 are free): error 2');
+  });
+
+  it('tells whether its stream is done, and what failed in it', () => {
+    const codes = [600, 0, 700];
+    const runtime = new CudaRuntime(recorded({ cudaStreamQuery: () => codes.shift()! }).functions, 0);
+    expect([runtime.isDone(), runtime.isDone()]).toEqual([false, true]);
+    expect(() => runtime.isDone()).toThrow('CUDA cudaStreamQuery: error 700 (700)');
   });
 
   it('gives the provider the same GPU and stream', () => {

@@ -1,6 +1,7 @@
 /** shard-worker/remote-step-buffers.ts: which bytes of a step cross between host and device. */
 import { describe, expect, it } from 'vitest';
 import type { ManifestBuffer, ProgramOp } from '../../../proto/manifest.js';
+import type { CollectiveTag, DeviceSums } from '../../../shard-worker/collective/collective.js';
 import type {
   DeviceBuffer,
   HostArray,
@@ -31,7 +32,7 @@ interface FakeBuffer extends DeviceBuffer {
   crossed: number;
 }
 
-function createBuffers(program: ProgramOp[] = []) {
+function createBuffers(program: ProgramOp[] = [], onDevice?: DeviceSums) {
   const shapes: number[][] = [];
   const device = {
     isRemote: true,
@@ -48,7 +49,13 @@ function createBuffers(program: ProgramOp[] = []) {
       if (data instanceof Float32Array) data.fill(7, 0, length);
     },
   } as unknown as RemoteDevice;
-  const collective = { allocate: (_: string, __: string, floats: number) => new Float32Array(floats) };
+  const collective = {
+    allocate: (_: string, __: string, floats: number) => new Float32Array(floats),
+    allReduce: (_: CollectiveTag, partial: Float32Array, sum: Float32Array, floats: number) => {
+      sum.set(partial.subarray(0, floats).map((value) => 2 * value));
+    },
+    ...(onDevice && { onDevice }),
+  };
   const manifest = { buffers: BUFFERS, io, program };
   const buffers = new RemoteStepBuffers({ device, manifest, collective, maxStepTokens: 10, maxRows: 3 });
   return { buffers, shapes };
@@ -79,6 +86,35 @@ describe('RemoteStepBuffers', () => {
   it('gives the pages of partial sums alone to be discarded', () => {
     const { buffers } = createBuffers();
     expect(buffers.tokenBuffers().map(({ rowBytes }) => rowBytes)).toEqual([16, 16]);
+  });
+
+  it('adds by way of the host, where partial sums cross', async () => {
+    const { buffers } = createBuffers();
+    await buffers.addRanks({ step: 1, op: 2 }, 'partial0', 'sum0', 3);
+    expect([...buffers.float32('sum0').subarray(10, 14)]).toEqual([14, 14, 0, 0]);
+    for (const name of ['partial0', 'sum0'])
+      expect(buffers.memory(name).memory).toMatchObject({ crossed: 48 });
+    expect(buffers.settle()).toBeUndefined();
+  });
+
+  it('adds on the device where devices can, and lets no partial sum cross', async () => {
+    const asked: unknown[][] = [];
+    const { buffers } = createBuffers([], {
+      sumOnDevice: (...args) => {
+        asked.push(args);
+      },
+      settle: async () => {
+        asked.push(['settle']);
+      },
+    });
+    const tag = { step: 1, op: 2 };
+    await buffers.addRanks(tag, 'partial0', 'sum0', 3);
+    await buffers.settle();
+    const [partial, sum] = ['partial0', 'sum0'].map((name) => buffers.memory(name).memory);
+    expect(asked).toEqual([[tag, partial, sum, 12], ['settle']]);
+    expect([partial, sum]).toMatchObject([{ crossed: 0 }, { crossed: 0 }]);
+    expect(() => buffers.float32('partial0')).toThrow('stays on the device');
+    expect(buffers.tokenBuffers()).toEqual([]);
   });
 
   it('lets hidden states cross where the host pools them', () => {

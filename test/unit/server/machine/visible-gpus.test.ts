@@ -32,6 +32,9 @@ function fakeDriver(count: number, failing: Partial<NvmlFunctions> = {}): NvmlFu
       out.set([40, 7]);
       return 0;
     },
+    migMode: () => 3,
+    migCount: () => 3,
+    migHandle: () => 3,
     ...failing,
   };
 }
@@ -49,6 +52,44 @@ describe('NVML', () => {
 
   it('leaves out a GPU that has fallen off the bus', () => {
     expect(openNvml(() => fakeDriver(1, { handle: () => 15 })).nvml!.gpus()).toEqual([]);
+  });
+
+  it('tells the parts of a GPU that is cut in its place', () => {
+    const cut: Partial<NvmlFunctions> = {
+      migMode: (device, current) => {
+        current[0] = device === 101n ? 1 : 0;
+        return 0;
+      },
+      migCount: (_, out) => {
+        out[0] = 7;
+        return 0;
+      },
+      // Two of seven places are taken.
+      migHandle: (_, index, out) => {
+        out[0] = BigInt(200 + index);
+        return index < 2 ? 0 : 6;
+      },
+      uuid: (device, out) => {
+        out.set(new TextEncoder().encode(`${device >= 200n ? 'MIG' : 'GPU'}-${device}\0`));
+        return 0;
+      },
+      utilisation: (device) => (device >= 200n ? 3 : 0),
+    };
+    const found = openNvml(() => fakeDriver(3, cut)).nvml!.gpus();
+    expect(found.map(({ index, uuid }) => [index, uuid])).toEqual([
+      [0, 'GPU-100'],
+      [1, 'MIG-200'],
+      [1, 'MIG-201'],
+      [2, 'GPU-102'],
+    ]);
+    expect(found[1]).toMatchObject({ totalBytes: 1000 * MIB, busyShare: null });
+    // A process sees one part, and no whole GPU beside it.
+    const seen = (environment: Record<string, string>) =>
+      visibleGpus(found, environment).map(({ uuid }) => uuid);
+    expect(seen({})).toEqual(['MIG-200']);
+    expect(seen({ CUDA_VISIBLE_DEVICES: 'MIG-201,MIG-200' })).toEqual(['MIG-201']);
+    expect(seen({ CUDA_VISIBLE_DEVICES: '0,2' })).toEqual(['GPU-100', 'GPU-102']);
+    expect(seen({ CUDA_VISIBLE_DEVICES: 'MIG-9' })).toEqual([]);
   });
 
   it('says why there are no GPUs', () => {
