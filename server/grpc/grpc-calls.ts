@@ -161,6 +161,12 @@ export function detailsOf(message: string): string {
   return wellFormed(cut);
 }
 
+/** What is sent to a stream waits with its client, but for one message: the package would read sixteen. */
+export function readOneAhead(stream: { readableHighWaterMark: number }): void {
+  const { _readableState: state } = stream as unknown as { _readableState: { highWaterMark: number } };
+  state.highWaterMark = 1;
+}
+
 export const readerStopped = (limitMs: number): ServingError =>
   new ServingError('REQUEST_TIMEOUT', `The reader of the stream took nothing for ${limitMs / 1000} s`);
 

@@ -37,6 +37,7 @@ import {
   keyNameOf,
   ownController,
   readerStopped,
+  readOneAhead,
   statusOf,
   targetOf,
   tellAnswered,
@@ -46,7 +47,7 @@ import {
 import type { InferRequestMessage, InferResponseMessage } from './oip-messages.js';
 import { outputsOf, tensorsOfMessage } from './oip-tensors.js';
 import { valuesOf } from './parameter-values.js';
-import { bytesOfMessage } from './received-bytes.js';
+import { bytesOfMessage, doneWith } from './received-bytes.js';
 
 export interface GrpcParts {
   service: InferenceService;
@@ -274,6 +275,7 @@ function streamInfer(
     stream.emit('error', statusOf(error));
     return;
   }
+  readOneAhead(stream);
   const client = callController(stream);
   // Each of its requests may wait for its reader.
   stream.setMaxListeners(2 * MAX_STREAM_REQUESTS);
@@ -322,6 +324,7 @@ function streamInfer(
       .finally(() => {
         running -= 1;
         heldBytes -= bytes;
+        doneWith(message);
         if (!isFull()) stream.resume();
         endIfDone();
       });

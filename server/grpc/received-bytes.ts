@@ -4,7 +4,7 @@
  *
  * In      the stream below a call, its metadata; a service, and its types
  * Out     an interceptor of every call; the service, whose messages are looked at before they are made objects of
- * Limits  `maxCalls` at a time, beside them as many probes; `maxBytes` over all calls until they end, or of a stream until its next message; the first FREE_BYTES of a call are not counted, and
+ * Limits  `maxCalls` at a time, beside them as many probes; `maxBytes` over all calls until they end, of a stream until it is done with each message; the first FREE_BYTES of a call are not counted, and
  *         are all that a caller without a key may send, uncompressed; UPLOAD_MS for a message that has begun. A message that would take
  *         more than `maxBytes` as objects is not decoded; one that takes less counts as that
  * Errors  QUEUE_FULL, UNAUTHENTICATED, REQUEST_TIMEOUT, BAD_REQUEST: the call ends at once, and what is still sent is thrown away
@@ -49,6 +49,12 @@ class Refused {
 /** What messages take that are more as objects than on the wire. */
 const tookBytes = new WeakMap<object, number>();
 const streams = new WeakMap<Metadata, ServerHttp2Stream>();
+
+/** What gives back the bytes of a stream's message. */
+const holds = new WeakMap<object, () => void>();
+
+/** A message of a stream is answered: its bytes count no more. */
+export const doneWith = (message: object): void => holds.get(message)?.();
 
 /** What a message takes as objects; 0: no more than its bytes. */
 export const bytesOfMessage = (message: object): number => tookBytes.get(message) ?? 0;
@@ -109,11 +115,26 @@ export function receivedBytes({ isKnown, maxBytes, maxCalls }: ReceivedLimits): 
     let seen = 0;
     let held = 0;
     let timer: NodeJS.Timeout | undefined;
+    /** Messages of a stream that it is not done with. */
+    const kept = new Set<() => void>();
     const release = (): void => {
       clearTimeout(timer);
       timer = undefined;
       inFlight -= held;
       held = 0;
+      for (const giveBack of kept) giveBack();
+    };
+    /** What is held so far is the message's. */
+    const keep = (message: object): void => {
+      const bytes = held;
+      held = 0;
+      seen = 0;
+      if (bytes === 0) return;
+      const giveBack = (): void => {
+        if (kept.delete(giveBack)) inFlight -= bytes;
+      };
+      kept.add(giveBack);
+      holds.set(message, giveBack);
     };
     const refuse = (error: ServingError): void => {
       release();
@@ -149,10 +170,7 @@ export function receivedBytes({ isKnown, maxBytes, maxCalls }: ReceivedLimits): 
         if (more > 0 && inFlight + more > maxBytes) return refuse(full(inFlight, maxBytes));
         inFlight += Math.max(0, more);
         held += Math.max(0, more);
-        if (method.requestStream) {
-          seen = 0;
-          release();
-        }
+        if (method.requestStream) keep(message as object);
         next(message);
       })
       .build();

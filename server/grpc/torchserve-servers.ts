@@ -25,6 +25,7 @@ import {
   keyNameOf,
   ownController,
   readerStopped,
+  readOneAhead,
   targetOf,
   tellAnswered,
   timesOf,
@@ -33,6 +34,7 @@ import { type GrpcServer, grpcListener } from './grpc-listener.js';
 import type { GrpcServerOptions } from './grpc-server.js';
 import { inferenceHandlers } from './inference-service.js';
 import { PROTO_OPTIONS } from './oip-messages.js';
+import { doneWith } from './received-bytes.js';
 
 export interface PredictionsMessage {
   model_name: string;
@@ -214,13 +216,16 @@ function inferenceCalls(
     },
     StreamPredictions2: (call: ServerDuplexStream<PredictionsMessage, PredictionMessage>) => {
       call.on('error', () => {});
+      readOneAhead(call);
       const client = callController(call);
       const run = async (): Promise<void> => {
         // One after the other, as they were sent. An error must not destroy the call: it could not be told any more.
         const messages = call.iterator({ destroyOnReturn: false }) as AsyncIterable<PredictionsMessage>;
-        for await (const message of messages)
+        for await (const message of messages) {
           for await (const prediction of predict(call, client.signal, message, true))
             await written(call, { prediction }, client.signal, stallLimitMs);
+          doneWith(message);
+        }
         call.end();
       };
       run().catch((error: unknown) => {

@@ -33,7 +33,7 @@ async function start(maxMessageBytes = MIB) {
   const address = await server.listen();
   const client = new Client(address, credentials.createInsecure());
   clients.push(client);
-  return { address, client };
+  return { address, client, service };
 }
 
 const asIs = (bytes: Buffer): Buffer => bytes;
@@ -111,6 +111,37 @@ describe('a message of many parts', () => {
       await ask(client, 'ModelInfer', encoded('ModelInferRequest', { modelName: 'mlp', inputs: [text] })),
     ).toEqual([status.OK, '']);
   });
+});
+
+it('what streams have sent and are not answered counts over all of them, and no more when it is', async () => {
+  const { client, service } = await start();
+  service.words = null;
+  const text = {
+    name: 'text_input',
+    datatype: 'BYTES',
+    shape: [1],
+    contents: { bytesContents: [Buffer.alloc(400_000, 'x')] },
+  };
+  const message = Buffer.from(encoded('ModelInferRequest', { modelName: 'mlp', inputs: [text] }));
+  /** Resolves with what ends it, or its first answer. */
+  const stream = (): Promise<number> =>
+    new Promise((resolve) => {
+      const call = client.makeBidiStreamRequest(`${SERVICE}/ModelStreamInfer`, asIs, asIs, new Metadata());
+      call.on('error', ({ code }: ServiceError) => resolve(code));
+      call.on('data', () => resolve(status.OK));
+      call.write(message);
+    });
+  const first = stream();
+  const jobs = [await service.request(0)];
+  for (const at of [1, 2]) {
+    void stream();
+    jobs.push(await service.request(at));
+  }
+  expect(await stream()).toBe(status.RESOURCE_EXHAUSTED);
+  jobs[0]!.finish('length');
+  expect(await first).toBe(status.OK);
+  void stream();
+  (await service.request(3)).finish('length');
 });
 
 it('as many calls are open as may be, over all connections, and who is full is alive', async () => {
