@@ -27,6 +27,7 @@ import { createServerLog, type ServerLog } from './logging/server-log.js';
 import { FolderLease } from './machine/folder-lease.js';
 import { gpuReport } from './machine/gpu-report.js';
 import { MachineGpus } from './machine/machine-gpus.js';
+import { giveBackAfterLoading } from './machine/own-memory.js';
 import { LocalLauncher } from './machine/ranks/local-launcher.js';
 import { sweepScratchFolders } from './machine/scratch-folder.js';
 import { ensureTemporaryFolder } from './machine/temporary-folder.js';
@@ -205,6 +206,7 @@ export async function runServer(config: Config): Promise<void> {
       const models = loadModels(startup, manager, logger);
       const all = [models, startWorkflows(config.workflows, workflows, models, logger)];
       const failed = (await Promise.allSettled(all)).find((one) => one.status === 'rejected');
+      giveBackAfterLoading();
       if (failed) throw failed.reason;
     };
     await startServing(config.server.waitModelLoading, load, http, (url) => {

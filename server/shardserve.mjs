@@ -12,6 +12,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
 import { build, prepare, ROOT } from './bootstrap.mjs';
 
 /** Command → its compiled module: an exported `main(argv)`, which may resolve to an exit code, or a program that runs on import. */
@@ -35,6 +36,8 @@ const PROGRAMS = {
   tune: 'dist/tuner/tune.js',
   benchmark: 'dist/tuner/benchmark.js',
 };
+
+const SERVERS = ['start', 'torchserve'];
 
 const START_FLAGS = 'dist/server/config/flags.js';
 
@@ -91,6 +94,8 @@ async function runProgram(command, argv) {
     console.log(USAGE[command]);
     return 0;
   }
+  // A server lasts: what its programs and models only load through must not stay (server/machine/own-memory.ts).
+  if (SERVERS.includes(command)) setFlagsFromString('--semi-space-growth-factor=1');
   // A program that runs by being imported reads its arguments where Node would have put them.
   process.argv = [process.argv[0], program, ...argv];
   const { main } = await import(pathToFileURL(program).href);

@@ -34,6 +34,8 @@ export interface ProcessKind {
   startMs: number;
 }
 
+/** What dies young is little; without this reading a vocabulary leaves a young heap of tens of MB. */
+const SMALL_YOUNG_HEAP = ['--max-semi-space-size=1'];
 /** A task whose client has left may end by itself for so long: a new process costs more. */
 const LEFT_MS = 500;
 /** Beyond its own limit: a process that does not answer by then (stopped, or in one long call of V8's) is killed, unless it is starved. */
@@ -114,7 +116,7 @@ export class LimitedProcess<First, Task> {
     if (this.#isClosed) throw new ServingError('SHUTTING_DOWN', 'The model is being stopped');
     if (this.#child !== null) return this.#child;
     const child = fork(this.#kind.program, [], {
-      execArgv: [...BOUND, `--max-old-space-size=${this.#kind.memoryMb}`],
+      execArgv: [...BOUND, `--max-old-space-size=${this.#kind.memoryMb}`, ...SMALL_YOUNG_HEAP],
       env: bareEnvironment(),
       // What V8 says of a full heap is for nobody.
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
