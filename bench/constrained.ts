@@ -5,7 +5,7 @@
  * In      see HELP
  * Out     of each pair tokens a second, free and constrained, all streams together from their first token to their last; the median of
  *         the pairs' ratios. Masks: microseconds, of a new one and of one that is known. The last line is JSON
- * How     both kinds have the same prompts and as many tokens: the schema's list is longer than the answer may be. The order of a
+ * How     both kinds have the same prompts and as many tokens, others in each pair: the schema's list is longer than the answer may be. The order of a
  *         pair changes from pair to pair
  * Errors  the server's; exit code 1
  */
@@ -96,7 +96,8 @@ export async function main(argv: readonly string[]): Promise<number> {
       for (let round = 0; round <= repeat; round += 1) {
         const order = round % 2 === 0 ? [false, true] : [true, false];
         const speeds = new Map<boolean, number>();
-        for (const isFree of order) speeds.set(isFree, await speedOf(server.url, streams, tokens, isFree));
+        for (const isFree of order)
+          speeds.set(isFree, await speedOf(server.url, streams, tokens, round, isFree));
         if (round === 0) continue;
         const [free, constrained] = [speeds.get(true)!, speeds.get(false)!];
         ratios.push(constrained / free);
@@ -115,9 +116,15 @@ export async function main(argv: readonly string[]): Promise<number> {
 }
 
 /** Tokens a second of all streams, between the first token of the last that began and the end of the first that ended. */
-async function speedOf(url: string, streams: number, tokens: number, isFree: boolean): Promise<number> {
+async function speedOf(
+  url: string,
+  streams: number,
+  tokens: number,
+  round: number,
+  isFree: boolean,
+): Promise<number> {
   const times = await Promise.all(
-    Array.from({ length: streams }, (_, index) => timesOf(url, index, tokens, isFree)),
+    Array.from({ length: streams }, (_, index) => timesOf(url, round * streams + index, tokens, isFree)),
   );
   const from = Math.max(...times.map(([first]) => first!));
   const to = Math.min(...times.map((all) => all.at(-1)!));
@@ -126,14 +133,14 @@ async function speedOf(url: string, streams: number, tokens: number, isFree: boo
 }
 
 /** When each token came. */
-async function timesOf(url: string, index: number, tokens: number, isFree: boolean): Promise<number[]> {
+async function timesOf(url: string, seed: number, tokens: number, isFree: boolean): Promise<number[]> {
   const response = await fetch(`${url}/v1/completions`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({
-      ...{ model: MODEL_NAME, prompt: [300 + index, 301, 302, 303], max_tokens: tokens, stream: true },
+      ...{ model: MODEL_NAME, prompt: [300 + (seed % 100), 301, 302, 303], max_tokens: tokens, stream: true },
       // Both sample: masked and free tokens are chosen in the same way.
-      ...{ temperature: 1, seed: index },
+      ...{ temperature: 1, seed },
       // The form cannot end before the tokens do; what is free could.
       ...(isFree ? { ignore_eos: true } : { guided_json: SCHEMA }),
     }),

@@ -14,13 +14,8 @@
  * Tokens that ran after a stop string (the workers are a step ahead) never get here: the sequence has left the loop by then.
  */
 import assert from 'node:assert/strict';
-import {
-  type ChosenToken,
-  Finish,
-  type Row,
-  type SequenceOpen,
-  type TokenMask,
-} from '../../proto/control.js';
+import type { ChosenToken, Row, SequenceOpen, TokenMask } from '../../proto/control.js';
+import { Finish } from '../../proto/control.js';
 import { ServingError } from '../../proto/errors.js';
 import type { GenerationJob } from '../jobs/generation-job.js';
 import type { GenerateRequest } from '../requests/generate-request.js';
@@ -338,11 +333,13 @@ export class Sequence implements RunningSequence {
     this.#isChoosing = false;
     if (this.#rowsAhead > 0) this.#rowsAhead--;
     this.#isMaskTold = false;
-    this.#mask = null;
+    const mask = this.job.constraint!.maskAfter(this.#newIds);
+    this.#mask = mask instanceof Promise ? null : mask;
+    if (!(mask instanceof Promise)) return;
     this.#maskAskedAtMs = nowMs;
-    this.job.constraint?.maskAfter(this.#newIds).then(
-      (mask) => {
-        this.#mask = mask;
+    mask.then(
+      (come) => {
+        this.#mask = come;
         this.#maskAskedAtMs = null;
         this.onMask();
       },

@@ -32,8 +32,8 @@ export interface GenerationJobOptions extends Omit<JobOptions, 'eventCapacity'> 
 /** What the tokens of one answer may be. */
 export interface TokenConstraint {
   readonly first: TokenMask;
-  /** Bounds the token behind these new ones. @throws ServingError: the answer cannot go on */
-  maskAfter(newIds: readonly number[]): Promise<TokenMask>;
+  /** Bounds the token behind these new ones: at once where it is known. @throws ServingError: the answer cannot go on */
+  maskAfter(newIds: readonly number[]): TokenMask | Promise<TokenMask>;
   /** The answer has ended. */
   release(): void;
 }

@@ -213,8 +213,17 @@ class Slice {
   #keep(bits: Uint8Array, from: number): void {
     const count = this.#count;
     const logits = this.#logits;
-    for (let at = 0, bit = from; at < count; at++, bit++) {
-      if (((bits[bit >> 3]! >> (bit & 7)) & 1) === 0 && Number.isFinite(logits[at]!)) logits[at] = MASKED;
+    for (let at = 0, bit = from; at < count; ) {
+      const byte = bits[bit >> 3]! >> (bit & 7);
+      const end = Math.min(count, at + 8 - (bit & 7));
+      bit += end - at;
+      // Within a text in quotes nearly all may follow.
+      if (byte === 0xff) at = end;
+      for (let rest = byte; at < end; at++, rest >>= 1) {
+        // A difference is not 0 of what is infinite or NaN.
+        const logit = logits[at]!;
+        if ((rest & 1) === 0 && logit - logit === 0) logits[at] = MASKED;
+      }
     }
   }
 

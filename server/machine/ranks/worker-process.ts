@@ -23,6 +23,9 @@ const NODE_OPTIONS = ['--max-semi-space-size=1'];
 /** A worker that fails says why and exits; the frame may be read after the exit is seen. */
 const LAST_WORDS_MS = 1000;
 
+/** Every rank is sent the same messages: their bytes are made once. */
+const frames = new WeakMap<ToWorker, Uint8Array>();
+
 export class WorkerProcess implements RankHandle {
   readonly rank: number;
   readonly exited: Promise<string>;
@@ -73,7 +76,9 @@ export class WorkerProcess implements RankHandle {
 
   send(message: ToWorker): void {
     if (this.#closed) return;
-    this.#outbox.push(encodeToWorker(message));
+    const frame = frames.get(message) ?? encodeToWorker(message);
+    frames.set(message, frame);
+    this.#outbox.push(frame);
     if (!this.#sending) void this.#drain();
   }
 

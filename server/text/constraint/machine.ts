@@ -16,6 +16,9 @@ const MAX_POSITIONS = 2000;
 const MAX_EXPANSIONS = 50_000;
 const MAX_REMEMBERED = 50_000;
 
+/** So many tokens lead on from a place (Machine.far) as from the state itself. */
+export const FAR_TOKENS = 8;
+
 /** The grammar asks for more than is served. */
 export class ConstraintLimit extends Error {}
 
@@ -31,8 +34,8 @@ export interface Position {
   id: number;
   item: Item;
   rest: Position | null;
-  /** The same with counts no larger than a token can reach. */
-  clamped: Position | null;
+  /** By how far is looked ahead: the same with counts no larger than can be reached. */
+  clamped: Clamped<Position>;
 }
 
 export interface State {
@@ -43,8 +46,13 @@ export interface State {
   accepts: boolean;
   /** By the class of the byte; absent: not known yet. */
   next: (State | null | undefined)[];
-  clamped: State | null;
+  clamped: Clamped<State>;
 }
+
+/** For a token, and for FAR_TOKENS of them and the mask behind. */
+const Ahead = { TOKEN: 0, FAR: 1 } as const;
+type Ahead = (typeof Ahead)[keyof typeof Ahead];
+type Clamped<T> = [T | null, T | null];
 
 export class Machine {
   /** Bytes of a class lead to the same, everywhere. */
@@ -56,12 +64,12 @@ export class Machine {
   readonly #automata = new Map<Automaton, Map<number, Item>>();
   #positions = new Map<string, Position>();
   #states = new Map<string, State>();
-  /** Above it counts are alike for one token. */
-  readonly #longest: number;
+  /** Above them counts are alike, by how far is looked ahead. */
+  readonly #limits: readonly [number, number];
 
   /** @param longest bytes of the longest token */
   constructor(root: Expression, longest = 0) {
-    this.#longest = longest + 1;
+    this.#limits = [longest + 1, longest * (FAR_TOKENS + 1) + 1];
     this.classOf = this.#classes(root);
     const found = new Found();
     this.#enter(root, null, found);
@@ -97,37 +105,48 @@ export class Machine {
 
   /** A state that goes on alike for as many bytes as the longest token has: there are few of them. */
   clamp(state: State): State {
-    if (state.clamped !== null) return state.clamped;
+    return this.#clamp(state, Ahead.TOKEN);
+  }
+
+  /** A state that goes on alike for FAR_TOKENS tokens, and has the same mask behind them; the state itself where its counts are small. */
+  far(state: State): State {
+    return this.#clamp(state, Ahead.FAR);
+  }
+
+  #clamp(state: State, ahead: Ahead): State {
+    const known = state.clamped[ahead];
+    if (known !== null) return known;
     const found = new Found();
     found.accepts = state.accepts;
-    for (const position of state.positions) found.positions.add(this.#clampPosition(position));
+    for (const position of state.positions) found.positions.add(this.#clampPosition(position, ahead));
     const clamped = this.#state(found);
-    clamped.clamped = clamped;
-    state.clamped = clamped;
+    clamped.clamped[ahead] = clamped;
+    state.clamped[ahead] = clamped;
     return clamped;
   }
 
-  #clampPosition(position: Position): Position {
-    if (position.clamped !== null) return position.clamped;
+  #clampPosition(position: Position, ahead: Ahead): Position {
+    const known = position.clamped[ahead];
+    if (known !== null) return known;
     // From the end of the list on: lists are deep where a text is.
     const open: Position[] = [];
     let at: Position | null = position;
-    while (at !== null && at.clamped === null) {
+    while (at !== null && at.clamped[ahead] === null) {
       open.push(at);
       at = at.rest;
     }
-    let rest = at === null ? null : at.clamped;
+    let rest = at === null ? null : at.clamped[ahead];
     for (const one of open.reverse()) {
-      one.clamped = this.#position(this.#clampItem(one.item), rest);
-      one.clamped.clamped = one.clamped;
-      rest = one.clamped;
+      const clamped = this.#position(this.#clampItem(one.item, this.#limits[ahead]), rest);
+      clamped.clamped[ahead] = clamped;
+      one.clamped[ahead] = clamped;
+      rest = clamped;
     }
-    return position.clamped!;
+    return position.clamped[ahead]!;
   }
 
-  #clampItem(item: Item): Item {
+  #clampItem(item: Item, limit: number): Item {
     if (item.kind !== 'repeat') return item;
-    const limit = this.#longest;
     const least = Math.min(item.least, limit);
     const most = item.most === Number.POSITIVE_INFINITY ? item.most : Math.min(item.most, limit);
     return least === item.least && most === item.most ? item : this.#repeat(item.item, least, most);
@@ -271,7 +290,7 @@ export class Machine {
     let position = this.#positions.get(key);
     if (position === undefined) {
       if (this.#positions.size >= MAX_REMEMBERED) this.#positions = new Map();
-      position = { id: this.#ids++, item, rest, clamped: null };
+      position = { id: this.#ids++, item, rest, clamped: [null, null] };
       this.#positions.set(key, position);
     }
     return position;
@@ -288,7 +307,7 @@ export class Machine {
     let state = this.#states.get(key);
     if (state === undefined) {
       if (this.#states.size >= MAX_REMEMBERED) this.#states = new Map();
-      state = { id: this.#ids++, positions: sorted, accepts, next: [], clamped: null };
+      state = { id: this.#ids++, positions: sorted, accepts, next: [], clamped: [null, null] };
       this.#states.set(key, state);
     }
     return state;

@@ -26,8 +26,12 @@ import { systemClock } from '../../../server/jobs/clock.js';
 import type { GenerationJob } from '../../../server/jobs/generation-job.js';
 import { JobQueue } from '../../../server/jobs/job-queue.js';
 import type { ConstraintSpec } from '../../../server/requests/answer-constraint.js';
+import { FAR_TOKENS } from '../../../server/text/constraint/machine.js';
+import { TokenGrammar } from '../../../server/text/constraint/token-masks.js';
+import { TokenTrie } from '../../../server/text/constraint/token-trie.js';
 import { Detokenizer } from '../../../server/text/detokenizer.js';
 import { makeJob, readAll, tokenIdsOf } from '../../fixtures/generate-requests.js';
+import { seededRandom } from '../../fixtures/seeded-random.js';
 import { createInProcessGroup } from '../../support/in-process-group.js';
 import { repositoryRoot } from '../../support/repository-root.js';
 
@@ -232,6 +236,53 @@ it('a grammar that cannot be is refused, and costs nobody else anything', async 
   good.release();
 });
 
+it('masks of texts that are followed without the process are the grammar’s own, and where texts have been it is asked no more', async () => {
+  const trie = new TokenTrie(Array.from({ length: vocabSize }, (_, id) => texts.tokenBytes(id)));
+  const schema = {
+    type: 'array',
+    items: { type: 'object', properties: { a: { type: 'string', maxLength: 700 }, b: { type: 'boolean' } } },
+    minItems: 400,
+  };
+  const specs: readonly ConstraintSpec[] = [...SPECS.slice(0, 3), { kind: 'json-schema', schema }];
+  const random = seededRandom(5);
+  let asked = 0;
+  for (const spec of specs) {
+    const constraint = { spec, behind: null };
+    const grammar = new TokenGrammar(constraint, trie, vocabSize, [endId]);
+    const write = async (given: readonly number[] | null): Promise<number[]> => {
+      const text = await constrainer.open(constraint, new AbortController().signal);
+      const ids: number[] = [];
+      asked = 0;
+      let mask = text.first;
+      for (let state = grammar.start; ids.length < 120; ) {
+        const own = allowedIds(grammar.mask(state));
+        expect(
+          mask.bits.length > 0 ? allowedIds(new Uint32Array(Uint8Array.from(mask.bits).buffer)) : mask.ids,
+        ).toEqual(own);
+        const id = given?.[ids.length] ?? random.pick(own);
+        if (id === endId) break;
+        ids.push(id);
+        state = grammar.after(state, id)!;
+        const next = text.maskAfter(ids);
+        if (next instanceof Promise) asked++;
+        mask = await next;
+      }
+      text.release();
+      return ids;
+    };
+    const first = await write(null);
+    for (let text = 0; text < 3; text++) await write(null);
+    await write(first);
+    // Where counts are larger than can be told apart for a while, the process says each few tokens where the text is.
+    expect(asked).toBeLessThanOrEqual(Math.floor(first.length / FAR_TOKENS));
+  }
+}, 60_000);
+
+const allowedIds = (words: Uint32Array): number[] =>
+  [...words].flatMap((word, at) =>
+    [...Array(32).keys()].flatMap((bit) => ((word >>> bit) & 1 ? [at * 32 + bit] : [])),
+  );
+
 it('a text that has begun waits behind one form at most, whatever others ask for, and who has left asks for none', async () => {
   const spec: ConstraintSpec = { kind: 'choice', texts: ['once upon a time', 'never'] };
   const text = await constrainer.open({ spec, behind: null }, new AbortController().signal);
@@ -244,7 +295,7 @@ it('a text that has begun waits behind one form at most, whatever others ask for
       .catch(() => settled.push(`form ${index}`)),
   );
   const left = constrainer.open({ spec, behind: null }, AbortSignal.abort());
-  const mask = text.maskAfter([text.first.ids[0]!]).then(() => settled.push('mask'));
+  const mask = Promise.resolve(text.maskAfter([text.first.ids[0]!])).then(() => settled.push('mask'));
   await expect(left).rejects.toMatchObject({ code: 'CANCELLED' });
   await Promise.all([...forms, mask]);
   expect(settled).toHaveLength(4);

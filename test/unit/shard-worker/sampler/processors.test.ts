@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { MASKED, Processors } from '../../../../shard-worker/sampler/processors.js';
+import { seededRandom } from '../../../fixtures/seeded-random.js';
 import { type SequenceParts, sequenceOf } from './choosing.js';
 
 const apply = (logits: number[], parts: SequenceParts, base = 0): number[] => {
@@ -48,6 +49,22 @@ describe('the logit processors', () => {
     };
     expect(apply([4, 4, 4], parts, 100)).toEqual([2, 1, 5]);
   });
+
+  it.each([0, 3, 32, 37])(
+    'mask what has no bit, from id %i on, and leave what is no number to be found',
+    (base) => {
+      const random = seededRandom(base);
+      const bits = Uint8Array.from({ length: 12 }, (_, at) => (at % 3 === 0 ? 0xff : random.integer(0, 255)));
+      const row = Float32Array.from({ length: 80 }, (_, at) => (at % 13 === 5 ? Number.NaN : at));
+      const expected = [...row].map((logit, at) =>
+        Number.isNaN(logit) || ((bits[(base + at) >> 3] ?? 0) >> ((base + at) & 7)) & 1 ? logit : MASKED,
+      );
+      const sequence = sequenceOf({});
+      sequence.mask = { ids: [], bits };
+      new Processors(base, row.length).apply(row, sequence, null);
+      expect([...row]).toEqual(expected);
+    },
+  );
 
   it('forget the row before', () => {
     const processors = new Processors(0, 2);
