@@ -97,6 +97,14 @@ export async function createHttpApp(
 
   const errorAnswer = (url: string, error: ServingError) => wordsFor(url, dialects).error(error, config);
 
+  const answerUnknown = (request: FastifyRequest, reply: FastifyReply) => {
+    const dialect = known.find(request.url);
+    if (request.method === 'OPTIONS' && dialect?.preflight !== undefined)
+      return reply.type('application/json').send(dialect.preflight);
+    const { status, body } = errorAnswer(request.url, dialect ? methodNotAllowed() : routeNotFound());
+    return reply.code(status).type('application/json').send(body);
+  };
+
   const transport = (
     address.tls === true && tls !== null
       ? { http2: true, https: { ...secureOptions(tls), ...HTTP2_OPTIONS } }
@@ -191,6 +199,8 @@ export async function createHttpApp(
       throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
     }
     beginRequest(request, reply, context.access.limits);
+    // Nobody reads its body.
+    if (request.is404) return answerUnknown(request, reply);
   });
   const bodies = new BodyBudget(config.maxRequestBytes);
   app.addHook('preParsing', async (request, reply, payload) =>
@@ -218,13 +228,7 @@ export async function createHttpApp(
     unread.begin(reply.raw, Buffer.byteLength(payload), dropped);
   });
 
-  app.setNotFoundHandler((request, reply) => {
-    const dialect = known.find(request.url);
-    if (request.method === 'OPTIONS' && dialect?.preflight !== undefined)
-      return reply.type('application/json').send(dialect.preflight);
-    const { status, body } = errorAnswer(request.url, dialect ? methodNotAllowed() : routeNotFound());
-    return reply.code(status).type('application/json').send(body);
-  });
+  app.setNotFoundHandler(answerUnknown);
   app.setErrorHandler((thrown, request, reply) => {
     const error = toServingError(thrown, config.maxRequestBytes, request.routeOptions.bodyLimit);
     if (error.code === 'INTERNAL') request.log.error({ err: thrown }, 'a request failed');

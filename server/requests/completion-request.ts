@@ -105,7 +105,6 @@ export const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   mm_processor_kwargs: [],
   kv_transfer_params: [],
   vllm_xargs: [],
-  truncate_prompt_tokens: [],
   chat_template: [],
   documents: [],
   // vLLM's; here it is a header, x-priority.

@@ -53,6 +53,8 @@ export interface ChatOptions {
 export interface GenerateRequest extends AddressedRequest {
   kind: 'generate';
   prompt: Prompt;
+  /** The last so many tokens of it are all that counts; -1: as many as leave room for the answer. Absent: all. */
+  keptPromptTokens?: number;
   /** null: usualNewTokens. */
   maxNewTokens: number | null;
   /**

@@ -8,6 +8,8 @@ export interface ModelTokens {
   encode(prompt: Prompt, addSpecialTokens: boolean, signal: AbortSignal): Promise<readonly number[]>;
   /** @throws ServingError BAD_REQUEST: an id outside the vocabulary */
   decode(ids: readonly number[]): string;
+  /** The text of each in a row of them; '' where a character is not whole yet. */
+  pieces(ids: readonly number[]): string[];
   /** One token's, as it stands in the middle of a text. */
   text(id: number): string;
 }

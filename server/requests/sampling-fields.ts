@@ -59,6 +59,9 @@ export const fields = {
     },
   ),
   cacheSalt: Type.String({ minLength: 1, maxLength: MAX_SALT_CHARACTERS }),
+  keptTokens: Type.Union([Type.Literal(-1), Type.Integer({ minimum: 1, maximum: 2 ** 31 - 1 })], {
+    expects: 'a number of tokens, at least 1, or -1: as many as leave room for the answer',
+  }),
   stop: Type.Union(
     [
       Type.String({ maxLength: MAX_STOP_STRING_CHARACTERS }),
@@ -91,6 +94,7 @@ export const textNames = {
   include_stop_str_in_output: optional(Type.Boolean()),
   skip_special_tokens: optional(Type.Boolean()),
   cache_salt: optional(fields.cacheSalt),
+  truncate_prompt_tokens: optional(fields.keptTokens),
 };
 export type TextNames = StaticObject<typeof textNames>;
 
@@ -111,13 +115,14 @@ export function samplingOf(given: TextNames): RequestSampling {
   };
 }
 
-/** Where the text ends and what of it is told, by these names. */
+/** Where the text begins and ends and what of it is told, by these names. */
 export const textShapeOf = (given: TextNames) => ({
   stopStrings: asList(given.stop),
   includeStopString: given.include_stop_str_in_output ?? false,
   stopTokenIds: given.stop_token_ids ?? [],
   ignoreEndIds: given.ignore_eos ?? false,
   skipSpecialTokens: given.skip_special_tokens ?? true,
+  ...(given.truncate_prompt_tokens !== undefined && { keptPromptTokens: given.truncate_prompt_tokens }),
 });
 
 /** A string, a list of them, or nothing, as a list. */

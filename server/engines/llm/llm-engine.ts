@@ -174,7 +174,7 @@ class FittedLlm implements FittedModel {
     const { encoder, manifest } = this.#files;
     const { kvTokens, slotTokens } = this.#sizes;
     const room = own.kind === 'embed' ? slotTokens : Math.min(slotTokens, kvTokens);
-    const options = { cutAt: this.#cutAt(own), room, signal };
+    const options = { cutAt: this.#cutAt(own), keepLast: keptTokens(own, room), room, signal };
     const { ids: promptIds, secondTextAt } = await encodeRequest(encoder, own, options);
     if (signal.aborted) throw clientLeft();
     const badWords = await this.#badWords(own, signal);
@@ -273,6 +273,13 @@ class FittedLlm implements FittedModel {
     if (!isCut) return maxTokens;
     return Math.min(maxTokens ?? Number.POSITIVE_INFINITY, this.#sizes.slotTokens);
   }
+}
+
+/** Tokens of a longer prompt, its last; null: all. */
+function keptTokens(request: GenerateRequest | EmbedRequest, room: number): number | null {
+  if (request.kind === 'embed' || request.keptPromptTokens === undefined) return null;
+  const { keptPromptTokens, maxNewTokens } = request;
+  return keptPromptTokens > 0 ? keptPromptTokens : Math.max(1, room - Math.max(1, maxNewTokens ?? 1));
 }
 
 /** The ids of a prompt, of a text, or of two beside each other. */

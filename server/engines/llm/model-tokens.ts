@@ -11,6 +11,12 @@ import { checkTokenId } from './sampling.js';
 
 export function modelTokens({ encoder, manifest, texts }: LlmFiles, contextLength: number): ModelTokens {
   const { vocabSize } = manifest.model;
+  const pieces = (ids: readonly number[]): string[] => {
+    const detokenizer = texts.detokenizer({ skipSpecialTokens: false, context: [] });
+    const all = ids.map((id) => detokenizer.push(id));
+    const rest = detokenizer.flush();
+    return rest === '' ? all : [...all.slice(0, -1), (all.at(-1) ?? '') + rest];
+  };
   return {
     contextLength,
     encode(prompt, addSpecialTokens, signal) {
@@ -20,9 +26,9 @@ export function modelTokens({ encoder, manifest, texts }: LlmFiles, contextLengt
     },
     decode(ids) {
       for (const id of ids) checkTokenId(id, vocabSize, 'tokens');
-      const detokenizer = texts.detokenizer({ skipSpecialTokens: false, context: [] });
-      return ids.map((id) => detokenizer.push(id)).join('') + detokenizer.flush();
+      return pieces(ids).join('');
     },
+    pieces,
     text: (id) => texts.tokenText(id),
   };
 }

@@ -1,9 +1,10 @@
 /**
  * Prompt → token ids: text, ready ids, or a chat through the checkpoint's template.
  *
- * In      Prompt of a request; of a text to embed, where it is cut; how many tokens there is room for
+ * In      Prompt of a request; of a text to embed, where it is cut, of a prompt, how much of its end counts; how many tokens there is room for
  * Out     token ids; one prompt object that several requests share (n, best_of) is encoded once
- * Cut     the end of the text goes, the special tokens that the tokenizer puts behind it stay, as in Hugging Face's tokenizers
+ * Cut     the end of the text goes, the special tokens that the tokenizer puts behind it stay, as in Hugging Face's tokenizers; of a prompt
+ *         the beginning goes, a special token that stands there too, as Text Generation Inference has it
  * Limits  a text of more characters than the room's tokens can have is refused before it is tokenised or rendered; both run in processes
  *         of their own, within their limits
  * Errors  BAD_REQUEST: an id outside the vocabulary; PROMPT_TOO_LONG; NO_CHAT_TEMPLATE; CANCELLED: the client left while the prompt
@@ -36,6 +37,8 @@ export interface PromptEncoderOptions {
 export interface EncodeOptions {
   /** Tokens that are left of a longer prompt; null: all. */
   cutAt?: number | null;
+  /** Tokens that are left of a longer prompt, its last; null: all. */
+  keepLast?: number | null;
   /** Tokens that a prompt can have at most. */
   room?: number;
   signal?: AbortSignal;
@@ -59,10 +62,12 @@ export class PromptEncoder {
   /** @throws ServingError */
   async encode(prompt: Prompt, options: EncodeOptions = {}): Promise<readonly number[]> {
     const { vocabSize } = this.#options;
-    const { cutAt = null } = options;
+    const { cutAt = null, keepLast = null } = options;
+    const kept = (ids: readonly number[]): readonly number[] =>
+      keepLast === null || ids.length <= keepLast ? ids : ids.slice(-keepLast);
     if (prompt.kind === 'ids') {
       for (const id of prompt.ids) checkTokenId(id, vocabSize, 'prompt');
-      return cutAt === null ? prompt.ids : prompt.ids.slice(0, cutAt);
+      return kept(cutAt === null ? prompt.ids : prompt.ids.slice(0, cutAt));
     }
     let encoding = this.#encoded.get(prompt);
     if (encoding === undefined) {
@@ -70,7 +75,7 @@ export class PromptEncoder {
       this.#encoded.set(prompt, encoding);
     }
     const ids = await encoding;
-    return prompt.kind === 'text' ? this.#cut(ids, cutAt) : ids;
+    return kept(prompt.kind === 'text' ? this.#cut(ids, cutAt) : ids);
   }
 
   /** A text within another: without the special tokens around a prompt. */
@@ -115,11 +120,11 @@ export class PromptEncoder {
 
   async #encodeText(
     prompt: Exclude<Prompt, { kind: 'ids' }>,
-    { cutAt = null, room = Number.POSITIVE_INFINITY, signal }: EncodeOptions,
+    { cutAt = null, keepLast = null, room = Number.POSITIVE_INFINITY, signal }: EncodeOptions,
   ): Promise<readonly number[]> {
     const { tokenizer, vocabSize } = this.#options;
     // A text that is cut may be longer: the tokenizer's own limits hold.
-    const most = cutAt === null ? room : Number.POSITIVE_INFINITY;
+    const most = cutAt === null && keepLast === null ? room : Number.POSITIVE_INFINITY;
     const isText = prompt.kind === 'text';
     const text = isText ? this.#prepared(prompt.text) : await this.#rendered(prompt, most, signal);
     this.#checkRoom(text.length, most);

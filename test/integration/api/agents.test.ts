@@ -315,6 +315,7 @@ describe("vLLM's routes", () => {
     ],
     decode: (ids) => Buffer.from(ids).toString(),
     text: (id) => String.fromCharCode(id),
+    pieces: (ids) => ids.map((id) => String.fromCharCode(id)),
   };
   const post = async (path: string, body: object) => {
     const { status, text } = await postJson(test.url + path, body);
@@ -336,7 +337,15 @@ describe("vLLM's routes", () => {
       body: { prompt: 'ab' },
     });
     expect(await post('/tokenize', { model: 'mlp' })).toMatchObject({ status: 400 });
+    expect(await post('/tokenize', { inputs: 'ab', prompt: 'ab' })).toMatchObject({ status: 400 });
     expect(await anthropic.messages.countTokens({ model: 'mlp', messages })).toEqual({ input_tokens: 2 });
+    // As Text Generation Inference has them.
+    const a = { id: 97, text: 'a', start: 0, stop: 1 };
+    const b = { id: 98, text: 'b', start: 1, stop: 2 };
+    const told = [{ id: 1, text: '', start: 0, stop: 0 }, a, b];
+    expect(await post('/tokenize', { inputs: 'ab' })).toEqual({ status: 200, body: told });
+    const parameters = { truncate: 2 };
+    expect(await post('/tokenize', { inputs: 'ab', parameters })).toEqual({ status: 200, body: [a, b] });
   });
 
   it('tell version, health and how long a context is', async () => {

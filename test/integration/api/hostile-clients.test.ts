@@ -66,6 +66,20 @@ describe('a request for two hosts', () => {
   });
 });
 
+describe('a path that nobody serves', () => {
+  it('is refused by its head: nobody waits for its body', async () => {
+    for (const [path, status] of [
+      ['/nowhere', 404],
+      ['/v1/completions/x', 404],
+    ]) {
+      const head = `POST ${path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n{`;
+      expect(await answerOf(await open(head))).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
+    }
+    const other = 'PATCH /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n{';
+    expect(await answerOf(await open(other))).toMatch(/^HTTP\/1\.1 405 /);
+  });
+});
+
 describe('more requests than there may be connections', () => {
   it('on one connection are refused from there on, but for probes', async () => {
     const small = await startServer({ maxConnections: 2 });

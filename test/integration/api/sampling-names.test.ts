@@ -64,6 +64,8 @@ const SERVED: readonly (readonly [object, object])[] = [
     { details: true, decoder_input_details: true },
     { logprob: true, promptLogprobs: 0 },
   ],
+  [{ truncate: 5 }, { keptPromptTokens: 5 }],
+  [{ truncate_prompt_tokens: -1 }, { keptPromptTokens: -1 }],
   [{ guided_regex: 'a+' }, { constraint: { spec: { kind: 'regex', pattern: 'a+' } } }],
   [{ structured_outputs: { choice: ['a'] } }, { constraint: { spec: { kind: 'choice', texts: ['a'] } } }],
   [{ response_format: { type: 'json_object' } }, { constraint: { spec: { kind: 'json-object' } } }],
@@ -110,8 +112,6 @@ const REFUSED: Readonly<Record<string, unknown>> = {
   early_stopping: true,
   prompt_logprobs: 1,
   spaces_between_special_tokens: false,
-  truncate: 5,
-  truncate_prompt_tokens: 5,
   logits_processors: ['a'],
   logprob_token_ids: [1],
   flat_logprobs: true,
@@ -177,6 +177,7 @@ describe("LMI's sampling names", () => {
   it.each([
     [{ max_new_tokens: 5, max_tokens: 6 }, /max_new_tokens and max_tokens mean the same, but are 5 and 6/],
     [{ min_length: 1, min_tokens: 2 }, /min_length and min_tokens mean the same, but are 1 and 2/],
+    [{ truncate: 5, truncate_prompt_tokens: 6 }, /truncate and truncate_prompt_tokens mean the same/],
     [{ ignore_eos: true, ignore_eos_token: false }, /ignore_eos_token and ignore_eos mean the same/],
   ])('%j contradicts itself', async (parameters, sentence) => {
     expect(await lmi(parameters)).toMatch(sentence);
@@ -206,7 +207,6 @@ describe("OpenAI's and vLLM's names", () => {
     kv_transfer_params: { a: 1 },
     vllm_xargs: { a: 1 },
     suffix: 'a',
-    truncate_prompt_tokens: 5,
     prompt_embeds: 'AAAA',
     priority: 5,
   };
@@ -235,9 +235,10 @@ describe("OpenAI's and vLLM's names", () => {
       ignore_eos: true,
       min_tokens: 1,
       max_tokens: 2,
+      truncate_prompt_tokens: 7,
     };
     const served = {
-      ...{ ignoreEndIds: true, maxNewTokens: 2 },
+      ...{ ignoreEndIds: true, keptPromptTokens: 7, maxNewTokens: 2 },
       sampling: { allowedTokenIds: [1, 2], badWords: ['a'], minNewTokens: 1 },
     };
     expect(await complete(asked)).toMatchObject(served);

@@ -60,6 +60,7 @@ const Parameters = Type.Object({
   allowed_token_ids: optional(fields.allowedTokenIds),
   bad_words: optional(fields.badWords),
   bad_sequences: optional(fields.badWords),
+  truncate: optional(fields.keptTokens),
   ...formFields,
 });
 
@@ -101,8 +102,6 @@ const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   repetition_detection: [],
   skip_reading_prefix_cache: [false],
   adapter_id: [],
-  truncate: [],
-  truncate_prompt_tokens: [],
   spaces_between_special_tokens: [true],
   watermark: [false],
   grammar: [],
@@ -114,6 +113,7 @@ const SYNONYMS: readonly (readonly (keyof Static<typeof Parameters>)[])[] = [
   ['min_new_tokens', 'min_length', 'min_tokens'],
   ['ignore_eos_token', 'ignore_eos'],
   ['seed', 'manual_seed'],
+  ['truncate', 'truncate_prompt_tokens'],
 ];
 
 /** The refusal of a parameter that was sent under two names with two values, or null. */
@@ -305,6 +305,7 @@ export function lmiRequests(
     sampling,
     samplingDefaults: SAMPLING_DEFAULTS,
     ...textShapeOf(given),
+    ...(given.truncate !== undefined && { keptPromptTokens: given.truncate }),
     stopStrings: [...asList(given.stop_sequences), ...asList(given.stop)],
     ignoreEndIds: given.ignore_eos_token ?? given.ignore_eos ?? false,
     logprob: needsLogprobs || (given.details ?? false) || topLogprobs > 0 || wantsLogprobs(given.logprobs),

@@ -1,8 +1,10 @@
 /**
  * What vLLM serves beside OpenAI's API: POST /tokenize, POST /detokenize, GET /version, GET /health.
  *
- * In      {"prompt"} or {"messages", "tools", …}, "add_special_tokens", "return_token_strs"; {"tokens"}
- * Out     {"count", "max_model_len", "tokens", "token_strs"}; {"prompt"}; {"version"}; 200 without a body, or 503
+ * In      {"prompt"} or {"messages", "tools", …}, "add_special_tokens", "return_token_strs"; {"tokens"}; {"inputs"}, as Text Generation
+ *         Inference has it at /tokenize
+ * Out     {"count", "max_model_len", "tokens", "token_strs"}; {"prompt"}; {"version"}; 200 without a body, or 503; of inputs the list of
+ *         tgi-tokens.ts
  * Limits  those of a prompt
  * Errors  as OpenAI's API says them
  * Source  vLLM's OpenAI-compatible server
@@ -17,6 +19,7 @@ import { clientSignal } from '../../answers/stream-reply.js';
 import type { Dialect } from '../../dialect.js';
 import type { HttpContext } from '../../http-context.js';
 import type { ModelTarget } from '../../model-target.js';
+import { tgiTokens } from '../tgi/tgi-tokens.js';
 import { chatMessages, Message } from './chat-messages.js';
 import { chatOptions } from './chat-request.js';
 import { ToolFields } from './chat-tools.js';
@@ -29,6 +32,12 @@ const optional = Type.Optional;
 const TokenizeBody = Type.Object({
   model: optional(Type.String({ minLength: 1, maxLength: 512 })),
   prompt: optional(Type.String()),
+  inputs: optional(Type.String({ minLength: 1 })),
+  parameters: optional(
+    Type.Union([Type.Null(), Type.Object({ truncate: optional(fields.keptTokens) })], {
+      expects: 'an object',
+    }),
+  ),
   messages: optional(Type.Array(Message, { minItems: 1, maxItems: 4096 })),
   tools: ToolFields.tools,
   add_special_tokens: optional(Type.Boolean()),
@@ -67,26 +76,28 @@ export const VLLM_REFERENCE: NonNullable<Dialect['reference']> = [
   },
 ];
 
+/** @throws ServingError BAD_REQUEST: it has none */
+export function tokensOfModel(service: HttpContext['service'], { model, version }: ModelTarget): ModelTokens {
+  const tokens = service.tokens?.(model, version);
+  if (tokens === undefined) throw new ServingError('BAD_REQUEST', `Model ${model} knows no tokens`);
+  return tokens;
+}
+
 export function vllmRoutes(
   app: FastifyInstance,
   context: HttpContext,
   target: (request: FastifyRequest, model: string | undefined) => ModelTarget,
 ): void {
-  const tokensOf = (request: FastifyRequest, name: string | undefined): ModelTokens => {
-    const { model, version } = target(request, name);
-    const tokens = context.service.tokens?.(model, version);
-    if (tokens === undefined) throw new ServingError('BAD_REQUEST', `Model ${model} knows no tokens`);
-    return tokens;
-  };
+  const tokensOf = (request: FastifyRequest, name: string | undefined): ModelTokens =>
+    tokensOfModel(context.service, target(request, name));
 
   app.post('/tokenize', { schema: { body: TokenizeBody } }, async (request, reply) => {
     const body = request.body as Static<typeof TokenizeBody>;
     const tokens = tokensOf(request, body.model);
-    const ids = await tokens.encode(
-      promptOf(body),
-      body.add_special_tokens ?? true,
-      clientSignal(reply).signal,
-    );
+    const prompt = promptOf(body);
+    const { signal } = clientSignal(reply);
+    if (body.inputs !== undefined) return tgiTokens(tokens, prompt, body.parameters?.truncate, signal);
+    const ids = await tokens.encode(prompt, body.add_special_tokens ?? true, signal);
     return {
       count: ids.length,
       max_model_len: tokens.contextLength,
@@ -111,10 +122,10 @@ export function vllmRoutes(
 }
 
 function promptOf(body: Static<typeof TokenizeBody>) {
-  const { messages, prompt } = body;
-  if ((prompt === undefined) === (messages === undefined)) {
+  const { inputs, messages, prompt } = body;
+  if ([prompt, messages, inputs].filter((one) => one !== undefined).length !== 1) {
     throw new InvalidInput('either prompt or messages is required', 'prompt');
   }
-  if (messages === undefined) return { kind: 'text' as const, text: prompt! };
+  if (messages === undefined) return { kind: 'text' as const, text: (prompt ?? inputs)! };
   return { kind: 'chat' as const, messages: chatMessages(messages), ...chatOptions(body) };
 }

@@ -48,6 +48,7 @@ const Parameters = Type.Object({
   top_n_tokens: optional(fields.topLogprobs),
   best_of: optional(Type.Integer({ minimum: 1, maximum: MAX_BEST_OF })),
   grammar: optional(Grammar),
+  truncate: optional(fields.keptTokens),
 });
 
 export const TgiBody = Type.Object({
@@ -60,7 +61,6 @@ export type TgiBody = Static<typeof TgiBody>;
 
 const validator = compileValidator(TgiBody);
 const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
-  truncate: [],
   watermark: [false],
   adapter_id: [],
 };
@@ -141,6 +141,7 @@ export function tgiRequests(body: TgiBody, target: Target, streamed: boolean): G
     sampling: { ...samplingOf(given), ...present('doSample', samples(given)) },
     samplingDefaults: SAMPLING_DEFAULTS,
     ...textShapeOf(given),
+    ...(given.truncate !== undefined && { keptPromptTokens: given.truncate }),
     // Its stop sequences are part of the text.
     includeStopString: given.include_stop_str_in_output ?? true,
     logprob: streamed || (given.details ?? false) || bestOf > 1,

@@ -36,6 +36,18 @@ describe('the prompt encoder', () => {
     expect(await encoder.encode({ kind: 'chat', messages })).toEqual([97, 124, 98]);
   });
 
+  it('keeps the end of a prompt where so many tokens are asked for', async () => {
+    const text = { kind: 'text' as const, text: 'abcd' };
+    expect(await encoder.encode(text, { keepLast: 3 })).toEqual([98, 99, 100]);
+    expect(await encoder.encode(text, { keepLast: 9 })).toEqual([1, 97, 98, 99, 100]);
+    expect(await encoder.encode({ kind: 'ids', ids: [5, 6, 7] }, { keepLast: 1 })).toEqual([7]);
+    const messages = [{ role: 'user', content: 'abc' }];
+    expect(await encoder.encode({ kind: 'chat', messages }, { keepLast: 2 })).toEqual([98, 99]);
+    // However long it is: what is left of it fits.
+    const long = { kind: 'text' as const, text: 'a'.repeat(200_000) };
+    expect(await encoder.encode(long, { keepLast: 2, room: 4 })).toEqual([97, 97]);
+  });
+
   it('passes ids on, and refuses one that is not in the vocabulary', async () => {
     expect(await encoder.encode({ kind: 'ids', ids: [0, 199] })).toEqual([0, 199]);
     await expect(encoder.encode({ kind: 'ids', ids: [200] })).rejects.toMatchObject({
