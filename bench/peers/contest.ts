@@ -1,7 +1,7 @@
 /**
  * One kind of work for both sides, and how it is measured: in pairs, one side after the other while the other sleeps.
  *
- * In      a running group, a running llama.cpp
+ * In      a running group, a running peer
  * Out     pairs of milliseconds
  * Limits  what a pair may have beside it: NOISE_LIMIT of the machine used by others, IDLE_LIMIT of a core by the side that
  *         waits. A pair over a limit is kept and marked
@@ -9,11 +9,11 @@
 import type { SequenceOpen } from '../../proto/control.js';
 import { NOISE_LIMIT, watchCpu } from '../../tuner/target/cpu-use.js';
 import type { GroupUnderTest } from '../group-under-test.js';
-import type { LlamaPeer } from './llama-peer.js';
+import type { Peer } from './peer.js';
 
 /** A share of one core. A side that spun would use 1. */
 const IDLE_LIMIT = 0.05;
-/** Measurements of llama.cpp with and without flash attention before one is chosen. */
+/** Measurements of each of a peer's ways before one is chosen. */
 const TRIALS = 3;
 /** So that what the other side still does after its answer is not counted. */
 const PAUSE_MS = 20;
@@ -40,7 +40,7 @@ export const WORKS: readonly Work[] = [
   { name: 'prefill', kind: 'prefill', sequences: 1, tokens: 512, steps: 1, pairs: 1, isRewound: false },
 ];
 
-/** At most so many in a sequence: warm-up, choosing of flash attention, and twice the repetitions. */
+/** At most so many in a sequence: warm-up, choosing of a way, and twice the repetitions. */
 export const positionsOf = ({ kind, pairs, steps, tokens }: Work, repeat: number): number =>
   tokens + 8 + (kind === 'decode' ? steps * (2 * repeat * pairs + TRIALS) : 0);
 
@@ -58,22 +58,23 @@ export interface Pair {
 export class Contest {
   readonly work: Work;
   readonly pairs: Pair[] = [];
-  flashAttention = true;
+  /** The way of the peer that is faster for it. */
+  variant = '';
+  readonly peer: Peer;
   readonly #ours: GroupUnderTest;
-  readonly #theirs: LlamaPeer;
   readonly #firstSlot: number;
   #opens: SequenceOpen[] = [];
   #capacity = 0;
 
   /** @param firstSlot of ours, from which `work.sequences` are this contest's */
-  constructor(work: Work, ours: GroupUnderTest, theirs: LlamaPeer, firstSlot: number) {
+  constructor(work: Work, ours: GroupUnderTest, peer: Peer, firstSlot: number) {
     this.work = work;
     this.#ours = ours;
-    this.#theirs = theirs;
+    this.peer = peer;
     this.#firstSlot = firstSlot;
   }
 
-  /** Prompts on both sides, one measurement of each that doesn't count, and llama.cpp with what is faster for it. */
+  /** Prompts on both sides, one measurement of each that doesn't count, and the peer with what is faster for it. */
   async open(repeat: number): Promise<void> {
     const { kind, name, sequences, tokens } = this.work;
     const capacity = positionsOf(this.work, repeat);
@@ -82,25 +83,21 @@ export class Contest {
       this.#opens = await this.#ours.openDecodes(this.#firstSlot, sequences, tokens, capacity - tokens);
     }
     await this.#oursMs();
-    const best = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
-    for (const flashAttention of [true, false]) {
-      await this.#theirs.open({
-        name: nameOf(name, flashAttention),
-        sequences,
-        context: kind === 'decode' ? tokens : 0,
-        capacity,
-        flashAttention,
-      });
-    }
+    const { variants } = this.peer;
+    const context = kind === 'decode' ? tokens : 0;
+    for (const variant of variants)
+      await this.peer.open({ name: nameOf(name, variant), sequences, context, capacity, variant });
+    const best = new Map(variants.map((variant) => [variant, Number.POSITIVE_INFINITY]));
     for (let trial = 0; trial < TRIALS; trial++) {
-      for (const flashAttention of [true, false]) {
-        const ms = await this.#theirsMs(flashAttention);
+      for (const variant of variants) {
+        const ms = await this.#theirsMs(variant);
         // The first has the cost of first use.
-        if (trial > 0) best[Number(flashAttention)] = Math.min(best[Number(flashAttention)]!, ms);
+        if (trial > 0) best.set(variant, Math.min(best.get(variant)!, ms));
       }
     }
-    this.flashAttention = best[1]! <= best[0]!;
-    await this.#theirs.close(nameOf(name, !this.flashAttention));
+    const [fastest = '', ...slower] = [...variants].sort((a, b) => best.get(a)! - best.get(b)!);
+    this.variant = fastest;
+    for (const variant of slower) await this.peer.close(nameOf(name, variant));
   }
 
   /** To be called before the pairs of a round. */
@@ -110,15 +107,15 @@ export class Contest {
     await this.#ours.closeDecodes(this.#opens);
     const capacity = this.#capacity - tokens;
     this.#opens = await this.#ours.openDecodes(this.#firstSlot, sequences, tokens, capacity);
-    await this.#theirs.rewind(nameOf(name, this.flashAttention));
+    await this.peer.rewind(nameOf(name, this.variant));
   }
 
   /** @param oursFirst the sides take turns in going first */
   async measure(oursFirst: boolean): Promise<void> {
-    const ours = () => this.#watched(() => this.#oursMs(), [this.#theirs.pid]);
-    const theirs = () => this.#watched(() => this.#theirsMs(this.flashAttention), this.#ours.pids);
+    const ours = () => this.#watched(() => this.#oursMs(), [this.peer.pid]);
+    const theirs = () => this.#watched(() => this.#theirsMs(this.variant), this.#ours.pids);
     const order = oursFirst ? [ours, theirs] : [theirs, ours];
-    const done = watchCpu([...this.#ours.pids, this.#theirs.pid]);
+    const done = watchCpu([...this.#ours.pids, this.peer.pid]);
     const first = await order[0]!();
     const second = await order[1]!();
     const { others } = done();
@@ -145,13 +142,11 @@ export class Contest {
     return (await this.#ours.runDecodes(this.#opens, steps)).ms;
   }
 
-  #theirsMs(flashAttention: boolean): Promise<number> {
+  #theirsMs(variant: string): Promise<number> {
     const { kind, name, steps, tokens } = this.work;
-    const context = nameOf(name, flashAttention);
-    if (kind === 'prefill') return this.#theirs.prefillMs(context, tokens);
-    return this.#theirs.decodeMs(context, steps);
+    if (kind === 'prefill') return this.peer.prefillMs(nameOf(name, variant), tokens);
+    return this.peer.decodeMs(nameOf(name, variant), steps);
   }
 }
 
-const nameOf = (work: string, flashAttention: boolean): string =>
-  `${work} ${flashAttention ? 'flash' : 'plain'}`;
+const nameOf = (work: string, variant: string): string => `${work} ${variant}`;

@@ -26,6 +26,8 @@ const TokenType = { NORMAL: 1, UNKNOWN: 2, CONTROL: 3, BYTE: 6 } as const;
 const FILE_TYPE_Q4_0 = 2;
 /** Noise that is written again and again: 4 MiB, of a length that shares no factor with a block's. */
 const NOISE_BYTES = 4 * 2 ** 20 - 3;
+/** From where one tensor's noise begins to where the next one's does. */
+const NOISE_STEP = 24_683;
 
 export interface LlamaSizes {
   hidden: number;
@@ -97,8 +99,8 @@ export function writeGguf(file: string, sizes: LlamaSizes): void {
     ]);
     writeSync(fd, Buffer.concat([head, Buffer.alloc(padded(head.length) - head.length)]));
     const noise = makeNoise();
-    for (const tensor of tensors) {
-      writeSync(fd, tensor.type === FLOAT32 ? ones(tensor) : quants(tensor, noise));
+    for (const [index, tensor] of tensors.entries()) {
+      writeSync(fd, tensor.type === FLOAT32 ? ones(tensor) : quants(tensor, noise, index));
     }
   } finally {
     closeSync(fd);
@@ -199,10 +201,12 @@ function ones(tensor: Tensor): Buffer {
   return bytes;
 }
 
-function quants(tensor: Tensor, noise: Buffer): Buffer {
+/** @param index tensors differ: who holds equal ones once would read less */
+function quants(tensor: Tensor, noise: Buffer, index: number): Buffer {
   const length = tensorBytes(tensor);
   const bytes = Buffer.alloc(padded(length));
-  for (let at = 0; at < length; at += noise.length) noise.copy(bytes, at);
+  const first = (index * NOISE_STEP) % noise.length;
+  for (let at = -first; at < length; at += noise.length) noise.copy(bytes, Math.max(0, at), Math.max(0, -at));
   for (let at = 0; at < length; at += Q4_0.blockBytes) {
     bytes[at] = SCALE_BYTES[0];
     bytes[at + 1] = SCALE_BYTES[1];

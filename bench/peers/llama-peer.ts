@@ -12,6 +12,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { LlamaAnswer, LlamaCall } from './llama-process.js';
+import type { OpenedWork, Peer } from './peer.js';
 
 /** Beside the sources, three levels above dist/bench/peers/. */
 const PACKAGE_FOLDER = fileURLToPath(new URL('../../../bench/peers', import.meta.url));
@@ -50,9 +51,10 @@ export function installLlama(): string {
   return version;
 }
 
-export class LlamaPeer {
+export class LlamaPeer implements Peer {
+  readonly name = 'llama.cpp';
+  readonly variants = ['flash', 'plain'];
   readonly #process: ChildProcess;
-  /** How the library was built. */
   info = '';
 
   private constructor(process: ChildProcess) {
@@ -62,7 +64,7 @@ export class LlamaPeer {
   static async start(file: string, threads: number): Promise<LlamaPeer> {
     const peer = new LlamaPeer(fork(PROGRAM, { stdio: ['ignore', 2, 2, 'ipc'] }));
     const loaded = await peer.#ask({ call: 'load', packageFolder: PACKAGE_FOLDER, file, threads });
-    if ('info' in loaded) peer.info = loaded.info;
+    if ('info' in loaded) peer.info = `node-llama-cpp ${wantedVersion()}, ${loaded.info}`;
     return peer;
   }
 
@@ -70,11 +72,10 @@ export class LlamaPeer {
     return this.#process.pid ?? 0;
   }
 
-  async open(request: Omit<Extract<LlamaCall, { call: 'open' }>, 'call'>): Promise<void> {
-    await this.#ask({ call: 'open', ...request });
+  async open({ variant, ...work }: OpenedWork): Promise<void> {
+    await this.#ask({ call: 'open', ...work, flashAttention: variant === 'flash' });
   }
 
-  /** Milliseconds a step. */
   decodeMs(name: string, steps: number): Promise<number> {
     return this.#time({ call: 'decode', name, steps });
   }
@@ -83,7 +84,6 @@ export class LlamaPeer {
     return this.#time({ call: 'prefill', name, tokens });
   }
 
-  /** Every sequence is after its prompt again. */
   async rewind(name: string): Promise<void> {
     await this.#ask({ call: 'rewind', name });
   }

@@ -31,7 +31,12 @@ def load(file, threads):
     global compiled
     xml = os.path.join(os.path.dirname(file), "openvino_model.xml")
     if not os.path.exists(xml):
-        openvino_genai.LLMPipeline(file, "CPU", enable_save_ov_model=True)
+        try:
+            openvino_genai.LLMPipeline(file, "CPU", enable_save_ov_model=True)
+        except Exception:
+            # It has written the model by then, and does not take the file's made-up vocabulary.
+            if not os.path.exists(xml):
+                raise
     compiled = ov.Core().compile_model(
         xml,
         "CPU",
