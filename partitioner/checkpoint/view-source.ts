@@ -30,6 +30,8 @@ export interface TensorView {
   matrix?: number | null;
   /** Rows of the tensor: `units` units of `unitRows` rows, from the `firstUnit`-th on, of every `groupUnits`; null: all. */
   rows: { unitRows: number; groupUnits: number; firstUnit: number; units: number } | null;
+  /** Matrices of heads, the rows of a group each; turned: of which these are the columns. Read as floats, never as codes. */
+  ofHeads?: 'upright' | 'turned' | undefined;
   transposed: boolean;
   /** value · factor + addend */
   factor: number;
@@ -97,7 +99,7 @@ class ViewSource implements TensorSource {
       const { type } = requireTensor(source, first.name);
       this.#views.set(view.name, view);
       const coded = source.coded?.get(first.name);
-      if (coded) this.coded.set(view.name, coded);
+      if (coded && view.ofHeads === undefined) this.coded.set(view.name, coded);
       this.tensors.set(view.name, { name: view.name, type, shape: view.shape });
     }
   }
@@ -107,7 +109,8 @@ class ViewSource implements TensorSource {
     if (!view) return this.#source.readFloat32(name, rowStart, rowEnd, into);
     const elements = checkRowRange(requireTensor(this, name), rowStart, rowEnd, into);
     const values = into === undefined ? new Float32Array(elements) : into.subarray(0, elements);
-    if (view.transposed || isStacked(view)) this.#readKept(view, rowStart, rowEnd, values);
+    if (view.ofHeads === 'turned') this.#readTurned(view, rowStart, rowEnd, values);
+    else if (view.transposed || isStacked(view)) this.#readKept(view, rowStart, rowEnd, values);
     else if (view.sources[0]?.shape.length !== view.shape.length)
       this.#readJoined(view, rowStart, rowEnd, values);
     else this.#readPicked(view, rowStart, rowEnd, values);
@@ -159,6 +162,30 @@ class ViewSource implements TensorSource {
       this.#source.readFloat32(name, first, first + count, into);
       done += count;
     }
+  }
+
+  /** Rows of a head are columns of its group's rows. */
+  #readTurned(view: TensorView, rowStart: number, rowEnd: number, values: Float32Array): void {
+    const [, columns = 1] = view.sources[0]!.shape;
+    const width = rowShape(view.shape).rowElements;
+    for (let row = rowStart; row < rowEnd; ) {
+      const head = Math.floor(row / columns);
+      const matrix = this.#turnedHead(view, head, width, columns);
+      const count = Math.min(rowEnd, (head + 1) * columns) - row;
+      const from = (row - head * columns) * width;
+      values.set(matrix.subarray(from, from + count * width), (row - rowStart) * width);
+      row += count;
+    }
+  }
+
+  #turnedHead(view: TensorView, head: number, width: number, columns: number): Float32Array {
+    const key = `${view.name}/${head}`;
+    if (this.#kept?.key === key) return this.#kept.values;
+    const upright = new Float32Array(width * columns);
+    this.#readPicked({ ...view, shape: [0, columns] }, head * width, (head + 1) * width, upright);
+    const values = turned(upright, width, columns);
+    this.#kept = { key, values };
+    return values;
   }
 
   #readJoined(view: TensorView, rowStart: number, rowEnd: number, values: Float32Array): void {

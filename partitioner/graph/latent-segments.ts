@@ -7,7 +7,8 @@
  *         latents, and attention adds latents, which each head then turns into its values. So the cache is one row a token, whatever
  *         the number of heads: the normed latent and behind it what all heads' keys have of positions. A value is its key; its
  *         last columns are added up with the others, and dropped.
- *         Two matrices a head are read as stacks, [heads, plain, latent] and [heads, value, latent], in float32.
+ *         Two matrices a head, [latent, plain] and [value, latent], are multiplied by our own kernels, in the model's format (8 bits at
+ *         least), or are read as stacks of float32 where these are not, or a head's rows are no whole panels.
  * Limits  segments.ts
  * Source  DeepSeek-AI 2024 (arXiv 2405.04434, 2.1); transformers modeling_deepseek_v2.py, modeling_deepseek_v3.py
  */
@@ -24,6 +25,10 @@ import type { Step } from './steps.js';
 export interface LatentBuilder extends LinearBuilder {
   /** A weight of rows as a stack of matrices. */
   stack(graph: OnnxWriter, name: string, dims: readonly number[]): string;
+  /** Whether a weight lies as our own kernels read it. */
+  inPanels(name: string): boolean;
+  /** x [n, heads · inputs] → [n, heads · outputs] */
+  headLinear(graph: OnnxWriter, name: string, x: string, output: string): string;
 }
 
 /** normed stream [tokens, hidden] → query [1, tokens, heads · cached], key [1, tokens, cached] */
@@ -63,7 +68,7 @@ export function latentQkv(
   graph.node('Split', [byHead, graph.integers('query-sizes', [plainDim, rotated])], ['plain', 'turned'], {
     axis: 2,
   });
-  const compared = byHeads(builder, graph, 'key-up', layer, plainDim, 'plain', false);
+  const compared = byHeads(builder, graph, `layer-${layer}.key-up`, 'plain', plainDim, rank);
   const turned = turn(builder, graph, layer, 'turned', heads, rotated);
   const turnedHeads = graph.node(
     'Reshape',
@@ -105,29 +110,32 @@ export function latentValues(
   return [
     (x, out) => graph.node('Reshape', [x, byHead], [out]),
     (x, out) => graph.node('Split', [x, sizes], [out, 'attended-rest'], { axis: 2 }),
-    (x) => byHeads(builder, graph, 'value-up', layer, valueDim, x, true),
+    (x) => byHeads(builder, graph, `layer-${layer}.value-up`, x, rank, valueDim),
     (x, out) => graph.node('Reshape', [x, flat], [out]),
   ];
 }
 
-/** x [tokens, heads, n] → [tokens, heads, m]: each head's by its matrix of the stack. */
+/** x [tokens, heads, inputs] → [tokens, heads, outputs]: each head's by its own matrix. */
 function byHeads(
   builder: LatentBuilder,
   graph: OnnxWriter,
-  role: 'key-up' | 'value-up',
-  layer: number,
-  height: number,
+  linear: string,
   x: string,
-  isTransposed: boolean,
+  inputs: number,
+  outputs: number,
 ): string {
-  const { perRank, shape } = builder.plan;
-  const dims = [perRank.numHeads, height, shape.latent?.rank ?? 0];
-  const stack = builder.stack(graph, `layer-${layer}.${role}`, dims);
-  const heads = graph.node('Transpose', [x], [`${role}-heads`], { perm: [1, 0, 2] });
-  const made = `${role}-made`;
-  if (isTransposed) graph.node('FusedMatMul', [heads, stack], [made], { transB: 1 }, 'com.microsoft');
-  else graph.node('MatMul', [heads, stack], [made]);
-  return graph.node('Transpose', [made], [`${role}-rows`], { perm: [1, 0, 2] });
+  const { numHeads: heads } = builder.plan.perRank;
+  const made = `${linear}-made`;
+  if (builder.inPanels(linear)) {
+    const shape = graph.integers(`${linear}-shape`, [-1, heads * inputs]);
+    const columns = graph.node('Reshape', [x, shape], [`${linear}-columns`]);
+    const flat = builder.headLinear(graph, linear, columns, `${linear}-flat`);
+    return graph.node('Reshape', [flat, graph.integers(`${linear}-heads`, [-1, heads, outputs])], [made]);
+  }
+  const stack = builder.stack(graph, linear, [heads, outputs, inputs]);
+  const byHead = graph.node('Transpose', [x], [`${linear}-by-head`], { perm: [1, 0, 2] });
+  graph.node('FusedMatMul', [byHead, stack], [made], { transB: 1 }, 'com.microsoft');
+  return graph.node('Transpose', [made], [`${linear}-rows`], { perm: [1, 0, 2] });
 }
 
 /** x, of heads · columns a token → [1, tokens, heads · columns], each head rotated whole */

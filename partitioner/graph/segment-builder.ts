@@ -275,6 +275,22 @@ export class SegmentBuilder implements LatentBuilder {
     return this.#store(graph, this.#item(name).weight);
   }
 
+  inPanels(name: string): boolean {
+    return this.#linearItem(name).panels !== null;
+  }
+
+  /** x [n, heads · inputs], each head's by its own panels → [n, heads · outputs] */
+  headLinear(graph: OnnxWriter, name: string, x: string, output: string): string {
+    const item = this.#linearItem(name);
+    const { numHeads } = this.plan.perRank;
+    const attributes = {
+      ...this.#panelAttributes(item),
+      outputs: item.outputs / numHeads,
+      groups: numHeads,
+    };
+    return graph.node('Linear', [x, this.#store(graph, item.weight)], [output], attributes, 'shardserve');
+  }
+
   /** A weight of rows as a stack of matrices. @param dims that it is seen in */
   stack(graph: OnnxWriter, name: string, dims: readonly number[]): string {
     return this.#store(graph, { ...this.#item(name).weight, shape: [...dims] });

@@ -10,9 +10,8 @@ import assert from 'node:assert/strict';
 import type { ManifestBuffer } from '../../proto/manifest.js';
 import type { Plan } from '../plan/plan.js';
 import type { LinearItem } from '../plan/plan-item.js';
+import { OF_HEADS } from '../quantise/weight-format.js';
 
-/** Matrices that latents have, one for each head: nothing is searched in them. */
-const OF_HEADS = /\.(?:key|value)-up$/;
 /** What stands before attention: with latents two linears instead of one. */
 const BEFORE_ATTENTION: readonly string[] = ['qkv', 'latents', 'query'];
 

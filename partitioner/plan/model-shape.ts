@@ -94,6 +94,8 @@ export interface Place {
   isRow?: boolean;
   /** Null: all rows. */
   rows: RowPick | null;
+  /** A matrix of its own for each head, of the rows of one group; turned: those are its columns. Never taken as codes. */
+  ofHeads?: 'upright' | 'turned';
   /** Stored [in, out] instead of [out, in]. */
   transposed: boolean;
 }

@@ -11,7 +11,7 @@ import { ELEMENT_BYTES, type ElementType, type Manifest, type TensorEntry } from
 import { ropeRows } from '../architectures/rope-table.js';
 import { blockBytes, blocksPerRow, zeroPointBytes } from '../quantise/block-quantise.js';
 import type { CodedTensors } from '../quantise/coded-format.js';
-import { panelBytes, panelCount } from '../quantise/panels.js';
+import { PANEL_OUTPUTS, panelBytes, panelCount } from '../quantise/panels.js';
 import { codesOf, linearFormat, panelFormat, type WeightFormat } from '../quantise/weight-format.js';
 import { attentionOutBlock, attentionOutPadding, isEvenDegree, type Padding } from './degrees.js';
 import { hasExperts, hasHeadNorm, type LatentShape, type ModelShape, valueDim } from './model-shape.js';
@@ -153,8 +153,8 @@ export class ItemPlanner {
   }
 
   /**
-   * Every rank makes the latents, and of them its heads' queries. The weights that are joined with queries and with what attention
-   * makes stay floats: they are read as a stack of matrices, a head each.
+   * Every rank makes the latents, and of them its heads' queries. What is joined with queries and with what attention makes is a
+   * matrix for each head: whole panels each for our own kernels, or a stack of floats.
    */
   #latents(layer: number, { plainDim, queryRank, rank, valueDim: values }: LatentShape): PlanItem[] {
     const { headDim, hiddenSize, queryScales } = this.#shape;
@@ -175,9 +175,20 @@ export class ItemPlanner {
       ),
       ...downs.flatMap((role) => this.#optionalCopies(name(`${role}-norm`))),
       this.#columnLinear(name('query'), 'column', [query], queryRank ?? hiddenSize),
-      this.#columnLinear(name('key-up'), 'column', [byHead('key-up', plainDim)], rank, true),
-      this.#columnLinear(name('value-up'), 'column', [byHead('value-up', values)], rank, true),
+      this.#columnLinear(name('key-up'), 'column', [byHead('key-up', rank)], plainDim, !this.#inPanels(rank)),
+      this.#columnLinear(
+        name('value-up'),
+        'column',
+        [byHead('value-up', values)],
+        rank,
+        !this.#inPanels(values),
+      ),
     ];
+  }
+
+  /** Whether each head's outputs are whole panels. */
+  #inPanels(outputs: number): boolean {
+    return this.#format.layout === 'panels' && outputs % PANEL_OUTPUTS === 0;
   }
 
   /** The MLP; or the router, the experts and what they share. */

@@ -39,6 +39,7 @@ export interface RoleTensor {
   /** Index in the source's outermost axis of the matrix that the role is, or is part of; null: the source is no stack. */
   matrix: number | null;
   rows: RowPick | null;
+  ofHeads?: Place['ofHeads'];
   transposed: boolean;
   /** value · factor + addend */
   factor: number;
@@ -223,13 +224,14 @@ class RoleLister {
     );
     this.#linear(role('key-value-down'), at(places.keyValueDown), [rank + rotated, hiddenSize], biases.qkv);
     this.#add(role('key-value-down-norm.weight'), at(places.keyValueDownNorm), [rank]);
-    const up = (name: string, firstUnit: number, units: number): void => {
+    const up = (name: string, firstUnit: number, units: number, ofHeads: 'upright' | 'turned'): void => {
       const rows = { unitRows: 1, groupUnits: plainDim + values, firstUnit, units };
-      const place = { stem: at(places.keyValueUp), rows, transposed: false };
+      const place = { stem: at(places.keyValueUp), rows, ofHeads, transposed: false };
       this.#linear(role(name), place, [numHeads * units, rank], false);
     };
-    up('key-up', 0, plainDim);
-    up('value-up', plainDim, values);
+    // What a query is multiplied by makes its columns of the latent's.
+    up('key-up', 0, plainDim, 'turned');
+    up('value-up', plainDim, values, 'upright');
   }
 
   #experts(layer: number): void {
@@ -298,7 +300,7 @@ class RoleLister {
     { factor = 1, addend = 0 }: Change = {},
     visited?: VisitedExpert,
   ): void {
-    const { stem, endings = ENDINGS, stacked = false, rows, transposed } = asPlace(place);
+    const { stem, endings = ENDINGS, stacked = false, ofHeads, rows, transposed } = asPlace(place);
     const kind = role.endsWith('.bias') ? 'bias' : 'weight';
     const parts = placedSources(`${stem}${endings[kind]}`, size, rows, transposed && size.length === 2);
     const stack = stacked && visited !== undefined ? visited : null;
@@ -311,10 +313,11 @@ class RoleLister {
     this.tensors.push({
       role,
       name: isWhole ? (first?.name ?? '') : `${first?.name ?? ''}[${shortRole}]`,
-      shape: size,
+      shape: ofHeads === 'turned' && rows !== null ? turnedSize(size, rows) : size,
       sources,
       matrix: stack?.expert ?? null,
       rows,
+      ...(ofHeads === undefined ? {} : { ofHeads }),
       transposed: transposed && size.length === 2,
       factor,
       addend,
@@ -348,6 +351,12 @@ interface VisitedExpert {
 function ofExpert(place: RolePlace, { layer, expert }: VisitedExpert): Place {
   const found = inLayer(asPlace(place), layer);
   return { ...found, stem: found.stem.replace('{expert}', String(expert)) };
+}
+
+/** [heads · rows, columns] → [heads · columns, rows]: each head's matrix turned. */
+function turnedSize([height = 1, columns = 1]: readonly number[], { units, unitRows }: RowPick): number[] {
+  const rows = units * unitRows;
+  return [(height / rows) * columns, rows];
 }
 
 /** The checkpoint tensors a view of this size is made of. */

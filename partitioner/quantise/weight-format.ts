@@ -108,6 +108,9 @@ export function chooseWeightFormat(
   return { ...common, scales, eightBit: EIGHT_BIT_GROUPS.filter((group) => eightBit.includes(group)) };
 }
 
+/** Latents' matrices, one for each head: 8 bits wherever weights are quantised, whatever the checkpoint has of them. */
+export const OF_HEADS = /\.(?:key|value)-up$/;
+
 /**
  * Bits of a linear's stored weights.
  *
@@ -117,6 +120,7 @@ export function chooseWeightFormat(
 export function linearBits(format: WeightFormat, linear: string, numLayers: number): QuantisedBits | null {
   if (format.dtype === 'int8') return 8;
   if (format.dtype !== 'int4') return null;
+  if (OF_HEADS.test(linear)) return 8;
   const isIn: Record<EightBitGroup, boolean> = {
     head: linear === 'head',
     qkv: /\.(?:qkv|latents|query)$/.test(linear),

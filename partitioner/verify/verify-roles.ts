@@ -105,10 +105,7 @@ function expectedRoles(
     } else {
       addLinear(name('latents'), ...downs.map(name).filter((down) => tensors.has(`${down}.weight`)));
       addLinear(name('query'), name('query'));
-      // Never quantised.
-      for (const up of ['key-up', 'value-up'].map(name)) {
-        roles.set(`${up}.weight`, tensors.get(`${up}.weight`) ?? '');
-      }
+      for (const up of ['key-up', 'value-up'].map(name)) addLinear(up, up);
     }
     addLinear(name('attention-out'), name('attention-out'));
     const mlps = hasExperts(shape, layer)

@@ -95,20 +95,24 @@ async function checkFile(folder: string, entry: FileEntry, signal?: AbortSignal)
 function checkPanels(
   { attribute, input }: OnnxModel['graph']['node'][number],
   tensors: ReadonlyMap<string, TensorEntry>,
+  numHeads: number,
 ): void {
   const panels = tensors.get(input[1] ?? '')?.panels;
-  const read = Object.fromEntries(attribute.map(({ i, name }) => [name, Number(i)]));
-  const { bfloat, bits, blockSize, inputs, outputs, pieces, zero } = panels ?? {};
+  const read = { groups: 1, ...Object.fromEntries(attribute.map(({ i, name }) => [name, Number(i)])) };
+  const { bfloat, bits, blockSize, inputs, outputs = 0, pieces, zero } = panels ?? {};
+  // Latents have a matrix for each head.
+  const groups = /^layer-\d+\.(key|value)-up\./.test(input[1] ?? '') ? numHeads : 1;
   const stored = {
     bits,
     inputs,
-    outputs,
+    groups,
+    outputs: outputs / groups,
     pieces,
     block: blockSize,
     zero: zero ? 1 : 0,
     bfloat: bfloat ? 1 : 0,
   };
-  if (Object.entries(stored).some(([name, value]) => read[name] !== value)) {
+  if (Object.entries(stored).some(([name, value]) => read[name as keyof typeof read] !== value)) {
     throw invalid(`${input[1]} is read otherwise than the manifest says`);
   }
 }
@@ -139,7 +143,8 @@ function checkGraphs(folder: string, manifest: Manifest): void {
           isSeenIn(dims, tensor.shape);
         if (!isRight) throw invalid(`${segment.path}: its weight ${name} is not where the manifest says`);
       }
-      for (const node of graph.node) if (node.domain === 'shardserve') checkPanels(node, tensors);
+      for (const node of graph.node)
+        if (node.domain === 'shardserve') checkPanels(node, tensors, manifest.perRank.numHeads);
     }
   });
 }

@@ -53,8 +53,9 @@ function drawSizes(config: Config, random: SeededRandom): Config {
   set(hidden, 'hidden_size', 'n_embd', 'd_model', 'dim', 'word_embed_proj_dim', 'pooler_hidden_size');
   set(2 * random.integer(15, 60), 'intermediate_size', 'n_inner', 'ffn_dim', 'ffn_hidden_size', 'hidden_dim');
   set(random.integer(7, 50), 'moe_intermediate_size');
-  set(random.integer(7, 50), 'kv_lora_rank');
-  set(random.integer(7, 50), 'v_head_dim');
+  // Of 32 a head's matrices are panels.
+  set(random.pick([32, random.integer(7, 50)]), 'kv_lora_rank');
+  set(random.pick([32, random.integer(7, 50)]), 'v_head_dim');
   set(random.integer(7, 50), 'qk_nope_head_dim');
   set(random.integer(7, 50), 'shared_expert_intermediate_size');
   set(random.integer(100, 170), 'vocab_size');

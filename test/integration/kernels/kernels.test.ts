@@ -132,8 +132,14 @@ describe('as an operator of ONNX Runtime', () => {
   });
   afterAll(() => rmSync(scratch, { recursive: true }));
 
-  function graphOf(linear: PanelLinear, hasBias: boolean, file: string, changed: object = {}): Uint8Array {
-    const { bits, block, zero, bfloat, wide, inputs, outputs, pieces, panels } = linear;
+  function graphOf(
+    linear: PanelLinear,
+    hasBias: boolean,
+    file: string,
+    changed: object = {},
+    panels = linear.panels,
+  ): Uint8Array {
+    const { bits, block, zero, bfloat, wide, inputs, outputs, pieces } = linear;
     writeFileSync(path.join(scratch, file), Buffer.concat([new Uint8Array(4096), panels]));
     const graph = new OnnxWriter('linear');
     graph.input('x', 'float32', ['n', 'k']);
@@ -149,7 +155,7 @@ describe('as an operator of ONNX Runtime', () => {
     const attributes = { bits, block, ...flags, inputs, outputs, pieces };
     const named = ['x', 'weight', ...(hasBias ? ['bias'] : [])];
     graph.node('Linear', named, ['y'], { ...attributes, ...changed }, 'shardserve');
-    graph.output('y', 'float32', ['n', outputs]);
+    graph.output('y', 'float32', ['n', 'm']);
     return graph.encode('test');
   }
 
@@ -178,6 +184,38 @@ describe('as an operator of ONNX Runtime', () => {
     device.close();
   });
 
+  it.each([1, 3])('multiplies groups of inputs by panels of their own, with %i threads', (threads) => {
+    const device = new CpuDevice({ threads, logId: 'test' });
+    const random = seededRandom(testSeed);
+    const [groups, count] = [5, 4];
+    for (const [at, [, format]] of FORMATS.entries()) {
+      const [inputs, outputs] = [random.integer(1, 200), 32 * random.integer(1, 3)];
+      const linears = Array.from({ length: groups }, () => randomLinear(random, format, inputs, outputs));
+      const panels = Buffer.concat(linears.map((linear) => linear.panels));
+      const graph = graphOf(linears[0]!, false, `groups-${threads}-${at}`, { groups }, panels);
+      const segment = device.loadSegment(graph, scratch, ['x'], ['y']);
+      const rows = randomRows(random, count, groups * inputs);
+      const memory = device.reserve(4 * count * groups * (inputs + outputs));
+      memory.float32(0, rows.length).set(rows);
+      const binding = segment.newBinding();
+      binding.setInput(0, device.tensor(memory, 0, 'float32', [count, groups * inputs]));
+      binding.setOutput(0, device.tensor(memory, rows.byteLength, 'float32', [count, groups * outputs]));
+      segment.run(binding);
+      const y = memory.float32(rows.byteLength, count * groups * outputs);
+      /** A group's columns of all rows. */
+      const cut = (values: Float32Array, group: number, width: number): Float32Array =>
+        Float32Array.from({ length: count * width }, (_, index) => {
+          return values[(Math.floor(index / width) * groups + group) * width + (index % width)]!;
+        });
+      for (const [group, linear] of linears.entries()) {
+        const expected = kernels.linear(linear, cut(rows, group, inputs), null);
+        expect(bitsOf(cut(y, group, outputs))).toEqual(bitsOf(expected));
+      }
+      segment.release();
+    }
+    device.close();
+  });
+
   it('refuses a node whose numbers do not fit, and says which', () => {
     const device = new CpuDevice({ threads: 1, logId: 'test' });
     const linear = randomLinear(seededRandom(1), { bits: 4, block: 32, zero: false, bfloat: false }, 64, 40);
@@ -185,6 +223,7 @@ describe('as an operator of ONNX Runtime', () => {
       device.loadSegment(graphOf(linear, false, 'weights', changed), scratch, ['x'], ['y']);
     expect(() => load({ block: 48 })).toThrow(/no format of 4 bits in blocks of 48/);
     expect(() => load({ pieces: 3 })).toThrow(/pieces/);
+    expect(() => load({ groups: 2 })).toThrow(/no 2 groups of 40 outputs/);
     const segment = load({ inputs: 32 });
     const memory = device.reserve(4096);
     const binding = segment.newBinding();

@@ -90,6 +90,9 @@ describe.each([
   ['qwen2', 'int8', 'linears keep their codes, the others are rounded anew to int8'],
   // No linear is of one type alone that int4 holds.
   ['llama-stretched', 'int4', 'they are rounded anew to int8'],
+  // Latents' matrices, a head each, are of 8 bits, whatever the file has.
+  ['deepseek2', 'int8', 'linears keep their codes, the others are rounded anew to int8'],
+  ['deepseek2-lite', 'int4', 'linears keep their codes, the others are rounded anew to int8'],
 ] as const)('%s at %s', (name, dtype, told) => {
   it.each([1, 2])('keeps what codes the format holds, and the logits, at tp %i', async (tp) => {
     const options = { folder: fileOf(name), outStore: store, tp, dtype };

@@ -109,6 +109,23 @@ describe('a view', () => {
     expect(read(source, all, 1, 3)).toEqual([1, 2]);
   });
 
+  it('turns the matrix of each head, which is the rows of a group', () => {
+    // Two heads of 2 + 1 rows of 3 columns: 0 … 8, then 9 … 17.
+    const source = new CountingSource({ fused: [6, 3] });
+    const rows = { unitRows: 1, groupUnits: 3, firstUnit: 0, units: 2 };
+    const keys = view({
+      shape: [6, 2],
+      sources: [{ name: 'fused', shape: [6, 3] }],
+      rows,
+      ofHeads: 'turned',
+    });
+    expect(read(source, keys, 0, 6)).toEqual([0, 3, 1, 4, 2, 5, 9, 12, 10, 13, 11, 14]);
+    expect(read(source, keys, 2, 5)).toEqual([2, 5, 9, 12, 10, 13]);
+    const last = { ...keys, rows: { ...rows, firstUnit: 2, units: 1 }, shape: [6, 1] };
+    expect(read(source, last, 0, 6)).toEqual([6, 7, 8, 15, 16, 17]);
+    expect(read(source, { ...last, shape: [2, 3], ofHeads: 'upright' }, 0, 2)).toEqual([6, 7, 8, 15, 16, 17]);
+  });
+
   it('turns a matrix of a stack, and reads it once for several views', () => {
     const source = new CountingSource({ stack: [2, 2, 4] });
     const half = (firstUnit: number): TensorView =>
