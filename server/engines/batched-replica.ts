@@ -4,8 +4,18 @@
  * In      jobs of the queue; `runJobs` of the engine, which ends each of them, or tells how
  * Out     Replica
  * Limits  batchSize rows a batch (a request with more runs alone); the oldest waits at most maxBatchDelayMs for company
- * Errors  a process that dies ends run(). What it ran waits for the next one, if nothing of its answer was told, and runs alone then;
- *         what was in more than request_retries deaths (a hang counts for two) ends with the error
+ * Errors  a process that dies ends run(). What it worked at waits for the next one, if nothing of its answer was told, and runs alone
+ *         then; what was in more than request_retries deaths, or in one after a hang, ends with the error
+ *
+ * Ahead: where an engine says so, the process is given its next batch while it works at one, so that it does not stand still in between.
+ * Those jobs wait as those of the queue do, and are counted so: they start when nothing is before them, and a death before that is
+ * none of theirs. But nobody goes before them any more. So a batch goes ahead only if
+ *   - it is full: one that is not gets company while it waits;
+ *   - the last one took at most AHEAD_MS: what comes meanwhile, of another key or a better priority, waits so much longer and no more, and
+ *     the stand-still is nothing beside a longer one;
+ *   - no other replica has room: it would begin at once there;
+ *   - nothing of it, or of what the process works at, was in a death: such a one has the process to itself, so that the next death is
+ *     its own beyond doubt; and what the process works at is no batch in parts, each of which would wait for all of the other one.
  */
 import assert from 'node:assert/strict';
 import { ServingError } from '../../proto/errors.js';
@@ -32,8 +42,8 @@ export interface BatchedReplicaOptions<J extends BatchedJob> extends Omit<Replic
   queue: JobQueue<J>;
 }
 
-/** A process that hangs holds up the others for all of its deadline: that is not done three times. */
-const DEATHS_OF_A_HANG = 2;
+/** After a batch that took longer none goes ahead. */
+const AHEAD_MS = 100;
 
 /** The process of a replica. */
 export interface BatchedChild {
@@ -47,16 +57,34 @@ export type Answers = () => void;
 /** Nothing is left: the jobs have ended. */
 export const ALL_TOLD: Answers = () => {};
 
+interface Batch<J> {
+  readonly jobs: readonly J[];
+  /** Nothing is before it in the process. */
+  hasBegun: boolean;
+  begunAtMs: number;
+  /** Its jobs run one by one. */
+  isApart: boolean;
+}
+
 export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChild> implements Replica {
+  /** Its process may be given a batch while it works at one: it begins none before it has answered the other. */
+  protected readonly runsAhead: boolean = false;
   readonly #options: BatchedReplicaOptions<J>;
   readonly #wakeUp = new WakeUp(systemClock);
   #child: C | null = null;
-  #running: readonly J[] = [];
-  /** Those of them that its process has: what it dies of is theirs. */
-  #inFlight: readonly J[] = [];
+  /** Those that the process has, the one that goes ahead last. */
+  readonly #batches: Batch<J>[] = [];
+  /** What the process works at: what it dies of is theirs. */
+  #atWork: readonly J[] = [];
+  /** Of batches that the process is done with. */
+  readonly #answers: Answers[] = [];
+  #lastMs = Number.POSITIVE_INFINITY;
+  #isIdle = true;
   #diedWorking = false;
   #draining = false;
   #death: ServingError | null = null;
+  /** What a batch ended with, and all of this life. */
+  #failure: { error: unknown } | null = null;
   #hasWorked = false;
   /** When the jobs that wait run without more company; null: none waits. */
   #dueMs: number | null = null;
@@ -83,48 +111,27 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
   }
 
   async run(): Promise<void> {
-    const { hooks, onIdle, queue } = this.#options;
+    const { queue } = this.#options;
     assert(this.#child, 'a replica is started before it runs');
     const stopListening = queue.onPush(() => this.#wakeUp.notify());
-    let answers = ALL_TOLD;
     try {
       for (;;) {
-        const waiting = this.#readyBatch();
-        if (waiting === null) {
-          answers();
-          answers = ALL_TOLD;
-        }
-        const jobs = waiting ?? (await this.#nextBatch());
-        if (jobs === null) return;
-        this.#running = jobs;
-        onIdle(false);
-        const nowMs = systemClock.nowMs();
-        for (const job of jobs) {
-          const isFirst = job.startedAtMs === null;
-          job.startedAtMs = nowMs;
-          hooks.onJobStarted?.(job);
-          if (isFirst) hooks.observer?.jobStarted(nowMs - job.queuedAtMs, 0);
-          else hooks.observer?.jobResumed?.();
-        }
-        const live = jobs.filter((job) => !job.cancelled);
-        this.#inFlight = live;
-        const running = live.length > 0 ? this.runJobs(live, this.#child) : null;
-        // While the process is at work: telling 32 answers takes as long as a small model takes for them.
-        answers();
-        answers = ALL_TOLD;
-        try {
-          answers = (await running) ?? ALL_TOLD;
-        } catch (error) {
-          this.#lose(live, ServingError.from(error));
-          throw error;
-        }
-        this.#inFlight = [];
-        this.#running = [];
-        this.#hasWorked = true;
-        onIdle(true);
+        for (let jobs = this.#nextBatch(); jobs !== null; jobs = this.#nextBatch())
+          this.#give(jobs, this.#child);
+        // Now that the process is at work: telling 32 answers takes as long as a small model takes for them.
+        this.#tellAnswers();
+        this.#tellIdle();
+        if (this.#failure) throw this.#failure.error;
+        const isDone = this.#batches.length === 0;
+        if (isDone && this.#death) throw this.#death;
+        if (isDone && this.#draining) return;
+        await this.#wakeUp.wait(isDone ? this.#dueMs : null);
       }
+    } catch (error) {
+      this.#lose(ServingError.from(error));
+      throw error;
     } finally {
-      answers();
+      this.#tellAnswers();
       stopListening();
     }
   }
@@ -149,9 +156,10 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
   }
 
   get load(): Taker {
-    const running = this.#running.length;
+    const running = this.#count(() => true);
     const isFree = running === 0 && this.#child !== null && !this.#draining;
-    return { running, room: isFree ? this.#options.config.batchSize : 0 };
+    const room = isFree ? this.#options.config.batchSize : 0;
+    return { running, room, ahead: this.#count(({ hasBegun }) => !hasBegun) };
   }
 
   get pids(): readonly (number | undefined)[] {
@@ -160,7 +168,29 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
 
   sample(): ReplicaSample {
     const { batchSize } = this.#options.config;
-    return { ...NO_SAMPLE, sequencesRunning: this.#running.length, slots: batchSize };
+    return { ...NO_SAMPLE, sequencesRunning: this.#count(({ hasBegun }) => hasBegun), slots: batchSize };
+  }
+
+  /**
+   * To be called where runsAhead, or where a batch is run in parts, with what the process has begun: nothing is before it any more.
+   *
+   * @param jobs a batch, or some of its jobs
+   */
+  protected begins(jobs: readonly J[]): void {
+    this.#atWork = jobs;
+    const batch = this.#batchOf(jobs);
+    if (batch === undefined || batch.hasBegun) return;
+    batch.hasBegun = true;
+    batch.begunAtMs = systemClock.nowMs();
+    const { observer, onJobStarted } = this.#options.hooks;
+    for (const job of batch.jobs) {
+      if (job.stream.ended) continue;
+      const isFirst = job.startedAtMs === null;
+      job.startedAtMs = batch.begunAtMs;
+      onJobStarted?.(job);
+      if (isFirst) observer?.jobStarted(batch.begunAtMs - job.queuedAtMs, 0);
+      else observer?.jobResumed?.();
+    }
   }
 
   /** Its events have been pushed. */
@@ -184,29 +214,79 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
 
   /** One after the other. @param run answers one or fails it. @throws ServingError: the process is gone */
   protected async runApart(jobs: readonly J[], run: (job: J) => Promise<void>): Promise<void> {
-    for (const job of jobs) {
-      if (job.stream.ended) continue;
-      this.#inFlight = [job];
-      await run(job);
-    }
+    const batch = this.#batchOf(jobs);
+    if (batch !== undefined) batch.isApart = jobs.length > 1;
+    for (const job of jobs) if (!job.stream.ended) await run(job);
   }
 
-  /** The process is gone, with what it ran. */
-  #lose(live: readonly J[], error: ServingError): void {
-    this.#diedWorking = this.#inFlight.length > 0;
+  #give(jobs: readonly J[], child: C): void {
+    const batch: Batch<J> = { jobs, hasBegun: false, begunAtMs: 0, isApart: false };
+    this.#batches.push(batch);
+    if (this.#batches.length === 1) this.begins(jobs);
+    this.runJobs(jobs, child).then(
+      (answers) => this.#done(batch, answers),
+      (error: unknown) => {
+        this.#failure ??= { error };
+        this.#wakeUp.notify();
+      },
+    );
+  }
+
+  #done(batch: Batch<J>, answers: Answers): void {
+    // All of this life is over already.
+    if (!this.#batches.includes(batch)) return;
+    this.#hasWorked = true;
+    this.#lastMs = systemClock.nowMs() - batch.begunAtMs;
+    this.#answers.push(answers);
+    this.#batches.splice(this.#batches.indexOf(batch), 1);
+    const [next] = this.#batches;
+    if (next === undefined) this.#atWork = [];
+    else if (!next.hasBegun) this.begins(next.jobs);
+    this.#wakeUp.notify();
+  }
+
+  #batchOf([first]: readonly J[]): Batch<J> | undefined {
+    return this.#batches.find(({ jobs }) => first !== undefined && jobs.includes(first));
+  }
+
+  #tellAnswers(): void {
+    for (const tell of this.#answers.splice(0)) tell();
+  }
+
+  #tellIdle(): void {
+    const isIdle = this.#batches.length === 0;
+    if (isIdle === this.#isIdle) return;
+    this.#isIdle = isIdle;
+    this.#options.onIdle(isIdle);
+  }
+
+  #count(which: (batch: Batch<J>) => boolean): number {
+    return this.#batches.reduce((sum, batch) => sum + (which(batch) ? batch.jobs.length : 0), 0);
+  }
+
+  /** The process is gone, with what it had. */
+  #lose(error: ServingError): void {
+    this.#diedWorking = this.#atWork.length > 0;
     const back: J[] = [];
-    for (const job of live) {
-      if (job.stream.ended) continue;
-      if (this.#survives(job, error)) {
-        this.#leave(job, 'lost');
-        back.push(job);
-      } else this.fail(job, this.#tooOften(job, error));
+    for (const { hasBegun, jobs } of this.#batches.splice(0)) {
+      for (const job of jobs) {
+        if (job.stream.ended) continue;
+        if (this.#survives(job, error)) {
+          if (hasBegun) this.#leave(job, 'lost');
+          back.push(job);
+        } else this.fail(job, this.#tooOften(job, error));
+      }
     }
+    this.#atWork = [];
     this.#options.queue.putBack(back);
   }
 
   #survives(job: J, { code }: ServingError): boolean {
-    if (this.#inFlight.includes(job)) job.deaths += code === 'STEP_TIMEOUT' ? DEATHS_OF_A_HANG : 1;
+    if (this.#atWork.includes(job)) {
+      job.deaths++;
+      // A process that hangs holds up the others for all of its deadline: that is not done three times.
+      if (code === 'STEP_TIMEOUT') job.deaths = Math.max(job.deaths, this.#retries);
+    }
     // Half an answer has no second half anywhere else.
     return code !== 'SHUTTING_DOWN' && !job.stream.begun && job.deaths <= this.#retries;
   }
@@ -222,34 +302,53 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
     return new ServingError(error.code, message, { cause: error });
   }
 
-  /** null: drained. @throws ServingError: the process is gone */
-  async #nextBatch(): Promise<readonly J[] | null> {
-    for (;;) {
-      if (this.#death) throw this.#death;
-      if (this.#draining) return null;
-      const jobs = this.#readyBatch();
-      if (jobs !== null) return jobs;
-      await this.#wakeUp.wait(this.#dueMs);
-    }
+  /** null: the process has what it may have now. */
+  #nextBatch(): readonly J[] | null {
+    if (this.#batches.length === 0) return this.#readyBatch();
+    return this.#mayGoAhead() ? this.#fullBatch() : null;
+  }
+
+  #mayGoAhead(): boolean {
+    const { othersHaveRoom } = this.#options;
+    if (!this.runsAhead || this.#batches.length > 1 || this.#lastMs > AHEAD_MS) return false;
+    const { isApart, jobs } = this.#batches[0]!;
+    const isSure = !isApart && jobs.every(({ deaths }) => deaths === 0);
+    return isSure && this.#failure === null && othersHaveRoom?.() !== true;
+  }
+
+  /** null: none that goes ahead. */
+  #fullBatch(): readonly J[] | null {
+    const { batch, isFull } = this.#waitingBatch();
+    const { queue } = this.#options;
+    return isFull && queue.waiting[0]!.deaths === 0 ? queue.take(batch.count) : null;
   }
 
   /** null: none is full, and none has waited long enough; `#dueMs` says when one will have. */
   #readyBatch(): readonly J[] | null {
-    const { config, mayStart, queue } = this.#options;
+    const { config, queue } = this.#options;
     this.#dueMs = null;
-    if (this.#death || this.#draining) return null;
-    queue.dropExpired();
-    const { length, waiting } = queue;
-    const most = length === 0 ? 0 : Math.min(mayStart(), length);
-    const { count, oldestMs, rows } = nextBatch(waiting, most, config.batchSize);
+    const { batch, isFull, most } = this.#waitingBatch();
+    const { count, oldestMs, rows } = batch;
     if (count === 0) return null;
     this.#dueMs = oldestMs + config.maxBatchDelayMs;
-    const isFull = count < most || rows >= config.batchSize || waiting[0]!.deaths > 0;
     const isDue = config.batchSize === 1 || systemClock.nowMs() >= this.#dueMs;
     if (isFull || isDue) return queue.take(count);
     const preferred = preferredSize(rows, config.repository?.preferredRows ?? []);
-    const exact = preferred === null ? null : nextBatch(waiting, most, preferred);
+    const exact = preferred === null ? null : nextBatch(queue.waiting, most, preferred);
     return exact?.rows === preferred ? queue.take(exact!.count) : null;
+  }
+
+  /** Of no job, if none may be taken. @returns most: of the queue that may be taken */
+  #waitingBatch(): { batch: NextBatch; isFull: boolean; most: number } {
+    const { config, mayStart, queue } = this.#options;
+    const mayTake = this.#death === null && !this.#draining;
+    if (mayTake) queue.dropExpired();
+    const { length, waiting } = queue;
+    const most = length === 0 || !mayTake ? 0 : Math.min(mayStart(), length);
+    const batch = nextBatch(waiting, most, config.batchSize);
+    const { count, rows } = batch;
+    const isFull = count > 0 && (count < most || rows >= config.batchSize || waiting[0]!.deaths > 0);
+    return { batch, isFull, most };
   }
 
   #leave(job: J, why: SlotFreed['why']): void {

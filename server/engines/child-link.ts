@@ -1,9 +1,11 @@
 /**
- * The server's end of a process that runs one model: one question at a time, notices in between, and its end.
+ * The server's end of a process that runs one model: questions, answered in order, notices in between, and its end.
  *
  * In      a program that speaks over its channel (structured clone)
- * Out     its answers; `failed`, when the process is gone without having been stopped; lines that it prints, where somebody reads them
- * Limits  a question has a deadline, which begins anew with every notice: a process that misses it is killed
+ * Out     its answers; `failed`, when the process is gone without having been stopped, and what it had said is read; lines that it
+ *         prints, where somebody reads them
+ * Limits  MOST_QUESTIONS at a time, the second of which lies in the process until the first is answered: then it begins. From then on it has
+ *         its deadline, which begins anew with every notice: a process that misses it is killed
  * Errors  WORKER_FAILED: it is gone, ended by the kernel for want of memory with the figures; STEP_TIMEOUT: it was killed for its deadline; SHUTTING_DOWN by `abort`
  */
 import assert from 'node:assert/strict';
@@ -19,6 +21,10 @@ import { PrintedLines } from './printed-lines.js';
 const STOP_GRACE_MS = 2000;
 /** How often it is looked at, at most: what it holds is told where the kernel ends it. */
 const LOOK_MS = 1000;
+/** What a process said last is there when it ends, unless another one holds its channel. */
+const READ_OUT_MS = 1000;
+/** What it works at, and what lies ready for it. */
+const MOST_QUESTIONS = 2;
 
 export interface ChildProgram {
   /** Path of the compiled program. */
@@ -35,11 +41,20 @@ export interface ChildProgram {
 /** Gets each message first, whether there is a question or not. true: it was no answer, but a sign of life. */
 type OnMessage<From> = (message: From) => boolean;
 
-interface Waiting<From> {
+export interface Asking<From> {
+  /** It has so long from its beginning. */
+  limitMs: number;
+  /** Completes "The process … in N ms". */
+  missed: string;
+  /** true: it was no answer. */
+  onNotice?: (message: From) => boolean;
+  /** Nothing is before it any more. */
+  onBegun?: () => void;
+}
+
+interface Question<From> extends Asking<From> {
   resolve(message: From): void;
   reject(error: ServingError): void;
-  onNotice: ((message: From) => boolean) | undefined;
-  timer: NodeJS.Timeout;
 }
 
 export class ChildLink<To extends object, From extends object> {
@@ -52,7 +67,10 @@ export class ChildLink<To extends object, From extends object> {
   #lookedMs = Number.NEGATIVE_INFINITY;
   /** Default: all messages are answers or notices. */
   onMessage: OnMessage<From> = () => false;
-  #waiting: Waiting<From> | null = null;
+  /** The first one has begun. */
+  readonly #questions: Question<From>[] = [];
+  /** The first one's deadline. */
+  #timer: NodeJS.Timeout | null = null;
   #error: ServingError | null = null;
   #isStopping = false;
 
@@ -88,15 +106,27 @@ export class ChildLink<To extends object, From extends object> {
       const gone = (how: string): void => {
         const error = this.#error ?? new ServingError('WORKER_FAILED', `The ${what} ${how}`);
         this.#error = error;
-        this.#waiting?.reject(error);
+        this.#clearTimer();
+        for (const question of this.#questions.splice(0)) question.reject(error);
         if (!this.#isStopping) tellFailed(error);
         resolve();
       };
       this.#child.once('exit', (code, signal) => {
         const { pid } = this.#child;
         const killer = signal === 'SIGKILL' && pid !== undefined ? this.#memoryKills.killerOf(pid) : null;
-        if (killer?.by === 'kernel') gone(`was ended by SIGKILL, ${killer.sentence}`);
-        else gone(`ended by ${signal ?? `code ${code}`}`);
+        const how =
+          killer?.by === 'kernel'
+            ? `was ended by SIGKILL, ${killer.sentence}`
+            : `ended by ${signal ?? `code ${code}`}`;
+        // What it has answered did not end it.
+        if (!this.#child.connected) gone(how);
+        else {
+          const timer = setTimeout(() => gone(how), READ_OUT_MS);
+          this.#child.once('disconnect', () => {
+            clearTimeout(timer);
+            gone(how);
+          });
+        }
       });
       this.#child.once('error', (error) => gone(`failed: ${error.message}`));
     });
@@ -113,9 +143,34 @@ export class ChildLink<To extends object, From extends object> {
 
   #heard(message: From): void {
     if (typeof message !== 'object' || message === null) throw new TypeError('no message');
-    const waiting = this.#waiting;
-    if (this.onMessage(message) || waiting?.onNotice?.(message)) waiting?.timer.refresh();
-    else waiting?.resolve(message);
+    // It is being killed for what it works at: the next question has not begun.
+    if (this.#error !== null) return;
+    const [first] = this.#questions;
+    if (this.onMessage(message) || first?.onNotice?.(message)) {
+      this.refresh();
+      return;
+    }
+    if (first === undefined) return;
+    this.#questions.shift();
+    this.#clearTimer();
+    first.resolve(message);
+    this.#begin();
+  }
+
+  /** What is the first question now, if there is one. */
+  #begin(): void {
+    const [first] = this.#questions;
+    if (first === undefined) return;
+    const { limitMs, missed, onBegun } = first;
+    this.#timer = setTimeout(() => {
+      this.kill(new ServingError('STEP_TIMEOUT', `The ${this.#what} ${missed} in ${limitMs} ms`));
+    }, limitMs);
+    onBegun?.();
+  }
+
+  #clearTimer(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
   }
 
   /** Resolves when the process is gone, however. */
@@ -127,32 +182,16 @@ export class ChildLink<To extends object, From extends object> {
     return this.#child.pid;
   }
 
-  /**
-   * @param missed completes "The process … in N ms"
-   * @param onNotice true: it was no answer
-   * @throws ServingError
-   */
-  async ask(
-    message: To,
-    limitMs: number,
-    missed: string,
-    onNotice?: (message: From) => boolean,
-  ): Promise<From> {
-    assert(this.#waiting === null, 'one question at a time');
+  /** Answers come in the order of the questions. @throws ServingError: the process is gone */
+  async ask(message: To, asking: Asking<From>): Promise<From> {
+    assert(this.#questions.length < MOST_QUESTIONS, `${MOST_QUESTIONS} questions at a time`);
     if (this.#error) throw this.#error;
     this.#look();
-    const timer = setTimeout(() => {
-      this.kill(new ServingError('STEP_TIMEOUT', `The ${this.#what} ${missed} in ${limitMs} ms`));
-    }, limitMs);
-    try {
-      return await new Promise<From>((resolve, reject) => {
-        this.#waiting = { resolve, reject, onNotice, timer };
-        this.tell(message);
-      });
-    } finally {
-      this.#waiting = null;
-      clearTimeout(timer);
-    }
+    return new Promise<From>((resolve, reject) => {
+      this.#questions.push({ ...asking, resolve, reject });
+      this.tell(message);
+      if (this.#questions.length === 1) this.#begin();
+    });
   }
 
   #look(): void {
@@ -170,7 +209,7 @@ export class ChildLink<To extends object, From extends object> {
 
   /** What it waits for goes on: its deadline begins anew. */
   refresh(): void {
-    this.#waiting?.timer.refresh();
+    this.#timer?.refresh();
   }
 
   kill(error: ServingError): void {

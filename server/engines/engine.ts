@@ -105,6 +105,8 @@ export interface ReplicaOptions {
   sharesCores: boolean;
   /** Jobs of the queue that it may take now. */
   mayStart: () => number;
+  /** A replica of the model could start jobs at once. Absent: no other one could. */
+  othersHaveRoom?: () => boolean;
   /** Nothing runs (true), or there is something again. A new replica is idle. */
   onIdle: (idle: boolean) => void;
   logger: Logger;

@@ -13,6 +13,8 @@ export interface Taker {
   readonly running: number;
   /** Jobs it could start now. */
   readonly room: number;
+  /** Of `running`: those that it was given and has not begun. They wait, as those of the queue do; absent: none. */
+  readonly ahead?: number;
 }
 
 export function fairShare(takers: readonly Taker[], taker: number, waiting: number): number {

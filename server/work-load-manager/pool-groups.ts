@@ -130,9 +130,14 @@ export class PoolGroups {
     return this.running.reduce((sum, group) => sum + (group.load?.room ?? 0), 0);
   }
 
+  /** Jobs that have left the queue and are not begun. */
+  get ahead(): number {
+    return this.running.reduce((sum, group) => sum + (group.load?.ahead ?? 0), 0);
+  }
+
   /** Jobs that no group has room for. */
   get backlog(): number {
-    return Math.max(0, this.#options.queue.length - this.room);
+    return Math.max(0, this.#options.queue.length + this.ahead - this.room);
   }
 
   /** As the cores of this machine see it. */
@@ -264,6 +269,7 @@ export class PoolGroups {
           ...(claim && { devices: claim.devices }),
           sharesCores: this.mostGroups > 1 || (this.#options.hasNeighbours?.() ?? false),
           mayStart: () => mayStart(group, this.running, queue, config.batching),
+          othersHaveRoom: () => this.room > 0,
         }),
       ...(claim && { devices: claim.devices }),
       logger,

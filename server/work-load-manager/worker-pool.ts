@@ -107,7 +107,7 @@ export class WorkerPool {
   }
 
   get waitingJobs(): number {
-    return this.#queue.length;
+    return this.#queue.length + this.groups.ahead;
   }
 
   get healthy(): boolean {
@@ -227,12 +227,12 @@ export class WorkerPool {
 
   /**
    * DJLServing refuses what would take the queue's last place while every worker is busy. Jobs that a group has room for are as
-   * good as started.
+   * good as started; those that went ahead wait.
    */
   #queueLimit(): number {
     const { capacity } = this.#queue;
-    const { room, running } = this.groups;
-    return running.length > 0 ? capacity - 1 + room : capacity;
+    const { ahead, room, running } = this.groups;
+    return running.length > 0 ? capacity - 1 + room - ahead : capacity;
   }
 
   #notReady(): ServingError {

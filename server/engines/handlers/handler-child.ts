@@ -65,9 +65,9 @@ export class HandlerChild {
       });
       link.onMessage = (message) => asks.heard(message);
       void link.ended.then(() => asks.abort());
-      const missed = 'did not load its handler';
-      const answer = await link.ask({ kind: 'load', setup }, limitMs, missed, (notice) =>
-        child.#heard(notice),
+      const answer = await link.ask(
+        { kind: 'load', setup },
+        { limitMs, missed: 'did not load its handler', onNotice: (notice) => child.#heard(notice) },
       );
       if (answer.kind === 'failed') {
         logger.error({ model: setup.modelName, stack: answer.stack }, 'a handler could not be loaded');
@@ -93,17 +93,19 @@ export class HandlerChild {
   async run(
     requests: readonly HandlerRequest[],
     limitMs: number,
+    onBegun: () => void,
     onPiece: (piece: Piece) => void,
   ): Promise<{ answers: readonly HandlerAnswer[]; us: number }> {
     const id = this.#nextId++;
     const answer = await this.#link.ask(
       { kind: 'run', id, requests },
-      limitMs,
-      'did not answer',
-      (notice) => {
-        if (notice.kind !== 'head' && notice.kind !== 'chunk') return this.#heard(notice);
-        onPiece(notice);
-        return true;
+      {
+        ...{ limitMs, missed: 'did not answer', onBegun },
+        onNotice: (notice) => {
+          if (notice.kind !== 'head' && notice.kind !== 'chunk') return this.#heard(notice);
+          onPiece(notice);
+          return true;
+        },
       },
     );
     if (answer.kind === 'threw') throw new ServingError('HANDLER_FAILED', answer.message);

@@ -57,8 +57,11 @@ export class HandlerReplica extends BatchedReplica<HandlerJob, HandlerChild> {
       requestId,
     }));
     try {
-      const { answers, us } = await child.run(requests, config.stepTimeoutSeconds * 1000, (piece) =>
-        this.#piece(jobs[piece.index], piece),
+      const { answers, us } = await child.run(
+        requests,
+        config.stepTimeoutSeconds * 1000,
+        () => this.begins(jobs),
+        (piece) => this.#piece(jobs[piece.index], piece),
       );
       hooks.observer?.stepDone(jobs.length, us, 0, 0);
       // TorchServe's own of every batch.

@@ -1,7 +1,7 @@
 /**
  * The server's end of a process that runs an ONNX model (onnx-process.ts).
  *
- * In      the model's file, session options; batches, one after the other
+ * In      the model's file, session options; batches, of which one may lie ready while another runs
  * Out     the signature; outputs of each batch; `failed`, when the process is gone
  * Limits  loading and batches have deadlines: a process that misses one is killed
  * Errors  CHECKPOINT_INVALID: ONNX Runtime does not load the file; BAD_REQUEST: it refuses the inputs; WORKER_FAILED, STEP_TIMEOUT
@@ -42,7 +42,10 @@ export class OnnxChild {
   ): Promise<OnnxChild> {
     const program = { program: PROGRAM, what: 'process of the ONNX model', remedy: REMEDY };
     return startedChild<ToOnnx, FromOnnx, OnnxChild>(program, signal, async (link) => {
-      const answer = await link.ask({ kind: 'load', file, options }, limitMs, 'did not load its model');
+      const answer = await link.ask(
+        { kind: 'load', file, options },
+        { limitMs, missed: 'did not load its model' },
+      );
       if (answer.kind === 'failed') {
         throw new ServingError(
           'CHECKPOINT_INVALID',
@@ -58,14 +61,18 @@ export class OnnxChild {
     return this.#link.pid;
   }
 
-  /** @throws ServingError */
+  /** @param onBegun none is before it any more. @throws ServingError */
   async run(
     inputs: readonly NamedTensor[],
     outputs: readonly string[] | null,
     limitMs: number,
+    onBegun?: () => void,
   ): Promise<{ outputs: readonly NamedTensor[]; us: number }> {
     const id = this.#nextId++;
-    const answer = await this.#link.ask({ kind: 'run', id, inputs, outputs }, limitMs, 'did not end a batch');
+    const answer = await this.#link.ask(
+      { kind: 'run', id, inputs, outputs },
+      { limitMs, missed: 'did not end a batch', ...(onBegun && { onBegun }) },
+    );
     if (answer.kind === 'refused') throw new ServingError('BAD_REQUEST', answer.message.slice(0, MAX_WORDS));
     assert(answer.kind === 'ran' && answer.id === id, 'batches are answered in order');
     return { outputs: answer.outputs, us: answer.us };

@@ -30,6 +30,8 @@ export interface OnnxReplicaOptions extends BatchedReplicaOptions<OnnxJob> {
 }
 
 export class OnnxReplica extends BatchedReplica<OnnxJob, OnnxChild> {
+  /** A run is its inputs and nothing else: nobody sees that one lies ready. */
+  protected override readonly runsAhead = true;
   readonly #options: OnnxReplicaOptions;
 
   constructor(options: OnnxReplicaOptions) {
@@ -57,7 +59,7 @@ export class OnnxReplica extends BatchedReplica<OnnxJob, OnnxChild> {
     if (answers !== null) return answers;
     await this.runApart(jobs, async (job) => {
       try {
-        this.#answer(job, await this.#ask(child, job.inputs, job.request.outputs, 1));
+        this.#answer(job, await this.#ask(child, job.inputs, [job]));
       } catch (error) {
         const failure = ServingError.from(error);
         if (failure.code !== 'BAD_REQUEST') throw failure;
@@ -75,7 +77,7 @@ export class OnnxReplica extends BatchedReplica<OnnxJob, OnnxChild> {
     const inputs = joinRows(apartInputs, pad);
     let outputs: readonly NamedTensor[];
     try {
-      outputs = await this.#ask(child, inputs, jobs[0]!.request.outputs, jobs.length);
+      outputs = await this.#ask(child, inputs, jobs);
     } catch (error) {
       const failure = ServingError.from(error);
       if (failure.code !== 'BAD_REQUEST') throw failure;
@@ -108,12 +110,13 @@ export class OnnxReplica extends BatchedReplica<OnnxJob, OnnxChild> {
   async #ask(
     child: OnnxChild,
     inputs: readonly NamedTensor[],
-    outputs: readonly string[] | null,
-    rows: number,
+    jobs: readonly OnnxJob[],
   ): Promise<readonly NamedTensor[]> {
     const { config, hooks } = this.#options;
-    const ran = await child.run(inputs, outputs, config.stepTimeoutSeconds * 1000);
-    hooks.observer?.stepDone(rows, ran.us, 0, 0);
+    const { outputs } = jobs[0]!.request;
+    const limitMs = config.stepTimeoutSeconds * 1000;
+    const ran = await child.run(inputs, outputs, limitMs, () => this.begins(jobs));
+    hooks.observer?.stepDone(jobs.length, ran.us, 0, 0);
     return ran.outputs;
   }
 

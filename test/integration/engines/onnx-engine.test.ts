@@ -3,41 +3,14 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { OnnxWriter } from '../../../partitioner/graph/onnx-writer.js';
 import type { ModelConfig } from '../../../server/config/config.js';
 import { nextBatch } from '../../../server/engines/batched-replica.js';
 import { OnnxEngine } from '../../../server/engines/onnx/onnx-engine.js';
 import { WorkLoadManager } from '../../../server/work-load-manager/work-load-manager.js';
 import { LogRecorder } from '../../fixtures/log-recorder.js';
+import { dense, denseModel } from '../../support/dense-onnx.js';
 import { FAKE_CONFIG, fakeStore } from '../../support/fake-model.js';
 import { startServer, type TestServer } from '../../support/http-fixtures.js';
-
-const WEIGHT = [0.5, -1, 2, 0.25, 3, -0.125];
-const BIAS = [0.1, -0.2];
-
-/** x [n, 3] → y [n, 2] = relu(x · W + b) */
-function denseModel(): Uint8Array {
-  const graph = new OnnxWriter('dense');
-  const x = graph.input('x', 'float32', ['n', 3]);
-  const product = graph.node(
-    'Gemm',
-    [x, graph.floats('w', WEIGHT, [3, 2]), graph.floats('b', BIAS)],
-    ['product'],
-  );
-  graph.node('Relu', [product], ['y']);
-  graph.output('y', 'float32', ['n', 2]);
-  return graph.encode('test');
-}
-
-const dense = (rows: readonly (readonly number[])[]): number[][] =>
-  rows.map((row) =>
-    BIAS.map((bias, column) =>
-      Math.max(
-        0,
-        row.reduce((sum, value, index) => sum + value * WEIGHT[index * 2 + column]!, bias),
-      ),
-    ),
-  );
 
 describe('an ONNX model', () => {
   let folder = '';
