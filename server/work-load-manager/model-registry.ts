@@ -42,10 +42,16 @@ export class ModelRegistry<M extends Versioned> {
   readonly #canServe: (model: M) => boolean;
   readonly #rule: VersionRule;
   readonly #byName = new Map<string, Entry<M>>();
+  #revision = 0;
 
   constructor(canServe: (model: M) => boolean, rule: VersionRule = 'round-robin') {
     this.#canServe = canServe;
     this.#rule = rule;
+  }
+
+  /** Another one when a model has come or gone. */
+  get revision(): number {
+    return this.#revision;
   }
 
   /** In no order. */
@@ -71,6 +77,7 @@ export class ModelRegistry<M extends Versioned> {
       entry = { versions: [], turns: new Map(), default: this.#rule === 'default' ? model : null };
       this.#byName.set(name, entry);
     }
+    this.#revision++;
     entry.versions.push(model);
     entry.turns.set(model, { weight, inHand: 0 });
   }
@@ -78,6 +85,7 @@ export class ModelRegistry<M extends Versioned> {
   remove(model: M): void {
     const entry = this.#byName.get(model.name);
     if (!entry) return;
+    this.#revision++;
     entry.versions = entry.versions.filter((one) => one !== model);
     entry.turns.delete(model);
     if (entry.default === model) entry.default = entry.versions[0] ?? null;

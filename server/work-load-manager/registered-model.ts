@@ -21,6 +21,7 @@ import type { ModelTokens } from '../requests/model-tokens.js';
 import type { Accepted, JobRequest, ModelStatus } from '../requests/service.js';
 import { CoolDown } from './cool-down.js';
 import type { ModelOrigin } from './model-origin.js';
+import { statusOf } from './model-status.js';
 import { describeModel } from './pool-description.js';
 import { WorkerPool } from './worker-pool.js';
 
@@ -55,6 +56,8 @@ export class RegisteredModel {
   readonly name: string;
   readonly version: string | null;
   readonly registeredAtMs = Date.now();
+  /** What requests see of it, at the moment when they look. */
+  readonly status: ModelStatus = statusOf(this);
   readonly loadedAtStartup: boolean;
   readonly #options: RegisteredModelOptions;
   readonly #stop = new AbortController();
@@ -265,26 +268,6 @@ export class RegisteredModel {
     };
   }
 
-  status(): ModelStatus {
-    const { name, registeredAtMs, state, version } = this;
-    return {
-      name,
-      version,
-      state,
-      healthy: state === 'READY' && (this.#pool?.healthy ?? false),
-      loadedAtStartup: this.loadedAtStartup,
-      registeredAtMs,
-      contextLength: this.#pool?.contextLength ?? 0,
-      task: this.#pool?.task ?? null,
-      signature: this.#pool?.signature ?? null,
-      answerFormat: this.#pool?.answerFormat ?? null,
-      predictor: this.#config.predictor,
-      labels: this.#pool?.labels ?? null,
-      sessionSeconds: this.#config.statefulSessions ? this.#config.sessionSeconds : null,
-      outputFormatter: formatterOf(this.#config),
-    };
-  }
-
   describe(): PoolDescription {
     return describeModel(this);
   }
@@ -321,9 +304,4 @@ export class RegisteredModel {
       `Model ${this.id} was not ready after ${limit} s (option.model_loading_timeout)`,
     );
   }
-}
-
-function formatterOf({ asyncMode, outputFormatter, tgiCompat }: ModelConfig): ModelStatus['outputFormatter'] {
-  if (tgiCompat) return 'tgi';
-  return outputFormatter ?? (asyncMode ? 'async' : null);
 }

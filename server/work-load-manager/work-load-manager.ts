@@ -79,6 +79,8 @@ export class WorkLoadManager implements InferenceService, ManagementService {
   readonly #attached = new WeakSet<RegisteredModel>();
   readonly #leaving = new Map<RegisteredModel, Promise<void>>();
   readonly #loads = new LoadingGate(LOADS_AT_ONCE);
+  /** Of all models, as of a revision of the registry: every request asks for them. */
+  #statuses: { revision: number; all: readonly ModelStatus[] } = { revision: -1, all: [] };
   #draining = false;
 
   constructor(options: WorkLoadManagerOptions) {
@@ -270,7 +272,10 @@ export class WorkLoadManager implements InferenceService, ManagementService {
   }
 
   models(): readonly ModelStatus[] {
-    return this.#sorted().map((model) => model.status());
+    const { revision } = this.#models;
+    if (this.#statuses.revision !== revision)
+      this.#statuses = { revision, all: this.#sorted().map(({ status }) => status) };
+    return this.#statuses.all;
   }
 
   /** Takes nothing new and waits until all is answered, or for `limitMs`. */
