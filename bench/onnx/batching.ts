@@ -11,7 +11,6 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { Agent, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -28,6 +27,7 @@ import { ServerUnderTest } from '../../tuner/target/server-under-test.js';
 import { spread } from '../spread.js';
 import { wholeNumber } from '../whole-number.js';
 import type { LoopAnswer, LoopCall } from './bare-loop.js';
+import { PlainClient } from './plain-client.js';
 
 const LOOP = fileURLToPath(new URL('./bare-loop.js', import.meta.url));
 const MODEL = 'perceptron';
@@ -112,30 +112,29 @@ async function httpSide(
   { clients, profile, width }: { clients: number; profile: string | null; width: number },
 ): Promise<Side> {
   const server = await ServerUnderTest.start({ SERVING_MODEL_STORE: store }, profile);
-  const agent = new Agent({ keepAlive: true, maxSockets: clients });
-  const sent = bodyOf(kind, width);
-  const headers = { 'content-type': sent.type, 'content-length': sent.body.length };
+  const { body, type } = bodyOf(kind, width);
+  const { host } = new URL(server.url);
+  const requestTo = (model: string): Buffer => {
+    const lines = [`POST /predictions/${model} HTTP/1.1`, `host: ${host}`, `content-type: ${type}`];
+    return Buffer.concat([
+      Buffer.from(`${[...lines, `content-length: ${body.length}`].join('\r\n')}\r\n\r\n`),
+      body,
+    ]);
+  };
+  const requests = new Map([MODEL, SINGLE].map((model) => [model, requestTo(model)]));
+  const all = Array.from({ length: clients }, () => new PlainClient(server.url));
+  const free = [...all];
   return {
     pid: server.pid,
     children: processTree(server.pid).filter((pid) => pid !== server.pid),
-    one: (model) =>
-      new Promise((resolve, reject) => {
-        const asked = request(
-          `${server.url}/predictions/${model}`,
-          { method: 'POST', agent, headers },
-          (response) => {
-            response.resume();
-            response.once('end', () => {
-              if (response.statusCode === 200) resolve();
-              else reject(new Error(`the server answered ${response.statusCode}`));
-            });
-          },
-        );
-        asked.once('error', reject);
-        asked.end(sent.body);
-      }),
+    one: async (model) => {
+      const client = free.pop()!;
+      const status = await client.send(requests.get(model)!);
+      free.push(client);
+      if (status !== 200) throw new Error(`the server answered ${status}`);
+    },
     close: async () => {
-      agent.destroy();
+      for (const client of all) client.close();
       await server.stop();
     },
   };
