@@ -6,6 +6,7 @@
  * Errors  whatever a step throws fails its batch
  */
 import type { InferenceSession } from 'onnxruntime-node';
+import { EXPLAINED_HEADER } from '../../requests/explained.js';
 import type { Context } from './context.js';
 import { LanguageModel } from './language-model.js';
 
@@ -24,9 +25,6 @@ export class PredictionException extends Error {
 }
 
 type Kind = 'answer' | 'explain' | 'describe';
-
-/** Marks an answer that is an explanation of the handler's own. */
-export const EXPLAINED_HEADER = 'x-explained';
 
 export class BaseHandler {
   context!: Context;

@@ -2,6 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { archiveModel } from '../../../server/archive-main.js';
 import { loadConfig } from '../../../server/config/load-config.js';
@@ -102,8 +103,47 @@ describe('default handlers', () => {
     );
     expect(wrong.status).toBe(400);
     expect(await wrong.text()).toMatch(/must be a text|cannot be read/);
+    if (name === 'image_classifier') await expectRegions(cases[1]!);
     await manager.unregister(name, null);
   });
+
+  /** What an image is taken for comes from the regions where the thing is; without one of them it is what the model says of such an image. */
+  async function expectRegions({ answer, image }: Case): Promise<void> {
+    const bytes = Buffer.from(image!, 'base64');
+    const send = async (target: string, headers: Record<string, string> = {}) => {
+      const url = `${http.url}/${target}`;
+      const sent = { method: 'POST', headers: { 'content-type': 'image/png', ...headers }, body: bytes };
+      return (await fetch(url, sent)).json() as Promise<Record<string, unknown>>;
+    };
+    const occluded = await send('explanations/image_classifier?method=occlusion');
+    const importances = occluded.importances as number[];
+    expect(occluded).toMatchObject({ shape: [8, 8], target: 'square', evaluations: 66 });
+    expect(occluded.score).toBeCloseTo((answer as Record<string, number>).square!, 2);
+    const best = importances.indexOf(Math.max(...importances));
+    const { data, info } = await sharp(bytes).greyscale().raw().toBuffer({ resolveWithObject: true });
+    const bright = Array.from(data, (value, at) => ({
+      value,
+      x: at % info.width,
+      y: Math.floor(at / info.width),
+    }))
+      .filter(({ value }) => value > 150)
+      // The middle of the longer side is what the model sees.
+      .map(({ x, y }) => [x - (info.width - info.height) / 2, y].map((one) => (8 * one) / info.height));
+    const [left, top, right, bottom] = [0, 1, 0, 1].map((axis, at) =>
+      Math[at < 2 ? 'min' : 'max'](...bright.map((one) => one[axis]!)),
+    );
+    expect([best % 8, Math.floor(best / 8)]).toEqual([
+      expect.toSatisfy((x: number) => x >= left! - 1 && x <= right! + 1),
+      expect.toSatisfy((y: number) => y >= top! - 1 && y <= bottom! + 1),
+    ]);
+    const kept = importances.map((_, at) => (at === best ? '0' : '1')).join('');
+    const without = await send('predictions/image_classifier', { 'x-explain-kept': kept });
+    expect(importances[best]).toBeCloseTo((occluded.score as number) - (without.square as number), 6);
+    const shared = await send('explanations/image_classifier?samples=2&target=circle');
+    expect(shared).toMatchObject({ target: 'circle', delta: expect.closeTo(0, 9) });
+    const few = await send('predictions/image_classifier', { 'x-explain-kept': '101' });
+    expect(few).toMatchObject({ message: expect.stringMatching(/64 regions/) });
+  }
 
   it('were trained to be right', () => {
     const accuracy = JSON.parse(readFileSync(path.join(MODELS, 'accuracy.json'), 'utf8')) as Record<

@@ -3,7 +3,7 @@
  *
  * In      a folder with an .onnx file of one input [n, 3, height, width], perhaps index_to_name.json; a request is an image (JPEG, PNG, WebP, GIF,
  *         TIFF), or its base64 in JSON
- * Out     image_classifier: {label: chance} of the best five; object_detector: [{label: [x1, y1, x2, y2], score}, …]; image_segmenter: for
+ * Out     image_classifier: {label: chance} of the best five, and of what an explanation asks for (requests/explained.ts); object_detector: [{label: [x1, y1, x2, y2], score}, …]; image_segmenter: for
  *         each row and column [class, chance]
  * Limits  those of pixels.ts; handler.threshold of model-config.yaml for detections, 0.5 unless it says otherwise
  * Errors  PredictionException 400: no image
@@ -20,8 +20,10 @@ import {
   resizedShorter,
 } from '../../../../pipeline/pixels.js';
 import { ServingError } from '../../../../proto/errors.js';
+import { FEATURES_HEADER, KEPT_HEADER, TARGET_HEADER } from '../../../requests/explained.js';
 import { BaseHandler, PredictionException, type RequestData } from '../base-handler.js';
 import type { Context } from '../context.js';
+import { REGIONS, withRegions } from './image-regions.js';
 import { labelNames } from './label-names.js';
 import { rowsOf, softmax } from './tensor-rows.js';
 
@@ -64,19 +66,33 @@ abstract class ImageHandler extends BaseHandler {
 abstract class CroppedImageHandler extends ImageHandler {
   override async preprocess(data: readonly RequestData[]): Promise<unknown> {
     const [height, width] = this.size ?? [CROP, CROP];
-    return this.tensorOf(await Promise.all(data.map((one) => cropped(bytesOf(one), height, width))), true);
+    const images = data.map(async (one, at) => this.shown(await cropped(bytesOf(one), height, width), at));
+    return this.tensorOf(await Promise.all(images), true);
+  }
+
+  /** What of a request's image the model sees. @param at its place in the batch */
+  protected shown(image: Pixels, _at: number): Pixels {
+    return image;
   }
 }
 
 export class ImageClassifier extends CroppedImageHandler {
+  protected override shown(image: Pixels, at: number): Pixels {
+    const kept = this.context.getRequestHeader(at, KEPT_HEADER);
+    return kept === undefined ? image : withRegions(image, kept);
+  }
+
   override async postprocess(outputs: unknown): Promise<Record<string, number>[]> {
     const tensor = (outputs as Record<string, OrtTensor>)[this.session!.outputNames[0]!]!;
-    return rowsOf(tensor).map((row) => {
-      const best = softmax(row)
-        .map((chance, index) => ({ chance, index }))
+    return rowsOf(tensor).map((row, at) => {
+      const asked = this.context.getRequestHeader(at, TARGET_HEADER);
+      if (this.context.getRequestHeader(at, 'explain') === 'True')
+        this.context.setResponseHeader(at, FEATURES_HEADER, `${REGIONS},${REGIONS}`);
+      const told = softmax(row)
+        .map((chance, index) => ({ chance, name: this.nameOf(index) }))
         .sort((a, b) => b.chance - a.chance)
-        .slice(0, BEST);
-      return Object.fromEntries(best.map(({ chance, index }) => [this.nameOf(index), chance]));
+        .filter(({ name }, place) => place < BEST || name === asked);
+      return Object.fromEntries(told.map(({ chance, name }) => [name, chance]));
     });
   }
 }

@@ -13,13 +13,13 @@ import type { Target } from '../../../requests/target.js';
 import { propertiesOf } from '../../answers/handler-answer.js';
 import type { HttpContext } from '../../http-context.js';
 import { modelStatus } from '../../model-target.js';
-import { explainHandler } from './explain-handler.js';
+import { BytesBody, explainHandler } from './explain-handler.js';
 import type { ExplainOptions } from './explain-options.js';
 import { explainTensors } from './explain-tensors.js';
 import { explainText } from './explain-text.js';
 
 export interface ExplainRequest {
-  /** JSON, or a text. */
+  /** JSON, a text, or a BytesBody. */
   body: unknown;
   headers: IncomingHttpHeaders;
   target: Target;
@@ -83,6 +83,8 @@ async function explainBy(
 ): Promise<unknown> {
   const { model } = target;
   const status = modelStatus(context, target);
+  if (body instanceof BytesBody && status !== undefined && status.task !== 'handler')
+    throw new ServingError('BAD_REQUEST', `Model ${model} takes no ${body.contentType}: JSON or a text`);
   switch (status?.task) {
     case 'text-generation':
       return explainText(context, body, target, options, client.signal);

@@ -1,15 +1,15 @@
 /**
  * Explanations: /explanations/{model}[/{version}], TorchServe's path.
  *
- * In      the body of a prediction (JSON or text); method, target, samples, steps, seed, input and output in the query
+ * In      the body of a prediction (JSON, text, or bytes for a handler); method, target, samples, steps, seed, input and output in the query
  * Out     words, tokens or an input's shape, with importances, score, base and delta
  * Errors  in the words of the dialect that it is served beside: DJLServing's or TorchServe's
  * Source  TorchServe's path, and its answers to explanations
  */
+import { isUtf8 } from 'node:buffer';
 import type { Static, TSchema } from '@sinclair/typebox';
 import { Type } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import { InvalidInput } from '../../../requests/invalid-input.js';
 import { requestControl, withVersion } from '../../../requests/request-control.js';
 import { compileValidator } from '../../../requests/validation.js';
 import { clientSignal } from '../../answers/stream-reply.js';
@@ -20,6 +20,7 @@ import type { HttpContext } from '../../http-context.js';
 import { djlTarget, ModelParams } from '../../model-target.js';
 import { djlError } from '../djl/djl-errors.js';
 import { explain } from './explain.js';
+import { BytesBody } from './explain-handler.js';
 import { ExplainQuery } from './explain-options.js';
 
 /** @param tell what an error is */
@@ -51,14 +52,20 @@ async function explanationRoutes(
   const { config, service } = context;
   const parseJson = jsonBodyParser(app);
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'string' }, (request, text, done) => {
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (request, payload, done) => {
+    const bytes = payload as Buffer;
     const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? '';
     // curl's -T sends no type, and its -d calls everything a form.
     const isUntyped = type === '' || type === 'application/x-www-form-urlencoded';
-    const isJson = type === 'application/json' || (isUntyped && /^\s*[[{]/.test(text as string));
-    if (isJson) parseJson(request, text as string, done);
-    else if (isUntyped || type.startsWith('text/')) done(null, text);
-    else done(new InvalidInput('Texts and JSON are explained, other bodies are not', null));
+    const isText = type === 'application/json' || type.startsWith('text/') || (isUntyped && isUtf8(bytes));
+    if (!isText) {
+      done(null, new BytesBody(bytes, isUntyped ? 'application/octet-stream' : type));
+      return;
+    }
+    const text = bytes.toString('utf8');
+    const isJson = type === 'application/json' || (isUntyped && /^\s*[[{]/.test(text));
+    if (isJson) parseJson(request, text, done);
+    else done(null, text);
   });
   setErrorWords(app, context, { tell: (error) => tell(error, config) });
   app.setValidatorCompiler(({ schema }) => {
