@@ -19,7 +19,7 @@ interface Waiting {
 export class PlainClient {
   readonly #socket: Socket;
   #waiting: Waiting | null = null;
-  /** Of an answer whose head is not whole. */
+  /** What came of an answer whose head is not whole. */
   #head: Buffer | null = null;
   #status = 0;
   /** Bytes of the body that are to come. */

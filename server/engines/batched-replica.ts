@@ -76,7 +76,7 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
   readonly #batches: Batch<J>[] = [];
   /** What the process works at: what it dies of is theirs. */
   #atWork: readonly J[] = [];
-  /** Of batches that the process is done with. */
+  /** What the batches that the process is done with are answered with. */
   readonly #answers: Answers[] = [];
   #lastMs = Number.POSITIVE_INFINITY;
   #isIdle = true;
@@ -338,7 +338,7 @@ export abstract class BatchedReplica<J extends BatchedJob, C extends BatchedChil
     return exact?.rows === preferred ? queue.take(exact!.count) : null;
   }
 
-  /** Of no job, if none may be taken. @returns most: of the queue that may be taken */
+  /** It has no job, if none may be taken. @returns most: of the queue that may be taken */
   #waitingBatch(): { batch: NextBatch; isFull: boolean; most: number } {
     const { config, mayStart, queue } = this.#options;
     const mayTake = this.#death === null && !this.#draining;

@@ -5,11 +5,11 @@
  * can be left out says so, and is asked again and again for some of them.
  */
 
-/** Of an answer that is an explanation of the handler's own. */
+/** Marks an answer that is an explanation of the handler's own. */
 export const EXPLAINED_HEADER = 'x-explained';
-/** Of an answer: its request has features, in a shape of their own: `8,8`. */
+/** In an answer: its request has features, in a shape of their own: `8,8`. */
 export const FEATURES_HEADER = 'x-explain-features';
-/** Of a request: a 1 for each of its features that is there, a 0 for each that is left out. */
+/** In a request: a 1 for each of its features that is there, a 0 for each that is left out. */
 export const KEPT_HEADER = 'x-explain-kept';
-/** Of a request: a key that the answer is to have, whatever else it leaves out. */
+/** In a request: a key that the answer is to have, whatever else it leaves out. */
 export const TARGET_HEADER = 'x-explain-target';

@@ -13,6 +13,10 @@ import type { WorkerGroup } from './worker-group.js';
 /** A job this old is anybody's: the group whose turn it is may hang. */
 const MAX_RESERVED_MS = 250;
 
+/** Jobs that have left the queue for a group and are not begun. */
+export const aheadOf = (groups: readonly WorkerGroup[]): number =>
+  groups.reduce((sum, { load }) => sum + (load?.ahead ?? 0), 0);
+
 export function mayStart(
   group: WorkerGroup,
   running: readonly WorkerGroup[],

@@ -6,10 +6,22 @@
  */
 import type { ModelConfig } from '../config/config.js';
 import type { ModelStatus } from '../requests/service.js';
-import type { RegisteredModel } from './registered-model.js';
+import type { WorkerPool } from './worker-pool.js';
+
+/** What of a registered model is told. */
+interface Told {
+  readonly name: string;
+  readonly version: string | null;
+  readonly state: ModelStatus['state'];
+  readonly loadedAtStartup: boolean;
+  readonly registeredAtMs: number;
+  readonly config: ModelConfig;
+  /** null: it has none yet. */
+  readonly pool: WorkerPool | null;
+}
 
 /** With fields of its own: it is copied, compared and written as a plain one. */
-export function statusOf(model: RegisteredModel): ModelStatus {
+export function statusOf(model: Told): ModelStatus {
   return {
     get name() {
       return model.name;

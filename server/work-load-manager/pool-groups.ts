@@ -21,7 +21,7 @@ import type { MemoryLedger } from '../machine/memory-ledger.js';
 import { checkMemory } from '../machine/memory-need.js';
 import { CoolDown } from './cool-down.js';
 import { DeviceBound } from './device-bound.js';
-import { mayStart } from './may-start.js';
+import { aheadOf, mayStart } from './may-start.js';
 import { isLive, nextScaling, type ScalingState, scalingDueAtMs } from './scaling.js';
 import { DEATH_WINDOW_MS, WorkerGroup } from './worker-group.js';
 
@@ -130,14 +130,9 @@ export class PoolGroups {
     return this.running.reduce((sum, group) => sum + (group.load?.room ?? 0), 0);
   }
 
-  /** Jobs that have left the queue and are not begun. */
-  get ahead(): number {
-    return this.running.reduce((sum, group) => sum + (group.load?.ahead ?? 0), 0);
-  }
-
   /** Jobs that no group has room for. */
   get backlog(): number {
-    return Math.max(0, this.#options.queue.length + this.ahead - this.room);
+    return Math.max(0, this.#options.queue.length + aheadOf(this.running) - this.room);
   }
 
   /** As the cores of this machine see it. */

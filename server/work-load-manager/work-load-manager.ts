@@ -79,7 +79,7 @@ export class WorkLoadManager implements InferenceService, ManagementService {
   readonly #attached = new WeakSet<RegisteredModel>();
   readonly #leaving = new Map<RegisteredModel, Promise<void>>();
   readonly #loads = new LoadingGate(LOADS_AT_ONCE);
-  /** Of all models, as of a revision of the registry: every request asks for them. */
+  /** All models as of a revision of the registry: every request asks for them. */
   #statuses: { revision: number; all: readonly ModelStatus[] } = { revision: -1, all: [] };
   #draining = false;
 

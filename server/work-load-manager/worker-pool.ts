@@ -21,6 +21,7 @@ import type { ModelTokens } from '../requests/model-tokens.js';
 import type { Accepted, JobRequest, Task } from '../requests/service.js';
 import type { Signature } from '../requests/signature.js';
 import type { TextLabels } from '../requests/text-labels.js';
+import { aheadOf } from './may-start.js';
 import { PoolGroups } from './pool-groups.js';
 
 export interface WorkerPoolOptions {
@@ -107,7 +108,7 @@ export class WorkerPool {
   }
 
   get waitingJobs(): number {
-    return this.#queue.length + this.groups.ahead;
+    return this.#queue.length + aheadOf(this.groups.running);
   }
 
   get healthy(): boolean {
@@ -231,8 +232,8 @@ export class WorkerPool {
    */
   #queueLimit(): number {
     const { capacity } = this.#queue;
-    const { ahead, room, running } = this.groups;
-    return running.length > 0 ? capacity - 1 + room - ahead : capacity;
+    const { room, running } = this.groups;
+    return running.length > 0 ? capacity - 1 + room - aheadOf(running) : capacity;
   }
 
   #notReady(): ServingError {

@@ -9,7 +9,7 @@
 import { MEAN, type Pixels } from '../../../../pipeline/pixels.js';
 import { PredictionException } from '../base-handler.js';
 
-/** Of a side: small enough for a part of a thing, few enough to ask for each. */
+/** Along a side: small enough for a part of a thing, few enough to ask for each. */
 export const REGIONS = 8;
 const GREY = MEAN.map((mean) => Math.round(mean * 255));
 

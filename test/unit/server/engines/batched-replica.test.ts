@@ -36,7 +36,7 @@ afterEach(() => {
 
 /** Batches are run in parts. */
 let partly = false;
-/** Of the jobs that started. */
+/** How long the jobs that started had waited. */
 let waits: number[] = [];
 
 class TestReplica extends BatchedReplica<TestJob, BatchedChild> {
