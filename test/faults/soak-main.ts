@@ -33,7 +33,7 @@ else {
     onProgress: (sentence) => console.error(sentence),
   });
   const grown = grownIn(result);
-  const isSeen = grownIn({ early: result.early, late: result.leaking }).length > 0;
+  const isSeen = grownIn({ early: result.late, late: result.leaking }).length > 0;
   console.log(`${new Date().toISOString().slice(0, 10)}, ${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} cores, ${minutes} minutes
 ${result.requests} requests, ${result.wrong} wrong, ${result.models} models that came and went, ${result.faults} faults
 

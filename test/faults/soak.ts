@@ -56,6 +56,9 @@ export const MOST_GROWTH = 1.05;
 export const PLANTED_MEGABYTES = 10;
 const CLIENTS = 4;
 const SAMPLES = 60;
+/** A fourth of the samples: heaps and caches grow to what the load needs. */
+const WARM_UP = 4;
+const MOST_LEAK_MS = 300_000;
 const PROMPT = 'Once upon a time there was a little dog who';
 const GREEDY = { do_sample: false, ignore_eos_token: true };
 const RANKS = 2;
@@ -83,39 +86,41 @@ export async function soak({
     const load = new Load(server);
     await load.learn();
     const endMs = performance.now() + minutes * 60_000;
-    const isOver = (): boolean => performance.now() >= endMs;
     const samples: Sample[] = [];
     const everyMs = (minutes * 60_000) / SAMPLES;
-    const sampling = async (): Promise<void> => {
-      while (!isOver()) {
+    const under = (over: () => boolean, look: () => Promise<void>): Promise<unknown> =>
+      Promise.all([
+        ...Array.from({ length: CLIENTS }, (_, index) => load.client(index, over)),
+        load.comeAndGo(over),
+        load.strike(faultEverySeconds * 1000, over),
+        (async () => {
+          while (!over()) await look();
+        })(),
+      ]);
+    await under(
+      () => performance.now() >= endMs,
+      async () => {
         samples.push({ ...footprint(server, scratch), residentBytes: await residentBytes(server) });
         const { residentBytes: bytes } = samples.at(-1)!;
         onProgress(
           `${samples.length}: ${(bytes / 2 ** 20).toFixed(1)} MB, ${load.requests} requests, ${load.faults} faults`,
         );
         await pause(everyMs);
-      }
-    };
-    await Promise.all([
-      ...Array.from({ length: CLIENTS }, (_, index) => load.client(index, isOver)),
-      load.comeAndGo(isOver),
-      load.strike(faultEverySeconds * 1000, isOver),
-      sampling(),
-    ]);
-    const counted = samples.slice(Math.floor(samples.length / 6));
+      },
+    );
+    const counted = samples.slice(Math.floor(samples.length / WARM_UP));
     const third = Math.max(1, Math.floor(counted.length / 3));
     for (let leak = 0; leak < PLANTED_MEGABYTES; leak++) await leakMegabyte(server);
     const leaking: Sample[] = [];
-    const someMore = performance.now() + third * everyMs;
-    await Promise.all([
-      load.client(0, () => performance.now() >= someMore),
-      (async () => {
-        while (performance.now() < someMore) {
-          leaking.push({ ...footprint(server, scratch), residentBytes: await residentBytes(server) });
-          await pause(Math.min(everyMs, 2000));
-        }
-      })(),
-    ]);
+    const leakEndMs = performance.now() + Math.min(third * everyMs, MOST_LEAK_MS);
+    // Under the same load: with less of it the server holds less, and the leak would not be seen.
+    await under(
+      () => performance.now() >= leakEndMs,
+      async () => {
+        leaking.push({ ...footprint(server, scratch), residentBytes: await residentBytes(server) });
+        await pause(Math.min(everyMs, 2000));
+      },
+    );
     return {
       ...{
         requests: load.requests,

@@ -1,13 +1,14 @@
 /**
- * The WebGPU device on a GPU in software, at length: every case of `npm run check:device` and the families beyond them; and a server whose
- * embedded model streams by it, over two ranks, the text that the CPU gives, also after a rank was killed.
+ * The WebGPU device on a GPU in software, at length: nine families over one rank and two, in float32 as transformers has them and in 4 bits
+ * near it; and a server whose embedded model streams by it, over two ranks, the text that the CPU gives, also after a rank was
+ * killed.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { WebgpuDevice } from '../../shard-worker/device/webgpu-device.js';
-import { CASES, checkDevice } from '../device/device-check.js';
+import { checkCase } from '../device/device-check.js';
 import { ServerProcess } from '../support/server-process.js';
 import { SOFTWARE_VULKAN, useSoftwareVulkan, WHY_NO_SOFTWARE_VULKAN } from '../support/software-vulkan.js';
 
@@ -25,13 +26,15 @@ describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
     device = new WebgpuDevice({ logId: 'long' });
   });
 
-  const MORE = ['qwen3', 'gptj', 'gpt-neox', 'mixtral'];
-  const more = MORE.map((name) => ({ name, tp: 2, dtype: 'fp32' as const }));
+  const FAMILIES = ['llama', 'mistral', 'qwen2', 'qwen3', 'gpt2', 'gptj', 'gpt-neox', 'phi3', 'mixtral'];
+  const cases = FAMILIES.flatMap((name) => [1, 2].map((tp) => ({ name, tp })));
 
-  it.each([...CASES, ...more])('$name at tp $tp in $dtype is right', async (one) => {
-    const deadlineMs = Number.POSITIVE_INFINITY;
-    const [row] = await checkDevice({ device, store, deadlineMs, cases: [one] });
-    expect(row!.verdict).toBe(one.dtype === 'fp32' ? 'right' : 'near');
+  it.each(cases)("$name at tp $tp has transformers' tokens and logits", async (one) => {
+    expect(await checkCase({ ...one, dtype: 'fp32' }, { device, store })).toMatchObject({ verdict: 'right' });
+  });
+
+  it.each(cases)('$name at tp $tp in 4 bits is near it', async (one) => {
+    expect(await checkCase({ ...one, dtype: 'int4' }, { device, store })).toMatchObject({ verdict: 'near' });
   });
 });
 
