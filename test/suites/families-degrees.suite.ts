@@ -60,6 +60,14 @@ function drawSizes(config: Config, random: SeededRandom): Config {
   set(random.integer(7, 50), 'shared_expert_intermediate_size');
   set(random.integer(100, 170), 'vocab_size');
   set(random.integer(3, 9), 'num_experts', 'num_local_experts');
+  const rope = config.rope_parameters as Config | undefined;
+  if (isLatent && typeof rope?.partial_rotary_factor === 'number') {
+    const rotated = config.qk_rope_head_dim as number;
+    const head = rotated + (changed.qk_nope_head_dim as number);
+    Object.assign(changed, { head_dim: head, qk_head_dim: head });
+    // As Mistral 4 says which part of a head is turned.
+    changed.rope_parameters = { ...rope, partial_rotary_factor: rotated / head };
+  }
   if (typeof config.rotary_dim === 'number') changed.rotary_dim = random.pick([2, 4, 8]);
   if (typeof config.rotary_pct === 'number' && config.rotary_pct < 1) changed.rotary_pct = 0.5;
   return changed;
