@@ -3,7 +3,8 @@
  *
  * Run     forked by stream-clients.ts, with an IPC channel; ends with it
  * In      ClientCall messages, one at a time
- * Out     a ClientAnswer to each: to `open` when every stream has its first token, to the others when every stream has ended
+ * Out     a ClientAnswer to each: to `open` when every stream has its first token, to `burst` when every stream has ended or time is
+ *         up, to `close` when every stream has ended
  * How     server-sent events are counted by the empty lines that end them, not parsed: what is measured is the server
  */
 import { Agent, request } from 'node:http';
@@ -16,8 +17,11 @@ export interface StreamCall {
   maxTokens: number;
 }
 
-/** `close` hangs up on streams that still run, `finish` waits for their ends. */
-export type ClientCall = { call: 'open'; streams: StreamCall } | { call: 'close' } | { call: 'finish' };
+/** `open` leaves streams running, `close` hangs up on them; `burst` opens, and waits for the ends for so long at most. */
+export type ClientCall =
+  | { call: 'open'; streams: StreamCall }
+  | { call: 'burst'; streams: StreamCall; withinMs: number }
+  | { call: 'close' };
 
 export interface ClientAnswer {
   /** Of `open`: monotonicMs when it was called. */
@@ -41,14 +45,31 @@ const agent = new Agent({ keepAlive: true });
 let openedMs = 0;
 let streams: Stream[] = [];
 
+function open({ maxTokens, model, prompts, url }: StreamCall): void {
+  openedMs = monotonicMs();
+  streams = prompts.map((prompt) => openStream(`${url}/v1/completions`, { model, prompt, maxTokens }));
+}
+
 async function answer(message: ClientCall): Promise<ClientAnswer> {
   if (message.call === 'open') {
-    const { maxTokens, model, prompts, url } = message.streams;
-    openedMs = monotonicMs();
-    streams = prompts.map((prompt) => openStream(`${url}/v1/completions`, { model, prompt, maxTokens }));
+    open(message.streams);
     await Promise.all(streams.map(({ first }) => first));
+  } else if (message.call === 'burst') {
+    open(message.streams);
+    let isOver = false;
+    const timer = setTimeout(() => {
+      isOver = true;
+      for (const { hangUp } of streams) hangUp();
+    }, message.withinMs);
+    const firsts = Promise.all(streams.map(({ first }) => first));
+    // A stream that was hung up on before its first token failed by our own hand.
+    await firsts.catch((error: unknown) => {
+      if (!isOver) throw error;
+    });
+    await Promise.all(streams.map(({ ended }) => ended));
+    clearTimeout(timer);
   } else {
-    if (message.call === 'close') for (const { hangUp } of streams) hangUp();
+    for (const { hangUp } of streams) hangUp();
     await Promise.all(streams.map(({ ended }) => ended));
   }
   return { openedMs, tokens: streams.map(({ tokens }) => tokens), error: null };

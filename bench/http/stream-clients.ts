@@ -24,14 +24,14 @@ export class StreamClients {
     return Math.max(...tokens.map(([first = Number.NaN]) => first)) - openedMs;
   }
 
+  /** Opens streams, waits for their ends, and hangs up on what still runs after `withinMs`. @returns as close */
+  async burst(streams: StreamCall, withinMs: number): Promise<number[][]> {
+    return (await this.#ask({ call: 'burst', streams, withinMs })).tokens;
+  }
+
   /** Ends what still runs. @returns of each stream, when its tokens came; the last two events of one that was not cut short are none */
   async close(): Promise<number[][]> {
     return (await this.#ask({ call: 'close' })).tokens;
-  }
-
-  /** Waits until all have ended by themselves. @returns as close */
-  async finish(): Promise<number[][]> {
-    return (await this.#ask({ call: 'finish' })).tokens;
   }
 
   stop(): void {

@@ -16,7 +16,11 @@ export interface LoadTarget {
 }
 
 export interface BurstFigures {
+  /** Tokens until the end, or until the burst was cut. */
   tokensPerSecond: number;
+  /** What a burst that was cut had asked for by the time it was given: more it cannot have reached; null where it came to its end. */
+  atMostPerSecond: number | null;
+  /** Infinity where half of the requests had none when the burst was cut. */
   firstTokenMs: number;
   firstTokenP95Ms: number;
   /** Mean of a request, the median of requests. */
@@ -39,21 +43,25 @@ export async function measureBurst(
   clients: number,
   size: { prompt: number; answer: number },
   seed: number,
+  withinMs: number,
 ): Promise<BurstFigures> {
   const load = new StreamClients();
   try {
     const prompts = Array.from({ length: clients }, (_, client) => promptOf(seed, client, size.prompt));
     const startedMs = monotonicMs();
-    await load.open({ url, model, prompts, maxTokens: size.answer });
+    const answers = await load.burst({ url, model, prompts, maxTokens: size.answer }, withinMs);
     // The last two events of a stream are none of a token.
-    const streams = (await load.finish()).map((tokens) => tokens.slice(0, size.answer));
-    const first = spread(streams.map((tokens) => tokens[0]! - startedMs));
+    const streams = answers.map((tokens) => tokens.slice(0, size.answer));
+    const count = streams.flat().length;
+    const isCut = count < clients * size.answer;
+    const first = spread(streams.map(([at = Number.POSITIVE_INFINITY]) => at - startedMs));
+    const begun = streams.filter(({ length }) => length > 1);
     return {
-      tokensPerSecond: (1000 * streams.flat().length) / (Math.max(...streams.flat()) - startedMs),
+      tokensPerSecond: (1000 * count) / (isCut ? withinMs : Math.max(...streams.flat()) - startedMs),
+      atMostPerSecond: isCut ? (1000 * clients * size.answer) / withinMs : null,
       firstTokenMs: first.median,
       firstTokenP95Ms: first.p95,
-      tokenMs: spread(streams.map((tokens) => (tokens.at(-1)! - tokens[0]!) / Math.max(1, tokens.length - 1)))
-        .median,
+      tokenMs: spread(begun.map((tokens) => (tokens.at(-1)! - tokens[0]!) / (tokens.length - 1))).median,
       worstGapMs: Math.max(0, ...streams.flatMap(gapsOf)),
     };
   } finally {
@@ -88,6 +96,7 @@ export async function measureBeside(
     const gaps = tokens.flatMap(gapsOf);
     return {
       tokensPerSecond: (1000 * gaps.length) / (untilMs - fromMs),
+      atMostPerSecond: null,
       firstTokenMs,
       firstTokenP95Ms: firstTokenMs,
       tokenMs: spread(gaps).median,

@@ -30,6 +30,7 @@ const HELP = `Usage: npm run bench:serving -- [options]
   --scheduling A,B    policies of ours, a server each (default balanced)
   --peer NAME=URL,MODEL   another server of /v1/completions that runs already; may be given again
   --beside N          tokens of a prompt beside 8 streams (default 1500; 0: not measured)
+  --within S          seconds of a burst (default 3600); what runs longer is cut, and the line says so
   --rounds N          of each measurement, servers in turns (default 3)
   --tp N              ranks (default 2), a thread each
   --store DIR         where checkpoint and shards are kept (default: a temporary folder, deleted at the end)`;
@@ -44,6 +45,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       scheduling: { type: 'string', default: 'balanced' },
       peer: { type: 'string', multiple: true, default: [] },
       beside: { type: 'string', default: '1500' },
+      within: { type: 'string', default: '3600' },
       rounds: { type: 'string', default: '3' },
       tp: { type: 'string', default: '2' },
       store: { type: 'string' },
@@ -60,6 +62,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     return { prompt: wholeNumber('sizes', prompt, 1), answer: wholeNumber('sizes', answer, 2) };
   });
   const rounds = wholeNumber('rounds', values.rounds, 1);
+  const withinMs = 1000 * wholeNumber('within', values.within, 1);
   const beside = wholeNumber('beside', values.beside, 0);
   const store = values.store ?? path.join(tmpdir(), `shardserve-bench-serving-${process.pid}`);
   const models = path.join(store, 'models');
@@ -107,7 +110,7 @@ export async function main(argv: readonly string[]): Promise<number> {
         }));
         for (let round = 0; round < rounds; round++) {
           for (const [at, target] of targets.entries())
-            rows[at]!.rounds.push(await measureBurst(target, count, size, ++seed));
+            rows[at]!.rounds.push(await measureBurst(target, count, size, ++seed, withinMs));
         }
         console.log(renderServing(`${count} clients, ${size.prompt} in / ${size.answer} out`, rows));
       }
