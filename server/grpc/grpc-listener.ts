@@ -4,6 +4,7 @@
  * In      services with their handlers; an address
  * Out     listen, close
  * Limits  max_request_size a message, and all calls at a time (received-bytes.ts), also by what they take as objects (decoded-bytes.ts);
+ *         answers that nobody takes (unread-messages.ts);
  *         max_connections, and as many calls at a time, MAX_STREAMS of a connection; health and reflection: open-services.ts; keep-alive pings no oftener than MIN_PING_MS; IDLE_MS of a connection without a call; close() waits so long as it is told for running calls
  * Errors  CONFIG_INVALID: the address cannot be listened on
  * Source  grpc/grpc doc/health-checking.md, doc/server-reflection.md: both by the packages of grpc-node
@@ -26,6 +27,7 @@ import { isKnown } from './grpc-calls.js';
 import { grpcCredentials } from './grpc-credentials.js';
 import { addOpenServices } from './open-services.js';
 import { boundedMessages, receivedBytes } from './received-bytes.js';
+import { UnreadMessages } from './unread-messages.js';
 
 /** A client that pings oftener is cut off: the protocol's own defence. */
 const MIN_PING_MS = 10_000;
@@ -34,6 +36,9 @@ const KEEP_ALIVE_MS = 60_000;
 const IDLE_MS = 300_000;
 /** Calls of one connection at once. */
 const MAX_STREAMS = 1000;
+/** Answers that wait for their readers may have as much, or as many times the largest message. */
+const LEAST_UNREAD_BYTES = 256 * 1_048_576;
+const UNREAD_MESSAGES = 4;
 
 export interface GrpcServer {
   /** Names its address in messages. */
@@ -66,6 +71,8 @@ export interface ListenerOptions {
   maxConnections?: number;
   access: AccessControl;
   drainTimeoutMs: number;
+  /** A reader that takes nothing of its answer for so long is given up. */
+  stallLimitMs: number;
   /** What an https:// address needs; absent or null: it is none. */
   tls?: TlsFiles | null;
   onDraining: () => void;
@@ -85,13 +92,19 @@ export function grpcListener(options: ListenerOptions): GrpcServer {
     maxConnections,
     maxMessageBytes,
     services,
+    stallLimitMs,
   } = options;
   const { credentials, stop } = grpcCredentials(address.tls === true ? (options.tls ?? null) : null);
+  const unread = new UnreadMessages(
+    Math.max(LEAST_UNREAD_BYTES, UNREAD_MESSAGES * maxMessageBytes),
+    stallLimitMs,
+  );
   const server = new Server({
     interceptors: [
       receivedBytes({
         ...{ maxBytes: maxMessageBytes, maxCalls: Math.max(maxConnections ?? 0, MAX_STREAMS) },
         isKnown: (metadata) => isKnown(metadata, access),
+        unread,
       }),
     ],
     'grpc.max_receive_message_length': maxMessageBytes,

@@ -30,12 +30,20 @@ export interface GrpcServerOptions extends Omit<GrpcParts, 'isDraining'> {
 
 export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   let isDraining = false;
-  const { access, address, drainTimeoutMs, maxConnections, maxMessageBytes, tls = null } = options;
+  const {
+    access,
+    address,
+    drainTimeoutMs,
+    maxConnections,
+    maxMessageBytes,
+    stallLimitMs,
+    tls = null,
+  } = options;
   const file = protoFile('open_inference.proto');
   const definition = loadSync(file, PROTO_OPTIONS);
   const handlers = inferenceHandlers({ ...options, isDraining: () => isDraining });
   return grpcListener({
-    ...{ access, address, drainTimeoutMs, maxMessageBytes, tls, key: 'grpc_address' },
+    ...{ access, address, drainTimeoutMs, maxMessageBytes, stallLimitMs, tls, key: 'grpc_address' },
     ...(maxConnections !== undefined && { maxConnections }),
     services: [{ name: SERVICE, definition, types: protobuf.loadSync(file), handlers }],
     onDraining: () => {

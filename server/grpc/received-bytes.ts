@@ -3,7 +3,7 @@
  * asked whose call it is.
  *
  * In      the stream below a call, its metadata; a service, and its types
- * Out     an interceptor of every call; the service, whose messages are looked at before they are made objects of
+ * Out     an interceptor of every call, which tells whole answers to unread-messages.ts; the service, whose messages are looked at before they are made objects of
  * Limits  `maxCalls` at a time, beside them as many probes; `maxBytes` over all calls until they end, of a stream until it is done with each message; the first FREE_BYTES of a call are not counted, and
  *         are all that a caller without a key may send, uncompressed; UPLOAD_MS for a message that has begun. A message that would take
  *         more than `maxBytes` as objects is not decoded; one that takes less counts as that
@@ -23,6 +23,7 @@ import type protobuf from 'protobufjs';
 import { ServingError } from '../../proto/errors.js';
 import { decodedBytes, messageShape } from './decoded-bytes.js';
 import { noteArrival, statusOf } from './grpc-calls.js';
+import type { UnreadMessages } from './unread-messages.js';
 
 export const FREE_BYTES = 65_536;
 const UPLOAD_MS = 120_000;
@@ -92,9 +93,11 @@ export interface ReceivedLimits {
   maxCalls: number;
   /** Whoever sends this metadata may make more calls than those that are open to all. */
   isKnown(metadata: Metadata): boolean;
+  /** Takes whole answers. */
+  unread: Pick<UnreadMessages, 'begin'>;
 }
 
-export function receivedBytes({ isKnown, maxBytes, maxCalls }: ReceivedLimits): ServerInterceptor {
+export function receivedBytes({ isKnown, maxBytes, maxCalls, unread }: ReceivedLimits): ServerInterceptor {
   let inFlight = 0;
   let calls = 0;
   return (method, call) => {
@@ -176,7 +179,13 @@ export function receivedBytes({ isKnown, maxBytes, maxCalls }: ReceivedLimits): 
       .build();
     return new ServerInterceptingCall(
       call,
-      new ResponderBuilder().withStart((next) => next(listener)).build(),
+      new ResponderBuilder()
+        .withStart((next) => next(listener))
+        .withSendMessage((message, next) => {
+          next(message);
+          if (!method.responseStream) unread.begin(stream);
+        })
+        .build(),
     );
   };
 }

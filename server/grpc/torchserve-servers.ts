@@ -111,13 +111,13 @@ function ownService(name: string) {
 }
 
 export function createTorchServeServers(options: TorchServeGrpcOptions): GrpcServer[] {
-  const { access, drainTimeoutMs, maxConnections, maxMessageBytes, tls = null } = options;
+  const { access, drainTimeoutMs, maxConnections, maxMessageBytes, stallLimitMs, tls = null } = options;
   let isDraining = false;
   const onDraining = (): void => {
     isDraining = true;
   };
   const most = maxConnections === undefined ? {} : { maxConnections };
-  const shared = { access, drainTimeoutMs, maxMessageBytes, onDraining, tls, ...most };
+  const shared = { access, drainTimeoutMs, maxMessageBytes, onDraining, stallLimitMs, tls, ...most };
   const refuseNew = (): void => {
     if (isDraining) throw new ServingError('SHUTTING_DOWN', 'The server is shutting down');
   };

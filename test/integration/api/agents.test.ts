@@ -346,6 +346,20 @@ describe("vLLM's routes", () => {
     expect(await post('/tokenize', { inputs: 'ab' })).toEqual({ status: 200, body: told });
     const parameters = { truncate: 2 };
     expect(await post('/tokenize', { inputs: 'ab', parameters })).toEqual({ status: 200, body: [a, b] });
+    expect(await post('/chat_tokenize', { messages })).toEqual({
+      status: 200,
+      body: {
+        tokenize_response: [
+          { id: 7, text: '\u0007', start: 0, stop: 1 },
+          { id: 8, text: '\b', start: 1, stop: 2 },
+        ],
+        templated_text: '\u0007\b',
+      },
+    });
+    expect(await post('/chat_tokenize', {})).toMatchObject({
+      status: 422,
+      body: { error_type: 'validation' },
+    });
   });
 
   it('tell version, health and how long a context is', async () => {

@@ -121,6 +121,29 @@ const call = <T = Answer>(
     );
   });
 
+/** A call by HTTP/2 itself; `frame` makes a message of it. */
+function rawStream(address: string, name: string) {
+  const definitions = loadSync(protoFile('open_inference.proto'), PROTO_OPTIONS);
+  const { [name]: method } = definitions['inference.GRPCInferenceService'] as unknown as Record<
+    string,
+    { path: string; requestSerialize(message: object): Buffer }
+  >;
+  const session = connect(`http://${address}`);
+  session.on('error', () => {});
+  const stream = session.request({
+    ...{ ':method': 'POST', ':path': method!.path, te: 'trailers' },
+    'content-type': 'application/grpc',
+  });
+  stream.on('error', () => {});
+  const frame = (request: object): Buffer => {
+    const message = method!.requestSerialize(request);
+    const head = Buffer.alloc(5);
+    head.writeUInt32BE(message.length, 1);
+    return Buffer.concat([head, message]);
+  };
+  return { frame, session, stream };
+}
+
 const textRequest = (prompt: string, more: object = {}) => ({
   model_name: 'mlp',
   id: 'r1',
@@ -239,6 +262,25 @@ describe('a text model over gRPC', () => {
     // A model that is not there was asked nothing.
     await expect.poll(() => told.length).toBe(3);
     expect(told.slice(1).map(({ modelMs: ms }) => Math.round(ms))).toEqual([250, 250]);
+  });
+
+  it('counts the time from its head on, and what its message took to come is not its own', async () => {
+    const told: TimeParts[] = [];
+    const { address, service } = await start({ onAnswered: (parts) => told.push(parts) });
+    const now = performance.now();
+    service.times = { queuedAtMs: now, startedAtMs: now, endedAtMs: now };
+    const { frame, session, stream } = rawStream(address, 'ModelInfer');
+    const pinged = () => new Promise((resolve) => session.ping(resolve));
+    // What was sent before it is there when it comes back.
+    await pinged();
+    const headMs = performance.now();
+    await pinged();
+    const sentMs = performance.now();
+    stream.end(frame(textRequest('Once')));
+    await expect.poll(() => told.length).toBe(1);
+    session.destroy();
+    const { containerMs, totalMs } = told[0]!;
+    expect(totalMs - containerMs).toBeGreaterThanOrEqual(sentMs - headMs);
   });
 
   it('streams a response a token, tells the last, and goes on after an error', async () => {
@@ -538,27 +580,7 @@ describe('messages that are still being sent', () => {
 
 describe('a reader of a stream that takes nothing', () => {
   /** grpc-js's client reads on whatever its reader does: this one has a window, and closes it. */
-  function deafStream(address: string) {
-    const definitions = loadSync(protoFile('open_inference.proto'), PROTO_OPTIONS);
-    const { ModelStreamInfer: method } = definitions['inference.GRPCInferenceService'] as unknown as Record<
-      string,
-      { path: string; requestSerialize(message: object): Buffer }
-    >;
-    const session = connect(`http://${address}`);
-    session.on('error', () => {});
-    const stream = session.request({
-      ...{ ':method': 'POST', ':path': method!.path, te: 'trailers' },
-      'content-type': 'application/grpc',
-    });
-    stream.on('error', () => {});
-    const frame = (request: object): Buffer => {
-      const message = method!.requestSerialize(request);
-      const head = Buffer.alloc(5);
-      head.writeUInt32BE(message.length, 1);
-      return Buffer.concat([head, message]);
-    };
-    return { frame, session, stream };
-  }
+  const deafStream = (address: string) => rawStream(address, 'ModelStreamInfer');
 
   it('is given up also where all it sends is refused: no heap of refusals grows', async () => {
     const access = new AccessControl(NO_KEYS, () => {});
@@ -573,6 +595,20 @@ describe('a reader of a stream that takes nothing', () => {
     // What its window holds, and what waits for it; where they were written unread they were thousands.
     expect(begin.mock.calls.length).toBeGreaterThan(100);
     expect(begin.mock.calls.length).toBeLessThan(1000);
+  });
+
+  it('of one answer is given up after the limit', async () => {
+    const { address, service } = await start({ stallLimitMs: 100 });
+    service.words = null;
+    const { frame, session, stream } = rawStream(address, 'ModelInfer');
+    stream.end(frame(textRequest('Once')));
+    const job = await service.request(0);
+    job.token('x'.repeat(1_000_000));
+    job.finish('length');
+    // Its window holds 64 KB of it, and it never says that there is room for more.
+    await once(stream, 'close');
+    expect(stream.readableEnded).toBe(false);
+    session.destroy();
   });
 
   it('is given up after the limit, and its requests end', async () => {

@@ -45,11 +45,12 @@ class WholeService extends FakeService {
 
   override tokens(): ReturnType<NonNullable<InferenceService['tokens']>> {
     return {
+      contextLength: 512,
       encode: async () => [1, 2, 3],
-      decode: async () => 'text',
+      decode: () => 'text',
+      pieces: (ids) => ids.map(() => 'a'),
       text: () => 'a',
-      maxModelLen: 512,
-    } as never;
+    };
   }
 }
 
@@ -175,6 +176,7 @@ const ROWS: readonly Row[] = [
     seeds: [
       ['/tokenize', { model: 'mlp', prompt: 'a b', add_special_tokens: true, return_token_strs: true }],
       ['/tokenize', CHAT],
+      ['/tokenize', { inputs: 'a b', parameters: { truncate: 2 } }],
       ['/detokenize', { model: 'mlp', tokens: [1, 2] }],
       ...['/score', '/v1/score', '/classify'].map((path) => [path, SCORE] as const),
       ...['/rerank', '/v1/rerank', '/v2/rerank'].map((path) => [path, RERANK] as const),
@@ -185,6 +187,7 @@ const ROWS: readonly Row[] = [
     dialect: 'tgi',
     shape: ({ error, error_type: type }) => isText(error) && isText(type),
     seeds: [
+      ['/chat_tokenize', { messages: [{ role: 'user', content: 'a' }], tools: [] }],
       [
         '/generate',
         { inputs: 'once', parameters: { max_new_tokens: 4, details: true, top_n_tokens: 2, stop: ['.'] } },

@@ -1,5 +1,6 @@
 /**
- * Text Generation Inference's own API: /generate, /generate_stream, POST / and /info.
+ * Text Generation Inference's own API: /generate, /generate_stream, POST /, /chat_tokenize and /info; /tokenize is shared with vLLM's
+ * (vllm-routes.ts).
  *
  * In      tgi-request.ts; the model is the only one of the start, or `model` names one
  * Out     {"generated_text", "details"?}; POST / in a list; a stream: server-sent events, one a token
@@ -7,7 +8,7 @@
  * Errors  {"error", "error_type"}: 422, 429, 424, 503, else the table's status
  * Source  Text Generation Inference's router
  */
-import type { TSchema } from '@sinclair/typebox';
+import { type Static, type TSchema, Type } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { requestControl, withVersion } from '../../../requests/request-control.js';
 import { compileValidator } from '../../../requests/validation.js';
@@ -19,10 +20,15 @@ import type { Dialect } from '../../dialect.js';
 import { setErrorWords } from '../../error-handler.js';
 import type { HttpContext } from '../../http-context.js';
 import { openAiTarget } from '../../model-target.js';
+import { chatMessages, Message } from '../openai/chat-messages.js';
+import { chatOptions } from '../openai/chat-request.js';
+import { ToolFields } from '../openai/chat-tools.js';
 import { withOwnIds } from '../openai/openai-handlers.js';
+import { tokensOfModel } from '../openai/vllm-routes.js';
 import { tgiError } from './tgi-errors.js';
 import { checkTgiBody, MAX_BEST_OF, MAX_STOPS, TgiBody, tgiFormat, tgiRequests } from './tgi-request.js';
 import { tgiAnswer, tgiErrorFrame, tgiFrames } from './tgi-response.js';
+import { tgiTokens } from './tgi-tokens.js';
 
 const example = (model: string) => ({
   model,
@@ -30,6 +36,11 @@ const example = (model: string) => ({
   parameters: { max_new_tokens: 20 },
 });
 const tasks = ['text-generation'] as const;
+const ChatTokenizeBody = Type.Object({
+  model: Type.Optional(Type.String({ minLength: 1, maxLength: 512 })),
+  messages: Type.Array(Message, { minItems: 1, maxItems: 4096 }),
+  tools: ToolFields.tools,
+});
 
 export const tgiDialect: Dialect = {
   name: 'tgi',
@@ -58,6 +69,11 @@ export const tgiDialect: Dialect = {
         summary: 'The same as /generate, in a list; as /generate_stream with "stream": true.',
       },
       ...{ body: TgiBody, example, tasks },
+    },
+    {
+      ...{ method: 'POST', path: '/chat_tokenize', summary: 'The tokens of a chat, and its text.' },
+      ...{ body: ChatTokenizeBody, tasks },
+      example: (model) => ({ model, messages: [{ role: 'user', content: 'Hello' }] }),
     },
     { method: 'GET', path: '/info', summary: 'The model that /generate asks, and its limits.' },
   ],
@@ -120,6 +136,18 @@ async function tgiRoutes(app: FastifyInstance, context: HttpContext): Promise<vo
   app.post('/', { schema }, (request, reply) =>
     answer(request, reply, (request.body as TgiBody).stream === true, true),
   );
+  app.post('/chat_tokenize', { schema: { body: ChatTokenizeBody } }, async (request, reply) => {
+    const { messages, model, ...options } = request.body as Static<typeof ChatTokenizeBody>;
+    const to = withVersion(
+      openAiTarget(model, service, context.singleStartupModel()),
+      service,
+      request.headers,
+    );
+    const tokens = tokensOfModel(service, to);
+    const prompt = { kind: 'chat' as const, messages: chatMessages(messages), ...chatOptions(options) };
+    const tokenize_response = await tgiTokens(tokens, prompt, undefined, clientSignal(reply).signal);
+    return { tokenize_response, templated_text: tokenize_response.map(({ text }) => text).join('') };
+  });
   app.get('/info', async () => {
     const { model } = openAiTarget(undefined, service, context.singleStartupModel());
     const status = service.models().find(({ name }) => name === model);

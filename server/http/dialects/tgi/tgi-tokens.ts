@@ -1,5 +1,5 @@
 /**
- * Text Generation Inference's list of a prompt's tokens: /tokenize with "inputs".
+ * Text Generation Inference's list of a prompt's tokens: /tokenize with "inputs", /chat_tokenize.
  *
  * In      a prompt; how many of its last tokens are asked for
  * Out     [{"id", "text", "start", "stop"}]: where each stands in the text, in characters; a special token that the tokenizer puts around it
