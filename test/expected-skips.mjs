@@ -31,6 +31,7 @@ const EXPECTED = new Map([
   ['integration/groups/gpu-list.test.js', true],
   // A Vulkan device in software, which is fetched.
   ['integration/models/webgpu.test.js', true],
+  ['e2e/webgpu.test.js', true],
   ['long/webgpu.test.js', true],
   // A control group of memory, a mount namespace: where the machine permits them.
   ['e2e/faults.test.js', true],

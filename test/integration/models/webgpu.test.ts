@@ -1,6 +1,7 @@
 /**
  * The WebGPU device on a GPU in software (test/support/software-vulkan.ts): the tiny Llama's golden tokens and logits by transformers, over
- * one rank and two; sequences together, prompts in chunks, rows that are copied; and every byte that crosses between host and device.
+ * one rank and two; sequences together, prompts in chunks, rows that are copied; every byte that crosses between host and device; and streams
+ * by the batch loop (test/long has other formats, and too little memory).
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,6 +11,7 @@ import { partition } from '../../../partitioner/partition.js';
 import { GREEDY_SAMPLING, type Step, type StepResult } from '../../../proto/control.js';
 import { allReducesPerStep, type Manifest } from '../../../proto/manifest.js';
 import { WebgpuDevice } from '../../../shard-worker/device/webgpu-device.js';
+import { deviceStreamsSuite } from '../../suites/device-streams.suite.js';
 import { type GoldenPrompt, goldenFolder, readGolden } from '../../support/golden.js';
 import { RELATIVE_TOLERANCE, relativeDeviation } from '../../support/golden-families.js';
 import { createInProcessGroup, type InProcessGroup } from '../../support/in-process-group.js';
@@ -130,5 +132,11 @@ describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
       expect(result.rows[0]!.tokens[0]!.tokenId).toBe(promptOf('medium').greedyIds[0]);
       await run({ closeSlots: [0, 1, 2, 3] });
     });
+  });
+
+  deviceStreamsSuite({
+    device: () => device,
+    cases: [1, 2].map((tp) => ({ tp, dtype: 'fp32' as const })),
+    preempts: false,
   });
 });
