@@ -23,6 +23,7 @@ import type { FinishReason, TokenAlternative, TokenText } from '../requests/job-
 import { StopStrings } from '../text/stop-strings.js';
 import type { RunningSequence } from './batcher.js';
 import type { DraftOptions } from './drafts.js';
+import { stoppedBy } from './stopped-by.js';
 
 /** What a sequence needs of a tokenizer. */
 export interface TokenTexts {
@@ -366,6 +367,7 @@ export class Sequence implements RunningSequence {
       cachedTokens: this.job.tellsCached ? this.cachedTokens : 0,
       newTokens: this.newTokens - this.#toldTokens,
       seed: this.job.seed,
+      ...stoppedBy(this.#request, reason, this.#stops.found, this.#newIds.at(-1)),
     });
     this.job.stream.end();
   }

@@ -5,7 +5,7 @@
  * Out     one request a choice: prompts × n, in the order of their indices
  * Limits  MAX_CHOICES a request; the ranges of sampling-fields.ts, OpenAI's where it has its own
  * Errors  InvalidInput naming field, limit and value; fields that are known but not served are refused, others ignored as OpenAI's
- *         clients expect (user, metadata, store, …)
+ *         clients expect (user, metadata, store, a prediction, which changes no text, …)
  * Source  OpenAI API reference; vLLM's "extra parameters"
  *
  * Here and not with HTTP: gRPC's sampling_parameters are these fields.
@@ -90,9 +90,8 @@ export const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   suffix: [''],
   functions: [],
   function_call: ['none', 'auto'],
-  modalities: [],
+  modalities: ['text'],
   audio: [],
-  prediction: [],
   web_search_options: [],
   use_beam_search: [false],
   length_penalty: [1],

@@ -82,6 +82,8 @@ export interface FinishEvent {
   /** Tokens made and counted: those after a stop string are not. */
   newTokens: number;
   seed: number;
+  /** The request's stop string that ended it, or the id of its stop token; absent: neither did. */
+  stop?: string | number;
 }
 
 export type GenerationEvent = PromptTokenEvent | TokenEvent | FinishEvent;

@@ -157,7 +157,7 @@ function topKOf(value: number | undefined): { topK?: number } {
 /**
  * Fields that other servers serve and this one does not: refused unless they say what happens anyway.
  *
- * @param neutral field → values that change nothing; [] always among them
+ * @param neutral field → values that change nothing; a list of them, and of nothing, too
  * @returns the refusal, or null
  */
 export function refuseUnserved(
@@ -167,7 +167,7 @@ export function refuseUnserved(
   for (const [name, values] of Object.entries(neutral)) {
     const value = given[name];
     if (value === undefined || value === null || values.includes(value)) continue;
-    if (Array.isArray(value) && value.length === 0) continue;
+    if (Array.isArray(value) && value.every((one) => values.includes(one))) continue;
     const only = values.length === 0 ? 'leave it out' : `only ${values.map(quote).join(' or ')} is accepted`;
     return new InvalidInput(`${name} is not supported by this server: ${only}, got ${quote(value)}`, name);
   }

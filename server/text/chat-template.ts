@@ -6,6 +6,8 @@
  * Out     prompt text with its special tokens spelled out: encode it with addSpecialTokens false, or begin-of-text comes twice
  * Errors  CHECKPOINT_INVALID when the template does not parse; render: BAD_REQUEST with the template's own words when it
  *         refuses the messages ("Conversation roles must alternate …"), CHAT_TEMPLATE_LIMIT when JavaScript's stack or longest text ends it
+ *         A developer's messages are the system's where the template knows no developers, and the system's then one, the first: strict
+ *         templates know it nowhere else
  * Limits  none of its own: the template is code of the checkpoint, which sees the messages and special tokens, no file and no function
  *         of ours, but may run for ever. The server renders in a process (engines/llm/chat-renderer.ts)
  */
@@ -79,12 +81,14 @@ export class ChatTemplate {
   readonly #template: Template;
   readonly #toolTemplate: Template;
   readonly #specialTokens: SpecialTokens;
+  readonly #knowsDevelopers: boolean;
 
   /** @throws ServingError CHECKPOINT_INVALID */
   constructor({ specialTokens, text, toolText }: ChatTemplateSource) {
     this.#template = parse(text);
     this.#toolTemplate = toolText === null ? this.#template : parse(toolText);
     this.#specialTokens = specialTokens;
+    this.#knowsDevelopers = `${text}${toolText ?? ''}`.includes('developer');
   }
 
   /**
@@ -93,8 +97,9 @@ export class ChatTemplate {
    * @throws ServingError BAD_REQUEST when the template refuses the messages
    */
   render(messages: readonly TemplateMessage[], options: RenderOptions): string {
-    const text = this.#renderWhole(messages, options);
-    return options.continueFinalMessage === true ? upToFinalMessage(text, messages) : text;
+    const known = this.#knowsDevelopers ? messages : withoutDevelopers(messages);
+    const text = this.#renderWhole(known, options);
+    return options.continueFinalMessage === true ? upToFinalMessage(text, known) : text;
   }
 
   #renderWhole(messages: readonly TemplateMessage[], options: RenderOptions): string {
@@ -119,6 +124,16 @@ export class ChatTemplate {
       );
     }
   }
+}
+
+function withoutDevelopers(messages: readonly TemplateMessage[]): readonly TemplateMessage[] {
+  if (!messages.some(({ role }) => role === 'developer')) return messages;
+  const isOrder = ({ role }: TemplateMessage): boolean => role === 'system' || role === 'developer';
+  const content = messages
+    .filter(isOrder)
+    .map((one) => one.content)
+    .join('\n\n');
+  return [{ role: 'system', content }, ...messages.filter((one) => !isOrder(one))];
 }
 
 /** As transformers' continue_final_message does. @throws ServingError BAD_REQUEST */

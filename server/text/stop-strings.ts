@@ -15,6 +15,8 @@ export class StopStrings {
   /** The end of the text that is the beginning of a stop string. */
   #held = '';
   #stopped = false;
+  /** The one that ended the text; null: none did. */
+  found: string | null = null;
 
   /** @param strings empty ones are ignored; the one that is complete first wins, and of those at one place the earliest start */
   constructor(strings: readonly string[], includeStopString: boolean) {
@@ -36,6 +38,7 @@ export class StopStrings {
     if (found !== null) {
       this.#stopped = true;
       this.#held = '';
+      this.found = pending.slice(found.start, found.end);
       return { text: pending.slice(0, this.#includeStopString ? found.end : found.start), stopped: true };
     }
     const heldUnits = this.#longestOpenEnd(pending);

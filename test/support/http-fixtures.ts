@@ -88,7 +88,7 @@ export class Submitted implements AsyncIterable<GenerationEvent> {
     });
   }
 
-  finish(reason: FinishReason, heldBack = ''): void {
+  finish(reason: FinishReason, heldBack = '', stop?: string | number): void {
     this.#text += heldBack;
     this.#put({
       kind: 'finish',
@@ -98,6 +98,7 @@ export class Submitted implements AsyncIterable<GenerationEvent> {
       promptTokens: this.promptTokens,
       newTokens: this.#newTokens,
       seed: this.request.sampling.seed ?? 7,
+      ...(stop !== undefined && { stop }),
     });
   }
 

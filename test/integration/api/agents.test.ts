@@ -20,10 +20,15 @@ beforeEach(async () => {
 });
 afterEach(() => test.server.close());
 
-async function write(index: number, text: string, reason: 'end-id' | 'length' | 'stop-string' = 'end-id') {
+async function write(
+  index: number,
+  text: string,
+  reason: 'end-id' | 'length' | 'stop-string' = 'end-id',
+  stop?: string,
+) {
   const job = await test.service.request(index);
   for (const piece of text.match(/.{1,4}/gs) ?? []) job.token(piece);
-  job.finish(reason);
+  job.finish(reason, '', stop);
 }
 
 const promptOf = (index: number) => test.service.submitted[index]!.request.prompt;
@@ -59,6 +64,9 @@ describe("OpenAI's Responses", () => {
       { type: 'function_call', name: 'get_weather', arguments: '{"city": "Paris"}' },
     ]);
     expect(answer.usage).toMatchObject({ input_tokens: 3, total_tokens: 3 + answer.usage!.output_tokens });
+    // What stands between the tags, and what of a tag is held back behind it.
+    expect(answer.usage!.output_tokens_details.reasoning_tokens).toBeGreaterThan(0);
+    expect(answer.usage!.output_tokens_details.reasoning_tokens).toBeLessThan(6);
     expect(test.service.submitted[0]!.request.maxNewTokens).toBe(90);
     expect(promptOf(0)).toEqual({
       kind: 'chat',
@@ -210,10 +218,10 @@ describe("Anthropic's Messages", () => {
       anthropic.messages.create({
         ...ask,
         messages,
-        stop_sequences: ['END'],
+        stop_sequences: ['FIN', 'END'],
         thinking: { type: 'disabled' },
       }),
-      write(0, '18 °C in Paris.', 'stop-string'),
+      write(0, '18 °C in Paris.', 'stop-string', 'END'),
     ]);
     expect(message).toMatchObject({
       stop_reason: 'stop_sequence',
@@ -229,7 +237,7 @@ describe("Anthropic's Messages", () => {
         },
         { role: 'tool', tool_call_id: 'toolu_1', content: '18 °C' },
       ],
-      templateOptions: { enable_thinking: false },
+      templateOptions: { enable_thinking: false, thinking: false },
     });
   });
 
@@ -246,6 +254,35 @@ describe("Anthropic's Messages", () => {
       ],
     });
     expect(message.usage.output_tokens).toBeGreaterThan(10);
+  });
+
+  it('ends a thought with its signature, as its own streams do', async () => {
+    const written = write(0, CALL);
+    const types: string[] = [];
+    for await (const event of await anthropic.messages.create({ ...ask, stream: true }))
+      types.push(event.type === 'content_block_delta' ? event.delta.type : event.type);
+    await written;
+    const at = types.indexOf('signature_delta');
+    expect(types.slice(0, 3)).toEqual(['message_start', 'content_block_start', 'thinking_delta']);
+    expect(types.slice(at, at + 3)).toEqual(['signature_delta', 'content_block_stop', 'content_block_start']);
+    expect(types.slice(-3)).toEqual(['content_block_stop', 'message_delta', 'message_stop']);
+  });
+
+  it('lists the models to its own client', async () => {
+    const { data, has_more: hasMore } = await anthropic.models.list();
+    const mlp = { type: 'model', id: 'mlp', display_name: 'mlp', created_at: '2023-11-14T22:13:20.500Z' };
+    expect([data, hasMore]).toEqual([[mlp], false]);
+    expect(await anthropic.models.retrieve('mlp')).toMatchObject(mlp);
+    await expect(anthropic.models.retrieve('none')).rejects.toMatchObject({ status: 404 });
+  });
+
+  it('takes a tool whose type is null', async () => {
+    test.service.words = 1;
+    const { status } = await postJson(`${test.url}/v1/messages`, {
+      ...ask,
+      tools: [{ ...tools[0], type: null }],
+    });
+    expect(status).toBe(200);
   });
 
   it('must call where it is told to', async () => {

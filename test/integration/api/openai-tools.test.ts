@@ -56,6 +56,7 @@ describe('tools by the openai client', () => {
       message: {
         role: 'assistant',
         content: null,
+        reasoning: 'Which city?',
         reasoning_content: 'Which city?',
         tool_calls: [
           { type: 'function', function: { name: 'get_weather', arguments: '{"city": "Paris"}' } },
@@ -133,6 +134,46 @@ describe('tools by the openai client', () => {
       { name: 'now', ids: 1, arguments: '{}' },
     ]);
     expect(calls.filter((call) => call.index === 0).length).toBeGreaterThan(3);
+  });
+
+  it('those that are allowed are all that there are', async () => {
+    const functions = [{ type: 'function' as const, function: { name: 'now' } }];
+    const tool_choice = {
+      type: 'allowed_tools' as const,
+      allowed_tools: { mode: 'required' as const, tools: functions },
+    };
+    const call = '[{"name": "now", "parameters": {}}]';
+    const [answer] = await Promise.all([
+      client.chat.completions.create({ ...ask, tool_choice }),
+      write(0, call),
+    ]);
+    expect(answer.choices[0]!.message.tool_calls).toMatchObject([{ function: { name: 'now' } }]);
+    expect(test.service.submitted[0]!.request).toMatchObject({
+      prompt: { tools: [now] },
+      constraint: { spec: { schema: { items: { anyOf: [{ properties: { name: { const: 'now' } } }] } } } },
+    });
+    // As the Responses say it.
+    const flat = {
+      type: 'allowed_tools' as const,
+      mode: 'auto' as const,
+      tools: [{ type: 'function', name: 'now' }],
+    };
+    const tools = [weather, now].map(({ function: of, type }) => ({
+      ...{ type, strict: false, parameters: {}, ...of },
+    }));
+    await Promise.all([
+      client.responses.create({ model: 'mlp', input: 'a', tools, tool_choice: flat }),
+      write(1, 'b'),
+    ]);
+    expect(test.service.submitted[1]!.request.prompt).toMatchObject({
+      tools: [{ function: { name: 'now' } }],
+    });
+    await expect(
+      client.chat.completions.create({
+        ...ask,
+        tool_choice: { ...tool_choice, allowed_tools: { mode: 'auto', tools: [{ name: 'none' }] } },
+      }),
+    ).rejects.toMatchObject({ status: 400, param: 'tool_choice' });
   });
 
   it('parallel_tool_calls false: the first alone', async () => {
@@ -287,5 +328,56 @@ describe('a form of the answer', () => {
     expect(JSON.parse(text)).toMatchObject({
       error: { type: 'invalid_request_error', param, message: expect.stringMatching(message) },
     });
+  });
+});
+
+describe("today's fields of OpenAI's and vLLM's chats", () => {
+  it('an effort of none: templates are told by their switches, and the answer is read without a thought', async () => {
+    answersAs({ reasoning: 'deepseek_r1', startsInside: true });
+    const [answer] = await Promise.all([
+      client.chat.completions.create({ model: 'mlp', messages: [user], reasoning_effort: 'none' }),
+      write(0, 'No thought.'),
+    ]);
+    expect(answer.choices[0]!.message.content).toBe('No thought.');
+    expect(test.service.submitted[0]!.request.prompt).toMatchObject({
+      templateOptions: { reasoning_effort: 'none', enable_thinking: false, thinking: false },
+    });
+  });
+
+  it('a thought goes back by either name', async () => {
+    const thought = { role: 'assistant' as const, content: 'b', reasoning: 'hm' };
+    await Promise.all([
+      client.chat.completions.create({ model: 'mlp', messages: [user, thought, user] }),
+      write(0, 'a'),
+    ]);
+    const { prompt } = test.service.submitted[0]!.request;
+    expect(prompt.kind === 'chat' && prompt.messages[1]).toMatchObject({ reasoning_content: 'hm' });
+  });
+
+  it('what changes no text is taken: modalities of text, a prediction; and what ended it is told', async () => {
+    const body = {
+      ...{ model: 'mlp', messages: [user], modalities: ['text' as const], stop: ['x', 'END'] },
+      prediction: { type: 'content' as const, content: 'a' },
+    };
+    const finish = async (index: number) => {
+      const job = await test.service.request(index);
+      job.token('a');
+      job.finish('stop-string', '', 'END');
+    };
+    const ended = { finish_reason: 'stop', stop_reason: 'END' };
+    const [answer] = await Promise.all([client.chat.completions.create(body), finish(0)]);
+    expect(answer.choices[0]).toMatchObject(ended);
+    const written = finish(1);
+    const chunks: unknown[] = [];
+    for await (const { choices } of await client.chat.completions.create({ ...body, stream: true }))
+      chunks.push(choices[0]);
+    await written;
+    expect(chunks.at(-1)).toMatchObject(ended);
+    const { modalities: _, messages: __, ...rest } = body;
+    const [text] = await Promise.all([client.completions.create({ ...rest, prompt: 'a' }), finish(2)]);
+    expect(text.choices[0]).toMatchObject(ended);
+    await expect(
+      client.chat.completions.create({ ...body, modalities: ['text', 'audio'] }),
+    ).rejects.toMatchObject({ status: 400, param: 'modalities' });
   });
 });

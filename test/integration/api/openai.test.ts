@@ -416,7 +416,9 @@ describe('server-sent events', () => {
     job.token(' two');
     expect(await event()).toEqual([{ index: 0, text: ' two', logprobs: null, finish_reason: null }]);
     job.finish('end-id');
-    expect(await exchange.rest()).toMatch(/"finish_reason":"stop"\}\]\}\n\ndata: \[DONE\]\n\n$/);
+    expect(await exchange.rest()).toMatch(
+      /"finish_reason":"stop","stop_reason":null\}\]\}\n\ndata: \[DONE\]\n\n$/,
+    );
   });
 
   it('say an error that comes after the first token as an event, which the client throws', async () => {

@@ -38,6 +38,31 @@ function render(template: ChatTemplate, example: Case): string {
   }
 }
 
+describe('a developer', () => {
+  const render = (text: string, messages: TemplateMessage[]): string =>
+    new ChatTemplate({ text, toolText: null, specialTokens: {} }).render(messages, {
+      addGenerationPrompt: false,
+    });
+  const messages = [
+    { role: 'system', content: 'Be kind.' },
+    { role: 'user', content: 'Hi' },
+    { role: 'developer', content: 'Rhyme.' },
+  ];
+
+  it('speaks as the system, first and once, where the template knows no developers', () => {
+    const strict =
+      "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('late') }}{% endif %}[{{ m.role }}: {{ m.content }}]{% endfor %}";
+    expect(render(strict, messages)).toBe('[system: Be kind.\n\nRhyme.][user: Hi]');
+    expect(render(strict, messages.slice(1, 2))).toBe('[user: Hi]');
+  });
+
+  it('stays where the template knows them', () => {
+    const knows =
+      "{% for m in messages %}[{{ 'D' if m.role == 'developer' else m.role }}: {{ m.content }}]{% endfor %}";
+    expect(render(knows, messages)).toBe('[system: Be kind.][user: Hi][D: Rhyme.]');
+  });
+});
+
 describe.each(Object.keys(golden.configs))('a template in the style of %s', (name) => {
   it('makes the same prompts and refusals, but where the library is known to differ', () => {
     const folder = mkdtempSync(path.join(tmpdir(), 'shardserve-chat-'));

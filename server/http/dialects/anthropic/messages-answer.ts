@@ -16,23 +16,17 @@ import type { ChatRun } from '../openai/chat-run.js';
 export interface MessageHead {
   id: string;
   model: string;
-  /** The one text that ends it, where there is but one. */
-  stopSequence: string | null;
 }
 
 const newId = (kind: string): string => `${kind}_${randomUUID().replaceAll('-', '')}`;
 
-export const messageHead = (model: string, stops: unknown): MessageHead => ({
-  id: newId('msg'),
-  model,
-  stopSequence: Array.isArray(stops) && stops.length === 1 ? (stops[0] as string) : null,
-});
+export const messageHead = (model: string): MessageHead => ({ id: newId('msg'), model });
 
-const ending = ({ stopSequence }: MessageHead, { reason }: FinishEvent, hasCalled: boolean) => {
+const ending = ({ reason, stop }: FinishEvent, hasCalled: boolean) => {
   const isStop = reason === 'stop-string';
   const why =
     reason === 'length' ? 'max_tokens' : hasCalled ? 'tool_use' : isStop ? 'stop_sequence' : 'end_turn';
-  return { stop_reason: why, stop_sequence: isStop ? stopSequence : null };
+  return { stop_reason: why, stop_sequence: isStop && typeof stop === 'string' ? stop : null };
 };
 
 const usageOf = (promptTokens: number, newTokens: number, cachedTokens = 0) => ({
@@ -56,7 +50,7 @@ export function wholeMessage(
   const { cachedTokens, newTokens, promptTokens } = finish;
   return {
     ...{ id: head.id, type: 'message', role: 'assistant', model: head.model, content: blocks },
-    ...ending(head, finish, calls.length > 0),
+    ...ending(finish, calls.length > 0),
     usage: usageOf(promptTokens, newTokens, cachedTokens),
   };
 }
@@ -84,6 +78,8 @@ export async function* messageEvents(head: MessageHead, run: ChatRun): AsyncGene
     yield sentEvent({ type: 'content_block_start', index, content_block: block } as { type: string });
   };
   const end = function* (): Generator<string> {
+    // As its own streams have it; there is nothing to sign.
+    if (open === 'reasoning') yield delta({ type: 'signature_delta', signature: '' });
     if (open !== null) yield sentEvent({ type: 'content_block_stop', index } as { type: string });
     open = null;
   };
@@ -128,7 +124,7 @@ export async function* messageEvents(head: MessageHead, run: ChatRun): AsyncGene
       yield* end();
       const { cachedTokens, newTokens, promptTokens } = next;
       const fields = {
-        delta: ending(head, next, hasCalled),
+        delta: ending(next, hasCalled),
         usage: usageOf(promptTokens, newTokens, cachedTokens),
       };
       yield sentEvent({ type: 'message_delta', ...fields });

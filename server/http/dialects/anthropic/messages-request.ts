@@ -9,6 +9,7 @@
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import { refuseUnserved } from '../../../requests/sampling-fields.js';
 import { quote } from '../../../requests/validation.js';
+import { thinkingSwitch } from '../openai/chat-request.js';
 
 type Given = Readonly<Record<string, unknown>>;
 
@@ -50,7 +51,7 @@ export function chatOfMessages(body: unknown, needsMaxTokens = true): Record<str
   const thinking = given.thinking as Given | null | undefined;
   // A template that can be told is told; what it does by itself stays where nothing is said.
   if (thinking !== undefined && thinking !== null) {
-    const asked = { enable_thinking: thinking.type !== 'disabled' };
+    const asked = thinkingSwitch(thinking.type !== 'disabled');
     chat.chat_template_kwargs = { ...asked, ...(given.chat_template_kwargs as Given | undefined) };
   }
   return chat;
@@ -124,8 +125,8 @@ function toolsOf(tools: unknown): unknown[] {
   if (tools === undefined || tools === null) return [];
   if (!Array.isArray(tools)) throw new InvalidInput('tools: must be a list', 'tools');
   return tools.map((one: unknown, index) => {
-    const { description, input_schema: parameters, name, type = 'custom' } = objectOf(one, `tools.${index}`);
-    if (type === 'custom')
+    const { description, input_schema: parameters, name, type } = objectOf(one, `tools.${index}`);
+    if ((type ?? 'custom') === 'custom')
       return { type: 'function', function: { name, description: description ?? null, parameters } };
     throw new InvalidInput(
       `tools.${index}.type: this server has no tools of its own, got ${quote(type)}`,

@@ -145,7 +145,7 @@ async function messagesRoutes(app: FastifyInstance, context: HttpContext): Promi
     };
     return answerNowOrLater(context, request, reply, async (client): Promise<Answer> => {
       const run = await runChat(context, chatOfMessages(body), target, client);
-      const head = messageHead(target.model, body.stop_sequences);
+      const head = messageHead(target.model);
       if (body.stream !== true) {
         const make = async () => {
           const { answer, finish } = await run.whole();

@@ -9,7 +9,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { FinishEvent, TokenEvent } from '../../../requests/job-events.js';
 import { type AnswerParser, type AnswerPart, joinParts } from '../../../text/answer-parts/answer-part.js';
-import { type AnswerKind, chatLogprobs, FINISH_REASONS } from './openai-response.js';
+import { type AnswerKind, chatLogprobs, endOf } from './openai-response.js';
 
 export interface PartsReader {
   newParser: () => AnswerParser;
@@ -95,11 +95,11 @@ export function partsChatKind(logprobs: boolean, reader: PartsReader): AnswerKin
           role: 'assistant',
           content: content === '' && calls.length > 0 ? null : content,
           refusal: null,
-          ...(reasoning !== '' && reader.withReasoning && { reasoning_content: reasoning }),
+          ...(reasoning !== '' && reader.withReasoning && thought(reasoning)),
           ...(calls.length > 0 && { tool_calls: calls }),
         },
         logprobs: chatLogprobs(logprobs, tokens),
-        finish_reason: finishReason(finish, calls.length > 0),
+        ...ending(finish, calls.length > 0),
       };
     },
     opening: (index) => delta(index, { role: 'assistant', content: '' }, [], null),
@@ -107,13 +107,18 @@ export function partsChatKind(logprobs: boolean, reader: PartsReader): AnswerKin
     finish: (index, event) => {
       const { parser } = choiceOf(index);
       const rest = deltasOf(index, [...parser.push(event.text), ...parser.flush()], []);
-      return [...rest, delta(index, {}, [], finishReason(event, choiceOf(index).hasCalled))];
+      return [...rest, { ...delta(index, {}, [], null), ...ending(event, choiceOf(index).hasCalled) }];
     },
   };
 }
 
-const finishReason = ({ reason }: FinishEvent, hasCalled: boolean): string =>
-  hasCalled && reason !== 'length' ? 'tool_calls' : FINISH_REASONS[reason];
+const ending = (finish: FinishEvent, hasCalled: boolean) => ({
+  ...endOf(finish),
+  ...(hasCalled && finish.reason !== 'length' && { finish_reason: 'tool_calls' }),
+});
+
+/** By vLLM's name of today, and by that of before, which DeepSeek's clients read. */
+const thought = (text: string) => ({ reasoning: text, reasoning_content: text });
 
 /** null: it is not told. */
 function deltaOf(part: AnswerPart, reader: PartsReader): object | null {
@@ -121,7 +126,7 @@ function deltaOf(part: AnswerPart, reader: PartsReader): object | null {
     case 'content':
       return { content: part.text };
     case 'reasoning':
-      return reader.withReasoning ? { reasoning_content: part.text } : null;
+      return reader.withReasoning ? thought(part.text) : null;
     case 'call': {
       const { index, name } = part;
       if (index >= reader.mostCalls) return null;

@@ -1,7 +1,8 @@
 /**
  * A chat's messages as templates read them.
  *
- * In      OpenAI's messages: content as a text, a list of texts or none; calls with their arguments as JSON text; tools' answers
+ * In      OpenAI's messages: content as a text, a list of texts or none; calls with their arguments as JSON text; tools' answers; what was
+ *         thought, by either of vLLM's names
  * Out     ChatMessages
  * Errors  none: what was checked before
  */
@@ -37,9 +38,15 @@ type Message = Static<typeof Message>;
 export function chatMessages(messages: readonly Message[]): ChatMessage[] {
   return messages.map(({ content, tool_calls: calls, ...others }) => ({
     ...others,
+    ...thoughtOf(others),
     content: Array.isArray(content) ? content.map(({ text }) => text).join('') : (content ?? ''),
     ...(calls && calls.length > 0 && { tool_calls: calls.map(templateCall) }),
   }));
+}
+
+/** Templates read it by its older name. */
+function thoughtOf({ reasoning, reasoning_content: given }: Readonly<Record<string, unknown>>) {
+  return typeof reasoning === 'string' && (given ?? null) === null ? { reasoning_content: reasoning } : {};
 }
 
 /** Templates write the arguments as JSON themselves: they want the object. */

@@ -16,7 +16,7 @@ import {
 } from '../../../text/answer-parts/answer-parsers.js';
 import type { HttpContext } from '../../http-context.js';
 import type { PartsReader } from './chat-answer.js';
-import type { ChatBody, ChatPlan } from './chat-request.js';
+import { type ChatBody, type ChatPlan, chatOptions } from './chat-request.js';
 import { toolUse } from './chat-tools.js';
 
 export function planChat(
@@ -46,8 +46,9 @@ export function planChat(
   };
 }
 
-/** As the templates of Qwen 3 and DeepSeek V3.1 are told. */
-function isThinking({ chat_template_kwargs: options = {} }: ChatBody): boolean {
+/** What the template is told (thinkingSwitch). */
+function isThinking(body: ChatBody): boolean {
+  const options = chatOptions(body).templateOptions ?? {};
   return options.enable_thinking !== false && options.thinking !== false;
 }
 

@@ -24,7 +24,7 @@ import { fields } from '../../../requests/sampling-fields.js';
 import type { Target } from '../../../requests/target.js';
 import { type Checked, compileValidator } from '../../../requests/validation.js';
 import { chatMessages, Message } from './chat-messages.js';
-import { type ToolBody, ToolFields, toolUse } from './chat-tools.js';
+import { type ToolBody, ToolFields, toolUse, withAllowedTools } from './chat-tools.js';
 
 const MAX_MESSAGES = 4096;
 
@@ -52,7 +52,14 @@ export function checkChatBody(body: unknown): Checked<ChatBody> {
   const neutral = { ...UNSERVED, ...COMPLETION_ALONE, best_of: [1], add_special_tokens: [false] };
   const refused = refuseNames(body, neutral);
   if (refused !== null) return { error: refused };
-  const checked = chatValidator.check(body);
+  let allowed = body;
+  try {
+    if (typeof body === 'object' && body !== null) allowed = withAllowedTools({ ...body });
+  } catch (error) {
+    if (error instanceof InvalidInput) return { error };
+    throw error;
+  }
+  const checked = chatValidator.check(allowed);
   if ('error' in checked) return checked;
   const { add_generation_prompt, continue_final_message, logprobs, top_logprobs } = checked.value;
   if (top_logprobs !== undefined && logprobs !== true) {
@@ -84,10 +91,19 @@ export function chatOptions(body: Omit<ChatBody, 'messages'>): ChatOptions {
     ...((continues || body.add_generation_prompt === false) && { addGenerationPrompt: false }),
     ...(continues && { continueFinalMessage: true }),
     ...((others ?? effort) !== undefined && {
-      templateOptions: { ...(effort !== undefined && { reasoning_effort: effort }), ...others },
+      templateOptions: { ...effortOf(effort), ...others },
     }),
   };
 }
+
+/** What a template knows of it is an effort, or a switch. */
+const effortOf = (effort: string | undefined) => ({
+  ...(effort !== undefined && { reasoning_effort: effort }),
+  ...(effort === 'none' && thinkingSwitch(false)),
+});
+
+/** As the templates of Qwen 3 and DeepSeek V3.1 are told. */
+export const thinkingSwitch = (thinks: boolean) => ({ enable_thinking: thinks, thinking: thinks });
 
 /** @param plan what is known of the model's answers */
 export function chatRequests(body: ChatBody, target: Target, plan: ChatPlan = FREE_CHAT): GenerateRequest[] {

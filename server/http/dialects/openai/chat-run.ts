@@ -17,6 +17,8 @@ import { chatRequests, checkChatBody } from './chat-request.js';
 export interface ChatRun {
   promptTokens: number;
   reader: PartsReader;
+  /** Tokens of what it thought; so far, while it is read by its parts. */
+  readonly thoughtTokens: number;
   whole(): Promise<{ answer: ReadAnswer; finish: FinishEvent }>;
   /** Parts joined as far as they came together; the finish last. */
   parts(): AsyncGenerator<AnswerPart[] | FinishEvent>;
@@ -35,11 +37,17 @@ export async function runChat(
   const reader = own ?? plainReader;
   const requests = chatRequests(checked.value, target, plan);
   const [generation] = await submitAll(context.service, requests, client);
+  const thoughts = new Thoughts();
   return {
     promptTokens: generation!.promptTokens,
     reader,
+    get thoughtTokens() {
+      return thoughts.tokens;
+    },
     async whole() {
       const [collected] = await collectAll([generation!], client);
+      const parser = reader.newParser();
+      for (const { text } of collected!.tokens) thoughts.count(parser.push(text));
       return { answer: readAnswer(reader, collected!.finish.generatedText), finish: collected!.finish };
     },
     async *parts() {
@@ -48,7 +56,9 @@ export async function runChat(
         parts.filter((part) => !('index' in part) || part.index < reader.mostCalls);
       for await (const event of generation!.events) {
         if (event.kind === 'prompt-token') continue;
-        const parts = told(parser.push(event.text));
+        const pushed = parser.push(event.text);
+        if (event.kind === 'token') thoughts.count(pushed);
+        const parts = told(pushed);
         if (event.kind === 'finish') parts.push(...told(parser.flush()));
         if (parts.length > 0) yield parts;
         if (event.kind !== 'finish') continue;
@@ -57,4 +67,17 @@ export async function runChat(
       }
     },
   };
+}
+
+/** A token that is held back, as a part of a tag or of a character, goes with those before it. */
+class Thoughts {
+  tokens = 0;
+  #isInside = false;
+
+  /** @param parts of one token */
+  count(parts: readonly AnswerPart[]): void {
+    if (parts.length === 0 ? this.#isInside : parts.some(({ kind }) => kind === 'reasoning')) this.tokens++;
+    const last = parts.at(-1);
+    if (last !== undefined) this.#isInside = last.kind === 'reasoning';
+  }
 }

@@ -1,7 +1,7 @@
 /**
  * Tools of a chat: which there are, whether one must be called, and what that makes of the answer.
  *
- * In      tools, tool_choice, parallel_tool_calls
+ * In      tools, tool_choice (of OpenAI's Responses too: they say the same flat), parallel_tool_calls
  * Out     what the template gets; the form of an answer that must call; how such an answer is read
  * Limits  MAX_TOOLS tools; MAX_FORCED_CALLS calls in a forced answer
  * Errors  InvalidInput naming the field
@@ -10,6 +10,7 @@
 import { type Static, Type } from '@sinclair/typebox';
 import type { ConstraintSpec } from '../../../requests/answer-constraint.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
+import { quote } from '../../../requests/validation.js';
 
 const MAX_TOOLS = 128;
 const MAX_FORCED_CALLS = 32;
@@ -58,6 +59,39 @@ export interface ToolUse {
   constraint: ConstraintSpec | null;
   /** Calls of an answer that are told. */
   most: number;
+}
+
+/**
+ * A choice among some of the tools is a choice among all of fewer: the model is shown no others.
+ *
+ * @throws InvalidInput
+ */
+export function withAllowedTools(body: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const { tool_choice: choice, tools } = body;
+  if (!isRecord(choice) || choice.type !== 'allowed_tools') return body;
+  const { mode, tools: allowed } = isRecord(choice.allowed_tools) ? choice.allowed_tools : choice;
+  if ((mode !== 'auto' && mode !== 'required') || !Array.isArray(allowed)) {
+    const error = 'tool_choice of allowed_tools needs a mode, "auto" or "required", and a list of tools';
+    throw new InvalidInput(error, 'tool_choice');
+  }
+  const given: unknown[] = Array.isArray(tools) ? tools : [];
+  const kept = allowed.map((one) => {
+    const name = nameOf(one);
+    const tool = given.find((each) => name !== undefined && nameOf(each) === name);
+    if (tool !== undefined) return tool;
+    const named = quote(name);
+    throw new InvalidInput(`tool_choice allows the function ${named}, which is not in tools`, 'tool_choice');
+  });
+  return { ...body, tools: kept, tool_choice: mode };
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** A tool and what points at one both have a name, here or within. */
+function nameOf(tool: unknown): unknown {
+  if (!isRecord(tool)) return undefined;
+  return isRecord(tool.function) ? tool.function.name : tool.name;
 }
 
 /** @throws InvalidInput */

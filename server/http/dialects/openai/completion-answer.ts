@@ -7,7 +7,7 @@
  * Source  OpenAI API reference (completions); vLLM's prompt_logprobs
  */
 import type { PromptTokenEvent, TokenEvent } from '../../../requests/job-events.js';
-import { type AnswerKind, FINISH_REASONS, promptLogprobs, tokenLabel } from './openai-response.js';
+import { type AnswerKind, endOf, promptLogprobs, tokenLabel } from './openai-response.js';
 
 export interface CompletionAnswer {
   logprobs: boolean;
@@ -66,16 +66,15 @@ export function completionKind({
       const before = isEcho ? (echoed[index] ?? textOf(prompt)) : '';
       const told = [...ofPrompt(prompt), ...tokens.map(tokenTold)];
       return {
-        ...choice(index, `${before}${finish.generatedText}`, told, FINISH_REASONS[finish.reason]),
+        ...choice(index, `${before}${finish.generatedText}`, told, null),
+        ...endOf(finish),
         ...(asksPrompt && { prompt_logprobs: promptLogprobs(prompt) }),
       };
     },
     opening: (index) => (!isEcho || tellsPrompt ? null : choice(index, echoed[index] ?? '', [], null)),
     promptToken: (index, event) => (isEcho ? [choice(index, event.own.text, [promptTold(event)], null)] : []),
     token: (index, event) => [choice(index, event.text, [tokenTold(event)], null)],
-    finish: (index, event) => [
-      { index, text: event.text, logprobs: null, finish_reason: FINISH_REASONS[event.reason] },
-    ],
+    finish: (index, event) => [{ index, text: event.text, logprobs: null, ...endOf(event) }],
   };
 }
 

@@ -110,7 +110,7 @@ export async function answerResponse(
   if (body.stream !== true) {
     const make = async () => {
       const { answer: read, finish } = await run.whole();
-      return wholeResponse(head, read, finish);
+      return wholeResponse(head, read, finish, run);
     };
     return { kind: 'value', make };
   }

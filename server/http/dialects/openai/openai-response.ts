@@ -24,6 +24,12 @@ export const FINISH_REASONS: Record<FinishReason, string> = {
   'stop-string': 'stop',
 };
 
+/** How a choice says its end: vLLM's stop_reason is the stop string, or the id of the stop token, that did it. */
+export const endOf = ({ reason, stop }: FinishEvent) => ({
+  finish_reason: FINISH_REASONS[reason],
+  stop_reason: stop ?? null,
+});
+
 /** What of the request shapes the answer; the same for both kinds. */
 export interface AnswerHead {
   id: string;
@@ -188,13 +194,13 @@ export function chatKind(logprobs: boolean): AnswerKind {
       index,
       message: { role: 'assistant', content: finish.generatedText, refusal: null },
       logprobs: tokenLogprobs(tokens),
-      finish_reason: FINISH_REASONS[finish.reason],
+      ...endOf(finish),
     }),
     opening: (index) => delta(index, { role: 'assistant', content: '' }, null, null),
     token: (index, event) => [delta(index, { content: event.text }, [event], null)],
     finish: (index, event) => [
       ...(event.text === '' ? [] : [delta(index, { content: event.text }, null, null)]),
-      delta(index, {}, null, FINISH_REASONS[event.reason]),
+      { ...delta(index, {}, null, null), ...endOf(event) },
     ],
   };
 }

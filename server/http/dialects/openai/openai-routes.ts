@@ -33,6 +33,7 @@ import {
   openAiModelNotFound,
   openAiTarget,
 } from '../../model-target.js';
+import { anthropicModel, anthropicModels, asksAsAnthropic } from '../anthropic/model-list.js';
 import { type ChatBody, ChatBody as ChatSchema, checkChatBody } from './chat-request.js';
 import {
   answerEmbeddings,
@@ -180,18 +181,23 @@ async function openAiRoutes(app: FastifyInstance, context: HttpContext): Promise
     const to = target(request, body.model);
     return answerNowOrLater(context, request, reply, (client) => answerEmbeddings(context, body, to, client));
   });
-  app.get('/v1/models', async () => ({
-    object: 'list',
-    data: [
-      ...uniqueByName(service.models()).map((status) => modelObject(status, status.name)),
-      ...service.models().flatMap((status) => versionObject(status)),
-    ],
-  }));
+  app.get('/v1/models', async ({ headers }) => {
+    const models = uniqueByName(service.models());
+    if (asksAsAnthropic(headers)) return anthropicModels(models);
+    return {
+      object: 'list',
+      data: [
+        ...models.map((status) => modelObject(status, status.name)),
+        ...service.models().flatMap((status) => versionObject(status)),
+      ],
+    };
+  });
   app.get('/v1/models/:model', { schema: { params: ModelParams } }, async (request) => {
     const { model } = request.params as { model: string };
     const found = namedModel(service, model);
     const known = found === null ? undefined : modelStatus(context, found);
     if (found === null || known === undefined) throw openAiModelNotFound(model, service);
+    if (asksAsAnthropic(request.headers)) return anthropicModel(known, model);
     const told = found.version === null ? modelObject(known, known.name) : versionObject(known)[0];
     // KServe's V1 protocol asks the same path whether the model is ready.
     return { ...told, name: known.name, ready: known.state === 'READY' };

@@ -35,7 +35,7 @@ function responseObject(
   { body, created, id, model }: ResponseHead,
   status: string,
   output: readonly Item[],
-  finish: FinishEvent | null,
+  usage: object | null,
 ) {
   return {
     id,
@@ -59,16 +59,19 @@ function responseObject(
     tools: body.tools ?? [],
     top_p: body.top_p ?? null,
     truncation: 'disabled',
-    usage: finish === null ? null : usageOf(finish),
+    usage,
     metadata: body.metadata ?? {},
   };
 }
 
-const usageOf = ({ cachedTokens = 0, newTokens, promptTokens }: FinishEvent) => ({
+const usageOf = (
+  { cachedTokens = 0, newTokens, promptTokens }: FinishEvent,
+  { thoughtTokens }: Pick<ChatRun, 'thoughtTokens'>,
+) => ({
   input_tokens: promptTokens,
   input_tokens_details: { cached_tokens: cachedTokens },
   output_tokens: newTokens,
-  output_tokens_details: { reasoning_tokens: 0 },
+  output_tokens_details: { reasoning_tokens: thoughtTokens },
   total_tokens: promptTokens + newTokens,
 });
 
@@ -97,6 +100,7 @@ export function wholeResponse(
   head: ResponseHead,
   { calls, content, reasoning }: ReadAnswer,
   finish: FinishEvent,
+  run: Pick<ChatRun, 'thoughtTokens'>,
 ) {
   const status = statusOf(finish);
   const output: Item[] = [];
@@ -105,7 +109,7 @@ export function wholeResponse(
   for (const { function: called, id } of calls) {
     output.push(callItem(newId('fc'), id, called.name, called.arguments, status));
   }
-  return responseObject(head, status, output, finish);
+  return responseObject(head, status, output, usageOf(finish, run));
 }
 
 /** An item of the output while it is written. */
@@ -186,7 +190,9 @@ export async function* responseEvents(head: ResponseHead, run: ChatRun): AsyncGe
       const status = statusOf(next);
       if (output.length === 0 && open === null) yield* begin('content');
       yield* end(status);
-      yield event(`response.${status}`, { response: responseObject(head, status, output, next) });
+      yield event(`response.${status}`, {
+        response: responseObject(head, status, output, usageOf(next, run)),
+      });
     }
   };
   yield* withOpening(opening, answer());

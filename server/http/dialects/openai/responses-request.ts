@@ -72,8 +72,7 @@ function messagesOf(input: unknown): Record<string, unknown>[] {
 function addItem(messages: Record<string, unknown>[], item: Given, place: string): void {
   switch (item.type ?? 'message') {
     case 'message':
-      // A template may not know developers: they speak as the system does.
-      messages.push({ role: item.role === 'developer' ? 'system' : item.role, content: item.content });
+      messages.push({ role: item.role, content: item.content });
       return;
     case 'function_call': {
       const call = {

@@ -69,7 +69,16 @@ describe('a sequence', () => {
   it('ends before a stop string that spans tokens, and never lets a part of it out', async () => {
     const { finish, texts } = await run(makeSequence({ stopStrings: ['xyz'] }), 'abxyzcd');
     expect(texts).toEqual(['a', 'b', '', '', '', '']);
-    expect(finish).toMatchObject({ reason: 'stop-string', generatedText: 'ab', newTokens: 5 });
+    expect(finish).toMatchObject({ reason: 'stop-string', generatedText: 'ab', newTokens: 5, stop: 'xyz' });
+  });
+
+  it('tells what of the request ended it: which stop string, or which stop token', async () => {
+    const two = await run(makeSequence({ stopStrings: ['zz', 'c'] }), 'abc');
+    expect(two.finish).toMatchObject({ reason: 'stop-string', stop: 'c' });
+    const ofRequest = await run(makeSequence({ stopTokenIds: [99] }), 'abc', Finish.END_ID);
+    expect(ofRequest.finish).toMatchObject({ reason: 'end-id', stop: 99 });
+    const ofModel = await run(makeSequence({ stopTokenIds: [98] }), 'abc', Finish.END_ID);
+    expect(ofModel.finish).not.toHaveProperty('stop');
   });
 
   it('keeps the stop string when asked to', async () => {
