@@ -6,17 +6,21 @@
  * Out     a row a golden and degree; nothing is asserted here, a row says itself whether it is right
  * Limits  deadlineMs: what does not fit is told as not run
  */
+import assert from 'node:assert/strict';
 import { partition } from '../../partitioner/partition.js';
 import type { Device, RemoteDevice } from '../../shard-worker/device/device.js';
-import { type Golden, goldenFolder, readGolden } from '../support/golden.js';
+import { goldenFolder, readGolden } from '../support/golden.js';
 import { relativeDeviation } from '../support/golden-families.js';
 import { greedyRuns } from '../support/greedy-runs.js';
 import { createInProcessGroup } from '../support/in-process-group.js';
+import { type QuantisedPrompt, readQuantisedGolden } from '../support/quantised-goldens.js';
 
 export interface CheckedCase {
   name: string;
   tp: number;
   dtype: 'fp32' | 'int8' | 'int4';
+  /** Linears that int4 leaves at 8 bits; absent: the device's. */
+  eightBit?: readonly ('head' | 'qkv')[];
 }
 
 export interface CheckedRow {
@@ -43,7 +47,7 @@ export const NO_FIGURES = {
   ...{ tp: null, dtype: '', note: '', deviation: null, stepMs: null, crossingBytes: null, memoryBytes: null },
 } as const;
 
-/** fp32 in any order of additions; other formats are compared by their tokens at two degrees elsewhere. */
+/** float32 in any order of additions, with the same weights. */
 export const FLOAT_TOLERANCE = 1e-3;
 /** Attention in halves. */
 const HALF_TOLERANCE = 1e-2;
@@ -98,9 +102,8 @@ export async function checkCase(
   { device, freeBytes = () => null, store }: Pick<CheckOptions, 'device' | 'freeBytes' | 'store'>,
 ): Promise<CheckedRow> {
   const freeBefore = freeBytes();
-  const golden: Golden = readGolden(one.name);
-  const { dtype, tp } = one;
-  const options = { folder: goldenFolder(one.name), outStore: store, tp, dtype };
+  const { dtype, eightBit, tp } = one;
+  const options = { folder: goldenFolder(one.name), outStore: store, tp, dtype, eightBit };
   const { shardFolder } = await partition({ ...options, device: device.deviceClass });
   const slots = { slotTokens: SLOT_TOKENS, device: (): Device => device };
   const run = greedyRuns(await createInProcessGroup(shardFolder, slots));
@@ -109,15 +112,15 @@ export async function checkCase(
   let tokensEqual = true;
   const stepsMs: number[] = [];
   let crossingBytes = 0;
-  for (const prompt of golden.prompts) {
-    const expected = prompt.greedyIds.slice(0, NEW_TOKENS);
+  for (const prompt of promptsOf(one)) {
+    const expected = prompt.greedyIds;
     const before = device.counters.uploadedBytes + device.counters.downloadedBytes;
     const started = performance.now();
     const { ids, promptLogits } = await run(prompt.ids, expected.length, [prompt.ids.length]);
     stepsMs.push((performance.now() - started) / expected.length);
     crossingBytes = device.counters.uploadedBytes + device.counters.downloadedBytes - before;
     crossingBytes = Math.round(crossingBytes / expected.length);
-    const seen = relativeDeviation(promptLogits, golden.logits(prompt, prompt.ids.length - 1));
+    const seen = relativeDeviation(promptLogits, prompt.logits);
     // A deviation that is no number stays.
     deviation = seen <= deviation ? deviation : seen;
     tokensEqual &&= ids.join() === expected.join();
@@ -127,23 +130,31 @@ export async function checkCase(
   return {
     ...{ ...NO_FIGURES, ...one, deviation, stepMs, crossingBytes },
     memoryBytes: freeBefore === null || freeAfter === null ? null : freeBefore - freeAfter,
-    verdict: verdictOf(dtype, deviation, tokensEqual, tolerance),
+    verdict: verdictOf(deviation, tokensEqual, tolerance),
   };
 }
 
-export function verdictOf(
-  dtype: CheckedCase['dtype'],
-  deviation: number,
-  tokensEqual: boolean,
-  tolerance = FLOAT_TOLERANCE,
-): string {
-  // 4 bits are another model than transformers': only that it is near is known of it.
-  if (dtype !== 'fp32') return deviation < 1 ? 'near' : `logits are ${deviation.toPrecision(2)} apart`;
+/** transformers' answers: with the checkpoint's weights, or with those that 4 or 8 bits leave of them. */
+function promptsOf({ name, dtype, eightBit }: CheckedCase): QuantisedPrompt[] {
+  if (dtype !== 'fp32') {
+    const prompts = readQuantisedGolden({ name, dtype, ...(eightBit && { eightBit }) });
+    assert(prompts, `no golden of ${name} in ${dtype}: test/golden/make_quantised.py`);
+    return prompts;
+  }
+  const golden = readGolden(name);
+  return golden.prompts.map((prompt) => ({
+    ids: prompt.ids,
+    greedyIds: prompt.greedyIds.slice(0, NEW_TOKENS),
+    logits: golden.logits(prompt, prompt.ids.length - 1),
+  }));
+}
+
+export function verdictOf(deviation: number, tokensEqual: boolean, tolerance = FLOAT_TOLERANCE): string {
   if (!(deviation <= tolerance)) return `logits are ${deviation.toExponential(1)} apart`;
   return tokensEqual ? 'right' : 'tokens differ';
 }
 
-export const isRight = ({ verdict }: CheckedRow): boolean => verdict === 'right' || verdict === 'near';
+export const isRight = ({ verdict }: CheckedRow): boolean => verdict === 'right';
 
 /** Lines of a table for people. */
 export function checkTable(rows: readonly CheckedRow[]): string[] {

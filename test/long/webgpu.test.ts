@@ -1,6 +1,6 @@
 /**
- * The WebGPU device on a GPU in software, at length: nine families over one rank and two, in float32 as transformers has them and in 4 bits
- * near it; and a server whose embedded model streams by it, over two ranks, the text that the CPU gives, also after a rank was
+ * The WebGPU device on a GPU in software, at length: nine families over one rank and two, in float32 as transformers has them, in
+ * 4 and 8 bits as transformers has them with the weights that these leave; and a server whose embedded model streams by it, over two ranks, the text that the CPU gives, also after a rank was
  * killed.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -9,6 +9,7 @@ import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { WebgpuDevice } from '../../shard-worker/device/webgpu-device.js';
 import { checkCase } from '../device/device-check.js';
+import { RELATIVE_TOLERANCE } from '../support/golden-families.js';
 import { ServerProcess } from '../support/server-process.js';
 import { SOFTWARE_VULKAN, useSoftwareVulkan, WHY_NO_SOFTWARE_VULKAN } from '../support/software-vulkan.js';
 
@@ -33,8 +34,19 @@ describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
     expect(await checkCase({ ...one, dtype: 'fp32' }, { device, store })).toMatchObject({ verdict: 'right' });
   });
 
-  it.each(cases)('$name at tp $tp in 4 bits is near it', async (one) => {
-    expect(await checkCase({ ...one, dtype: 'int4' }, { device, store })).toMatchObject({ verdict: 'near' });
+  const rounded = (['int4', 'int8'] as const).flatMap((dtype) => cases.map((one) => ({ ...one, dtype })));
+  it.each(rounded)('$name at tp $tp in $dtype has those of transformers with its weights', async (one) => {
+    const row = await checkCase(one, { device, store });
+    if (process.env.GOLDEN_REPORT) console.log(`${one.name} ${one.dtype} tp ${one.tp}: ${row.deviation}`);
+    expect(row).toMatchObject({ verdict: 'right' });
+    expect(row.deviation).toBeLessThanOrEqual(RELATIVE_TOLERANCE);
+  });
+
+  it.each([1, 2])('so has a head and queries, keys and values that stay at 8 bits, at tp %i', async (tp) => {
+    const one = { name: 'llama', tp, dtype: 'int4', eightBit: ['head', 'qkv'] } as const;
+    const row = await checkCase(one, { device, store });
+    expect(row).toMatchObject({ verdict: 'right' });
+    expect(row.deviation).toBeLessThanOrEqual(RELATIVE_TOLERANCE);
   });
 });
 
