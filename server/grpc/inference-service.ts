@@ -14,6 +14,7 @@ import type { Metadata, ServerDuplexStream, ServerUnaryCall, StatusObject } from
 import { ServingError } from '../../proto/errors.js';
 import type { AccessControl } from '../access/access-control.js';
 import type { Scope } from '../access/access-key.js';
+import type { FinishEvent } from '../requests/job-events.js';
 import type { ManagementService } from '../requests/management.js';
 import {
   configurationOf,
@@ -29,6 +30,7 @@ import type { InferenceService, ModelStatus } from '../requests/service.js';
 import type { Target } from '../requests/target.js';
 import { inferTensors } from '../requests/tensor-inference.js';
 import { stringOutput, textInference } from '../requests/text-inference.js';
+import { TextOutputs } from '../requests/text-outputs.js';
 import {
   callController,
   checkCall,
@@ -162,21 +164,25 @@ export function inferenceHandlers(parts: GrpcParts) {
       );
       return;
     }
-    const { echo, request, stream } = textInference(inputs, parameters, target);
+    const { additional, echo, request, stream } = textInference(inputs, parameters, target);
     const accepted = await service.submit(request, client);
+    const beside = new TextOutputs(additional, accepted.promptTokens);
+    const told = (text: string, finish: FinishEvent | null): InferResponseMessage =>
+      respond([stringOutput('text_output', text), ...beside.tensors(finish)], finish !== null);
     let isFirst = true;
     for await (const event of accepted.events) {
       if (event.kind === 'prompt-token') continue;
       if (event.kind === 'token') {
+        beside.add(event);
         if (!stream || event.text === '') continue;
-        yield respond([stringOutput('text_output', `${isFirst ? echo : ''}${event.text}`)], false);
+        yield told(`${isFirst ? echo : ''}${event.text}`, null);
         isFirst = false;
         continue;
       }
       if (!stream) {
-        yield respond([stringOutput('text_output', `${echo}${event.generatedText}`)], true);
-      } else if (event.text !== '' || isFirst) {
-        yield respond([stringOutput('text_output', `${isFirst ? echo : ''}${event.text}`)], true);
+        yield told(`${echo}${event.generatedText}`, event);
+      } else if (event.text !== '' || isFirst || additional.length > 0) {
+        yield told(`${isFirst ? echo : ''}${event.text}`, event);
       } else if (message.parameters.triton_enable_empty_final_response?.bool_param === true) {
         yield respond([], true);
       }

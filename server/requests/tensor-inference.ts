@@ -16,6 +16,7 @@ import type { Target } from './target.js';
 import { elementsOfTensor } from './tensor-elements.js';
 import { packStrings } from './tensor-types.js';
 import { stringOutput, textInference } from './text-inference.js';
+import { TextOutputs } from './text-outputs.js';
 
 const MAX_ELEMENTS = 256;
 
@@ -43,15 +44,19 @@ export async function inferTensors(
 ): Promise<readonly NamedTensor[]> {
   if (status.task === 'handler') return ofHandler(service, inputs, target, client);
   if (status.task === 'text-generation') {
-    const { echo, request, stream } = textInference(inputs, parameters, target);
+    const { additional, echo, request, stream } = textInference(inputs, parameters, target);
     if (stream)
       throw new ServingError(
         'BAD_REQUEST',
         'stream is true: that needs generate_stream, or ModelStreamInfer by gRPC',
       );
-    const { events } = await service.submit(request, client);
-    for await (const event of events)
-      if (event.kind === 'finish') return [stringOutput('text_output', `${echo}${event.generatedText}`)];
+    const { events, promptTokens } = await service.submit(request, client);
+    const beside = new TextOutputs(additional, promptTokens);
+    for await (const event of events) {
+      if (event.kind === 'token') beside.add(event);
+      if (event.kind !== 'finish') continue;
+      return [stringOutput('text_output', `${echo}${event.generatedText}`), ...beside.tensors(event)];
+    }
     throw new Error('a request ended without its finish');
   }
   const { cacheSalt: _salt, ...to } = target;

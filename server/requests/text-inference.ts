@@ -2,7 +2,7 @@
  * Text models over the protocol, by the tensors that Triton's vLLM backend has: text_input, stream, sampling_parameters → text_output.
  *
  * In      an infer request of a text model, its parameters as plain values
- * Out     a GenerateRequest, checked as a completion of OpenAI's API is: sampling_parameters is a JSON object of its fields
+ * Out     what is told beside the text (text-outputs.ts); a GenerateRequest, checked as a completion of OpenAI's API is: sampling_parameters is a JSON object of its fields
  * Errors  BAD_REQUEST: no text_input, unknown inputs, parameters out of their range, more than one choice
  * Source  Triton's vLLM backend; the request's parameters may hold the fields too (max_tokens, temperature, …), as Triton's generate does
  */
@@ -14,8 +14,12 @@ import type { NamedTensor } from './predict-request.js';
 import type { Signature } from './signature.js';
 import type { Target } from './target.js';
 import { packStrings } from './tensor-types.js';
+import { ADDITIONAL_OUTPUTS, type AdditionalOutput, askingInput, needsLogprobs } from './text-outputs.js';
 
-const INPUTS = ['text_input', 'stream', 'sampling_parameters', 'exclude_input_in_output'];
+const INPUTS = [
+  ...['text_input', 'stream', 'sampling_parameters', 'exclude_input_in_output'],
+  ...ADDITIONAL_OUTPUTS.map(askingInput),
+];
 
 /** What a text model tells of itself. */
 export const TEXT_SIGNATURE: Signature = {
@@ -33,6 +37,8 @@ export interface TextInference {
   stream: boolean;
   /** The answer begins with the prompt. */
   echo: string;
+  /** What is told beside the text. */
+  additional: readonly AdditionalOutput[];
 }
 
 /** @throws ServingError BAD_REQUEST */
@@ -50,13 +56,19 @@ export function textInference(
   }
   const prompt = stringInput(inputs, 'text_input');
   if (prompt === null) throw new ServingError('BAD_REQUEST', 'Input text_input is missing');
+  const additional = ADDITIONAL_OUTPUTS.filter((name) => boolInput(inputs, askingInput(name)) ?? false);
   const body = { ...fieldsOf(parameters), ...samplingParameters(inputs), prompt };
   const checked = checkCompletionBody(body);
   if ('error' in checked) throw checked.error;
-  const [request, another] = completionRequests(checked.value, target);
-  if (!request || another) throw new ServingError('BAD_REQUEST', 'n must be 1: a response holds one text');
+  const [own, another] = completionRequests(checked.value, target);
+  if (!own || another) throw new ServingError('BAD_REQUEST', 'n must be 1: a response holds one text');
   const withoutPrompt = boolInput(inputs, 'exclude_input_in_output') ?? true;
-  return { request, stream: boolInput(inputs, 'stream') ?? false, echo: withoutPrompt ? '' : prompt };
+  return {
+    request: needsLogprobs(additional) ? { ...own, logprob: true } : own,
+    stream: boolInput(inputs, 'stream') ?? false,
+    echo: withoutPrompt ? '' : prompt,
+    additional,
+  };
 }
 
 function samplingParameters(inputs: readonly NamedTensor[]): Record<string, unknown> {
@@ -96,6 +108,10 @@ export function boolInput(inputs: readonly NamedTensor[], name: string): boolean
   if (tensor.type === 'BOOL' && tensor.bytes.byteLength === 1) return tensor.bytes[0] !== 0;
   throw bad(`Input ${name} must be BOOL of one element, got ${tensor.type} [${tensor.shape.join(',')}]`);
 }
+
+export const boolTensor = (name: string, value: boolean): NamedTensor => ({
+  ...{ name, type: 'BOOL', shape: [1], bytes: Uint8Array.of(value ? 1 : 0) },
+});
 
 export const stringOutput = (name: string, text: string): NamedTensor => ({
   name,

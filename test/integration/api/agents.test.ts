@@ -154,6 +154,27 @@ describe("OpenAI's Responses", () => {
     ]);
   });
 
+  it('a stream that fails ends with response.failed, its events numbered to the end', async () => {
+    const failing = test.service.request(0).then((job) => {
+      job.token('a');
+      job.fail(new ServingError('WORKER_FAILED', 'The group is gone'));
+    });
+    const { text } = await postJson(`${test.url}/v1/responses`, { model: 'mlp', input: 'a', stream: true });
+    await failing;
+    const events = text
+      .trim()
+      .split('\n\n')
+      .map((event) => JSON.parse(event.slice(event.indexOf('data: ') + 6)));
+    expect(events.map(({ sequence_number: number }) => number)).toEqual(events.map((_, index) => index));
+    expect(events.slice(-2)).toMatchObject([
+      { type: 'error', code: 'worker_failed', message: 'The group is gone' },
+      {
+        type: 'response.failed',
+        response: { status: 'failed', error: { code: 'worker_failed', message: 'The group is gone' } },
+      },
+    ]);
+  });
+
   it.each([
     [{ input: 'a', previous_response_id: 'resp_1' }, /previous_response_id is not supported/],
     [{ input: 'a', top_logprobs: 3 }, /top_logprobs is not supported/],

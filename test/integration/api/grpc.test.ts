@@ -318,6 +318,58 @@ describe('a text model over gRPC', () => {
     expect(finals).toEqual([false, false, false, true]);
   });
 
+  it("tells what Triton's vLLM backend tells beside the text, where it is asked for, whole and streamed", async () => {
+    const asked = [
+      'finish_reason',
+      'cumulative_logprob',
+      'logprobs',
+      'num_input_tokens',
+      'num_output_tokens',
+    ];
+    const flag = (name: string) => ({ name, datatype: 'BOOL', shape: [1] });
+    const message = {
+      ...textRequest('Once', { parameters: { logprobs: { int64_param: 1 } } }),
+      inputs: [
+        { name: 'text_input', datatype: 'BYTES', shape: [1] },
+        ...asked.map((name) => flag(`return_${name}`)),
+        flag('stream'),
+      ],
+    };
+    const contents = (stream: boolean) => [
+      text('Once'),
+      ...asked.map(() => Buffer.of(1)),
+      Buffer.of(stream ? 1 : 0),
+    ];
+    const { service, stub } = await start();
+    const outputs = ({ outputs: heads, raw_output_contents: raw }: InferResponseMessage) =>
+      Object.fromEntries(
+        heads.map(({ datatype, name }, index) => {
+          const bytes = Buffer.from(raw[index]!);
+          if (datatype === 'BYTES') return [name, bytes.toString('utf8', 4)];
+          return [name, datatype === 'FP32' ? bytes.readFloatLE() : bytes.readUInt32LE()];
+        }),
+      );
+    const whole = await call<InferResponseMessage>(stub, 'ModelInfer', {
+      ...message,
+      raw_input_contents: contents(false),
+    });
+    expect(outputs(whole)).toEqual({
+      ...{ text_output: ' w1 w2 w3', finish_reason: 'stop', cumulative_logprob: -1.5, num_input_tokens: 1 },
+      ...{ num_output_tokens: 3, logprobs: expect.stringContaining('"101":{"logprob":-0.25,"rank":1,') },
+    });
+    expect(service.submitted[0]!.request).toMatchObject({ logprob: true, topLogprobs: 1 });
+    const stream = stub.ModelStreamInfer!() as unknown as AsyncIterable<{
+      infer_response: InferResponseMessage;
+    }> & { write(message: object): void; end(): void };
+    stream.write({ ...message, raw_input_contents: contents(true) });
+    stream.end();
+    const told: Record<string, unknown>[] = [];
+    for await (const { infer_response: response } of stream) told.push(outputs(response));
+    expect(told.map(({ finish_reason: reason }) => reason)).toEqual(['None', 'None', 'None', 'stop']);
+    expect(told.map(({ num_output_tokens: tokens }) => tokens)).toEqual([1, 1, 1, 0]);
+    expect(told.map(({ cumulative_logprob: sum }) => sum)).toEqual([-0.25, -0.75, -1.5, -1.5]);
+  });
+
   it.each([
     ['an unknown model', { ...textRequest('x'), model_name: 'absent' }, status.NOT_FOUND, /absent/],
     ['no prompt', { model_name: 'mlp', inputs: [] }, status.INVALID_ARGUMENT, /text_input is missing/],

@@ -271,6 +271,21 @@ describe('a language model', () => {
       .split('\n\n')
       .map((event) => JSON.parse(event.slice(6)).text_output);
     expect(texts).toEqual([' w1', ' w2']);
+    const more = {
+      return_finish_reason: true,
+      return_num_output_tokens: true,
+      return_num_input_tokens: true,
+    };
+    const told = await post('/generate', { ...asked, ...more });
+    expect(JSON.parse(told.text)).toMatchObject({
+      ...{ text_output: 'Once w1 w2', finish_reason: 'length', num_output_tokens: 2, num_input_tokens: 1 },
+    });
+    const last = (await post('/generate_stream', { text_input: 'Once', ...more })).text
+      .trim()
+      .split('\n\n')
+      .at(-1);
+    expect(JSON.parse(last!.slice(6))).toMatchObject({ text_output: '', finish_reason: 'stop' });
+    expect((await post('/generate', { ...asked, return_finish_reason: 'yes' })).status).toBe(400);
     const bad = await post('/generate', { prompt: 'x' });
     expect([bad.status, Object.keys(JSON.parse(bad.text))]).toEqual([400, ['error']]);
   });

@@ -28,7 +28,7 @@ import { runChat } from './chat-run.js';
 import { completionKind } from './completion-answer.js';
 import { openAiErrorObject } from './openai-errors.js';
 import { type AnswerKind, answer, chatKind, chatPrompt, chunks } from './openai-response.js';
-import { responseEvents, responseHead, wholeResponse } from './responses-answer.js';
+import { failedEvents, responseEvents, responseHead, wholeResponse } from './responses-answer.js';
 import { chatOfResponses } from './responses-request.js';
 
 /** How a path frames a stream. */
@@ -118,8 +118,7 @@ export async function answerResponse(
     responseEvents(head, run),
     (error) => {
       const { message, code } = openAiErrorObject(error).error;
-      const event = { type: 'error', code: code ?? error.code, message, param: null, sequence_number: -1 };
-      return [`event: error\ndata: ${JSON.stringify(event)}\n\n`];
+      return failedEvents(head, code ?? error.code, message);
     },
     (error) => {
       client.abort();

@@ -22,6 +22,8 @@ export interface ResponseHead {
   created: number;
   model: string;
   body: Given;
+  /** Events of its stream so far. */
+  sent: number;
 }
 
 export const responseHead = (model: string, body: Given): ResponseHead => ({
@@ -29,6 +31,7 @@ export const responseHead = (model: string, body: Given): ResponseHead => ({
   created: Math.floor(Date.now() / 1000),
   model,
   body,
+  sent: 0,
 });
 
 function responseObject(
@@ -112,6 +115,18 @@ export function wholeResponse(
   return responseObject(head, status, output, usageOf(finish, run));
 }
 
+const sentEvent = (head: ResponseHead, type: string, fields: object): string =>
+  `event: ${type}\ndata: ${JSON.stringify({ type, sequence_number: head.sent++, ...fields })}\n\n`;
+
+/** How a stream ends that has begun: clients wait for one of its three ends. */
+export function failedEvents(head: ResponseHead, code: string, message: string): string[] {
+  const failed = { ...responseObject(head, 'failed', [], null), error: { code, message } };
+  return [
+    sentEvent(head, 'error', { code, message, param: null }),
+    sentEvent(head, 'response.failed', { response: failed }),
+  ];
+}
+
 /** An item of the output while it is written. */
 interface OpenItem {
   kind: 'reasoning' | 'content' | 'call';
@@ -124,9 +139,7 @@ interface OpenItem {
 export async function* responseEvents(head: ResponseHead, run: ChatRun): AsyncGenerator<string> {
   const output: Item[] = [];
   let open: OpenItem | null = null;
-  let number = 0;
-  const event = (type: string, fields: object): string =>
-    `event: ${type}\ndata: ${JSON.stringify({ type, sequence_number: number++, ...fields })}\n\n`;
+  const event = (type: string, fields: object): string => sentEvent(head, type, fields);
   const at = (item: OpenItem) => ({ item_id: item.id, output_index: output.length });
 
   const begin = function* (kind: OpenItem['kind'], name = '', callId = ''): Generator<string> {
