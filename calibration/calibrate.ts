@@ -20,8 +20,8 @@ import { createInMemoryCollectives } from '../shard-worker/collective/in-memory.
 import { CpuDevice } from '../shard-worker/device/cpu-device.js';
 import { Executor } from '../shard-worker/executor.js';
 import { KvCache, kvCacheShape } from '../shard-worker/kv-cache.js';
+import { readManifest } from '../shard-worker/read-manifest.js';
 import { Sequence } from '../shard-worker/sequence.js';
-import { readManifest } from '../shard-worker/shard-files.js';
 
 const WINDOWS = 8;
 const WINDOW_TOKENS = 128;
@@ -67,7 +67,7 @@ async function meanSquares(
   shardFolder: string,
   { contextLength, vocabSize }: { contextLength: number; vocabSize: number },
 ): Promise<Map<string, Float32Array>> {
-  const manifest = readManifest(shardFolder);
+  const manifest = await readManifest(shardFolder);
   const device = new CpuDevice({ threads: 2, logId: 'calibration' });
   const tokens = Math.min(WINDOW_TOKENS, contextLength - 1);
   const kvCache = new KvCache({ device, ...kvCacheShape(manifest), maxSlots: 1, slotTokens: contextLength });

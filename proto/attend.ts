@@ -2,7 +2,7 @@
  * How shards attend: the part of the manifest that says where keys are and which segment runs when.
  *
  * In      part of manifest.json
- * Out     its schema; the segment for given queries
+ * Out     its schema
  */
 import { type Static, Type } from '@sinclair/typebox';
 
@@ -80,14 +80,3 @@ export const attend = Type.Object({
 
 export type Attend = Static<typeof attend>;
 export type AttendVariant = Static<typeof attendVariant>;
-
-/** The segment of a layer with this window for such queries; undefined: the shards have none. */
-export function attendSegment(
-  { variants }: Pick<Attend, 'variants'>,
-  queries: AttendVariant['when']['queries'],
-  window: number | null = null,
-): string | undefined {
-  const fits = ({ when }: AttendVariant): boolean =>
-    when.queries === queries && (when.window === undefined || when.window === window);
-  return variants.find(fits)?.segment;
-}

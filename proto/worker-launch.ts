@@ -10,6 +10,8 @@ import type { Manifest } from './manifest.js';
 export interface WorkerLaunch {
   /** Folder with manifest.json. */
   shardFolder: string;
+  /** A manifest with this text has been checked by who starts the worker. Absent: the rank checks it. */
+  manifestSha256?: string;
   rank: number;
   worldSize: number;
   /** Folder of the sockets. */

@@ -19,7 +19,7 @@ import { ALL_ENGINES, openEngines } from './all-engines.js';
 import { openBoundModel } from './bound-model.js';
 import type { Config, ModelConfig, ModelRegistration } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
-import { createGrpcServer, type GrpcServer, type GrpcServerOptions } from './grpc/grpc-server.js';
+import type { GrpcServer, GrpcServerOptions } from './grpc/grpc-server.js';
 import { refuseOpenAddress } from './http/access-gate.js';
 import { accessLogOf, type HttpDeps } from './http/http-context.js';
 import { createHttpServer, type HttpServer } from './http/http-server.js';
@@ -43,8 +43,7 @@ import type { TensorSpec } from './requests/signature.js';
 import { StartupProgress } from './startup-progress.js';
 import { startWorkflows } from './startup-workflows.js';
 import { stopServer } from './stop-server.js';
-import { torchServeMetrics } from './torchserve/metrics-of.js';
-import { TorchServeServer } from './torchserve/torchserve-server.js';
+import type { TorchServeServer } from './torchserve/torchserve-server.js';
 import type { RegistrationParts } from './work-load-manager/model-origin.js';
 import { WorkLoadManager } from './work-load-manager/work-load-manager.js';
 import { workflowParts } from './workflow-parts.js';
@@ -90,7 +89,9 @@ export async function runServer(config: Config): Promise<void> {
   const progress = new StartupProgress(logger, process.stderr.isTTY === true);
   const isDefault = (name: string, version: string): boolean =>
     manager.list().some((pool) => pool.isDefault === true && pool.name === name && pool.version === version);
-  const theirs = config.torchServe && torchServeMetrics(config.torchServe, files, isDefault);
+  const theirs =
+    config.torchServe &&
+    (await import('./torchserve/metrics-of.js')).torchServeMetrics(config.torchServe, files, isDefault);
   const metrics = new ServerMetrics({
     prometheus: config.server.prometheus,
     version: VERSION,
@@ -132,7 +133,7 @@ export async function runServer(config: Config): Promise<void> {
         sample,
       ),
   });
-  const torchServe = torchServeOf(config, manager, registration, logger);
+  const torchServe = await torchServeOf(config, manager, registration, logger);
   const onProblem = (sentence: string): void => logger.error(sentence);
   const access = new AccessControl(config.server, onProblem, undefined, torchServe?.keySources);
   const tls = tlsFiles(config, onProblem);
@@ -170,7 +171,7 @@ export async function runServer(config: Config): Promise<void> {
     statistics: () => metrics.statistics(),
     onAnswered: (times) => metrics.callAnswered(times),
   };
-  const grpc = grpcServer(config, grpcParts);
+  const grpc = await grpcServer(config, grpcParts);
   const theirGrpc = torchServe?.grpcServers(http.context, grpcParts) ?? [];
   const drainMs = config.server.drainTimeoutSeconds * 1000;
   const stop = (): Promise<void> => {
@@ -241,22 +242,25 @@ function failFast(model: string, { logger, close }: Pick<ServerLog, 'logger' | '
 }
 
 /** null: grpc_address says none. @throws ServingError CONFIG_INVALID */
-function grpcServer({ server }: Config, parts: GrpcParts): GrpcServer | null {
+async function grpcServer({ server }: Config, parts: GrpcParts): Promise<GrpcServer | null> {
   const address = server.grpcAddress;
   if (address === null) return null;
   refuseOpenAddress('grpc_address', address, ['infer', 'manage'], parts.access, server);
+  // A server without an address for it does without 10 MB of code.
+  const { createGrpcServer } = await import('./grpc/grpc-server.js');
   return createGrpcServer({ ...parts, address });
 }
 
 /** null: another command started the server. @throws ServingError CONFIG_INVALID */
-function torchServeOf(
+async function torchServeOf(
   config: Config,
   management: WorkLoadManager,
   { fetch, release }: RegistrationParts,
   logger: Logger,
-): TorchServeServer | null {
+): Promise<TorchServeServer | null> {
   const { server, torchServe } = config;
   if (torchServe === null) return null;
+  const { TorchServeServer } = await import('./torchserve/torchserve-server.js');
   return new TorchServeServer({
     ...{ config, torchServe, management, logger },
     allowed: new RegistrationFolders([server.modelStore, ...server.registrationFolders]),

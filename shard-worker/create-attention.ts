@@ -7,7 +7,8 @@
  * Errors  assertions: sizes and names come from the manifest
  */
 import assert from 'node:assert/strict';
-import { type AttendVariant, attendSegment } from '../proto/attend.js';
+import type { AttendVariant } from '../proto/attend.js';
+import { attendSegment } from '../proto/attend-segment.js';
 import type { AttendOp, Manifest } from '../proto/manifest.js';
 import { Attention, attendInputs, tokenInputs, tokenOutputs } from './attention.js';
 import type { HostDevice, LoadSegment, RemoteDevice, Segment, TensorHandle } from './device/device.js';

@@ -30,8 +30,9 @@ import { Executor } from './executor.js';
 import { LateMasks } from './late-masks.js';
 import { loadKernels } from './native/kernels.js';
 import { openKvCache } from './open-kv-cache.js';
+import { readManifest } from './read-manifest.js';
 import { Chooser } from './sampler/chooser.js';
-import { readManifest, readSegment, verifyFiles } from './shard-files.js';
+import { readSegment, verifyFiles } from './shard-files.js';
 import { StepRunner } from './step-runner.js';
 
 const FAILURE_LINGER_MS = 5000;
@@ -65,7 +66,7 @@ async function main(launch: WorkerLaunch): Promise<void> {
 async function start(launch: WorkerLaunch, send: Send, lateMasks: LateMasks): Promise<StepRunner> {
   const { rank, shardFolder, worldSize } = launch;
   const started = performance.now();
-  const manifest = readManifest(shardFolder);
+  const manifest = await readManifest(shardFolder, launch.manifestSha256);
   if (manifest.worldSize !== worldSize) {
     throw new ServingError('SHARDS_INVALID', `shards are for ${manifest.worldSize} ranks, not ${worldSize}`);
   }

@@ -13,7 +13,7 @@
  * which puts its rows into what the one before has made.
  */
 import assert from 'node:assert/strict';
-import { attendSegment } from '../proto/attend.js';
+import { attendSegment } from '../proto/attend-segment.js';
 import type { Manifest } from '../proto/manifest.js';
 import type {
   DeviceBuffer,

@@ -1,26 +1,15 @@
 /**
  * The files of one rank, checked before use: a shard that differs from its manifest is found at load, not in the text.
  *
- * In      shard folder, rank
- * Out     the manifest
+ * In      shard folder, its manifest, rank
+ * Out     graphs; nothing where all is as the manifest says
  * Errors  SHARDS_INVALID naming the file, and what was expected and seen
  */
 import { createHash } from 'node:crypto';
 import { createReadStream, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { ServingError } from '../proto/errors.js';
-import { type FileEntry, type Manifest, parseManifest } from '../proto/manifest.js';
-
-export function readManifest(shardFolder: string): Manifest {
-  const file = path.join(shardFolder, 'manifest.json');
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (cause) {
-    throw new ServingError('SHARDS_INVALID', `${file} cannot be read`, { cause });
-  }
-  return parseManifest(text, file);
-}
+import type { FileEntry, Manifest } from '../proto/manifest.js';
 
 /** Bytes of a graph of one rank. */
 export function readSegment(shardFolder: string, rank: number, segment: string): Uint8Array {

@@ -13,8 +13,8 @@ import { createInMemoryCollectives } from '../../shard-worker/collective/in-memo
 import { CpuDevice } from '../../shard-worker/device/cpu-device.js';
 import { Executor } from '../../shard-worker/executor.js';
 import { KvCache, kvCacheShape } from '../../shard-worker/kv-cache.js';
+import { readManifest } from '../../shard-worker/read-manifest.js';
 import { Sequence } from '../../shard-worker/sequence.js';
-import { readManifest } from '../../shard-worker/shard-files.js';
 import type { Span } from '../../shard-worker/span.js';
 
 /** Tokens of one step; the rotary operator takes no more at once than the model has positions. */
@@ -40,7 +40,7 @@ export class LockstepGroup {
   }
 
   static async load(shardFolder: string, windowTokens: number): Promise<LockstepGroup> {
-    const manifest = readManifest(shardFolder);
+    const manifest = await readManifest(shardFolder);
     const { model, worldSize } = manifest;
     device ??= new CpuDevice({ threads: 1, logId: 'lockstep' });
     const shared = device;

@@ -8,8 +8,8 @@
  * Source  torch-model-archiver's manifest; TorchServe's model-config.yaml
  */
 import { existsSync, readFileSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import path from 'node:path';
-import { parse } from 'yaml';
 import { MAX_CONFIG_FILE_BYTES, MAX_YAML_BYTES } from '../../proto/limits.js';
 import type { ForeignModel } from './foreign-layout.js';
 import type { Problems } from './problems.js';
@@ -82,6 +82,8 @@ function engineKeys(
 function yamlKeys(folder: string, where: string, problems: Problems): Record<string, string> {
   const file = path.join(folder, 'model-config.yaml');
   if (!existsSync(file)) return {};
+  // Few models have such a file, and the package costs a server 4 MB.
+  const { parse } = createRequire(import.meta.url)('yaml') as typeof import('yaml');
   const config = read(file, MAX_YAML_BYTES, where, problems, (text): unknown =>
     parse(text, { schema: 'core', maxAliasCount: MAX_ALIASES }),
   );

@@ -15,6 +15,11 @@ const USUAL_GROWTH = 2;
 /** Once: everything has loaded. */
 export function giveBackAfterLoading(): void {
   setFlagsFromString(`--semi-space-growth-factor=${USUAL_GROWTH}`);
+  trimHeap();
+}
+
+/** Free pages of the C heap go back. */
+export function trimHeap(): void {
   try {
     koffi.load('libc.so.6').func('malloc_trim', 'int', ['size_t'])(0);
   } catch {

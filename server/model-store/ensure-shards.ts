@@ -11,6 +11,7 @@
  * The child reuses shards that are there and answers in a fraction of a second then.
  */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -41,6 +42,8 @@ export interface ShardRequest {
 export interface ModelShards {
   folder: string;
   manifest: Manifest;
+  /** What was checked has this text. */
+  manifestSha256: string;
   reused: boolean;
 }
 
@@ -105,7 +108,9 @@ class Results {
     if (this.#done === null) throw silent(ended);
     const { reused, shardFolder } = this.#done;
     const file = path.join(shardFolder, 'manifest.json');
-    return { folder: shardFolder, manifest: parseManifest(await readFile(file, 'utf8'), file), reused };
+    const text = await readFile(file, 'utf8');
+    const manifestSha256 = createHash('sha256').update(text).digest('hex');
+    return { folder: shardFolder, manifest: parseManifest(text, file), manifestSha256, reused };
   }
 }
 

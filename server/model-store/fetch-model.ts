@@ -24,7 +24,6 @@ import type { FetchPlan, FillContext } from './fetch-plan.js';
 import type { FetchedModel, FetchOptions, FetchProgress } from './fetch-policy.js';
 import { TransportError } from './guarded-http.js';
 import { planHttp } from './http-source.js';
-import { planHub } from './hub-source.js';
 import { findLocal } from './local-source.js';
 import { findModelRoot, findOnlyArchive, isModelFolder } from './model-root.js';
 import { hubUrl, type ParsedModelUrl, parseModelUrl } from './model-source.js';
@@ -145,7 +144,7 @@ async function cachedRecord(root: string, source: string): Promise<CacheRecord |
   return record !== null && (await isModelFolder(path.join(root, record.model))) ? record : null;
 }
 
-function planRemote(
+async function planRemote(
   parsed: ParsedModelUrl,
   { policy, signal }: FetchOptions,
   record: CacheRecord | null,
@@ -157,7 +156,7 @@ function planRemote(
     case 's3':
       return planS3(source, parsed, policy, signal);
     case 'hub':
-      return planHub(source.model, parsed, policy, signal);
+      return (await import('./hub-source.js')).planHub(source.model, parsed, policy, signal);
     case 'path':
       throw new Error('a path is no remote source');
   }

@@ -7,7 +7,8 @@
  * Errors  CHECKPOINT_INVALID: no such protobuf, no pieces, a kind that is not known
  * Source  field numbers of sentencepiece_model.proto
  */
-import protobuf from 'protobufjs';
+import { createRequire } from 'node:module';
+import type protobuf from 'protobufjs';
 import { ServingError } from '../../proto/errors.js';
 import { MAX_VOCABULARY } from './tokenizer-json.js';
 
@@ -28,7 +29,7 @@ export interface SentencePieceFile {
   escapeWhitespaces: boolean;
 }
 
-const { root } = protobuf.parse(`
+const PROTO = `
   syntax = "proto2";
   message Model { repeated Piece pieces = 1; optional Trainer trainer = 2; optional Normalizer normalizer = 3; optional Normalizer denormalizer = 5; }
   message Piece { optional string piece = 1; optional float score = 2; optional int32 type = 3 [default = 1]; }
@@ -46,8 +47,17 @@ const { root } = protobuf.parse(`
     optional bool removeExtraWhitespaces = 4 [default = true];
     optional bool escapeWhitespaces = 5 [default = true];
   }
-`);
-const MODEL = root.lookupType('Model');
+`;
+
+let known: protobuf.Type | null = null;
+
+/** Made for the first such file: most tokenizers have none, and their processes do without 3 MB of code. */
+function modelType(): protobuf.Type {
+  known ??= (createRequire(import.meta.url)('protobufjs') as typeof protobuf)
+    .parse(PROTO)
+    .root.lookupType('Model');
+  return known;
+}
 
 interface Decoded {
   pieces: { piece: string; score: number; type: number }[];
@@ -72,7 +82,7 @@ interface Decoded {
 export function readSentencePieceFile(bytes: Uint8Array): SentencePieceFile {
   let model: Decoded;
   try {
-    model = MODEL.decode(bytes) as unknown as Decoded;
+    model = modelType().decode(bytes) as unknown as Decoded;
   } catch (error) {
     throw invalidModel('is no SentencePiece model', error);
   }

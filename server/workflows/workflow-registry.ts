@@ -18,7 +18,6 @@ import type {
   WorkflowRegistration,
   WorkflowService,
 } from '../requests/workflows.js';
-import { readWorkflow } from './read-workflow.js';
 import { runWorkflow } from './run-workflow.js';
 import { invalid, type WorkflowSpec } from './workflow-spec.js';
 
@@ -72,6 +71,7 @@ export class WorkflowRegistry implements WorkflowService {
     const suggested = this.#parts.nameOf(place);
     const { folder, release } = await this.#parts.fetch(place, !byOperator);
     try {
+      const { readWorkflow } = await import('./read-workflow.js');
       const spec = readWorkflow(folder);
       const name = given ?? spec.name ?? suggested;
       if (!NAME.test(name))

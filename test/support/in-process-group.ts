@@ -9,8 +9,8 @@ import type { Device } from '../../shard-worker/device/device.js';
 import { Executor } from '../../shard-worker/executor.js';
 import { LateMasks } from '../../shard-worker/late-masks.js';
 import { openKvCache } from '../../shard-worker/open-kv-cache.js';
+import { readManifest } from '../../shard-worker/read-manifest.js';
 import { Chooser } from '../../shard-worker/sampler/chooser.js';
-import { readManifest } from '../../shard-worker/shard-files.js';
 import { StepRunner } from '../../shard-worker/step-runner.js';
 
 /** ONNX Runtime has one environment a process. */
@@ -30,7 +30,7 @@ export async function createInProcessGroup(
   shardFolder: string,
   options: { maxSlots?: number; maxDrafts?: number; slotTokens?: number; device?: () => Device } = {},
 ): Promise<InProcessGroup> {
-  const manifest = readManifest(shardFolder);
+  const manifest = await readManifest(shardFolder);
   const { model, perRank, worldSize } = manifest;
   device ??= options.device?.() ?? new CpuDevice({ threads: 1, logId: 'test' });
   const sharedDevice = device;

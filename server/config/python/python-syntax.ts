@@ -7,8 +7,8 @@
  * Errors  PythonProblem: a text that is no Python
  * Source  the Python language reference; @lezer/python reads it (typed, kept up, no native code)
  */
+import { createRequire } from 'node:module';
 import type { SyntaxNode } from '@lezer/common';
-import { parser } from '@lezer/python';
 
 const MAX_DEPTH = 64;
 
@@ -75,6 +75,8 @@ class Reader {
   }
 
   module(): Statement[] {
+    // Few servers meet a module of Python's, and the package costs megabytes.
+    const { parser } = createRequire(import.meta.url)('@lezer/python') as typeof import('@lezer/python');
     const tree = parser.parse(this.#source);
     tree.iterate({
       enter: (node) => {

@@ -50,6 +50,7 @@ export function makeGroupParts(options: GroupPartsOptions): GroupParts {
     coordinator: {
       launch: {
         shardFolder: model.shardFolder,
+        ...(model.manifestSha256 !== undefined && { manifestSha256: model.manifestSha256 }),
         worldSize,
         device: model.manifest.deviceClass,
         ...(options.devices && { gpus: options.devices, cudaFolder: options.gpus?.cudaFolder ?? '' }),

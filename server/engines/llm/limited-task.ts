@@ -13,6 +13,7 @@
  */
 import { Script } from 'node:vm';
 import { ServingError } from '../../../proto/errors.js';
+import { trimHeap } from '../../machine/own-memory.js';
 import { busyMachine, MOST_SLACK } from './task-slack.js';
 
 const LEAST_MORE = 2;
@@ -91,5 +92,7 @@ export function serveLimitedTasks<T>(
   process.on('SIGINT', () => {});
   process.on('SIGTERM', () => {});
   process.on('disconnect', () => process.exit());
+  // The first task reads files, and its answer is large: what that took is not kept.
+  process.once('message', () => setImmediate(trimHeap));
   process.on('message', (next: LimitedTask<T>) => process.send?.(answer(next)));
 }

@@ -34,6 +34,8 @@ import { TokenizerProcess } from './tokenizer-process.js';
 export interface LlmFiles {
   shardFolder: string;
   manifest: Manifest;
+  /** What was checked had this text; absent: each rank checks it by itself. */
+  manifestSha256?: string;
   texts: TokenTexts;
   encoder: Pick<PromptEncoder, 'encode' | 'close'> &
     Partial<Pick<PromptEncoder, 'encodePiece' | 'encodePair'>>;
@@ -120,7 +122,7 @@ async function prepareShards(
   const [{ plan, shards }, chatRenderer] = await Promise.all([planning, starting]);
   checkAsked(config, plan);
   options.onPlan(withKvType(sizesOfPlan(plan), kvTypeOf(config)));
-  const { folder, manifest } = await shards.write();
+  const { folder, manifest, manifestSha256 } = await shards.write();
   const { embedding, vocabSize } = manifest.model;
   const texts = new Detokenizer(tokenizer.facts.table);
   const encoder = new PromptEncoder({
@@ -135,6 +137,7 @@ async function prepareShards(
   return {
     shardFolder: folder,
     manifest: whole,
+    manifestSha256,
     texts,
     encoder,
     constrainer: new Constrainer({ table: tokenizer.facts.table, vocabSize, endIds }),

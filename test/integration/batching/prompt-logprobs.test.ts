@@ -20,7 +20,7 @@ import type { GenerationJob } from '../../../server/jobs/generation-job.js';
 import { JobQueue } from '../../../server/jobs/job-queue.js';
 import type { GenerateRequest } from '../../../server/requests/generate-request.js';
 import type { PromptTokenEvent } from '../../../server/requests/job-events.js';
-import { readManifest } from '../../../shard-worker/shard-files.js';
+import { readManifest } from '../../../shard-worker/read-manifest.js';
 import { FAKE_TEXTS, makeRequest, readAll, tokenIdsOf } from '../../fixtures/generate-requests.js';
 import { createInProcessGroup, type InProcessGroup } from '../../support/in-process-group.js';
 import { repositoryRoot } from '../../support/repository-root.js';
@@ -113,7 +113,7 @@ it.each([
 ])('tp %i, %i known tokens a step: those of the logits, and the same answer', async (tp, perStep) => {
   const folder = path.join(repositoryRoot, 'models', 'embedded');
   const { shardFolder } = await partition({ folder, outStore: store, tp, dtype: 'fp32' });
-  const { model } = readManifest(shardFolder);
+  const { model } = await readManifest(shardFolder);
   const expected = await reference(await createInProcessGroup(shardFolder, { maxSlots: 1, slotTokens: 64 }));
   const penalties = { presencePenalty: 1, frequencyPenalty: 0.5 };
   const sampling = { doSample: true, temperature: 1.2, seed: 11, minNewTokens: 3, ...penalties };

@@ -5,8 +5,9 @@ import path from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { afterAll, expect, it } from 'vitest';
 import { partition } from '../../../partitioner/partition.js';
+import { readManifest } from '../../../shard-worker/read-manifest.js';
 import { referenceAttention } from '../../../shard-worker/remote-attention-check.js';
-import { readManifest, readSegment } from '../../../shard-worker/shard-files.js';
+import { readSegment } from '../../../shard-worker/shard-files.js';
 import { goldenFolder } from '../../support/golden.js';
 
 const store = mkdtempSync(path.join(tmpdir(), 'cuda-shards-'));
@@ -24,7 +25,7 @@ it('attends as the definition says, within halves, and keeps keys and values as 
     device: 'cuda',
   } as const;
   const { shardFolder: folder } = await partition(request);
-  const manifest = readManifest(folder);
+  const manifest = await readManifest(folder);
   expect(manifest.deviceClass).toBe('cuda');
   expect(manifest.attend.cacheType).toBe('float16');
   const { headDim, numHeads, numKvHeads } = manifest.perRank;

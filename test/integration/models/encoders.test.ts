@@ -11,7 +11,7 @@ import { partition, planPartition } from '../../../partitioner/partition.js';
 import { verifyShards } from '../../../partitioner/verify/verify.js';
 import { PromptEncoder } from '../../../server/engines/llm/prompt-encoder.js';
 import { Tokenizer } from '../../../server/text/tokenizer.js';
-import { readManifest } from '../../../shard-worker/shard-files.js';
+import { readManifest } from '../../../shard-worker/read-manifest.js';
 import { goldenFolder } from '../../support/golden.js';
 import { GOLDEN_ENCODERS, readEncoderGolden } from '../../support/golden-encoders.js';
 import { relativeDeviation } from '../../support/golden-families.js';
@@ -93,7 +93,7 @@ it('an encoder keeps no keys and values', async () => {
 
 it('says what a vector is made of in the manifest', async () => {
   const { shardFolder } = await shardsOf('encoder-bert-dense', 1);
-  expect(readManifest(shardFolder).model.embedding).toEqual({
+  expect((await readManifest(shardFolder)).model.embedding).toEqual({
     ...{ dimensions: 24, textTokens: 20, normalised: true, lowerCase: false, prefix: '' },
   });
 });

@@ -1,7 +1,7 @@
 /** What a plan for a device with memory of its own has and refuses. */
 import { expect, it } from 'vitest';
 import { planPartition } from '../../../partitioner/partition.js';
-import { attendSegment } from '../../../proto/attend.js';
+import { attendSegment } from '../../../proto/attend-segment.js';
 import { goldenFolder } from '../../support/golden.js';
 
 const planOf = async (name: string) =>
