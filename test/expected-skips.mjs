@@ -33,6 +33,7 @@ const EXPECTED = new Map([
   ['integration/models/webgpu.test.js', true],
   ['e2e/webgpu.test.js', true],
   ['long/webgpu.test.js', true],
+  ['long/webgpu-streams.test.js', true],
   // A control group of memory, a mount namespace: where the machine permits them.
   ['e2e/faults.test.js', true],
   ['long/exhausted.test.js', true],

@@ -7,18 +7,21 @@
  * Limits  five minutes altogether, STEP_MS a step
  * Errors  no GPU, no Vulkan, no driver, no libraries: one sentence that names what is missing, exit code 1
  */
-import { fork } from 'node:child_process';
+import { fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { gpuReport } from '../../server/machine/gpu-report.js';
-import { type CheckedRow, checkTable, isRight } from './device-check.js';
+import { type CheckedRow, checkSentence, checkTable, isRight, stepLine } from './device-check.js';
 import { type DeviceKind, deviceSteps } from './device-steps.js';
 import { type ChildMessage, runSteps, type StepChild } from './run-steps.js';
 
 const BUDGET_MS = 5 * 60 * 1000;
 const STEP_MS = 90 * 1000;
+/** The last that a failed process has written. */
+const STDERR_CHARACTERS = 16_384;
 
 const { values } = parseArgs({
   options: {
@@ -37,20 +40,18 @@ async function main(): Promise<number> {
   const { gpus } = gpuReport(process.env);
   const head = [
     `check:device ${kind}, ${new Date(startedMs).toISOString()}`,
+    machineLine(),
     ...gpus.map(({ name, totalBytes }) => `${name}, ${((totalBytes ?? 0) / 2 ** 30).toFixed(1)} GiB`),
   ];
-  const end = (): string => {
-    const seconds = Math.round((Date.now() - startedMs) / 1000);
-    return `${rows.filter(isRight).length} of ${steps.length} steps are right, in ${seconds} s`;
-  };
-  const text = (): string => [...head, ...checkTable(rows), end(), ''].join('\n');
+  const text = (): string =>
+    [...head, ...checkTable(rows), checkSentence(rows, steps.length, Date.now() - startedMs), ''].join('\n');
   const result = await runSteps({
     names: steps.map(({ name }) => name),
     start: startChild,
     ...{ stepMs: STEP_MS, deadlineMs: startedMs + BUDGET_MS },
     onRow: (row) => {
       rows.push(row);
-      console.error(`${row.name} ${row.dtype}: ${row.verdict}`);
+      console.error(stepLine(row));
       writeFileSync(values.out, text());
     },
   });
@@ -64,7 +65,12 @@ async function main(): Promise<number> {
 
 function startChild(first: number): StepChild {
   const program = fileURLToPath(new URL('check-child.js', import.meta.url));
-  const child = fork(program, [kind, String(first)]);
+  // Held back: what libraries say of a GPU that is missing is in the sentence.
+  const child = fork(program, [kind, String(first)], { stdio: ['ignore', 'inherit', 'pipe', 'ipc'] });
+  let written = '';
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+    written = (written + text).slice(-STDERR_CHARACTERS);
+  });
   const messages: ChildMessage[] = [];
   child.on('message', (message) => messages.push(message as ChildMessage));
   const exited = once(child, 'exit').then(() => null);
@@ -78,7 +84,20 @@ function startChild(first: number): StepChild {
       }
     },
     kill: () => child.kill('SIGKILL'),
-    ending: () =>
-      child.signalCode === null ? `ended with ${child.exitCode}` : `was ended by ${child.signalCode}`,
+    ending: () => {
+      process.stderr.write(written);
+      return child.signalCode === null ? `ended with ${child.exitCode}` : `was ended by ${child.signalCode}`;
+    },
   };
+}
+
+/** What another's figures are to be told apart by. */
+function machineLine(): string {
+  const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  const { stdout } = spawnSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' });
+  const commit = stdout?.trim() ? ` (${stdout.trim()})` : '';
+  const [cpu] = cpus();
+  return `Shardserve ${version}${commit}, Node ${process.version}, ${process.platform} ${process.arch}, ${cpus().length} × ${cpu?.model ?? 'CPU'}`;
 }

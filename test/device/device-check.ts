@@ -156,17 +156,32 @@ export function verdictOf(deviation: number, tokensEqual: boolean, tolerance = F
 
 export const isRight = ({ verdict }: CheckedRow): boolean => verdict === 'right';
 
-/** Lines of a table for people. */
+/** The last line: how many are right, and which are not. */
+export function checkSentence(rows: readonly CheckedRow[], steps: number, ms: number): string {
+  const wrong = rows.filter((row) => !isRight(row));
+  const which = wrong.length === 0 ? '' : `; not right: ${wrong.map(nameOf).join(', ')}`;
+  return `${rows.length - wrong.length} of ${steps} steps are right, in ${Math.round(ms / 1000)} s${which}`;
+}
+
+const nameOf = ({ dtype, name, tp }: CheckedRow): string =>
+  [name, dtype, tp === null ? '' : `tp ${tp}`].filter((part) => part !== '').join(' ');
+
+/** While it runs. */
+export const stepLine = (row: CheckedRow): string => `${nameOf(row)}: ${wordsOf(row)}`;
+
+const wordsOf = ({ note, verdict }: CheckedRow): string => (note === '' ? verdict : `${verdict}: ${note}`);
+
+/** Lines of a table for people; a column in which nothing stands is left out. */
 export function checkTable(rows: readonly CheckedRow[]): string[] {
   const cells = rows.map((row) => [
     ...[row.name, row.dtype, String(row.tp ?? ''), row.deviation?.toExponential(1) ?? ''],
     ...[row.stepMs?.toFixed(1) ?? '', String(row.crossingBytes ?? '')],
-    ...[row.memoryBytes === null ? '' : (row.memoryBytes / 2 ** 20).toFixed(0)],
-    row.note === '' ? row.verdict : `${row.verdict}: ${row.note}`,
+    ...[row.memoryBytes === null ? '' : (row.memoryBytes / 2 ** 20).toFixed(0), wordsOf(row)],
   ]);
-  const head = ['step', 'weights', 'tp', 'deviation', 'ms a token', 'bytes a token', 'MiB', ''];
-  const table = [head, ...cells];
-  const widths = head.map((_, column) => Math.max(...table.map((row) => row[column]!.length)));
+  const head = ['step', 'weights', 'tp', 'deviation', 'ms a token', 'bytes a token', 'MiB', 'result'];
+  const told = head.map((_, column) => cells.some((row) => row[column] !== ''));
+  const table = [head, ...cells].map((row) => row.filter((_, column) => told[column]));
+  const widths = (table[0] ?? []).map((_, column) => Math.max(...table.map((row) => row[column]!.length)));
   return table.map((row) =>
     row
       .map((cell, column) => cell.padEnd(widths[column]!))

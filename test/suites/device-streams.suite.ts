@@ -14,7 +14,7 @@ import type { SteppedGroup } from '../../server/batching/batch-loop-options.js';
 import { ChunkBudget } from '../../server/batching/chunk-budget.js';
 import { ContinuousBatcher } from '../../server/batching/continuous-batcher.js';
 import { PrefixCache } from '../../server/batching/prefix-cache.js';
-import { SlotTable, type SwapLimits } from '../../server/batching/slot-table.js';
+import { KV_PAGE_TOKENS, SlotTable, type SwapLimits } from '../../server/batching/slot-table.js';
 import { systemClock } from '../../server/jobs/clock.js';
 import type { GenerationJob, GenerationJobOptions } from '../../server/jobs/generation-job.js';
 import { JobQueue } from '../../server/jobs/job-queue.js';
@@ -25,7 +25,7 @@ import { FAKE_TEXTS, makeJob, makeRequest, readAll, tokenIdsOf } from '../fixtur
 import { type Golden, type GoldenPrompt, goldenFolder, readGolden } from '../support/golden.js';
 import { createInProcessGroup, type InProcessGroup } from '../support/in-process-group.js';
 
-const SLOT_TOKENS = 128;
+const SLOT_TOKENS = 192;
 const STREAMS = 4;
 const WARM_SLOTS = 2;
 /** The long prompt comes in three. */
@@ -41,8 +41,8 @@ export interface StreamsCase {
 export interface StreamsOptions {
   device: () => RemoteDevice;
   cases: readonly StreamsCase[];
-  /** Sequences long enough to run out of KV memory. */
-  preempts: boolean;
+  /** Sequences long enough to run out of KV memory; default: none. */
+  preempts?: (one: StreamsCase) => boolean;
 }
 
 interface LoopOptions {
@@ -148,7 +148,7 @@ async function idsOf(job: GenerationJob): Promise<number[]> {
   return tokenIdsOf(events);
 }
 
-export function deviceStreamsSuite({ cases, device, preempts }: StreamsOptions): void {
+export function deviceStreamsSuite({ cases, device, preempts = () => false }: StreamsOptions): void {
   describe.each(cases)('streams at tp $tp in $dtype', ({ dtype, tp }) => {
     const golden: Golden = readGolden('llama');
     const [short, medium, long] = ['short', 'medium', 'long'].map(
@@ -259,20 +259,25 @@ export function deviceStreamsSuite({ cases, device, preempts }: StreamsOptions):
       await without.close();
     });
 
-    if (!preempts) return;
+    if (!preempts({ dtype, tp })) return;
 
     it('run out of KV memory and go on as if they had not', async () => {
-      const prompts = [short.ids, medium.ids.slice(0, 20), long.ids.slice(3, 30)];
+      // Two start with two pages each, and come to want a third; there are five.
+      const prompts = [
+        [...medium.ids, ...medium.greedyIds.slice(0, 20)],
+        long.ids.slice(0, 60),
+        long.ids.slice(30),
+      ];
       const write = async (options: LoopOptions) => {
         const { loop } = open(options);
-        const ids = await Promise.all(prompts.map((promptIds) => idsOf(loop.job(promptIds, 100))));
+        const ids = await Promise.all(prompts.map((promptIds) => idsOf(loop.job(promptIds, 75))));
         await loop.close();
         return { ids, preempted: loop.freed.filter(({ why }) => why === 'preempted').length };
       };
       const undisturbed = await write({});
       expect(undisturbed.preempted).toBe(0);
-      if (dtype === 'fp32') expect(undisturbed.ids[0]!.slice(0, 32)).toEqual(short.greedyIds);
-      const kvTokens = 2 * SLOT_TOKENS;
+      if (dtype === 'fp32') expect(undisturbed.ids[0]!.slice(0, 12)).toEqual(medium.greedyIds.slice(20));
+      const kvTokens = 5 * KV_PAGE_TOKENS;
       const swap = { slots: STREAMS, kvTokens: STREAMS * SLOT_TOKENS };
       for (const options of [{ kvTokens }, { kvTokens, warmSlots: WARM_SLOTS }, { kvTokens, swap }]) {
         const crowded = await write(options);

@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { twoRanks } from '../../device/device-steps.js';
 import { compileGpuStub } from '../../support/gpu-stub.js';
 import type { RankReport, RankTask } from '../../support/nccl-rank.js';
 import { type RankProcess, startRankProcess } from '../../support/rank-process.js';
@@ -76,6 +77,20 @@ describe.skipIf(stub.why !== null)(`NCCL${why}`, () => {
     ranks[1]!.child.kill('SIGKILL');
     for (const rank of [0, 2]) {
       expect(await ranks[rank]!.next('failed')).toMatchObject({ kind: 'PEER_LOST', peer: 1 });
+    }
+  });
+
+  it('is right in the step of check:device, which says so', async () => {
+    const socketFolder = mkdtempSync(path.join(tmpdir(), 'shardserve-nccl-'));
+    scratch.push(socketFolder);
+    const told = process.env.STUB_FOLDER;
+    process.env.STUB_FOLDER = socketFolder;
+    try {
+      const { note, verdict } = await twoRanks(folder);
+      expect([verdict, note]).toEqual(['right', expect.stringMatching(/NCCL.*; [\d.]+ µs a sum of 4 KB$/)]);
+    } finally {
+      if (told === undefined) delete process.env.STUB_FOLDER;
+      else process.env.STUB_FOLDER = told;
     }
   });
 

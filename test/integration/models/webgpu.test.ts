@@ -11,6 +11,7 @@ import { partition } from '../../../partitioner/partition.js';
 import { GREEDY_SAMPLING, type Step, type StepResult } from '../../../proto/control.js';
 import { allReducesPerStep, type Manifest } from '../../../proto/manifest.js';
 import { WebgpuDevice } from '../../../shard-worker/device/webgpu-device.js';
+import { deviceSteps } from '../../device/device-steps.js';
 import { deviceStreamsSuite } from '../../suites/device-streams.suite.js';
 import { type GoldenPrompt, goldenFolder, readGolden } from '../../support/golden.js';
 import { RELATIVE_TOLERANCE, relativeDeviation } from '../../support/golden-families.js';
@@ -134,9 +135,23 @@ describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
     });
   });
 
+  it('goes through the step of check:device that tells its speed', async () => {
+    const step = deviceSteps('software').find(({ name }) => name === 'speed')!;
+    const context = { kind: 'software', freeBytes: () => null, gpus: 0, cudaFolder: '' } as const;
+    const row = await step.run({ ...context, device, store });
+    expect(row).toMatchObject({
+      name: 'speed of llama',
+      dtype: 'int4',
+      tp: 1,
+      verdict: 'right',
+      memoryBytes: null,
+    });
+    expect(row.stepMs).toBeGreaterThan(0);
+    expect(row.note).toMatch(/^[\d.e-]+ GB\/s of weights, [\d.e-]+ % of the [\d.]+ GB\/s of a copy$/);
+  });
+
   deviceStreamsSuite({
     device: () => device,
     cases: [1, 2].map((tp) => ({ tp, dtype: 'fp32' as const })),
-    preempts: false,
   });
 });
