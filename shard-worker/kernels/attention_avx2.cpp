@@ -2,6 +2,8 @@
 #if defined(__x86_64__)
 #define SS_ROWS 2
 #define SS_WIDE 2
+#define SS_FEW_ROWS 4
+#define SS_FEW_WIDE 1
 #include "attention_rows.h"
 
 const ss::AttendVariant ss::attend_avx2 = {ss::attend_rows, ss::store_halves, ss::store_bytes};

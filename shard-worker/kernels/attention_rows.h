@@ -1,252 +1,126 @@
 /**
  * Attention of query rows over keys and values, by vectors of 16 floats that the compiler makes of whatever the processor has.
- * Included by one file a variant.
+ * Included by one file a variant, which says how many rows and vectors are multiplied together (SS_ROWS, SS_WIDE), and of few rows (SS_FEW_…, if at all).
  *
  * Order   keys in blocks of 64 that begin at multiples of 64, whoever asks. A score is one chain of fused products over the head's columns; a
  *         block's largest score joins the row's before its exponentials are taken, and what was summed is scaled once a block; the
  *         exponentials are summed in 16 lanes (key modulo 16), added as a tree at the end; a column of the output is one chain over keys.
  * Unseen  a key that a row does not see takes no part in its sums, whatever number is there
- * exp     within 2 units in the last place where the result is normal, below 2^-126 it is 0; tanh within 4
+ * Few     rows (a token's heads) read keys and values as they are stored, and keep little beside them: what is widened first, for all rows of a
+ *         tile, takes the first-level cache
  */
 #pragma once
-#include "attention.h"
+#include "attention_lanes.h"
 
 namespace ss {
 namespace {
 
-#define SS_INLINE static inline __attribute__((always_inline))
-
-typedef float Floats __attribute__((vector_size(64)));
-typedef int32_t Ints __attribute__((vector_size(64)));
-typedef float Four __attribute__((vector_size(16)));
-typedef float Eight __attribute__((vector_size(32)));
-typedef _Float16 Halves __attribute__((vector_size(32)));
-typedef int8_t Bytes __attribute__((vector_size(16)));
-
-SS_INLINE Floats load(const float *from) {
-  Floats v;
-  __builtin_memcpy(&v, from, sizeof v);
-  return v;
-}
-SS_INLINE void store(float *to, Floats v) { __builtin_memcpy(to, &v, sizeof v); }
-SS_INLINE Floats all(float x) { return Floats{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
-SS_INLINE Floats fused(Floats a, Floats b, Floats c) { return __builtin_elementwise_fma(a, b, c); }
-SS_INLINE Floats choose(Ints where, Floats a, Floats b) { return (Floats)((where & (Ints)a) | (~where & (Ints)b)); }
-
-SS_INLINE Floats load_numbers(const float *from) { return load(from); }
-SS_INLINE Floats load_numbers(const _Float16 *from) {
-  Halves v;
-  __builtin_memcpy(&v, from, sizeof v);
-  return __builtin_convertvector(v, Floats);
-}
-
-/** A row's numbers as floats, and zeros up to `width`. */
-template <class Number>
-SS_INLINE void widen_row(const Number *source, int64_t dim, int64_t width, float *target) {
-  int64_t d = 0;
-  for (; d + 16 <= dim; d += 16) store(target + d, load_numbers(source + d));
-  for (; d < width; d++) target[d] = d < dim ? (float)source[d] : 0.0f;
-}
-SS_INLINE void widen_row(const int8_t *source, int64_t dim, int64_t width, float *target) {
-  float scale;
-  __builtin_memcpy(&scale, source + dim, sizeof scale);
-  int64_t d = 0;
-  for (; d + 16 <= dim; d += 16) {
-    Bytes v;
-    __builtin_memcpy(&v, source + d, sizeof v);
-    store(target + d, __builtin_convertvector(v, Floats) * scale);
-  }
-  for (; d < width; d++) target[d] = d < dim ? (float)source[d] * scale : 0.0f;
-}
-
-/** Where x is NaN it stays so. */
-SS_INLINE Floats exponential(Floats x) {
-  const Floats capped = choose(x > 88.0f, all(88.0f), x);
-  const Floats magic = all(12582912.0f);
-  const Floats shifted = fused(capped, all(1.44269504f), magic);
-  const Floats k = shifted - magic;
-  // ln 2 in two parts, of which the first has few bits.
-  const Floats r = fused(k, all(-1.42860677e-6f), fused(k, all(-0.693145752f), capped));
-  Floats p = all(1.0f / 5040);
-  p = fused(p, r, all(1.0f / 720));
-  p = fused(p, r, all(1.0f / 120));
-  p = fused(p, r, all(1.0f / 24));
-  p = fused(p, r, all(1.0f / 6));
-  p = fused(p, r, all(0.5f));
-  p = fused(p, r, all(1.0f));
-  p = fused(p, r, all(1.0f));
-  const Ints bits = (Ints)p + ((Ints)shifted << 23);
-  const Floats value = choose(x < -87.33654f, all(0.0f), (Floats)bits);
-  return choose(x == x, value, x);
-}
-
-SS_INLINE Floats hyperbolic_tangent(Floats x) {
-  const Floats size = (Floats)((Ints)x & 0x7fffffff);
-  // The continued fraction of tanh to its fifth term.
-  const Floats z = x * x;
-  const Floats near = x * fused(fused(z, all(1.0f), all(105.0f)), z, all(945.0f)) /
-                      fused(fused(z, all(15.0f), all(420.0f)), z, all(945.0f));
-  const Floats far = all(1.0f) - all(2.0f) / (exponential(size + size) + 1.0f);
-  const Floats signed_far = (Floats)((Ints)far | ((Ints)x & (int32_t)0x80000000));
-  return choose(x == x, choose(size < 0.6f, near, signed_far), x);
-}
-
-#define SS_HALF(v) __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15)
-#define SS_QUARTER(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7)
-#define SS_TWO(v) __builtin_shufflevector(v, v, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3)
-#define SS_ONE(v) __builtin_shufflevector(v, v, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
-
-SS_INLINE Floats larger(Floats a, Floats b) { return choose(b > a, b, a); }
-
-SS_INLINE float largest(Floats v) {
-  v = larger(v, SS_HALF(v));
-  v = larger(v, SS_QUARTER(v));
-  v = larger(v, SS_TWO(v));
-  return larger(v, SS_ONE(v))[0];
-}
-
-/** Neighbours at a distance of 8 first, then 4, 2 and 1. */
-SS_INLINE float tree_sum(Floats v) {
-  v += SS_HALF(v);
-  v += SS_QUARTER(v);
-  v += SS_TWO(v);
-  return (v + SS_ONE(v))[0];
-}
-
-SS_INLINE Four four_numbers(const float *from) {
-  Four v;
-  __builtin_memcpy(&v, from, sizeof v);
-  return v;
-}
-SS_INLINE Four four_numbers(const _Float16 *from) {
-  typedef _Float16 FourHalves __attribute__((vector_size(8)));
-  FourHalves v;
-  __builtin_memcpy(&v, from, sizeof v);
-  return __builtin_convertvector(v, Four);
-}
-
-SS_INLINE Floats join(Four a, Four b, Four c, Four d) {
-  const Eight low = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
-  const Eight high = __builtin_shufflevector(c, d, 0, 1, 2, 3, 4, 5, 6, 7);
-  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-}
-
-#define SS_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
-#define SS_HIGH(a, b) __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
-#define SS_LOW2(a, b) __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
-#define SS_HIGH2(a, b) __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
-
-/** Columns of 16 rows, [dim][KEYS_TOGETHER]: `to` is the first row's place. */
-template <class Number>
-SS_INLINE void transpose_rows(const Number *const rows[16], int64_t dim, float *to) {
-  int64_t d = 0;
-  for (; d + 4 <= dim; d += 4) {
-    Floats w[4];
-    for (int i = 0; i < 4; i++)
-      w[i] = join(four_numbers(rows[i] + d), four_numbers(rows[4 + i] + d), four_numbers(rows[8 + i] + d),
-                  four_numbers(rows[12 + i] + d));
-    const Floats low01 = SS_LOW(w[0], w[1]), high01 = SS_HIGH(w[0], w[1]);
-    const Floats low23 = SS_LOW(w[2], w[3]), high23 = SS_HIGH(w[2], w[3]);
-    store(to + (d + 0) * KEYS_TOGETHER, SS_LOW2(low01, low23));
-    store(to + (d + 1) * KEYS_TOGETHER, SS_HIGH2(low01, low23));
-    store(to + (d + 2) * KEYS_TOGETHER, SS_LOW2(high01, high23));
-    store(to + (d + 3) * KEYS_TOGETHER, SS_HIGH2(high01, high23));
-  }
-  for (; d < dim; d++)
-    for (int key = 0; key < 16; key++) to[d * KEYS_TOGETHER + key] = (float)rows[key][d];
-}
-
-/** Likewise of any numbers. @param wide room for 16 rows of `width` floats, where they are widened first */
-template <class Number>
-SS_INLINE void transpose_any(const Number *const rows[16], int64_t dim, int64_t, float *, float *to) {
-  transpose_rows<Number>(rows, dim, to);
-}
-SS_INLINE void transpose_any(const int8_t *const rows[16], int64_t dim, int64_t width, float *wide, float *to) {
-  const float *floats[16];
-  for (int key = 0; key < 16; key++) {
-    widen_row(rows[key], dim, width, wide + key * width);
-    floats[key] = wide + key * width;
-  }
-  transpose_rows<float>(floats, dim, to);
-}
-
-/**
- * Lines of the next block on their way while this one is computed with: asked for all at once they would be waited for.
- * Of attention of few rows that is half of the time.
- */
-struct Stream {
-  const char *next, *end;
-  int lines;  // at a time
-
-  void start(const void *from, int64_t bytes, int64_t times) {
-    next = (const char *)from;
-    end = next + bytes;
-    lines = (int)((bytes / 64 + times - 1) / times);
-  }
+/** Keys of a block turned over: floats, or halves as transpose_rows leaves them. */
+struct FloatKeys {
+  const float *at;
+  SS_INLINE_MEMBER Floats numbers(int64_t d, int n) const { return load(at + d * KEYS_TOGETHER + 16 * n); }
+};
+struct HalfKeys {
+  const _Float16 *at;
+  SS_INLINE_MEMBER Floats numbers(int64_t d, int n) const { return load_numbers(at + half_place(d) + 32 * n); }
 };
 
-/** The stream itself is the caller's; here it is in registers. */
-SS_INLINE const char *fetch(const char *next, const char *end, int lines) {
-  for (int line = 0; line < lines && next < end; line++, next += 64) __builtin_prefetch(next, 0, 2);
-  return next;
-}
+/** Queries where they are, or number by number of so many rows. */
+struct QueryRows {
+  const float *const *rows;
+  SS_INLINE_MEMBER float number(int r, int64_t d) const { return rows[r][d]; }
+};
+template <int R>
+struct QueryPanel {
+  const float *at;
+  SS_INLINE_MEMBER float number(int r, int64_t d) const { return at[d * R + r]; }
+};
 
-/** A first block, which nobody has announced: a group of keys ahead, and the values. */
-SS_INLINE void fetch_group(const char *from, const char *end, int64_t bytes) {
-  for (const char *at = from; at < from + bytes && at < end; at += 64) __builtin_prefetch(at, 0, 2);
-}
-
-/** Scores of R rows with N · 16 keys. */
-template <int R, int N>
-SS_INLINE void score_rows(const float *const *queries, const float *keys, int64_t dim, float *scores, Stream &stream) {
-  const char *next = stream.next;
+/** Scores of R rows with N · 16 keys, from the `first`-th 16 of a block on. */
+template <int R, int N, class Queries, class Keys>
+SS_INLINE void score_rows(Queries queries, Keys keys, int first, int64_t dim, float *scores, Stream &stream) {
+  Stream ahead = stream;
   Floats sums[R][N];
   for (int r = 0; r < R; r++)
     for (int n = 0; n < N; n++) sums[r][n] = all(0.0f);
   for (int64_t d = 0; d < dim; d++) {
-    next = fetch(next, stream.end, stream.lines);
+    ahead.tick();
     Floats key[N];
-    for (int n = 0; n < N; n++) key[n] = load(keys + d * KEYS_TOGETHER + 16 * n);
+    for (int n = 0; n < N; n++) key[n] = keys.numbers(d, first + n);
     for (int r = 0; r < R; r++) {
-      const Floats query = all(queries[r][d]);
+      const Floats query = all(queries.number(r, d));
       for (int n = 0; n < N; n++) sums[r][n] = fused(query, key[n], sums[r][n]);
     }
   }
-  stream.next = next;
+  stream = ahead;
   for (int r = 0; r < R; r++)
-    for (int n = 0; n < N; n++) store(scores + r * KEYS_TOGETHER + 16 * n, sums[r][n]);
+    for (int n = 0; n < N; n++) store(scores + r * KEYS_TOGETHER + 16 * (first + n), sums[r][n]);
 }
 
+/** With all keys of a block, N · 16 at a time. */
+template <int R, int N, class Queries, class Keys>
+SS_INLINE void score_groups(Queries queries, Keys keys, int groups, int64_t dim, float *scores, Stream &stream) {
+  int n = 0;
+  for (; n + N <= groups; n += N) score_rows<R, N>(queries, keys, n, dim, scores, stream);
+  for (; n < groups; n++) score_rows<R, 1>(queries, keys, n, dim, scores, stream);
+}
+
+/** Values of a block as they are stored, or widened. */
+template <class Number>
+struct ValueRows {
+  const Number *at;
+  int64_t stride;
+  /** D · 16 columns from `column` on. */
+  template <int D>
+  SS_INLINE_MEMBER void numbers(int key, int64_t column, Floats *value) const {
+    for (int d = 0; d < D; d++) value[d] = load_numbers(at + key * stride + column + 16 * d);
+  }
+};
+template <>
+struct ValueRows<int8_t> {
+  const int8_t *at;
+  int64_t stride;
+  template <int D>
+  SS_INLINE_MEMBER void numbers(int key, int64_t column, Floats *value) const {
+    const int8_t *row = at + key * stride;
+    float scale;
+    __builtin_memcpy(&scale, row + stride - sizeof scale, sizeof scale);
+    for (int d = 0; d < D; d++) value[d] = load_numbers(row + column + 16 * d) * scale;
+  }
+};
+
 /** Adds keys `low` … `high` - 1 of a block to D · 16 columns of R rows' sums. */
-template <int R, int D>
-SS_INLINE void add_values(const float *weights, const float *values, int64_t stride, int low, int high,
-                          const float *scales, float *sums, int64_t width, Stream &stream) {
-  const char *next = stream.next;
+template <int R, int D, class Values>
+SS_INLINE void add_values(const float *weights, Values values, int64_t column, int low, int high, const float *scales,
+                          float *sums, int64_t width, Stream &stream) {
+  Stream ahead = stream;
   Floats acc[R][D];
   for (int r = 0; r < R; r++)
-    for (int d = 0; d < D; d++) acc[r][d] = load(sums + r * width + 16 * d) * scales[r];
+    for (int d = 0; d < D; d++) acc[r][d] = load(sums + r * width + column + 16 * d) * scales[r];
   for (int key = low; key < high; key++) {
-    next = fetch(next, stream.end, stream.lines);
+    ahead.tick();
     Floats value[D];
-    for (int d = 0; d < D; d++) value[d] = load(values + key * stride + 16 * d);
+    values.template numbers<D>(key, column, value);
     for (int r = 0; r < R; r++) {
       const Floats weight = all(weights[r * KEYS_TOGETHER + key]);
       for (int d = 0; d < D; d++) acc[r][d] = fused(weight, value[d], acc[r][d]);
     }
   }
-  stream.next = next;
+  stream = ahead;
   for (int r = 0; r < R; r++)
-    for (int d = 0; d < D; d++) store(sums + r * width + 16 * d, acc[r][d]);
+    for (int d = 0; d < D; d++) store(sums + r * width + column + 16 * d, acc[r][d]);
 }
 
-template <int R>
-SS_INLINE void add_all_values(const float *weights, const float *values, int64_t stride, int low, int high,
-                              const float *scales, float *sums, int64_t width, Stream &stream) {
+/** To all columns, D · 16 at a time. */
+template <int R, int D, class Values>
+SS_INLINE void add_all_values(const float *weights, Values values, int low, int high, const float *scales, float *sums,
+                              int64_t width, Stream &stream) {
+  if (low >= high) return;
   int64_t column = 0;
-  for (; column + 16 * SS_WIDE <= width; column += 16 * SS_WIDE)
-    add_values<R, SS_WIDE>(weights, values + column, stride, low, high, scales, sums + column, width, stream);
+  for (; column + 16 * D <= width; column += 16 * D)
+    add_values<R, D>(weights, values, column, low, high, scales, sums, width, stream);
   for (; column < width; column += 16)
-    add_values<R, 1>(weights, values + column, stride, low, high, scales, sums + column, width, stream);
+    add_values<R, 1>(weights, values, column, low, high, scales, sums, width, stream);
 }
 
 /** What a row sees of a block, and what its sums so far are multiplied by. */
@@ -260,7 +134,7 @@ struct Tile {
   int low[ROWS_TOGETHER], high[ROWS_TOGETHER];
 };
 
-SS_INLINE void weigh_row(Tile &tile, int row, int groups, float soft_cap) {
+SS_SHARED void weigh_row(Tile &tile, int row, int groups, float soft_cap) {
   const int low = tile.low[row], high = tile.high[row];
   tile.scales[row] = 1.0f;
   if (low >= high) return;
@@ -282,9 +156,9 @@ SS_INLINE void weigh_row(Tile &tile, int row, int groups, float soft_cap) {
   const float before = tile.most[row];
   const float block = largest(most);
   const float now = block > before ? block : before;
-  // Of what was there before, nothing where nothing was.
-  const Floats change = exponential(all(before - now));
-  const float scale = before == now ? 1.0f : before == -__builtin_inff() ? 0.0f : change[0];
+  // Of what was there before, nothing where nothing was; most blocks change nothing.
+  float scale = 1.0f;
+  if (!(before == now)) scale = before == -__builtin_inff() ? 0.0f : exponential(all(before - now))[0];
   Floats sum = load(tile.lanes + 16 * row) * scale;
   for (int n = 0; n < groups; n++) {
     Floats weight = exponential(seen[n] - now);
@@ -301,17 +175,77 @@ SS_INLINE void weigh_row(Tile &tile, int row, int groups, float soft_cap) {
   tile.scales[row] = scale;
 }
 
-template <int R>
-SS_INLINE void score_groups(const Tile &tile, int row, const float *keys, int64_t dim, int groups,
-                            Stream &stream) {
-  float *scores = tile.scores + row * KEYS_TOGETHER;
-  int n = 0;
-  for (; n + SS_WIDE <= groups; n += SS_WIDE)
-    score_rows<R, SS_WIDE>(tile.queries + row, keys + 16 * n, dim, scores + 16 * n, stream);
-  for (; n < groups; n++) score_rows<R, 1>(tile.queries + row, keys + 16 * n, dim, scores + 16 * n, stream);
+/** Of turning over a column of 16 keys, and of weighing a row of a block; measured roughly, of no consequence but for when memory is asked for. */
+constexpr int64_t TURN_CYCLES = 2, WEIGH_CYCLES = 60;
+/** Rows of a tile that are few. */
+constexpr int MOST_FEW = 8;
+
+/** What is asked for ahead of a block: the keys and values of the next one. */
+struct Ahead {
+  const char *keys, *values;
+  int64_t bytes;
+};
+
+/** Rows of a few heads, which read keys and values as they are stored. */
+template <int R, int N, class Keys, class Number>
+SS_INLINE void attend_few(Tile &tile, const float *panel, int count, Keys keys, int groups, ValueRows<Number> values, const Ahead &ahead,
+                          int64_t dim, float soft_cap, Stream &stream) {
+  const int rounds = (count + R - 1) / R;
+  stream.spread(1, 1, rounds * dim * (groups / N + groups % N));
+  for (int row = 0; row < count; row += R)
+    score_groups<R, N>(QueryPanel<R>{panel + row * dim}, keys, groups, dim, tile.scores + row * KEYS_TOGETHER, stream);
+  const int low = tile.low[0], high = tile.high[0];
+  bool alike = true;
+  for (int row = 1; row < count; row++) alike = alike && tile.low[row] == low && tile.high[row] == high;
+  const int64_t weighing = count * WEIGH_CYCLES, adding = (high - low) * count * dim / 32;
+  stream.start(ahead.values, ahead.bytes);
+  stream.spread(weighing, weighing + adding, count);
+  for (int row = 0; row < count; row++) {
+    stream.tick();
+    weigh_row(tile, row, groups, soft_cap);
+  }
+  stream.spread(1, 1, rounds * (dim / (16 * N) + dim / 16 % N) * (high - low));
+  if (alike) {
+    for (int row = 0; row < count; row += R)
+      add_all_values<R, N>(tile.scores + row * KEYS_TOGETHER, values, low, high, tile.scales + row, tile.sums + row * dim, dim, stream);
+    return;
+  }
+  for (int row = 0; row < count; row++)
+    add_all_values<1, N>(tile.scores + row * KEYS_TOGETHER, values, tile.low[row], tile.high[row], tile.scales + row, tile.sums + row * dim,
+                         dim, stream);
 }
 
+/** Rows of many tokens or heads, for all of which keys and values are widened first. */
+template <class Values>
+SS_INLINE void add_many(Tile &tile, int count, Values values, int64_t width, Stream &stream) {
+  for (int row = 0; row < count;) {
+    const int low = tile.low[row], high = tile.high[row];
+    bool alike = row + SS_ROWS <= count;
+    for (int r = 1; alike && r < SS_ROWS; r++) alike = tile.low[row + r] == low && tile.high[row + r] == high;
+    const float *weights = tile.scores + row * KEYS_TOGETHER;
+    float *sums = tile.sums + row * width;
+    if (alike) add_all_values<SS_ROWS, SS_WIDE>(weights, values, low, high, tile.scales + row, sums, width, stream);
+    else add_all_values<1, SS_WIDE>(weights, values, low, high, tile.scales + row, sums, width, stream);
+    row += alike ? SS_ROWS : 1;
+  }
+}
+
+/** The place of keys that are turned over. */
 template <class Number>
+struct Turned {
+  using Place = float;
+  using Keys = FloatKeys;
+  static constexpr int APART = 16;
+};
+template <>
+struct Turned<_Float16> {
+  using Place = _Float16;
+  using Keys = HalfKeys;
+  static constexpr int APART = 32;
+};
+
+/** @tparam F rows together of a few, and W their width; 0: they are many */
+template <class Number, int F, int W>
 void attend_tile(const AttendJob &job, int64_t first_row, int count, float *scratch) {
   const int64_t dim = job.dim, width = padded(dim);
   float *keys = scratch;
@@ -322,7 +256,14 @@ void attend_tile(const AttendJob &job, int64_t first_row, int count, float *scra
   tile.lanes = tile.scores + KEYS_TOGETHER * ROWS_TOGETHER;
   tile.most = tile.lanes + 16 * ROWS_TOGETHER;
   tile.scales = tile.most + ROWS_TOGETHER;
-  for (int64_t i = 0; i < count * width; i++) tile.sums[i] = 0;
+  // Rows that the last few lack are multiplied with the others.
+  const int rows_made = F ? (count + (F ? F : 1) - 1) / (F ? F : 1) * F : count;
+  float *panel = tile.sums + MOST_FEW * width;
+  for (int64_t i = 0; i < rows_made * width; i++) tile.sums[i] = 0;
+  for (int row = count; row < rows_made; row++) {
+    tile.scales[row] = 1.0f;
+    for (int key = 0; key < KEYS_TOGETHER; key++) tile.scores[row * KEYS_TOGETHER + key] = 0;
+  }
   int64_t start = INT64_MAX, end = 0;
   int64_t from[ROWS_TOGETHER], to[ROWS_TOGETHER];
   for (int row = 0; row < count; row++) {
@@ -339,6 +280,10 @@ void attend_tile(const AttendJob &job, int64_t first_row, int count, float *scra
       tile.most[row] = tile.queries[row][job.sink_column];
       tile.lanes[16 * row] = 1.0f;
     }
+  }
+  if constexpr (F != 0) {
+    for (int row = 0; row < rows_made; row++)
+      for (int64_t d = 0; d < dim; d++) panel[row / F * F * dim + d * F + row % F] = row < count ? tile.queries[row][d] : 0;
   }
   const Number *key_rows = (const Number *)job.keys, *value_rows = (const Number *)job.values;
   const bool values_as_they_are = sizeof(Number) == sizeof(float) && width == dim;
@@ -358,60 +303,75 @@ void attend_tile(const AttendJob &job, int64_t first_row, int count, float *scra
     const bool is_cached = job.bidirectional == 0;
     const bool is_cold = is_cached && base <= start && !job.is_announced;
     const int64_t row_size = job.key_stride * (int64_t)sizeof(Number);
+    const bool is_last = base + KEYS_TOGETHER >= end;
+    const int64_t next_rows = left - KEYS_TOGETHER < KEYS_TOGETHER ? left - KEYS_TOGETHER : KEYS_TOGETHER;
+    const int64_t next_at = (base + KEYS_TOGETHER) * row_size;
+    const Ahead ahead = is_last ? Ahead{job.next_keys, job.next_values, job.next_keys ? job.next_bytes : 0}
+                                : Ahead{job.keys + next_at, job.values + next_at, is_cached ? next_rows * row_size : 0};
+    // Shares of time, counted in cycles: keys are asked for while keys are worked on, values with the rest.
+    const int64_t turning = groups * dim * TURN_CYCLES, scoring = groups * dim * count / 2;
+    Stream stream;
+    stream.start(ahead.keys, ahead.bytes);
+    stream.spread(turning, turning + scoring, groups * (dim * (int64_t)sizeof(Number) / 16));
+    using Place = typename Turned<Number>::Place;
+    // Halves that many rows will meet are widened behind.
+    Place *const turned = F || sizeof(Place) == sizeof(float) ? (Place *)keys : (Place *)wide_values;
     for (int n = 0; n < groups; n++) {
       if (is_cold) {
-        const char *keys_end = (const char *)(key_rows + end * job.key_stride);
-        const char *values_end = (const char *)(value_rows + end * job.key_stride);
         const int64_t at = (base + 16 * n) * row_size;
-        fetch_group((const char *)key_rows + at + 16 * row_size, keys_end, 16 * row_size);
-        fetch_group((const char *)value_rows + at, values_end, 16 * row_size);
+        fetch_group(job.keys + at + 16 * row_size, job.keys + end * row_size, 16 * row_size);
+        fetch_group(job.values + at, job.values + end * row_size, 16 * row_size);
       }
       const Number *rows[16];
       for (int key = 0; key < 16; key++) {
         const int64_t row = base + 16 * n + key;
         rows[key] = key_rows + (row < job.capacity ? row : job.capacity - 1) * job.key_stride;
       }
-      transpose_any(rows, dim, width, wide_values, keys + 16 * n);
+      transpose_rows(rows, dim, turned + Turned<Number>::APART * n, stream);
+    }
+    const Number *const block_values = value_rows + base * job.key_stride;
+    if constexpr (F != 0) {
+      const typename Turned<Number>::Keys own{turned};
+      attend_few<F, W>(tile, panel, count, own, groups, ValueRows<Number>{block_values, job.key_stride}, ahead, dim, job.soft_cap, stream);
+      continue;
+    }
+    if constexpr (sizeof(Place) != sizeof(float)) {
+      const HalfKeys halves{(const _Float16 *)wide_values};
+      for (int64_t d = 0; d < dim; d++)
+        for (int n = 0; n < groups; n++) store(keys + d * KEYS_TOGETHER + 16 * n, halves.numbers(d, n));
     }
     if (job.position_column >= 0)
       for (int key = 0; key < 16 * groups; key++) keys[job.position_column * KEYS_TOGETHER + key] = (float)(base + key);
-    const bool is_last = base + KEYS_TOGETHER >= end;
-    const int64_t next_rows = end - base - KEYS_TOGETHER < KEYS_TOGETHER ? end - base - KEYS_TOGETHER : KEYS_TOGETHER;
-    const int64_t bytes = !is_cached ? 0 : !is_last ? next_rows * row_size : job.next_keys ? job.next_bytes : 0;
-    const int64_t passes = (count + SS_ROWS - 1) / SS_ROWS;
-    const char *after = (const char *)(key_rows + (base + KEYS_TOGETHER) * job.key_stride);
-    Stream stream;
-    stream.start(is_last ? job.next_keys : after, bytes, passes * dim);
+    const int64_t passes = count / SS_ROWS + count % SS_ROWS;
+    stream.spread(1, 1, passes * dim * (groups / SS_WIDE + groups % SS_WIDE));
     int row = 0;
-    for (; row + SS_ROWS <= count; row += SS_ROWS) score_groups<SS_ROWS>(tile, row, keys, dim, groups, stream);
-    for (; row < count; row++) score_groups<1>(tile, row, keys, dim, groups, stream);
-    for (row = 0; row < count; row++) weigh_row(tile, row, groups, job.soft_cap);
-    const float *values = (const float *)(value_rows + base * job.key_stride);
-    int64_t stride = job.key_stride;
-    if (!values_as_they_are) {
-      for (int key = first_seen; key < last_seen; key++)
-        widen_row(value_rows + (base + key) * job.key_stride, dim, width, wide_values + key * width);
-      values = wide_values;
-      stride = width;
-    }
-    after = (const char *)(value_rows + (base + KEYS_TOGETHER) * job.key_stride);
+    for (; row + SS_ROWS <= count; row += SS_ROWS)
+      score_groups<SS_ROWS, SS_WIDE>(QueryRows{tile.queries + row}, FloatKeys{keys}, groups, dim, tile.scores + row * KEYS_TOGETHER, stream);
+    for (; row < count; row++)
+      score_groups<1, SS_WIDE>(QueryRows{tile.queries + row}, FloatKeys{keys}, groups, dim, tile.scores + row * KEYS_TOGETHER, stream);
     // A last block may have few rows.
-    const int64_t rows_here = last_seen > first_seen ? last_seen - first_seen : 1;
-    stream.start(is_last ? job.next_values : after, bytes, passes * rows_here);
-    for (row = 0; row < count;) {
-      const int low = tile.low[row], high = tile.high[row];
-      bool alike = row + SS_ROWS <= count;
-      for (int r = 1; alike && r < SS_ROWS; r++) alike = tile.low[row + r] == low && tile.high[row + r] == high;
-      const float *weights = tile.scores + row * KEYS_TOGETHER;
-      float *sums = tile.sums + row * width;
-      if (alike) {
-        if (low < high) add_all_values<SS_ROWS>(weights, values, stride, low, high, tile.scales + row, sums, width, stream);
-        row += SS_ROWS;
-      } else {
-        if (low < high) add_all_values<1>(weights, values, stride, low, high, tile.scales + row, sums, width, stream);
-        row++;
-      }
+    const int64_t seen = last_seen > first_seen ? last_seen - first_seen : 1;
+    const int64_t weighing = count * WEIGH_CYCLES, adding = seen * count * width / 32;
+    const int64_t widening = values_as_they_are ? 0 : seen * width / 16;
+    stream.start(ahead.values, ahead.bytes);
+    stream.spread(weighing, weighing + widening + adding, count);
+    for (row = 0; row < count; row++) {
+      stream.tick();
+      weigh_row(tile, row, groups, job.soft_cap);
     }
+    const int64_t ticks = passes * (width / (16 * SS_WIDE) + width / 16 % SS_WIDE) * seen;
+    if (values_as_they_are) {
+      stream.spread(1, 1, ticks);
+      add_many(tile, count, ValueRows<float>{(const float *)block_values, job.key_stride}, width, stream);
+      continue;
+    }
+    stream.spread(widening, widening + adding, seen);
+    for (int key = first_seen; key < last_seen; key++) {
+      stream.tick();
+      widen_row(block_values + key * job.key_stride, dim, width, wide_values + key * width);
+    }
+    stream.spread(1, 1, ticks);
+    add_many(tile, count, ValueRows<float>{wide_values, width}, width, stream);
   }
   for (int row = 0; row < count; row++) {
     const int64_t token = (first_row + row) / job.heads, head = (first_row + row) % job.heads;
@@ -421,12 +381,25 @@ void attend_tile(const AttendJob &job, int64_t first_row, int count, float *scra
   }
 }
 
+/** One row has nobody to share a number with, up to SS_ROWS are one group. */
+template <class Number>
+void attend_tiles(const AttendJob &job, int64_t row, int count, float *scratch) {
+#if defined(SS_FEW_ROWS)
+  // What is added lies in whole vectors, and a position no half may hold.
+  const bool as_stored = job.dim % 16 == 0 && job.position_column < 0 && count <= MOST_FEW;
+  if (as_stored && count == 1) return attend_tile<Number, 1, SS_WIDE>(job, row, count, scratch);
+  if (as_stored && count <= SS_ROWS) return attend_tile<Number, SS_ROWS, SS_WIDE>(job, row, count, scratch);
+  if (as_stored) return attend_tile<Number, SS_FEW_ROWS, SS_FEW_WIDE>(job, row, count, scratch);
+#endif
+  attend_tile<Number, 0, 0>(job, row, count, scratch);
+}
+
 void attend_rows(const AttendJob &job, int64_t first_row, int64_t end_row, float *scratch) {
   for (int64_t row = first_row; row < end_row; row += ROWS_TOGETHER) {
     const int count = end_row - row < ROWS_TOGETHER ? (int)(end_row - row) : ROWS_TOGETHER;
-    if (job.type == SS_KV_HALF) attend_tile<_Float16>(job, row, count, scratch);
-    else if (job.type == SS_KV_INT8) attend_tile<int8_t>(job, row, count, scratch);
-    else attend_tile<float>(job, row, count, scratch);
+    if (job.type == SS_KV_HALF) attend_tiles<_Float16>(job, row, count, scratch);
+    else if (job.type == SS_KV_INT8) attend_tiles<int8_t>(job, row, count, scratch);
+    else attend_tiles<float>(job, row, count, scratch);
   }
 }
 
