@@ -2,7 +2,7 @@
  * Jobs of made-up tokens, for what is measured through the server's batch loop: no text, no HTTP.
  */
 import { GREEDY_SAMPLING } from '../proto/control.js';
-import type { TokenTexts } from '../server/batching/sequence.js';
+import type { TokenTexts } from '../server/batching/token-texts.js';
 import { systemClock } from '../server/jobs/clock.js';
 import { GenerationJob } from '../server/jobs/generation-job.js';
 

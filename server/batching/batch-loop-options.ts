@@ -9,8 +9,8 @@ import type { ChunkBudget } from './chunk-budget.js';
 import type { DraftOptions } from './drafts.js';
 import type { PrefixCache } from './prefix-cache.js';
 import type { DeathLimits } from './resumption.js';
-import type { TokenTexts } from './sequence.js';
 import type { SlotTable } from './slot-table.js';
+import type { TokenTexts } from './token-texts.js';
 
 /** A step without its number, which the coordinator gives. */
 export type StepPlan = Omit<Step, 'step'>;

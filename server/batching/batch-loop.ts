@@ -155,7 +155,10 @@ export class BatchLoop {
       }
       const sequence = this.#set.find(row.sequence);
       const drafts = planned.draftIds?.length ?? 0;
-      if (drafts > 0 && !row.skipped) observer?.draftsTried?.(drafts, Math.max(0, row.tokens.length - 1));
+      // What a prompt goes on with is no guess.
+      const isGuess = !(sequence instanceof Sequence && sequence.tellsPrompt);
+      if (drafts > 0 && !row.skipped && isGuess)
+        observer?.draftsTried?.(drafts, Math.max(0, row.tokens.length - 1));
       if (sequence && !sequence.job.cancelled) this.#applyRow(sequence, row, nowMs);
     });
     chunkBudget.observe(work, this.#stepMs(flight, result, atMs));
@@ -192,7 +195,7 @@ export class BatchLoop {
   /** Those behind a stop string are dropped. */
   #appendTokens(sequence: Sequence, { finish, tokens }: RowResult, nowMs: number): void {
     for (const [index, token] of tokens.entries()) {
-      this.#observeToken(sequence, nowMs);
+      if (!sequence.tellsPrompt) this.#observeToken(sequence, nowMs);
       sequence.append(token, index + 1 === tokens.length ? finish : Finish.RUNNING, nowMs);
       if (sequence.finish !== null) return;
     }

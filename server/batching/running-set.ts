@@ -248,7 +248,8 @@ export class RunningSet {
     job.startedAtMs = clock.nowMs();
     this.#add(sequence);
     onJobStarted?.(job);
-    if (isFirst) observer?.jobStarted(job.startedAtMs - job.queuedAtMs, job.promptIds.length);
+    const promptTokens = job.promptIds.length + (job.toldPrompt?.length ?? 0);
+    if (isFirst) observer?.jobStarted(job.startedAtMs - job.queuedAtMs, promptTokens);
     else observer?.jobResumed?.();
     return { ...sequence.open(), keptRows: place.keptRows };
   }

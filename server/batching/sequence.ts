@@ -24,19 +24,7 @@ import { StopStrings } from '../text/stop-strings.js';
 import type { RunningSequence } from './batcher.js';
 import type { DraftOptions } from './drafts.js';
 import { stoppedBy } from './stopped-by.js';
-
-/** What a sequence needs of a tokenizer. */
-export interface TokenTexts {
-  tokenText(id: number): string;
-  isSpecial(id: number): boolean;
-  /** Absent: those of its text. */
-  tokenBytes?(id: number): Uint8Array | null;
-  /** @param options.context ids before the first one: it keeps its leading space */
-  detokenizer(options: { skipSpecialTokens: boolean; context: readonly number[] }): {
-    push(id: number): string;
-    flush(): string;
-  };
-}
+import type { TokenTexts } from './token-texts.js';
 
 /** Prompt tokens that the detokeniser sees before the first new one. */
 const CONTEXT_TOKENS = 4;
@@ -109,7 +97,7 @@ export class Sequence implements RunningSequence {
     this.decodesLeft = job.maxNewTokens - 1;
     this.#decodesAtStart = this.decodesLeft;
     this.#texts = texts;
-    this.#drafts = job.constraint === null ? drafts : null;
+    this.#drafts = drafts;
     this.#mask = job.constraint?.first ?? null;
     this.#mayFollow = masksFollow && job.constraint !== null && job.toldPrompt === null;
     this.onMask = onMask;
@@ -177,10 +165,16 @@ export class Sequence implements RunningSequence {
     return rows;
   }
 
-  /** Drafts that may stand behind its tokens in a step. What a prompt that is told goes on with is no guess. */
+  /** Drafts that may stand behind its tokens in a step: known ones of a prompt that is told, guesses of an answer without constraint. */
   get mostDrafts(): number {
     if (this.#drafts === null) return 0;
-    return this.newTokens < this.#toldTokens ? this.#drafts.perStep : this.#drafts.perSequence;
+    if (this.tellsPrompt) return this.#drafts.perStep;
+    return this.job.constraint === null ? this.#drafts.perSequence : 0;
+  }
+
+  /** Its next token is one of its prompt. */
+  get tellsPrompt(): boolean {
+    return this.newTokens < this.#toldTokens;
   }
 
   get newTokens(): number {
@@ -267,7 +261,7 @@ export class Sequence implements RunningSequence {
     this.#isChoosing = true;
     const draftIds = this.#guess(draftRoom);
     return {
-      ...(this.#mask !== null && { mask: this.#mask }),
+      ...(this.#mask !== null && !this.tellsPrompt && { mask: this.#mask }),
       ...(draftIds.length > 0 && { draftIds }),
     };
   }
@@ -287,12 +281,15 @@ export class Sequence implements RunningSequence {
     const most = Math.min(this.mostDrafts, room, this.job.maxNewTokens - this.newTokens - 1);
     if (most <= 0) return [];
     const told = this.job.toldPrompt?.slice(this.newTokens, this.newTokens + most) ?? [];
+    // The token behind the last draft is the answer's, and has a mask: those do not go together.
+    if (this.job.constraint !== null) return told.slice(0, this.#toldTokens - this.newTokens - 1);
     return told.length > 0 ? told : this.#drafts.guess([...this.job.promptIds, ...this.#newIds], most);
   }
 
   /** All tokens of a row have been appended: of a drafted one there may have been several. */
   rowApplied(): void {
-    if (!this.#isChoosing || this.job.constraint !== null || this.finish !== null) return;
+    const hasMasks = this.job.constraint !== null && this.newTokens > this.#toldTokens;
+    if (!this.#isChoosing || hasMasks || this.finish !== null) return;
     this.#isChoosing = false;
     this.decodesLeft = this.job.maxNewTokens - this.newTokens;
   }
@@ -301,15 +298,15 @@ export class Sequence implements RunningSequence {
   append(token: ChosenToken, finish: Finish, nowMs: number): void {
     assert(this.finish === null, 'only a running sequence gets a token');
     const { tokenId } = token;
-    const { toldPrompt } = this.job;
-    if (toldPrompt && this.newTokens === 0) this.#tellPrompt(this.job.promptIds[0]!, null);
+    const { tellsPrompt } = this;
+    if (this.job.toldPrompt && this.newTokens === 0) this.#tellPrompt(this.job.promptIds[0]!, null);
     this.#newIds.push(tokenId);
-    this.job.firstTokenAtMs ??= nowMs;
-    if (toldPrompt && this.newTokens <= toldPrompt.length) {
+    if (tellsPrompt) {
       this.#tellPrompt(tokenId, token);
       if (finish === Finish.LENGTH) this.#end('length', '');
       return;
     }
+    this.job.firstTokenAtMs ??= nowMs;
     const { includeStopString, logprob } = this.#request;
     const isEnd = finish === Finish.END_ID;
     const piece = isEnd && !includeStopString ? '' : this.#detokenizer.push(tokenId);
@@ -334,7 +331,7 @@ export class Sequence implements RunningSequence {
     this.#isChoosing = false;
     if (this.#rowsAhead > 0) this.#rowsAhead--;
     this.#isMaskTold = false;
-    const mask = this.job.constraint!.maskAfter(this.#newIds);
+    const mask = this.job.constraint!.maskAfter(this.#newIds.slice(this.#toldTokens));
     this.#mask = mask instanceof Promise ? null : mask;
     if (!(mask instanceof Promise)) return;
     this.#maskAskedAtMs = nowMs;

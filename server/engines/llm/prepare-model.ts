@@ -12,7 +12,7 @@ import { ServingError } from '../../../proto/errors.js';
 import { MAX_WORLD_SIZE } from '../../../proto/limits.js';
 import type { Manifest } from '../../../proto/manifest.js';
 import type { PartitionPlan } from '../../../proto/partition.js';
-import type { TokenTexts } from '../../batching/sequence.js';
+import type { TokenTexts } from '../../batching/token-texts.js';
 import type { ModelConfig } from '../../config/config.js';
 import type { MachineGpus } from '../../machine/machine-gpus.js';
 import { usableCores } from '../../machine/machine-limits.js';

@@ -1,7 +1,8 @@
 /** A sequence: tokens to text, stop strings, ends, counts. */
 import { describe, expect, it } from 'vitest';
 import { type ChosenToken, Finish } from '../../../../proto/control.js';
-import { Sequence, type TokenTexts } from '../../../../server/batching/sequence.js';
+import { Sequence } from '../../../../server/batching/sequence.js';
+import type { TokenTexts } from '../../../../server/batching/token-texts.js';
 import type { GenerationJobOptions } from '../../../../server/jobs/generation-job.js';
 import type { GenerateRequest } from '../../../../server/requests/generate-request.js';
 import type { GenerationEvent } from '../../../../server/requests/job-events.js';
