@@ -4,7 +4,8 @@
  * In      path, query, headers, form fields, body field `model`; the registered models
  * Out     name and version; null where any version may answer (request-control.ts chooses one)
  * Errors  BAD_REQUEST "Parameter model_name is required.", MODEL_NOT_FOUND
- * Source  DJLServing 0.36 (the order of its places); OpenAI API reference (`model`)
+ * Source  DJLServing 0.36 (the order of its places); OpenAI API reference (`model`); Text Generation Inference's documentation ("tgi") and
+ *         huggingface_hub ("dummy"), whose servers have one model and look at no name
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import { Type } from '@sinclair/typebox';
@@ -62,6 +63,9 @@ export function djlTarget(
   return { model: name, version };
 }
 
+/** What clients say that know no model's name: the only one of the start, where none is called so. */
+const STAND_INS: readonly string[] = ['tgi', 'dummy'];
+
 /** @throws ServingError BAD_REQUEST, MODEL_NOT_FOUND */
 export function openAiTarget(
   model: string | undefined,
@@ -71,7 +75,8 @@ export function openAiTarget(
   const wanted = model ?? singleStartupModel;
   if (wanted === null)
     throw new InvalidInput('model is required: not exactly one startup model is loaded', 'model');
-  const found = namedModel(service, wanted);
+  const isStandIn = singleStartupModel !== null && STAND_INS.includes(wanted);
+  const found = namedModel(service, wanted) ?? (isStandIn ? namedModel(service, singleStartupModel) : null);
   if (found === null) throw openAiModelNotFound(wanted, service);
   return found;
 }

@@ -4,7 +4,8 @@
  * In      parsed JSON
  * Out     ConstraintSpec, or null: any text. Whether the schema or grammar is one is found where the model is known
  * Errors  InvalidInput naming the field; more than one form
- * Source  OpenAI API reference (structured outputs); vLLM: structured_outputs, and guided_* as it was before
+ * Source  Text Generation Inference: response_format has its schema or expression as `value` (huggingface_hub turns json_schema into that), llama.cpp's
+ *         server as `schema`; OpenAI API reference (structured outputs); vLLM: structured_outputs, and guided_* as it was before
  */
 import type { ConstraintSpec } from './answer-constraint.js';
 import { boundedJson } from './bounded-json.js';
@@ -59,12 +60,18 @@ function responseFormat(format: unknown): ConstraintSpec | null {
   switch (given.type) {
     case 'text':
       return null;
-    case 'json_object':
-      return { kind: 'json-object' };
+    case 'json':
+    case 'json_object': {
+      const [name, schema] =
+        given.value == null ? (['schema', given.schema] as const) : (['value', given.value] as const);
+      return schema == null ? { kind: 'json-object' } : jsonForm(schema, `response_format.${name}`);
+    }
+    case 'regex':
+      return { kind: 'regex', pattern: textOf(given.value, 'response_format.value') };
     case 'json_schema': {
       // `name` and `strict` change nothing: it is always strict. The Responses API has the schema beside the type.
-      const nested =
-        given.json_schema === undefined ? given : objectOf(given.json_schema, 'response_format.json_schema');
+      const told = given.json_schema ?? given.value;
+      const nested = told === undefined ? given : objectOf(told, 'response_format.json_schema');
       if (nested.schema === undefined) {
         throw new InvalidInput('response_format.json_schema.schema is required', 'response_format');
       }
@@ -72,7 +79,7 @@ function responseFormat(format: unknown): ConstraintSpec | null {
     }
     default:
       throw new InvalidInput(
-        `response_format.type must be "text", "json_object" or "json_schema", got ${quote(given.type)}`,
+        `response_format.type must be "text", "json_object", "json_schema" or "regex", got ${quote(given.type)}`,
         'response_format',
       );
   }

@@ -270,13 +270,29 @@ describe('what a chat template is told', () => {
 
 describe('a form of the answer', () => {
   const schema = { type: 'object', properties: { a: { type: 'integer' } } };
-  const forms: [string, Record<string, unknown>, unknown][] = [
+  const forms: [string, object, unknown][] = [
     ['json_object', { response_format: { type: 'json_object' } }, { kind: 'json-object' }],
     [
       'json_schema',
       { response_format: { type: 'json_schema', json_schema: { name: 'a', strict: true, schema } } },
       { kind: 'json-schema', schema },
     ],
+    // As huggingface_hub and Text Generation Inference say it, and llama.cpp's server.
+    ...[
+      { type: 'json_object', value: schema },
+      { type: 'json', value: schema },
+      { type: 'json_object', schema },
+    ].map((format): [string, object, unknown] => [
+      JSON.stringify(Object.keys(format)),
+      { response_format: format },
+      { kind: 'json-schema', schema },
+    ]),
+    [
+      'json_schema as value',
+      { response_format: { type: 'json_schema', value: { name: 'a', schema } } },
+      { kind: 'json-schema', schema },
+    ],
+    ['regex', { response_format: { type: 'regex', value: 'a+' } }, { kind: 'regex', pattern: 'a+' }],
     ['structured_outputs', { structured_outputs: { regex: 'a+' } }, { kind: 'regex', pattern: 'a+' }],
     ['guided_json as text', { guided_json: JSON.stringify(schema) }, { kind: 'json-schema', schema }],
     ['guided_choice', { guided_choice: ['yes', 'no'] }, { kind: 'choice', texts: ['yes', 'no'] }],
@@ -298,7 +314,7 @@ describe('a form of the answer', () => {
     [
       { response_format: { type: 'xml' } },
       'response_format',
-      /must be "text", "json_object" or "json_schema"/,
+      /must be "text", "json_object", "json_schema" or "regex"/,
     ],
     [{ response_format: { type: 'json_schema' } }, 'response_format', /json_schema.schema is required/],
     [{ guided_json: '{' }, 'guided_json', /is not the JSON text of a schema/],

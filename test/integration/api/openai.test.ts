@@ -686,6 +686,13 @@ describe("errors in OpenAI's body", () => {
     expect(thrown).toMatchObject({ status, code, message: expect.stringContaining(error[1]) as string });
   });
 
+  it('the only model of the start answers to what clients call it that know no name', async () => {
+    for (const model of ['tgi', 'dummy']) {
+      const { model: told } = await client.completions.create({ model, prompt: 'a' });
+      expect(told).toBe('mlp');
+    }
+  });
+
   it('an unknown model is 404 model_not_found', async () => {
     await expect(client.completions.create({ model: 'gpt', prompt: 'a' })).rejects.toMatchObject({
       status: 404,
