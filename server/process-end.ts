@@ -32,7 +32,9 @@ export function endWithProcess(stop: () => Promise<void>, logger: Logger, stopLi
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
       if (state.stopping) process.exit(1);
-      logger.info(`${signal}: no new requests; running ones may end`);
+      logger.info(
+        `${signal}: no new requests; running ones may end. A second signal ends the server at once`,
+      );
       end(0);
     });
   }

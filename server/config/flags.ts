@@ -6,6 +6,7 @@
  */
 import { parseArgs } from 'node:util';
 import { ServingError } from '../../proto/errors.js';
+import { environmentOfFlag } from './key-table.js';
 import { nearestName } from './nearest-name.js';
 
 export interface Flags {
@@ -95,7 +96,9 @@ export function parseFlags(argv: readonly string[]): Flags {
     else if (token.rawName === '-i') refuse('-i installs Maven packages, which have no use here');
     else {
       const nearest = nearestName(token.rawName, FLAG_NAMES);
-      refuse(`${token.rawName} is not a known flag${nearest ? `; did you mean ${nearest}?` : ''}`);
+      const variable = environmentOfFlag(token.name);
+      const meant = variable === null ? nearest : `${variable}=… in the environment`;
+      refuse(`${token.rawName} is not a known flag${meant ? `; did you mean ${meant}?` : ''}`);
     }
   }
   return flags;

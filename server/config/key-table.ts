@@ -102,6 +102,22 @@ export function nearestEnvironment(name: string): string | null {
   return nearestName(name, byEnvironment.keys());
 }
 
+/** Flags of vLLM and TGI whose options have other names here. */
+const FLAG_OPTIONS: Readonly<Record<string, string>> = {
+  tensor_parallel_size: 'tensor_parallel_degree',
+  num_shard: 'tensor_parallel_degree',
+  max_total_tokens: 'max_model_len',
+};
+
+/** The environment variable of the key that a flag must have meant: other servers have a flag for each (`--max-model-len`, `--api-key`). */
+export function environmentOfFlag(flag: string): string | null {
+  const name = flag.replaceAll('-', '_');
+  const row = byName.get(`${OPTION_PREFIX}${FLAG_OPTIONS[name] ?? name}`) ?? byName.get(name);
+  if (row === undefined) return null;
+  const { env, status } = targetOf(row);
+  return status.kind === 'works' ? (env[0] ?? null) : null;
+}
+
 /** Field → default, of all working rows of one scope. */
 export function defaultsOf(scope: 'server' | 'model'): Record<string, unknown> {
   const defaults: Record<string, unknown> = {};

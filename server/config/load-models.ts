@@ -169,7 +169,12 @@ function addEntry(text: string, store: string, cwd: string, models: StartupModel
     if (fromHub !== null && surely !== undefined && !isThere(owner!)) remote(fromHub);
     else {
       const hub = fromHub === null ? '' : `; a model of the hub is given as ${fromHub}`;
-      problems.error(`${where}: there is no folder or archive ${candidates.join(' or ')}${hub}`);
+      const file = candidates.find((at) => existsSync(at));
+      problems.error(
+        file === undefined
+          ? `${where}: there is no folder or archive ${candidates.join(' or ')}${hub}`
+          : `${where}: ${file} is a file and no archive or GGUF: name the folder that it lies in`,
+      );
     }
   }
 }

@@ -189,15 +189,12 @@ export class RegisteredModel {
       onProgress: (doneBytes, totalBytes) => this.#tell({ stage: 'partition', doneBytes, totalBytes }),
     });
     if (model.unservedKeys.length > 0) {
-      logger.warn(
-        { model: this.id, keys: model.unservedKeys },
-        'generation_config.json has settings that are not served',
-      );
+      logger.warn({ keys: model.unservedKeys }, 'generation_config.json has settings that are not served');
     }
-    if (model.takenFor !== undefined) logger.info({ model: this.id }, model.takenFor);
+    if (model.takenFor !== undefined) logger.info(model.takenFor);
     const { answerFormat } = model;
-    if (answerFormat) logger.info({ model: this.id, ...answerFormat }, 'answers are read by these parsers');
-    for (const note of model.notes ?? []) logger.warn({ model: this.id }, note);
+    if (answerFormat) logger.info(answerFormat, 'answers are read by these parsers');
+    for (const note of model.notes ?? []) logger.warn(note);
     if (signal.aborted) {
       await model.close();
       signal.throwIfAborted();

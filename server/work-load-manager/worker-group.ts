@@ -218,7 +218,7 @@ export class WorkerGroup {
     this.#deathsInVain++;
     const goesOn = onDeath(error, !this.#hasRun && LASTING.includes(error.code), ofRequests);
     logger.error(
-      { err: error, code: error.code, groupId: this.id, deaths: this.#deathsMs.length },
+      { err: error, code: error.code, deaths: this.#deathsMs.length },
       goesOn ? 'worker group died' : 'worker group failed',
     );
     this.#setState(goesOn ? 'restarting' : 'failed');

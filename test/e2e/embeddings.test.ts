@@ -139,7 +139,7 @@ describe('two encoders and a decoder', () => {
     });
     expect(await refusal(client.embeddings.create({ model: 'embedded', input: 'a' }))).toMatchObject({
       status: 400,
-      message: expect.stringContaining('makes no embeddings'),
+      message: expect.stringContaining('(a prompt is "inputs", "prompt" or "messages", not "input")'),
     });
     expect(
       await refusal(client.embeddings.create({ model: 'bert', input: 'a', dimensions: 8 })),

@@ -5,6 +5,7 @@
  * Out     URL, log lines that can be waited for, pids
  * Limits  START_LIMIT_MS until it is ready; every wait ends with an error when the server does
  */
+import assert from 'node:assert';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -54,8 +55,12 @@ export class ServerProcess {
       },
     });
     createInterface({ input: this.#child.stdout! }).on('line', (text) => {
-      if (text.startsWith('{')) this.lines.push(JSON.parse(text) as LogLine);
-      else this.printed.push(text);
+      if (text.startsWith('{')) {
+        const line = JSON.parse(text) as LogLine;
+        // Whoever collects logs may refuse such a line.
+        assert(JSON.stringify(line).length >= text.length, `a key twice in a line of the log: ${text}`);
+        this.lines.push(line);
+      } else this.printed.push(text);
       this.#wake();
     });
     this.#child.stderr!.setEncoding('utf8').on('data', (text: string) => {

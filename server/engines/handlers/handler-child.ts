@@ -54,7 +54,7 @@ export class HandlerChild {
       what: 'process of the handler',
       remedy: 'lower option.handler_memory_mb or maxWorkers, or give the server more memory',
       execArgv: [`--max-old-space-size=${Math.floor(setup.memoryMb * HEAP_SHARE)}`],
-      onLine: (line: string) => logger.info({ model: setup.modelName }, `handler: ${line}`),
+      onLine: (line: string) => logger.info(`handler: ${line}`),
     };
     return startedChild<ToHandler, FromHandler, HandlerChild>(program, signal, async (link) => {
       const child = new HandlerChild(link, logger);
@@ -70,7 +70,7 @@ export class HandlerChild {
         { limitMs, missed: 'did not load its handler', onNotice: (notice) => child.#heard(notice) },
       );
       if (answer.kind === 'failed') {
-        logger.error({ model: setup.modelName, stack: answer.stack }, 'a handler could not be loaded');
+        logger.error({ stack: answer.stack }, 'a handler could not be loaded');
         throw new ServingError(
           'CHECKPOINT_INVALID',
           `The handler ${setup.entry.file} cannot be loaded: ${answer.message}`,

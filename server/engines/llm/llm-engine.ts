@@ -122,7 +122,11 @@ export class LlmModel implements PreparedModel {
       this.takenFor = `${plan.architecture}: ${summary}${weights === undefined ? '' : `; ${weights}`}`;
     }
     this.answerFormat = files.answerFormat ?? null;
-    this.notes = [...assumptions(plan), ...layoutNotes(config, files.manifest)];
+    this.notes = [
+      ...assumptions(plan),
+      ...layoutNotes(config, files.manifest),
+      ...lengthNotes(config, files.manifest),
+    ];
   }
 
   fit(freeBytes: number): FittedModel {
@@ -256,7 +260,7 @@ class FittedLlm implements FittedModel {
         'is a classifier: it scores labels (/classify, /score, /rerank, /pooling, or "inputs" alone), generates no text and makes no embeddings',
       'text-generation':
         asked === 'text-embedding'
-          ? 'generates text and makes no embeddings: those need an encoder such as BERT'
+          ? 'generates text and makes no embeddings: those need an encoder such as BERT (a prompt is "inputs", "prompt" or "messages", not "input")'
           : asked === 'text-classification'
             ? 'generates text and has no labels: those need a classifier such as BertForSequenceClassification'
             : 'generates text: it takes a prompt, no tensors',
@@ -296,6 +300,14 @@ async function encodeRequest(
     throw new ServingError('BAD_REQUEST', 'Two texts beside each other must both be texts, not token ids');
   }
   return encoder.encodePair(prompt.text, pair, options);
+}
+
+/** What was asked for and cannot be had: positions that the model does not know. */
+function lengthNotes({ maxModelLen }: ModelConfig, { model }: LlmFiles['manifest']): string[] {
+  if (maxModelLen === null || maxModelLen <= model.contextLength) return [];
+  return [
+    `option.max_model_len is ${maxModelLen}, but the model has ${model.contextLength} positions: so many are served`,
+  ];
 }
 
 /** Why weights are not where our own kernels read them. */

@@ -265,6 +265,7 @@ describe('models to load', () => {
     ['djl://a/b', 'models of djl:// are not fetched'],
     ['missing', 'a model of the hub is given as hf://missing'],
     ['./org/model', 'there is no folder or archive'],
+    ['models/m/config.json', 'is a file and no archive or GGUF: name the folder that it lies in'],
     // Its first folder is there: a path is meant.
     ['models/missing', 'a model of the hub is given as hf://models/missing'],
     ['a:b:c:d:e=m', 'at most name:version:engine:devices'],

@@ -170,6 +170,10 @@ describe('a prepared model', () => {
     const known = new LlmModel(config!, await prepare(), worker);
     expect(known.takenFor).toBe('LlamaForCausalLM: a known family, computed as transformers does');
     expect(known.notes.filter((note) => note.includes('assumed'))).toEqual([]);
+    const long = new LlmModel({ ...config!, maxModelLen: 100_000 }, await prepare(), worker);
+    expect(long.notes.filter((note) => !known.notes.includes(note))).toEqual([
+      'option.max_model_len is 100000, but the model has 512 positions: so many are served',
+    ]);
     const folder = path.join(scratch, 'unheard-of');
     cpSync(modelFolder, folder, { recursive: true });
     const file = path.join(folder, 'config.json');

@@ -32,6 +32,20 @@ describe('parseFlags', () => {
     });
   });
 
+  it.each([
+    ['--tensor-parallel-size', 'OPTION_TENSOR_PARALLEL_DEGREE'],
+    ['--num-shard', 'OPTION_TENSOR_PARALLEL_DEGREE'],
+    ['--max-model-len', 'OPTION_MAX_MODEL_LEN'],
+    ['--max-num-seqs', 'OPTION_MAX_ROLLING_BATCH_SIZE'],
+    ['--dtype', 'OPTION_DTYPE'],
+    ['--api-key', 'SERVING_API_KEY'],
+    ['--model-id', 'OPTION_MODEL_ID'],
+  ])('names the variable in the place of another server’s flag: %s', (flag, variable) => {
+    expect(() => parseFlags([flag, '2'])).toThrow(
+      `${flag} is not a known flag; did you mean ${variable}=… in the environment?`,
+    );
+  });
+
   it("takes SageMaker's argument in the first place only", () => {
     expect(parseFlags(['serve', '-m', 'a'])).toMatchObject({ serve: true, models: 'a' });
     expect(() => parseFlags(['-s', 'x', 'serve'])).toThrow(/serve is not expected/);
