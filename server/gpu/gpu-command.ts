@@ -33,10 +33,6 @@ export async function main(argv: readonly string[]): Promise<number> {
         console.log(`gpu install needs --index, PIP_INDEX_URL or --from\n\n${HELP}`);
         return 2;
       }
-      if (process.arch !== 'x64') {
-        console.log(`The packages are for linux-x64; this is linux-${process.arch}`);
-        return 1;
-      }
       await installCuda({ folder: cudaFolder, index, from, print: (line) => console.log(line) });
       console.log(`CUDA's libraries are in ${cudaFolder}: option.device=cuda`);
       return 0;

@@ -3,13 +3,15 @@
  *
  * In      the index's address (its simple API: JSON or HTML), or a folder; the packages, pinned by version and SHA-256
  * Out     the libraries, each under its name once it is whole; of a wheel that broke off NAME.part, which the next call continues
- * Limits  a wheel has as many bytes as the table says; only the libraries that are named are taken from it
- * Errors  MODEL_NOT_FOUND: the index does not answer, or has no such file; BAD_REQUEST, CHECKPOINT_INVALID: other bytes than the table's
+ * Limits  a wheel has as many bytes as the table says; only the libraries that are named are taken from it; linux-x64
+ * Errors  MODEL_NOT_FOUND: the index does not answer, is none, or has no such file; BAD_REQUEST: its address is none; BAD_REQUEST,
+ *         CHECKPOINT_INVALID: other bytes than the table's; OUT_OF_MEMORY: the disk has no room; UNSUPPORTED_PLATFORM: another machine;
+ *         WORKER_FAILED: the folder cannot be written to
  * Source  PEP 503, PEP 691 (simple repository API)
  */
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream, existsSync } from 'node:fs';
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, rename, rm, stat, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -34,7 +36,23 @@ export interface InstallOptions {
 
 /** @throws ServingError */
 export async function installCuda(options: InstallOptions): Promise<void> {
+  try {
+    await install(options);
+  } catch (error) {
+    throw inWords(error, options.folder);
+  }
+}
+
+/** @throws ServingError UNSUPPORTED_PLATFORM */
+export function checkPlatform(platform: string, arch: string): void {
+  if (platform === 'linux' && arch === 'x64') return;
+  const message = `CUDA's libraries: the packages are for linux-x64; this is ${platform}-${arch}`;
+  throw new ServingError('UNSUPPORTED_PLATFORM', message);
+}
+
+async function install(options: InstallOptions): Promise<void> {
   const { folder, from, index, packages = CUDA_PACKAGES, print } = options;
+  checkPlatform(process.platform, process.arch);
   await mkdir(folder, { recursive: true, mode: 0o700 });
   for (const wanted of packages) {
     const { bytes, file, libraries, name, version } = wanted;
@@ -61,7 +79,8 @@ export async function installCuda(options: InstallOptions): Promise<void> {
 }
 
 async function fetchWheel(index: string, wanted: CudaPackage, target: string): Promise<void> {
-  const page = new URL(`${wanted.name}/`, index.endsWith('/') ? index : `${index}/`);
+  const page = pageOf(index, wanted);
+  await checkRoom(wanted, target);
   const address = await addressOf(page, wanted);
   await downloadFile({
     ...{ display: wanted.file, target, maxBytes: wanted.bytes, expectedBytes: wanted.bytes },
@@ -71,13 +90,35 @@ async function fetchWheel(index: string, wanted: CudaPackage, target: string): P
   });
 }
 
+function pageOf(index: string, { name }: CudaPackage): URL {
+  const base = index.endsWith('/') ? index : `${index}/`;
+  const page = URL.canParse(base) ? new URL(`${name}/`, base) : null;
+  if (page !== null && /^https?:$/.test(page.protocol)) return page;
+  throw new ServingError(
+    'BAD_REQUEST',
+    `CUDA's libraries: ${index} is not the address of an index (http:// or https://)`,
+  );
+}
+
+/** Before a download that would break off at its end. */
+async function checkRoom({ bytes, file }: CudaPackage, target: string): Promise<void> {
+  const { bavail, bsize } = await statfs(path.dirname(target));
+  const there = await stat(`${target}.part`).catch(() => null);
+  const [needed, free] = [bytes - (there?.size ?? 0), bavail * bsize];
+  if (needed <= free) return;
+  const megabytes = (count: number): number => Math.ceil(count / 1_000_000);
+  throw noRoom(
+    `${file} needs ${megabytes(needed)} MB in ${path.dirname(target)}, where ${megabytes(free)} MB are free`,
+  );
+}
+
 /** The wheel from a byte on, or from its start where the server has no ranges. */
 async function openAt(address: URL, offset: number): Promise<RemoteBody> {
   let answer: Response;
   try {
     answer = await fetch(address, { headers: offset === 0 ? {} : { range: `bytes=${offset}-` } });
   } catch (cause) {
-    throw new TransportError(`${address.host} does not answer`, { cause });
+    throw new TransportError(`${address.host} does not answer: ${reasonOf(cause)}`, { cause });
   }
   if (!answer.ok || answer.body === null) throw notFound(refusal(address, answer));
   const start = answer.status === 206 ? offset : 0;
@@ -91,17 +132,27 @@ async function addressOf(page: URL, { file, name }: CudaPackage): Promise<URL> {
   const isJson = answer.headers.get('content-type')?.includes('json') === true;
   const links = isJson
     ? jsonLinks(text)
-    : [...text.matchAll(/href="([^"]+)"/g)].map(([, href]) => href ?? '');
-  const found = links.find((link) =>
-    decodeURIComponent(new URL(link, answer.url).pathname).endsWith(`/${file}`),
-  );
+    : [...text.matchAll(/href=["']([^"']+)["']/g)].map(([, href]) => href ?? '');
+  const found = links.find((link) => {
+    if (!URL.canParse(link, answer.url)) return false;
+    const { pathname } = new URL(link, answer.url);
+    return pathname.endsWith(`/${file}`) || pathname.endsWith(`/${encodeURIComponent(file)}`);
+  });
   if (found === undefined) throw notFound(`the index has no ${file} among ${links.length} files of ${name}`);
   return new URL(found, answer.url);
 }
 
+/** None where it is no index's page. */
 function jsonLinks(text: string): string[] {
-  const { files = [] } = JSON.parse(text) as { files?: readonly { url?: string }[] };
-  return files.flatMap(({ url }) => url ?? []);
+  let page: unknown;
+  try {
+    page = JSON.parse(text);
+  } catch {
+    return [];
+  }
+  const files: unknown = (page as { files?: unknown } | null)?.files;
+  if (!Array.isArray(files)) return [];
+  return files.flatMap((file: { url?: unknown } | null) => (typeof file?.url === 'string' ? [file.url] : []));
 }
 
 async function get(address: URL, accept: string): Promise<Response> {
@@ -109,7 +160,7 @@ async function get(address: URL, accept: string): Promise<Response> {
   try {
     answer = await fetch(address, { headers: { accept } });
   } catch (cause) {
-    throw notFound(`${address.host} does not answer: ${cause instanceof Error ? cause.message : cause}`);
+    throw notFound(`${address.host} does not answer: ${reasonOf(cause)}`);
   }
   if (!answer.ok) throw notFound(refusal(address, answer));
   return answer;
@@ -139,10 +190,15 @@ async function unpack(wheel: string, { file, libraries }: CudaPackage, folder: s
       const name = path.posix.basename(entry.fileName);
       if (!left.delete(name)) continue;
       const target = path.join(folder, name);
-      await pipeline(
-        await zip.openReadStreamPromise(entry),
-        createWriteStream(`${target}.part`, { mode: 0o600 }),
-      );
+      try {
+        await pipeline(
+          await zip.openReadStreamPromise(entry),
+          createWriteStream(`${target}.part`, { mode: 0o600 }),
+        );
+      } catch (error) {
+        await rm(`${target}.part`, { force: true });
+        throw error;
+      }
       await rename(`${target}.part`, target);
     }
   } finally {
@@ -151,6 +207,35 @@ async function unpack(wheel: string, { file, libraries }: CudaPackage, folder: s
   if (left.size > 0) throw damaged(`${file} has no ${[...left].join(', ')}`);
 }
 
+/** What the network said, beneath what fetch says of everything. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { cause } = error;
+  if (!(cause instanceof Error)) return error.message;
+  return cause.message || (cause as NodeJS.ErrnoException).code || error.message;
+}
+
+function inWords(error: unknown, folder: string): unknown {
+  switch ((error as NodeJS.ErrnoException).code) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return noRoom(`there is no room on the disk in ${folder}; the next call goes on from here`, error);
+    case 'EACCES':
+    case 'EPERM':
+    case 'EROFS':
+    case 'ENOTDIR':
+    case 'EEXIST':
+    case 'EIO': {
+      const message = `CUDA's libraries: ${folder} cannot be written to (${(error as Error).message})`;
+      return new ServingError('WORKER_FAILED', message, { cause: error });
+    }
+    default:
+      return error;
+  }
+}
+
+const noRoom = (why: string, cause?: unknown): ServingError =>
+  new ServingError('OUT_OF_MEMORY', `CUDA's libraries: ${why}`, { cause });
 const notFound = (why: string): ServingError =>
   new ServingError('MODEL_NOT_FOUND', `CUDA's libraries: ${why}`);
 const damaged = (why: string): ServingError =>

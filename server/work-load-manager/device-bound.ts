@@ -1,10 +1,10 @@
 /**
  * Worker groups that a machine has devices for.
  *
- * Errors  CONFIG_INVALID: more are asked for; the message names both counts
- * Pure
+ * Errors  CONFIG_INVALID: more are asked for; the message names both counts. OUT_OF_MEMORY: other models' groups have them
  */
 import { ServingError } from '../../proto/errors.js';
+import type { DeviceClaim } from '../engines/engine.js';
 
 export class DeviceBound {
   readonly #id: string;
@@ -26,6 +26,16 @@ export class DeviceBound {
       'CONFIG_INVALID',
       `${this.#id} is to have ${groups} worker groups of ${gpus}, but there are GPUs for ${this.#most}`,
     );
+  }
+
+  /** @throws ServingError OUT_OF_MEMORY: there are no devices for so many more now */
+  checkFree(groups: number, claim: () => DeviceClaim | null): void {
+    const claims: (DeviceClaim | null)[] = [];
+    try {
+      for (let group = 0; group < groups; group++) claims.push(claim());
+    } finally {
+      for (const one of claims) one?.giveBack();
+    }
   }
 
   within(groups: number): number {

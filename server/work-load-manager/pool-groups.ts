@@ -12,7 +12,7 @@
 import type { Logger } from 'pino';
 import { ServingError } from '../../proto/errors.js';
 import type { ModelConfig } from '../config/config.js';
-import type { DeviceClaim, FittedModel, ReplicaHooks } from '../engines/engine.js';
+import type { FittedModel, ReplicaHooks } from '../engines/engine.js';
 import { systemClock } from '../jobs/clock.js';
 import type { JobQueue } from '../jobs/job-queue.js';
 import type { CoreUser } from '../machine/core-yield.js';
@@ -169,6 +169,7 @@ export class PoolGroups {
     this.#devices.check(minGroups);
     const more = minGroups - this.all.filter(isLive).length;
     if (more > 0) this.#checkMemory(more);
+    this.#devices.checkFree(more, () => this.#options.model.claimDevices?.() ?? null);
     this.#minGroups = minGroups;
     this.#maxGroups = this.#devices.within(maxGroups);
     this.#options.logger.info({ minGroups, maxGroups: this.#maxGroups }, 'worker pool scaled');
@@ -252,7 +253,7 @@ export class PoolGroups {
   #addGroup(why: string): WorkerGroup {
     this.#checkMemory();
     const { config, hooks = {}, ledger, model, queue } = this.#options;
-    const claim: DeviceClaim | null = model.claimDevices?.() ?? null;
+    const claim = model.claimDevices?.() ?? null;
     const id = this.#nextGroup++;
     const logger = this.#options.logger.child({ groupId: id });
     const group: WorkerGroup = new WorkerGroup({

@@ -193,9 +193,6 @@ export class WorkLoadManager implements InferenceService, ManagementService {
   async scale(name: string, version: string | null, request: ScaleRequest): Promise<readonly ScaledPool[]> {
     const models = this.#models.find(name, version);
     const { device, maxGroups, minGroups } = request;
-    if (device !== undefined && !CPU_DEVICES.includes(device)) {
-      throw new ServingError('BAD_REQUEST', `device is ${device}; only the CPU is served here: cpu, -1 or *`);
-    }
     for (const [key, value] of [
       ['min_worker', minGroups],
       ['max_worker', maxGroups],
@@ -210,6 +207,14 @@ export class WorkLoadManager implements InferenceService, ManagementService {
     const pools = models.map((model) => {
       if (model.state !== 'READY' || !model.pool) {
         throw new ServingError('MODEL_NOT_READY', `Model or workflow is not ready: ${model.id}`);
+      }
+      const own = model.pool.device;
+      const isOwn = device === undefined || (own === 'cpu' ? CPU_DEVICES : ['*', own]).includes(device);
+      if (!isOwn) {
+        throw new ServingError(
+          'BAD_REQUEST',
+          `device is ${device}, but ${model.id} is computed on ${own} (option.device, load_on_devices); without device its workers there are scaled`,
+        );
       }
       return { model, pool: model.pool };
     });

@@ -238,7 +238,7 @@ describe('scaling', () => {
   it.each([
     [{ minGroups: -1 }, 'min_worker is -1'],
     [{ maxGroups: 65 }, 'max_worker is 65; it must be a whole number from 0 to 64'],
-    [{ device: 'gpu0' }, 'only the CPU is served'],
+    [{ device: 'gpu0' }, 'device is gpu0, but toy is computed on cpu (option.device, load_on_devices)'],
   ])('refuses %j', async (scale, message) => {
     const { manager } = make();
     await register(manager);

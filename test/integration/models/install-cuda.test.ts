@@ -1,6 +1,14 @@
 /** `shardserve gpu install` from an index on this machine. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -9,13 +17,15 @@ import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ZipFile } from 'yazl';
 import type { CudaPackage } from '../../../server/gpu/cuda-packages.js';
-import { installCuda } from '../../../server/gpu/install-cuda.js';
+import { checkPlatform, installCuda } from '../../../server/gpu/install-cuda.js';
 
 let root: string;
 let server: Server;
 let index: string;
 let wheel: Buffer;
 let asJson = true;
+/** What the index answers instead of a page; null: its page. */
+let page: string | null = null;
 /** Bytes after which the wheel's answers end, one after another. */
 let breaks: number[] = [];
 let ranges: (string | undefined)[] = [];
@@ -38,7 +48,10 @@ beforeAll(async () => {
     const file = `/files/${wanted.file}`;
     if (request.url === file) sendWheel(request, response);
     else if (request.url !== '/simple/toy-libraries/') response.writeHead(404).end();
-    else if (asJson) {
+    else if (page !== null) {
+      response.setHeader('content-type', page.startsWith('<') ? 'text/html' : 'application/json');
+      response.end(page);
+    } else if (asJson) {
       response.setHeader('content-type', 'application/vnd.pypi.simple.v1+json');
       response.end(JSON.stringify({ files: [{ url: '../../files/else.whl' }, { url: `../..${file}` }] }));
     } else {
@@ -129,9 +142,72 @@ describe('installing', () => {
     [{ name: 'nobody' }, 'answers 404 for /simple/nobody/'],
     [{ libraries: ['libthird.so'] }, 'has no libthird.so'],
     [{ bytes: 10 }, 'at most 10 may be downloaded'],
-  ] as [Partial<CudaPackage>, string][])('says what is wrong: %o', async (fields, message) => {
+    [{ bytes: 2 ** 60 }, /toy_libraries-1\.0-\S+ needs 115292150460\d MB in \S+, where \d+ MB are free/],
+  ] as [Partial<CudaPackage>, string | RegExp][])('says what is wrong: %o', async (fields, message) => {
     asJson = true;
     const { done } = await install({ packages: [{ ...wanted, ...fields }] });
     await expect(done).rejects.toThrow(message);
+  });
+
+  it.each([
+    ['nowhere', 'nowhere is not the address of an index (http:// or https://)'],
+    ['file:///wheels', 'file:///wheels is not the address of an index'],
+    ['http://127.0.0.1:1/simple', "CUDA's libraries: 127.0.0.1:1 does not answer: "],
+    ['http://index.invalid/simple', /index\.invalid does not answer: .*(ENOTFOUND|EAI_AGAIN) index\.invalid/],
+  ] as [string, string | RegExp][])('says what is wrong with the index %s', async (address, message) => {
+    const { done } = await install({ index: address });
+    await expect(done).rejects.toThrow(message);
+  });
+
+  it('takes a page that is no index for one without files', async () => {
+    page = '<!doctype html><p>Sign in</p><a href="http://[">?</a>';
+    const one = await install();
+    await expect(one.done).rejects.toThrow('has no toy_libraries-1.0-py3-none-any.whl among 1 files');
+    for (const text of ['not JSON', 'null', '{"files": 5}', '{"files": [null, {"url": 7}]}']) {
+      page = text;
+      const other = await install();
+      await expect(other.done).rejects.toThrow('has no toy_libraries-1.0-py3-none-any.whl among 0 files');
+    }
+    page = null;
+  });
+
+  it('says that the disk is full, leaves nothing half written, and goes on when there is room', async () => {
+    const folder = path.join(root, 'full');
+    mkdirSync(folder);
+    const again = () => installCuda({ folder, from: null, packages: [wanted], index, print: () => {} });
+    for (const file of [wanted.file, 'libfirst.so.1']) {
+      symlinkSync('/dev/full', path.join(folder, `${file}.part`));
+      await expect(again()).rejects.toMatchObject({
+        code: 'OUT_OF_MEMORY',
+        message: `CUDA's libraries: there is no room on the disk in ${folder}; the next call goes on from here`,
+      });
+      rmSync(path.join(folder, `${file}.part`), { force: true });
+    }
+    expect(readdirSync(folder)).toEqual([]);
+    await again();
+    expect(readdirSync(folder).sort()).toEqual(['libfirst.so.1', 'libsecond.so']);
+  });
+
+  it('names a folder that cannot be written to', async () => {
+    const folder = path.join(root, 'a-file');
+    writeFileSync(folder, '');
+    const done = installCuda({
+      folder: `${folder}/in`,
+      from: null,
+      packages: [wanted],
+      index,
+      print: () => {},
+    });
+    await expect(done).rejects.toThrow(`CUDA's libraries: ${folder}/in cannot be written to (ENOTDIR`);
+  });
+
+  it('is for one platform, and names the other', () => {
+    expect(() => checkPlatform('linux', 'x64')).not.toThrow();
+    for (const [platform, arch] of [
+      ['linux', 'arm64'],
+      ['darwin', 'x64'],
+    ] as const) {
+      expect(() => checkPlatform(platform, arch)).toThrow(`for linux-x64; this is ${platform}-${arch}`);
+    }
   });
 });
