@@ -19,7 +19,8 @@ import { ServerUnderTest } from '../../tuner/target/server-under-test.js';
 import { writeRandomCheckpoint } from '../http/random-checkpoint.js';
 import { wholeNumber } from '../whole-number.js';
 import { type LoadTarget, measureBeside, measureBurst } from './load.js';
-import { serverMemory } from './server-memory.js';
+import { LoadingTimes } from './loading-times.js';
+import { serverMemory, weightBytes } from './server-memory.js';
 import { renderServing } from './serving-report.js';
 
 const HELP = `Usage: npm run bench:serving -- [options]
@@ -74,6 +75,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     const targets: LoadTarget[] = [];
     const servers: ServerUnderTest[] = [];
     for (const scheduling of values.scheduling.split(',')) {
+      const loading = new LoadingTimes();
       const server = await ServerUnderTest.start(
         {
           SERVING_LOAD_MODELS: `bench=${modelFolder}`,
@@ -88,10 +90,12 @@ export async function main(argv: readonly string[]): Promise<number> {
           JOB_QUEUE_SIZE: '1000',
         },
         null,
+        (line) => loading.take(line),
       );
       stops.push(() => server.stop());
       servers.push(server);
       targets.push({ name: scheduling, url: server.url, model: 'bench' });
+      console.log(loading.sentence(weightBytes(store)));
     }
     for (const peer of values.peer) {
       const [, name, url, model] = /^([^=]+)=([^,]+),(.+)$/.exec(peer) ?? [];

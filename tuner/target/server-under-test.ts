@@ -2,7 +2,7 @@
  * The whole server in a process of its own, as `npm start` runs it.
  *
  * In      environment variables on top of this process's; optionally a folder for a CPU profile of the server
- * Out     its URL and process ids, once every model is ready
+ * Out     its URL and process ids, once every model is ready; its log lines
  * Limits  READY_LIMIT_MS to be ready; STOP_LIMIT_MS to end, then it is killed
  * Errors  Error with the end of its output when it ends before, or takes longer
  */
@@ -35,6 +35,7 @@ export class ServerUnderTest {
   static async start(
     environment: Record<string, string>,
     profileFolder: string | null,
+    onLine: (line: string) => void = () => {},
   ): Promise<ServerUnderTest> {
     const profile = profileFolder === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileFolder}`];
     const child = spawn(process.execPath, [...profile, path.join('server', 'shardserve.mjs'), 'start'], {
@@ -55,6 +56,7 @@ export class ServerUnderTest {
     const last: string[] = [];
     let grpcAddress: string | null = null;
     const keep = (line: string): void => {
+      onLine(line);
       grpcAddress ??= /"address":"([^"]+)".*served by gRPC/.exec(line)?.[1] ?? null;
       last.push(line);
       if (last.length > KEPT_LINES) last.shift();
