@@ -4,18 +4,21 @@
  *
  * In      see HELP
  * Out     of each pair tokens a second, free and constrained, all streams together from their first token to their last; the median of
- *         the pairs' ratios. Masks: microseconds, of a new one and of one that is known. The last line is JSON
+ *         the pairs' ratios and its interval of 95 % (from the pairs' order, whatever their distribution). Processor time a token of each kind of
+ *         stream, by process: the server, the ranks, the form's, the others; it counts on a busy machine too. Masks: microseconds, of
+ *         a new one and of one that is known. The last line is JSON
  * How     both kinds have the same prompts and as many tokens, others in each pair: the schema's list is longer than the answer may be. The order of a
  *         pair changes from pair to pair
  * Errors  the server's; exit code 1
  */
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { shapeFolder } from '../partitioner/named-shapes.js';
 import { TokenGrammar } from '../server/text/constraint/token-masks.js';
 import { TokenTrie } from '../server/text/constraint/token-trie.js';
+import { cpuSeconds, processTree } from '../tuner/target/process-readings.js';
 import { ServerUnderTest } from '../tuner/target/server-under-test.js';
 import { writeRandomCheckpoint } from './http/random-checkpoint.js';
 import { spread } from './spread.js';
@@ -28,7 +31,7 @@ const HELP = `Usage: npm run bench:constrained -- [options]
   --tp N            ranks (default 2)
   --streams N,N     streams at once (default 1,8)
   --tokens N        tokens of a stream (default 64)
-  --repeat N        pairs (default 9)
+  --repeat N        pairs (default 16)
   --vocabulary N    tokens of the masks' vocabulary (default 128000; 0: masks are not measured)
   --store DIR       where the checkpoint and the shards are kept (default: a folder in the system's temporary folder, deleted at the end)`;
 
@@ -59,7 +62,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       tp: { type: 'string', default: '2' },
       streams: { type: 'string', default: '1,8' },
       tokens: { type: 'string', default: '64' },
-      repeat: { type: 'string', default: '9' },
+      repeat: { type: 'string', default: '16' },
       vocabulary: { type: 'string', default: '128000' },
       store: { type: 'string' },
       help: { type: 'boolean', default: false },
@@ -73,7 +76,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   const tokens = wholeNumber('tokens', values.tokens, 2);
   const repeat = wholeNumber('repeat', values.repeat, 1);
   const vocabulary = wholeNumber('vocabulary', values.vocabulary, 0);
-  const report: Record<string, number> = {};
+  const report: Record<string, unknown> = {};
   if (vocabulary > 0) Object.assign(report, measureMasks(vocabulary));
   const store = values.store ?? path.join(tmpdir(), `shardserve-bench-constrained-${process.pid}`);
   const models = path.join(store, 'models');
@@ -92,20 +95,31 @@ export async function main(argv: readonly string[]): Promise<number> {
     );
     for (const streams of counts) {
       const ratios: number[] = [];
+      const used = { free: new CpuUse(), constrained: new CpuUse() };
       // The first round teaches the chunk budget the machine's speed, and makes the schema ready.
       for (let round = 0; round <= repeat; round += 1) {
-        const order = round % 2 === 0 ? [false, true] : [true, false];
-        const speeds = new Map<boolean, number>();
-        for (const isFree of order)
-          speeds.set(isFree, await speedOf(server.url, streams, tokens, round, isFree));
+        const speeds = { free: 0, constrained: 0 };
+        const order =
+          round % 2 === 0 ? (['free', 'constrained'] as const) : (['constrained', 'free'] as const);
+        for (const kind of order) {
+          const before = cpuByProcess(server.pid);
+          speeds[kind] = await speedOf(server.url, streams, tokens, round, kind === 'free');
+          if (round > 0) used[kind].add(before, cpuByProcess(server.pid), streams * tokens);
+        }
         if (round === 0) continue;
-        const [free, constrained] = [speeds.get(true)!, speeds.get(false)!];
-        ratios.push(constrained / free);
+        ratios.push(speeds.constrained / speeds.free);
         console.log(
-          `${streams} streams: free ${free.toFixed(1)} tokens/s, constrained ${constrained.toFixed(1)}`,
+          `${streams} streams: free ${speeds.free.toFixed(1)} tokens/s, constrained ${speeds.constrained.toFixed(1)}`,
         );
       }
-      report[`ratio${streams}`] = Number(spread(ratios).median.toFixed(3));
+      const { median } = spread(ratios);
+      const [least, most] = medianInterval(ratios);
+      console.log(
+        `${streams} streams: ${median.toFixed(3)} x (95 %: ${least.toFixed(3)} to ${most.toFixed(3)}); ms of a processor a token: free ${used.free}; constrained ${used.constrained}`,
+      );
+      report[`ratio${streams}`] = Number(median.toFixed(3));
+      report[`interval${streams}`] = [least, most].map((ratio) => Number(ratio.toFixed(3)));
+      report[`cpuMs${streams}`] = { free: used.free.aToken(), constrained: used.constrained.aToken() };
     }
     console.log(JSON.stringify(report));
     return 0;
@@ -113,6 +127,65 @@ export async function main(argv: readonly string[]): Promise<number> {
     await server?.stop();
     if (values.store === undefined) rmSync(store, { recursive: true, force: true });
   }
+}
+
+type Part = 'server' | 'ranks' | 'form' | 'others';
+
+const PARTS: readonly Part[] = ['server', 'ranks', 'form', 'others'];
+
+/** Seconds of a processor that each part of the server has used so far. */
+function cpuByProcess(server: number): Record<Part, number> {
+  const pids: Record<Part, number[]> = { server: [], ranks: [], form: [], others: [] };
+  for (const pid of processTree(server)) pids[pid === server ? 'server' : partOf(pid)].push(pid);
+  return {
+    server: cpuSeconds(pids.server),
+    ranks: cpuSeconds(pids.ranks),
+    form: cpuSeconds(pids.form),
+    others: cpuSeconds(pids.others),
+  };
+}
+
+function partOf(pid: number): Part {
+  let command = '';
+  try {
+    command = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    // It has ended.
+  }
+  if (command.includes('shard-worker')) return 'ranks';
+  return command.includes('constraint-program') ? 'form' : 'others';
+}
+
+/** What the streams of one kind have used. */
+class CpuUse {
+  readonly #seconds: Record<Part, number> = { server: 0, ranks: 0, form: 0, others: 0 };
+  #tokens = 0;
+
+  add(before: Record<Part, number>, after: Record<Part, number>, tokens: number): void {
+    // A process that was started or has ended between is no difference of use.
+    for (const part of PARTS) this.#seconds[part] += Math.max(0, after[part] - before[part]);
+    this.#tokens += tokens;
+  }
+
+  /** Milliseconds. */
+  aToken(): Record<string, number> {
+    return Object.fromEntries(
+      PARTS.map((part) => [part, Number(((1000 * this.#seconds[part]) / this.#tokens).toFixed(3))]),
+    );
+  }
+
+  toString(): string {
+    return Object.entries(this.aToken())
+      .map(([part, ms]) => `${part} ${ms.toFixed(2)}`)
+      .join(', ');
+  }
+}
+
+/** Between which the median lies with 95 %: as many values below and above as a fair coin leaves out. All of them where they are few. */
+function medianInterval(values: readonly number[]): [number, number] {
+  const sorted = [...values].sort((a, b) => a - b);
+  const outside = Math.max(0, Math.floor(sorted.length / 2 - 0.98 * Math.sqrt(sorted.length)) - 1);
+  return [sorted[outside]!, sorted[sorted.length - 1 - outside]!];
 }
 
 /** Tokens a second of all streams, between the first token of the last that began and the end of the first that ended. */

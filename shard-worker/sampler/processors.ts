@@ -39,11 +39,17 @@ export class Processors {
 
   /**
    * @param saved where given: takes the logit of each changed id as the model made it
+   * @param allFinite known: no logit is infinite or NaN, so that whole runs can be masked without a look at them
    * @returns whether a logit may have changed
    */
-  apply(logits: Float32Array, sequence: ChooseSequence, saved: Map<number, number> | null): boolean {
+  apply(
+    logits: Float32Array,
+    sequence: ChooseSequence,
+    saved: Map<number, number> | null,
+    allFinite = false,
+  ): boolean {
     const slice = this.#slice;
-    slice.begin(logits, saved);
+    slice.begin(logits, saved, allFinite);
     // What is forced is chosen whatever else the request says.
     const forced = sequence.forcedIds?.[sequence.newIds.length];
     if (forced !== undefined) {
@@ -127,6 +133,7 @@ class Slice {
   readonly #listed: Uint8Array;
   #logits: Float32Array = new Float32Array(0);
   #saved: Map<number, number> | null = null;
+  #allFinite = false;
 
   constructor(base: number, count: number) {
     this.#base = base;
@@ -136,7 +143,8 @@ class Slice {
     this.#listed = new Uint8Array((count + 7) >> 3);
   }
 
-  begin(logits: Float32Array, saved: Map<number, number> | null): void {
+  begin(logits: Float32Array, saved: Map<number, number> | null, allFinite: boolean): void {
+    this.#allFinite = allFinite;
     this.#logits = logits;
     this.#saved = saved;
   }
@@ -213,10 +221,17 @@ class Slice {
   #keep(bits: Uint8Array, from: number): void {
     const count = this.#count;
     const logits = this.#logits;
+    const allFinite = this.#allFinite;
     for (let at = 0, bit = from; at < count; ) {
       const byte = bits[bit >> 3]! >> (bit & 7);
-      const end = Math.min(count, at + 8 - (bit & 7));
+      let end = Math.min(count, at + 8 - (bit & 7));
       bit += end - at;
+      // Between two texts nearly none may. No processor makes a finite logit infinite.
+      if (byte === 0 && allFinite) {
+        for (; end + 8 <= count && bits[bit >> 3] === 0; bit += 8) end += 8;
+        logits.fill(MASKED, at, end);
+        at = end;
+      }
       // Within a text in quotes nearly all may follow.
       if (byte === 0xff) at = end;
       for (let rest = byte; at < end; at++, rest >>= 1) {

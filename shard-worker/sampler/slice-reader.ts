@@ -48,7 +48,11 @@ export class SliceReader {
       scanned = true;
       this.#readRaw(logits, sampling.topLogprobs, share);
     }
-    if (this.#processors.apply(logits, sequence, withLogprob ? share.saved : null)) scanned = false;
+    // A list leaves out nearly all: a look at all logits costs less than one at each that is masked.
+    const isListed = sequence.mask?.bits.length === 0;
+    const allFinite = scanned || (isListed && this.#scans.scanBlocks(logits, count, blockMax));
+    if (this.#processors.apply(logits, sequence, withLogprob ? share.saved : null, allFinite))
+      scanned = false;
     if (!scanned && !this.#scan(logits, share)) return;
 
     share.kind = shareKindOf(sampling, this.#vocabSize);

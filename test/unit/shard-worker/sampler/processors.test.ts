@@ -50,6 +50,31 @@ describe('the logit processors', () => {
     expect(apply([4, 4, 4], parts, 100)).toEqual([2, 1, 5]);
   });
 
+  it.each([0, 3, 8, 37])(
+    'mask whole runs of a row known to be finite as they mask one by one, from id %i on',
+    (base) => {
+      const random = seededRandom(base);
+      for (const count of [1, 7, 64, 203]) {
+        // Runs of none, of all and of some, and a mask that ends before the slice.
+        const bits = Uint8Array.from({ length: random.integer(5, 32) }, (_, at) =>
+          at % 7 === 6 ? random.integer(0, 255) : at % 11 === 10 ? 0xff : 0,
+        );
+        const ids = Array.from({ length: 9 }, () => random.integer(0, base + count));
+        for (const mask of [
+          { bits, ids: [] },
+          { bits: new Uint8Array(), ids },
+        ]) {
+          const rows = [false, true].map((allFinite) => {
+            const row = Float32Array.from({ length: count + 3 }, (_, at) => at);
+            new Processors(base, count).apply(row, { ...sequenceOf({}), mask }, null, allFinite);
+            return row;
+          });
+          expect(rows[1]).toEqual(rows[0]);
+        }
+      }
+    },
+  );
+
   it.each([0, 3, 32, 37])(
     'mask what has no bit, from id %i on, and leave what is no number to be found',
     (base) => {
