@@ -56,7 +56,10 @@ async function run(commandLine: CommandLine, reporter: Reporter, signal: AbortSi
     if (planOnly) return;
     await goOn(signal);
   }
-  if (calibrate) options = { ...options, importance: await calibrated(options, signal) };
+  if (calibrate) {
+    const importance = await calibrated(options, signal, () => reporter.calibration());
+    options = { ...options, importance };
+  }
   const result = await partition({
     ...options,
     signal,

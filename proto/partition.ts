@@ -2,7 +2,7 @@
  * What the server and the partitioner say to each other: one request as JSON on the command line, one event a line back.
  *
  * In      a PartitionRequest; options left out take the partitioner's own defaults; a line where it waits for one
- * Out     PartitionEvents: the plan, progress, and one of done or error
+ * Out     PartitionEvents: the plan, that a calibration begins, progress, and one of done or error
  * Limits  a line that is no event is dropped by the reader
  * Errors  readPartitionRequest throws CONFIG_INVALID naming the field
  */
@@ -86,6 +86,8 @@ const plan = Type.Object({
     weights: Type.Optional(Type.String()),
   }),
 });
+/** The model is run over texts, to see which inputs count when its weights are rounded: seconds to minutes without progress. */
+const calibration = Type.Object({ event: Type.Literal('calibration') });
 const progress = Type.Object({ event: Type.Literal('progress'), doneBytes: bytes, totalBytes: bytes });
 const done = Type.Object({
   event: Type.Literal('done'),
@@ -100,11 +102,18 @@ export type PartitionPolicy = Static<typeof plan>['policy'];
 export type PartitionPlan = Omit<Static<typeof plan>, 'event'>;
 export type PartitionEvent =
   | Static<typeof plan>
+  | Static<typeof calibration>
   | Static<typeof progress>
   | Static<typeof done>
   | Static<typeof error>;
 
-const EVENTS: Readonly<Record<PartitionEvent['event'], TSchema>> = { plan, progress, done, error };
+const EVENTS: Readonly<Record<PartitionEvent['event'], TSchema>> = {
+  plan,
+  calibration,
+  progress,
+  done,
+  error,
+};
 
 /** @throws ServingError CONFIG_INVALID */
 export function readPartitionRequest(text: string): PartitionRequest {

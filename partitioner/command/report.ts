@@ -3,7 +3,7 @@
  *
  * In      plan, progress, result, error
  * Out     text lines (a progress bar on a terminal); or with `--json` one JSON object a line (proto/partition.ts, and more for people):
- *         {event: 'plan', …PlanSummary} · {event: 'progress', doneBytes, totalBytes} ·
+ *         {event: 'plan', …PlanSummary} · {event: 'calibration'} · {event: 'progress', doneBytes, totalBytes} ·
  *         {event: 'verified', tensors, bytes} · {event: 'done', shardFolder, name, reused, worldSize, dtype, sharedBytes,
  *         rankBytes: [one a rank], seconds} · {event: 'error', code, message}
  * Limits  ten JSON progress lines a second; a log line every tenth of the way
@@ -16,6 +16,7 @@ import type { Verification } from '../verify/verify.js';
 
 export interface Reporter {
   plan(summary: PlanSummary): void;
+  calibration(): void;
   progress(doneBytes: number, totalBytes: number): void;
   verified(verification: Verification): void;
   done(result: PartitionResult): void;
@@ -36,6 +37,10 @@ export class JsonReporter implements Reporter {
 
   plan(summary: PlanSummary): void {
     this.#event('plan', summary);
+  }
+
+  calibration(): void {
+    this.#event('calibration', {});
   }
 
   progress(doneBytes: number, totalBytes: number): void {
@@ -94,6 +99,10 @@ export class TextReporter implements Reporter {
 
   plan(summary: PlanSummary): void {
     for (const line of formatPlan(summary)) this.#write(line);
+  }
+
+  calibration(): void {
+    this.#write('running the model over texts, once, to see which inputs count when its weights are rounded');
   }
 
   progress(doneBytes: number, totalBytes: number): void {

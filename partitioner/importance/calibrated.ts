@@ -1,7 +1,7 @@
 /**
  * The importances of a checkpoint, made by a process of its own where a format asks for them: to run a model is the shard worker's business.
  *
- * In      what is to be partitioned
+ * In      what is to be partitioned; who is told that it begins, where it was not made before
  * Out     a file (importance.ts), or undefined: the format does not ask, or the weights are noise
  * Limits  decoders whose weights are floats; others are quantised as if all inputs counted alike
  * Errors  the ServingError of calibration/, CANCELLED after a signal
@@ -22,6 +22,7 @@ const MAX_OUTPUT = 100_000;
 export async function calibrated(
   options: PartitionOptions,
   signal?: AbortSignal,
+  onBegin?: () => void,
 ): Promise<string | undefined> {
   if (options.importance !== undefined || options.randomWeights) return options.importance;
   const { plan } = await planPartition(options);
@@ -29,6 +30,7 @@ export async function calibrated(
   if (!usesImportance(plan.format) || isCoded || plan.shape.attention === 'bidirectional') return undefined;
   const made = await importanceFile(options.folder, options.outStore);
   if (existsSync(made)) return made;
+  onBegin?.();
   const child = spawn(process.execPath, [...BOUND, PROGRAM, options.folder, options.outStore], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: boundEnvironment(process.env),

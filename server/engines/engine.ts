@@ -34,6 +34,8 @@ export interface PrepareOptions {
   /** Called before anything is written, with what a replica will need where so much is free; it may throw OUT_OF_MEMORY. */
   onNeed: (needWhere: (freeBytes: number) => MemoryNeed) => void;
   onProgress: (doneBytes: number, totalBytes: number) => void;
+  /** What is done without progress, in a sentence. */
+  onNotice?: (sentence: string) => void;
 }
 
 export interface PreparedModel {

@@ -36,6 +36,8 @@ export interface ShardRequest {
   program: string;
   partition: Omit<PartitionRequest, 'planOnly' | 'waits'>;
   signal?: AbortSignal;
+  /** A calibration begins, which has no progress. */
+  onCalibration?: () => void;
   onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
 
@@ -63,7 +65,7 @@ export async function ensureShards(request: ShardRequest): Promise<ModelShards> 
 
 /** The plan first, then the same by the same process, whose start takes longer than the plan does. @throws ServingError */
 export async function planThenShards(request: ShardRequest): Promise<PlannedShards> {
-  const results = new Results(request.onProgress);
+  const results = new Results(request);
   let hasPlan = (): void => {};
   const planned = new Promise<void>((resolve) => {
     hasPlan = resolve;
@@ -90,16 +92,17 @@ export async function planThenShards(request: ShardRequest): Promise<PlannedShar
 /** What the child's events add up to. */
 class Results {
   plan: PartitionPlan | null = null;
-  readonly #onProgress: ShardRequest['onProgress'];
+  readonly #request: ShardRequest;
   #done: { shardFolder: string; reused: boolean } | null = null;
 
-  constructor(onProgress?: ShardRequest['onProgress']) {
-    this.#onProgress = onProgress;
+  constructor(request: ShardRequest) {
+    this.#request = request;
   }
 
   take(event: PartitionEvent): void {
     if (event.event === 'plan') this.plan = event;
-    else if (event.event === 'progress') this.#onProgress?.(event.doneBytes, event.totalBytes);
+    else if (event.event === 'calibration') this.#request.onCalibration?.();
+    else if (event.event === 'progress') this.#request.onProgress?.(event.doneBytes, event.totalBytes);
     else if (event.event === 'done') this.#done = event;
   }
 

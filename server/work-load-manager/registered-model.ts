@@ -187,6 +187,7 @@ export class RegisteredModel {
       signal,
       onNeed: (needWhere) => this.#checkNeed(needWhere),
       onProgress: (doneBytes, totalBytes) => this.#tell({ stage: 'partition', doneBytes, totalBytes }),
+      onNotice: (sentence) => logger.info(sentence),
     });
     if (model.unservedKeys.length > 0) {
       logger.warn({ keys: model.unservedKeys }, 'generation_config.json has settings that are not served');

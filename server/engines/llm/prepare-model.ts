@@ -225,11 +225,18 @@ interface ChosenPlan {
 
 async function planOf(
   config: ModelConfig,
-  options: PlanOptions & Pick<ShardRequest, 'onProgress'>,
+  options: PlanOptions & Pick<ShardRequest, 'onProgress'> & Pick<PrepareOptions, 'onNotice'>,
 ): Promise<ChosenPlan> {
   const atDegree = async (degree: number): Promise<ChosenPlan> => {
-    const { onProgress } = options;
-    const request = { ...shardRequest(config, degree, options), ...(onProgress && { onProgress }) };
+    const { onNotice, onProgress } = options;
+    const request = {
+      ...shardRequest(config, degree, options),
+      onCalibration: () =>
+        onNotice?.(
+          'running the model over texts, once for a checkpoint, to see which inputs count when its weights are rounded',
+        ),
+      ...(onProgress && { onProgress }),
+    };
     const shards = await planThenShards(request);
     return { plan: shards.plan, shards };
   };

@@ -198,7 +198,7 @@ describe("a model's name", () => {
 });
 
 describe('probes', () => {
-  it.each(['/ping', '/health', '/health/live', '/health/ready'])(
+  it.each(['/ping', '/health', '/health/live', '/health/ready', '/', '/openapi.json'])(
     'HEAD %s is its GET without a body',
     async (path) => {
       const [head, get] = [await fetch(test.url + path, { method: 'HEAD' }), await fetch(test.url + path)];

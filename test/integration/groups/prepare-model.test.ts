@@ -67,9 +67,12 @@ describe('ensuring shards', () => {
   it.each(['fp32', 'int4'] as const)(
     'is planned with the very sizes that its manifest has (%s)',
     async (dtype) => {
-      const { plan, write } = await planThenShards(request({ dtype }));
+      let calibrations = 0;
+      const onCalibration = (): void => void calibrations++;
+      const { plan, write } = await planThenShards(request({ dtype }, { onCalibration }));
       const { manifest } = await write();
       expect(sizesOfPlan(plan)).toEqual(sizesOfManifest(manifest));
+      expect(calibrations).toBe(dtype === 'int4' && kernelLibrary() !== null ? 1 : 0);
     },
   );
 

@@ -93,6 +93,7 @@ describe('--json', () => {
     const lines: string[] = [];
     const reporter = new JsonReporter((line) => lines.push(line));
     reporter.plan(summary);
+    reporter.calibration();
     reporter.progress(1, 100);
     reporter.progress(2, 100); // within a tenth of a second: dropped
     reporter.progress(100, 100);
@@ -101,18 +102,19 @@ describe('--json', () => {
     reporter.error(new ServingError('CHECKPOINT_INVALID', 'no such file'));
     const events = lines.map((line) => JSON.parse(line));
     expect(events[0]).toMatchObject({ event: 'plan', bytesPerRank: summary.bytesPerRank });
-    expect(events.slice(1, 4)).toEqual([
+    expect(events.slice(1, 5)).toEqual([
+      { event: 'calibration' },
       { event: 'progress', doneBytes: 1, totalBytes: 100 },
       { event: 'progress', doneBytes: 100, totalBytes: 100 },
       { event: 'verified', tensors: 3, bytes: 4 },
     ]);
-    expect(events[4]).toMatchObject({
+    expect(events[5]).toMatchObject({
       event: 'done',
       shardFolder: '/store/name',
       reused: true,
       rankBytes: [1, 2],
     });
-    expect(events[5]).toEqual({ event: 'error', code: 'CHECKPOINT_INVALID', message: 'no such file' });
+    expect(events[6]).toEqual({ event: 'error', code: 'CHECKPOINT_INVALID', message: 'no such file' });
   });
 });
 

@@ -61,8 +61,8 @@ function readRoutes(app: FastifyInstance, metrics: MetricsText): void {
     const text = await metrics.text(namesOf(request.query));
     return reply.type(metrics.contentType).send(text);
   };
-  app.get('/metrics', answer);
-  app.get('/server/metrics', (request, reply) => {
+  app.get('/metrics', { exposeHeadRoute: true }, answer);
+  app.get('/server/metrics', { exposeHeadRoute: true }, (request, reply) => {
     if (!metrics.prometheus) throw new ServingError('BAD_REQUEST', DISABLED);
     return answer(request, reply);
   });

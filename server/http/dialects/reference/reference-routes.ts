@@ -42,12 +42,12 @@ export const referenceDialect = (dialects: readonly Dialect[]): Dialect => ({
       return (chats[0] ?? fitting[0])?.name ?? ANY_MODEL;
     };
     const modelFor = (headers: IncomingHttpHeaders) => (maySee(headers) ? loadedFor : () => ANY_MODEL);
-    app.get(REFERENCE_PATH, async ({ headers, protocol }, reply) =>
+    app.get(REFERENCE_PATH, { exposeHeadRoute: true }, async ({ headers, protocol }, reply) =>
       reply
         .type('text/html; charset=utf-8')
         .send(referencePage(dialects, `${protocol}://${headers.host ?? ''}`, modelFor(headers))),
     );
-    app.get(OPENAPI_PATH, async ({ headers }, reply) =>
+    app.get(OPENAPI_PATH, { exposeHeadRoute: true }, async ({ headers }, reply) =>
       reply.type('application/json').send(JSON.stringify(openApiOf(dialects, modelFor(headers)))),
     );
   },
