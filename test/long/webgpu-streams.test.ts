@@ -100,7 +100,7 @@ class Client {
   }
 }
 
-const FORM = { guided_regex: '( [a-z]{1,9},){3}' };
+const FORM = { guided_regex: '( [a-z]{1,9},){3}', ignore_eos: false };
 const SAMPLED = { temperature: 1, seed: 7, repetition_penalty: 1.2 };
 
 /** Each request by itself. */
@@ -121,8 +121,7 @@ describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`a server on webgpu${why}`, () 
     expected = {};
     for (const dtype of ['fp32', 'int8']) {
       const { client, server } = await Client.start({ OPTION_DTYPE: dtype });
-      expected[dtype] = await allOf(client);
-      await server.stop();
+      expected[dtype] = await allOf(client).finally(() => server.stop());
     }
   });
 
