@@ -155,8 +155,8 @@ export class BatchLoop {
       }
       const sequence = this.#set.find(row.sequence);
       const drafts = planned.draftIds?.length ?? 0;
-      // What a prompt goes on with is no guess.
-      const isGuess = !(sequence instanceof Sequence && sequence.tellsPrompt);
+      // What a prompt goes on with is no guess; of one that has left it is not known.
+      const isGuess = sequence instanceof Sequence && !sequence.tellsPrompt;
       if (drafts > 0 && !row.skipped && isGuess)
         observer?.draftsTried?.(drafts, Math.max(0, row.tokens.length - 1));
       if (sequence && !sequence.job.cancelled) this.#applyRow(sequence, row, nowMs);

@@ -29,12 +29,12 @@ else {
   const first = Number(values.first);
   const count = Number(values.seeds);
   const startMs = performance.now();
-  const all = { seeds: 0, accepted: 0, steps: 0, faults: 0, resumed: 0, virtualMs: 0 };
+  const all = { seeds: 0, accepted: 0, steps: 0, faults: 0, resumed: 0, preempted: 0, virtualMs: 0 };
   let failed = 0;
   for (let seed = first; seed < first + count && failed < 10; seed++) {
     const outcome = await simulate(seed);
     all.seeds++;
-    for (const key of ['accepted', 'steps', 'faults', 'resumed', 'virtualMs'] as const)
+    for (const key of ['accepted', 'steps', 'faults', 'resumed', 'preempted', 'virtualMs'] as const)
       all[key] += outcome[key];
     if (outcome.violations.length === 0) continue;
     failed++;
@@ -44,7 +44,7 @@ else {
   const seconds = (performance.now() - startMs) / 1000;
   console.log(
     `${all.seeds} seeds in ${seconds.toFixed(1)} s (${(all.seeds / seconds).toFixed(0)} a second): ${all.accepted} requests, ${all.steps} steps, ` +
-      `${all.faults} faults, ${all.resumed} resumed, ${(all.virtualMs / 3_600_000).toFixed(1)} hours; ${failed} failed`,
+      `${all.faults} faults, ${all.resumed} resumed, ${all.preempted} preempted, ${(all.virtualMs / 3_600_000).toFixed(1)} hours; ${failed} failed`,
   );
   process.exitCode = failed === 0 ? 0 : 1;
 }

@@ -64,6 +64,14 @@ export const PLANTS: Readonly<Record<string, () => () => void>> = {
       return isResumed || mask === undefined ? row : { ...row, mask };
     };
   }),
+  /** Right guesses are not counted in the rows that a sequence has. */
+  'forgets-guesses': replaced(Sequence.prototype, 'rowApplied', (real) => {
+    return function (this: Sequence) {
+      const { decodesLeft } = this;
+      real.call(this);
+      this.decodesLeft = Math.max(this.decodesLeft, decodesLeft);
+    };
+  }),
   /** Once a step has begun, nobody looks after the ranks any more. */
   'no-watchdog': replaced(Watchdog.prototype, 'stepStarted', () => {
     return function (this: Watchdog) {

@@ -13,9 +13,11 @@
 import { ServingError } from '../../proto/errors.js';
 import { deathLimits } from '../../server/batching/resumption.js';
 import type { GenerationJob, TokenConstraint } from '../../server/jobs/generation-job.js';
+import type { GenerationEvent } from '../../server/requests/job-events.js';
 import { makeRequest, readAll, tokenIdsOf } from '../fixtures/generate-requests.js';
 import { type SeededRandom, seededRandom } from '../fixtures/seeded-random.js';
-import { FAKE_VOCAB, fakeToken, fakeTokens } from '../support/fake-rank.js';
+import { FAKE_VOCAB, fakeTokens } from '../support/fake-rank.js';
+import { constraintOf, hasForm } from './simulated-forms.js';
 import { type PoolSizes, SimulatedPool } from './simulated-pool.js';
 import { type FaultRates, SimulatedRanks } from './simulated-ranks.js';
 import { VirtualTime } from './virtual-time.js';
@@ -24,6 +26,8 @@ const LIMIT_MS = 3_600_000;
 const STARVED_MS = 5000;
 const MAX_PROMPT = 90;
 const MAX_NEW = 30;
+/** Used by seeds in which some are preempted: answers outgrow what they begin with. */
+const MOST_NEW = 300;
 const NO_SWAP = { slots: 0, kvTokens: 0 };
 
 export interface Outcome {
@@ -33,13 +37,8 @@ export interface Outcome {
   steps: number;
   faults: number;
   resumed: number;
+  preempted: number;
   virtualMs: number;
-}
-
-interface Submitted {
-  job: GenerationJob | null;
-  cancelled: boolean;
-  result: Awaited<ReturnType<typeof readAll>> | null;
 }
 
 export async function simulate(seed: number): Promise<Outcome> {
@@ -52,10 +51,20 @@ export async function simulate(seed: number): Promise<Outcome> {
   }
 }
 
+interface Submitted {
+  job: GenerationJob | null;
+  cancelled: boolean;
+  result: Awaited<ReturnType<typeof readAll>> | null;
+}
+
 class Simulation {
   readonly #seed: number;
   readonly #time: VirtualTime;
   readonly #random: SeededRandom;
+  /** Chances for what came to the simulation later. */
+  readonly #more: SeededRandom;
+  readonly #swapTokens: number;
+  readonly #maxNew: number;
   readonly #ranks: SimulatedRanks;
   readonly #simulated: SimulatedPool;
   readonly #config: PoolSizes['config'];
@@ -89,10 +98,24 @@ class Simulation {
     // Chances of their own, so that a seed means what it meant.
     const swaps = seededRandom(seed + 2 ** 21);
     const swap = swaps.next() < 0.5 ? { slots: maxSlots, kvTokens: 64 * swaps.integer(1, 8) } : NO_SWAP;
+    const more = seededRandom(seed + 2 ** 23);
+    this.#more = more;
+    const maxDrafts = more.next() < 0.5 ? more.integer(1, 12) : 0;
+    const drafts = maxDrafts > 0 && more.next() < 0.7 ? more.integer(1, 6) : 0;
+    const batchSize = more.next() < 0.15 ? more.integer(1, 4) : null;
+    const scheduling = more.pick(['throughput', 'balanced', 'latency'] as const);
+    this.#config.promptOrder = more.pick(['shortest', 'fair'] as const);
+    const isLong = more.next() < 0.15;
+    this.#maxNew = isLong ? MOST_NEW : MAX_NEW;
+    const slotTokens = MAX_PROMPT + this.#maxNew;
+    const worldSize = random.integer(1, 2);
+    const usualPages = random.integer(2, 2 * maxSlots);
+    // What they begin with, and little more.
+    const fewPages = Math.max(Math.ceil(slotTokens / 64), 3 * maxSlots - more.integer(0, 2));
     const sizes: PoolSizes = {
-      swap,
-      ...{ worldSize: random.integer(1, 2), maxSlots, warmSlots, slotTokens: MAX_PROMPT + MAX_NEW },
-      ...{ kvTokens: random.integer(2, 2 * maxSlots) * 64, maxPrefill: 24, config: this.#config },
+      ...{ swap, maxDrafts, drafts, batchSize, scheduling },
+      ...{ worldSize, maxSlots, warmSlots, slotTokens },
+      ...{ kvTokens: 64 * (isLong ? fewPages : usualPages), maxPrefill: 24, config: this.#config },
     };
     const whose = seededRandom(seed + 2 ** 22);
     const killsAlone = whose.next() < 0.2;
@@ -110,14 +133,33 @@ class Simulation {
     this.#ranks = new SimulatedRanks(time, random, whose, rates, {
       ...{ maxSlots: maxSlots + warmSlots + swap.slots, slotTokens: sizes.slotTokens },
       kvTokens: sizes.kvTokens + swap.kvTokens,
-      maxStepTokens: sizes.maxPrefill + maxSlots,
+      maxStepTokens: sizes.maxPrefill + maxSlots + maxDrafts,
+      maxDrafts,
       needsMask: hasForm,
     });
-    // Chances of its own, so that a seed means what it meant.
     const masks = seededRandom(seed + 2 ** 20);
-    const constrain = (promptIds: readonly number[]): TokenConstraint | null =>
-      hasForm(promptIds) ? constraintOf(promptIds, masks) : null;
-    this.#simulated = new SimulatedPool(sizes, this.#ranks, (job) => this.#checkOrder(job), constrain);
+    const constrain = (promptIds: readonly number[], told: number): TokenConstraint | null =>
+      hasForm(promptIds) ? constraintOf(promptIds, told, masks) : null;
+    this.#swapTokens = swap.kvTokens;
+    this.#simulated = new SimulatedPool(
+      sizes,
+      this.#ranks,
+      (job) => this.#checkOrder(job),
+      constrain,
+      (ids, most) => this.#guess(ids, most),
+    );
+  }
+
+  /** What follows, now and then with one that does not. */
+  #guess(ids: readonly number[], most: number): number[] {
+    const job = this.#simulated.jobs.find(({ promptIds }) =>
+      promptIds.every((id, index) => ids[index] === id),
+    );
+    if (!job) return [];
+    const made = ids.length - job.promptIds.length;
+    const wrong = this.#more.integer(0, 2 * most);
+    const right = fakeTokens(job.promptIds, made + most).slice(made);
+    return right.map((id, index) => (index === wrong ? id + 1 : id)).slice(0, this.#more.integer(0, most));
   }
 
   async run(): Promise<Outcome> {
@@ -147,6 +189,7 @@ class Simulation {
       ...{ seed: this.#seed, violations: [...this.#violations, ...this.#ranks.violations] },
       accepted: this.#simulated.jobs.length,
       ...{ steps: this.#ranks.steps, faults: this.#ranks.faults, resumed: this.#simulated.resumed },
+      preempted: this.#simulated.preempted,
       virtualMs: this.#time.nowMs,
     };
   }
@@ -172,9 +215,13 @@ class Simulation {
       random.integer(0, FAKE_VOCAB - 1),
     );
     const ids = [...(earlier?.promptIds ?? []), ...fresh].slice(0, MAX_PROMPT);
+    const maxNewTokens = random.integer(1, this.#maxNew);
+    const room = MAX_PROMPT + this.#maxNew - ids.length - maxNewTokens;
+    const told = this.#more.next() < 0.15 ? this.#more.integer(0, Math.min(room, 40)) : 0;
     const request = makeRequest({
       prompt: { kind: 'ids', ids },
-      maxNewTokens: random.integer(1, MAX_NEW),
+      maxNewTokens,
+      ...(told > 0 && { promptLogprobs: told }),
       stopTokenIds: random.next() < 0.3 ? [random.integer(0, FAKE_VOCAB - 1), random.integer(0, 60)] : [],
       priority: random.integer(-10, 10),
       ...(random.next() < 0.1 && { timeoutMs: random.integer(1, 5000) }),
@@ -235,6 +282,8 @@ class Simulation {
       const { running } = replica.load;
       if (slots.maxSlots - slots.freeSlots !== running)
         this.#violate(`${slots.maxSlots - slots.freeSlots} slots are taken by ${running} sequences`);
+      if (slots.parkedKvTokens > this.#swapTokens)
+        this.#violate(`${slots.parkedKvTokens} KV tokens are parked in ${this.#swapTokens}`);
       if (slots.freeKvTokens < 0 || slots.freeKvTokens > slots.kvTokens)
         this.#violate(`${slots.freeKvTokens} of ${slots.kvTokens} KV tokens are free`);
       if (running === 0 && slots.freeKvTokens !== slots.kvTokens)
@@ -267,14 +316,14 @@ class Simulation {
   #checkEnd(isDone: boolean): void {
     const { endings, jobs, lives } = this.#simulated;
     if (!isDone)
-      this.#violate(
-        `not at its end after ${Math.round(this.#time.nowMs)} ms, ${this.#unfinished} requests left`,
-      );
+      this.#violate(`not at its end after ${Math.round(this.#time.nowMs)} ms, ${this.#unfinished} left`);
     for (const job of jobs)
       if (!job.stream.ended && this.#wasQueued(job)) this.#violate(`job ${job.id} has not ended`);
     for (const one of this.#submitted) this.#checkJob(one);
     if (endings.length !== this.#submitted.length)
       this.#violate(`${endings.length} ends of ${this.#submitted.length} accepted jobs were told`);
+    for (const sentence of this.#simulated.nonsense) this.#violate(sentence);
+    this.#checkMade();
     if (!isDone) return;
     for (const { slots } of lives)
       if (
@@ -287,6 +336,13 @@ class Simulation {
     if (this.#time.pending > 0) this.#violate(`${this.#time.pending} timers are left`);
   }
 
+  /** As the metrics count them. */
+  #checkMade(): void {
+    if (this.#submitted.some(({ result }) => result?.error !== null)) return;
+    const told = this.#submitted.reduce((sum, { result }) => sum + tokenIdsOf(result!.events).length, 0);
+    if (told !== this.#simulated.made) this.#violate(`${this.#simulated.made} tokens are counted of ${told}`);
+  }
+
   #wasQueued(job: GenerationJob): boolean {
     return this.#submitted.some((one) => one.job === job);
   }
@@ -296,10 +352,18 @@ class Simulation {
       this.#violate(`the reader of job ${job?.id} still waits`);
       return;
     }
-    const alone = fakeTokens(job.promptIds, job.maxNewTokens, job.endIds);
-    const ids = tokenIdsOf(result.events);
+    const answer = tokenIdsOf(result.events);
+    const ids = [...promptIdsOf(result.events), ...answer];
     const told = ids.join();
+    const alone = fakeTokens(job.promptIds, job.maxNewTokens, job.endIds, job.toldPrompt?.length ?? 0);
     if (result.error === null) {
+      const last = result.events.at(-1);
+      if (
+        last?.kind !== 'finish' ||
+        last.newTokens !== answer.length ||
+        (last.cachedTokens ?? 0) >= job.promptIds.length
+      )
+        this.#violate(`job ${job.id} of ${answer.length} tokens ends with ${JSON.stringify(last)}`);
       if (told !== alone.join()) this.#violate(`job ${job.id} got ${told}, alone it gets ${alone.join()}`);
       return;
     }
@@ -331,26 +395,6 @@ class Simulation {
   }
 }
 
-/** The server and the ranks must not agree on it by what they tell each other. */
-const hasForm = (promptIds: readonly number[]): boolean =>
-  promptIds.reduce((sum, id) => sum + id, promptIds.length) % 5 < 2;
-
-/** Only the token that a rank chooses anyway is allowed. Some masks are known, most are there soon, some later than a step waits. */
-function constraintOf(promptIds: readonly number[], random: SeededRandom): TokenConstraint {
-  const maskOf = (newTokens: number) => ({ ids: [fakeToken(promptIds, newTokens)], bits: new Uint8Array() });
-  // One that was asked for before its group died may still be on its way when the next life asks.
-  const timers = new Set<NodeJS.Timeout>();
-  return {
-    first: maskOf(0),
-    maskAfter: (newIds) => {
-      if (random.next() < 0.3) return maskOf(newIds.length);
-      return new Promise((resolve) => {
-        const ms = random.next() * (random.next() < 0.1 ? 300 : 6);
-        timers.add(setTimeout(() => resolve(maskOf(newIds.length)), ms));
-      });
-    },
-    release: () => {
-      for (const timer of timers) clearTimeout(timer);
-    },
-  };
-}
+/** Those that are told behind the first. */
+const promptIdsOf = (events: readonly GenerationEvent[]): number[] =>
+  events.flatMap((event) => (event.kind === 'prompt-token' ? [event.tokenId] : [])).slice(1);

@@ -6,8 +6,9 @@
  */
 import { pino } from 'pino';
 import { GREEDY_SAMPLING } from '../../proto/control.js';
-import { ChunkBudget } from '../../server/batching/chunk-budget.js';
+import { ChunkBudget, type Scheduling } from '../../server/batching/chunk-budget.js';
 import { ContinuousBatcher } from '../../server/batching/continuous-batcher.js';
+import { DynamicBatcher } from '../../server/batching/dynamic-batcher.js';
 import { PrefixCache } from '../../server/batching/prefix-cache.js';
 import { deathLimits } from '../../server/batching/resumption.js';
 import { SlotTable, type SwapLimits } from '../../server/batching/slot-table.js';
@@ -24,6 +25,7 @@ import type { JobRequest } from '../../server/requests/service.js';
 import { WorkerPool } from '../../server/work-load-manager/worker-pool.js';
 import { FAKE_TEXTS } from '../fixtures/generate-requests.js';
 import { FAKE_CONFIG } from '../support/fake-model.js';
+import { fakeTokens } from '../support/fake-rank.js';
 import type { SimulatedRanks } from './simulated-ranks.js';
 
 export interface PoolSizes {
@@ -34,6 +36,13 @@ export interface PoolSizes {
   kvTokens: number;
   slotTokens: number;
   maxPrefill: number;
+  /** Tokens of a step that are guessed or known; 0: none. */
+  maxDrafts: number;
+  /** Guesses of one sequence. */
+  drafts: number;
+  /** Requests that start together, where a batch is whole; null: they join at every step. */
+  batchSize: number | null;
+  scheduling: Scheduling;
   config: Partial<ModelConfig>;
 }
 
@@ -48,22 +57,33 @@ export class SimulatedPool {
   readonly lives: Life[] = [];
   readonly endings: JobEnding[] = [];
   resumed = 0;
+  preempted = 0;
+  /** Tokens that were told to be made. */
+  made = 0;
+  /** What was told of it that cannot be. */
+  readonly nonsense: string[] = [];
   failed = false;
   /** The pool's. */
   queue: JobQueue<GenerationJob> | null = null;
   readonly #sizes: PoolSizes;
   readonly #ranks: SimulatedRanks;
   readonly #onJobStarted: (job: GenerationJob) => void;
-  readonly #constrain: (promptIds: readonly number[]) => TokenConstraint | null;
+  readonly #constrain: (promptIds: readonly number[], told: number) => TokenConstraint | null;
+  readonly #guess: (ids: readonly number[], most: number) => number[];
   readonly #logger = pino({ level: 'silent' });
 
-  /** @param constrain whether the answer to a prompt shall have a form, and what masks it has; null: it is free */
+  /**
+   * @param constrain whether the answer behind a prompt and its told tokens shall have a form, and what masks it has; null: it is free
+   * @param guess what follows, right or wrong
+   */
   constructor(
     sizes: PoolSizes,
     ranks: SimulatedRanks,
     onJobStarted: (job: GenerationJob) => void,
-    constrain: (promptIds: readonly number[]) => TokenConstraint | null,
+    constrain: (promptIds: readonly number[], told: number) => TokenConstraint | null,
+    guess: (ids: readonly number[], most: number) => number[],
   ) {
+    this.#guess = guess;
     this.#constrain = constrain;
     this.#sizes = sizes;
     this.#ranks = ranks;
@@ -93,17 +113,30 @@ export class SimulatedPool {
     return {
       ...{
         jobStarted: nothing,
-        firstToken: nothing,
-        nextToken: nothing,
+        firstToken: (ms) => this.#token(ms),
+        nextToken: (ms) => this.#token(ms),
         stepDone: nothing,
         refused: nothing,
       },
       ...{ groupRestarted: nothing, loaded: nothing, loadingFailed: nothing, closed: nothing },
+      draftsTried: (drafts, accepted) => {
+        if (accepted > drafts || this.#sizes.drafts < drafts)
+          this.nonsense.push(`${accepted} of ${drafts} guesses were right`);
+      },
+      prefixLookedUp: (tokens, cached) => {
+        if (cached < 0 || cached >= tokens)
+          this.nonsense.push(`${cached} of ${tokens} prompt tokens were there`);
+      },
       jobResumed: () => {
         this.resumed++;
       },
       jobEnded: (ending) => this.endings.push(ending),
     };
+  }
+
+  #token(ms: number): void {
+    this.made++;
+    if (!(ms >= 0)) this.nonsense.push(`a token came after ${ms} ms`);
   }
 
   #model(): PreparedModel {
@@ -122,12 +155,14 @@ export class SimulatedPool {
       accept: async (request: JobRequest, { jobId, receivedAtMs }) => {
         const own = request as GenerateRequest;
         const promptIds = own.prompt.kind === 'ids' ? own.prompt.ids : [];
-        const constraint = this.#constrain(promptIds);
+        const told = own.promptLogprobs ?? 0;
+        const constraint = this.#constrain(promptIds, told);
         const job = new GenerationJob({
           ...(constraint && { constraint }),
           ...{ id: jobId, request: own, promptIds, receivedAtMs, queuedAtMs: systemClock.nowMs() },
           ...{
-            maxNewTokens: own.maxNewTokens!,
+            ...(told > 0 && { toldPrompt: fakeTokens(promptIds, told) }),
+            maxNewTokens: told + own.maxNewTokens!,
             endIds: own.stopTokenIds,
             sampling: GREEDY_SAMPLING,
             seed: 0,
@@ -141,7 +176,18 @@ export class SimulatedPool {
   }
 
   #newReplica(options: ReplicaOptions): Replica {
-    const { kvTokens, maxPrefill, maxSlots, slotTokens, swap, warmSlots, worldSize } = this.#sizes;
+    const {
+      batchSize,
+      kvTokens,
+      maxDrafts,
+      maxPrefill,
+      maxSlots,
+      scheduling,
+      slotTokens,
+      swap,
+      warmSlots,
+      worldSize,
+    } = this.#sizes;
     const config = this.#config;
     const slots = new SlotTable(maxSlots, kvTokens, warmSlots, swap);
     this.queue = options.queue as JobQueue<GenerationJob>;
@@ -159,7 +205,8 @@ export class SimulatedPool {
               collectiveTimeoutMs: 1000,
             },
             ...{
-              maxStepTokens: maxPrefill + maxSlots,
+              maxStepTokens: maxPrefill + maxSlots + maxDrafts,
+              maxDrafts,
               collective: 'zmq',
               verifyChecksums: false,
               logLevel: 'info',
@@ -174,14 +221,23 @@ export class SimulatedPool {
         },
         loop: {
           queue: this.queue,
-          batcher: new ContinuousBatcher(config.promptOrder),
+          batcher:
+            batchSize === null
+              ? new ContinuousBatcher(config.promptOrder)
+              : new DynamicBatcher(batchSize, 50, config.promptOrder),
+          ...(maxDrafts > 0 && {
+            drafts: { perSequence: this.#sizes.drafts, perStep: maxDrafts, guess: this.#guess },
+          }),
           slots,
           ...(warmSlots > 0 && { prefixCache: new PrefixCache({ slots, longAfterTokens: null }) }),
-          chunkBudget: new ChunkBudget({ gapMs: 20, scheduling: 'balanced', maxTokens: maxPrefill }),
+          chunkBudget: new ChunkBudget({ gapMs: 20, scheduling, maxTokens: maxPrefill }),
           texts: FAKE_TEXTS,
           clock: systemClock,
           deathLimits: deathLimits(config.requestRetries, config.retryThreshold),
           mayStart: options.mayStart,
+          onSlotFreed: ({ why }) => {
+            if (why === 'preempted') this.preempted++;
+          },
           ...(options.hooks.onJobStarted && { onJobStarted: options.hooks.onJobStarted }),
           ...(options.hooks.observer && { observer: options.hooks.observer }),
         },

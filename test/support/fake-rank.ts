@@ -27,16 +27,17 @@ export const UNCHOOSABLE_ID = 1_000_000;
 export const fakeToken = (promptIds: readonly number[], n: number): number =>
   (promptIds[n % promptIds.length]! + n + 1) % FAKE_VOCAB;
 
-/** All tokens of a request that runs alone. */
+/** All tokens of a request that runs alone. @param forced so many are told of the prompt, and end nothing */
 export function fakeTokens(
   promptIds: readonly number[],
   maxNewTokens: number,
   endIds: readonly number[] = [],
+  forced = 0,
 ) {
   const ids: number[] = [];
   while (ids.length < maxNewTokens) {
     ids.push(fakeToken(promptIds, ids.length));
-    if (endIds.includes(ids.at(-1)!)) break;
+    if (endIds.includes(ids.at(-1)!) && ids.length > forced) break;
   }
   return ids;
 }
@@ -209,10 +210,6 @@ export class FakeRank {
         return { ...row, skipped: true, finish: sequence.finish };
       }
     }
-    assert(
-      !isThrough || bounds !== null || !this.#needsMask(sequence.promptIds),
-      `a token of sequence ${id} has no mask`,
-    );
     if (isThrough && sequence.promptIds.at(-1) === UNCHOOSABLE_ID) {
       sequence.finish = Finish.FAILED;
       const failure = { code: 'BAD_REQUEST', message: 'no token can be chosen' };
@@ -229,13 +226,19 @@ export class FakeRank {
       sequence.processed++;
       tokens.push(this.#choose(sequence));
     }
+    const isKnown = sequence.newTokens <= (sequence.forcedIds?.length ?? 0);
+    assert(
+      !isThrough || isKnown || bounds !== null || !this.#needsMask(sequence.promptIds),
+      `a token of sequence ${id} has no mask`,
+    );
     return { ...row, skipped: false, tokens, finish: sequence.finish };
   }
 
   #choose(sequence: FakeSequence): ChosenToken {
     const tokenId = fakeToken(sequence.promptIds, sequence.newTokens);
     sequence.newTokens++;
-    if (sequence.endIds.includes(tokenId)) sequence.finish = Finish.END_ID;
+    const isForced = sequence.newTokens <= (sequence.forcedIds?.length ?? 0);
+    if (sequence.endIds.includes(tokenId) && !isForced) sequence.finish = Finish.END_ID;
     else if (sequence.newTokens >= sequence.maxNewTokens) sequence.finish = Finish.LENGTH;
     const { logprob, topLogprobs } = sequence.sampling;
     return {

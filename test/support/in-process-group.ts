@@ -7,6 +7,7 @@ import { createInMemoryCollectives } from '../../shard-worker/collective/in-memo
 import { CpuDevice } from '../../shard-worker/device/cpu-device.js';
 import type { Device } from '../../shard-worker/device/device.js';
 import { Executor } from '../../shard-worker/executor.js';
+import type { KvType } from '../../shard-worker/kv-cache.js';
 import { LateMasks } from '../../shard-worker/late-masks.js';
 import { openKvCache } from '../../shard-worker/open-kv-cache.js';
 import { readManifest } from '../../shard-worker/read-manifest.js';
@@ -28,7 +29,13 @@ export interface InProcessGroup {
 
 export async function createInProcessGroup(
   shardFolder: string,
-  options: { maxSlots?: number; maxDrafts?: number; slotTokens?: number; device?: () => Device } = {},
+  options: {
+    maxSlots?: number;
+    maxDrafts?: number;
+    slotTokens?: number;
+    kvType?: KvType;
+    device?: () => Device;
+  } = {},
 ): Promise<InProcessGroup> {
   const manifest = await readManifest(shardFolder);
   const { model, perRank, worldSize } = manifest;
@@ -40,6 +47,7 @@ export async function createInProcessGroup(
     collectives.map(async (collective, rank) => {
       const kvCache = openKvCache({
         ...{ device: sharedDevice, manifest, shardFolder, rank },
+        ...(options.kvType && { type: options.kvType }),
         maxSlots,
         slotTokens: options.slotTokens ?? model.contextLength,
       });
