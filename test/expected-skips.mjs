@@ -24,6 +24,7 @@ const EXPECTED = new Map([
   ['e2e/container-image.test.js', imageObstacle() !== null],
   // Compilers and emulators that only some machines have.
   ['long/kernels-sanitised.test.js', true],
+  ['long/attention-fuzz.test.js', true],
   // The pinned compiler of the kernels, named by ZIG.
   ['integration/kernels/prebuilt.test.js', !process.env.ZIG],
   // A C compiler, for the stub of the libraries.

@@ -23,6 +23,8 @@ const HELP = `Usage: node dist/bench/kernels/attention.js [options]
   --dim N          columns of a head (default 64)
   --type T         fp32, fp16 or int8 (default fp32)
   --rows N,N       rows that a token sees (default 1024,4096)
+  --sequences N    of a step, a token each (default 1)
+  --others N       rows that the tokens of all but the first sequence see (default: as many)
   --threads N      ranks, a thread each (default 2)
   --megabytes N    of a thread's cache (default 384)
   --rounds N       through the whole cache (default 5)`;
@@ -40,6 +42,8 @@ async function main(argv: string[]): Promise<number> {
       dim: { type: 'string', default: '64' },
       type: { type: 'string', default: 'fp32' },
       rows: { type: 'string', default: '1024,4096' },
+      sequences: { type: 'string', default: '1' },
+      others: { type: 'string' },
       threads: { type: 'string', default: '2' },
       megabytes: { type: 'string', default: '384' },
       rounds: { type: 'string', default: '5' },
@@ -69,6 +73,8 @@ async function main(argv: string[]): Promise<number> {
     const work: AttentionWork = {
       ...shape,
       rows: wholeNumber('rows', text, 1),
+      sequences: wholeNumber('sequences', values.sequences, 1),
+      others: wholeNumber('others', values.others ?? text, 1),
       bytes: wholeNumber('megabytes', values.megabytes, 1) * 1e6,
       rounds: wholeNumber('rounds', values.rounds, 1),
       turns: new Int32Array(new SharedArrayBuffer(4)),

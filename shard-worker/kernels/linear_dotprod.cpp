@@ -51,8 +51,12 @@ inline void multiply(const int8_t *codes, int output, const int8_t *rows, int gr
 namespace ss {
 namespace {
 
-constexpr unsigned long HAS_DOTPROD = 1ul << 20;
-bool has_dotprod() { return (getauxval(AT_HWCAP) & HAS_DOTPROD) != 0; }
+/** Dot products, and arithmetic of halves, which the compiler may use here too. */
+constexpr unsigned long HAS_DOTPROD = 1ul << 20, HAS_HALVES = 1ul << 10;
+bool has_dotprod() {
+  const unsigned long needed = HAS_DOTPROD | HAS_HALVES;
+  return (getauxval(AT_HWCAP) & needed) == needed;
+}
 
 }  // namespace
 

@@ -2,7 +2,7 @@
  * The kernels over random sizes, in memory of exactly the right size: with sanitisers and emulated tiles of AMX where a C++ compiler is, and for
  * arm64 by zig under qemu where both are (environment ZIG, as for shard-worker/kernels/build.mjs).
  *
- * Attention's files use what only clang has, and are left out.
+ * Attention's files use what only clang has: attention-fuzz.test.ts.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
