@@ -16,8 +16,9 @@
 import assert from 'node:assert/strict';
 import type { Sampling } from '../../proto/control.js';
 import type { ChooseSequence } from '../sequence.js';
+import { MASKED } from './keep-bits.js';
 import type { GumbelNoise } from './noise.js';
-import { MASKED, Processors } from './processors.js';
+import { Processors } from './processors.js';
 import { effectiveTopK } from './row-share.js';
 
 /** Where the pool ends: behind this candidate there are ids that were not offered. */

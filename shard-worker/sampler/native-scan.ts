@@ -7,8 +7,8 @@
  *         blocks a call, since the best so far rules out most of the next
  */
 import { loadKernels, type ScanCalls } from '../native/kernels.js';
+import { MASKED } from './keep-bits.js';
 import { GUMBEL_MAX, type GumbelNoise, hashLimit } from './noise.js';
-import { MASKED } from './processors.js';
 import * as readable from './slice-scan.js';
 
 export interface SliceScans {

@@ -9,9 +9,8 @@
  *         penalty and bias: OpenAI's API reference
  */
 import type { ChooseSequence } from '../sequence.js';
+import { keepBits, MASKED } from './keep-bits.js';
 
-/** A logit of this value is never chosen. Finite, so that one check finds every NaN and infinity that the model made. */
-export const MASKED = -3.4028234663852886e38;
 const LARGEST = 3.4e38;
 
 /** Changes the logits of a row where the sequence asks for it. @returns whether it may have */
@@ -39,7 +38,7 @@ export class Processors {
 
   /**
    * @param saved where given: takes the logit of each changed id as the model made it
-   * @param allFinite known: no logit is infinite or NaN, so that whole runs can be masked without a look at them
+   * @param allFinite all logits are numbers, as is known: what the model made infinite or NaN need not be looked for
    * @returns whether a logit may have changed
    */
   apply(
@@ -61,6 +60,10 @@ export class Processors {
     return changed;
   }
 }
+
+/** Whether most of the vocabulary may be masked. */
+export const masksMost = ({ forcedIds, mask = null, newIds, sampling }: ChooseSequence): boolean =>
+  mask !== null || sampling.allowedIds.length > 0 || forcedIds?.[newIds.length] !== undefined;
 
 /** Once an id, prompt included. */
 function repetitionPenalty(slice: Slice, { newIds, promptIds, sampling }: ChooseSequence): boolean {
@@ -144,9 +147,9 @@ class Slice {
   }
 
   begin(logits: Float32Array, saved: Map<number, number> | null, allFinite: boolean): void {
-    this.#allFinite = allFinite;
     this.#logits = logits;
     this.#saved = saved;
+    this.#allFinite = allFinite;
   }
 
   /** Each id of the lists once. */
@@ -221,18 +224,14 @@ class Slice {
   #keep(bits: Uint8Array, from: number): void {
     const count = this.#count;
     const logits = this.#logits;
-    const allFinite = this.#allFinite;
+    if (this.#allFinite) {
+      keepBits(logits, count, bits, from);
+      return;
+    }
     for (let at = 0, bit = from; at < count; ) {
       const byte = bits[bit >> 3]! >> (bit & 7);
-      let end = Math.min(count, at + 8 - (bit & 7));
+      const end = Math.min(count, at + 8 - (bit & 7));
       bit += end - at;
-      // Between two texts nearly none may. No processor makes a finite logit infinite.
-      if (byte === 0 && allFinite) {
-        for (; end + 8 <= count && bits[bit >> 3] === 0; bit += 8) end += 8;
-        logits.fill(MASKED, at, end);
-        at = end;
-      }
-      // Within a text in quotes nearly all may follow.
       if (byte === 0xff) at = end;
       for (let rest = byte; at < end; at++, rest >>= 1) {
         // A difference is not 0 of what is infinite or NaN.

@@ -10,7 +10,7 @@ import { MAX_CANDIDATES } from '../../proto/limits.js';
 import type { ChooseSequence } from '../sequence.js';
 import { type SliceScans, sliceScans } from './native-scan.js';
 import { GumbelNoise } from './noise.js';
-import { Processors } from './processors.js';
+import { masksMost, Processors } from './processors.js';
 import { effectiveTopK, type RowShare, ShareKind, shareKindOf, wantsLogprob } from './row-share.js';
 import { bestPosition, blockCount, type Perturbed, TopCandidates } from './slice-scan.js';
 
@@ -42,17 +42,17 @@ export class SliceReader {
     const { sampling } = sequence;
     const withLogprob = wantsLogprob(sampling);
     let scanned = false;
-    if (withLogprob) {
-      share.saved.clear();
+    if (withLogprob || masksMost(sequence)) {
+      // Then the processors need not look for what is no number, id by id.
       if (!this.#scan(logits, share)) return;
       scanned = true;
+    }
+    if (withLogprob) {
+      share.saved.clear();
       this.#readRaw(logits, sampling.topLogprobs, share);
     }
-    // A list leaves out nearly all: a look at all logits costs less than one at each that is masked.
-    const isListed = sequence.mask?.bits.length === 0;
-    const allFinite = scanned || (isListed && this.#scans.scanBlocks(logits, count, blockMax));
-    if (this.#processors.apply(logits, sequence, withLogprob ? share.saved : null, allFinite))
-      scanned = false;
+    const saved = withLogprob ? share.saved : null;
+    if (this.#processors.apply(logits, sequence, saved, scanned)) scanned = false;
     if (!scanned && !this.#scan(logits, share)) return;
 
     share.kind = shareKindOf(sampling, this.#vocabSize);

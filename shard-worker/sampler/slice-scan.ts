@@ -9,8 +9,9 @@
  * Native  these are what the library of our own kernels does too, to the bit (native-scan.ts), where there is one
  * Order   larger logit first, lower id first among equals: the same at any split of the vocabulary
  */
+
+import { MASKED } from './keep-bits.js';
 import { GUMBEL_MAX, type GumbelNoise, hashLimit } from './noise.js';
-import { MASKED } from './processors.js';
 
 /** Fewer ids: more mispredicted branches, as each block begins anew. More: fewer blocks can be passed over. */
 export const BLOCK_IDS = 128;

@@ -42,6 +42,8 @@ interface Grammar {
   /** Those that were told, and how: its mask, and how many ways on are not known. */
   states: Map<State, number>;
   masks: Set<number>;
+  /** Places whose surroundings were told. */
+  around: Set<State>;
   generation: number;
 }
 
@@ -157,6 +159,7 @@ function grammarOf(constraint: AnswerConstraint): Grammar {
     tokens: new TokenGrammar(constraint, trie, start.vocabSize, start.endIds),
     states: new Map(),
     masks: new Set(),
+    around: new Set(),
     generation: -1,
   };
   // The last that were used stay.
@@ -181,7 +184,7 @@ function outcome(text: Text | null): ConstraintOutcome {
 }
 
 function newsOf(grammar: Grammar, { path, place, state }: Text): GrammarNews {
-  const { masks: toldMasks, states: toldStates, tokens } = grammar;
+  const { around, masks: toldMasks, states: toldStates, tokens } = grammar;
   const news: GrammarNews = { states: [], masks: [] };
   const tellMask = (mask: NumberedMask): number => {
     if (!toldMasks.has(mask.number)) {
@@ -195,22 +198,32 @@ function newsOf(grammar: Grammar, { path, place, state }: Text): GrammarNews {
     grammar.generation = generation;
     toldStates.clear();
     toldMasks.clear();
+    around.clear();
     news.classOf = [...tokens.classOf];
   }
   const own = tellMask(tokens.numberedMask(state));
-  for (const near of new Set([...path, ...tokens.near(place)])) {
+  const states = new Set(path).add(place);
+  if (!around.has(place)) {
+    const near = tokens.near(place);
+    if (near.isWhole) around.add(place);
+    for (const state of near.states) states.add(state);
+  }
+  for (const near of states) {
     const known = near === place ? own : tokens.knownMask(near)?.number;
     const mask = known !== undefined && toldMasks.has(known) ? known : UNKNOWN;
-    const row = [near.id, mask];
+    // Most were told before: nothing is made of those.
     let unknown = 0;
     for (let byteClass = 0; byteClass < tokens.classCount; byteClass++) {
-      const to = near.next[byteClass];
-      if (to === undefined) unknown++;
-      row.push(to === undefined ? UNKNOWN : (to?.id ?? NOWHERE));
+      if (near.next[byteClass] === undefined) unknown++;
     }
     const how = mask * BYTES + unknown;
     if (toldStates.get(near) === how) continue;
     toldStates.set(near, how);
+    const row = [near.id, mask];
+    for (let byteClass = 0; byteClass < tokens.classCount; byteClass++) {
+      const to = near.next[byteClass];
+      row.push(to === undefined ? UNKNOWN : (to?.id ?? NOWHERE));
+    }
     toldBytes += BYTES_A_NUMBER * row.length;
     news.states.push(row);
   }

@@ -113,8 +113,8 @@ export class TokenGrammar {
     return this.#masks.get(this.#machine.clamp(state)) ?? null;
   }
 
-  /** States that the bytes of a token lead through, the nearest first, this one among them; not all where there are many. */
-  near(state: State): State[] {
+  /** States that the bytes of a token lead through, the nearest first, this one among them; not all (`isWhole`) where time was up. */
+  near(state: State): { states: Iterable<State>; isWhole: boolean } {
     const machine = this.#machine;
     const { classes } = machine;
     const untilMs = performance.now() + NEAR_MS;
@@ -123,7 +123,8 @@ export class TokenGrammar {
     for (let from: State[] = [state]; from.length > 0 && left > 0; left--) {
       const next: State[] = [];
       for (const one of from) {
-        if (reached.size >= NEAR_STATES || performance.now() > untilMs) return [...reached];
+        if (reached.size >= NEAR_STATES) return { states: reached, isWhole: true };
+        if (performance.now() > untilMs) return { states: reached, isWhole: false };
         for (let byteClass = 0; byteClass < classes; byteClass++) {
           const to = stepOrNull(machine, one, byteClass);
           if (to === null || reached.has(to)) continue;
@@ -133,7 +134,7 @@ export class TokenGrammar {
       }
       from = next;
     }
-    return [...reached];
+    return { states: reached, isWhole: true };
   }
 
   #walk(start: State): Uint32Array {

@@ -2,9 +2,9 @@
 import koffi from 'koffi';
 import { afterAll, describe, expect, it } from 'vitest';
 import { kernelLibrary } from '../../../proto/kernel-library.js';
+import { MASKED } from '../../../shard-worker/sampler/keep-bits.js';
 import { sliceScans } from '../../../shard-worker/sampler/native-scan.js';
 import { GumbelNoise } from '../../../shard-worker/sampler/noise.js';
-import { MASKED } from '../../../shard-worker/sampler/processors.js';
 import * as readable from '../../../shard-worker/sampler/slice-scan.js';
 import { seededRandom, testSeed } from '../../fixtures/seeded-random.js';
 

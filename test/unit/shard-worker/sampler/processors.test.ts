@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { MASKED, Processors } from '../../../../shard-worker/sampler/processors.js';
+import { MASKED } from '../../../../shard-worker/sampler/keep-bits.js';
+import { Processors } from '../../../../shard-worker/sampler/processors.js';
 import { seededRandom } from '../../../fixtures/seeded-random.js';
 import { type SequenceParts, sequenceOf } from './choosing.js';
 
@@ -90,6 +91,22 @@ describe('the logit processors', () => {
       expect([...row]).toEqual(expected);
     },
   );
+
+  it.each([0, 3, 8, 13])('mask the same where all are known to be numbers, from id %i on', (base) => {
+    const random = seededRandom(100 + base);
+    // Runs of one kind, cut anywhere, between bytes of any bits; ids behind the last bit have none.
+    const byte = (): number => [0, 0xff, random.integer(0, 255)][random.integer(0, 2)]!;
+    for (let round = 0; round < 50; round++) {
+      const runs = Array.from({ length: 8 }, () => new Array<number>(random.integer(1, 4)).fill(byte()));
+      const sequence = sequenceOf({});
+      sequence.mask = { ids: [], bits: Uint8Array.from(runs.flat()) };
+      const row = Float32Array.from({ length: random.integer(1, 200) }, (_, at) => at);
+      const looked = row.slice();
+      new Processors(base, row.length).apply(looked, sequence, null);
+      new Processors(base, row.length).apply(row, sequence, null, true);
+      expect([...row]).toEqual([...looked]);
+    }
+  });
 
   it('forget the row before', () => {
     const processors = new Processors(0, 2);

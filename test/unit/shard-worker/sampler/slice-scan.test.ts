@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { MASKED } from '../../../../shard-worker/sampler/keep-bits.js';
 import { GumbelNoise } from '../../../../shard-worker/sampler/noise.js';
-import { MASKED } from '../../../../shard-worker/sampler/processors.js';
 import {
   bestPerturbed,
   bestPosition,
