@@ -38,6 +38,8 @@ export interface ExecutorOptions {
   kvCache: KvCache | RemoteKvCache;
   maxStepTokens: number;
   maxRows: number;
+  /** Runs of small steps that come again are captured where the device can (default). */
+  capturesRuns?: boolean;
 }
 
 /** Tensor handles and segment bindings for one (tokens, rows). */
@@ -46,6 +48,8 @@ interface Shape {
   tensors: TensorHandle[];
   /** By op index; null where the op is not a run. */
   bindings: (SegmentBinding | null)[];
+  /** Steps that had it. */
+  steps: number;
 }
 
 /** A span's token belongs to the second of two texts. */
@@ -64,6 +68,9 @@ const NO_KERNELS =
 
 /** Shapes kept bound: decode steps alternate between few, prefill chunks come in many sizes. */
 const MAX_BOUND_SHAPES = 64;
+/** Runs are captured when a step of a shape comes for the second time, of up to so many tokens: decode steps do. */
+const CAPTURED_STEP = 2;
+const MAX_CAPTURED_TOKENS = 32;
 
 export class Executor {
   readonly program: readonly ProgramOp[];
@@ -114,7 +121,8 @@ export class Executor {
     let done = 0;
     for (const { inputs, outputs, segment } of wanted) {
       assert(!this.#segments.has(segment), `segment ${segment} occurs twice in the program`);
-      this.#segments.set(segment, this.#loadSegment(segment, Object.keys(inputs), Object.keys(outputs)));
+      const names = [Object.keys(inputs), Object.keys(outputs)] as const;
+      this.#segments.set(segment, this.#loadSegment(segment, ...names, this.#options.capturesRuns !== false));
       onSegment(++done, total);
       this.#stepMemory.afterSegment(done, this.#options.shardFolder);
       await immediate();
@@ -155,6 +163,8 @@ export class Executor {
     this.#tokens = tokens;
     this.#rows = rows;
     this.#shape = this.#bindShape(tokens, rows);
+    // Here, since captured runs run: nothing of this step is in the buffers yet.
+    if (++this.#shape.steps === CAPTURED_STEP && tokens <= MAX_CAPTURED_TOKENS) this.#capture(this.#shape);
     this.#buffers.send(io.ids, tokens);
     this.#buffers.send(io.positions, tokens);
     this.#buffers.send(io.rows, rows);
@@ -270,10 +280,15 @@ export class Executor {
     return () => createHostAttention({ ...this.#options, device, kvCache, buffers, loadSegment });
   }
 
-  #loadSegment(segment: string, inputs: readonly string[], outputs: readonly string[]): Segment {
+  #loadSegment(
+    segment: string,
+    inputs: readonly string[],
+    outputs: readonly string[],
+    mayCapture = false,
+  ): Segment {
     const { device, rank, shardFolder } = this.#options;
     const model = this.#models.get(segment) ?? readSegment(shardFolder, rank, segment);
-    return device.loadSegment(model, shardFolder, inputs, outputs);
+    return device.loadSegment(model, shardFolder, inputs, outputs, mayCapture);
   }
 
   /** The bindings for this shape: kept ones, or the least recently used ones bound anew. */
@@ -308,11 +323,20 @@ export class Executor {
       const bindings = this.program.map((op) =>
         op.op === 'run' ? this.#segment(op.segment).newBinding() : null,
       );
-      return { key, tensors: [], bindings };
+      return { key, tensors: [], bindings, steps: 0 };
     }
     this.#shapes.delete(oldestKey);
     for (const tensor of oldest.tensors) this.#options.device.releaseTensor(tensor);
-    return { key, tensors: [], bindings: oldest.bindings };
+    return { key, tensors: [], bindings: oldest.bindings, steps: 0 };
+  }
+
+  #capture({ bindings }: Shape): void {
+    if (this.#options.capturesRuns === false) return;
+    bindings.forEach((binding, index) => {
+      const run = this.#runs[index];
+      if (binding === null || !run || (run.makesRows && this.#rows === 0)) return;
+      run.segment.capture?.(binding);
+    });
   }
 
   #segment(name: string): Segment {

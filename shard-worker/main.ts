@@ -98,6 +98,7 @@ async function start(launch: WorkerLaunch, send: Send, lateMasks: LateMasks): Pr
     kvCache,
     maxStepTokens: launch.maxStepTokens,
     maxRows: launch.maxSlots + (launch.maxDrafts ?? 0),
+    capturesRuns: process.env.SHARDSERVE_GPU_CAPTURE !== 'off',
   });
   await executor.load((done, total) => {
     void send({

@@ -15,7 +15,10 @@ export const ENVIRONMENT_KEYS: readonly KeyRow[] = [
     'conf/config.properties or config.properties in this folder is read where there is no -f',
   ),
   readElsewhere('SAGEMAKER_MULTI_MODEL', 'true: `serve` loads no model at start'),
-  readElsewhere('CUDA_VISIBLE_DEVICES', 'the GPUs that there are for this server, by number or UUID'),
+  readElsewhere(
+    'CUDA_VISIBLE_DEVICES',
+    'the GPUs that there are for this server, by number, in the order of the bus as NVML has them, or by UUID',
+  ),
   readElsewhere('NVIDIA_VISIBLE_DEVICES', 'none, void: there are no GPUs'),
   readElsewhere(
     'NCCL_DEBUG',
@@ -25,6 +28,10 @@ export const ENVIRONMENT_KEYS: readonly KeyRow[] = [
   readElsewhere(
     'SHARDSERVE_KERNELS',
     'off: the operators of ONNX Runtime in place of our own kernels; portable, avx2, avx-vnni, avx512-vnni, amx-int8, neon-dotprod, neon-i8mm: no better set of instructions than this (ours)',
+  ),
+  readElsewhere(
+    'SHARDSERVE_GPU_CAPTURE',
+    'off: with option.device=webgpu no decode step is replayed as the graph that was captured of the one before (ours)',
   ),
   readElsewhere('NO_COLOR', 'the log of a terminal has no colours'),
 

@@ -10,7 +10,7 @@
  */
 import { CUDA_DRIVER, cudaLibraries, missingCudaFiles } from '../../proto/cuda-libraries.js';
 import { loadOrtApi, ORT_DEVICE_ALLOCATOR, ORT_MEMORY_DEFAULT, type OrtApi } from '../ort/ort-api.js';
-import { CudaRuntime, loadCudaFunctions, preload, unsupported } from './cuda-runtime.js';
+import { CudaRuntime, loadCudaFunctions, numberAsNvml, preload, unsupported } from './cuda-runtime.js';
 import type { DeviceLinks } from './device.js';
 import { openNccl } from './nccl.js';
 import {
@@ -41,6 +41,8 @@ export class CudaDevice extends RemoteOrtDevice {
 
 class CudaProvider implements OrtProvider {
   readonly deviceClass = 'cuda';
+  /** By the provider's own options; untried. */
+  readonly captureEntry = null;
   readonly links: DeviceLinks | string;
   readonly api: OrtApi;
   readonly #gpu: number;
@@ -55,8 +57,7 @@ class CudaProvider implements OrtProvider {
       );
     }
     const { needed, onnxRuntime, runtime } = cudaLibraries(folder);
-    // As NVML numbers them (server/machine/nvml.ts); CUDA begins with the fastest otherwise. Read when the driver starts.
-    process.env.CUDA_DEVICE_ORDER ??= 'PCI_BUS_ID';
+    numberAsNvml();
     try {
       preload(DRIVER_LIBRARY);
     } catch {

@@ -123,8 +123,17 @@ export class CudaRuntime {
 /** A collected handle unloads its library. */
 const keepAlive: unknown[] = [];
 
+/**
+ * CUDA numbers GPUs from the fastest on, unless it is told; NVML (server/machine/nvml.ts), by which ranks are given theirs, by their place on the bus.
+ * So whatever the environment says of it is no longer true. The driver reads it when it starts, not when it is loaded.
+ */
+export function numberAsNvml(): void {
+  process.env.CUDA_DEVICE_ORDER = 'PCI_BUS_ID';
+}
+
 /** @throws ServingError UNSUPPORTED_PLATFORM */
 export function loadCudaFunctions(library: string): CudaFunctions {
+  numberAsNvml();
   try {
     const cudart = koffi.load(library);
     keepAlive.push(cudart);

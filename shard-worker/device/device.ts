@@ -76,6 +76,11 @@ export interface Segment {
    * uploads before it, and before what is asked for later.
    */
   run(binding: SegmentBinding): void;
+  /**
+   * From now on the binding's runs are replayed as one, until it is bound anew. The segment runs, perhaps twice, on what its buffers hold.
+   * Absent: the device or the graph cannot; later runs are as before, too, where the device refuses.
+   */
+  capture?(binding: SegmentBinding): void;
   release(): void;
 }
 
@@ -95,12 +100,14 @@ interface AnyDevice {
    * @param model bytes of the .onnx file
    * @param weightsFolder where its external data lies
    * @param inputs names in the order a binding numbers them, likewise outputs
+   * @param mayCapture nothing of it is computed by what the host holds, but for sizes
    */
   loadSegment(
     model: Uint8Array,
     weightsFolder: string,
     inputs: readonly string[],
     outputs: readonly string[],
+    mayCapture?: boolean,
   ): Segment;
   close(): void;
 }
@@ -118,6 +125,8 @@ export interface HostDevice extends AnyDevice {
 /** What the host asked a device for since the start: runs of segments, and bytes that crossed. */
 export interface TransferCounters {
   runs: number;
+  /** Captured ones among these. */
+  replays: number;
   uploads: number;
   uploadedBytes: number;
   downloads: number;

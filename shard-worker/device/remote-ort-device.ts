@@ -10,6 +10,7 @@ import koffi from 'koffi';
 import { OrtTensors, openSession } from '../ort/open-session.js';
 import {
   LOG_ERROR,
+  LOG_FATAL,
   LOG_WARNING,
   ORT_ARENA_ALLOCATOR,
   ORT_MEMORY_DEFAULT,
@@ -30,6 +31,12 @@ import {
 
 /** Bytes of a buffer are whole words. */
 const BUFFER_UNIT = 16;
+
+/** Run option: which captured graph; -1: none. */
+const GRAPH_ID = 'gpu_graph_id';
+const NO_GRAPH = '-1';
+/** A captured run keeps buffers and commands of its own, and is never given up. */
+const MAX_CAPTURED = 32;
 
 /** What the provider is given to open itself with. */
 export interface ProviderHost {
@@ -67,6 +74,8 @@ export interface OrtProvider {
   readonly deviceClass: RemoteDevice['deviceClass'];
   readonly links: RemoteDevice['links'];
   readonly api: OrtApi;
+  /** Entry of session options by which runs can be captured; null: not by this provider. */
+  readonly captureEntry: string | null;
   /** To session options. @throws ServingError UNSUPPORTED_PLATFORM */
   append(options: number): void;
   /** Once, with the first session that it needs. @throws ServingError UNSUPPORTED_PLATFORM */
@@ -99,6 +108,8 @@ export class RemoteBuffer implements DeviceBuffer {
 
 class RemoteBinding implements SegmentBinding {
   readonly handle: number;
+  /** OrtRunOptions of its captured run; null: none. */
+  captured: number | null = null;
   readonly #api: OrtApi;
   readonly #segment: Segment;
   readonly #onBind: (tensor: TensorHandle) => void;
@@ -111,16 +122,20 @@ class RemoteBinding implements SegmentBinding {
   }
 
   setInput(index: number, tensor: TensorHandle): void {
+    this.captured = null;
     this.#onBind(tensor);
     this.#api.call.BindInput(this.handle, this.#segment.inputs[index], tensor);
   }
 
   setOutput(index: number, tensor: TensorHandle): void {
+    this.captured = null;
     this.#api.call.BindOutput(this.handle, this.#segment.outputs[index], tensor);
   }
 }
 
 class RemoteSegment implements Segment {
+  /** How many graphs there are; null: the session captures none. */
+  #graphs: number | null;
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly session: number;
@@ -132,13 +147,14 @@ class RemoteSegment implements Segment {
   constructor(
     api: OrtApi,
     session: number,
-    { counters, runOptions }: { counters: TransferCounters; runOptions: number },
+    { captures, counters, runOptions }: { captures: boolean; counters: TransferCounters; runOptions: number },
     names: { inputs: readonly string[]; outputs: readonly string[] },
     onBind: (tensor: TensorHandle) => void,
   ) {
     this.#api = api;
     this.session = session;
-    this.#runOptions = runOptions;
+    this.#graphs = captures ? 0 : null;
+    this.#runOptions = captures ? newRunOptions(api, NO_GRAPH) : runOptions;
     this.#counters = counters;
     this.inputs = names.inputs;
     this.outputs = names.outputs;
@@ -150,8 +166,23 @@ class RemoteSegment implements Segment {
   }
 
   run(binding: SegmentBinding): void {
+    const { captured, handle } = binding as RemoteBinding;
     this.#counters.runs++;
-    this.#api.call.RunWithBinding(this.session, this.#runOptions, (binding as RemoteBinding).handle);
+    if (captured !== null) this.#counters.replays++;
+    this.#api.call.RunWithBinding(this.session, captured ?? this.#runOptions, handle);
+  }
+
+  capture(binding: SegmentBinding): void {
+    if (this.#graphs === null || this.#graphs === MAX_CAPTURED) return;
+    const bound = binding as RemoteBinding;
+    const runOptions = newRunOptions(this.#api, String(++this.#graphs));
+    try {
+      this.#api.call.RunWithBinding(this.session, runOptions, bound.handle);
+      bound.captured = runOptions;
+    } catch {
+      // An operator that cannot be captured: it runs as before.
+      this.#graphs = null;
+    }
   }
 
   release(): void {
@@ -159,11 +190,17 @@ class RemoteSegment implements Segment {
   }
 }
 
+function newRunOptions(api: OrtApi, graph: string): number {
+  const runOptions = api.create('CreateRunOptions');
+  api.call.AddRunConfigEntry(runOptions, GRAPH_ID, graph);
+  return runOptions;
+}
+
 export class RemoteOrtDevice implements RemoteDevice {
   readonly deviceClass: RemoteDevice['deviceClass'];
   readonly isRemote = true;
   readonly counters: TransferCounters = {
-    ...{ runs: 0, uploads: 0, uploadedBytes: 0, downloads: 0, downloadedBytes: 0 },
+    ...{ runs: 0, replays: 0, uploads: 0, uploadedBytes: 0, downloads: 0, downloadedBytes: 0 },
   };
   readonly links: RemoteDevice['links'];
   readonly #api: OrtApi;
@@ -245,10 +282,12 @@ export class RemoteOrtDevice implements RemoteDevice {
     weightsFolder: string,
     inputs: readonly string[],
     outputs: readonly string[],
+    mayCapture = false,
   ): Segment {
-    const session = this.#openSession(model, weightsFolder);
+    const capturing = mayCapture ? this.#openCapturing(model, weightsFolder) : null;
+    const session = capturing ?? this.#openSession(model, weightsFolder);
     const { runOptions } = this.#memory;
-    const run = { counters: this.counters, runOptions };
+    const run = { captures: capturing !== null, counters: this.counters, runOptions };
     return new RemoteSegment(this.#api, session, run, { inputs, outputs }, (tensor) =>
       this.#countBound(tensor),
     );
@@ -259,11 +298,24 @@ export class RemoteOrtDevice implements RemoteDevice {
     this.#api.releaseEnv(this.#env);
   }
 
-  #openSession(model: Uint8Array, weightsFolder: string): number {
+  /** null: the provider has no capturing, or not for this graph. */
+  #openCapturing(model: Uint8Array, weightsFolder: string): number | null {
+    const { captureEntry } = this.#provider;
+    if (captureEntry === null) return null;
+    try {
+      return this.#openSession(model, weightsFolder, captureEntry);
+    } catch {
+      // Nodes on the CPU (a mixture's) or control flow.
+      return null;
+    }
+  }
+
+  #openSession(model: Uint8Array, weightsFolder: string, captureEntry: string | null = null): number {
     const api = this.#api;
     return openSession(api, this.#env, model, weightsFolder, (options) => {
-      // A warning a session tells that sizes are computed on the CPU.
-      api.call.SetSessionLogSeverityLevel(options, LOG_ERROR);
+      // A warning a session tells that sizes are computed on the CPU, an error that it cannot be captured.
+      api.call.SetSessionLogSeverityLevel(options, captureEntry === null ? LOG_ERROR : LOG_FATAL);
+      if (captureEntry !== null) api.call.AddSessionConfigEntry(options, captureEntry, '1');
       this.#provider.append(options);
     });
   }

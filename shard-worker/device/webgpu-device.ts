@@ -36,6 +36,7 @@ export class WebgpuDevice extends RemoteOrtDevice {
 class WebgpuProvider implements OrtProvider {
   readonly deviceClass = 'webgpu';
   readonly links = null;
+  readonly captureEntry = 'ep.webgpuexecutionprovider.enableGraphCapture';
   readonly api = loadOrtApi();
 
   append(options: number): void {

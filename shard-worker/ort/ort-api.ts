@@ -66,6 +66,7 @@ export const ORT_ARENA_ALLOCATOR = 1;
 export const ORT_MEMORY_DEFAULT = 0;
 export const LOG_WARNING = 2;
 export const LOG_ERROR = 3;
+export const LOG_FATAL = 4;
 
 type NativeFunction = (...args: readonly unknown[]) => number | bigint | null;
 

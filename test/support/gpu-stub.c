@@ -182,7 +182,15 @@ int cudaMemcpyAsync(void *to, const void *from, size_t bytes, int kind, struct S
   return CUDA_OK;
 }
 
-int cudaMemGetInfo(size_t *free_bytes, size_t *total) { *free_bytes = *total = 1 << 30; return CUDA_OK; }
+/* CUDA begins with the fastest, here the last on the bus, unless it is told to number as the bus, and NVML, do. */
+static int on_bus(int gpu) { return told("CUDA_DEVICE_ORDER", "PCI_BUS_ID") ? gpu : GPUS - 1 - gpu; }
+
+/* As NVML tells it of the same GPU. */
+int cudaMemGetInfo(size_t *free_bytes, size_t *total) {
+  *total = 80ull << 30;
+  *free_bytes = *total - ((size_t)(on_bus(current_gpu) + 1) << 30);
+  return CUDA_OK;
+}
 
 const char *cudaGetErrorString(int code) { return code == CUDA_INVALID_DEVICE ? "invalid device ordinal" : "stub error"; }
 

@@ -35,6 +35,7 @@ export async function createInProcessGroup(
     slotTokens?: number;
     kvType?: KvType;
     device?: () => Device;
+    capturesRuns?: boolean;
   } = {},
 ): Promise<InProcessGroup> {
   const manifest = await readManifest(shardFolder);
@@ -60,6 +61,7 @@ export async function createInProcessGroup(
         kvCache,
         maxStepTokens: 512,
         maxRows: maxSlots + (options.maxDrafts ?? 0),
+        capturesRuns: options.capturesRuns ?? true,
       });
       await executor.load();
       const chooser = new Chooser({ collective, vocabSize: model.vocabSize, vocabPerRank: perRank.vocab });

@@ -27,6 +27,7 @@ const PASSED = [
   'NCCL_SOCKET_IFNAME',
   'NODE_V8_COVERAGE',
   'SHARDSERVE_KERNELS',
+  'SHARDSERVE_GPU_CAPTURE',
 ];
 
 /** Weights are mapped files where our own kernels read them: one heap for all threads, and nothing of it is rounded up. */

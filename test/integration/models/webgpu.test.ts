@@ -88,6 +88,9 @@ describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
           const fetched = manifest.perRank.vocab * 4 + sums;
           expect(device.counters.downloadedBytes - before.downloadedBytes).toBe(tp * fetched);
           expect(device.counters.runs - before.runs).toBe(tp * runsOfStep());
+          // All but attention, from the second step of one token on.
+          const replays = index < 2 ? 0 : runsOfStep() - numLayers;
+          expect(device.counters.replays - before.replays).toBe(tp * replays);
         }
         made.push(result.rows[0]!.tokens[0]!.tokenId);
       }
