@@ -11,6 +11,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { BOUND, boundEnvironment } from '../../proto/bound-child.js';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const READY_LIMIT_MS = 300_000;
@@ -38,21 +39,23 @@ export class ServerUnderTest {
     onLine: (line: string) => void = () => {},
   ): Promise<ServerUnderTest> {
     const profile = profileFolder === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileFolder}`];
-    const child = spawn(process.execPath, [...profile, path.join('server', 'shardserve.mjs'), 'start'], {
-      cwd: ROOT,
-      // A group of its own: Ctrl-C is for who measures.
-      detached: true,
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: {
-        ...process.env,
-        SERVING_INFERENCE_ADDRESS: 'http://127.0.0.1:0',
-        SERVING_MANAGEMENT_ADDRESS: 'http://127.0.0.1:0',
-        ...environment,
+    const child = spawn(
+      process.execPath,
+      [...BOUND, ...profile, path.join('server', 'shardserve.mjs'), 'start'],
+      {
+        cwd: ROOT,
+        // A group of its own: Ctrl-C is for who measures.
+        detached: true,
+        stdio: ['ignore', 'pipe', 'pipe'],
+        // It must not outlive who measures: a killed tuner or bench leaves no server.
+        env: boundEnvironment({
+          ...process.env,
+          SERVING_INFERENCE_ADDRESS: 'http://127.0.0.1:0',
+          SERVING_MANAGEMENT_ADDRESS: 'http://127.0.0.1:0',
+          ...environment,
+        }),
       },
-    });
-    // It must not outlive who measures: a killed tuner leaves no server.
-    const onExit = (): void => void child.kill('SIGKILL');
-    process.once('exit', onExit);
+    );
     const last: string[] = [];
     let grpcAddress: string | null = null;
     const keep = (line: string): void => {
@@ -64,7 +67,6 @@ export class ServerUnderTest {
     createInterface({ input: child.stderr }).on('line', keep);
     const ended = new Promise<string>((resolve) => {
       child.once('close', (code, signal) => {
-        process.off('exit', onExit);
         resolve(`ended by ${signal ?? `code ${code}`}:\n${last.join('\n')}`);
       });
     });
