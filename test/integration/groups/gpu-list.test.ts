@@ -3,7 +3,9 @@ import { spawnSync } from 'node:child_process';
 import path from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { compileGpuStub } from '../../support/gpu-stub.js';
+import { parsePrometheus, sampleValue } from '../../support/prometheus-text.js';
 import { repositoryRoot } from '../../support/repository-root.js';
+import { ServerProcess } from '../../support/server-process.js';
 
 const stub = compileGpuStub();
 afterAll(() => stub.remove());
@@ -31,3 +33,35 @@ it.skipIf(stub.why !== null)(`lists the GPUs that the driver has and the environ
     'no NVIDIA GPU is seen: 8 are hidden by CUDA_VISIBLE_DEVICES or NVIDIA_VISIBLE_DEVICES; models are computed on the CPU',
   ]);
 });
+
+it.skipIf(stub.why !== null)(
+  `a server says what it computes on, and tells the GPUs' figures${why}`,
+  async () => {
+    const server = await ServerProcess.start({
+      ...{
+        LD_LIBRARY_PATH: stub.folder,
+        STUB_GPUS: '8',
+        CUDA_VISIBLE_DEVICES: '2,0',
+        TENSOR_PARALLEL_DEGREE: '1',
+      },
+    });
+    try {
+      const { msg } = await server.line((line) => 'gpus' in line);
+      expect(msg).toMatch(
+        /^2 × Stub GPU, 80 GiB: models are computed on the CPU unless option\.device says cuda or webgpu, since/,
+      );
+      const samples = parsePrometheus(await (await fetch(`${server.url}/metrics`)).text());
+      for (const [gpu, usedGib] of [3, 1].entries()) {
+        const value = (name: string) => sampleValue(samples, `shardserve_gpu_${name}`, { gpu });
+        expect([value('memory_bytes'), value('memory_used_bytes')]).toEqual([
+          80 * 2 ** 30,
+          usedGib * 2 ** 30,
+        ]);
+      }
+      const described = await (await fetch(`${server.url}/models/embedded`)).text();
+      expect(described).toMatch(/"device": ?"cpu"/);
+    } finally {
+      await server.stop();
+    }
+  },
+);
