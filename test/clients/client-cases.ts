@@ -45,6 +45,8 @@ export const CLIENT_CASES: readonly ClientCase[] = [
       'chat with a tool that must be called': 'arguments',
       'the same, streamed': 'arguments',
       'chat in a JSON schema': 'arguments',
+      'a developer, and one of two tools that is allowed': 'arguments',
+      'which of two stop texts ended it': { value: ' ' },
       responses: 'text',
       'responses, streamed': 'text',
       models: { value: [MODEL] },
@@ -58,6 +60,7 @@ export const CLIENT_CASES: readonly ClientCase[] = [
       'messages, streamed': 'text',
       'messages with a tool that must be called': 'arguments',
       count_tokens: { value: true },
+      models: { value: [MODEL] },
     },
   },
   {
@@ -65,6 +68,8 @@ export const CLIENT_CASES: readonly ClientCase[] = [
     operations: {
       chat_completion: 'text',
       'chat_completion, streamed': 'text',
+      'chat_completion of no model by name': 'text',
+      'chat_completion in a JSON schema': 'arguments',
       text_generation: 'text',
       'text_generation, streamed': 'text',
       'text_generation with details': { value: TOKENS },
@@ -84,6 +89,7 @@ export const CLIENT_CASES: readonly ClientCase[] = [
       'live, ready, model ready': { value: [true, true, true] },
       metadata: { value: ['text_input'] },
       infer: 'text',
+      'infer: finish reason, tokens out': { value: ['length', TOKENS] },
       'stream_infer, decoupled': 'text',
       'repository index': { value: [MODEL] },
     },

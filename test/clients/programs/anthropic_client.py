@@ -18,4 +18,5 @@ run({
         max_tokens=300, tools=TOOLS, tool_choice=dict(type="any", disable_parallel_tool_use=True), **ASK
     ).content[0].input,
     "count_tokens": lambda: client.messages.count_tokens(model=MODEL, messages=MESSAGES).input_tokens > 0,
+    "models": lambda: [m.id for m in client.models.list()],
 })

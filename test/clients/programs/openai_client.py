@@ -25,6 +25,16 @@ def schema():
     return client.chat.completions.create(messages=MESSAGES, max_tokens=300, response_format=form, **ASK).choices[0].message.content
 
 
+def allowed():
+    other = dict(type="function", function=dict(name="now"))
+    only = dict(mode="required", tools=[dict(type="function", function=dict(name="get_weather"))])
+    messages = [dict(role="developer", content="Be brief. "), *MESSAGES]
+    return client.chat.completions.create(
+        messages=messages, max_tokens=300, tools=[*TOOLS, other], parallel_tool_calls=False,
+        tool_choice=dict(type="allowed_tools", allowed_tools=only), **ASK
+    ).choices[0].message.tool_calls[0].function.arguments
+
+
 def responses_stream():
     events = client.responses.create(model=MODEL, input=PROMPT, temperature=0, max_output_tokens=TOKENS, stream=True)
     return "".join(e.delta for e in events if e.type == "response.output_text.delta")
@@ -49,6 +59,10 @@ run({
     ).choices[0].message.tool_calls[0].function.arguments,
     "the same, streamed": streamed_tool,
     "chat in a JSON schema": schema,
+    "a developer, and one of two tools that is allowed": allowed,
+    "which of two stop texts ended it": lambda: client.completions.create(
+        prompt=PROMPT, max_tokens=TOKENS, stop=["@@", " "], **ASK
+    ).choices[0].model_extra["stop_reason"],
     "responses": lambda: client.responses.create(
         model=MODEL, input=PROMPT, temperature=0, max_output_tokens=TOKENS
     ).output_text,

@@ -21,6 +21,17 @@ def inputs(stream):
     return [text("text_input", PROMPT), flag, text("sampling_parameters", asked)]
 
 
+def flag(name):
+    tensor = grpc.InferInput(name, [1], "BOOL")
+    tensor.set_data_from_numpy(np.array([True]))
+    return tensor
+
+
+def beside():
+    told = client.infer(MODEL, [*inputs(False), flag("return_finish_reason"), flag("return_num_output_tokens")])
+    return [told.as_numpy("finish_reason")[0].decode(), int(told.as_numpy("num_output_tokens")[0])]
+
+
 def decoupled():
     answers = queue.Queue()
     client.start_stream(lambda result, error: answers.put((result, error)))
@@ -43,6 +54,7 @@ run({
     "live, ready, model ready": lambda: [client.is_server_live(), client.is_server_ready(), client.is_model_ready(MODEL)],
     "metadata": lambda: [i.name for i in client.get_model_metadata(MODEL).inputs][:1],
     "infer": lambda: client.infer(MODEL, inputs(False)).as_numpy("text_output")[0].decode(),
+    "infer: finish reason, tokens out": beside,
     "stream_infer, decoupled": decoupled,
     "repository index": lambda: [m.name for m in client.get_model_repository_index().models],
 })
