@@ -197,7 +197,7 @@ export class BatchLoop {
     for (const [index, token] of tokens.entries()) {
       if (!sequence.tellsPrompt) this.#observeToken(sequence, nowMs);
       sequence.append(token, index + 1 === tokens.length ? finish : Finish.RUNNING, nowMs);
-      if (sequence.finish !== null) return;
+      if (sequence.finish !== null) break;
     }
     if (tokens.length > 0) sequence.rowApplied();
   }

@@ -286,10 +286,13 @@ export class Sequence implements RunningSequence {
     return told.length > 0 ? told : this.#drafts.guess([...this.job.promptIds, ...this.#newIds], most);
   }
 
-  /** All tokens of a row have been appended: of a drafted one there may have been several. */
+  /**
+   * All tokens of a row have been appended, or those up to its end: of a drafted one there may have been several, and its rows count where
+   * they stay behind, too.
+   */
   rowApplied(): void {
     const hasMasks = this.job.constraint !== null && this.newTokens > this.#toldTokens;
-    if (!this.#isChoosing || hasMasks || this.finish !== null) return;
+    if (!this.#isChoosing || hasMasks) return;
     this.#isChoosing = false;
     this.decodesLeft = this.job.maxNewTokens - this.newTokens;
   }

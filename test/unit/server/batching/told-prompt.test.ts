@@ -4,6 +4,7 @@ import type { TokenMask } from '../../../../proto/control.js';
 import { BatchLoop } from '../../../../server/batching/batch-loop.js';
 import { ChunkBudget } from '../../../../server/batching/chunk-budget.js';
 import { ContinuousBatcher } from '../../../../server/batching/continuous-batcher.js';
+import { PrefixCache } from '../../../../server/batching/prefix-cache.js';
 import { SlotTable } from '../../../../server/batching/slot-table.js';
 import type { GenerationJob } from '../../../../server/jobs/generation-job.js';
 import { JobQueue } from '../../../../server/jobs/job-queue.js';
@@ -96,4 +97,37 @@ it.each([false, true])('a prompt of one token is told, too (form %s)', async (ha
   const { ids, told } = await write(4, hasForm, 0);
   expect(told).toEqual(PROMPT);
   expect(ids).toEqual(ALL.slice(0, NEW));
+});
+
+it('rows of its last step count where they stay warm: the next request has its own memory', async () => {
+  // The last row of the told one has 60 tokens that are known, and ends it: 121 rows, two pages, of three that there are.
+  const told = fakeTokens(PROMPT, 120);
+  const group = new FakeGroup({
+    maxSlots: 3,
+    slotTokens: 192,
+    maxStepTokens: 160,
+    maxDrafts: 60,
+    kvTokens: 192,
+  });
+  group.auto = true;
+  const queue = new JobQueue<GenerationJob>('toy', 2, 60_000, () => 0);
+  const slots = new SlotTable(1, 192, 2);
+  const loop = new BatchLoop({
+    ...{ group, queue, slots, clock: new ManualClock(), texts: FAKE_TEXTS, batcher: new ContinuousBatcher() },
+    prefixCache: new PrefixCache({ slots, longAfterTokens: null }),
+    chunkBudget: new ChunkBudget({ gapMs: 500, scheduling: 'balanced', maxTokens: 96 }),
+    drafts: { perSequence: 0, perStep: 60, guess: () => [] },
+  });
+  const jobs = [
+    makeJob({ promptIds: PROMPT, toldPrompt: told, maxNewTokens: told.length }),
+    makeJob({ promptIds: Array.from({ length: 90 }, (_, index) => 200 + index), maxNewTokens: 5 }),
+  ];
+  const running = loop.run();
+  for (const job of jobs) {
+    queue.push(job);
+    expect((await readAll(job.stream)).error).toBeNull();
+  }
+  loop.stop();
+  await running;
+  expect(group.rank.openSlots.length).toBeGreaterThan(0);
 });
