@@ -8,11 +8,13 @@
  * Out     log lines (JSON; readable text on a terminal) and the curl command on standard output; an exit code
  * Errors  a ServingError of configuration or, with wait_model_loading, of a model's start: the caller prints it and exits 1
  */
+
 import { readFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { ServingError } from '../proto/errors.js';
+import { lateImport } from '../proto/late-import.js';
 import { AccessControl } from './access/access-control.js';
 import { TlsFiles } from './access/tls-files.js';
 import { ALL_ENGINES, openEngines } from './all-engines.js';
@@ -91,7 +93,11 @@ export async function runServer(config: Config): Promise<void> {
     manager.list().some((pool) => pool.isDefault === true && pool.name === name && pool.version === version);
   const theirs =
     config.torchServe &&
-    (await import('./torchserve/metrics-of.js')).torchServeMetrics(config.torchServe, files, isDefault);
+    (await lateImport(() => import('./torchserve/metrics-of.js'))).torchServeMetrics(
+      config.torchServe,
+      files,
+      isDefault,
+    );
   const metrics = new ServerMetrics({
     prometheus: config.server.prometheus,
     version: VERSION,
@@ -247,7 +253,7 @@ async function grpcServer({ server }: Config, parts: GrpcParts): Promise<GrpcSer
   if (address === null) return null;
   refuseOpenAddress('grpc_address', address, ['infer', 'manage'], parts.access, server);
   // A server without an address for it does without 10 MB of code.
-  const { createGrpcServer } = await import('./grpc/grpc-server.js');
+  const { createGrpcServer } = await lateImport(() => import('./grpc/grpc-server.js'));
   return createGrpcServer({ ...parts, address });
 }
 
@@ -260,7 +266,7 @@ async function torchServeOf(
 ): Promise<TorchServeServer | null> {
   const { server, torchServe } = config;
   if (torchServe === null) return null;
-  const { TorchServeServer } = await import('./torchserve/torchserve-server.js');
+  const { TorchServeServer } = await lateImport(() => import('./torchserve/torchserve-server.js'));
   return new TorchServeServer({
     ...{ config, torchServe, management, logger },
     allowed: new RegistrationFolders([server.modelStore, ...server.registrationFolders]),

@@ -12,9 +12,11 @@
  * broken connection leaves a partial that the next fetch of the same content continues; a server that was killed leaves what
  * the next fetch takes over or deletes (cache-folder.ts).
  */
+
 import { mkdir, rm, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { ServingError } from '../../proto/errors.js';
+import { lateImport } from '../../proto/late-import.js';
 import { makeRoom, removeModel } from './cache-contents.js';
 import { type CacheEntry, cacheEntry, claimWork, discard, keepPartial, publish } from './cache-folder.js';
 import { whileLocked } from './cache-lock.js';
@@ -156,7 +158,12 @@ async function planRemote(
     case 's3':
       return planS3(source, parsed, policy, signal);
     case 'hub':
-      return (await import('./hub-source.js')).planHub(source.model, parsed, policy, signal);
+      return (await lateImport(() => import('./hub-source.js'))).planHub(
+        source.model,
+        parsed,
+        policy,
+        signal,
+      );
     case 'path':
       throw new Error('a path is no remote source');
   }

@@ -9,11 +9,13 @@
  *
  * The SDK is an optional peer: it is large, and few installations have models on S3.
  */
+
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Readable } from 'node:stream';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { ServingError } from '../../proto/errors.js';
+import { lateImport } from '../../proto/late-import.js';
 import { downloadFile, type RemoteBody } from './download-file.js';
 import { EntryPolicy } from './entry-policy.js';
 import type { FetchPlan } from './fetch-plan.js';
@@ -34,7 +36,9 @@ interface S3Object {
 }
 
 /** @throws ServingError CONFIG_INVALID */
-export async function loadS3Sdk(load = (): Promise<S3Sdk> => import('@aws-sdk/client-s3')): Promise<S3Sdk> {
+export async function loadS3Sdk(
+  load = (): Promise<S3Sdk> => lateImport(() => import('@aws-sdk/client-s3')),
+): Promise<S3Sdk> {
   try {
     return await load();
   } catch (cause) {

@@ -6,9 +6,11 @@
  * Limits  MAX_WORKFLOWS; runs that have begun get DRAIN_MS when their workflow is unregistered
  * Errors  ALREADY_REGISTERED, MODEL_NOT_FOUND, BAD_REQUEST; those of the files and of loading: nothing is left then
  */
+
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { ServingError } from '../../proto/errors.js';
+import { lateImport } from '../../proto/late-import.js';
 import type { ModelConfig, ModelRegistration } from '../config/config.js';
 import type {
   NodeCall,
@@ -71,7 +73,7 @@ export class WorkflowRegistry implements WorkflowService {
     const suggested = this.#parts.nameOf(place);
     const { folder, release } = await this.#parts.fetch(place, !byOperator);
     try {
-      const { readWorkflow } = await import('./read-workflow.js');
+      const { readWorkflow } = await lateImport(() => import('./read-workflow.js'));
       const spec = readWorkflow(folder);
       const name = given ?? spec.name ?? suggested;
       if (!NAME.test(name))

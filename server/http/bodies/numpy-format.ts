@@ -8,8 +8,10 @@
  * Errors  ServingError BAD_REQUEST: anything else
  * Source  NumPy's format specification, versions 1 to 3
  */
+
 import type { Entry } from 'yauzl';
 import { ServingError } from '../../../proto/errors.js';
+import { lateImport } from '../../../proto/late-import.js';
 import type { NamedTensor, TensorType } from '../../requests/predict-request.js';
 import { ELEMENT_BYTES, elementsOf, packStrings, unpackStrings } from '../../requests/tensor-types.js';
 
@@ -134,7 +136,7 @@ export async function readNpz(bytes: Buffer, maxBytes: number): Promise<NamedTen
   const most = Math.min(maxBytes, Math.max(UNPACKED_FLOOR, bytes.length * UNPACKED_RATIO));
   let room = most;
   try {
-    const { fromBufferPromise } = await import('yauzl');
+    const { fromBufferPromise } = await lateImport(() => import('yauzl'));
     const zip = await fromBufferPromise(bytes, { validateEntrySizes: true });
     if (zip.entryCount > MAX_ARRAYS)
       throw bad(`An archive may have at most ${MAX_ARRAYS} arrays, not ${zip.entryCount}`);
@@ -158,7 +160,7 @@ export async function readNpz(bytes: Buffer, maxBytes: number): Promise<NamedTen
 }
 
 export async function writeNpz(tensors: readonly NamedTensor[]): Promise<Buffer> {
-  const { ZipFile } = await import('yazl');
+  const { ZipFile } = await lateImport(() => import('yazl'));
   const zip = new ZipFile();
   for (const tensor of tensors) zip.addBuffer(writeNpy(tensor), `${tensor.name}.npy`, { compress: false });
   zip.end();
