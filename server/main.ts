@@ -21,8 +21,7 @@ import { ALL_ENGINES, openEngines } from './all-engines.js';
 import { openBoundModel } from './bound-model.js';
 import type { Config, ModelConfig, ModelRegistration } from './config/config.js';
 import { loadConfig } from './config/load-config.js';
-import type { GrpcServer, GrpcServerOptions } from './grpc/grpc-server.js';
-import { refuseOpenAddress } from './http/access-gate.js';
+import type { GrpcServer } from './grpc/grpc-server.js';
 import { accessLogOf, type HttpDeps } from './http/http-context.js';
 import { createHttpServer, type HttpServer } from './http/http-server.js';
 import { createServerLog, type ServerLog } from './logging/server-log.js';
@@ -45,13 +44,12 @@ import type { TensorSpec } from './requests/signature.js';
 import { StartupProgress } from './startup-progress.js';
 import { startWorkflows } from './startup-workflows.js';
 import { stopServer } from './stop-server.js';
-import type { TorchServeServer } from './torchserve/torchserve-server.js';
+import { type GrpcParts, grpcServer, torchServeOf } from './wanted-parts.js';
 import type { RegistrationParts } from './work-load-manager/model-origin.js';
 import { WorkLoadManager } from './work-load-manager/work-load-manager.js';
 import { workflowParts } from './workflow-parts.js';
 import { WorkflowRegistry } from './workflows/workflow-registry.js';
 
-type GrpcParts = Omit<GrpcServerOptions, 'address'>;
 type StartupModels = readonly (ModelConfig | ModelRegistration)[];
 
 /** DJLServing's. */
@@ -245,37 +243,6 @@ const oneOf = (servers: readonly GrpcServer[]): Pick<GrpcServer, 'setDraining' |
 function failFast(model: string, { logger, close }: Pick<ServerLog, 'logger' | 'close'>): void {
   logger.error({ model }, `fail_fast is set and ${model} has failed: the server ends`);
   void close().finally(() => process.exit(FAILED_EXIT_CODE));
-}
-
-/** null: grpc_address says none. @throws ServingError CONFIG_INVALID */
-async function grpcServer({ server }: Config, parts: GrpcParts): Promise<GrpcServer | null> {
-  const address = server.grpcAddress;
-  if (address === null) return null;
-  refuseOpenAddress('grpc_address', address, ['infer', 'manage'], parts.access, server);
-  // A server without an address for it does without 10 MB of code.
-  const { createGrpcServer } = await lateImport(() => import('./grpc/grpc-server.js'));
-  return createGrpcServer({ ...parts, address });
-}
-
-/** null: another command started the server. @throws ServingError CONFIG_INVALID */
-async function torchServeOf(
-  config: Config,
-  management: WorkLoadManager,
-  { fetch, release }: RegistrationParts,
-  logger: Logger,
-): Promise<TorchServeServer | null> {
-  const { server, torchServe } = config;
-  if (torchServe === null) return null;
-  const { TorchServeServer } = await lateImport(() => import('./torchserve/torchserve-server.js'));
-  return new TorchServeServer({
-    ...{ config, torchServe, management, logger },
-    allowed: new RegistrationFolders([server.modelStore, ...server.registrationFolders]),
-    fetch: async (url) => {
-      const signal = new AbortController().signal;
-      const fetched = await fetch(url, { byRequest: true, signal, onProgress: () => undefined });
-      return { folder: fetched.folder, release: () => release(fetched) };
-    },
-  });
 }
 
 /** null: no address is https://. @throws ServingError CONFIG_INVALID */
