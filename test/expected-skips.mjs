@@ -35,6 +35,8 @@ const EXPECTED = new Map([
   ['e2e/webgpu.test.js', true],
   ['long/webgpu.test.js', true],
   ['long/webgpu-streams.test.js', true],
+  ['long/webgpu-bytes.test.js', true],
+  ['long/webgpu-capture.test.js', true],
   // A control group of memory, a mount namespace: where the machine permits them.
   ['e2e/faults.test.js', true],
   ['long/exhausted.test.js', true],
