@@ -23,6 +23,7 @@ import { ServingError } from '../../proto/errors.js';
 import type { AccessControl } from '../access/access-control.js';
 import type { TlsFiles } from '../access/tls-files.js';
 import type { ListenAddress } from '../config/config.js';
+import { mostUnread } from '../requests/unread-bytes.js';
 import { isKnown } from './grpc-calls.js';
 import { grpcCredentials } from './grpc-credentials.js';
 import { addOpenServices } from './open-services.js';
@@ -36,9 +37,6 @@ const KEEP_ALIVE_MS = 60_000;
 const IDLE_MS = 300_000;
 /** Calls of one connection at once. */
 const MAX_STREAMS = 1000;
-/** Answers that wait for their readers may have as much, or as many times the largest message. */
-const LEAST_UNREAD_BYTES = 256 * 1_048_576;
-const UNREAD_MESSAGES = 4;
 
 export interface GrpcServer {
   /** Names its address in messages. */
@@ -95,10 +93,7 @@ export function grpcListener(options: ListenerOptions): GrpcServer {
     stallLimitMs,
   } = options;
   const { credentials, stop } = grpcCredentials(address.tls === true ? (options.tls ?? null) : null);
-  const unread = new UnreadMessages(
-    Math.max(LEAST_UNREAD_BYTES, UNREAD_MESSAGES * maxMessageBytes),
-    stallLimitMs,
-  );
+  const unread = new UnreadMessages(mostUnread(maxMessageBytes), stallLimitMs);
   const server = new Server({
     interceptors: [
       receivedBytes({

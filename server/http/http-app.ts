@@ -9,6 +9,7 @@
  * Errors  each dialect's own; unknown paths: of the dialect with the longest prefix that fits
  * Source  DJLServing 0.36: its order of handlers, its headers of every response
  */
+
 import { randomUUID } from 'node:crypto';
 import type { Server as TlsServer } from 'node:tls';
 import Fastify, {
@@ -24,6 +25,7 @@ import { ServingError } from '../../proto/errors.js';
 import { SCOPES, type Scope } from '../access/access-key.js';
 import type { TlsFiles } from '../access/tls-files.js';
 import type { ListenAddress } from '../config/config.js';
+import { mostUnread } from '../requests/unread-bytes.js';
 import { beginRequest, checkAccess, isManagement, within } from './access-gate.js';
 import { timesOf } from './answers/reply-times.js';
 import { tellTimes } from './answers/stream-reply.js';
@@ -50,10 +52,6 @@ import { followFiles, secureOptions } from './secure-listener.js';
 
 const MAX_REQUEST_ID_CHARACTERS = 256;
 const JSON_WITH_CHARSET = /^(application\/json(?:lines)?); charset=utf-8$/;
-
-/** Answers that wait for their readers may have as much, or as many times the largest body. */
-const LEAST_UNREAD_BYTES = 256 * 1_048_576;
-const UNREAD_BODIES = 4;
 
 const tooMany = ({ maxConnections }: HttpContext['config']): ServingError =>
   new ServingError('QUEUE_FULL', `More requests run than there may be connections: ${maxConnections}`, {
@@ -217,10 +215,7 @@ export async function createHttpApp(
     else if (reply.statusCode >= 400) reply.header('connection', 'close');
   });
   const stallLimitMs = config.chunkedReadTimeoutSeconds * 1000;
-  const unread = new UnreadAnswers(
-    Math.max(LEAST_UNREAD_BYTES, UNREAD_BODIES * config.maxRequestBytes),
-    stallLimitMs,
-  );
+  const unread = new UnreadAnswers(mostUnread(config.maxRequestBytes), stallLimitMs);
   app.addHook('onSend', async (_request, reply, payload) => {
     if (typeof payload !== 'string' && !Buffer.isBuffer(payload)) return;
     const dropped = (): void =>

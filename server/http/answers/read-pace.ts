@@ -5,7 +5,7 @@
  * Out     `isTooSlow`: it was waited for longer than the limit in all, and took less than MIN_BYTES_PER_SECOND of that time
  * Pure    no clock
  */
-export const MIN_BYTES_PER_SECOND = 512;
+import { MIN_BYTES_PER_SECOND } from '../../requests/unread-bytes.js';
 
 export class ReadPace {
   readonly #limitMs: number;
