@@ -7,7 +7,8 @@
  * Errors  none
  * Source  Triton's vLLM backend: additional outputs; a reason that is not there yet is "None", as Python writes it
  */
-import type { FinishEvent, FinishReason, TokenEvent } from './job-events.js';
+import { FINISH_REASONS } from './finish-reasons.js';
+import type { FinishEvent, TokenEvent } from './job-events.js';
 import type { NamedTensor, TensorType } from './predict-request.js';
 import { packStrings } from './tensor-types.js';
 
@@ -23,8 +24,6 @@ export const askingInput = (name: AdditionalOutput): string => `return_${name}`;
 /** These need the tokens' log-probabilities. */
 export const needsLogprobs = (asked: readonly AdditionalOutput[]): boolean =>
   asked.includes('cumulative_logprob') || asked.includes('logprobs');
-
-const REASONS: Record<FinishReason, string> = { 'end-id': 'stop', 'stop-string': 'stop', length: 'length' };
 
 export class TextOutputs {
   readonly #asked: readonly AdditionalOutput[];
@@ -49,7 +48,7 @@ export class TextOutputs {
     const told = this.#tokens;
     this.#tokens = [];
     const all: Record<AdditionalOutput, () => string | number> = {
-      finish_reason: () => (finish === null ? 'None' : REASONS[finish.reason]),
+      finish_reason: () => (finish === null ? 'None' : FINISH_REASONS[finish.reason]),
       cumulative_logprob: () => this.#logprob,
       logprobs: () => JSON.stringify(told.map(alternatives)),
       num_input_tokens: () => this.#promptTokens,

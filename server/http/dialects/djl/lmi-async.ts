@@ -7,13 +7,13 @@
  * Source  LMI's lmi_vllm handler: shapes. Its finish_reason of a whole answer is vLLM's stop_reason, null where no stop string ended it
  */
 import type { ServingError } from '../../../../proto/errors.js';
+import { FINISH_REASONS } from '../../../requests/finish-reasons.js';
 import type { PromptTokenEvent, TokenEvent } from '../../../requests/job-events.js';
 import { asList } from '../../../requests/sampling-fields.js';
 import type { Generation } from '../../../requests/service.js';
 import { bestFirst, type Collected, logprobSum } from '../../answers/generations.js';
 import { tokensWithFinish } from '../../answers/tokens-with-finish.js';
 import { openAiErrorObject } from '../openai/openai-errors.js';
-import { FINISH_REASONS } from '../openai/openai-response.js';
 import { type LmiBody, lmiFormat } from './lmi-request.js';
 
 export function asyncAnswer(all: readonly Collected[], prompt: string, body: LmiBody) {

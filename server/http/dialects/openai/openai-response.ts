@@ -8,21 +8,15 @@
  *
  * The end of the stream (`[DONE]`) and its framing belong to the path: SSE under /v1, JSON lines under /invocations.
  */
+import { FINISH_REASONS } from '../../../requests/finish-reasons.js';
 import type {
   FinishEvent,
-  FinishReason,
   GenerationEvent,
   PromptTokenEvent,
   TokenEvent,
 } from '../../../requests/job-events.js';
 import type { Generation } from '../../../requests/service.js';
 import { bestFirst, type Collected, logprobMean, mergeEvents } from '../../answers/generations.js';
-
-export const FINISH_REASONS: Record<FinishReason, string> = {
-  'end-id': 'stop',
-  length: 'length',
-  'stop-string': 'stop',
-};
 
 /** How a choice says its end: vLLM's stop_reason is the stop string, or the id of the stop token, that did it. */
 export const endOf = ({ reason, stop }: FinishEvent) => ({
