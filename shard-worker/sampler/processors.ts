@@ -220,25 +220,15 @@ class Slice {
     this.#keep(bits, this.#base);
   }
 
-  /** Masks what has no bit; what the model made infinite or NaN stays so: it has to be found. @param from bit of position 0 */
+  /** What the model made infinite or NaN stays so: it has to be found. @param from bit of position 0 */
   #keep(bits: Uint8Array, from: number): void {
-    const count = this.#count;
     const logits = this.#logits;
-    if (this.#allFinite) {
-      keepBits(logits, count, bits, from);
-      return;
+    const broken = new Map<number, number>();
+    if (!this.#allFinite) {
+      for (let at = 0; at < this.#count; at++) if (!Number.isFinite(logits[at]!)) broken.set(at, logits[at]!);
     }
-    for (let at = 0, bit = from; at < count; ) {
-      const byte = bits[bit >> 3]! >> (bit & 7);
-      const end = Math.min(count, at + 8 - (bit & 7));
-      bit += end - at;
-      if (byte === 0xff) at = end;
-      for (let rest = byte; at < end; at++, rest >>= 1) {
-        // A difference is not 0 of what is infinite or NaN.
-        const logit = logits[at]!;
-        if ((rest & 1) === 0 && logit - logit === 0) logits[at] = MASKED;
-      }
-    }
+    keepBits(logits, this.#count, bits, from);
+    for (const [at, logit] of broken) logits[at] = logit;
   }
 
   #set(at: number, value: number): void {
