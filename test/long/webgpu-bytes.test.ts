@@ -1,12 +1,10 @@
 /** WebGPU's bytes a step, exactly, on a GPU in software: of one sequence and of four, in floats and in 4 bits, over one rank and two. */
-import { describe } from 'vitest';
 import { WebgpuDevice } from '../../shard-worker/device/webgpu-device.js';
 import { deviceBytes } from '../suites/device-bytes.suite.js';
-import { useSoftwareVulkan, WHY_NO_SOFTWARE_VULKAN } from '../support/software-vulkan.js';
+import { describeOnSoftwareVulkan } from '../support/on-software-vulkan.js';
+import { useSoftwareVulkan } from '../support/software-vulkan.js';
 
-const why = WHY_NO_SOFTWARE_VULKAN === null ? '' : ` (skipped: ${WHY_NO_SOFTWARE_VULKAN})`;
-
-describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
+describeOnSoftwareVulkan('webgpu', () => {
   let device: WebgpuDevice | null = null;
   const open = (): WebgpuDevice => {
     useSoftwareVulkan();

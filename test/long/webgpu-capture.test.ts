@@ -5,19 +5,19 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, expect, it } from 'vitest';
 import { partition } from '../../partitioner/partition.js';
 import type { Segment } from '../../shard-worker/device/device.js';
 import { WebgpuDevice } from '../../shard-worker/device/webgpu-device.js';
 import { goldenFolder, readGolden } from '../support/golden.js';
 import { greedyRuns } from '../support/greedy-runs.js';
 import { createInProcessGroup } from '../support/in-process-group.js';
-import { useSoftwareVulkan, WHY_NO_SOFTWARE_VULKAN } from '../support/software-vulkan.js';
+import { describeOnSoftwareVulkan } from '../support/on-software-vulkan.js';
+import { useSoftwareVulkan } from '../support/software-vulkan.js';
 
 const store = mkdtempSync(path.join(tmpdir(), 'webgpu-capture-'));
 afterAll(() => rmSync(store, { recursive: true }));
 
-const why = WHY_NO_SOFTWARE_VULKAN === null ? '' : ` (skipped: ${WHY_NO_SOFTWARE_VULKAN})`;
 const NEW_TOKENS = 8;
 const ROUNDS = 3;
 const FAMILIES = ['llama', 'mistral', 'qwen2', 'qwen3', 'gpt2', 'gptj', 'gpt-neox', 'phi3', 'mixtral'];
@@ -52,7 +52,7 @@ function open(): TimedDevice {
   return device;
 }
 
-describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`captured runs${why}`, () => {
+describeOnSoftwareVulkan('captured runs', () => {
   it.each(CASES)('of $name at tp $tp in $dtype have the bits of those that are not', async (one) => {
     const { dtype, name, tp } = one;
     const options = { folder: goldenFolder(name), outStore: store, tp, dtype, device: 'webgpu' } as const;

@@ -7,19 +7,18 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { WebgpuDevice } from '../../shard-worker/device/webgpu-device.js';
 import { deviceStreamsSuite } from '../suites/device-streams.suite.js';
+import { describeOnSoftwareVulkan } from '../support/on-software-vulkan.js';
 import { parsePrometheus, sampleValue } from '../support/prometheus-text.js';
 import { ServerProcess } from '../support/server-process.js';
-import { SOFTWARE_VULKAN, useSoftwareVulkan, WHY_NO_SOFTWARE_VULKAN } from '../support/software-vulkan.js';
+import { SOFTWARE_VULKAN, useSoftwareVulkan } from '../support/software-vulkan.js';
 
 const store = mkdtempSync(path.join(tmpdir(), 'webgpu-streams-'));
 afterAll(() => rmSync(store, { recursive: true }));
 
-const why = WHY_NO_SOFTWARE_VULKAN === null ? '' : ` (skipped: ${WHY_NO_SOFTWARE_VULKAN})`;
-
-describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
+describeOnSoftwareVulkan('webgpu', () => {
   let device: WebgpuDevice;
   beforeAll(() => {
     useSoftwareVulkan();
@@ -115,7 +114,7 @@ async function allOf(client: Client) {
   };
 }
 
-describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`a server on webgpu${why}`, () => {
+describeOnSoftwareVulkan('a server on webgpu', () => {
   let expected: Record<string, Awaited<ReturnType<typeof allOf>>>;
   beforeAll(async () => {
     expected = {};

@@ -5,18 +5,17 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { WebgpuDevice } from '../../shard-worker/device/webgpu-device.js';
 import { checkCase } from '../device/device-check.js';
 import { RELATIVE_TOLERANCE } from '../support/golden-families.js';
-import { useSoftwareVulkan, WHY_NO_SOFTWARE_VULKAN } from '../support/software-vulkan.js';
+import { describeOnSoftwareVulkan } from '../support/on-software-vulkan.js';
+import { useSoftwareVulkan } from '../support/software-vulkan.js';
 
 const store = mkdtempSync(path.join(tmpdir(), 'webgpu-long-'));
 afterAll(() => rmSync(store, { recursive: true }));
 
-const why = WHY_NO_SOFTWARE_VULKAN === null ? '' : ` (skipped: ${WHY_NO_SOFTWARE_VULKAN})`;
-
-describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
+describeOnSoftwareVulkan('webgpu', () => {
   let device: WebgpuDevice;
   beforeAll(() => {
     useSoftwareVulkan();

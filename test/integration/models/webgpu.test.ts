@@ -16,13 +16,13 @@ import { deviceStreamsSuite } from '../../suites/device-streams.suite.js';
 import { type GoldenPrompt, goldenFolder, readGolden } from '../../support/golden.js';
 import { RELATIVE_TOLERANCE, relativeDeviation } from '../../support/golden-families.js';
 import { createInProcessGroup, type InProcessGroup } from '../../support/in-process-group.js';
-import { useSoftwareVulkan, WHY_NO_SOFTWARE_VULKAN } from '../../support/software-vulkan.js';
+import { describeOnSoftwareVulkan } from '../../support/on-software-vulkan.js';
+import { useSoftwareVulkan } from '../../support/software-vulkan.js';
 
 const SLOT_TOKENS = 128;
 const NEW_TOKENS = 5;
-const why = WHY_NO_SOFTWARE_VULKAN === null ? '' : ` (skipped: ${WHY_NO_SOFTWARE_VULKAN})`;
 
-describe.skipIf(WHY_NO_SOFTWARE_VULKAN !== null)(`webgpu${why}`, () => {
+describeOnSoftwareVulkan('webgpu', () => {
   const golden = readGolden('llama');
   let store: string;
   let device: WebgpuDevice;
