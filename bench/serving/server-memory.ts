@@ -8,14 +8,9 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { Manifest } from '../../proto/manifest.js';
-import { childPids } from '../../tuner/target/server-under-test.js';
+import { processTree } from '../../tuner/target/process-readings.js';
 import { pssBytes } from '../group-under-test.js';
 import { memoryLine } from './memory-map.js';
-
-/** The process and all below it. */
-function familyOf(pid: number): number[] {
-  return [pid, ...childPids(pid).flatMap(familyOf)];
-}
 
 /** Those of each rank of the newest model in the store. */
 export function weightBytes(store: string): number[] {
@@ -29,7 +24,7 @@ export function weightBytes(store: string): number[] {
 }
 
 export async function serverMemory(server: { pid: number; url: string }, store: string): Promise<string> {
-  const pids = familyOf(server.pid);
+  const pids = processTree(server.pid);
   const [own = 0, ...others] = pids.map(pssBytes);
   const all = others.reduce((sum, bytes) => sum + bytes, own);
   const metrics = await (await fetch(`${server.url}/metrics`)).text();
