@@ -6,7 +6,6 @@
  * How     the text that was checked is not checked again: the schema and what checks by it are 250 modules, 6 MB of every rank
  * Errors  SHARDS_INVALID naming the file, and what was expected and seen
  */
-
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';

@@ -1,4 +1,5 @@
 /** Text of tokens, as sequences want it: ids in, text out as it becomes whole. */
+
 /** What a sequence needs of a tokenizer. */
 export interface TokenTexts {
   tokenText(id: number): string;

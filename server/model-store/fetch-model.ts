@@ -12,7 +12,6 @@
  * broken connection leaves a partial that the next fetch of the same content continues; a server that was killed leaves what
  * the next fetch takes over or deletes (cache-folder.ts).
  */
-
 import { mkdir, rm, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { ServingError } from '../../proto/errors.js';

@@ -9,7 +9,6 @@
  *
  * The SDK is an optional peer: it is large, and few installations have models on S3.
  */
-
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Readable } from 'node:stream';

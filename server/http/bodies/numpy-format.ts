@@ -8,7 +8,6 @@
  * Errors  ServingError BAD_REQUEST: anything else
  * Source  NumPy's format specification, versions 1 to 3
  */
-
 import type { Entry } from 'yauzl';
 import { ServingError } from '../../../proto/errors.js';
 import { lateImport } from '../../../proto/late-import.js';
