@@ -7,9 +7,11 @@
  * Errors  Problems: Python handlers and .pt files, with what to do; a file that is named and not there
  * Source  torch-model-archiver's manifest; TorchServe's model-config.yaml
  */
+
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
+import { isObject } from '../../proto/is-object.js';
 import { MAX_CONFIG_FILE_BYTES, MAX_YAML_BYTES } from '../../proto/limits.js';
 import type { ForeignModel } from './foreign-layout.js';
 import type { Problems } from './problems.js';
@@ -116,9 +118,6 @@ function read(
     return null;
   }
 }
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** A name that stays in the folder. */
 const isFileIn = (folder: string, name: string): boolean =>

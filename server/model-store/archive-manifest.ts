@@ -6,6 +6,7 @@
  * Limits  MAX_CONFIG_FILE_BYTES a file; MAX_ENTRIES are looked at
  * Errors  CHECKPOINT_INVALID: a manifest that is no JSON, an archive that cannot be read
  */
+
 import { createReadStream } from 'node:fs';
 import { open, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
@@ -14,6 +15,7 @@ import { extract } from 'tar-stream';
 import { parse } from 'yaml';
 import { openPromise } from 'yauzl';
 import { ServingError } from '../../proto/errors.js';
+import { isObject } from '../../proto/is-object.js';
 import { MAX_CONFIG_FILE_BYTES } from '../../proto/limits.js';
 import { ARCHIVE_HEAD_BYTES, archiveKind } from './archive-kind.js';
 
@@ -153,7 +155,5 @@ function checkSize(name: string, size: number): void {
     throw invalid(`${name} has ${size} bytes, of at most ${MAX_CONFIG_FILE_BYTES}`);
 }
 
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 const textOf = (value: unknown): string | null => (typeof value === 'string' && value !== '' ? value : null);
 const invalid = (message: string): ServingError => new ServingError('CHECKPOINT_INVALID', message);

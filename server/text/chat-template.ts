@@ -11,10 +11,12 @@
  * Limits  none of its own: the template is code of the checkpoint, which sees the messages and special tokens, no file and no function
  *         of ours, but may run for ever. The server renders in a process (engines/llm/chat-renderer.ts)
  */
+
 import path from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { ServingError } from '../../proto/errors.js';
-import { isObject, readTextFile } from './checkpoint-text-file.js';
+import { isObject } from '../../proto/is-object.js';
+import { readTextFile } from './checkpoint-text-file.js';
 import { readTokenizerConfig, textFolder } from './tokenizer-config.js';
 
 const SPECIAL_TOKENS = [

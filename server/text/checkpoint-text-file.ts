@@ -6,9 +6,11 @@
  * Limits  MAX_TOKENIZER_FILE_BYTES; a longer file is refused unread; MAX_JSON_DEPTH brackets in each other
  * Errors  CHECKPOINT_INVALID naming the file
  */
+
 import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { ServingError } from '../../proto/errors.js';
+import { isObject } from '../../proto/is-object.js';
 import { tooDeep } from '../../proto/json-depth.js';
 
 /** The largest vocabularies in use (256 k tokens with merges) are below 40 MB. */
@@ -65,8 +67,4 @@ export function readJsonObject(file: string): Record<string, unknown> | null {
   if (nested !== null) throw new ServingError('CHECKPOINT_INVALID', `${name} is ${nested}`);
   if (!isObject(value)) throw new ServingError('CHECKPOINT_INVALID', `${name} is not a JSON object`);
   return value;
-}
-
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

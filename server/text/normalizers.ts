@@ -6,7 +6,7 @@
  * Limits  Unicode's tables are those of Node; the reference's are older for some forms (README.md)
  * Errors  CHECKPOINT_INVALID for a kind or field that is not known
  */
-import { isObject } from './checkpoint-text-file.js';
+import { isObject } from '../../proto/is-object.js';
 import { PrecompiledCharsmap } from './precompiled-charsmap.js';
 import {
   bytesToLetters,

@@ -6,7 +6,7 @@
  * Limits  MAX_FRAME_IDS, MAX_PROCESSORS; that they are ids of the vocabulary is checked by tokenizer-json.ts
  * Errors  CHECKPOINT_INVALID for a kind or field that is not known
  */
-import { isObject } from './checkpoint-text-file.js';
+import { isObject } from '../../proto/is-object.js';
 import { invalidTokenizer, listOf, shown } from './tokenizer-json-parts.js';
 
 export interface Frame {

@@ -7,7 +7,7 @@
  * Limits  patterns are the checkpoint's own: one that backtracks without end is not stopped
  * Errors  CHECKPOINT_INVALID for a kind or field that is not known
  */
-import { isObject } from './checkpoint-text-file.js';
+import { isObject } from '../../proto/is-object.js';
 import {
   bytesToLetters,
   compilePattern,

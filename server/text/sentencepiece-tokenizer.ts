@@ -8,8 +8,8 @@
  *
  * `legacy: false` sets the space of the dummy prefix at the start of the text only, otherwise it stands after every added token too.
  */
+import { isObject } from '../../proto/is-object.js';
 import { type AddedToken, AddedTokenSplitter } from './added-tokens.js';
-import { isObject } from './checkpoint-text-file.js';
 import { PrecompiledCharsmap } from './precompiled-charsmap.js';
 import { PrefixIndex } from './prefix-index.js';
 import { joinSymbols } from './sentencepiece-bpe.js';

@@ -9,7 +9,7 @@
  * Errors  CHECKPOINT_INVALID naming part, limit and value
  * Pure    yes
  */
-import { isObject } from './checkpoint-text-file.js';
+import { isObject } from '../../proto/is-object.js';
 import { invalidTokenizer } from './tokenizer-json-parts.js';
 
 /** Those in use have up to ten parts. */

@@ -10,7 +10,7 @@
  * whole run, valid characters before the fault included, so nothing of a run could be sent before it ends. Here each broken
  * piece is one U+FFFD, as in byte-level decoding, and what is whole stays.
  */
-import { isObject } from './checkpoint-text-file.js';
+import { isObject } from '../../proto/is-object.js';
 import {
   compilePattern,
   invalidTokenizer,

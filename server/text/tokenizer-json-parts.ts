@@ -6,9 +6,10 @@
  * Errors  CHECKPOINT_INVALID naming the field
  * Source  a Regex is Oniguruma's dialect: its translation to JavaScript's is @huggingface/tokenizers'
  */
+
 import * as library from '@huggingface/tokenizers';
 import { ServingError } from '../../proto/errors.js';
-import { isObject } from './checkpoint-text-file.js';
+import { isObject } from '../../proto/is-object.js';
 
 /** The part of the library that is used; its own declarations do not resolve under NodeNext. */
 const { SplitPreTokenizer } = library as unknown as {

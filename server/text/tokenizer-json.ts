@@ -8,8 +8,8 @@
  *
  * `truncation` and `padding` of the file are settings of a training run, and are not looked at.
  */
+import { isObject } from '../../proto/is-object.js';
 import { type AddedToken, AddedTokenSplitter, MAX_ADDED_TOKEN_UNITS } from './added-tokens.js';
-import { isObject } from './checkpoint-text-file.js';
 import { createNormalizer } from './normalizers.js';
 import { createFrame, type Frame } from './post-processors.js';
 import { createPreTokenizer } from './pre-tokenizers.js';

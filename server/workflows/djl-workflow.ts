@@ -7,6 +7,7 @@
  * Errors  CHECKPOINT_INVALID in DJLServing's words where it has some; its functions of adapters and of functions
  * Source  DJLServing's workflows; ours beside them: `timeoutMillis` and `retryAttempts` of a model's object
  */
+import { isObject } from '../../proto/is-object.js';
 import {
   DEFAULT_TIMEOUT_MS,
   functionFile,
@@ -30,8 +31,6 @@ const REFUSED = ['ensemble', 'functionsApply', 'adapter'];
 const IDENTITY = ['identity', 'IdentityWF'];
 
 type Fields = Readonly<Record<string, unknown>>;
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 const objectOf = (value: unknown): Fields => (isObject(value) ? value : {});
 
 /** @throws ServingError */

@@ -6,6 +6,7 @@
  * Errors  CHECKPOINT_INVALID
  * Source  TorchServe's workflow archiver and specification; retry-attempts counts what follows a first failure
  */
+import { isObject } from '../../proto/is-object.js';
 import {
   DEFAULT_RETRIES,
   DEFAULT_TIMEOUT_MS,
@@ -105,5 +106,3 @@ function edgesOf(dag: unknown): [from: string, to: string][] {
 }
 
 const numberOf = (value: unknown): number => (typeof value === 'number' ? value : Number.NaN);
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);

@@ -5,10 +5,12 @@
  * Out     the pipeline's answer as JSON: tensors as nested lists, bytes as base64
  * Errors  what load() refuses; 400 for feeds that do not fit
  */
+
 import { load } from '../../../pipeline/pack.js';
 import type { Feeds, Pipeline } from '../../../pipeline/pipeline.js';
 import { plainOf, type Value, valueOfJson } from '../../../pipeline/pipeline-value.js';
 import { ServingError } from '../../../proto/errors.js';
+import { isObject } from '../../../proto/is-object.js';
 import type { Context } from './context.js';
 import type { HandlerRequest } from './handler-messages.js';
 import type { LoadedHandler } from './handler-shape.js';
@@ -74,6 +76,4 @@ function feedsOf({ content }: HandlerRequest): Feeds {
 const partValue = ({ bytes, contentType }: HandlerRequest['content'][number]): Value =>
   contentType?.startsWith('text/') ? new TextDecoder().decode(bytes) : new Uint8Array(bytes);
 
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 const bad = (message: string): ServingError => new ServingError('BAD_REQUEST', message);

@@ -7,8 +7,10 @@
  * Source  vLLM and TGI end a text at the tokenizer's eos_token as well as at generation_config.json's eos_token_id; keys:
  *         transformers' GenerationConfig
  */
+
 import path from 'node:path';
-import { isObject, readJsonObject } from '../../text/checkpoint-text-file.js';
+import { isObject } from '../../../proto/is-object.js';
+import { readJsonObject } from '../../text/checkpoint-text-file.js';
 import { readTokenizerConfig, textFolder } from '../../text/tokenizer-config.js';
 
 /** A longer one is no token that anybody has. */

@@ -8,7 +8,9 @@
  * Errors  ServingError BAD_REQUEST naming the input and what is wrong with it
  * Source  Open Inference Protocol, JSON form; int64 beyond 2^53 comes back as a number that JSON readers round
  */
+
 import { ServingError } from '../../../proto/errors.js';
+import { isObject } from '../../../proto/is-object.js';
 import { type NamedTensor, TENSOR_TYPES, type TensorType } from '../../requests/predict-request.js';
 import type { Signature } from '../../requests/signature.js';
 import { elementsOfTensor, packedElements } from '../../requests/tensor-elements.js';
@@ -20,8 +22,6 @@ export { elementsOfTensor };
 export type TensorForm = 'named' | 'listed' | 'bare';
 
 const bad = (message: string): ServingError => new ServingError('BAD_REQUEST', message);
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** @throws ServingError BAD_REQUEST */
 export function tensorsOfJson(

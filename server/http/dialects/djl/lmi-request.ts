@@ -8,7 +8,9 @@
  * Source  LMI's input and output schema. Differences: a parameter of a wrong type or range is refused, never passed on;
  *         a list of inputs gives a list of answers with continuous batching too
  */
+
 import { type Static, type TOptional, type TUnknown, Type } from '@sinclair/typebox';
+import { isObject } from '../../../../proto/is-object.js';
 import { answerForm, answerFormRefusal, FORM_FIELDS } from '../../../requests/answer-form.js';
 import { derivedSeed } from '../../../requests/completion-request.js';
 import type { GenerateRequest, RequestSampling } from '../../../requests/generate-request.js';
@@ -322,10 +324,6 @@ export function lmiRequests(
 
 function wantsLogprobs(value: boolean | number | undefined): boolean {
   return value !== undefined && value !== false;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function typeOf(value: unknown): string {

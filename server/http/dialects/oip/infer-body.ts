@@ -8,8 +8,10 @@
  * Errors  BAD_REQUEST naming the input
  * Source  Open Inference Protocol, REST; Triton's binary tensor data extension
  */
+
 import type { FastifyReply } from 'fastify';
 import { ServingError } from '../../../../proto/errors.js';
+import { isObject } from '../../../../proto/is-object.js';
 import { type NamedTensor, TENSOR_TYPES, type TensorType } from '../../../requests/predict-request.js';
 import type { TensorInference } from '../../../requests/tensor-inference.js';
 import { checkTensor } from '../../../requests/tensor-types.js';
@@ -36,8 +38,6 @@ export interface InferRequest extends TensorInference {
 }
 
 const bad = (message: string): ServingError => new ServingError('BAD_REQUEST', message);
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** @throws ServingError BAD_REQUEST */
 export function inferRequest({ json, rest }: InferBody): InferRequest {

@@ -7,7 +7,9 @@
  * Errors  InvalidInput naming the field
  * Source  OpenAI API reference (function calling); vLLM: a forced answer is a JSON list of calls, or the arguments of the one that is named
  */
+
 import { type Static, Type } from '@sinclair/typebox';
+import { isObject } from '../../../../proto/is-object.js';
 import type { ConstraintSpec } from '../../../requests/answer-constraint.js';
 import { InvalidInput } from '../../../requests/invalid-input.js';
 import { quote } from '../../../requests/validation.js';
@@ -68,8 +70,8 @@ export interface ToolUse {
  */
 export function withAllowedTools(body: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
   const { tool_choice: choice, tools } = body;
-  if (!isRecord(choice) || choice.type !== 'allowed_tools') return body;
-  const { mode, tools: allowed } = isRecord(choice.allowed_tools) ? choice.allowed_tools : choice;
+  if (!isObject(choice) || choice.type !== 'allowed_tools') return body;
+  const { mode, tools: allowed } = isObject(choice.allowed_tools) ? choice.allowed_tools : choice;
   if ((mode !== 'auto' && mode !== 'required') || !Array.isArray(allowed)) {
     const error = 'tool_choice of allowed_tools needs a mode, "auto" or "required", and a list of tools';
     throw new InvalidInput(error, 'tool_choice');
@@ -85,13 +87,10 @@ export function withAllowedTools(body: Readonly<Record<string, unknown>>): Reado
   return { ...body, tools: kept, tool_choice: mode };
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
 /** A tool and what points at one both have a name, here or within. */
 function nameOf(tool: unknown): unknown {
-  if (!isRecord(tool)) return undefined;
-  return isRecord(tool.function) ? tool.function.name : tool.name;
+  if (!isObject(tool)) return undefined;
+  return isObject(tool.function) ? tool.function.name : tool.name;
 }
 
 /** @throws InvalidInput */
